@@ -1,0 +1,160 @@
+"""The words of policyfs as frozen types: layer 0, imported by every layer, importing none.
+
+The words themselves are defined in docs/architecture.md ("Words"). Everything here is
+immutable and hashable, so that decisions can be memoised on it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+
+class Op(enum.IntFlag):
+    """The six operations of the policy language; a request needs a set of them."""
+
+    SEE = 1
+    READ = 2
+    WRITE = 4
+    CREATE = 8
+    DELETE = 16
+    ATTR = 32
+    ALL = 63
+
+
+class FileType(enum.Enum):
+    """What an inode is, as far as policy cares. Fifos, sockets, devices never get here."""
+
+    REGULAR = "regular"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+KIND_DIRECTORY: Final = "inode/directory"
+KIND_SYMLINK: Final = "inode/symlink"
+KIND_EMPTY: Final = "inode/x-empty"
+
+OWNER_NONE: Final = "none"
+"""The owner of a file that no app owns (reserved, never an app's name)."""
+
+
+class Facts(NamedTuple):
+    """What is known of a file at decision time; ``None`` in a field means unknown.
+
+    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE.
+    """
+
+    kind: str | None = None
+    owner: str | None = None
+
+
+NO_FACTS: Final = Facts()
+
+
+class Need(enum.IntFlag):
+    """The facts that an answer may hang on."""
+
+    NOTHING = 0
+    KIND = 1
+    OWNER = 2
+
+
+class Audit(enum.IntEnum):
+    """How strongly an event must be recorded; the strongest of several wins."""
+
+    OFF = 0
+    BEST_EFFORT = 1
+    REQUIRED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks, as the rules can tell callers apart.
+
+    key: small int; two callers with one key get the same answers from one engine, always.
+    app: the app's name, or None for a stranger. uid: the caller's uid, where rules may ask
+    for it (None for an app mount's principal before the caller is known).
+    """
+
+    key: int
+    app: str | None
+    uid: int | None
+
+    @property
+    def label(self) -> str:
+        """The name shown to people: the app's, or ``stranger``."""
+        return self.app if self.app is not None else "stranger"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMatch:
+    """One rule that spoke: its id, its effect, and why it counted.
+
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation it spoke on.
+    certain is False if it matched because a fact was unknown. monitor: it was only recorded.
+    """
+
+    rule: str
+    effect: str
+    op: Op
+    certain: bool = True
+    monitor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one request: allow or deny, obligations, and the rules that made it.
+
+    errno is 0 exactly when allowed. redact: what must not be readable in the bytes (already
+    empty where every redact rule lists the kind in raw_types). content: each element is a set
+    of kind patterns (``image/*`` allowed) of which what is written must match one; all elements
+    must be met. bare: a directory seen only because something below it may be seen.
+    """
+
+    allowed: bool
+    errno: int
+    rules: tuple[RuleMatch, ...] = ()
+    audit: Audit = Audit.BEST_EFFORT
+    redact: frozenset[str] = frozenset()
+    content: tuple[frozenset[str], ...] = ()
+    bare: bool = False
+    would_deny: tuple[str, ...] = ()
+    would_allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One presentation of a regular file's bytes, named by the obligations an app may have on it.
+
+    key: small int, unique within one engine: two apps whose answers could ever differ in bytes
+    or checks have different keys, 0 is the raw view. redact and checked say what obligations
+    are possible (facts decide what holds now).
+    """
+
+    key: int
+    redact: frozenset[str]
+    checked: bool
+
+    @property
+    def raw(self) -> bool:
+        """True if no obligation can ever apply in this view."""
+        return not self.redact and not self.checked
+
+    @property
+    def label(self) -> str:
+        """The name shown to people, e.g. ``checked+redacted(location)``."""
+        parts = ["checked"] if self.checked else []
+        if self.redact:
+            parts.append(f"redacted({','.join(sorted(self.redact))})")
+        return "+".join(parts) or "raw"
+
+
+RAW_VIEW: Final = View(0, frozenset(), False)
+
+
+class Patch(NamedTuple):
+    """Replacement bytes at an offset of a file (bytes); never changes the file's size."""
+
+    offset: int
+    data: bytes

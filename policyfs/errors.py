@@ -1,0 +1,38 @@
+"""Error types and exit codes shared by all layers (layer 0)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+EXIT_OK: Final = 0
+EXIT_REFUSED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_POLICY: Final = 3
+EXIT_POLICY_TESTS: Final = 4
+
+ERRNO_RANK: Final = {
+    errno.ENOENT: 0,
+    errno.EACCES: 1,
+    errno.EPERM: 2,
+    errno.EROFS: 3,
+    errno.EXDEV: 4,
+}
+"""Which errno says least: of several, the one with the lowest rank is answered."""
+
+
+class PolicyfsError(Exception):
+    """A condition the person can act on. The message says what is wrong and what to do."""
+
+    exit_code: int = EXIT_REFUSED
+
+
+class UsageError(PolicyfsError):
+    """The command line or an argument is wrong."""
+
+    exit_code = EXIT_USAGE
+
+
+def errno_name(code: int) -> str:
+    """Symbolic name of an errno (``EACCES``), or ``errno N`` for one Python does not know."""
+    return errno.errorcode.get(code, f"errno {code}")
