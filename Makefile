@@ -1,0 +1,67 @@
+# policyfs: `make demo` shows it, `make test` checks it. Everything is set up on the way.
+# Needs root for what mounts; see docs/testing.md for what runs where.
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+
+BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
+STAMP := .venv/.stamp-installed
+
+.PHONY: help demo demo-shell test lint soak bench setup packages-demo packages-test packages-bench lock clean
+
+help:
+	@echo "make demo        who sees what of a small store, in one screen"
+	@echo "make demo-shell  the same store, left mounted for you to look around"
+	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
+	@echo "make soak        the long counts (about an hour)"
+	@echo "make bench       the figures of docs/performance.md"
+	@echo "make lint        ruff, mypy and the import contract alone"
+	@echo "make setup       system packages, .venv, the C bridge"
+
+# The stamp is newer than the lock file, the metadata and the C sources once all is installed.
+$(STAMP): requirements.lock pyproject.toml $(BRIDGE_SOURCES) packaging/setup/venv.sh
+	@packaging/setup/venv.sh
+	@touch $@
+
+packages-demo:
+	@packaging/setup/packages.sh demo
+
+packages-test:
+	@packaging/setup/packages.sh test
+
+packages-bench:
+	@packaging/setup/packages.sh bench
+
+# Packages come before the environment: its set-up compiles C.
+setup: packages-test
+	@$(MAKE) --no-print-directory $(STAMP)
+
+demo: packages-demo
+	@$(MAKE) --no-print-directory $(STAMP)
+	@PYTHONPATH=. $(PY) packaging/demo/demo.py
+
+demo-shell: packages-demo
+	@$(MAKE) --no-print-directory $(STAMP)
+	@PYTHONPATH=. $(PY) packaging/demo/demo.py --shell
+
+lint: setup
+	@$(PY) -m ruff check
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+test: lint
+	@$(PY) -m pytest -q
+
+soak: setup
+	@POLICYFS_SOAK=1 $(PY) -m pytest -q -m "soak or not soak" --timeout=3600
+
+bench: packages-bench
+	@$(MAKE) --no-print-directory $(STAMP)
+	@$(PY) -m tests.bench
+
+lock:
+	@uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info policyfs/kernel/*.so

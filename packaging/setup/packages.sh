@@ -1,0 +1,63 @@
+#!/bin/sh
+# Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|bench`.
+# Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
+# An alternative (a|b) is the name of one package in different releases.
+set -eu
+
+run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
+demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
+test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools"
+bench="$test fio bindfs"
+
+case "${1:-}" in
+run) wanted=$run ;;
+demo) wanted=$demo ;;
+test) wanted=$test ;;
+bench) wanted=$bench ;;
+*)
+    echo "usage: packages.sh run|demo|test|bench" >&2
+    exit 2
+    ;;
+esac
+
+# A Python of its own (pyenv, /usr/local) brings venv and headers; Debian's has them in packages.
+if ! command -v python3 >/dev/null; then
+    wanted="$wanted python3 python3-venv python3-dev"
+elif ! python3 -c 'import ensurepip, os, sysconfig
+raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; then
+    wanted="$wanted python3-venv python3-dev"
+fi
+
+installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "packages.sh: this system has no apt-get. Install what these Debian packages hold, then go on:" >&2
+    echo "  $wanted" >&2
+    exit 0
+fi
+
+missing=
+for entry in $wanted; do
+    found=
+    for name in $(echo "$entry" | tr '|' ' '); do
+        if installed "$name"; then
+            found=$name
+        fi
+    done
+    if [ -z "$found" ]; then
+        missing="$missing ${entry%%|*}"
+    fi
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "packages.sh: run as root, or install:$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq || echo "packages.sh: apt-get update failed; going on with the lists at hand" >&2
+# shellcheck disable=SC2086 # a list of names
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
