@@ -1,0 +1,178 @@
+"""The system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
+
+Each wrapper raises a plain OSError with the errno of the call. All of them release the
+interpreter lock while the kernel works, as the functions of ``os`` do. glibc >= 2.30.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD: Final = -100
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_SYMLINK_FOLLOW: Final = 0x400
+AT_NO_AUTOMOUNT: Final = 0x800
+AT_EMPTY_PATH: Final = 0x1000
+
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+
+UTIME_OMIT: Final = (1 << 30) - 2
+
+_CAPABILITY_VERSION_3: Final = 0x20080522
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_int64), ("tv_nsec", ctypes.c_long)]
+
+
+def _bind(name: str, result: type[ctypes._SimpleCData[int]], *arguments: type) -> ctypes._NamedFuncPointer:
+    function: ctypes._NamedFuncPointer = getattr(_LIBC, name)
+    function.restype = result
+    function.argtypes = arguments
+    return function
+
+
+_int: Final = ctypes.c_int
+_ssize: Final = ctypes.c_ssize_t
+_str: Final = ctypes.c_char_p
+_ptr: Final = ctypes.c_void_p
+
+STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
+"""statx(2), raw, for statx.py: a wrapper more would cost a third of the call."""
+
+_renameat2: Final = _bind("renameat2", _int, _int, _str, _int, _str, ctypes.c_uint)
+_linkat: Final = _bind("linkat", _int, _int, _str, _int, _str, _int)
+_fchownat: Final = _bind("fchownat", _int, _int, _str, ctypes.c_uint32, ctypes.c_uint32, _int)
+_utimensat: Final = _bind("utimensat", _int, _int, _str, _ptr, _int)
+_getdents64: Final = _bind("getdents64", _ssize, _int, _ptr, ctypes.c_size_t)
+_getxattr: Final = _bind("getxattr", _ssize, _str, _str, _ptr, ctypes.c_size_t)
+_setfsuid: Final = _bind("setfsuid", _int, ctypes.c_uint32)
+_setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
+_capget: Final = _bind("capget", _int, _ptr, _ptr)
+_capset: Final = _bind("capset", _int, _ptr, _ptr)
+
+_NO_ID: Final = 0xFFFFFFFF
+
+
+def fail(name: bytes | None = None) -> OSError:
+    """The OSError for the errno that the last wrapped call left in this thread."""
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), name)
+
+
+def check_name(name: bytes) -> bytes:
+    """Return *name* if it is one path component, else raise OSError(EINVAL).
+
+    The kernel never sends another kind; a slip of ours must not become a way out of the store.
+    Length is left to the file system (ENAMETOOLONG).
+    """
+    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise OSError(errno.EINVAL, "not a single file name", name)
+    return name
+
+
+def proc_fd(fd: int) -> bytes:
+    """The magic link of one of our descriptors: reaches the very object, whatever its name is now."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> None:
+    """renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
+    if _renameat2(old_dir, old, new_dir, new, flags):
+        raise fail(old)
+
+
+def link_fd(fd: int, new_dir: int, new: bytes) -> None:
+    """Hard link to the object behind *fd* (O_PATH will do), not following it if a symlink.
+
+    linkat(2) with AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH and says ENOENT without it; the magic
+    link does not.
+    """
+    if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
+        return
+    if ctypes.get_errno() != errno.ENOENT:
+        raise fail(new)
+    if _linkat(AT_FDCWD, proc_fd(fd), new_dir, new, AT_SYMLINK_FOLLOW):
+        raise fail(new)
+
+
+def chown_fd(fd: int, uid: int, gid: int) -> None:
+    """fchownat(2) on the object behind *fd* (O_PATH and symlinks too); -1 leaves an id alone."""
+    if _fchownat(fd, b"", uid & _NO_ID, gid & _NO_ID, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
+        raise fail()
+
+
+def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time alone.
+
+    Times in nanoseconds since 1970, negative ones allowed. AT_EMPTY_PATH needs Linux 5.8.
+    """
+    times = (_Timespec * 2)()
+    for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
+        slot.tv_sec, slot.tv_nsec = (0, UTIME_OMIT) if value is None else divmod(value, 1_000_000_000)
+    if _utimensat(fd, b"", times, AT_EMPTY_PATH):
+        raise fail()
+
+
+def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """getdents64(2): bytes of linux_dirent64 records put into *buffer*, 0 at the end."""
+    count = int(_getdents64(fd, buffer, len(buffer)))
+    if count < 0:
+        raise fail()
+    return count
+
+
+def has_xattr(fd: int, name: bytes) -> bool:
+    """Whether the object behind *fd* (O_PATH too) has that xattr; False where it cannot have any."""
+    return int(_getxattr(proc_fd(fd), name, None, 0)) >= 0
+
+
+class Identity:
+    """File-system identity of this thread lent to one caller: ``with Identity(uid, gid, umask):``.
+
+    What is created inside belongs to that uid and gid from its first moment, with the kernel's
+    own rules for setgid parents, the grpid mount option, default ACLs, id-mapped mounts and file
+    systems without owners; no chown can fail or be raced, and a crash leaves nothing of root's.
+    Permission is not asked of the caller: the capabilities that setfsuid(2) takes away from the
+    thread (capabilities(7), "Effect of user ID changes") are put back at once.
+
+    INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to
+    the thread, but the umask to the whole process. Other threads that create files meanwhile
+    must not rely on the umask.
+
+    Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
+    """
+
+    __slots__ = ("_gid", "_old_gid", "_old_uid", "_old_umask", "_uid", "_umask")
+
+    def __init__(self, uid: int, gid: int, umask: int) -> None:
+        self._uid, self._gid, self._umask = uid, gid, umask
+        self._old_uid = self._old_gid = self._old_umask = 0
+
+    def __enter__(self) -> None:
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        capabilities = (ctypes.c_uint32 * 6)()
+        if _capget(header, capabilities):
+            raise fail()
+        self._old_umask = os.umask(self._umask & 0o777)
+        self._old_gid = int(_setfsgid(self._gid))
+        self._old_uid = int(_setfsuid(self._uid))
+        # setfsuid and setfsgid report no failure; an id that is no id asks without changing.
+        if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
+            self.__exit__()
+            raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
+        if _capset(header, capabilities):
+            error = fail()
+            self.__exit__()
+            raise error
+
+    def __exit__(self, *_: object) -> None:
+        _setfsuid(self._old_uid & _NO_ID)
+        _setfsgid(self._old_gid & _NO_ID)
+        os.umask(self._old_umask)

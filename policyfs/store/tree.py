@@ -1,0 +1,275 @@
+"""The store's tree: every name operation, by directory descriptor and one name.
+
+Nothing here joins paths or follows a symlink: a name is looked up in the very directory that
+the descriptor is, so no rename or symlink in the store leads anywhere else. ``/proc/self/fd``
+is used only to reach an object that we already hold. Every function is a thin wrapper around
+one or a few system calls and raises a plain OSError with their errno; a name that is not a
+single component is EINVAL. Nothing here decides: the policy's answer came before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+from typing import Final, Self
+
+from policyfs.store import libc
+from policyfs.store.libc import Identity, check_name, proc_fd
+from policyfs.store.statx import Stat, fstatx, statx
+
+_SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_O_TMPFILE_BIT: Final = os.O_TMPFILE & ~os.O_DIRECTORY
+_MAKES_OR_CUTS: Final = os.O_CREAT | os.O_TRUNC | _O_TMPFILE_BIT
+
+_SUID_SGID: Final = stat.S_ISUID | stat.S_ISGID
+_CAPABILITY: Final = b"security.capability"
+_USER: Final = b"user."
+
+_DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
+_DIRENT_BUFFER: Final = 128 * 1024
+_DT_UNKNOWN: Final = 0
+
+
+class Tree:
+    """One store. Owns *root_fd*, an O_PATH descriptor of its root directory, until close()."""
+
+    __slots__ = ("root_fd",)
+
+    def __init__(self, root_fd: int) -> None:
+        self.root_fd = root_fd
+
+    @classmethod
+    def open(cls, path: str | bytes) -> Self:
+        """The store at *path*, whose last component may not be a symlink (ELOOP/ENOTDIR)."""
+        return cls(os.open(path, os.O_PATH | _DIRECTORY))
+
+    def close(self) -> None:
+        """Give up the root descriptor; a second call does nothing."""
+        fd, self.root_fd = self.root_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- looking and opening ---------------------------------------------------------------
+
+    def stat(self, dirfd: int, name: bytes) -> Stat:
+        """Attributes of *name*, of a symlink itself."""
+        return statx(dirfd, name)
+
+    def fstat(self, fd: int) -> Stat:
+        """Attributes of the object behind *fd* (O_PATH or not)."""
+        return fstatx(fd)
+
+    def open_dir(self, dirfd: int, name: bytes) -> int:
+        """O_PATH descriptor of the directory *name*. ENOTDIR (also for a symlink)."""
+        return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
+
+    def open_path(self, dirfd: int, name: bytes) -> int:
+        """O_PATH descriptor of whatever *name* is, of a symlink itself. Opens nothing."""
+        return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+
+    def open_file(self, dirfd: int, name: bytes, flags: int) -> int:
+        """Open an existing file. Never follows (ELOOP), never blocks on a fifo or a lease.
+
+        *flags* must not create or truncate (EINVAL): creating is create_file's, and a file is
+        cut only after everything that may refuse (truncate_fd). A lease held by someone else
+        answers EAGAIN to a writer and starts its break.
+        """
+        if flags & _MAKES_OR_CUTS:
+            raise OSError(errno.EINVAL, "open_file neither creates nor truncates", name)
+        return os.open(check_name(name), flags | _SAFE, dir_fd=dirfd)
+
+    def reopen(self, fd: int, flags: int) -> int:
+        """Open anew the object behind *fd* (O_PATH will do), whatever its name is now.
+
+        *flags* as for open_file. ELOOP for a symlink.
+        """
+        if flags & _MAKES_OR_CUTS:
+            raise OSError(errno.EINVAL, "reopen neither creates nor truncates")
+        # Without O_NOFOLLOW, which would refuse the magic link itself.
+        return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
+
+    def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
+        """All names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
+
+        The type is never DT_UNKNOWN: where the file system gives none, statx is asked. 128 KiB
+        of entries a system call.
+        """
+        fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
+        try:
+            entries: list[tuple[bytes, int, int]] = []
+            buffer = ctypes.create_string_buffer(_DIRENT_BUFFER)
+            while count := libc.getdents64(fd, buffer):
+                entries += _parse_dirents(buffer.raw[:count])
+            if any(kind == _DT_UNKNOWN for _, _, kind in entries):
+                entries = _with_types(fd, entries)
+            return entries
+        finally:
+            os.close(fd)
+
+    def readlink(self, dirfd: int, name: bytes) -> bytes:
+        """Target of the symlink *name*, as data. EINVAL if it is none."""
+        return os.readlink(check_name(name), dir_fd=dirfd)
+
+    def readlink_fd(self, fd: int) -> bytes:
+        """Target of the symlink behind an O_PATH descriptor."""
+        return os.readlink(b"", dir_fd=fd)
+
+    def statvfs(self) -> os.statvfs_result:
+        """Size and free space of the store's file system, as seen at its root."""
+        return os.fstatvfs(self.root_fd)
+
+    # -- making (INVARIANT: on the event-loop thread only, see libc.Identity) -----------------
+
+    def create_file(
+        self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int, flags: int = os.O_RDWR
+    ) -> int:
+        """Make a regular file as the caller natively would, and open it. EEXIST if the name is taken.
+
+        Owner, group (setgid parent, grpid), umask or default ACL: libc.Identity. suid and sgid
+        are stripped from *mode*. *flags*: access mode and status flags of the descriptor; the
+        access mode binds the descriptor, not the file's mode.
+        """
+        check_name(name)
+        flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
+        with Identity(uid, gid, umask):
+            return os.open(name, flags, mode & 0o1777, dir_fd=dirfd)
+
+    def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
+        """Make a directory as the caller natively would; setgid comes from the parent only."""
+        check_name(name)
+        with Identity(uid, gid, umask):
+            os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
+
+    def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
+        """Make a symlink owned by the caller; *target* is stored as it is, never followed."""
+        check_name(name)
+        with Identity(uid, gid, 0):
+            os.symlink(target, name, dir_fd=dirfd)
+
+    def link(self, fd: int, dirfd: int, name: bytes) -> None:
+        """One more name for the object behind *fd* (O_PATH will do), never of a symlink's target."""
+        libc.link_fd(fd, dirfd, check_name(name))
+
+    # -- removing and moving -----------------------------------------------------------------
+
+    def unlink(self, dirfd: int, name: bytes) -> None:
+        """Remove a name that is no directory's (EISDIR)."""
+        os.unlink(check_name(name), dir_fd=dirfd)
+
+    def rmdir(self, dirfd: int, name: bytes) -> None:
+        """Remove an empty directory (ENOTEMPTY, ENOTDIR)."""
+        os.rmdir(check_name(name), dir_fd=dirfd)
+
+    def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
+        """renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others EINVAL.
+
+        RENAME_WHITEOUT would make a device node.
+        """
+        if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
+            raise OSError(errno.EINVAL, f"rename flags {flags:#x}", old)
+        libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
+
+    # -- changing what a descriptor holds ----------------------------------------------------
+
+    def chmod_fd(self, fd: int, mode: int) -> None:
+        """Permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid."""
+        mode &= 0o7777
+        if mode & _SUID_SGID:
+            is_dir = stat.S_ISDIR(fstatx(fd).mode)
+            mode &= ~stat.S_ISUID if is_dir else ~_SUID_SGID
+        os.chmod(proc_fd(fd), mode)
+
+    def chown_fd(self, fd: int, uid: int, gid: int) -> None:
+        """Owner and group (O_PATH and symlinks too); -1 leaves one alone."""
+        libc.chown_fd(fd, uid, gid)
+
+    def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Times in ns (O_PATH and symlinks too); None leaves one alone."""
+        libc.utimens_fd(fd, atime_ns, mtime_ns)
+
+    def truncate_fd(self, fd: int, size: int) -> None:
+        """Set the size in bytes through a descriptor open for writing (else EINVAL or EBADF)."""
+        os.ftruncate(fd, size)
+
+    def clear_killpriv(self, fd: int) -> None:
+        """Drop suid, sgid and security.capability of a regular file (O_PATH will do).
+
+        What the kernel does natively at a write by another than root, and leaves to the daemon
+        under FUSE_HANDLE_KILLPRIV_V2. sgid goes also without group execution.
+        """
+        mode = fstatx(fd).mode
+        if stat.S_ISREG(mode) and mode & _SUID_SGID:
+            os.chmod(proc_fd(fd), stat.S_IMODE(mode) & ~_SUID_SGID)
+        if libc.has_xattr(fd, _CAPABILITY):
+            os.removexattr(proc_fd(fd), _CAPABILITY)
+
+    def fsync(self, fd: int, datasync: bool = False) -> None:
+        """Write to the medium. Blocks: call it on a worker thread."""
+        (os.fdatasync if datasync else os.fsync)(fd)
+
+    def fsyncdir(self, dirfd: int) -> None:
+        """Write a directory's names to the medium (O_PATH will do). Blocks."""
+        fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    # -- user xattrs (any other namespace is EOPNOTSUPP: owners and ACLs are not reached here) ---
+
+    def getxattr(self, fd: int, name: bytes) -> bytes:
+        """Value of a ``user.`` xattr (O_PATH will do). ENODATA if there is none."""
+        return os.getxattr(proc_fd(fd), _user_xattr(name))
+
+    def setxattr(self, fd: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        """Set a ``user.`` xattr. flags: 0, os.XATTR_CREATE or os.XATTR_REPLACE."""
+        os.setxattr(proc_fd(fd), _user_xattr(name), value, flags)
+
+    def removexattr(self, fd: int, name: bytes) -> None:
+        """Remove a ``user.`` xattr. ENODATA if there is none."""
+        os.removexattr(proc_fd(fd), _user_xattr(name))
+
+    def listxattr(self, fd: int) -> list[bytes]:
+        """Names of the ``user.`` xattrs, those of other namespaces left out."""
+        names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
+        return [name for name in names if name.startswith(_USER)]
+
+
+def _user_xattr(name: bytes) -> bytes:
+    if not name.startswith(_USER) or b"\0" in name:
+        raise OSError(errno.EOPNOTSUPP, "only user xattrs", name)
+    return name
+
+
+def _parse_dirents(raw: bytes) -> list[tuple[bytes, int, int]]:
+    found: list[tuple[bytes, int, int]] = []
+    at, end, unpack = 0, len(raw), _DIRENT.unpack_from
+    while at < end:
+        ino, _, length, kind = unpack(raw, at)
+        name = raw[at + _DIRENT.size : raw.index(b"\0", at + _DIRENT.size)]
+        if name not in (b".", b".."):
+            found.append((name, ino, kind))
+        at += length
+    return found
+
+
+def _with_types(fd: int, entries: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
+    typed: list[tuple[bytes, int, int]] = []
+    for name, ino, kind in entries:
+        if kind == _DT_UNKNOWN:
+            try:
+                kind = stat.S_IFMT(statx(fd, name).mode) >> 12
+            except FileNotFoundError:
+                continue  # removed since it was listed
+        typed.append((name, ino, kind))
+    return typed
