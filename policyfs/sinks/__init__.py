@@ -1,0 +1,1 @@
+"""Where records end up: the journal of the trail on disk."""
