@@ -1,0 +1,157 @@
+"""Fixtures of the whole suite: a private mount namespace, stores, media, real mounts.
+
+Every test that mounts is marked `mount`, needs root and /dev/fuse, and fails (never skips) where
+they are missing. Temporary directories can be entered by plain uids; stores are root's alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.support import media as media_tools
+from tests.support.counts import SOAK
+from tests.support.namespace import clear_away, enter_private_namespace
+from tests.support.stores import Mounts, populate
+from tests.support.watchdog import Watchdog
+
+WATCHDOG_GRACE_S = 10.0
+
+hypothesis.settings.register_profile(
+    "policyfs",
+    deadline=None,  # two shared CPUs: a slow example says nothing
+    print_blob=True,
+    derandomize=not SOAK,  # the quick suite is the same every time; the long one looks further
+    database=None,
+)
+hypothesis.settings.load_profile("policyfs")
+
+
+class Run:
+    """What one test run has once: its directory, and the watchdog once something may hang."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="policyfs-test-"))
+        self.directory.chmod(0o711)
+        self.watchdog: Watchdog | None = None
+
+    def may_mount(self) -> None:
+        """Enter the private namespace and start the watchdog, once."""
+        if self.watchdog is None:
+            enter_private_namespace()
+            self.watchdog = Watchdog(self.directory)
+
+    def close(self) -> None:
+        """Clear everything away."""
+        if self.watchdog is not None:
+            self.watchdog.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RUN] = Run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    run = config.stash.get(RUN, None)
+    if run is not None:
+        run.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Everything below mount/ and attack/ mounts; a test that uses `mounts` does too."""
+    for item in items:
+        below = {"mount", "attack"} & set(item.path.relative_to(config.rootpath).parts)
+        if below or "mounts" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mount)
+    if any(item.get_closest_marker("mount") for item in items):
+        if os.geteuid() != 0:
+            raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
+        config.stash[RUN].may_mount()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    watchdog = item.config.stash[RUN].watchdog
+    if watchdog is None or item.get_closest_marker("mount") is None:
+        return (yield)
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else item.config.getvalue("timeout") or item.config.getini("timeout")
+    watchdog.arm(float(limit) + WATCHDOG_GRACE_S, item.nodeid)
+    try:
+        return (yield)
+    finally:
+        watchdog.disarm()
+
+
+@pytest.fixture(scope="session")
+def media(request: pytest.FixtureRequest) -> dict[str, Path]:
+    """One of each kind of media file, made once: name -> path (see tests/support/media.py)."""
+    return media_tools.make_all(request.config.stash[RUN].directory / "media")
+
+
+@pytest.fixture
+def arena(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory of this test's own that plain uids may pass through (0711)."""
+    directory = Path(tempfile.mkdtemp(prefix="t-", dir=request.config.stash[RUN].directory))
+    directory.chmod(0o711)
+    yield directory
+    left = clear_away(directory)
+    shutil.rmtree(directory)
+    assert not left, f"the test left mounts behind: {left}"
+
+
+@pytest.fixture
+def empty_store(arena: Path) -> Path:
+    """An empty store of mode 0700 root."""
+    store = arena / "store"
+    store.mkdir(mode=0o700)
+    return store
+
+
+@pytest.fixture
+def store(empty_store: Path, media: dict[str, Path]) -> Path:
+    """A store of mode 0700 root with media in it; tests/support/stores.py lists what."""
+    populate(empty_store, media)
+    return empty_store
+
+
+@pytest.fixture
+def mounts(arena: Path) -> Iterator[Mounts]:
+    """Starts mounts; afterwards stops them all and fails the test for anything that was wrong."""
+    made = Mounts(arena)
+    try:
+        yield made
+        made.assert_idle()
+    finally:
+        wrong = made.stop_all()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def shared_mount(mounts: Mounts, store: Path):
+    """`shared_mount(policy, *options)`: the store behind a mount that every uid may look through."""
+
+    def start(policy: str | Path, *options: str, store: Path = store):
+        return mounts.start(policy, store, *options)
+
+    return start
+
+
+@pytest.fixture
+def app_mount(mounts: Mounts, store: Path):
+    """`app_mount(app, policy, *options)`: the store behind one app's own mount."""
+
+    def start(app: str, policy: str | Path, *options: str, store: Path = store):
+        return mounts.start(policy, store, "--app", app, *options)
+
+    return start

@@ -1,0 +1,112 @@
+"""The private mount namespace of a test run, and what must be known of mounts in it.
+
+Everything here reads /proc/self/mountinfo and never stats a mountpoint: a dead or hung mount
+must not take the test run with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CLONE_NEWNS: Final = 0x00020000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 1 << 18
+MNT_DETACH: Final = 2
+PR_SET_PDEATHSIG: Final = 1
+FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of mountinfo. device: minor number, which names the FUSE connection."""
+
+    mountpoint: str
+    fstype: str
+    source: str
+    device: int
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def enter_private_namespace() -> None:
+    """Give this process, and all it will start, mounts that nobody else sees. Needs root."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make / private")
+    if FUSE_CONNECTIONS.is_dir() and not any(FUSE_CONNECTIONS.iterdir()):
+        mounted = {entry.mountpoint for entry in mount_entries()}
+        if str(FUSE_CONNECTIONS) not in mounted:
+            _check(
+                _libc.mount(b"fusectl", os.fsencode(FUSE_CONNECTIONS), b"fusectl", 0, None), "mount fusectl"
+            )
+
+
+def _unescape(field: str) -> str:
+    return os.fsdecode(field.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1"))
+
+
+def mount_entries() -> list[MountEntry]:
+    """Every mount of this namespace, oldest first."""
+    entries = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields = line.split()
+            dash = fields.index("-", 6)
+            entries.append(
+                MountEntry(
+                    mountpoint=_unescape(fields[4]),
+                    fstype=fields[dash + 1],
+                    source=_unescape(fields[dash + 2]),
+                    device=int(fields[2].split(":")[1]),
+                )
+            )
+    return entries
+
+
+def mounts_below(directory: Path) -> list[MountEntry]:
+    """The mounts on or below a directory, innermost (youngest) first."""
+    prefix = str(directory)
+    return [
+        entry
+        for entry in reversed(mount_entries())
+        if entry.mountpoint == prefix or entry.mountpoint.startswith(prefix + "/")
+    ]
+
+
+def abort_connection(device: int) -> bool:
+    """End a FUSE connection by force: every request in it fails. False if it is gone already."""
+    try:
+        (FUSE_CONNECTIONS / str(device) / "abort").write_text("1")
+    except OSError:
+        return False
+    return True
+
+
+def detach(mountpoint: str) -> None:
+    """Lazy unmount; nothing to do if nothing is mounted there."""
+    _libc.umount2(os.fsencode(mountpoint), MNT_DETACH)
+
+
+def clear_away(directory: Path) -> list[str]:
+    """Abort and detach every mount below a directory; returns what there was."""
+    cleared = []
+    for entry in mounts_below(directory):
+        if entry.fstype.startswith("fuse"):
+            abort_connection(entry.device)
+        detach(entry.mountpoint)
+        cleared.append(f"{entry.mountpoint} ({entry.fstype})")
+    return cleared
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask the kernel for a signal when the parent of this process ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
