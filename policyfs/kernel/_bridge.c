@@ -1,0 +1,523 @@
+/*
+ * The part of the FUSE protocol that pyfuse3 and the libfuse it was built against do not
+ * speak: passthrough replies, the INIT flags policyfs needs, inode numbers apart from node ids,
+ * and a look at the request itself.
+ *
+ * How it gets in between: this module is loaded with RTLD_GLOBAL before pyfuse3, so that the
+ * dynamic linker binds pyfuse3's calls of the functions below to the ones here; each calls the
+ * real one of libfuse, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
+ *
+ * No policy lives here, and no state beyond one session's counters, its INIT exchange and a
+ * copy of the request read last.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* ---- Wire format (include/uapi/linux/fuse.h, protocol 7.45) ----------------------------- */
+/* Defined here, not included, so that the build does not depend on the age of the headers. */
+
+#define OPCODE_INIT 26
+#define OPCODE_WRITE 16
+#define OPCODES 64 /* slot 0 counts opcodes this table has no room for */
+
+#define FUSE_INIT_EXT_BIT 30
+#define BIT(n) ((uint64_t)1 << (n))
+
+struct wire_in_header {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid;
+	uint16_t extension_words, padding;
+};
+
+struct wire_init_in {
+	uint32_t major, minor, max_readahead, flags, flags2;
+};
+
+struct wire_out_header {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+
+struct wire_init_out {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+	uint32_t unused[6];
+};
+
+struct wire_attr {
+	uint64_t ino, size, blocks, atime, mtime, ctime;
+	uint32_t atimensec, mtimensec, ctimensec;
+	uint32_t mode, nlink, uid, gid, rdev, blksize, flags;
+};
+
+struct wire_entry_out {
+	uint64_t nodeid, generation, entry_valid, attr_valid;
+	uint32_t entry_valid_nsec, attr_valid_nsec;
+	struct wire_attr attr;
+};
+
+struct wire_open_out {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing_id;
+};
+
+_Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
+_Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
+_Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
+_Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
+
+/* A file handle, as bridge.pack_fh makes it. The kernel gives out backing ids upwards to
+ * 2^31 - 1 before it uses one again, so they get 31 bits. */
+#define FH_BACKING_SHIFT 25
+#define FH_BACKING_MASK 0x7fffffffu
+#define FH_FLAGS_SHIFT 56 /* the eight flags are FOPEN_* bits 0 to 7 */
+
+/* ---- The one session's state ------------------------------------------------------------- */
+
+#define LAST_CAPACITY 8192
+/* Of a WRITE only the header and fuse_write_in are kept, not the data. */
+#define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + 40)
+
+static struct {
+	uint64_t want_flags;  /* INIT flags to ask for, as far as the kernel offers them */
+	uint32_t want_depth;  /* max_stack_depth, 0 without passthrough */
+	uint64_t init_unique; /* of the INIT request not yet answered, else 0 */
+	bool negotiated;
+	uint32_t kernel_minor, depth, max_write;
+	uint64_t offered, flags;
+	uint64_t counts[OPCODES];
+	uint64_t lost_replies;
+	size_t last_size;
+	unsigned char last[LAST_CAPACITY];
+} bridge;
+
+static struct {
+	struct fuse_session *(*session_new)(struct fuse_args *, const struct fuse_lowlevel_ops *,
+					    size_t, void *);
+	struct fuse_session *(*session_new_versioned)(struct fuse_args *,
+						      const struct fuse_lowlevel_ops *, size_t,
+						      void *, void *);
+	int (*reply_entry)(fuse_req_t, const struct fuse_entry_param *);
+	int (*reply_attr)(fuse_req_t, const struct stat *, double);
+	size_t (*add_direntry_plus)(fuse_req_t, char *, size_t, const char *,
+				    const struct fuse_entry_param *, off_t);
+} real;
+
+/* ---- Reading requests and writing replies ------------------------------------------------- */
+
+static void note_request(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+
+	if (size < sizeof(header))
+		return;
+	memcpy(&header, message, sizeof(header));
+	bridge.counts[header.opcode < OPCODES ? header.opcode : 0]++;
+
+	if (header.opcode == OPCODE_INIT && size >= sizeof(header) + 16) {
+		struct wire_init_in init = {0};
+		size_t body = size - sizeof(header);
+
+		memcpy(&init, message + sizeof(header), body < sizeof(init) ? body : sizeof(init));
+		bridge.init_unique = header.unique;
+		bridge.kernel_minor = init.minor;
+		bridge.offered = init.flags;
+		if (init.flags & BIT(FUSE_INIT_EXT_BIT))
+			bridge.offered |= (uint64_t)init.flags2 << 32;
+	}
+
+	if (header.opcode == OPCODE_WRITE && size > LAST_WRITE_BYTES)
+		size = LAST_WRITE_BYTES;
+	bridge.last_size = size < LAST_CAPACITY ? size : LAST_CAPACITY;
+	memcpy(bridge.last, message, bridge.last_size);
+}
+
+static ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
+{
+	ssize_t got = read(fd, buffer, size);
+
+	(void)userdata;
+	if (got >= 0) {
+		note_request(buffer, (size_t)got);
+		return got;
+	}
+	/* pyfuse3 ends its loop at any error but EINTR. The fd is non-blocking, and readable
+	 * only means that a request was there a moment ago: EAGAIN is as harmless as EINTR. An
+	 * aborted connection ends the session in the same way as an unmounted one. */
+	if (errno == EAGAIN)
+		errno = EINTR;
+	else if (errno == ECONNABORTED)
+		errno = ENODEV;
+	return -1;
+}
+
+static ssize_t send_init(int fd, const struct iovec *iov)
+{
+	struct wire_out_header header;
+	struct wire_init_out out = {0};
+	struct iovec edited[2] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
+	uint64_t flags;
+	ssize_t sent;
+
+	memcpy(&header, iov[0].iov_base, sizeof(header));
+	memcpy(&out, iov[1].iov_base, iov[1].iov_len < sizeof(out) ? iov[1].iov_len : sizeof(out));
+	flags = bridge.want_flags & bridge.offered;
+	out.flags = (uint32_t)flags;
+	out.flags2 = (uint32_t)(flags >> 32);
+	out.max_stack_depth = bridge.want_depth;
+	header.len = sizeof(header) + sizeof(out);
+
+	sent = writev(fd, edited, 2);
+	if (sent < 0)
+		return sent;
+	bridge.flags = flags;
+	bridge.depth = out.max_stack_depth;
+	bridge.max_write = out.max_write;
+	bridge.negotiated = true;
+	return (ssize_t)(iov[0].iov_len + iov[1].iov_len); /* what libfuse believes it sent */
+}
+
+static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	ssize_t sent;
+
+	(void)userdata;
+	if (bridge.init_unique != 0 && count == 2 && iov[0].iov_len == sizeof(struct wire_out_header)) {
+		struct wire_out_header header;
+
+		memcpy(&header, iov[0].iov_base, sizeof(header));
+		if (header.unique == bridge.init_unique) {
+			bridge.init_unique = 0;
+			if (header.error == 0)
+				return send_init(fd, iov);
+		}
+	}
+	sent = writev(fd, iov, count);
+	if (sent < 0)
+		bridge.lost_replies++;
+	return sent;
+}
+
+/* ---- Operations that pyfuse3 has no handler for ------------------------------------------- */
+
+static void refuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+			     struct fuse_file_info *fi)
+{
+	(void)ino, (void)mode, (void)offset, (void)length, (void)fi;
+	fuse_reply_err(req, EOPNOTSUPP);
+}
+
+/* The kernel then copies by splice, through the READs and WRITEs of the two nodes. */
+static void refuse_copy(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi,
+			fuse_ino_t out, off_t out_offset, struct fuse_file_info *out_fi, size_t size,
+			int flags)
+{
+	(void)in, (void)in_offset, (void)in_fi, (void)out, (void)out_offset, (void)out_fi;
+	(void)size, (void)flags;
+	fuse_reply_err(req, EOPNOTSUPP);
+}
+
+static void refuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
+			 struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_size,
+			 size_t out_size)
+{
+	(void)ino, (void)cmd, (void)arg, (void)fi, (void)flags, (void)in, (void)in_size;
+	(void)out_size;
+	fuse_reply_err(req, ENOTTY);
+}
+
+static void extend_operations(struct fuse_lowlevel_ops *ops)
+{
+	ops->fallocate = refuse_fallocate;
+	ops->copy_file_range = refuse_copy;
+	ops->ioctl = refuse_ioctl;
+	/* Without a handler libfuse answers ENOSYS, once per mount, and the kernel goes on by
+	 * itself: lseek takes a file for one extent of data up to its size, poll calls regular
+	 * files always ready. Both are right for every view of a file. */
+	ops->lseek = NULL;
+	ops->poll = NULL;
+}
+
+/* ---- libfuse functions that pyfuse3 finds here first --------------------------------------- */
+/* Defined under other C names: newer headers make some of these inline functions or macros. */
+
+#define INTERPOSES(symbol) __asm__(symbol) __attribute__((visibility("default"), used))
+
+struct fuse_session *bridge_session_new(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t,
+					void *) INTERPOSES("fuse_session_new");
+struct fuse_session *bridge_session_new_versioned(struct fuse_args *,
+						  const struct fuse_lowlevel_ops *, size_t, void *,
+						  void *) INTERPOSES("_fuse_session_new");
+int bridge_session_mount(struct fuse_session *, const char *) INTERPOSES("fuse_session_mount");
+void bridge_session_unmount(struct fuse_session *) INTERPOSES("fuse_session_unmount");
+int bridge_reply_open(fuse_req_t, const struct fuse_file_info *) INTERPOSES("fuse_reply_open");
+int bridge_reply_create(fuse_req_t, const struct fuse_entry_param *,
+			const struct fuse_file_info *) INTERPOSES("fuse_reply_create");
+int bridge_reply_entry(fuse_req_t, const struct fuse_entry_param *) INTERPOSES("fuse_reply_entry");
+int bridge_reply_attr(fuse_req_t, const struct stat *, double) INTERPOSES("fuse_reply_attr");
+size_t bridge_add_direntry_plus(fuse_req_t, char *, size_t, const char *,
+				const struct fuse_entry_param *, off_t)
+	INTERPOSES("fuse_add_direntry_plus");
+
+static void copy_operations(struct fuse_lowlevel_ops *copy, const struct fuse_lowlevel_ops *ops,
+			    size_t size)
+{
+	memset(copy, 0, sizeof(*copy));
+	memcpy(copy, ops, size < sizeof(*copy) ? size : sizeof(*copy));
+	extend_operations(copy);
+}
+
+struct fuse_session *bridge_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *ops,
+					size_t size, void *userdata)
+{
+	struct fuse_lowlevel_ops copy;
+
+	if (real.session_new == NULL)
+		return NULL;
+	copy_operations(&copy, ops, size);
+	return real.session_new(args, &copy, sizeof(copy), userdata);
+}
+
+struct fuse_session *bridge_session_new_versioned(struct fuse_args *args,
+						  const struct fuse_lowlevel_ops *ops, size_t size,
+						  void *version, void *userdata)
+{
+	struct fuse_lowlevel_ops copy;
+
+	if (real.session_new_versioned == NULL)
+		return NULL;
+	copy_operations(&copy, ops, size);
+	return real.session_new_versioned(args, &copy, sizeof(copy), version, userdata);
+}
+
+/* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse
+ * owns it from here on and closes it with the session. */
+int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
+{
+	static const struct fuse_custom_io io = {.read = device_read, .writev = device_writev};
+	int fd, end = 0;
+
+	if (sscanf(mountpoint, "/dev/fd/%d%n", &fd, &end) != 1 || mountpoint[end] != '\0')
+		return -1;
+	return fuse_session_custom_io(session, &io, fd);
+}
+
+/* Who mounted it unmounts it. */
+void bridge_session_unmount(struct fuse_session *session)
+{
+	(void)session;
+}
+
+static void fill_open(struct wire_open_out *out, uint64_t fh)
+{
+	out->fh = fh;
+	out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
+	out->backing_id = (int32_t)((fh >> FH_BACKING_SHIFT) & FH_BACKING_MASK);
+}
+
+int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
+{
+	struct wire_open_out out;
+
+	fill_open(&out, info->fh);
+	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
+}
+
+/* st_rdev carries the store's inode number: only fifos, sockets and devices have a use of their
+ * own for it, and those never get through. */
+static void place_ino(struct stat *attr)
+{
+	if (attr->st_rdev != 0)
+		attr->st_ino = attr->st_rdev;
+	attr->st_rdev = 0;
+}
+
+static void split_seconds(double timeout, uint64_t *seconds, uint32_t *nanoseconds)
+{
+	if (timeout <= 0) {
+		*seconds = 0;
+		*nanoseconds = 0;
+	} else if (timeout >= (double)INT32_MAX) {
+		*seconds = INT32_MAX;
+		*nanoseconds = 0;
+	} else {
+		*seconds = (uint64_t)timeout;
+		*nanoseconds = (uint32_t)((timeout - (double)*seconds) * 1e9);
+	}
+}
+
+static void fill_entry(struct wire_entry_out *out, const struct fuse_entry_param *entry)
+{
+	struct stat attr = entry->attr;
+
+	place_ino(&attr);
+	memset(out, 0, sizeof(*out));
+	out->nodeid = entry->ino;
+	out->generation = entry->generation;
+	split_seconds(entry->entry_timeout, &out->entry_valid, &out->entry_valid_nsec);
+	split_seconds(entry->attr_timeout, &out->attr_valid, &out->attr_valid_nsec);
+	out->attr.ino = attr.st_ino;
+	out->attr.size = (uint64_t)attr.st_size;
+	out->attr.blocks = (uint64_t)attr.st_blocks;
+	out->attr.atime = (uint64_t)attr.st_atim.tv_sec;
+	out->attr.mtime = (uint64_t)attr.st_mtim.tv_sec;
+	out->attr.ctime = (uint64_t)attr.st_ctim.tv_sec;
+	out->attr.atimensec = (uint32_t)attr.st_atim.tv_nsec;
+	out->attr.mtimensec = (uint32_t)attr.st_mtim.tv_nsec;
+	out->attr.ctimensec = (uint32_t)attr.st_ctim.tv_nsec;
+	out->attr.mode = attr.st_mode;
+	out->attr.nlink = (uint32_t)attr.st_nlink;
+	out->attr.uid = attr.st_uid;
+	out->attr.gid = attr.st_gid;
+	out->attr.blksize = (uint32_t)attr.st_blksize;
+}
+
+int bridge_reply_create(fuse_req_t req, const struct fuse_entry_param *entry,
+			const struct fuse_file_info *info)
+{
+	struct {
+		struct wire_entry_out entry;
+		struct wire_open_out open;
+	} out;
+
+	fill_entry(&out.entry, entry);
+	fill_open(&out.open, info->fh);
+	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
+}
+
+int bridge_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
+{
+	struct fuse_entry_param copy = *entry;
+
+	place_ino(&copy.attr);
+	return real.reply_entry(req, &copy);
+}
+
+int bridge_reply_attr(fuse_req_t req, const struct stat *attr, double timeout)
+{
+	struct stat copy = *attr;
+
+	place_ino(&copy);
+	return real.reply_attr(req, &copy, timeout);
+}
+
+size_t bridge_add_direntry_plus(fuse_req_t req, char *buffer, size_t size, const char *name,
+				const struct fuse_entry_param *entry, off_t offset)
+{
+	struct fuse_entry_param copy = *entry;
+
+	place_ino(&copy.attr);
+	return real.add_direntry_plus(req, buffer, size, name, &copy, offset);
+}
+
+/* ---- What Python sees ---------------------------------------------------------------------- */
+
+static PyObject *py_prepare(PyObject *module, PyObject *args)
+{
+	unsigned long long flags;
+	unsigned int depth;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KI", &flags, &depth))
+		return NULL;
+	memset(&bridge, 0, sizeof(bridge));
+	bridge.want_flags = flags;
+	bridge.want_depth = depth;
+	Py_RETURN_NONE;
+}
+
+static PyObject *py_counters(PyObject *module, PyObject *unused)
+{
+	PyObject *result = PyTuple_New(OPCODES);
+
+	(void)module, (void)unused;
+	if (result == NULL)
+		return NULL;
+	for (Py_ssize_t i = 0; i < OPCODES; i++) {
+		PyObject *count = PyLong_FromUnsignedLongLong(bridge.counts[i]);
+
+		if (count == NULL) {
+			Py_DECREF(result);
+			return NULL;
+		}
+		PyTuple_SET_ITEM(result, i, count);
+	}
+	return result;
+}
+
+static PyObject *py_lost_replies(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyLong_FromUnsignedLongLong(bridge.lost_replies);
+}
+
+static PyObject *py_raw_request(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyBytes_FromStringAndSize((const char *)bridge.last, (Py_ssize_t)bridge.last_size);
+}
+
+static PyObject *py_negotiated(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	if (!bridge.negotiated)
+		Py_RETURN_NONE;
+	return Py_BuildValue("IKKII", bridge.kernel_minor, (unsigned long long)bridge.offered,
+			     (unsigned long long)bridge.flags, bridge.depth, bridge.max_write);
+}
+
+static PyMethodDef methods[] = {
+	{"prepare", py_prepare, METH_VARARGS,
+	 "prepare(flags, max_stack_depth): forget the last session; what to ask for at INIT."},
+	{"counters", py_counters, METH_NOARGS, "Requests read so far, by opcode; 0 is all others."},
+	{"lost_replies", py_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
+	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
+	{"negotiated", py_negotiated, METH_NOARGS,
+	 "(kernel minor, flags offered, flags set, max_stack_depth, max_write), None before INIT."},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+	PyModuleDef_HEAD_INIT, "policyfs.kernel._bridge", NULL, -1, methods, NULL, NULL, NULL, NULL,
+};
+
+static bool find_real(void)
+{
+	*(void **)&real.session_new = dlsym(RTLD_NEXT, "fuse_session_new");
+	*(void **)&real.session_new_versioned = dlsym(RTLD_NEXT, "_fuse_session_new");
+	*(void **)&real.reply_entry = dlsym(RTLD_NEXT, "fuse_reply_entry");
+	*(void **)&real.reply_attr = dlsym(RTLD_NEXT, "fuse_reply_attr");
+	*(void **)&real.add_direntry_plus = dlsym(RTLD_NEXT, "fuse_add_direntry_plus");
+	return (real.session_new != NULL || real.session_new_versioned != NULL) &&
+	       real.reply_entry != NULL && real.reply_attr != NULL &&
+	       real.add_direntry_plus != NULL;
+}
+
+PyMODINIT_FUNC PyInit__bridge(void)
+{
+	if (!find_real()) {
+		PyErr_SetString(PyExc_ImportError, "libfuse3 lacks functions that policyfs needs");
+		return NULL;
+	}
+	return PyModule_Create(&definition);
+}

@@ -1,0 +1,85 @@
+"""Backing files of passthrough: registering descriptors with a FUSE connection."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.kernel.bridge import MAX_BACKING_ID
+
+# include/uapi/linux/fuse.h: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
+_BACKING_OPEN: Final = 0x4010E501
+_BACKING_CLOSE: Final = 0x4004E502
+_MAP: Final = struct.Struct("=iIQ")  # fd, flags 0, padding 0
+_ID: Final = struct.Struct("=I")
+
+_REASONS: Final = {
+    errno.EPERM: "the daemon lacks CAP_SYS_ADMIN in the initial user namespace,"
+    " or the kernel did not agree to passthrough",
+    errno.ELOOP: "the store's file system is itself stacked on another (an overlay, for one)",
+    errno.EOPNOTSUPP: "the store's file system does not allow it",
+    errno.ENOTTY: "the kernel has no FUSE passthrough (it came with Linux 6.9)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BackingRefused:
+    """The kernel will not pass this file through: serve it through the daemon."""
+
+    errno: int
+    reason: str
+
+
+class Backing:
+    """The backing ids of one connection. Each is released exactly once; live counts them.
+
+    device_fd stays the caller's and must outlive this object.
+    """
+
+    def __init__(self, device_fd: int) -> None:
+        self._device_fd = device_fd
+        self._ids: set[int] = set()
+
+    @property
+    def live(self) -> int:
+        """How many ids are registered now."""
+        return len(self._ids)
+
+    def register(self, fd: int) -> int | BackingRefused:
+        """The id of the file behind fd, which may be closed afterwards.
+
+        The kernel opens the file for each handle with the opener's flags and this process's
+        credentials of now, so one id from an O_RDONLY descriptor serves readers and writers
+        (and does not count as a writer against leases). BackingRefused where passthrough
+        cannot be had. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
+        """
+        request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: else ioctl returns the bytes
+        try:
+            backing_id = fcntl.ioctl(self._device_fd, _BACKING_OPEN, request, True)
+        except OSError as exc:
+            reason = _REASONS.get(exc.errno or 0)
+            if reason is None:
+                raise
+            return BackingRefused(exc.errno or 0, reason)
+        if not 0 < backing_id <= MAX_BACKING_ID:
+            raise OSError(errno.EPROTO, f"the kernel gave the backing id {backing_id}")
+        self._ids.add(backing_id)
+        return backing_id
+
+    def release(self, backing_id: int) -> None:
+        """Give an id back. Files that are open on it stay so. Raises KeyError if it is not
+        registered; an id that the kernel has dropped with its connection is no error."""
+        self._ids.remove(backing_id)
+        try:
+            fcntl.ioctl(self._device_fd, _BACKING_CLOSE, _ID.pack(backing_id))
+        except OSError as exc:
+            if exc.errno not in (errno.ENOENT, errno.EPERM, errno.ENOTCONN):
+                raise
+
+    def close(self) -> None:
+        """Release all ids."""
+        for backing_id in tuple(self._ids):
+            self.release(backing_id)

@@ -1,0 +1,168 @@
+"""The C bridge and pyfuse3, loaded in the only order in which they work together.
+
+Import pyfuse3 from here, never by itself: the bridge must be in the process's global symbol
+scope before pyfuse3 is loaded (docs/decisions/0001-symbol-interposition.md).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import Final
+
+if "pyfuse3" in sys.modules:
+    raise ImportError("policyfs.kernel.bridge must be imported before pyfuse3")
+_flags = sys.getdlopenflags()
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+try:
+    from policyfs.kernel import _bridge
+finally:
+    sys.setdlopenflags(_flags)
+
+import pyfuse3  # noqa: E402 - the bridge must be loaded first
+
+from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
+
+__all__ = [
+    "FH_CACHE_DIR",
+    "FH_DIRECT_IO",
+    "FH_KEEP_CACHE",
+    "FH_NOFLUSH",
+    "FH_NONSEEKABLE",
+    "FH_PARALLEL_DIRECT_WRITES",
+    "FH_PASSTHROUGH",
+    "FH_STREAM",
+    "MAX_BACKING_ID",
+    "MAX_INDEX",
+    "RawRequest",
+    "counters",
+    "fh_index",
+    "lost_replies",
+    "pack_fh",
+    "pyfuse3",
+    "raw_request",
+]
+
+# The kernel's FOPEN_* flags (include/uapi/linux/fuse.h).
+FH_DIRECT_IO: Final = 1 << 0
+FH_KEEP_CACHE: Final = 1 << 1  # never together with FH_PASSTHROUGH: the open fails with EIO
+FH_NONSEEKABLE: Final = 1 << 2
+FH_CACHE_DIR: Final = 1 << 3
+FH_STREAM: Final = 1 << 4
+FH_NOFLUSH: Final = 1 << 5
+FH_PARALLEL_DIRECT_WRITES: Final = 1 << 6
+FH_PASSTHROUGH: Final = 1 << 7
+
+_INDEX_BITS: Final = 25
+_FLAGS_SHIFT: Final = 56
+MAX_INDEX: Final = (1 << _INDEX_BITS) - 1
+MAX_BACKING_ID: Final = (1 << 31) - 1
+
+
+def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
+    """The file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
+
+    index tells the open handles of one session apart (0 to MAX_INDEX, 33 million: use freed
+    ones again). flags: FH_* bits. backing_id: from Backing.register, with FH_PASSTHROUGH only.
+    It has 31 bits because the kernel counts ids upwards and never goes back before 2^31
+    registrations. Raises ValueError for what does not fit or the kernel would answer with EIO.
+    """
+    if not 0 <= index <= MAX_INDEX:
+        raise ValueError(f"handle index {index} is not in 0..{MAX_INDEX}")
+    if not 0 <= flags <= 0xFF:
+        raise ValueError(f"open flags {flags:#x} do not fit into 8 bits")
+    if flags & FH_PASSTHROUGH:
+        if not 0 < backing_id <= MAX_BACKING_ID or flags & FH_KEEP_CACHE:
+            raise ValueError(f"no passthrough with backing id {backing_id}, flags {flags:#x}")
+    elif backing_id:
+        raise ValueError("a backing id without FH_PASSTHROUGH")
+    return flags << _FLAGS_SHIFT | backing_id << _INDEX_BITS | index
+
+
+def fh_index(fh: int) -> int:
+    """The index that pack_fh was given."""
+    return fh & MAX_INDEX
+
+
+_OPCODES: Final = tuple((opcode.name, opcode.value) for opcode in Opcode)
+
+
+def counters() -> dict[str, int]:
+    """How many requests of each kind the daemon has read since attach(), by opcode name."""
+    counts = _bridge.counters()
+    return {name: counts[value] for name, value in _OPCODES}
+
+
+def lost_replies() -> int:
+    """How many replies the kernel did not take since attach(), as after an abort."""
+    return _bridge.lost_replies()
+
+
+_HEADER: Final = struct.Struct("=IIQQIIIHH")
+HEADER_SIZE: Final = _HEADER.size
+
+
+class RawRequest:
+    """The bytes of one request (struct fuse_in_header, then the body), parsed when asked.
+
+    Kept are the first 8 KiB; of a WRITE the header and struct fuse_write_in only.
+    uid, gid, pid are the caller's as the kernel sent them: filesystem uid and gid, and the
+    thread group's id in the daemon's pid namespace (0 if it has none there).
+    """
+
+    __slots__ = ("_fields", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._fields: tuple[int, ...] | None = None
+
+    def _field(self, number: int) -> int:
+        if self._fields is None:
+            self._fields = _HEADER.unpack_from(self.data)
+        return self._fields[number]
+
+    @property
+    def length(self) -> int:
+        """The whole request's length in bytes, also of what is not kept."""
+        return self._field(0)
+
+    @property
+    def opcode(self) -> int:
+        """One of protocol.Opcode, or a number newer than it."""
+        return self._field(1)
+
+    @property
+    def unique(self) -> int:
+        """The request's number; bit 63 is set if it was sent before (RESEND)."""
+        return self._field(2)
+
+    @property
+    def nodeid(self) -> int:
+        """The node it is about; of a name, the directory's."""
+        return self._field(3)
+
+    @property
+    def uid(self) -> int:
+        """The caller's filesystem uid."""
+        return self._field(4)
+
+    @property
+    def gid(self) -> int:
+        """The caller's filesystem gid."""
+        return self._field(5)
+
+    @property
+    def pid(self) -> int:
+        """The caller's process id, 0 if it is outside the daemon's pid namespace."""
+        return self._field(6)
+
+    @property
+    def body(self) -> bytes:
+        """What follows the header: the opcode's own struct, then names."""
+        return self.data[HEADER_SIZE:]
+
+
+def raw_request() -> RawRequest:
+    """The request being processed. Right only before the handler's first await."""
+    return RawRequest(_bridge.raw_request())

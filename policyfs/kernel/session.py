@@ -1,0 +1,193 @@
+"""A FUSE mount and its session: our own /dev/fuse descriptor, mount(2), INIT, umount2(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+from policyfs.kernel import _bridge
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.mountinfo import mounts_at
+from policyfs.kernel.protocol import WANTED, InitFlag
+
+FSTYPE: Final = "fuse.policyfs"
+DEVICE_PATH: Final = "/dev/fuse"
+STACK_DEPTH: Final = 1
+"""How many file systems may be stacked below: 1 lets the store be any that is not itself
+stacked (an overlay is, and its files are refused with ELOOP)."""
+
+# include/uapi/linux/mount.h, sys/mount.h
+_MS_RDONLY: Final = 1
+_MS_NOSUID: Final = 2
+_MS_NODEV: Final = 4
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class MountError(PolicyfsError):
+    """Mounting or unmounting failed; errno says why, 0 if it was refused before any call."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.errno = code
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A mounted /dev/fuse descriptor. conn_id: its directory in /sys/fs/fuse/connections."""
+
+    fd: int
+    path: str
+    conn_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What INIT agreed on. minor: the kernel's FUSE protocol, 7.minor. offered, flags: InitFlag
+    bits the kernel has, and those in use. max_write: bytes in one WRITE at most."""
+
+    minor: int
+    passthrough: bool
+    max_stack_depth: int
+    flags: InitFlag
+    offered: InitFlag
+    max_write: int
+
+
+def mount_device(
+    mountpoint: str,
+    *,
+    source: str,
+    user_id: int,
+    group_id: int,
+    allow_other: bool,
+    default_permissions: bool,
+    read_only: bool = False,
+    max_read: int = 0,
+) -> Device:
+    """Mount a new FUSE connection on a directory, always nosuid and nodev.
+
+    Without allow_other the kernel lets nobody through, root included, whose real, effective
+    and saved uid are not all user_id and gids not all group_id. max_read: bytes in one READ at
+    most, 0 for the kernel's own limit. The descriptor is non-blocking and close-on-exec.
+    Raises MountError.
+    """
+    path = _checked_mountpoint(mountpoint)
+    try:
+        fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise MountError(_device_advice(exc), exc.errno or 0) from exc
+    options = [f"fd={fd}", "rootmode=40000", f"user_id={user_id}", f"group_id={group_id}"]
+    if allow_other:
+        options.append("allow_other")
+    if default_permissions:
+        options.append("default_permissions")
+    if max_read:
+        options.append(f"max_read={max_read}")
+    flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
+    try:
+        _mount(source, path, flags, ",".join(options))
+        return Device(fd, path, _connection_at(path))
+    except BaseException:
+        os.close(fd)  # aborts the connection, if there is one
+        raise
+
+
+def _checked_mountpoint(mountpoint: str) -> str:
+    try:
+        path = os.path.realpath(mountpoint, strict=True)
+        mode = os.stat(path).st_mode
+    except OSError as exc:
+        advice = ""
+        if exc.errno == errno.ENOTCONN:
+            advice = ": a dead mount is in the way; `policyfs umount` removes it"
+        message = f"cannot mount on {mountpoint}: {exc.strerror}{advice}"
+        raise MountError(message, exc.errno or 0) from exc
+    if not stat.S_ISDIR(mode):
+        raise MountError(f"cannot mount on {mountpoint}: it is not a directory", errno.ENOTDIR)
+    return path
+
+
+def _device_advice(exc: OSError) -> str:
+    if exc.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"cannot open {DEVICE_PATH}: the kernel has no FUSE; try `modprobe fuse`"
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"cannot open {DEVICE_PATH}: {exc.strerror}; a container needs --device /dev/fuse"
+    return f"cannot open {DEVICE_PATH}: {exc.strerror}"
+
+
+def _mount(source: str, path: str, flags: int, options: str) -> None:
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(path),
+        FSTYPE.encode(),
+        ctypes.c_ulong(flags),
+        options.encode(),
+    )
+    if result == 0:
+        return
+    code = ctypes.get_errno()
+    advice = ""
+    if code == errno.EPERM:
+        advice = ": mounting needs CAP_SYS_ADMIN; run as root"
+    raise MountError(f"cannot mount on {path}: {os.strerror(code)}{advice}", code)
+
+
+def _connection_at(path: str) -> int:
+    mounts = [mount for mount in mounts_at(path) if mount.fstype == FSTYPE]
+    if not mounts:
+        raise MountError(f"{path} was unmounted by somebody else at once", errno.ENOENT)
+    return mounts[-1].device
+
+
+def attach(ops: pyfuse3.Operations, device: Device, *, passthrough: bool) -> None:
+    """Make the mounted device pyfuse3's session, of which a process has one.
+
+    INIT is answered when pyfuse3.main() runs. The session works on a duplicate: device.fd
+    stays the caller's, for backing ids and notifications, to be closed after pyfuse3.close().
+    """
+    wanted = WANTED | InitFlag.PASSTHROUGH if passthrough else WANTED
+    _bridge.prepare(int(wanted), STACK_DEPTH if passthrough else 0)
+    duplicate = os.dup(device.fd)
+    try:
+        pyfuse3.init(ops, f"/dev/fd/{duplicate}", frozenset())
+    except BaseException:
+        os.close(duplicate)
+        raise
+
+
+def negotiated() -> Negotiated | None:
+    """What INIT agreed on, None before it was answered."""
+    answer = _bridge.negotiated()
+    if answer is None:
+        return None
+    minor, offered, flags, depth, max_write = answer
+    in_use = InitFlag(flags)
+    passthrough = InitFlag.PASSTHROUGH in in_use
+    return Negotiated(minor, passthrough, depth, in_use, InitFlag(offered), max_write)
+
+
+def unmount(mountpoint: str, *, lazy: bool = False) -> None:
+    """Unmount what is mounted topmost on a path; a dead mount too. Never follows a symlink.
+
+    lazy: take it out of the tree at once and let open files finish. Raises MountError, EBUSY
+    while files are open and lazy is not set, EINVAL if nothing is mounted there.
+    """
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if _libc.umount2(os.fsencode(mountpoint), flags) == 0:
+        return
+    code = ctypes.get_errno()
+    advice = {
+        errno.EBUSY: ": files in it are open, or somebody's working directory is in it;"
+        " `fuser -vm` says who, `--lazy` detaches it all the same",
+        errno.EINVAL: ": nothing is mounted there",
+        errno.EPERM: ": unmounting needs CAP_SYS_ADMIN; run as root",
+    }.get(code, "")
+    raise MountError(f"cannot unmount {mountpoint}: {os.strerror(code)}{advice}", code)

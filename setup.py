@@ -1,0 +1,45 @@
+"""The one thing pyproject.toml cannot say: how to build the C bridge to libfuse.
+
+Everything else about the package is in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from setuptools import Extension, setup
+
+MINIMUM_LIBFUSE = "3.14"
+PACKAGES = "gcc pkg-config libfuse3-dev python3-dev"
+
+
+def fuse_flags(question: str) -> list[str]:
+    """What pkg-config answers about fuse3; ends the build with advice if it cannot."""
+    if shutil.which("pkg-config") is None:
+        sys.exit(f"policyfs needs pkg-config to be built. On Debian: apt install {PACKAGES}")
+    command = ["pkg-config", question, f"fuse3 >= {MINIMUM_LIBFUSE}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        sys.exit(
+            f"policyfs needs the headers of libfuse {MINIMUM_LIBFUSE} or newer to be built.\n"
+            f"On Debian: apt install {PACKAGES}\npkg-config says: {answer.stderr.strip()}"
+        )
+    return answer.stdout.split()
+
+
+# Building the package must not fail on a future compiler's new warning; our own builds must.
+STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
+
+setup(
+    ext_modules=[
+        Extension(
+            "policyfs.kernel._bridge",
+            ["policyfs/kernel/_bridge.c"],
+            extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
+            extra_link_args=fuse_flags("--libs"),
+        )
+    ]
+)
