@@ -10,6 +10,7 @@ docs/audit.md shows a program of 20 lines that checks this without policyfs.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final, NamedTuple
 
 GENESIS: Final = "0" * 64
@@ -52,3 +53,12 @@ def split(line: bytes) -> Sealed | None:
     ):
         return None
     return Sealed(line[:-_TAIL_LEN], stated.decode("ascii"))
+
+
+_SEQ: Final = re.compile(rb'\{"type":"[a-z]+","seq":([0-9]{1,18}),')
+
+
+def seq_of(body: bytes) -> int | None:
+    """The sequence number that a body states, without parsing the rest of it."""
+    match = _SEQ.match(body)
+    return int(match[1]) if match else None

@@ -6,8 +6,7 @@ event into its JSON line, `query` turns the line back into an event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 ALLOW: Final = "allow"
 DENY: Final = "deny"
@@ -17,8 +16,7 @@ WOULD_DENY: Final = "would_deny"
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One decision, or the end of a handle, as it goes on record.
 
     time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, as people know it.
@@ -35,6 +33,8 @@ class Event:
     bytes_read, bytes_written: what went through the daemon, None where the kernel did the
     work. size_*: bytes, mtime_*: nanoseconds, at open and at release. repeats: 0 for an event
     of its own; n > 0 says that this stands for n more of the denial recorded at since_ns.
+
+    A named tuple rather than a dataclass, as one is made for every request: 1 µs against 5.
     """
 
     time_ns: int

@@ -103,8 +103,16 @@ class LineFormatter:
         return json.dumps(head | fields, separators=(",", ":"))[:-1].encode("ascii")
 
     def _caller(self, event: Event) -> str:
-        key = (event.mount, event.app, event.uid, event.gid, event.pid, event.exe)
-        key += (event.operation, event.syscall)
+        key = (
+            event.mount,
+            event.app,
+            event.uid,
+            event.gid,
+            event.pid,
+            event.exe,
+            event.operation,
+            event.syscall,
+        )
         text = self._callers.get(key)
         if text is None:
             text = (
@@ -116,9 +124,18 @@ class LineFormatter:
         return text
 
     def _verdict(self, event: Event) -> str:
-        key = (event.decision, event.errno, event.rules, event.kind, event.io, event.view)
-        key += (event.would_deny, event.would_allow)
-        key += (event.policy_generation, event.policy_digest)
+        key = (
+            event.decision,
+            event.errno,
+            event.rules,
+            event.kind,
+            event.io,
+            event.view,
+            event.would_deny,
+            event.would_allow,
+            event.policy_generation,
+            event.policy_digest,
+        )
         text = self._verdicts.get(key)
         if text is None:
             text = _verdict_text(event)

@@ -1,0 +1,225 @@
+"""The directory of one mount's trail and the segment files in it.
+
+A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then when it
+was begun, so names sort by both. The directory is reached through one descriptor; names in it
+are never followed as symlinks. Errors are OSError; the journal turns them into its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from policyfs.trail import chain
+
+_NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl")
+_FIRST_WINDOW: Final = 64 * 1024
+
+
+def segment_number(name: str) -> int | None:
+    """The number in a segment's file name, or None if it is no segment's name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def segment_name(number: int, time_ns: int) -> str:
+    """The file name of a segment begun at that time (ns since 1970)."""
+    begun = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
+    return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
+
+
+def sort_names(names: list[str]) -> list[str]:
+    """The segment names among these, in the order of the chain."""
+    numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
+    return [name for _, name in sorted(numbered)]
+
+
+class TrailDirectory:
+    """One mount's trail directory, held open and locked against a second writer."""
+
+    def __init__(self, path: str) -> None:
+        """Create the directory (and the trail root above it) with mode 0700 if missing.
+
+        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if others than
+        its owner may write in it, and what the file system answers.
+        """
+        self.path = path
+        for missing in (os.path.dirname(path), path):
+            if missing and not os.path.isdir(missing):
+                os.mkdir(missing, 0o700)
+        self._fd = _open_locked(path)
+
+    def reopen(self) -> None:
+        """Follow the path anew, as after the directory was moved away and made again.
+
+        Never creates it: where the path led to a file system that is gone now, a directory
+        made in its place would hide the record in the wrong one.
+        """
+        fd = _open_locked(self.path)
+        os.close(self._fd)
+        self._fd = fd
+
+    def is_current(self) -> bool:
+        """True while the path still leads to the directory that is held open."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        held = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+    def names(self) -> list[str]:
+        """The names of the segments, in the order of the chain."""
+        return sort_names(os.listdir(self._fd))
+
+    def create(self, name: str) -> int:
+        """A new empty segment of mode 0600, opened to append."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self._fd)
+
+    def append_to(self, name: str) -> int:
+        """An existing segment, opened to append. Raises OSError if it is no regular file."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return _only_regular(os.open(name, flags, dir_fd=self._fd))
+
+    def read(self, name: str) -> int:
+        """An existing segment, opened to read. Raises OSError if it is no regular file."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return _only_regular(os.open(name, flags, dir_fd=self._fd))
+
+    def remove(self, name: str) -> None:
+        """Delete one segment; one that is gone already is fine."""
+        try:
+            os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+
+    def sync(self) -> None:
+        """Make the names in the directory durable."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Give up the descriptor and with it the lock."""
+        os.close(self._fd)
+
+
+def _open_locked(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "others may write in the trail directory", path)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _only_regular(fd: int) -> int:
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "a segment of the trail is no regular file")
+
+
+class Segment:
+    """The segment being written: whole batches of lines or nothing."""
+
+    def __init__(self, name: str, number: int, fd: int, size: int) -> None:
+        self.name = name
+        self.number = number
+        self.size = size
+        """Bytes of full lines in the file, which is where the next line begins."""
+        self._fd = fd
+        self._torn = False
+
+    def damage(self) -> str:
+        """Empty if the file is as this process left it, else what happened to it."""
+        if self._torn:
+            self._mend()
+        info = os.fstat(self._fd)
+        if info.st_nlink == 0:
+            return "deleted"
+        if info.st_size != self.size:
+            return f"{info.st_size} bytes long instead of {self.size}"
+        return ""
+
+    def append(self, data: bytes) -> None:
+        """Write all of it or, after an OSError, none: a part that was written is cut off."""
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:] if done else data)
+        except OSError:
+            if done:
+                self._torn = True
+                self._mend()
+            raise
+        self.size += len(data)
+
+    def _mend(self) -> None:
+        """Cut a half-written batch off; raises OSError, and is tried again before any write."""
+        os.ftruncate(self._fd, self.size)
+        self._torn = False
+
+    def duplicate(self) -> int:
+        """A second descriptor, to sync without holding up writers; the caller closes it."""
+        return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
+
+    def close(self) -> None:
+        """Close the file without syncing it."""
+        os.close(self._fd)
+
+
+class Tail(NamedTuple):
+    """The end of a segment: its last full line, and what stands behind it.
+
+    line: without its newline, None if no line of the file is whole. offset: where the rest
+    begins, in bytes. rest: bytes that are no line, empty unless the writer was cut off.
+    """
+
+    line: bytes | None
+    offset: int
+    rest: bytes
+
+
+def read_tail(fd: int) -> Tail:
+    """Find the last line of the right form, reading no more of the file than needed."""
+    size = os.fstat(fd).st_size
+    window = _FIRST_WINDOW
+    while True:
+        start = max(0, size - window)
+        data = _pread_all(fd, start, size - start)
+        tail = _last_line(data, start)
+        if tail is not None or start == 0:
+            return tail or Tail(None, 0, data)
+        window *= 4
+
+
+def _last_line(data: bytes, start: int) -> Tail | None:
+    end = data.rfind(b"\n")
+    while end >= 0:
+        begin = data.rfind(b"\n", 0, end) + 1
+        if begin == 0 and start > 0:
+            return None  # the line may begin before the window
+        line = data[begin:end]
+        sealed = chain.split(line)
+        if sealed is not None and chain.seq_of(sealed.body) is not None:
+            return Tail(line, start + end + 1, data[end + 1 :])
+        end = begin - 1
+    return None
+
+
+def _pread_all(fd: int, offset: int, size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := os.pread(fd, size, offset)):
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
