@@ -1,0 +1,235 @@
+"""`make demo`: a small store of real media, mounted, and who sees what of it.
+
+Everything is done with ordinary tools as ordinary uids (setpriv); what is printed after a prompt
+is what the tool said. `--shell` leaves the store mounted and says how to look around.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from policyfs.policy.parse import SourceText, parse_policy
+from tests.support import media
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+POLICY: Final = CHECKOUT / "policies" / "family-photos.yaml"
+DEADLINE_S: Final = 60.0
+PHOTO: Final = "DCIM/Camera/beach.jpg"
+VIDEO: Final = "DCIM/Camera/waves.mp4"
+
+
+class DemoError(Exception):
+    """The demo could not go on; the message says why."""
+
+
+class Demo:
+    """One store, one mount, and the apps of the policy."""
+
+    def __init__(self, directory: Path) -> None:
+        """directory: an empty one that plain uids may pass through."""
+        self.directory = directory
+        self.store = directory / "store"
+        self.mount = directory / "mnt"
+        self.out = directory / "out"
+        self.environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/tmp",
+            "LC_ALL": "C.UTF-8",
+            "POLICYFS_RUNTIME_DIR": str(directory / "run"),
+            "POLICYFS_TRAIL_DIR": str(directory / "trail"),
+        }
+        policy = parse_policy([SourceText(str(POLICY), POLICY.read_bytes())])
+        self.uids = {app.name: app.uids[0][0] for app in policy.apps if app.uids}
+
+    # ------------------------------------------------------------ set-up
+
+    def fill_store(self) -> None:
+        """Photos with and without a place, a video, a song, and private directories of apps."""
+        self.store.mkdir(mode=0o700)
+        self.mount.mkdir()
+        camera = self.store / "DCIM" / "Camera"
+        for name in ("DCIM/Camera", "Pictures", "Music", "Android/data/camera", "Android/data/gallery"):
+            (self.store / name).mkdir(parents=True)
+        media.photo(self.store / PHOTO, width=1600, height=1200)
+        media.photo(camera / "plain.jpg", place=None, seed=5)
+        media.video(self.store / VIDEO, seconds=10)
+        media.music(self.store / "Music" / "song.mp3")
+        (self.store / "Android/data/camera/settings.txt").write_text("flash: off\n")
+        (self.store / "Android/data/gallery/albums.txt").write_text("summer\n")
+        (self.directory / "notes.txt").write_text("these are words, not a picture\n" * 40)
+        for app in ("gallery", "maps"):
+            target = self.out / app
+            target.mkdir(parents=True)
+            os.chown(target, self.uids[app], self.uids[app])
+
+    def policyfs(self, *arguments: str | os.PathLike[str], show: bool = True) -> str:
+        """Run one policyfs command as root; returns what it printed."""
+        if show:
+            print(f"root# policyfs {self._short(arguments)}")
+        return self._run([str(Path(sys.executable).with_name("policyfs")), *map(os.fspath, arguments)])
+
+    def _run(self, command: Sequence[str], *, may_fail: bool = False) -> str:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.environment,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        said = done.stdout.decode(errors="replace")
+        if done.returncode != 0 and not may_fail:
+            raise DemoError(f"{shlex.join(command)} ended with {done.returncode}:\n{said}")
+        return said
+
+    def _short(self, arguments: Sequence[str | os.PathLike[str]]) -> str:
+        text = shlex.join(map(os.fspath, arguments))
+        for long, short in (
+            (f"{CHECKOUT}/", ""),
+            (f"{self.store}", "STORE"),
+            (f"{self.mount}/", ""),
+            (f"{self.mount}", "MNT"),
+            (f"{self.directory}/", "/tmp/"),
+        ):
+            text = text.replace(long, short)
+        return text
+
+    # ------------------------------------------------------------ acts
+
+    def app(self, app: str, *command: str) -> str:
+        """Run a tool as an app in the mount, show the line and what it said."""
+        uid = str(self.uids[app])
+        become = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
+        said = self._run([*become, "env", "-C", str(self.mount), *command], may_fail=True)
+        lines = said.replace(f"{self.directory}/", "/tmp/").splitlines() or ["(nothing)"]
+        prompt = f"{app}$ {self._short(command)}"
+        if len(lines) == 1 and len(prompt) + len(lines[0]) < 96:
+            print(f"{prompt:<66} -> {lines[0]}")
+        else:
+            print(prompt)
+            for line in lines[:8]:
+                print(f"    {line}")
+        return said
+
+    def reads_at_daemon(self) -> int:
+        """Read requests that reached the daemon so far."""
+        status = json.loads(self.policyfs("status", "--json", self.mount, show=False))
+        status = status[0] if isinstance(status, list) else status
+        return int(status["fuse"].get("READ", 0))
+
+    def title(self, text: str) -> None:
+        """A heading of one act."""
+        bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+        print(f"{bold}-- {text}{plain}")
+
+    def run(self) -> None:
+        """All acts."""
+        self.policyfs("mount", "--policy", POLICY, self.store, self.mount)
+        self.title("One photo, two apps: maps may know the place, gallery may not")
+        place = ("exiftool", "-s3", "-c", "%.4f", "-GPSPosition", "-City", PHOTO)
+        self.expect(self.app("maps", *place), "47.8045")
+        self.expect(self.app("gallery", *place), "", exactly=True)
+        pixels = ("identify", "-format", "%#", PHOTO)
+        same = {self.app(app, *pixels).strip() for app in ("maps", "gallery")}
+        self.expect(str(len(same)), "1")
+
+        self.title("What an app may not see is not there")
+        self.expect(self.app("gallery", "ls"), "DCIM")
+        self.expect(self.app("gallery", "ls", "Android/data"), "No such file")
+        self.expect(self.app("backup", "ls", "Android/data"), "camera")
+
+        self.title("Only pictures may be written here, whatever their name")
+        self.expect(self.app("camera", "cp", str(self.directory / "notes.txt"), "DCIM/fake.jpg"), "not permitted")
+        self.expect(self.app("camera", "ls", "DCIM"), "Camera")
+
+        self.title("A video, and the photo without its place, copied at the kernel's speed")
+        before = self.reads_at_daemon()
+        self.app("maps", "cp", "-v", VIDEO, str(self.out / "maps/"))
+        self.app("gallery", "cp", "-v", PHOTO, str(self.out / "gallery/"))
+        self.expect(self.app("maps", "md5sum", VIDEO, str(self.out / "maps" / "waves.mp4")), "waves.mp4")
+        print(f"reads that reached the daemon: {self.reads_at_daemon() - before}   (policyfs status --json)")
+
+        self.title("The trail of just that")
+        print(self.trail())
+
+    def expect(self, said: str, part: str, *, exactly: bool = False) -> None:
+        """The demo shows what is true, or it fails."""
+        if (said.strip() != part) if exactly else (part not in said):
+            raise DemoError(f"expected {part!r}, got {said!r}")
+
+    def trail(self) -> str:
+        """What `policyfs audit` says of the acts above."""
+        print("root# policyfs audit search")
+        lines = self.policyfs("audit", "search", show=False).rstrip().splitlines()
+        return "\n".join(line[:140] for line in lines[-14:])
+
+    # ------------------------------------------------------------ end
+
+    def unmount(self) -> None:
+        """Take the mount away, if it is there."""
+        if re.search(rf" {re.escape(str(self.mount))} ", Path("/proc/self/mountinfo").read_text()):
+            try:
+                self.policyfs("umount", self.mount)
+            except (DemoError, OSError, subprocess.TimeoutExpired):
+                subprocess.run(["umount", "-l", str(self.mount)], check=False, timeout=DEADLINE_S)
+                raise
+
+    def how_to_look_around(self) -> None:
+        """What to type in one's own shell."""
+        uid = self.uids["gallery"]
+        names = ", ".join(f"{app} {number}" for app, number in sorted(self.uids.items()))
+        command = Path(sys.executable).with_name("policyfs")
+        settings = " ".join(f"{name}={self.environment[name]}" for name in self.environment if "POLICYFS" in name)
+        print(f"""
+The store {self.store} stays mounted on {self.mount}. Apps and their uids: {names}.
+Be an app:      setpriv --reuid {uid} --regid {uid} --clear-groups -- sh -c 'cd {self.mount} && exec sh'
+First, to let the commands below find this mount:   export {settings}
+See its state:  {command} status {self.mount}
+Why so:         {command} policy explain {POLICY} --app gallery --op read /{PHOTO}
+The trail:      {command} audit tail -f
+Another policy: edit {POLICY}, then {command} reload {self.mount}
+The end:        {command} umount {self.mount} && rm -r {self.directory}""")
+
+
+def main() -> int:
+    """Command line of the demo."""
+    parser = argparse.ArgumentParser(prog="demo", description="who sees what of a small media store")
+    parser.add_argument("--shell", action="store_true", help="leave the store mounted and say how to look around")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("demo: mounting for several uids needs root; run it with sudo", file=sys.stderr)
+        return 1
+    directory = Path(tempfile.mkdtemp(prefix="policyfs-demo-"))
+    directory.chmod(0o711)
+    demo = Demo(directory)
+    stays = False
+    try:
+        demo.fill_store()
+        demo.run()
+        stays = arguments.shell
+        if stays:
+            demo.how_to_look_around()
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if not stays:
+            demo.unmount()
+            shutil.rmtree(directory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

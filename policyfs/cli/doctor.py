@@ -1,0 +1,346 @@
+"""`policyfs doctor`: what this machine and one store will make slow or impossible, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import enum
+import json
+import os
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.store.facts import StoreFacts, probe
+
+PASSTHROUGH_SINCE: Final = (6, 9)
+LIBFUSE_SINCE: Final = 314  # 3.14, the first with fuse_session_custom_io
+DESCRIPTORS_BAD: Final = 1_024
+DESCRIPTORS_FEW: Final = 16_384
+CAP_SYS_ADMIN: Final = 21  # include/uapi/linux/capability.h
+TRAIL_ROOT: Final = "/var/log/policyfs"
+FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+
+
+class State(enum.Enum):
+    """OK: as it should be. SLOW: works, slower. OFF: a feature is missing. BAD: will not mount."""
+
+    OK = "ok"
+    SLOW = "slow"
+    OFF = "off"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. todo: what a person can do about it, empty if nothing need be done."""
+
+    name: str
+    state: State
+    what: str
+    todo: str = ""
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def check_kernel(release: str) -> Finding:
+    """The kernel's version (uname -r) against the one that brought FUSE passthrough."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        return Finding("kernel", State.SLOW, f"cannot read the version {release!r}", "see `passthrough`")
+    if (int(match[1]), int(match[2])) >= PASSTHROUGH_SINCE:
+        return Finding("kernel", State.OK, f"Linux {release}")
+    return Finding(
+        "kernel",
+        State.SLOW,
+        f"Linux {release} has no FUSE passthrough: every read and write goes through the daemon",
+        "use Linux 6.9 or newer",
+    )
+
+
+def check_device(path: str = "/dev/fuse") -> Finding:
+    """/dev/fuse can be opened."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        todo = "modprobe fuse; in a container: run it with --device /dev/fuse"
+        return Finding("fuse", State.BAD, f"there is no {path}", todo)
+    except OSError as error:
+        todo = "modprobe fuse; run as root; in a container: --device /dev/fuse"
+        return Finding("fuse", State.BAD, f"cannot open {path}: {error.strerror}", todo)
+    return Finding("fuse", State.OK, f"{path} can be opened")
+
+
+def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
+    """fusectl is mounted: the only way to free what waits in a hung mount."""
+    filesystems = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    if f" {directory} " in filesystems:
+        return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
+    todo = f"mount -t fusectl none {directory}"
+    return Finding("fusectl", State.OFF, "a hung mount could not be aborted", todo)
+
+
+def check_capability(status: str, uid_map: str) -> Finding:
+    """CAP_SYS_ADMIN in the initial user namespace, from /proc/self/{status,uid_map}."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    if match is None or not int(match[1], 16) >> CAP_SYS_ADMIN & 1:
+        return Finding(
+            "capability", State.BAD, "CAP_SYS_ADMIN is missing: nothing can be mounted", "run as root"
+        )
+    if uid_map.split() != ["0", "0", "4294967295"]:
+        return Finding(
+            "capability",
+            State.BAD,
+            "CAP_SYS_ADMIN holds in this user namespace only: no passthrough, no trusted xattrs",
+            "run the daemon outside of the container, in the initial user namespace",
+        )
+    return Finding("capability", State.OK, "CAP_SYS_ADMIN")
+
+
+def check_libfuse(library: str = "libfuse3.so.3") -> Finding:
+    """The libfuse that pyfuse3 will use."""
+    try:
+        version = int(ctypes.CDLL(library).fuse_version())
+    except OSError as error:
+        return Finding("libfuse", State.BAD, f"cannot load {library}: {error}", "apt install libfuse3-3")
+    text = f"libfuse {version // 100}.{version % 100}"
+    if version < LIBFUSE_SINCE:
+        return Finding("libfuse", State.BAD, f"{text} is too old", "use libfuse 3.14 or newer")
+    return Finding("libfuse", State.OK, text)
+
+
+def check_bridge() -> Finding:
+    """The C bridge and pyfuse3 can be loaded."""
+    try:
+        from policyfs.kernel.bridge import pyfuse3
+    except ImportError as error:
+        todo = "apt install gcc pkg-config libfuse3-dev python3-dev, then pip install policyfs again"
+        return Finding("bridge", State.BAD, f"the C bridge cannot be loaded: {error}", todo)
+    return Finding("bridge", State.OK, f"pyfuse3 {pyfuse3.__version__} with passthrough added")
+
+
+def check_descriptors(limit: int) -> Finding:
+    """The limit on open files (the hard one: the daemon raises its own to it)."""
+    if limit < DESCRIPTORS_BAD:
+        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
+        return Finding("descriptors", State.BAD, f"{limit} at most: apps would soon get EMFILE", todo)
+    if limit < DESCRIPTORS_FEW:
+        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
+        return Finding("descriptors", State.SLOW, f"{limit} files open at once at most", todo)
+    return Finding("descriptors", State.OK, f"{limit} files open at once")
+
+
+def check_libmagic() -> Finding:
+    """libmagic can be loaded and knows a JPEG."""
+    todo = "apt install libmagic1 (and libmagic-mgc); without it every rule that asks for a type denies"
+    try:
+        import magic
+    except ImportError as error:
+        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+    try:
+        kind = magic.from_buffer(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", mime=True)
+    except (magic.MagicException, OSError) as error:
+        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+    if kind != "image/jpeg":
+        return Finding("libmagic", State.BAD, f"takes a JPEG for {kind}", todo)
+    return Finding("libmagic", State.OK, "contents are recognised")
+
+
+def check_trail(root: str) -> Finding:
+    """A file can be written where the trail goes (or where it would be made)."""
+    where = Path(root)
+    while not where.exists() and where != where.parent:
+        where = where.parent
+    try:
+        with tempfile.TemporaryFile(dir=where) as file:
+            file.write(b"x")
+    except OSError as error:
+        todo = "make it writable for root, or name another: --trail DIR"
+        return Finding("trail", State.BAD, f"{root} cannot be written: {error.strerror}", todo)
+    return Finding("trail", State.OK, f"{root} can be written")
+
+
+# ---------------------------------------------------------------- passthrough and the store
+
+
+def check_passthrough(store: str | None) -> Finding:
+    """A trial mount: passthrough for a file of the store, or for a copy in memory."""
+    from policyfs.kernel.session import MountError
+    from policyfs.kernel.trial import try_passthrough
+
+    subject = f"files of {store}" if store else "copies in memory"
+    slow = "reads and writes go through the daemon"
+    try:
+        trial = try_passthrough(store)
+    except MountError as error:
+        return Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
+    except OSError as error:
+        what = f"could not be tried in {store}: {error.strerror}"
+        return Finding("passthrough", State.SLOW, what, "see `status` once it is mounted")
+    if trial.backing is not None:
+        todo = "use a store that is not an overlay, and Linux 6.9 or newer as root"
+        return Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)
+    return Finding("passthrough", State.OK, f"for {subject}; FUSE protocol 7.{trial.minor}")
+
+
+def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
+    """What the store's file system can do, by a probe of it."""
+    if facts.read_only:
+        todo = "mount it writable, unless nobody shall write"
+        yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes say EROFS", todo)
+    else:
+        yield Finding("store", State.OK, f"{store} is {facts.name}")
+    rows: tuple[tuple[str, bool, str, State, str, str], ...] = (
+        (
+            "reflink",
+            facts.reflink,
+            "redacted copies cost nothing at any size",
+            State.SLOW,
+            "redacted copies are made in memory, up to a size; larger files need a lease",
+            "xfs and btrfs have it",
+        ),
+        (
+            "leases",
+            facts.leases,
+            "large files are guarded against writers",
+            State.OFF,
+            "large files under redaction are denied",
+            "use a local ext4, xfs or btrfs store",
+        ),
+        (
+            "trusted xattrs",
+            facts.trusted_xattr,
+            "owners are kept on the files",
+            State.SLOW,
+            "owners are kept in a database beside the trail",
+            "use ext4, xfs or btrfs",
+        ),
+        (
+            "user xattrs",
+            facts.user_xattr,
+            "apps may keep user.* attributes",
+            State.OFF,
+            "apps get EOPNOTSUPP for user.* attributes",
+            "use ext4, xfs or btrfs",
+        ),
+        (
+            "fanotify",
+            facts.fanotify,
+            "changes from elsewhere are seen at once",
+            State.SLOW,
+            "changes from elsewhere are seen after a second at most, and less is cached",
+            "CONFIG_FANOTIFY, and a local file system",
+        ),
+        (
+            "case",
+            not facts.casefold,
+            "names differ by case",
+            State.OFF,
+            "names that differ only in case are one file here, and rules must not be walked around so",
+            "use a directory without casefold (chattr -F)",
+        ),
+    )
+    for name, fine, good, state, missing, todo in rows:
+        yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
+
+
+def probe_store(store: str) -> Iterator[Finding]:
+    """check_store after opening the directory; what is wrong with the path is a finding too."""
+    try:
+        fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        yield Finding("store", State.BAD, f"{store}: {error.strerror}", "name the directory with the media")
+        return
+    try:
+        mode = os.fstat(fd).st_mode & 0o077
+        if mode:
+            yield Finding(
+                "store mode",
+                State.OFF,
+                f"{store} is open to others (mode {mode:03o}): apps can go round the mount",
+                f"chown root: {store}; chmod 700 {store}",
+            )
+        else:
+            yield Finding("store mode", State.OK, "nobody but its owner reaches the store")
+        yield from check_store(probe(fd), store)
+    finally:
+        os.close(fd)
+
+
+# ---------------------------------------------------------------- command
+
+
+def examine(store: str | None, trail: str) -> list[Finding]:
+    """Every finding, the machine's first. What fails in an unforeseen way is bad, not silent."""
+    checks: list[Callable[[], Finding]] = [
+        lambda: check_kernel(os.uname().release),
+        check_device,
+        check_connections,
+        lambda: check_capability(
+            Path("/proc/self/status").read_text(encoding="utf-8"),
+            Path("/proc/self/uid_map").read_text(encoding="utf-8"),
+        ),
+        check_libfuse,
+        check_bridge,
+        check_libmagic,
+        lambda: check_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        lambda: check_trail(trail),
+    ]
+    findings = [check() for check in checks]
+    if any(finding.state is State.BAD for finding in findings[:6]):
+        findings.append(Finding("passthrough", State.BAD, "not tried: nothing can be mounted", "see above"))
+    else:
+        findings.append(check_passthrough(store))
+    if store is not None:
+        findings += probe_store(store)
+    return findings
+
+
+def render(findings: list[Finding]) -> str:
+    """A table for people: state, name, what, and below it what to do."""
+    width = max(len(finding.name) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state.value:<5} {finding.name:<{width}}  {finding.what}")
+        if finding.todo:
+            lines.append(f"{'':<5} {'':<{width}}  -> {finding.todo}")
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings. Exit code 1 if any is bad."""
+    store: str | None = args.store
+    if store is not None and not os.path.isabs(store):
+        store = os.path.abspath(store)
+    if args.trail == "":
+        raise UsageError("--trail needs a directory")
+    findings = examine(store, args.trail or os.environ.get("POLICYFS_TRAIL_DIR", TRAIL_ROOT))
+    if args.json:
+        rows = [
+            {"name": row.name, "state": row.state.value, "what": row.what, "todo": row.todo}
+            for row in findings
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        print(render(findings))
+    bad = any(finding.state is State.BAD for finding in findings)
+    return EXIT_REFUSED if bad else EXIT_OK
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `doctor` to the command line."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="what will be slow or impossible on this machine, and what to do about it",
+        description="Looks at the kernel, libfuse, rights and limits, and at a store if one is named.",
+    )
+    parser.add_argument("store", nargs="?", metavar="STORE", help="also look at this store's file system")
+    parser.add_argument("--trail", metavar="DIR", help="where the trail goes (default: the machine's)")
+    parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
+    parser.set_defaults(run=run)
