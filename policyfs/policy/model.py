@@ -118,7 +118,7 @@ class Rule:
 class Policy:
     """A whole policy, of one file or of a directory's files merged.
 
-    digest: SHA-256 in hex over the source texts in the order of their names.
+    digest: SHA-256 in hex of the source texts (parse.py, ``digest_of``).
     """
 
     name: str

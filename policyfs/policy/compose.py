@@ -1,0 +1,297 @@
+"""YAML text to nodes, strictly: what YAML allows and a policy must not hold is an error here.
+
+A syntax error ends a file. Everything else (repeated keys, tags, merge keys, unknown aliases)
+is collected and stands as ``Absent.BROKEN`` in the tree, so that nothing reports it twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+)
+
+from policyfs.policy.errors import PolicyError, quote
+from policyfs.policy.nodes import (
+    Absent,
+    Folded,
+    Items,
+    Mapping,
+    Node,
+    Scalar,
+    Source,
+    Span,
+    Unquoted,
+    Value,
+)
+from policyfs.policy.syntax import syntax_error
+
+MAX_EXPANDED: Final = 10_000
+"""How many nodes a file's aliases may stand for."""
+
+MAX_DEPTH: Final = 30
+"""How deep lists and mappings may nest; the language itself needs 8, and ``not`` nests."""
+
+_CONTROL: Final = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_OLD_OCTAL: Final = re.compile(r"[-+]?0[0-9]+")
+_FLOAT: Final = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_WORDS: Final[dict[str, Value]] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), Absent.NULL),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+class UnreadableError(Exception):
+    """A file that cannot be read any further; what is wrong is in the list of errors."""
+
+
+def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
+    """The source of a file's bytes. Raises UnreadableError if they are no text, or none at all."""
+    try:
+        decoded = text.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        good = text[: fault.start].decode("utf-8-sig")
+        source = Source(name, good + text[fault.start :].decode("utf-8", "replace"))
+        errors.append(
+            source.error(
+                source.span_of_index(len(good)),
+                f"byte 0x{text[fault.start]:02x} is not UTF-8",
+                "save the file as UTF-8; a name that is no UTF-8 is matched by ? and *",
+            )
+        )
+        raise UnreadableError from fault
+    source = Source(name, decoded)
+    control = _CONTROL.search(decoded)
+    if control is not None:
+        errors.append(
+            source.error(
+                source.span_of_index(control.start()),
+                f"control character U+{ord(control.group()):04X}",
+                'remove it, or write it as an escape in double quotes, such as "\\u2028"',
+            )
+        )
+        raise UnreadableError
+    return source
+
+
+def compose(source: Source, errors: list[PolicyError]) -> Node:
+    """The node tree of a source. Raises UnreadableError after a syntax error or without content."""
+    events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(source.text))
+    composer = _Composer(source, events, errors)
+    try:
+        return composer.document()
+    except MarkedYAMLError as fault:
+        errors.append(syntax_error(source, fault))
+        raise UnreadableError from fault
+    except YAMLError as fault:
+        message = f"not valid YAML: {' '.join(str(fault).split())}"
+        errors.append(source.error(Span(1, 1, 1), message, "see https://yaml.org/spec/1.2.2/"))
+        raise UnreadableError from fault
+
+
+class _Composer:
+    """Builds the tree of one file from its events."""
+
+    __slots__ = ("anchors", "errors", "events", "expanded", "source")
+
+    def __init__(self, source: Source, events: Iterator[Event], errors: list[PolicyError]) -> None:
+        self.source = source
+        self.events = events
+        self.errors = errors
+        self.anchors: dict[str, Node | None] = {}
+        self.expanded = 0
+
+    def report(self, span: Span, message: str, help_: str) -> None:
+        self.errors.append(self.source.error(span, message, help_))
+
+    def document(self) -> Node:
+        """The one document of the file."""
+        next(self.events)  # start of the stream
+        start = next(self.events)
+        if not isinstance(start, DocumentStartEvent):
+            help_ = "a policy starts with: apiVersion: policyfs/v1"
+            self.report(Span(1, 1, 1), "the file is empty", help_)
+            raise UnreadableError
+        if start.version not in (None, (1, 2)):
+            self.report(Span(1, 1, 1), "a policy is YAML 1.2", "remove the %YAML line")
+        if start.tags:
+            self.report(Span(1, 1, 1), "%TAG is not allowed in a policy", "remove the %TAG line")
+        root = self.node(next(self.events), 0)
+        next(self.events)  # end of the document
+        following = next(self.events)
+        if isinstance(following, DocumentStartEvent):
+            self.report(
+                _span(following),
+                "a second YAML document in one file",
+                "put it into a file of its own in the same directory, or remove the --- line",
+            )
+            raise UnreadableError
+        return root
+
+    def node(self, event: Event, depth: int) -> Node:
+        """The node that an event opens, with all below it."""
+        span = _span(event)
+        if isinstance(event, AliasEvent):
+            return self.alias(event, span)
+        anchor = event.anchor if isinstance(event, NodeEvent) else None
+        if anchor is not None:
+            self.anchors[anchor] = None
+        tag = getattr(event, "tag", None)
+        node: Node
+        if depth > MAX_DEPTH:
+            self.report(span, "nested too deeply", f"a policy nests at most {MAX_DEPTH} levels")
+            raise UnreadableError
+        if isinstance(event, SequenceStartEvent):
+            node = self.sequence(span, depth)
+        elif isinstance(event, MappingStartEvent):
+            node = self.mapping(span, depth)
+        elif isinstance(event, ScalarEvent):
+            node = self.scalar(event, span)
+        else:
+            raise TypeError(f"unexpected YAML event {event!r}")
+        if tag is not None:
+            self.report(
+                span,
+                f"YAML tag {quote(str(tag))}",
+                "a policy has no tags: remove it, or put text that starts with ! in quotes",
+            )
+            node = Scalar(span, Absent.BROKEN, "")
+        if anchor is not None:
+            self.anchors[anchor] = node
+        return node
+
+    def alias(self, event: AliasEvent, span: Span) -> Node:
+        """What an alias stands for; broken if it stands for nothing."""
+        name = str(event.anchor)
+        target = self.anchors.get(name)
+        if target is None:
+            if name in self.anchors:
+                message, help_ = f"alias *{name} stands inside what it names", "write it out"
+            else:
+                message = f"unquoted {quote('*' + name)} is a YAML alias, and nothing is named so"
+                help_ = f"a glob needs quotes: {quote('*' + name)}"
+            self.report(span, message, help_)
+            return Scalar(span, Absent.BROKEN, "")
+        self.expanded += _size(target)
+        if self.expanded > MAX_EXPANDED:
+            self.report(
+                span,
+                f"aliases stand for more than {MAX_EXPANDED:,} nodes",
+                "use sets and path_sets instead of YAML aliases",
+            )
+            raise UnreadableError
+        return target
+
+    def sequence(self, span: Span, depth: int) -> Items:
+        items = []
+        event = next(self.events)
+        while not isinstance(event, CollectionEndEvent):
+            items.append(self.node(event, depth + 1))
+            event = next(self.events)
+        return Items(_through(span, event), tuple(items), 1 + sum(map(_size, items)))
+
+    def mapping(self, span: Span, depth: int) -> Mapping:
+        pairs: dict[str, tuple[Scalar, Node]] = {}
+        size = 1
+        event = next(self.events)
+        while not isinstance(event, CollectionEndEvent):
+            key = self.node(event, depth + 1)
+            value = self.node(next(self.events), depth + 1)
+            size += _size(key) + _size(value)
+            sound = self.sound_key(key, pairs)
+            if sound is not None:
+                pairs[sound.raw] = (sound, value)
+            event = next(self.events)
+        return Mapping(_through(span, event), tuple(pairs.values()), size)
+
+    def sound_key(self, key: Node, pairs: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
+        """The key if it may enter the mapping; reports why not."""
+        if not isinstance(key, Scalar):
+            help_ = 'a glob with braces needs quotes: "/{a,b}/**"'
+            self.report(key.span, "a list or mapping cannot be a key", help_)
+            return None
+        if key.value is Absent.BROKEN:
+            pass
+        elif key.value is Absent.NULL:
+            self.report(key.span, "a key is missing before the colon", 'write "key: value"')
+        elif not isinstance(key.value, str):
+            help_ = f"put it in quotes: {quote(key.raw)}"
+            self.report(key.span, f"key {key.raw} is not text to YAML", help_)
+        elif isinstance(key.value, Unquoted) and key.raw == "<<":
+            self.report(key.span, "YAML merge key <<", "a policy has none: write the keys out")
+        elif key.raw in pairs:
+            first = pairs[key.raw][0].span.line
+            self.report(
+                key.span,
+                f"key {quote(key.raw)} is given twice, first on line {first}",
+                "keep one of them; of two that both shall hold, make two rules",
+            )
+        else:
+            return key
+        return None
+
+    def scalar(self, event: ScalarEvent, span: Span) -> Scalar:
+        raw = str(event.value)
+        odd = _NOT_TEXT.search(raw)
+        if odd is not None:
+            message = f"text holds U+{ord(odd.group()):04X}, which no name can hold"
+            self.report(span, message, "remove the escape")
+            return Scalar(span, Absent.BROKEN, "")
+        if event.style is not None:
+            return Scalar(span, raw, raw)
+        if _OLD_OCTAL.fullmatch(raw):
+            digits = raw.lstrip("+-0") or "0"
+            self.report(
+                span,
+                f"number {raw} starts with 0",
+                f"write {digits}, or 0o{digits} for an octal number",
+            )
+            return Scalar(span, Absent.BROKEN, raw)
+        return Scalar(span, _plain(raw, event.start_mark.line != event.end_mark.line), raw)
+
+
+def _plain(raw: str, folded: bool) -> Value:
+    """An unquoted scalar by YAML 1.2's core schema."""
+    if raw in _WORDS:
+        return _WORDS[raw]
+    if _INT.fullmatch(raw):
+        return int(raw, 0 if raw[:2] in ("0o", "0x") else 10) if len(raw) < 40 else 10**40
+    if _FLOAT.fullmatch(raw):
+        return float(raw.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return Folded(raw) if folded else Unquoted(raw)
+
+
+def _size(node: Node) -> int:
+    return 1 if isinstance(node, Scalar) else node.size
+
+
+def _span(event: Event) -> Span:
+    start, end = event.start_mark, event.end_mark
+    width = end.column - start.column if end.line == start.line else 1
+    return Span(start.line + 1, start.column + 1, max(1, width))
+
+
+def _through(span: Span, end: Event) -> Span:
+    """The span from an opening to the event that closes it."""
+    if end.end_mark.line + 1 != span.line:
+        return Span(span.line, span.column, 1)
+    return Span(span.line, span.column, max(1, end.end_mark.column + 1 - span.column))

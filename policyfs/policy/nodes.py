@@ -1,0 +1,170 @@
+"""A policy file as a tree of YAML nodes, each knowing where it stands in the text.
+
+ruamel.yaml scans and parses (YAML 1.2); the tree is composed here from its events, because
+strictness needs what a loader throws away: positions, quotes, repeated keys, tags, aliases.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from policyfs.policy.errors import PolicyError
+from policyfs.policy.model import Where
+
+
+class Span(NamedTuple):
+    """Where a node stands: line and column from 1; width in characters, 1 if on many lines."""
+
+    line: int
+    column: int
+    width: int
+
+
+class Absent(enum.Enum):
+    """What stands for a value that is not there."""
+
+    NULL = "no value"
+    BROKEN = "reported already"
+
+
+class Unquoted(str):
+    """Text that stands in the file without quotes."""
+
+    __slots__ = ()
+
+
+class Folded(Unquoted):
+    """Unquoted text that runs over several lines."""
+
+    __slots__ = ()
+
+
+Value = str | int | float | bool | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value. raw: the value as text, before it was read as a number or the like."""
+
+    span: Span
+    value: Value
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A YAML sequence. size: nodes in it when aliases are expanded, itself included."""
+
+    span: Span
+    items: tuple[Node, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A YAML mapping with text keys, none repeated. size: as of Items."""
+
+    span: Span
+    pairs: tuple[tuple[Scalar, Node], ...]
+    size: int
+
+    def get(self, key: str) -> Node | None:
+        """The value under a key, None if the key is absent."""
+        return next((value for k, value in self.pairs if k.raw == key), None)
+
+    def key(self, key: str) -> Scalar | None:
+        """The node of the key itself."""
+        return next((k for k, _ in self.pairs if k.raw == key), None)
+
+
+Node = Scalar | Items | Mapping
+
+Loc = tuple[int | str, ...]
+"""A way into a tree: keys of mappings and indices of sequences."""
+
+
+def node_at(node: Node, loc: Loc) -> Node:
+    """The node at the end of a way; the last one there is, where the way leads nowhere.
+
+    An index stays on a node that is no sequence: one value may stand where a list may.
+    """
+    for step in loc:
+        if isinstance(node, Mapping) and isinstance(step, str):
+            found = node.get(step)
+            if found is None:
+                return node
+            node = found
+        elif isinstance(node, Items) and isinstance(step, int) and step < len(node.items):
+            node = node.items[step]
+    return node
+
+
+def data_of(node: Node) -> object:
+    """Plain data of a tree: dict, list, and scalar values (``Absent`` where there is none)."""
+    if isinstance(node, Mapping):
+        return {key.raw: data_of(value) for key, value in node.pairs}
+    if isinstance(node, Items):
+        return [data_of(item) for item in node.items]
+    return node.value
+
+
+_LINE_BREAK: Final = re.compile(r"\r\n|\n|\r")
+_ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
+
+
+class Source:
+    """The decoded text of one file, and the maker of errors that point into it."""
+
+    __slots__ = ("lines", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.lines: list[str] = _LINE_BREAK.split(text)
+
+    def where(self, span: Span) -> Where:
+        """A span as a place that people can go to."""
+        return Where(self.name, span.line, span.column)
+
+    def error(self, span: Span, message: str, help_: str) -> PolicyError:
+        """An error at a span, with the line it stands on."""
+        line = self.lines[span.line - 1] if span.line <= len(self.lines) else ""
+        return PolicyError(self.where(span), message, help_, line, span.width)
+
+    def span_of_index(self, index: int) -> Span:
+        """The span of one character, given by its index in the text."""
+        lines = _LINE_BREAK.split(self.text[:index])
+        return Span(len(lines), len(lines[-1]) + 1, 1)
+
+    def inside(self, scalar: Scalar, offset: int) -> Span:
+        """The span of one character of a scalar's value, or the scalar's own span.
+
+        offset: in characters of the value. Escapes and doubled quotes are counted as written;
+        where that cannot be told (several lines, an anchor before it), the whole is meant.
+        """
+        raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
+        at = _offset_in_source(raw, scalar.raw, offset)
+        if at is None:
+            return scalar.span
+        return Span(scalar.span.line, scalar.span.column + at, 1)
+
+
+def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
+    """Where the character ``offset`` of a value stands in its source text, None if unknown."""
+    style = raw[:1]
+    if style not in ("'", '"'):
+        return offset if raw.startswith(value) else None
+    at = 1
+    for _ in range(offset):
+        if at >= len(raw):
+            return None
+        if style == '"' and raw[at] == "\\":
+            at += _ESCAPE_LENGTH.get(raw[at + 1 : at + 2], 2)
+        elif style == "'" and raw[at : at + 2] == "''":
+            at += 2
+        else:
+            at += 1
+    return at if at < len(raw) else None

@@ -1,0 +1,69 @@
+"""Policy texts to a policy: the one way in.
+
+Raises every fault of every file at once, or yields a policy in which nothing is left to check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.policy.compose import UnreadableError, compose, decode
+from policyfs.policy.errors import PolicyError, PolicyErrors
+from policyfs.policy.model import Policy, Where
+from policyfs.policy.resolve import resolve
+from policyfs.policy.shape import File, file_of
+
+__all__ = ["REDACTABLE_KINDS", "SourceText", "digest_of", "parse_policy"]
+
+REDACTABLE_KINDS: Final = frozenset({"image/jpeg"})
+"""Kinds that redaction has a locator for; ``raw_types`` must not name them."""
+
+
+class SourceText(NamedTuple):
+    """One file of a policy: the name that errors show, and its bytes."""
+
+    name: str
+    text: bytes
+
+
+def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
+    """The policy that the files make together; their order means nothing.
+
+    Raises PolicyErrors with all faults, sorted by file and position.
+    """
+    if not sources:
+        where = Where("policy", 1, 1)
+        help_ = "name a policy file, or a directory that holds *.yaml files"
+        raise PolicyErrors([PolicyError(where, "there is no policy file", help_, "", 1)])
+    errors: list[PolicyError] = []
+    files: list[File] = []
+    for name, text in sorted(sources):
+        try:
+            source = decode(name, text, errors)
+            files.append(file_of(source, compose(source, errors), errors))
+        except UnreadableError:
+            continue
+    policy = resolve(
+        files,
+        complete=len(files) == len(sources),
+        redactable=redactable,
+        digest=digest_of(source.text for source in sources),
+        errors=errors,
+    )
+    if errors:
+        raise PolicyErrors(errors)
+    return policy
+
+
+def digest_of(texts: Iterable[bytes]) -> str:
+    """SHA-256 in hex of a policy's texts, whatever their names and order.
+
+    Of one file it is what ``sha256sum`` says; of several, that of the sorted lines of digests:
+    ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
+    """
+    digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()

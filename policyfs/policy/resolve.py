@@ -1,0 +1,347 @@
+"""Documents of all files to one policy: names looked up, sets expanded, rules made.
+
+Here is judged what one value alone cannot show: is the app declared, does anyone hold the
+grant, does this key go with that one. Nothing stops at the first fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from policyfs.domain import OWNER_NONE, Audit, Op
+from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
+from policyfs.policy.errors import PolicyError, did_you_mean, listed, quote
+from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Who
+from policyfs.policy.nodes import Loc
+from policyfs.policy.shape import File, Part
+
+T = TypeVar("T")
+
+
+def resolve(
+    files: Sequence[File],
+    *,
+    complete: bool,
+    redactable: frozenset[str],
+    digest: str,
+    errors: list[PolicyError],
+) -> Policy:
+    """The policy that the files declare together; worth something only if no error was added.
+
+    complete: False if a file could not be read, so that a name nobody declares may be its.
+    redactable: kinds that redaction has a locator for.
+    """
+    names = _Names(files, complete, errors)
+    rules = _Rules(names, redactable, errors)
+    seen: dict[str, Part[RuleDoc]] = {}
+    made = []
+    for file in files:
+        for part in file.rules:
+            if part.doc is None:
+                continue
+            first = seen.setdefault(part.doc.id, part)
+            if first is not part:
+                errors.append(part.error(("id",), _again("this id", first), "give each rule its own id"))
+            made.append(rules.rule(part, part.doc))
+    if complete and not any(_has_rules(file) for file in files):
+        top = files[0].top
+        help_ = "add rules; without any, nothing is allowed (rules: [] says that on purpose)"
+        errors.append(top.source.error(top.node.span, "the policy has no rules", help_))
+    return Policy(
+        name="+".join(dict.fromkeys(_title(file) for file in files)),
+        description="\n".join(
+            file.top.doc.metadata.description
+            for file in files
+            if file.top.doc is not None and file.top.doc.metadata.description
+        ),
+        apps=tuple(_app(name, part.doc) for name, part in sorted(names.apps.items()) if part.doc),
+        rules=tuple(rule for rule in made if rule is not None),
+        audit_allowed=_default(files, "audit", Audit.BEST_EFFORT, errors),
+        audit_denied=_default(files, "audit_denied", Audit.REQUIRED, errors),
+        digest=digest,
+    )
+
+
+def _has_rules(file: File) -> bool:
+    return file.top.doc is None or file.top.doc.rules is not None
+
+
+def _title(file: File) -> str:
+    named = file.top.doc.metadata.name if file.top.doc is not None else None
+    return named or file.source.name.rsplit("/", 1)[-1].removesuffix(".yaml")
+
+
+def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
+    """One of ``defaults``, which one file at most may set."""
+    chosen: tuple[File, str] | None = None
+    for file in files:
+        word = getattr(file.top.doc.defaults, key) if file.top.doc is not None else None
+        if word is None:
+            continue
+        if chosen is not None:
+            first = chosen[0].top
+            loc = ("defaults", key)
+            errors.append(file.top.error(loc, _again("this default", first), "keep one of them"))
+        chosen = chosen or (file, word)
+    return AUDITS[chosen[1]] if chosen is not None else otherwise
+
+
+def _again(thing: str, first: Part[T]) -> str:
+    where = first.source.where(first.node.span)
+    return f"{thing} is already used in {where.file}, line {where.line}"
+
+
+def _app(name: str, doc: AppDoc) -> App:
+    return App(name, _merged(doc.uid), doc.gid, frozenset(doc.grants), doc.description)
+
+
+def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
+    """The same uids in ascending ranges that neither overlap nor touch."""
+    out: list[UidRange] = []
+    for first, last in sorted(ranges):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)
+
+
+class _Names:
+    """What all files declare, and the look-up of it."""
+
+    __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets")
+
+    def __init__(self, files: Sequence[File], complete: bool, errors: list[PolicyError]) -> None:
+        self.errors = errors
+        self.apps = self._declared(files, lambda file: file.apps)
+        self.sets = self._declared(files, lambda file: file.sets)
+        self.path_sets = self._declared(files, lambda file: file.path_sets)
+        self.complete = complete and all(file.top.doc is not None for file in files)
+        self.grants = {g for part in self.apps.values() if part.doc for g in part.doc.grants}
+        self._check_uids()
+        for part in (*self.sets.values(), *self.path_sets.values()):
+            for index, member in enumerate(part.doc or ()):
+                if member.startswith("@"):
+                    help_ = "write its members out; a rule may name several sets in a list"
+                    errors.append(part.error((index,), "a set cannot hold another set", help_))
+
+    def _declared(
+        self, files: Sequence[File], pick: Callable[[File], dict[str, Part[T]]]
+    ) -> dict[str, Part[T]]:
+        found: dict[str, Part[T]] = {}
+        for file in files:
+            for name, part in pick(file).items():
+                first = found.setdefault(name, part)
+                if first is not part:
+                    self.errors.append(part.error((), _again("this name", first), "rename one of them"))
+        return found
+
+    def _check_uids(self) -> None:
+        """No uid in two apps; of two that share some, the later in the text is told."""
+        claims = sorted(
+            (uids, (part.source.name, part.node.span, index), name)
+            for name, part in self.apps.items()
+            for index, uids in enumerate(part.doc.uid if part.doc else ())
+        )
+        holder: tuple[UidRange, tuple[str, tuple[int, int, int], int], str] | None = None
+        for claim in claims:
+            (first, last), _, name = claim
+            if holder is not None and first <= holder[0][1] and name != holder[2]:
+                later, earlier = (claim, holder) if claim[1] > holder[1] else (holder, claim)
+                self.errors.append(
+                    self.apps[later[2]].error(
+                        ("uid", later[1][2]),
+                        f"uid {first} belongs to app {quote(earlier[2])} already",
+                        "give each uid to one app; what apps share belongs into rules",
+                    )
+                )
+            if holder is None or last > holder[0][1]:
+                holder = claim
+
+    def check_app(self, part: Part[RuleDoc], loc: Loc, name: str, also: tuple[str, ...]) -> None:
+        """An app named in a rule is declared, or one of the words that may stand there."""
+        if name in self.apps or name in also or not self.complete:
+            return
+        known = (*self.apps, *also)
+        help_ = f"{did_you_mean(name, known)}known here: {', '.join(also)}; apps: {listed(self.apps)}"
+        self.errors.append(part.error(loc, f"no app is named {quote(name)}", help_))
+
+    def check_grant(self, part: Part[RuleDoc], loc: Loc, grant: str) -> None:
+        """A grant named in a rule is held by some app."""
+        if grant in self.grants or not self.complete:
+            return
+        if any(app.doc is None for app in self.apps.values()):
+            return
+        near = did_you_mean(grant, self.grants)
+        help_ = f"{near}add it to an app's grants; held are: {listed(self.grants)}"
+        self.errors.append(part.error(loc, f"no app holds the grant {quote(grant)}", help_))
+
+    def expand(
+        self, part: Part[RuleDoc], loc: Loc, members: Iterable[str], *, globs: bool
+    ) -> list[tuple[int, str]]:
+        """Members with sets replaced by theirs, each with the index of what it comes from."""
+        here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
+        noun, other_noun = ("path set", "set") if globs else ("set", "path set")
+        out: list[tuple[int, str]] = []
+        for index, member in enumerate(members):
+            if not member.startswith("@"):
+                out.append((index, member))
+                continue
+            name = member[1:]
+            found = here.get(name)
+            if found is not None:
+                out.extend((index, kind) for kind in found.doc or ())
+            elif self.complete:
+                help_ = f"{did_you_mean(name, here)}declared are: {listed(here)}"
+                if name in other:
+                    help_ = f"{name} is a {other_noun}; here stands a {noun}: {listed(here)}"
+                message = f"no {noun} is named {quote(name)}"
+                self.errors.append(part.error((*loc, index), message, help_))
+        return out
+
+
+class _Rules:
+    """Makes rules of their documents."""
+
+    __slots__ = ("errors", "names", "redactable")
+
+    def __init__(self, names: _Names, redactable: frozenset[str], errors: list[PolicyError]) -> None:
+        self.names = names
+        self.redactable = redactable
+        self.errors = errors
+
+    def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
+        """The rule of a document; None if it has not exactly one effect."""
+        effect = self._effect(part, doc)
+        self._check_companions(part, doc, effect)
+        who = self._who(part, ("who",), doc.who)
+        paths = self._globs(part, ("paths",), doc.paths)
+        when = self._block(part, ("when",), doc.when) if doc.when is not None else None
+        unless = tuple(
+            self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
+        )
+        raw_types = self._raw_types(part, doc)
+        required = doc.require.content if doc.require is not None else None
+        content = self._kinds(part, ("require", "content"), required)
+        if effect is None:
+            return None
+        return Rule(
+            id=doc.id,
+            effect=effect,
+            ops=_ops(doc, effect),
+            who=who,
+            paths=paths,
+            ignore_case=doc.ignore_case,
+            when=when,
+            unless=unless,
+            errno=ERRNOS[doc.errno] if doc.errno is not None else None,
+            redact=frozenset((doc.require.redact if doc.require is not None else None) or ()),
+            content=content or frozenset(),
+            raw_types=raw_types,
+            audit=AUDITS[doc.audit] if doc.audit is not None else None,
+            monitor=doc.mode is not None,
+            description=doc.description,
+            where=part.source.where(part.node.span),
+        )
+
+    def _effect(self, part: Part[RuleDoc], doc: RuleDoc) -> Effect | None:
+        """The one effect of the rule; reports none and several."""
+        given = [key for key in ("allow", "deny", "require") if getattr(doc, key) is not None]
+        if len(given) != 1:
+            help_ = "give it exactly one of allow, deny, require; make a rule of each"
+            if given:
+                message = f"has {' and '.join(given)}"
+                self.errors.append(part.key_error(given[1], message, help_))
+            else:
+                message = "has none of allow, deny, require"
+                self.errors.append(part.source.error(part.node.span, f"{part.subject}: {message}", help_))
+            return None
+        if doc.require is None:
+            return Effect.ALLOW if doc.allow is not None else Effect.DENY
+        if (doc.require.redact is None) == (doc.require.content is None):
+            message = "must hold exactly one of redact, content"
+            help_ = "write require: {redact: [location]} or require: {content: [image/jpeg]}"
+            self.errors.append(part.error(("require",), message, help_))
+            return None
+        return Effect.REDACT if doc.require.redact is not None else Effect.CONTENT
+
+    def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
+        """Keys that go with one effect only."""
+        if effect is None:
+            return
+        report = self.errors.append
+        if doc.errno is not None and effect is not Effect.DENY:
+            help_ = "remove it; an errno is what a deny answers"
+            report(part.key_error("errno", f"errno does not go with {effect.value}", help_))
+        elif doc.errno not in (None, "ENOENT") and Op.SEE in _ops(doc, effect):
+            message = f"{doc.errno} on a deny of see would tell that the name exists"
+            help_ = "remove errno (a denied see answers ENOENT), or deny the others in a rule of their own"
+            report(part.error(("errno",), message, help_))
+        if doc.raw_types is not None and effect is not Effect.REDACT:
+            help_ = "remove it; raw_types says what a redact rule lets through"
+            report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
+        if doc.mode is not None and effect is Effect.REDACT:
+            help_ = "remove mode; to try a redaction out, use policyfs inspect on the files"
+            report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
+
+    def _who(self, part: Part[RuleDoc], loc: Loc, doc: WhoDoc | None) -> Who | None:
+        if doc is None:
+            return None
+        for index, app in enumerate(doc.app or ()):
+            self.names.check_app(part, (*loc, "app", index), app, (ANY, STRANGER))
+        for index, grant in enumerate(doc.grant or ()):
+            self.names.check_grant(part, (*loc, "grant", index), grant)
+        return Who(
+            apps=frozenset(doc.app) if doc.app is not None else None,
+            grants=frozenset(doc.grant) if doc.grant is not None else None,
+            uids=_merged(doc.uid) if doc.uid is not None else None,
+            not_=self._who(part, (*loc, "not"), doc.not_),
+        )
+
+    def _block(self, part: Part[RuleDoc], loc: Loc, doc: BlockDoc) -> Block:
+        for index, owner in enumerate(doc.owner or ()):
+            self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE))
+        return Block(
+            kinds=self._kinds(part, (*loc, "type"), doc.type),
+            owners=frozenset(doc.owner) if doc.owner is not None else None,
+            paths=self._globs(part, (*loc, "path"), doc.path),
+        )
+
+    def _kinds(self, part: Part[RuleDoc], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
+        if members is None:
+            return None
+        return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
+
+    def _globs(
+        self, part: Part[RuleDoc], loc: Loc, members: tuple[str, ...] | None
+    ) -> tuple[str, ...] | None:
+        if members is None:
+            return None
+        expanded = self.names.expand(part, loc, members, globs=True)
+        return tuple(dict.fromkeys(glob for _, glob in expanded))
+
+    def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
+        """The kinds let through; reports those that redaction has a locator for."""
+        loc = ("raw_types",)
+        members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
+        for index, kind in members:
+            stem = kind.removesuffix("*")
+            known = [r for r in self.redactable if r == kind or (kind != stem and r.startswith(stem))]
+            if known:
+                message = f"{kind} would let {listed(known)} through, which policyfs can redact"
+                help_ = "remove it; to show a place to someone, leave them out through who"
+                self.errors.append(part.error((*loc, index), message, help_))
+        return frozenset(kind for _, kind in members)
+
+
+def _ops(doc: RuleDoc, effect: Effect) -> Op:
+    """The operations that a rule of this effect touches."""
+    if effect is Effect.REDACT:
+        return Op.READ
+    if effect is Effect.CONTENT:
+        return Op.WRITE | Op.CREATE
+    ops = Op(0)
+    for word in doc.allow or doc.deny or ():
+        ops |= OPERATIONS[word]
+    return ops

@@ -1,0 +1,255 @@
+"""Nodes to documents: each app, set and rule judged on its own, faults at their own places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from policyfs.policy.document import (
+    API_VERSION,
+    KIND,
+    AppDoc,
+    BlockDoc,
+    DefaultsDoc,
+    FileDoc,
+    Globs,
+    Kinds,
+    MetadataDoc,
+    RequireDoc,
+    RuleDoc,
+    Strict,
+    WhoDoc,
+    app_name,
+    name,
+    what,
+)
+from policyfs.policy.errors import PolicyError, did_you_mean, quote
+from policyfs.policy.nodes import (
+    Absent,
+    Items,
+    Loc,
+    Mapping,
+    Node,
+    Scalar,
+    Source,
+    data_of,
+    node_at,
+)
+
+T = TypeVar("T")
+
+_CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
+    (FileDoc, "metadata"): MetadataDoc,
+    (FileDoc, "defaults"): DefaultsDoc,
+    (RuleDoc, "who"): WhoDoc,
+    (RuleDoc, "when"): BlockDoc,
+    (RuleDoc, "unless"): BlockDoc,
+    (RuleDoc, "require"): RequireDoc,
+    (WhoDoc, "not"): WhoDoc,
+}
+"""Which document stands under which key of which: to name the keys that are known there."""
+
+_KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
+_GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[T]):
+    """One thing that a file declares. subject: what people call it; doc: None if it is faulty."""
+
+    source: Source
+    node: Node
+    subject: str
+    doc: T | None
+
+    def error(self, loc: Loc, message: str, help_: str) -> PolicyError:
+        """An error at the value that a way leads to."""
+        told = f"{_place(self.subject, loc)}: {message}"
+        return self.source.error(node_at(self.node, loc).span, told, help_)
+
+    def key_error(self, key: str, message: str, help_: str) -> PolicyError:
+        """An error at one of the part's own keys."""
+        return _key_error(self.source, self.node, self.subject, (key,), message, help_)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """All that one file declares; names map to parts even where the part is faulty."""
+
+    source: Source
+    top: Part[FileDoc]
+    apps: dict[str, Part[AppDoc]]
+    sets: dict[str, Part[tuple[str, ...]]]
+    path_sets: dict[str, Part[tuple[str, ...]]]
+    rules: tuple[Part[RuleDoc], ...]
+
+
+def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
+    """What a file's tree declares; faults are added to ``errors``."""
+    if not isinstance(root, Mapping) and not _broken(root):
+        message = f"the top level must be a mapping, not {what(data_of(root))}"
+        errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
+    if not isinstance(root, Mapping):
+        return File(source, Part(source, root, "", None), {}, {}, {}, ())
+    version = root.get("apiVersion")
+    if isinstance(version, Scalar) and version.value not in (API_VERSION, Absent.BROKEN):
+        message = f"apiVersion {quote(version.raw)} is not known"
+        errors.append(source.error(version.span, message, f"write apiVersion: {API_VERSION}"))
+        return File(source, Part(source, root, "", None), {}, {}, {}, ())
+    kind = root.get("kind")
+    if isinstance(kind, Scalar) and kind.value not in (KIND, Absent.BROKEN):
+        message = f"kind {quote(kind.raw)} is not known"
+        errors.append(source.error(kind.span, message, f"write kind: {KIND}"))
+    shaper = _Shaper(source, errors)
+    rules = root.get("rules")
+    return File(
+        source,
+        shaper.part(root, "", FileDoc.model_validate, FileDoc),
+        shaper.named(root.get("apps"), "app", AppDoc.model_validate, AppDoc),
+        shaper.named(root.get("sets"), "set", _KINDS.validate_python, None),
+        shaper.named(root.get("path_sets"), "path set", _GLOBS.validate_python, None),
+        tuple(
+            shaper.part(item, _rule_subject(item, number), RuleDoc.model_validate, RuleDoc)
+            for number, item in enumerate(rules.items if isinstance(rules, Items) else (), 1)
+        ),
+    )
+
+
+class _Shaper:
+    """Validates the parts of one file."""
+
+    __slots__ = ("errors", "source")
+
+    def __init__(self, source: Source, errors: list[PolicyError]) -> None:
+        self.source = source
+        self.errors = errors
+
+    def part(
+        self,
+        node: Node,
+        subject: str,
+        validate: Callable[[object], T],
+        model: type[Strict] | None,
+    ) -> Part[T]:
+        """One node validated; its faults are told in our words, at their own nodes."""
+        try:
+            return Part(self.source, node, subject, validate(data_of(node)))
+        except ValidationError as fault:
+            for detail in fault.errors(include_url=False, include_input=False):
+                error = self.told(detail, node, subject, model)
+                if error is not None:
+                    self.errors.append(error)
+            return Part(self.source, node, subject, None)
+
+    def named(
+        self,
+        node: Node | None,
+        noun: str,
+        validate: Callable[[object], T],
+        model: type[Strict] | None,
+    ) -> dict[str, Part[T]]:
+        """The named parts of a mapping, such as ``apps``."""
+        if not isinstance(node, Mapping):
+            return {}
+        parts = {}
+        for key, value in node.pairs:
+            try:
+                (app_name if model is AppDoc else name)(key.raw)
+            except PydanticCustomError as fault:
+                context = fault.context or {}
+                self.errors.append(
+                    self.source.error(key.span, f"{noun}: {context['message']}", context["help"])
+                )
+            parts[key.raw] = self.part(value, f"{noun} {quote(key.raw)}", validate, model)
+        return parts
+
+    def told(
+        self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
+    ) -> PolicyError | None:
+        """pydantic's finding in our words; None if its place is reported already."""
+        loc = detail["loc"]
+        if detail["type"] == "extra_forbidden":
+            known = _known_keys(model, loc[:-1])
+            key = str(loc[-1])
+            help_ = f"{did_you_mean(key, known)}known keys: {', '.join(known)}"
+            message = f"unknown key {quote(key)}"
+            return _key_error(self.source, node, subject, loc, message, help_)
+        if detail["type"] == "missing":
+            message, help_ = _missing(str(loc[-1]))
+            place = _place(subject, loc[:-1])
+            at = node_at(node, loc[:-1])
+            span = at.span if not isinstance(at, Mapping) or not at.pairs else at.pairs[0][0].span
+            return self.source.error(span, f"{place}: {message}" if place else message, help_)
+        at = node_at(node, loc)
+        if _broken(at):
+            return None
+        span = at.span
+        context = detail.get("ctx", {})
+        if detail["type"] == "policy":
+            message, help_ = str(context["message"]), str(context["help"])
+            offset = context.get("offset")
+            if isinstance(at, Scalar) and isinstance(offset, int):
+                span = self.source.inside(at, offset)
+        else:
+            message, help_ = _misshapen(detail["type"], data_of(at), detail["msg"])
+        place = _place(subject, loc)
+        return self.source.error(span, f"{place}: {message}" if place else message, help_)
+
+
+def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
+    """Message and help for a value that is no mapping or list where one must be."""
+    if value is Absent.NULL:
+        return "has no value", "give it one, or remove the key"
+    if kind in ("model_type", "dict_type"):
+        return f"must be a mapping, not {what(value)}", 'write keys with values: "key: value"'
+    if kind == "list_type":
+        return f"must be a list, not {what(value)}", 'start each item with "- "'
+    return message[:1].lower() + message[1:], "see docs/policy-language.md"
+
+
+def _missing(key: str) -> tuple[str, str]:
+    """Message and help for a key that must be there."""
+    if key == "id":
+        return "has no id", 'give it one, such as "id: media.read"; the audit trail names it'
+    value = {"apiVersion": API_VERSION, "kind": KIND}.get(key, "...")
+    return f"{key} is missing", f"write {key}: {value}"
+
+
+def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
+    """The keys that the document at the end of a way knows, in the order of its fields."""
+    for step in loc:
+        if isinstance(step, str) and model is not None:
+            model = _CHILDREN.get((model, step))
+    fields = model.model_fields if model is not None else {}
+    return [field.alias or name_ for name_, field in fields.items()]
+
+
+def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:
+    """An error at a key, not at its value."""
+    parent = node_at(node, loc[:-1])
+    key = parent.key(str(loc[-1])) if isinstance(parent, Mapping) else None
+    place = _place(subject, loc[:-1])
+    span = key.span if key is not None else parent.span
+    return source.error(span, f"{place}: {message}" if place else message, help_)
+
+
+def _place(subject: str, loc: Loc) -> str:
+    """What people call the place at the end of a way: ``rule "a", who.app``."""
+    keys = ".".join(str(step) for step in loc if isinstance(step, str))
+    return ", ".join(part for part in (subject, keys) if part)
+
+
+def _rule_subject(node: Node, number: int) -> str:
+    """What people call a rule: by its id, or by its number where it has none."""
+    found = node.get("id") if isinstance(node, Mapping) else None
+    if isinstance(found, Scalar) and isinstance(found.value, str):
+        return f"rule {quote(found.raw)}"
+    return f"rule number {number}"
+
+
+def _broken(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is Absent.BROKEN

@@ -1,0 +1,88 @@
+"""YAML syntax errors in words that say what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from ruamel.yaml.error import MarkedYAMLError
+
+from policyfs.policy.errors import PolicyError, quote
+from policyfs.policy.nodes import Source, Span
+
+
+class _Saying(NamedTuple):
+    """How a syntax error is told. In help, ``{token}`` stands for the word at the place."""
+
+    message: str
+    help: str
+    at_start: bool = False
+
+
+_INDENT: Final = "check this line's indentation, and quotes and brackets in the lines above"
+_QUOTE: Final = "put it in quotes: {token}"
+
+_SAYINGS: Final = (
+    ("'\\t' that cannot start", _Saying("a tab where YAML wants spaces", "indent with spaces")),
+    ("'@' that cannot start", _Saying("an unquoted value cannot start with @", _QUOTE)),
+    ("'`' that cannot start", _Saying("an unquoted value cannot start with `", _QUOTE)),
+    ("'%' that cannot start", _Saying("an unquoted value cannot start with %", _QUOTE)),
+    (
+        "while scanning an alias",
+        _Saying("an unquoted * starts a YAML alias", "a glob needs quotes: {token}", True),
+    ),
+    (
+        "while scanning an anchor",
+        _Saying("an unquoted & starts a YAML anchor", _QUOTE, True),
+    ),
+    (
+        "found unknown escape character",
+        _Saying(
+            "unknown escape in double quotes",
+            "for a backslash in a glob use single quotes: '/a\\*b'",
+        ),
+    ),
+    (
+        "while scanning a quoted scalar found unexpected end",
+        _Saying("a quote is opened here and never closed", "close it", True),
+    ),
+    (
+        "mapping values are not allowed",
+        _Saying("a colon is not allowed here", "put text with a colon in quotes; " + _INDENT),
+    ),
+    (
+        "expected ',' or ']'",
+        _Saying("the list is not closed before this", "close it with ], or put a comma between"),
+    ),
+    (
+        "expected ',' or '}'",
+        _Saying("the mapping is not closed before this", "close it with }; quote globs with braces"),
+    ),
+    ("expected <block end>", _Saying("this does not belong to the block above it", _INDENT)),
+    ("could not find expected ':'", _Saying("a key without its colon", "write key: value")),
+    (
+        "expected '<document start>'",
+        _Saying("this does not belong to the document above it", _INDENT),
+    ),
+    ("sequence entries are not allowed", _Saying("a list item is not allowed here", _INDENT)),
+    ("expected the node content", _Saying("a value is missing before this", _INDENT)),
+)
+
+_TOKEN: Final = re.compile(r"[^\s,\[\]]+")
+
+
+def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
+    """What ruamel.yaml found, told in the words of a policy's author."""
+    told = " ".join(f"{fault.context or ''} {fault.problem or ''}".split())
+    saying = next((saying for key, saying in _SAYINGS if key in told), None)
+    if saying is None:
+        saying = _Saying(f"not valid YAML: {fault.problem or told}", _INDENT)
+    mark = fault.problem_mark
+    if mark is None or (saying.at_start and fault.context_mark is not None):
+        mark = fault.context_mark
+    if mark is None:
+        return source.error(Span(1, 1, 1), saying.message, saying.help)
+    line = source.lines[mark.line] if mark.line < len(source.lines) else ""
+    token = _TOKEN.match(line, mark.column)
+    help_ = saying.help.replace("{token}", quote(token.group()) if token else '"..."')
+    return source.error(Span(mark.line + 1, mark.column + 1, 1), saying.message, help_)
