@@ -1,0 +1,266 @@
+"""Path globs: text to frozen values, with errors that point at the character.
+
+The grammar is that of docs/policy-language.md ("Matching one rule", ``paths``). A glob is a
+chain of segments and an ending; a segment is a set of variants, each a row of tokens, so that
+whoever matches needs no notion of alternatives. Names are matched as text decoded from UTF-8
+with ``surrogateescape``: one element is one UTF-8 character or one invalid byte, which is what
+``?`` stands for, and because UTF-8 synchronises itself a literal matches exactly where its
+bytes do.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+MAX_VARIANTS: Final = 256
+"""How many variants the alternatives of one segment may multiply to."""
+
+
+class GlobError(ValueError):
+    """A glob that cannot be read. offset: characters from the start of the glob's text."""
+
+    def __init__(self, message: str, advice: str, offset: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = advice
+        self.offset = offset
+
+
+class Wild(enum.Enum):
+    """A token that is not literal text."""
+
+    ONE = "?"
+    RUN = "*"
+    APP = "{app}"
+    UID = "{uid}"
+
+
+CAPTURES: Final = {"app": Wild.APP, "uid": Wild.UID}
+
+Token = str | Wild
+"""One character of literal text (``str`` of length 1), or a wildcard or capture."""
+
+Variant = tuple[Token, ...]
+
+
+class End(enum.Enum):
+    """What follows the last segment of a glob."""
+
+    HERE = ""
+    BELOW = "**"
+    HERE_AND_BELOW = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one name of a path must look like: any of the variants.
+
+    deep is True for ``**`` between other segments (zero or more names); it has no variants.
+    """
+
+    variants: tuple[Variant, ...]
+    deep: bool = False
+
+
+DEEP: Final = Segment((), deep=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A parsed glob. captures: which of ``app`` and ``uid`` occur in it."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    end: End
+    captures: frozenset[str]
+
+
+def parse_glob(text: str) -> Glob:
+    """Read one glob; raises GlobError."""
+    _check_whole(text)
+    if text == "/":
+        return Glob(text, (), End.HERE, frozenset())
+    segments: list[Segment] = []
+    end = End.HERE
+    pieces = list(_split(text))
+    for number, (offset, piece) in enumerate(pieces):
+        last = number == len(pieces) - 1
+        if piece == "***":
+            if not last:
+                raise GlobError(
+                    "'***' stands only at the end of a glob",
+                    "write '**' for any directories in between",
+                    offset,
+                )
+            end = End.HERE_AND_BELOW
+        elif piece == "**" and last:
+            end = End.BELOW
+        elif piece == "**":
+            segments.append(DEEP)
+        else:
+            segments.append(_SegmentReader(piece, offset).read())
+    captures = frozenset(
+        token.value[1:-1]
+        for segment in segments
+        for variant in segment.variants
+        for token in variant
+        if token in (Wild.APP, Wild.UID) and isinstance(token, Wild)
+    )
+    return Glob(text, tuple(segments), end, captures)
+
+
+def _check_whole(text: str) -> None:
+    if not text.startswith("/"):
+        raise GlobError("a path glob starts with '/'", "paths are absolute within the mount: '/DCIM/**'", 0)
+    for offset, char in enumerate(text):
+        if char == "\0" or 0xD800 <= ord(char) <= 0xDFFF:
+            raise GlobError(
+                "a character that no glob may hold",
+                "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
+                offset,
+            )
+    if len(text) > 1 and text.endswith("/") and not text.endswith("\\/"):
+        raise GlobError(
+            "a glob does not end in '/'",
+            f"write '{text.rstrip('/') or '/'}' for the directory itself, "
+            f"'{text.rstrip('/')}/**' for all below it, '/***' at the end for both",
+            len(text) - 1,
+        )
+
+
+def _split(text: str) -> list[tuple[int, str]]:
+    """(offset, text) of each segment; quoted slashes are left for the reader to refuse."""
+    pieces: list[tuple[int, str]] = []
+    start = 1
+    at = 1
+    while at <= len(text):
+        if at == len(text) or text[at] == "/":
+            piece = text[start:at]
+            if not piece:
+                raise GlobError("an empty name between two slashes", "remove one '/'", start)
+            if piece in (".", ".."):
+                raise GlobError(f"'{piece}' is no name", "a path in a policy has no '.' or '..'", start)
+            pieces.append((start, piece))
+            start = at + 1
+        elif text[at] == "\\" and at + 1 < len(text):
+            at += 1
+            if text[at] == "/":
+                raise GlobError("a slash cannot be quoted", "remove the '\\'", at - 1)
+        at += 1
+    return pieces
+
+
+class _SegmentReader:
+    """Recursive reader of one segment; every method leaves ``at`` behind what it read."""
+
+    def __init__(self, piece: str, offset: int) -> None:
+        self.piece = piece
+        self.offset = offset
+        self.at = 0
+
+    def read(self) -> Segment:
+        rows = self._row(inside=False)
+        kept = tuple(dict.fromkeys(_squeeze(row) for row in rows if row))
+        if not kept:
+            raise self._error("a segment that matches only the empty name", "remove it", 0)
+        return Segment(kept)
+
+    def _error(self, message: str, advice: str, at: int) -> GlobError:
+        return GlobError(message, advice, self.offset + at)
+
+    def _row(self, *, inside: bool) -> list[Variant]:
+        """One row of tokens, up to the end or, inside braces, up to ``,`` or ``}``."""
+        rows: list[Variant] = [()]
+        while self.at < len(self.piece):
+            char = self.piece[self.at]
+            if inside and char in ",}":
+                break
+            if char == "{":
+                rows = self._product(rows, self._braces())
+                continue
+            token = self._token(char)
+            rows = [(*row, token) for row in rows]
+            self.at += 1
+        return rows
+
+    def _token(self, char: str) -> Token:
+        """The token that starts at ``at``; leaves ``at`` on its last character."""
+        if char == "\\":
+            self.at += 1
+            if self.at == len(self.piece):
+                raise self._error(
+                    "a '\\' that quotes nothing",
+                    "write '\\\\' for a backslash in a name",
+                    self.at - 1,
+                )
+            return self.piece[self.at]
+        if char == "*":
+            if self.piece.startswith("**", self.at):
+                raise self._error(
+                    "'**' inside a segment",
+                    "'**' stands only as a whole segment; write '*' for any run within a name",
+                    self.at,
+                )
+            return Wild.RUN
+        if char == "?":
+            return Wild.ONE
+        if char == "[":
+            raise self._error(
+                "'[' has no meaning in a glob",
+                "write '{a,b}' for alternatives, '\\[' for the character itself",
+                self.at,
+            )
+        if char == "}":
+            raise self._error("a '}' without its '{'", "write '\\}' for the character", self.at)
+        return char
+
+    def _braces(self) -> list[Variant]:
+        start = self.at
+        for name, token in CAPTURES.items():
+            if self.piece.startswith("{" + name + "}", start):
+                self.at += len(name) + 2
+                return [(token,)]
+        self.at += 1
+        rows: list[Variant] = []
+        commas = 0
+        while True:
+            rows.extend(self._row(inside=True))
+            if self.at >= len(self.piece):
+                raise self._error(
+                    "a '{' without its '}'",
+                    "close it before the next '/', or write '\\{' for the character",
+                    start,
+                )
+            self.at += 1
+            if self.piece[self.at - 1] == "}":
+                break
+            commas += 1
+        if not commas:
+            inner = self.piece[start : self.at]
+            raise self._error(
+                f"unknown capture '{inner}'",
+                "captures are {app} and {uid}; alternatives need a comma: '{a,b}'",
+                start,
+            )
+        return rows
+
+    def _product(self, left: list[Variant], right: list[Variant]) -> list[Variant]:
+        if len(left) * len(right) > MAX_VARIANTS:
+            raise self._error(
+                f"alternatives multiply to more than {MAX_VARIANTS} names",
+                "split the glob into several",
+                self.at - 1,
+            )
+        return [a + b for a in left for b in right]
+
+
+def _squeeze(row: Variant) -> Variant:
+    """Runs side by side (from alternatives) are one run."""
+    kept: list[Token] = []
+    for token in row:
+        if token is Wild.RUN and kept and kept[-1] is Wild.RUN:
+            continue
+        kept.append(token)
+    return tuple(kept)
