@@ -86,11 +86,19 @@ _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
-/* A file handle, as bridge.pack_fh makes it. The kernel gives out backing ids upwards to
- * 2^31 - 1 before it uses one again, so they get 31 bits. */
-#define FH_BACKING_SHIFT 25
+/* A file handle, as bridge.pack_fh makes it:
+ *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
+ *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
+ * The kernel gives out backing ids upwards to 2^31 - 1 before it uses one again, so they need
+ * all 31 bits; no other flag means anything together with passthrough. */
+#define FH_PASSTHROUGH_BIT 63
+#define FH_NOFLUSH_BIT 62
+#define FH_FLAGS_SHIFT 56
+#define FH_BACKING_SHIFT 31
 #define FH_BACKING_MASK 0x7fffffffu
-#define FH_FLAGS_SHIFT 56 /* the eight flags are FOPEN_* bits 0 to 7 */
+
+#define FOPEN_NOFLUSH_FLAG (1u << 5)
+#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
 
 /* ---- The one session's state ------------------------------------------------------------- */
 
@@ -331,8 +339,15 @@ void bridge_session_unmount(struct fuse_session *session)
 static void fill_open(struct wire_open_out *out, uint64_t fh)
 {
 	out->fh = fh;
-	out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
-	out->backing_id = (int32_t)((fh >> FH_BACKING_SHIFT) & FH_BACKING_MASK);
+	if (fh & BIT(FH_PASSTHROUGH_BIT)) {
+		out->open_flags = FOPEN_PASSTHROUGH_FLAG;
+		if (fh & BIT(FH_NOFLUSH_BIT))
+			out->open_flags |= FOPEN_NOFLUSH_FLAG;
+		out->backing_id = (int32_t)((fh >> FH_BACKING_SHIFT) & FH_BACKING_MASK);
+	} else {
+		out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
+		out->backing_id = 0;
+	}
 }
 
 int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)

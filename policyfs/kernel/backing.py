@@ -18,9 +18,9 @@ _ID: Final = struct.Struct("=I")
 
 _REASONS: Final = {
     errno.EPERM: "the daemon lacks CAP_SYS_ADMIN in the initial user namespace,"
-    " or the kernel did not agree to passthrough",
+    " or the mount was made without passthrough",
     errno.ELOOP: "the store's file system is itself stacked on another (an overlay, for one)",
-    errno.EOPNOTSUPP: "the store's file system does not allow it",
+    errno.EOPNOTSUPP: "the kernel was built without FUSE passthrough",
     errno.ENOTTY: "the kernel has no FUSE passthrough (it came with Linux 6.9)",
 }
 
@@ -58,7 +58,7 @@ class Backing:
         """
         request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: else ioctl returns the bytes
         try:
-            backing_id = fcntl.ioctl(self._device_fd, _BACKING_OPEN, request, True)
+            backing_id: int = fcntl.ioctl(self._device_fd, _BACKING_OPEN, request, True)
         except OSError as exc:
             reason = _REASONS.get(exc.errno or 0)
             if reason is None:

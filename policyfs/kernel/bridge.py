@@ -48,36 +48,39 @@ __all__ = [
 FH_DIRECT_IO: Final = 1 << 0
 FH_KEEP_CACHE: Final = 1 << 1  # never together with FH_PASSTHROUGH: the open fails with EIO
 FH_NONSEEKABLE: Final = 1 << 2
-FH_CACHE_DIR: Final = 1 << 3
+FH_CACHE_DIR: Final = 1 << 3  # the listing stays in the kernel; with FH_KEEP_CACHE from open to open
 FH_STREAM: Final = 1 << 4
 FH_NOFLUSH: Final = 1 << 5
 FH_PARALLEL_DIRECT_WRITES: Final = 1 << 6
 FH_PASSTHROUGH: Final = 1 << 7
 
-_INDEX_BITS: Final = 25
-_FLAGS_SHIFT: Final = 56
-MAX_INDEX: Final = (1 << _INDEX_BITS) - 1
+MAX_INDEX: Final = (1 << 31) - 1
 MAX_BACKING_ID: Final = (1 << 31) - 1
+_PASSTHROUGH_BIT: Final = 1 << 63
+_NOFLUSH_BIT: Final = 1 << 62
+_FLAGS_SHIFT: Final = 56
+_BACKING_SHIFT: Final = 31
 
 
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
     """The file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
-    index tells the open handles of one session apart (0 to MAX_INDEX, 33 million: use freed
-    ones again). flags: FH_* bits. backing_id: from Backing.register, with FH_PASSTHROUGH only.
-    It has 31 bits because the kernel counts ids upwards and never goes back before 2^31
-    registrations. Raises ValueError for what does not fit or the kernel would answer with EIO.
+    index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
+    start over there, and step over what is still open). flags: FH_* bits. backing_id: from
+    Backing.register, with FH_PASSTHROUGH only, which goes with no flag but FH_NOFLUSH: the
+    kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
+    Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:
         raise ValueError(f"handle index {index} is not in 0..{MAX_INDEX}")
-    if not 0 <= flags <= 0xFF:
-        raise ValueError(f"open flags {flags:#x} do not fit into 8 bits")
     if flags & FH_PASSTHROUGH:
-        if not 0 < backing_id <= MAX_BACKING_ID or flags & FH_KEEP_CACHE:
+        if not 0 < backing_id <= MAX_BACKING_ID or flags & ~(FH_PASSTHROUGH | FH_NOFLUSH):
             raise ValueError(f"no passthrough with backing id {backing_id}, flags {flags:#x}")
-    elif backing_id:
-        raise ValueError("a backing id without FH_PASSTHROUGH")
-    return flags << _FLAGS_SHIFT | backing_id << _INDEX_BITS | index
+        noflush = _NOFLUSH_BIT if flags & FH_NOFLUSH else 0
+        return _PASSTHROUGH_BIT | noflush | backing_id << _BACKING_SHIFT | index
+    if backing_id or not 0 <= flags < FH_PASSTHROUGH:
+        raise ValueError(f"no open flags {flags:#x} with backing id {backing_id}")
+    return flags << _FLAGS_SHIFT | index
 
 
 def fh_index(fh: int) -> int:

@@ -1,13 +1,17 @@
-"""What is mounted where, from /proc/self/mountinfo (proc(5)): never asks a file system."""
+"""What is mounted where, from /proc/self/mountinfo (proc(5)): never asks a mounted file system,
+which may be dead, hung, or closed to everybody but one app."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
 from typing import Final
 
+FSTYPE: Final = "fuse.policyfs"
 MOUNTINFO: Final = "/proc/self/mountinfo"
+_MAX_SYMLINKS: Final = 40  # as the kernel has it
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -57,3 +61,28 @@ def mounts() -> list[Mount]:
 def mounts_at(path: str) -> list[Mount]:
     """The mounts on exactly this absolute path without symlinks, topmost last."""
     return [mount for mount in mounts() if mount.path == path]
+
+
+def resolve(path: str) -> str:
+    """The absolute path without symlinks; what is mounted on its end is not asked.
+
+    Raises OSError: ENOENT and the like for the directories on the way, ELOOP.
+    """
+    for _ in range(_MAX_SYMLINKS):
+        path = os.path.join(os.getcwd(), path)
+        head, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            return os.path.realpath(path, strict=True)
+        path = os.path.join(os.path.realpath(head, strict=True), name)
+        if mounts_at(path) or not os.path.islink(path):
+            return path
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def is_mountpoint(path: str) -> bool:
+    """Is anything mounted on exactly this path. False too if it does not exist."""
+    try:
+        return bool(mounts_at(resolve(path)))
+    except OSError:
+        return False

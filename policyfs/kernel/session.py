@@ -12,11 +12,11 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.kernel import _bridge
 from policyfs.kernel.bridge import pyfuse3
-from policyfs.kernel.mountinfo import mounts_at
+from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.kernel.protocol import WANTED, InitFlag
 
-FSTYPE: Final = "fuse.policyfs"
 DEVICE_PATH: Final = "/dev/fuse"
+CONNECTIONS: Final = "/sys/fs/fuse/connections"
 STACK_DEPTH: Final = 1
 """How many file systems may be stacked below: 1 lets the store be any that is not itself
 stacked (an overlay is, and its files are refused with ELOOP)."""
@@ -25,6 +25,7 @@ stacked (an overlay is, and its files are refused with ELOOP)."""
 _MS_RDONLY: Final = 1
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
@@ -102,12 +103,15 @@ def mount_device(
 
 def _checked_mountpoint(mountpoint: str) -> str:
     try:
-        path = os.path.realpath(mountpoint, strict=True)
+        path = resolve(mountpoint)
+        if any(mount.fstype == FSTYPE for mount in mounts_at(path)):
+            raise MountError(
+                f"{path} has a policyfs mount already, alive or dead; `policyfs umount {path}` removes it",
+                errno.EBUSY,
+            )
         mode = os.stat(path).st_mode
     except OSError as exc:
-        advice = ""
-        if exc.errno == errno.ENOTCONN:
-            advice = ": a dead mount is in the way; `policyfs umount` removes it"
+        advice = "; a dead mount of something else is there" if exc.errno == errno.ENOTCONN else ""
         message = f"cannot mount on {mountpoint}: {exc.strerror}{advice}"
         raise MountError(message, exc.errno or 0) from exc
     if not stat.S_ISDIR(mode):
@@ -157,7 +161,7 @@ def attach(ops: pyfuse3.Operations, device: Device, *, passthrough: bool) -> Non
     _bridge.prepare(int(wanted), STACK_DEPTH if passthrough else 0)
     duplicate = os.dup(device.fd)
     try:
-        pyfuse3.init(ops, f"/dev/fd/{duplicate}", frozenset())
+        pyfuse3.init(ops, f"/dev/fd/{duplicate}", set())
     except BaseException:
         os.close(duplicate)
         raise
@@ -174,20 +178,36 @@ def negotiated() -> Negotiated | None:
     return Negotiated(minor, passthrough, depth, in_use, InitFlag(offered), max_write)
 
 
-def unmount(mountpoint: str, *, lazy: bool = False) -> None:
-    """Unmount what is mounted topmost on a path; a dead mount too. Never follows a symlink.
+def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None:
+    """Unmount what is mounted topmost on a path, dead mounts too, without asking it anything.
 
-    lazy: take it out of the tree at once and let open files finish. Raises MountError, EBUSY
-    while files are open and lazy is not set, EINVAL if nothing is mounted there.
+    lazy: take it out of the tree at once and let open files finish. force: abort its connection
+    first, so that every request in it fails and nobody waits. Raises MountError: EBUSY while
+    files are open and lazy is not set, EINVAL if nothing is mounted there.
     """
-    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
-    if _libc.umount2(os.fsencode(mountpoint), flags) == 0:
+    path = resolve(mountpoint)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0) | (_MNT_FORCE if force else 0)
+    if _libc.umount2(os.fsencode(path), flags) == 0:
         return
     code = ctypes.get_errno()
     advice = {
         errno.EBUSY: ": files in it are open, or somebody's working directory is in it;"
-        " `fuser -vm` says who, `--lazy` detaches it all the same",
+        f" `fuser -vm {path}` says who",
         errno.EINVAL: ": nothing is mounted there",
         errno.EPERM: ": unmounting needs CAP_SYS_ADMIN; run as root",
     }.get(code, "")
-    raise MountError(f"cannot unmount {mountpoint}: {os.strerror(code)}{advice}", code)
+    raise MountError(f"cannot unmount {path}: {os.strerror(code)}{advice}", code)
+
+
+def abort_connection(conn_id: int) -> bool:
+    """End a FUSE connection by force: every request in it fails, and the mount is dead.
+
+    False if there is none of that number, or no fusectl file system to tell it to (unmount
+    with force does the same by path).
+    """
+    try:
+        with open(f"{CONNECTIONS}/{conn_id}/abort", "wb", buffering=0) as file:
+            file.write(b"1")
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,204 @@
+"""Telling the kernel to forget what it caches: notifications on the FUSE device.
+
+A notification is one plain write to the device: struct fuse_out_header with unique 0 and the
+code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.errors import errno_name
+from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
+
+_INVAL_INODE: Final = 2
+_INVAL_ENTRY: Final = 3
+_DELETE: Final = 6
+_INC_EPOCH: Final = 8
+_PRUNE: Final = 9
+_NAMES: Final = {
+    _INVAL_INODE: "INVAL_INODE",
+    _INVAL_ENTRY: "INVAL_ENTRY",
+    _DELETE: "DELETE",
+    _INC_EPOCH: "INC_EPOCH",
+    _PRUNE: "PRUNE",
+}
+
+_HEADER: Final = struct.Struct("=IiQ")  # length, error = code, unique 0
+_INODE: Final = struct.Struct("=Qqq")
+_ENTRY: Final = struct.Struct("=QII")
+_DELETED: Final = struct.Struct("=QQII")
+_PRUNED: Final = struct.Struct("=IIQ")
+_EXPIRE_ONLY: Final = 1
+_PRUNE_CHUNK: Final = 4096  # node ids in one notification
+
+_GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
+"""What a write to an aborted, unmounted or never mounted connection says."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierStats:
+    """sent: taken by the kernel. absent: it did not know the node or name (normal). failed: any
+    other error, the latest in last_errors. refused: not queued for want of room."""
+
+    sent: int
+    absent: int
+    failed: int
+    refused: int
+    queued: int
+    last_errors: tuple[str, ...]
+
+
+class Notifier:
+    """Queues notifications and writes them from a thread of its own.
+
+    INVARIANT: never from the event loop: INVAL_INODE waits in the kernel for a READ of the same
+    inode to be answered, which only the loop can do.
+
+    Each method returns at once: True if what it asks for is queued (a notification that waits
+    in the queue already is not queued twice), False if it cannot be: the queue is full, the
+    notifier closed, or the kernel too old for it. Whoever gets False must not rely on the kernel
+    to forget; drain() makes room.
+    """
+
+    def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
+        """minor: the kernel's FUSE protocol (session.negotiated().minor). capacity: the most
+        notifications that wait. device_fd stays the caller's."""
+        self._fd = os.dup(device_fd)
+        self._minor = minor
+        self._capacity = capacity
+        self._queue: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self._changed = threading.Condition()
+        self._busy = False
+        self._closed = False
+        self._sent = self._absent = self._failed = self._refused = 0
+        self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
+        self._thread = threading.Thread(target=self._run, name="policyfs-notify", daemon=True)
+        self._thread.start()
+
+    def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
+        """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
+        pages) for length (0: to the end)."""
+        return self._put(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+
+    def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
+        """Forget that a name in a directory is that node, or that it is not there.
+
+        expire_only: ask again at the next use, the gentle form. Without it (and on kernels
+        before 7.38) open files show "(deleted)" and what is mounted below is unmounted.
+        """
+        flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
+        return self._put(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+
+    def delete(self, parent: int, child: int, name: bytes) -> bool:
+        """A name is gone; watchers with inotify are told. Only if it still is that node."""
+        return self._put(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
+
+    def inc_epoch(self) -> bool:
+        """Expire every name in the mount; attributes and pages stay. Needs protocol 7.44."""
+        return self._minor >= MINOR_INC_EPOCH and self._put(_INC_EPOCH, b"")
+
+    def prune(self, nodeids: Sequence[int]) -> bool:
+        """Forget these nodes where nothing uses them; FORGETs follow. Needs protocol 7.45."""
+        if self._minor < MINOR_PRUNE:
+            return False
+        queued = True
+        for start in range(0, len(nodeids), _PRUNE_CHUNK):
+            chunk = nodeids[start : start + _PRUNE_CHUNK]
+            body = _PRUNED.pack(len(chunk), 0, 0) + struct.pack(f"={len(chunk)}Q", *chunk)
+            queued = self._put(_PRUNE, body) and queued
+        return queued
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything queued so far, and since, is written. False if time ran out.
+
+        Blocks: never call it on the event loop.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while self._queue or self._busy:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    return not (self._queue or self._busy)
+            return True
+
+    def stats(self) -> NotifierStats:
+        """Counts so far."""
+        with self._changed:
+            return NotifierStats(
+                sent=self._sent,
+                absent=self._absent,
+                failed=self._failed,
+                refused=self._refused,
+                queued=len(self._queue),
+                last_errors=tuple(self._last_errors),
+            )
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Write what is queued, then end. False if the kernel still holds a write after
+        timeout_s: only aborting the connection ends that one (session.abort_connection)."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _put(self, code: int, body: bytes) -> bool:
+        message = _HEADER.pack(_HEADER.size + len(body), code, 0) + body
+        with self._changed:
+            if self._closed:
+                return False
+            if message in self._queue:
+                return True
+            if len(self._queue) >= self._capacity:
+                self._refused += 1
+                return False
+            self._queue[message] = code
+            self._changed.notify_all()
+            return True
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            while (item := self._next()) is not None:
+                self._send(*item)
+        finally:
+            os.close(self._fd)
+
+    def _next(self) -> tuple[bytes, int] | None:
+        with self._changed:
+            self._busy = False
+            if not self._queue:
+                self._changed.notify_all()
+            while not self._queue:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            self._busy = True
+            return self._queue.popitem(last=False)
+
+    def _send(self, message: bytes, code: int) -> None:
+        error = 0
+        try:
+            os.write(self._fd, message)
+        except OSError as exc:
+            error = exc.errno or errno.EIO
+        with self._changed:
+            if error == 0:
+                self._sent += 1
+            elif error == errno.ENOENT:
+                self._absent += 1
+            else:
+                self._failed += 1
+                self._last_errors.append(f"{_NAMES[code]}: {errno_name(error)}")
+            if error in _GONE:
+                self._closed = True
+                self._queue.clear()

@@ -1,0 +1,110 @@
+"""Is a policyfs mount alive? Asked so that neither a dead, nor a hung, nor an app's own mount
+can take the asker with it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import select
+import signal
+from contextlib import suppress
+from typing import Final
+
+from policyfs.kernel.mountinfo import FSTYPE, Mount, mounts_at, resolve
+
+_MAX_DESCRIPTOR: Final = 1 << 16
+_CANNOT_ASK: Final = 255  # the child could not become the mount's user
+
+
+class MountState(enum.Enum):
+    """NONE: no policyfs mount there. ALIVE: a daemon answers. DEAD: the connection is over, only
+    unmounting is left. SILENT: a daemon holds it and did not answer in time. CLOSED: the mount
+    belongs to another user, as whom this process cannot ask."""
+
+    NONE = "none"
+    ALIVE = "alive"
+    DEAD = "dead"
+    SILENT = "silent"
+    CLOSED = "closed"
+
+
+def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
+    """The state of the topmost mount on a path, after timeout_s at most.
+
+    A forked child asks with one STATFS, as the user the mount belongs to: a request that the
+    daemon has read and does not answer cannot be interrupted, so nothing but a child may wait
+    for it. Raises OSError if the directories on the way do not exist.
+    """
+    path = resolve(path)
+    there = mounts_at(path)
+    if not there or there[-1].fstype != FSTYPE:
+        return MountState.NONE
+    try:
+        root = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # asks the daemon nothing
+    except OSError as exc:
+        return MountState.DEAD if exc.errno == errno.ENOTCONN else MountState.CLOSED
+    try:
+        answer = _ask(root, there[-1], timeout_s)
+    finally:
+        os.close(root)
+    if answer is None:
+        return MountState.SILENT
+    if answer == _CANNOT_ASK:
+        return MountState.CLOSED
+    # Any other errno came from a daemon that decided something.
+    return MountState.DEAD if answer in (errno.ENOTCONN, errno.ENODEV) else MountState.ALIVE
+
+
+def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
+    """The errno (0: none) that statfs gave the child, None if it gave none in time."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(root, writer, mount)
+    os.close(writer)
+    try:
+        poller = select.poll()
+        poller.register(reader, select.POLLIN)
+        answer = os.read(reader, 1) if poller.poll(timeout_s * 1000) else b""
+    finally:
+        os.close(reader)
+    if answer:
+        os.waitpid(pid, 0)
+        return answer[0]
+    os.kill(pid, signal.SIGKILL)  # it may not die before the daemon answers: do not wait for it
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return None
+
+
+def _child(root: int, writer: int, mount: Mount) -> None:
+    """Asks and exits; holds nothing of the parent's open meanwhile, should it hang."""
+    answer = _CANNOT_ASK
+    try:
+        low, high = sorted((root, writer))
+        os.closerange(0, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, _MAX_DESCRIPTOR)
+        if _become_user(mount):
+            answer = 0
+            os.fstatvfs(root)
+    except OSError as exc:
+        answer = exc.errno or errno.EIO
+    finally:
+        os.write(writer, bytes([min(answer, _CANNOT_ASK)]))
+        os._exit(0)
+
+
+def _become_user(mount: Mount) -> bool:
+    """Be one whom the kernel lets through, in real, effective and saved ids."""
+    if "allow_other" in mount.super_options:
+        return True
+    options = dict(option.partition("=")[::2] for option in mount.super_options)
+    uid, gid = int(options["user_id"]), int(options["group_id"])
+    try:
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except PermissionError:
+        return False
+    return True
