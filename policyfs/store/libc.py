@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from typing import Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -25,10 +26,21 @@ RENAME_EXCHANGE: Final = 2
 UTIME_OMIT: Final = (1 << 30) - 2
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
+_AT_HANDLE_FID: Final = 0x200
+_MAX_HANDLE: Final = 128  # MAX_HANDLE_SZ
+_XATTR_BUFFER: Final = 4096
 
 
 class _Timespec(ctypes.Structure):
     _fields_ = [("tv_sec", ctypes.c_int64), ("tv_nsec", ctypes.c_long)]
+
+
+class _FileHandle(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint),
+        ("kind", ctypes.c_int),
+        ("data", ctypes.c_ubyte * _MAX_HANDLE),
+    ]
 
 
 def _bind(name: str, result: type[ctypes._SimpleCData[int]], *arguments: type) -> ctypes._NamedFuncPointer:
@@ -51,6 +63,12 @@ _linkat: Final = _bind("linkat", _int, _int, _str, _int, _str, _int)
 _fchownat: Final = _bind("fchownat", _int, _int, _str, ctypes.c_uint32, ctypes.c_uint32, _int)
 _utimensat: Final = _bind("utimensat", _int, _int, _str, _ptr, _int)
 _getdents64: Final = _bind("getdents64", _ssize, _int, _ptr, ctypes.c_size_t)
+_fstatfs: Final = _bind("fstatfs", _int, _int, _ptr)
+_name_to_handle_at: Final = _bind("name_to_handle_at", _int, _int, _str, _ptr, _ptr, _int)
+_open_by_handle_at: Final = _bind("open_by_handle_at", _int, _int, _ptr, _int)
+_fanotify_init: Final = _bind("fanotify_init", _int, ctypes.c_uint, ctypes.c_uint)
+_fanotify_mark: Final = _bind("fanotify_mark", _int, _int, ctypes.c_uint, ctypes.c_uint64, _int, _str)
+_signalfd: Final = _bind("signalfd", _int, _int, _ptr, _int)
 _getxattr: Final = _bind("getxattr", _ssize, _str, _str, _ptr, ctypes.c_size_t)
 _setfsuid: Final = _bind("setfsuid", _int, ctypes.c_uint32)
 _setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
@@ -128,9 +146,80 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     return count
 
 
-def has_xattr(fd: int, name: bytes) -> bool:
-    """Whether the object behind *fd* (O_PATH too) has that xattr; False where it cannot have any."""
-    return int(_getxattr(proc_fd(fd), name, None, 0)) >= 0
+def get_xattr(fd: int, name: bytes) -> bytes | None:
+    """Value (at most 4 KiB, else ERANGE) of an xattr of what is behind *fd* (O_PATH too).
+
+    None where there is none or the file system has no such xattrs: os.getxattr would make an
+    exception of what is the common case here.
+    """
+    buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
+    count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
+    if count >= 0:
+        return buffer.raw[:count]
+    if ctypes.get_errno() in (errno.ENODATA, errno.EOPNOTSUPP):
+        return None
+    raise fail(name)
+
+
+def file_system_type(fd: int) -> int:
+    """f_type of fstatfs(2), the magic number of linux/magic.h, as an unsigned 32-bit number."""
+    buffer = (ctypes.c_long * 32)()
+    if _fstatfs(fd, buffer):
+        raise fail()
+    return buffer[0] & 0xFFFFFFFF
+
+
+def file_handle(fd: int) -> bytes:
+    """name_to_handle_at(2) of what is behind *fd* (O_PATH too): type (int32) and opaque bytes.
+
+    Unique within one file system for as long as the inode lives, and not used again after.
+    Where handles cannot be opened, the identifying kind is taken (AT_HANDLE_FID, Linux 6.5).
+    """
+    mount_id = ctypes.c_int()
+    for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
+        handle = _FileHandle(_MAX_HANDLE)
+        if not _name_to_handle_at(fd, b"", ctypes.byref(handle), ctypes.byref(mount_id), flags):
+            return struct.pack("=i", handle.kind) + bytes(handle.data[: handle.size])
+        if ctypes.get_errno() != errno.EOPNOTSUPP:
+            break
+    raise fail()
+
+
+def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
+    """open_by_handle_at(2) of a file_handle(). ESTALE once the inode is gone.
+
+    *mount_fd*: any descriptor on that file system that is not O_PATH. Needs
+    CAP_DAC_READ_SEARCH. O_CLOEXEC is added.
+    """
+    raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
+    ctypes.memmove(raw.data, handle[4:], len(handle) - 4)
+    fd = int(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
+    if fd < 0:
+        raise fail()
+    return fd
+
+
+def fanotify_init(flags: int, event_flags: int) -> int:
+    """fanotify_init(2): a descriptor that events are read from. Needs CAP_SYS_ADMIN."""
+    fd = int(_fanotify_init(flags, event_flags))
+    if fd < 0:
+        raise fail()
+    return fd
+
+
+def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int) -> None:
+    """fanotify_mark(2) on the directory *dirfd* itself (not O_PATH)."""
+    if _fanotify_mark(fd, flags, mask, dirfd, b"."):
+        raise fail()
+
+
+def signalfd(signals: set[int]) -> int:
+    """signalfd(2), non-blocking: a descriptor that those (blocked) signals are read from."""
+    wanted = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in signals))
+    fd = int(_signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK))
+    if fd < 0:
+        raise fail()
+    return fd
 
 
 class Identity:

@@ -210,7 +210,7 @@ class Tree:
         mode = fstatx(fd).mode
         if stat.S_ISREG(mode) and mode & _SUID_SGID:
             os.chmod(proc_fd(fd), stat.S_IMODE(mode) & ~_SUID_SGID)
-        if libc.has_xattr(fd, _CAPABILITY):
+        if libc.get_xattr(fd, _CAPABILITY) is not None:
             os.removexattr(proc_fd(fd), _CAPABILITY)
 
     def fsync(self, fd: int, datasync: bool = False) -> None:

@@ -1,0 +1,193 @@
+"""What a store's file system can do, found out by trying it where it can be tried.
+
+Names of file systems are asked only for what no try can show: whether a lease means anything.
+Trials use one unnamed file (O_TMPFILE) and leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.store import libc
+from policyfs.store.frozen import freeze
+from policyfs.store.mountinfo import mount_of_fd
+from policyfs.store.statx import statx
+from policyfs.store.watch import Watch
+
+# linux/magic.h, and the sources of those that have no entry there.
+_NAMES: Final = {
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0x01021994: "tmpfs",
+    0xF2F52010: "f2fs",
+    0xCA451A4E: "bcachefs",
+    0x2FC12FC1: "zfs",
+    0x858458F6: "ramfs",
+    0x3153464A: "jfs",
+    0x3434: "nilfs2",
+    0x4D44: "vfat",
+    0x2011BAB0: "exfat",
+    0x7366746E: "ntfs3",
+    0x794C7630: "overlay",
+    0x65735546: "fuse",
+    0x6969: "nfs",
+    0xFF534D42: "cifs",
+    0xFE534D42: "smb2",
+    0x517B: "smb",
+    0x01021997: "9p",
+    0x00C36400: "ceph",
+}
+_LEASES_MEAN: Final = frozenset(
+    {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
+)
+"""Local, one kernel, one inode per file. Overlays, FUSE and network stores grant leases that a
+writer beneath or on another machine never breaks; so may file systems not named here."""
+_FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
+_UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
+
+_FS_IOC_GETFLAGS: Final = 0x80086601
+_FS_CASEFOLD_FL: Final = 0x40000000
+_PROBE_TRUSTED: Final = b"trusted.policyfs.probe"
+_PROBE_USER: Final = b"user.policyfs.probe"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """f_type: of statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
+
+    reflink: FICLONE works here. leases: a read lease is granted and means that nobody writes.
+    trusted_xattr, user_xattr: can be set. casefold: names may be found in another case than
+    they are listed in, at the root at least (directory_folds answers for others). fanotify: the
+    file system can be watched. tmpfile: it has unnamed files. stable_inodes: inode numbers
+    outlive their time in memory, so that something may be recorded by them.
+    """
+
+    f_type: int
+    name: str
+    reflink: bool
+    leases: bool
+    trusted_xattr: bool
+    user_xattr: bool
+    casefold: bool
+    read_only: bool
+    fanotify: bool
+    tmpfile: bool
+    stable_inodes: bool
+
+
+def probe(root_fd: int) -> StoreFacts:
+    """Try what the file system under *root_fd* (a directory, O_PATH will do) can do.
+
+    Raises OSError only if the root itself cannot be examined.
+    """
+    f_type = libc.file_system_type(root_fd)
+    kind = _NAMES.get(f_type, f"{f_type:#x}")
+    mount = mount_of_fd(root_fd)
+    directory = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+    trial = _unnamed_file(directory)
+    try:
+        return StoreFacts(
+            f_type=f_type,
+            name=mount.fstype if mount is not None else kind,
+            reflink=trial is not None and _clones(trial, directory),
+            leases=kind in _LEASES_MEAN and (trial is None or _leases(trial)),
+            trusted_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_TRUSTED),
+            user_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_USER),
+            casefold=kind in _FOLDING or directory_folds(directory),
+            read_only=bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY),
+            fanotify=_can_watch(directory),
+            tmpfile=trial is not None,
+            stable_inodes=kind not in _UNSTABLE_INODES,
+        )
+    finally:
+        if trial is not None:
+            os.close(trial)
+        os.close(directory)
+
+
+def directory_folds(dirfd: int) -> bool:
+    """Whether this directory finds names in another case than it lists them in.
+
+    The casefold flag (ext4, f2fs, tmpfs: per directory), else a try with a name that is there.
+    O_PATH will do.
+    """
+    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
+    try:
+        flags = bytearray(8)
+        with contextlib.suppress(OSError):  # ENOTTY: a file system without flags
+            fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags, True)
+            if int.from_bytes(flags[:4], "little") & _FS_CASEFOLD_FL:
+                return True
+        return _finds_swapped_case(fd)
+    finally:
+        os.close(fd)
+
+
+def _finds_swapped_case(fd: int) -> bool:
+    names = {os.fsencode(name) for name in os.listdir(fd)}
+    for name in names:
+        swapped = name.swapcase()
+        if swapped != name and swapped not in names:
+            try:
+                return statx(fd, swapped).ino == statx(fd, name).ino
+            except OSError:
+                return False
+    return False
+
+
+def _unnamed_file(directory: int) -> int | None:
+    flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(b".", flags, 0o600, dir_fd=directory)
+    except OSError:
+        return None
+
+
+def _clones(trial: int, directory: int) -> bool:
+    try:
+        os.pwrite(trial, b"policyfs", 0)
+        with freeze(trial, 4096, directory, reflink=True) as copy:
+            return copy.how == "reflink" and os.pread(copy.fd, 9, 0) == b"policyfs"
+    except OSError:
+        return False
+
+
+def _leases(trial: int) -> bool:
+    """A lease on the trial must be refused while it is open for writing, and granted by its kind."""
+    try:
+        fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
+
+
+def _has_xattrs(fd: int, name: bytes) -> bool:
+    """Set and remove one; on a read-only store, whether asking for it is understood."""
+    try:
+        os.setxattr(fd, name, b"1")
+        os.removexattr(fd, name)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            return False
+    else:
+        return True
+    try:
+        os.getxattr(fd, name)
+    except OSError as error:
+        return error.errno == errno.ENODATA
+    return True
+
+
+def _can_watch(directory: int) -> bool:
+    try:
+        Watch(directory).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,186 @@
+"""Frozen copies: a private copy of a file's bytes that no writer can reach any more.
+
+What a restricted app reads is made here: copy, locate *in the copy*, patch *the copy*, seal,
+serve. Nothing that happens to the source during or after the copy can put a byte into it that
+was not looked at, so no stat, lease or lock of the source is part of the safety. A copy torn by
+a writer is only stale or unparsable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, Self
+
+from policyfs.domain import Patch
+from policyfs.store.libc import proc_fd
+from policyfs.store.statx import fstatx
+
+_FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
+_MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h, Linux 6.3
+_CHUNK: Final = 1 << 20
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class Version(NamedTuple):
+    """Which state of the source a copy was made of: a matter of freshness, never of safety."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mistake
+    """The file is larger than a copy in memory may be. size and cap in bytes."""
+
+    def __init__(self, size: int, cap: int) -> None:
+        super().__init__(f"{size} bytes, and a copy in memory may have {cap}")
+        self.size = size
+        self.cap = cap
+
+
+class Frozen:
+    """One copy; owns its descriptor *fd* until close(). size: of the copy, in bytes.
+
+    fd is open for reading and writing until seal(), for reading only afterwards. version: of
+    the source, taken before the copy began, so that a change meanwhile makes it outdated.
+    """
+
+    __slots__ = ("fd", "how", "sealed", "size", "version")
+
+    def __init__(self, fd: int, how: Literal["reflink", "memfd"], size: int, version: Version) -> None:
+        self.fd = fd
+        self.how: Final = how
+        self.size: Final = size
+        self.version: Final = version
+        self.sealed = False
+
+    def close(self) -> None:
+        """Let the copy go; it lives on where it is registered or open. Twice does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> Frozen:
+    """Copy the regular file behind *src_fd* (open for reading) as it is now.
+
+    reflink: clone it (FICLONE, microseconds at any size, no memory) into an unnamed file in the
+    directory *tmp_dirfd* on the same file system. Where that is off or does not work for this
+    file, copy it into memory: at most *size_cap* bytes, else FrozenTooLarge. Of a source that
+    shrinks meanwhile the rest is zeros; of one that grows, what was there at first.
+
+    Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), EMFILE. Blocks on the store:
+    call it on a worker thread.
+    """
+    before = fstatx(src_fd)
+    version = Version(before.size, before.mtime_ns, before.ctime_ns)
+    if reflink and tmp_dirfd is not None:
+        fd = _clone(src_fd, tmp_dirfd)
+        if fd is not None:
+            try:
+                return Frozen(fd, "reflink", fstatx(fd).size, version)
+            except OSError:
+                os.close(fd)
+                raise
+    if before.size > size_cap:
+        raise FrozenTooLarge(before.size, size_cap)
+    fd = _memfd()
+    try:
+        os.ftruncate(fd, before.size)
+        _copy(src_fd, fd, before.size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Frozen(fd, "memfd", before.size, version)
+
+
+def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
+    """Write *patches* into the copy. ValueError for one that leaves it; then use it no more."""
+    if frozen.sealed:
+        raise ValueError("a sealed copy takes no patch")
+    for offset, data in patches:
+        if offset < 0 or offset + len(data) > frozen.size:
+            raise ValueError(f"patch of {len(data)} bytes at {offset} in a copy of {frozen.size}")
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(frozen.fd, view, offset)
+            view, offset = view[done:], offset + done
+
+
+def seal(frozen: Frozen) -> None:
+    """Make the copy unchangeable: sealed in memory, and no writable descriptor left anywhere.
+
+    A writable mapping makes sealing fail (EBUSY): there must be none.
+    """
+    if frozen.sealed:
+        return
+    if frozen.how == "memfd":
+        fcntl.fcntl(frozen.fd, fcntl.F_ADD_SEALS, _SEALS)
+    read_only = open_readonly(frozen)
+    os.close(frozen.fd)
+    frozen.fd, frozen.sealed = read_only, True
+
+
+def open_readonly(frozen: Frozen) -> int:
+    """A new O_RDONLY descriptor of the copy, with an offset of its own; the caller closes it."""
+    return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _clone(src_fd: int, dirfd: int) -> int | None:
+    """A clone of the source in an unnamed file; None where this file cannot be cloned now.
+
+    Whatever the reason (no such feature, NOCOW file, another file system, disk full, read-only),
+    the copy in memory is tried next and reports what is really wrong. O_EXCL: the unnamed file
+    can never be given a name.
+    """
+    flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+    try:
+        fd = os.open(b".", flags, 0o600, dir_fd=dirfd)
+    except OSError:
+        return None
+    try:
+        fcntl.ioctl(fd, _FICLONE, src_fd)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _memfd() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; a real trouble shows below
+        return os.memfd_create("policyfs-copy", flags | _MFD_NOEXEC_SEAL)
+    return os.memfd_create("policyfs-copy", flags)
+
+
+def _copy(src_fd: int, fd: int, size: int) -> None:
+    """Copy *size* bytes from the start of one file to the start of the other, or up to its end."""
+    done = 0
+    while done < size:
+        try:
+            count = os.sendfile(fd, src_fd, done, min(_CHUNK, size - done))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            count = _copy_chunk(src_fd, fd, done, size - done)  # a store without splice
+        if count == 0:
+            return
+        done += count
+
+
+def _copy_chunk(src_fd: int, fd: int, offset: int, limit: int) -> int:
+    data = os.pread(src_fd, min(_CHUNK, limit), offset)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(data)

@@ -1,0 +1,212 @@
+"""Read leases: proof, by the kernel, that nobody writes a file while we read it (fcntl(2)).
+
+A lease is granted only while no writer and no writable shared mapping of the file exists, in
+any mount or in the store. A writer that comes later waits in open(2) or truncate(2) until the
+lease is released, at most /proc/sys/fs/lease-break-time; the kernel tells us by a signal. After
+that time it takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
+were read. unlink, rename, chmod and the like break nothing. Which file systems keep that
+promise is StoreFacts.leases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.store import libc
+
+_RECORD: Final = 128  # struct signalfd_siginfo
+_FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd
+_RECORDS_PER_READ: Final = 64
+
+DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
+
+
+class Lease:
+    """A read lease on descriptor *fd*, which stays the caller's.
+
+    INVARIANT: release() before the descriptor is closed, or a lease on a file that gets the
+    same number would be taken away instead.
+    """
+
+    __slots__ = ("_keeper", "_on_break", "fd", "released")
+
+    def __init__(self, keeper: LeaseKeeper, fd: int, on_break: Callable[[Lease], None] | None) -> None:
+        self._keeper = keeper
+        self._on_break = on_break
+        self.fd: Final = fd
+        self.released = False
+
+    def holds(self) -> bool:
+        """True if no writer got at the file since grant() (or rearm()).
+
+        Ask *after* each read, before the bytes go anywhere. A break that only waits for us
+        counts as broken.
+        """
+        return not self.released and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+    def release(self) -> None:
+        """Let the lease, and the writer that waits for it, go. A second call does nothing."""
+        if self.released:
+            return
+        self.released = True
+        self._keeper._forget(self)  # noqa: SLF001 - Lease and LeaseKeeper are one unit
+        _let_go(self.fd)
+
+    def rearm(self) -> bool:
+        """After a break: let go and take it again at once, so that a probing writer is refused.
+
+        False, and released, if a writer got in: one with O_NONBLOCK (as the daemon's own probes
+        are) does not, one that waits in open(2) does.
+        """
+        if self.released:
+            return False
+        _let_go(self.fd)
+        if _take(self.fd, self._keeper.signal):
+            return True
+        self.released = True
+        self._keeper._forget(self)  # noqa: SLF001 - one unit
+        return False
+
+    def _broken(self) -> None:
+        if self._on_break is None:
+            self.release()
+        else:
+            self._on_break(self)
+
+
+class LeaseKeeper:
+    """Hands out leases and hears, on fileno(), that they are being broken. One per process.
+
+    INVARIANT: made on the main thread before any other thread starts, since the signal must be
+    blocked in all of them (an unblocked real-time signal ends the process); threads and children
+    inherit that. RuntimeError if a thread exists that does not block it.
+
+    Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
+    """
+
+    __slots__ = ("_fd", "_leases", "signal")
+
+    def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
+        self.signal: Final = signal_number
+        # SIGIO comes in its place, without a descriptor, when the kernel's queue of signals is full.
+        signals = {signal_number, int(signal.SIGIO)}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        _demand_blocked(signals)
+        self._fd = libc.signalfd(signals)
+        self._leases: dict[int, Lease] = {}
+
+    def fileno(self) -> int:
+        """Becomes readable when a lease is being broken."""
+        return self._fd
+
+    def __len__(self) -> int:
+        """How many leases are held."""
+        return len(self._leases)
+
+    def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
+        """A lease on the regular file that *fd* has open for reading only; None: it has a writer.
+
+        on_break is called from on_signal() when somebody waits to write: stop serving bytes,
+        then release() (or rearm()) soon, at most lease-break-time later. None: the keeper
+        releases at once. Raises OSError (EINVAL: no regular file; EBADF; ENOLCK).
+        """
+        if fd in self._leases:
+            raise ValueError(f"descriptor {fd} has a lease already")
+        if not _take(fd, self.signal):
+            return None
+        lease = Lease(self, fd, on_break)
+        self._leases[fd] = lease
+        return lease
+
+    def on_signal(self) -> int:
+        """Call on_break for every lease that is being broken; returns how many there were.
+
+        Never blocks. A callback that raises loses its lease (the writer must not wait for our
+        bug), the others are still called, and all that was raised comes out as one group.
+        """
+        broken = [lease for lease in self._signalled() if not lease.released and not lease.holds()]
+        errors: list[Exception] = []
+        for lease in broken:
+            try:
+                lease._broken()  # noqa: SLF001 - one unit
+            except Exception as error:  # noqa: BLE001 - collected, and raised below
+                errors.append(error)
+                lease.release()
+        if errors:
+            raise ExceptionGroup("lease callbacks failed", errors)
+        return len(broken)
+
+    def close(self) -> None:
+        """Release every lease and close fileno(). The signal stays blocked. Twice does nothing."""
+        for lease in list(self._leases.values()):
+            lease.release()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _signalled(self) -> list[Lease]:
+        """The leases that queued signals name, all of them if the queue overflowed."""
+        fds: set[int] = set()
+        everything = False
+        with contextlib.suppress(BlockingIOError):
+            while records := os.read(self._fd, _RECORD * _RECORDS_PER_READ):
+                for at in range(0, len(records), _RECORD):
+                    number, _, _, _, _, fd = _FIELDS.unpack_from(records, at)
+                    everything |= number != self.signal
+                    fds.add(fd)
+        if everything:
+            return list(self._leases.values())
+        # A signal may be older than the lease that has its number now: on_signal asks holds().
+        return [self._leases[fd] for fd in fds if fd in self._leases]
+
+    def _forget(self, lease: Lease) -> None:
+        if self._leases.get(lease.fd) is lease:
+            del self._leases[lease.fd]
+
+
+def break_foreign(fd: int) -> int | None:
+    """Break the leases that others hold on the file behind *fd* (O_PATH will do), without waiting.
+
+    Returns an O_WRONLY descriptor if there is none (any more): keep it open until the writer's
+    own open is done, so that no lease comes in between. None: a break has begun; try again soon.
+    Release our own leases on the file first. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
+    """
+    try:
+        return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except BlockingIOError:
+        return None
+
+
+def _take(fd: int, signal_number: int) -> bool:
+    # First which signal, then the lease, which makes us its receiver: no break goes unheard.
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _let_go(fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        if error.errno != errno.EAGAIN:  # the kernel had taken it by force
+            raise
+
+
+def _demand_blocked(signals: set[int]) -> None:
+    wanted = sum(1 << (number - 1) for number in signals)
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            with open(f"/proc/self/task/{task}/status", encoding="ascii", errors="replace") as lines:
+                blocked = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk:"))
+            if wanted & ~blocked:
+                raise RuntimeError(f"thread {task} was started before the lease keeper")

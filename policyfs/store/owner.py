@@ -1,0 +1,156 @@
+"""Which app owns a file: ``trusted.policyfs.owner`` on the inode, or a database beside the trail.
+
+The value is bound to the inode it was written for (number and birth time), so that a copy made
+in the store with all its xattrs (``cp -a``, ``rsync -X``, ``tar``) owns nothing. Only root reads
+or writes trusted xattrs, and no request through a mount reaches them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from policyfs.domain import OWNER_NONE
+from policyfs.store.libc import get_xattr, proc_fd
+from policyfs.store.statx import Stat
+
+OWNER_XATTR: Final = b"trusted.policyfs.owner"
+_FORMAT: Final = b"1"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS owners (
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL, btime_ns INTEGER NOT NULL, app TEXT NOT NULL,
+    PRIMARY KEY (dev, ino, btime_ns)
+) WITHOUT ROWID
+"""
+
+
+class Owners:
+    """Reads and writes owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
+
+    database: path of the SQLite file used where it has none; without either, every file is
+    owned by none. Thread-safe.
+    """
+
+    __slots__ = ("_database", "_lock", "_trusted")
+
+    def __init__(self, trusted: bool, database: str | None = None) -> None:
+        self._trusted = trusted
+        self._lock = threading.Lock()
+        self._database = None if trusted or database is None else _connect(database)
+
+    @property
+    def how(self) -> str:
+        """Where owners are kept: ``xattr``, ``database`` or ``nowhere``."""
+        if self._trusted:
+            return "xattr"
+        return "database" if self._database is not None else "nowhere"
+
+    def get(self, fd: int, stat: Stat) -> str:
+        """The owning app's name or OWNER_NONE, of what is behind *fd* (O_PATH will do).
+
+        *stat*: of the same object, for its inode number and birth time. Raises OSError if it
+        cannot be read: then the owner is unknown, which is not the same as none.
+        """
+        if self._trusted:
+            value = get_xattr(fd, OWNER_XATTR)
+            return OWNER_NONE if value is None else _decode(value, stat)
+        if self._database is not None and stat.btime_ns:
+            return self._get_row(self._database, stat)
+        return OWNER_NONE
+
+    def set(self, fd: int, stat: Stat, app: str) -> None:
+        """Make *app* (or OWNER_NONE) the owner of what is behind *fd*, and return when it is.
+
+        Raises OSError if that failed. Where owners are kept nowhere, or in the database for an
+        inode without birth time, naming an app changes nothing: the file stays owned by none.
+        """
+        if self._trusted:
+            _set_xattr(fd, stat, app)
+        elif self._database is not None and stat.btime_ns:
+            self._set_row(self._database, stat, app)
+
+    def close(self) -> None:
+        """Close the database. A second call does nothing."""
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+
+    def _get_row(self, database: sqlite3.Connection, stat: Stat) -> str:
+        with self._lock, _as_oserror():
+            row: tuple[str] | None = database.execute(
+                "SELECT app FROM owners WHERE dev = ? AND ino = ? AND btime_ns = ?", _row_key(stat)
+            ).fetchone()
+        return row[0] if row else OWNER_NONE
+
+    def _set_row(self, database: sqlite3.Connection, stat: Stat, app: str) -> None:
+        with self._lock, _as_oserror():
+            if app == OWNER_NONE:
+                database.execute(
+                    "DELETE FROM owners WHERE dev = ? AND ino = ? AND btime_ns = ?", _row_key(stat)
+                )
+            else:
+                database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?)", (*_row_key(stat), app))
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Open the database, readable by root alone. Shared by all mounts of a store (WAL).
+
+    synchronous FULL: "owned by none any more" must not be undone by a power cut that the bytes
+    of the new writer survived.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    try:
+        with _as_oserror():
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(_SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextlib.contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, f"owner database: {error}") from error
+
+
+def _row_key(stat: Stat) -> tuple[int, int, int]:
+    """SQLite integers are signed; device and inode numbers are not."""
+    return _signed(stat.dev), _signed(stat.ino), stat.btime_ns
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _decode(value: bytes, stat: Stat) -> str:
+    parts = value.split(b":", 3)
+    if len(parts) != 4 or parts[:3] != [_FORMAT, b"%d" % stat.ino, b"%d" % stat.btime_ns]:
+        return OWNER_NONE
+    try:
+        return parts[3].decode("utf-8") or OWNER_NONE
+    except UnicodeDecodeError:
+        return OWNER_NONE
+
+
+def _set_xattr(fd: int, stat: Stat, app: str) -> None:
+    if app != OWNER_NONE:
+        value = b":".join((_FORMAT, b"%d" % stat.ino, b"%d" % stat.btime_ns, app.encode("utf-8")))
+        os.setxattr(proc_fd(fd), OWNER_XATTR, value)
+    elif get_xattr(fd, OWNER_XATTR) is not None:
+        try:
+            os.removexattr(proc_fd(fd), OWNER_XATTR)
+        except OSError as error:
+            if error.errno != errno.ENODATA:  # somebody else was quicker
+                raise

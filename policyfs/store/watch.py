@@ -1,0 +1,190 @@
+"""Changes of the store made elsewhere, from fanotify(7): what keeps the kernel's caches honest.
+
+One mark on the whole file system of the store reports names made, removed and renamed,
+attributes changed, and files closed after writing, each with the handle of its directory.
+Access never hangs on it: an event only says what to drop from a cache. There is no FAN_MODIFY,
+which would halve the speed of every small write on that file system; truncate(2) by path
+therefore goes unseen here (a lease sees it). Needs CAP_SYS_ADMIN.
+
+Handles (bytes) name an inode within the watched file system, as libc.file_handle gives them.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import struct
+from typing import Final, NamedTuple, Self
+
+from policyfs.store import libc
+from policyfs.store.statx import Stat, fstatx
+
+# linux/fanotify.h
+_INIT_FLAGS: Final = 0x1 | 0x2 | 0x200 | 0x400 | 0x800 | 0x1000
+"""CLOEXEC, NONBLOCK, REPORT_FID, REPORT_DIR_FID, REPORT_NAME, REPORT_TARGET_FID; class NOTIF is 0."""
+_EVENT_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
+_MARK_ADD_FILESYSTEM: Final = 0x1 | 0x100
+_ONDIR: Final = 0x40000000
+_MASK_RENAME: Final = 0x10000000
+_MASK_OVERFLOW: Final = 0x4000
+
+_METADATA: Final = struct.Struct("=IBBHQii")  # event_len, vers, reserved, metadata_len, mask, fd, pid
+_METADATA_VERSION: Final = 3
+_INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, handle type
+_INFO_HEAD: Final = 4
+_FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
+_BUFFER: Final = 256 * 1024
+
+
+class Change(enum.IntFlag):
+    """What happened; the kernel merges several things that happened to one name into one event."""
+
+    ATTRIB = 0x4
+    """Attributes, xattrs or the number of links; without a name for the object as such."""
+    CLOSE_WRITE = 0x8
+    MOVED_FROM = 0x40
+    MOVED_TO = 0x80
+    CREATE = 0x100
+    DELETE = 0x200
+    OVERFLOW = 0x4000
+    """Events were lost: everything may have changed."""
+
+
+_PLAIN: Final = Change.ATTRIB | Change.CLOSE_WRITE | Change.CREATE | Change.DELETE
+
+
+class WatchEvent(NamedTuple):
+    """One event. dir_handle and name: where (name None: the directory itself, or no name known).
+
+    target_handle: the object that it happened to. pid: who did it (0: outside our pid
+    namespace); our own actions carry ours. A rename gives two events, MOVED_FROM and MOVED_TO.
+    """
+
+    kind: Change
+    dir_handle: bytes | None
+    name: bytes | None
+    target_handle: bytes | None
+    pid: int
+    is_dir: bool = False
+
+    @property
+    def overflow(self) -> bool:
+        """Whether events before this one were lost."""
+        return bool(self.kind & Change.OVERFLOW)
+
+
+class Watch:
+    """A watch on the file system that *root_fd* (O_PATH will do) lies on, until close().
+
+    Raises OSError where there can be none: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
+    5.17), ENODEV, EXDEV or EOPNOTSUPP (file systems without ids or handles).
+    """
+
+    __slots__ = ("_fd", "_root")
+
+    def __init__(self, root_fd: int) -> None:
+        # Neither fanotify_mark nor open_by_handle_at takes an O_PATH descriptor on every kernel.
+        self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+        self._fd = -1
+        try:
+            self._fd = libc.fanotify_init(_INIT_FLAGS, _EVENT_FLAGS)
+            libc.fanotify_mark(self._fd, _MARK_ADD_FILESYSTEM, _PLAIN | _MASK_RENAME | _ONDIR, self._root)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the watch. A second call does nothing."""
+        for fd in (self._fd, self._root):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._root = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Becomes readable when there are events."""
+        return self._fd
+
+    def read_events(self) -> list[WatchEvent]:
+        """The events of one read (a few thousand at most), oldest first; [] if there are none.
+
+        Never blocks. Unread, the kernel's queue holds 16,384 events, then one OVERFLOW.
+        """
+        try:
+            raw = os.read(self._fd, _BUFFER)
+        except BlockingIOError:
+            return []
+        return parse_events(raw)
+
+    def dir_handle(self, fd: int) -> bytes:
+        """The handle of what is behind *fd* (O_PATH too) as it appears in events."""
+        return libc.file_handle(fd)
+
+    def stat_of_handle(self, handle: bytes) -> Stat | None:
+        """Attributes of the inode with that handle; None if it is gone or cannot be opened so."""
+        try:
+            fd = libc.open_handle(self._root, handle, os.O_PATH)
+        except OSError as error:
+            if error.errno in (errno.ESTALE, errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):
+                return None
+            raise
+        try:
+            return fstatx(fd)
+        finally:
+            os.close(fd)
+
+
+def parse_events(raw: bytes) -> list[WatchEvent]:
+    """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such."""
+    events: list[WatchEvent] = []
+    at = 0
+    while at < len(raw):
+        length, version, _, head, mask, fd, pid = _METADATA.unpack_from(raw, at)
+        if version != _METADATA_VERSION or length < head or at + length > len(raw):
+            raise ValueError("malformed fanotify event")
+        if fd >= 0:
+            os.close(fd)  # not asked for, and not ours to keep
+        if mask & _MASK_OVERFLOW:
+            events.append(WatchEvent(Change.OVERFLOW, None, None, None, pid))
+        else:
+            events += _interpret(mask, pid, _parse_infos(raw[at + head : at + length]))
+        at += length
+    return events
+
+
+def _parse_infos(raw: bytes) -> dict[int, tuple[bytes, bytes | None]]:
+    """Information records by type: (handle, name)."""
+    infos: dict[int, tuple[bytes, bytes | None]] = {}
+    at = 0
+    while at + _INFO.size <= len(raw):
+        kind, _, length, _, size, handle_type = _INFO.unpack_from(raw, at)
+        if length < _INFO_HEAD:
+            raise ValueError("malformed fanotify information record")
+        data = at + _INFO.size
+        handle = struct.pack("=I", handle_type) + raw[data : data + size]
+        name: bytes | None = None
+        if kind in (_DFID_NAME, _OLD_DFID_NAME, _NEW_DFID_NAME):
+            name = raw[data + size : at + length].split(b"\0", 1)[0]
+        infos[kind] = (handle, None if name == b"." else name)
+        at += length
+    return infos
+
+
+def _interpret(mask: int, pid: int, infos: dict[int, tuple[bytes, bytes | None]]) -> list[WatchEvent]:
+    target = infos[_FID][0] if _FID in infos else None
+    is_dir = bool(mask & _ONDIR)
+    events: list[WatchEvent] = []
+    if plain := Change(mask & _PLAIN):
+        directory, name = infos.get(_DFID_NAME) or infos.get(_DFID) or (None, None)
+        events.append(WatchEvent(plain, directory, name, target, pid, is_dir))
+    for kind, change in ((_OLD_DFID_NAME, Change.MOVED_FROM), (_NEW_DFID_NAME, Change.MOVED_TO)):
+        if kind in infos:
+            directory, name = infos[kind]
+            events.append(WatchEvent(change, directory, name, target, pid, is_dir))
+    return events
