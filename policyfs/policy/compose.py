@@ -171,7 +171,7 @@ class _Composer:
         if tag is not None:
             self.report(
                 span,
-                f"YAML tag {quote(str(tag))}",
+                f"YAML tag {quote(self.source.word_at(span))}",
                 "a policy has no tags: remove it, or put text that starts with ! in quotes",
             )
             node = Scalar(span, Absent.BROKEN, "")

@@ -133,7 +133,9 @@ def name(value: object) -> str:
     """A name that a set, a path set, a grant or a rule may have."""
     word = text(value)
     if not _NAME.fullmatch(word):
-        help_ = "use letters, digits, dot, dash and underscore, at most 100, no other first"
+        help_ = (
+            "a name is letters, digits, dots, dashes and underscores, a letter or digit first, at most 100"
+        )
         refuse(f"{quote(word)} is not a name", help_)
     return word
 
@@ -145,7 +147,9 @@ def app_name(value: object) -> str:
         help_ = f"choose another name; reserved are {listed(RESERVED)}"
         refuse(f"{quote(word)} is reserved and cannot name an app", help_)
     if not _APP_NAME.fullmatch(word):
-        help_ = "use lower-case letters, digits, dot, dash and underscore, at most 100"
+        help_ = (
+            "use lower-case letters, digits, dots, dashes, underscores, at most 100, a letter or digit first"
+        )
         refuse(f"{quote(word)} is not a name for an app", help_)
     return word
 
@@ -161,12 +165,16 @@ def _operation(value: object) -> str:
     if word not in OPERATIONS:
         meant = _ASKED_FOR.get(word)
         hint = f"that is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
+        if len(word.split()) > 1 and set(word.split()) <= OPERATIONS.keys():
+            hint = f"write [{', '.join(word.split())}]; "
         refuse(f"unknown operation {quote(word)}", f"{hint}operations: {', '.join(OPERATIONS)}")
     return word
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
     def check(value: object) -> str:
+        if not isinstance(value, str) and value is not Absent.NULL:
+            refuse(f"must be a word, not {what(value)}", f"one of: {', '.join(words)}")
         word = text(value)
         if word not in words:
             hint = did_you_mean(word.upper() if word.upper() in words else word, words)
@@ -227,6 +235,8 @@ def _uids(value: object) -> UidRange:
     ends = _RANGE.fullmatch(value)
     if ends is None:
         help_ = 'write a number, or a range such as "10100-10199"; users have no names here'
+        if value.isascii() and value.isdigit():
+            help_ = f"write {value} without quotes"
         refuse(f"{quote(value)} is not a uid or a range of uids", help_)
     first, last = (_one_id(int(end), "uid") for end in ends.groups())
     if first > last:
@@ -285,7 +295,7 @@ class Strict(BaseModel):
 class MetadataDoc(Strict):
     """``metadata``."""
 
-    name: Name | None = None
+    name: Text = ""
     description: Text = ""
 
 

@@ -139,6 +139,10 @@ class Source:
         lines = _LINE_BREAK.split(self.text[:index])
         return Span(len(lines), len(lines[-1]) + 1, 1)
 
+    def word_at(self, span: Span) -> str:
+        """The text from a span's start to the next blank, as it is written."""
+        return self.lines[span.line - 1][span.column - 1 :].split(maxsplit=1)[0]
+
     def inside(self, scalar: Scalar, offset: int) -> Span:
         """The span of one character of a scalar's value, or the scalar's own span.
 

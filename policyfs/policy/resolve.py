@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from policyfs.domain import OWNER_NONE, Audit, Op
 from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
-from policyfs.policy.errors import PolicyError, did_you_mean, listed, quote
-from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Who
-from policyfs.policy.nodes import Loc
+from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
+from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Where, Who
+from policyfs.policy.nodes import Loc, Mapping, Scalar, node_at
 from policyfs.policy.shape import File, Part
 
 T = TypeVar("T")
@@ -34,16 +34,8 @@ def resolve(
     """
     names = _Names(files, complete, errors)
     rules = _Rules(names, redactable, errors)
-    seen: dict[str, Part[RuleDoc]] = {}
-    made = []
-    for file in files:
-        for part in file.rules:
-            if part.doc is None:
-                continue
-            first = seen.setdefault(part.doc.id, part)
-            if first is not part:
-                errors.append(part.error(("id",), _again("this id", first), "give each rule its own id"))
-            made.append(rules.rule(part, part.doc))
+    made = [rules.rule(part, part.doc) for file in files for part in file.rules if part.doc is not None]
+    _check_ids(files, errors)
     if complete and not any(_has_rules(file) for file in files):
         top = files[0].top
         help_ = "add rules; without any, nothing is allowed (rules: [] says that on purpose)"
@@ -63,12 +55,33 @@ def resolve(
     )
 
 
+def _check_ids(files: Sequence[File], errors: list[PolicyError]) -> None:
+    """No two rules with one id."""
+    seen: dict[str, Part[RuleDoc]] = {}
+    for part in (part for file in files for part in file.rules):
+        node = node_at(part.node, ("id",))
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            first = seen.setdefault(node.raw, part)
+            if first is not part:
+                errors.append(
+                    part.error(("id",), _again("this id is taken", first.where), "give each rule its own id")
+                )
+
+
+def _names_are_known(file: File) -> bool:
+    """False if a faulty file may mean to declare names that cannot be told."""
+    if not isinstance(file.top.node, Mapping) or file.top.doc is None:
+        return False
+    named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))
+    return all(node is None or isinstance(node, Mapping) for node in named)
+
+
 def _has_rules(file: File) -> bool:
-    return file.top.doc is None or file.top.doc.rules is not None
+    return not file.top.sound or file.top.has("rules")
 
 
 def _title(file: File) -> str:
-    named = file.top.doc.metadata.name if file.top.doc is not None else None
+    named = file.top.doc.metadata.name if file.top.doc is not None else ""
     return named or file.source.name.rsplit("/", 1)[-1].removesuffix(".yaml")
 
 
@@ -80,16 +93,15 @@ def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[Pol
         if word is None:
             continue
         if chosen is not None:
-            first = chosen[0].top
             loc = ("defaults", key)
-            errors.append(file.top.error(loc, _again("this default", first), "keep one of them"))
+            first = chosen[0].source.where(node_at(chosen[0].top.node, loc).span)
+            errors.append(file.top.error(loc, _again("this default is set", first), "keep one of them"))
         chosen = chosen or (file, word)
     return AUDITS[chosen[1]] if chosen is not None else otherwise
 
 
-def _again(thing: str, first: Part[T]) -> str:
-    where = first.source.where(first.node.span)
-    return f"{thing} is already used in {where.file}, line {where.line}"
+def _again(told: str, first: Where) -> str:
+    return f"{told} already by {harmless(first.file)}, line {first.line}"
 
 
 def _app(name: str, doc: AppDoc) -> App:
@@ -110,14 +122,15 @@ def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
 class _Names:
     """What all files declare, and the look-up of it."""
 
-    __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets")
+    __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets", "sound")
 
     def __init__(self, files: Sequence[File], complete: bool, errors: list[PolicyError]) -> None:
         self.errors = errors
         self.apps = self._declared(files, lambda file: file.apps)
         self.sets = self._declared(files, lambda file: file.sets)
         self.path_sets = self._declared(files, lambda file: file.path_sets)
-        self.complete = complete and all(file.top.doc is not None for file in files)
+        self.complete = complete and all(_names_are_known(file) for file in files)
+        self.sound = all(part.sound for part in self.apps.values())
         self.grants = {g for part in self.apps.values() if part.doc for g in part.doc.grants}
         self._check_uids()
         for part in (*self.sets.values(), *self.path_sets.values()):
@@ -134,7 +147,8 @@ class _Names:
             for name, part in pick(file).items():
                 first = found.setdefault(name, part)
                 if first is not part:
-                    self.errors.append(part.error((), _again("this name", first), "rename one of them"))
+                    message = _again("this name is taken", first.where)
+                    self.errors.append(part.name_error(message, "rename one of them"))
         return found
 
     def _check_uids(self) -> None:
@@ -169,9 +183,7 @@ class _Names:
 
     def check_grant(self, part: Part[RuleDoc], loc: Loc, grant: str) -> None:
         """A grant named in a rule is held by some app."""
-        if grant in self.grants or not self.complete:
-            return
-        if any(app.doc is None for app in self.apps.values()):
+        if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
         help_ = f"{near}add it to an app's grants; held are: {listed(self.grants)}"
@@ -213,7 +225,7 @@ class _Rules:
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
         """The rule of a document; None if it has not exactly one effect."""
-        effect = self._effect(part, doc)
+        effect = self._effect(part)
         self._check_companions(part, doc, effect)
         who = self._who(part, ("who",), doc.who)
         paths = self._globs(part, ("paths",), doc.paths)
@@ -221,7 +233,7 @@ class _Rules:
         unless = tuple(
             self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
         )
-        raw_types = self._raw_types(part, doc)
+        raw_types = self._raw_types(part, doc) if effect is Effect.REDACT else frozenset()
         required = doc.require.content if doc.require is not None else None
         content = self._kinds(part, ("require", "content"), required)
         if effect is None:
@@ -242,29 +254,32 @@ class _Rules:
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
             description=doc.description,
-            where=part.source.where(part.node.span),
+            where=part.where,
         )
 
-    def _effect(self, part: Part[RuleDoc], doc: RuleDoc) -> Effect | None:
+    def _effect(self, part: Part[RuleDoc]) -> Effect | None:
         """The one effect of the rule; reports none and several."""
-        given = [key for key in ("allow", "deny", "require") if getattr(doc, key) is not None]
+        given = [key for key in ("allow", "deny", "require") if part.has(key)]
         if len(given) != 1:
             help_ = "give it exactly one of allow, deny, require; make a rule of each"
             if given:
                 message = f"has {' and '.join(given)}"
                 self.errors.append(part.key_error(given[1], message, help_))
-            else:
+            elif part.sound:
                 message = "has none of allow, deny, require"
                 self.errors.append(part.source.error(part.node.span, f"{part.subject}: {message}", help_))
             return None
-        if doc.require is None:
-            return Effect.ALLOW if doc.allow is not None else Effect.DENY
-        if (doc.require.redact is None) == (doc.require.content is None):
+        if given != ["require"]:
+            return Effect.ALLOW if given == ["allow"] else Effect.DENY
+        redact, content = part.has("require", "redact"), part.has("require", "content")
+        if redact == content:
+            if not part.sound and not redact:
+                return None
             message = "must hold exactly one of redact, content"
             help_ = "write require: {redact: [location]} or require: {content: [image/jpeg]}"
             self.errors.append(part.error(("require",), message, help_))
             return None
-        return Effect.REDACT if doc.require.redact is not None else Effect.CONTENT
+        return Effect.REDACT if redact else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
         """Keys that go with one effect only."""
@@ -282,7 +297,7 @@ class _Rules:
             help_ = "remove it; raw_types says what a redact rule lets through"
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
         if doc.mode is not None and effect is Effect.REDACT:
-            help_ = "remove mode; to try a redaction out, use policyfs inspect on the files"
+            help_ = "remove mode; what can be tried out are denies, allows and content requirements"
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _who(self, part: Part[RuleDoc], loc: Loc, doc: WhoDoc | None) -> Who | None:
@@ -329,8 +344,9 @@ class _Rules:
             stem = kind.removesuffix("*")
             known = [r for r in self.redactable if r == kind or (kind != stem and r.startswith(stem))]
             if known:
-                message = f"{kind} would let {listed(known)} through, which policyfs can redact"
-                help_ = "remove it; to show a place to someone, leave them out through who"
+                covers = "names" if kind == stem else f"{kind} covers"
+                message = f"{covers} {listed(known)}, which policyfs can redact"
+                help_ = "remove it; to show places to an app, leave it out of the rule through who"
                 self.errors.append(part.error((*loc, index), message, help_))
         return frozenset(kind for _, kind in members)
 

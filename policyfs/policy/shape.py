@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +28,7 @@ from policyfs.policy.document import (
     what,
 )
 from policyfs.policy.errors import PolicyError, did_you_mean, quote
+from policyfs.policy.model import Where
 from policyfs.policy.nodes import (
     Absent,
     Items,
@@ -36,6 +37,7 @@ from policyfs.policy.nodes import (
     Node,
     Scalar,
     Source,
+    Span,
     data_of,
     node_at,
 )
@@ -57,14 +59,41 @@ _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
 
 
+_PRUNINGS: Final = 4
+"""How often a faulty part is tried again without its faults: taking one out may show another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T]):
-    """One thing that a file declares. subject: what people call it; doc: None if it is faulty."""
+    """One thing that a file declares. subject: what people call it.
+
+    doc: what it says; of a part that is not sound, what is left without its faults, so that
+    the rest of it can be judged all the same; None if nothing is. key: the name before it.
+    """
 
     source: Source
     node: Node
     subject: str
     doc: T | None
+    sound: bool
+    key: Scalar | None = None
+
+    @property
+    def where(self) -> Where:
+        """Where the part starts: at its name, where it has one."""
+        return self.source.where(self.key.span if self.key is not None else self.node.span)
+
+    def name_error(self, message: str, help_: str) -> PolicyError:
+        """An error at the key that names the part."""
+        span = self.key.span if self.key is not None else self.node.span
+        return self.source.error(span, f"{self.subject}: {message}", help_)
+
+    def has(self, *keys: str) -> bool:
+        """True if the text gives a value, right or wrong, at the end of this way of keys."""
+        node: Node | None = self.node
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node is not None
 
     def error(self, loc: Loc, message: str, help_: str) -> PolicyError:
         """An error at the value that a way leads to."""
@@ -94,12 +123,12 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         message = f"the top level must be a mapping, not {what(data_of(root))}"
         errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
     if not isinstance(root, Mapping):
-        return File(source, Part(source, root, "", None), {}, {}, {}, ())
+        return File(source, Part(source, root, "", None, sound=False), {}, {}, {}, ())
     version = root.get("apiVersion")
     if isinstance(version, Scalar) and version.value not in (API_VERSION, Absent.BROKEN):
         message = f"apiVersion {quote(version.raw)} is not known"
         errors.append(source.error(version.span, message, f"write apiVersion: {API_VERSION}"))
-        return File(source, Part(source, root, "", None), {}, {}, {}, ())
+        return File(source, Part(source, root, "", None, sound=False), {}, {}, {}, ())
     kind = root.get("kind")
     if isinstance(kind, Scalar) and kind.value not in (KIND, Absent.BROKEN):
         message = f"kind {quote(kind.raw)} is not known"
@@ -136,14 +165,17 @@ class _Shaper:
         model: type[Strict] | None,
     ) -> Part[T]:
         """One node validated; its faults are told in our words, at their own nodes."""
+        data = data_of(node)
         try:
-            return Part(self.source, node, subject, validate(data_of(node)))
+            return Part(self.source, node, subject, validate(data), sound=True)
         except ValidationError as fault:
-            for detail in fault.errors(include_url=False, include_input=False):
-                error = self.told(detail, node, subject, model)
-                if error is not None:
-                    self.errors.append(error)
-            return Part(self.source, node, subject, None)
+            details = fault.errors(include_url=False, include_input=False)
+        for detail in details:
+            error = self.told(detail, node, subject, model)
+            if error is not None:
+                self.errors.append(error)
+        rest = _without_faults(data, validate, details)
+        return Part(self.source, node, subject, rest, sound=False)
 
     def named(
         self,
@@ -164,7 +196,8 @@ class _Shaper:
                 self.errors.append(
                     self.source.error(key.span, f"{noun}: {context['message']}", context["help"])
                 )
-            parts[key.raw] = self.part(value, f"{noun} {quote(key.raw)}", validate, model)
+            part = self.part(value, f"{noun} {quote(key.raw)}", validate, model)
+            parts[key.raw] = replace(part, key=key)
         return parts
 
     def told(
@@ -188,6 +221,8 @@ class _Shaper:
         if _broken(at):
             return None
         span = at.span
+        if isinstance(at, Scalar) and at.value is Absent.NULL and not at.raw:
+            span = _span_of_key(node, loc)
         context = detail.get("ctx", {})
         if detail["type"] == "policy":
             message, help_ = str(context["message"]), str(context["help"])
@@ -198,6 +233,52 @@ class _Shaper:
             message, help_ = _misshapen(detail["type"], data_of(at), detail["msg"])
         place = _place(subject, loc)
         return self.source.error(span, f"{place}: {message}" if place else message, help_)
+
+
+def _without_faults(
+    data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
+) -> T | None:
+    """What a faulty part says without what is faulty in it; None if that is nothing."""
+    for _ in range(_PRUNINGS):
+        for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
+            if detail["type"] == "missing" and isinstance(data, dict):
+                data[str(detail["loc"][-1])] = "missing"
+            else:
+                data = _pruned(data, detail["loc"])
+        data = _swept(data)
+        try:
+            return validate(data)
+        except ValidationError as fault:
+            details = fault.errors(include_url=False, include_input=False)
+    return None
+
+
+def _pruned(data: object, loc: Loc) -> object:
+    """The data with what stands at the end of a way taken out."""
+    if not loc or not isinstance(data, dict | list):
+        return Absent.BROKEN
+    step = loc[0]
+    if isinstance(data, dict) and step in data:
+        data[step] = _pruned(data[step], loc[1:])
+    elif isinstance(data, dict) and isinstance(step, int):
+        return _pruned(data, loc[1:])
+    elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+        data[step] = _pruned(data[step], loc[1:])
+    return data
+
+
+def _swept(data: object) -> object:
+    """The data without what was taken out, and without what that left empty."""
+    if isinstance(data, dict):
+        swept = {key: _swept(value) for key, value in data.items()}
+        return {key: value for key, value in swept.items() if not _nothing(value)} or Absent.BROKEN
+    if isinstance(data, list):
+        return [item for item in map(_swept, data) if not _nothing(item)] or Absent.BROKEN
+    return data
+
+
+def _nothing(value: object) -> bool:
+    return value is Absent.BROKEN or value is Absent.NULL
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
@@ -230,11 +311,19 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:
     """An error at a key, not at its value."""
+    place = _place(subject, loc[:-1])
+    return source.error(_span_of_key(node, loc), f"{place}: {message}" if place else message, help_)
+
+
+def _span_of_key(node: Node, loc: Loc) -> Span:
+    """The span of the last key of a way; an empty value has no place of its own."""
+    while loc and not isinstance(loc[-1], str):
+        loc = loc[:-1]
+    if not loc:
+        return node.span
     parent = node_at(node, loc[:-1])
     key = parent.key(str(loc[-1])) if isinstance(parent, Mapping) else None
-    place = _place(subject, loc[:-1])
-    span = key.span if key is not None else parent.span
-    return source.error(span, f"{place}: {message}" if place else message, help_)
+    return key.span if key is not None else parent.span
 
 
 def _place(subject: str, loc: Loc) -> str:

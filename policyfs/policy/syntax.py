@@ -12,7 +12,10 @@ from policyfs.policy.nodes import Source, Span
 
 
 class _Saying(NamedTuple):
-    """How a syntax error is told. In help, ``{token}`` stands for the word at the place."""
+    """How a syntax error is told; ``{token}`` is the word there, ``{start}`` the line it began.
+
+    at_start: the place to show is where the construct began, not where it failed.
+    """
 
     message: str
     help: str
@@ -51,15 +54,19 @@ _SAYINGS: Final = (
         _Saying("a colon is not allowed here", "put text with a colon in quotes; " + _INDENT),
     ),
     (
+        "expected ',' or ']', but got '{'",
+        _Saying("an unquoted { starts a YAML mapping", 'a glob with braces needs quotes: "/{a,b}/**"'),
+    ),
+    (
         "expected ',' or ']'",
-        _Saying("the list is not closed before this", "close it with ], or put a comma between"),
+        _Saying("the list of line {start} is not closed", "close it with ], or put a comma between"),
     ),
     (
         "expected ',' or '}'",
-        _Saying("the mapping is not closed before this", "close it with }; quote globs with braces"),
+        _Saying("the mapping of line {start} is not closed", "close it with }; quote globs with braces"),
     ),
     ("expected <block end>", _Saying("this does not belong to the block above it", _INDENT)),
-    ("could not find expected ':'", _Saying("a key without its colon", "write key: value")),
+    ("could not find expected ':'", _Saying("a key without its colon", "write key: value", True)),
     (
         "expected '<document start>'",
         _Saying("this does not belong to the document above it", _INDENT),
@@ -68,7 +75,7 @@ _SAYINGS: Final = (
     ("expected the node content", _Saying("a value is missing before this", _INDENT)),
 )
 
-_TOKEN: Final = re.compile(r"[^\s,\[\]]+")
+_TOKEN: Final = re.compile(r"[^\s,\[\]{}]+")
 
 
 def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
@@ -85,4 +92,6 @@ def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
     line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     token = _TOKEN.match(line, mark.column)
     help_ = saying.help.replace("{token}", quote(token.group()) if token else '"..."')
-    return source.error(Span(mark.line + 1, mark.column + 1, 1), saying.message, help_)
+    start = (fault.context_mark or mark).line + 1
+    message = saying.message.replace("{start}", str(start))
+    return source.error(Span(mark.line + 1, mark.column + 1, 1), message, help_)
