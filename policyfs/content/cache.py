@@ -1,0 +1,77 @@
+"""Content kinds that are known already, by the identity and version of the file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+RACY_NS: Final = 50_000_000
+"""A file changed this recently (ns) may change again within one tick of the kernel's clock (10 ms
+at HZ=100, before multigrain timestamps) and look the same."""
+
+
+class KindKey(NamedTuple):
+    """One version of one file: taken by stat BEFORE the file was sniffed. Times in ns since 1970."""
+
+    dev: int
+    ino: int
+    btime_ns: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindCacheStats:
+    """Counts since the start, except entries and capacity, which are now."""
+
+    entries: int
+    capacity: int
+    hits: int
+    misses: int
+    evicted: int
+
+
+class KindCache:
+    """Bounded map from a file's version to its kind; the one not asked for the longest goes first.
+
+    Failures are not kept: the next request tries again. About 400 bytes per entry.
+
+    INVARIANT: a hit says what the file's kind was when it had that stat. A writer with a shared
+    mapping changes bytes without changing any of it, so what must hold against such a writer
+    (redaction) sniffs the frozen copy, never goes by this cache.
+    """
+
+    def __init__(self, capacity: int = 16_384, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._kinds: OrderedDict[KindKey, str] = OrderedDict()
+        self._capacity = capacity
+        self._clock_ns = clock_ns
+        self._hits = self._misses = self._evicted = 0
+
+    def get(self, key: KindKey) -> str | None:
+        """The kind, or None if it is not known."""
+        kind = self._kinds.get(key)
+        if kind is None:
+            self._misses += 1
+        else:
+            self._hits += 1
+            self._kinds.move_to_end(key)
+        return kind
+
+    def put(self, key: KindKey, kind: str | None) -> None:
+        """Keep a kind; None (a failure) and a file changed within RACY_NS are not kept."""
+        if kind is None or self._clock_ns() - max(key.mtime_ns, key.ctime_ns) < RACY_NS:
+            return
+        self._kinds[key] = sys.intern(kind)
+        self._kinds.move_to_end(key)
+        while len(self._kinds) > self._capacity:
+            self._kinds.popitem(last=False)
+            self._evicted += 1
+
+    def stats(self) -> KindCacheStats:
+        """A snapshot of the counts."""
+        return KindCacheStats(len(self._kinds), self._capacity, self._hits, self._misses, self._evicted)

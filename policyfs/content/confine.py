@@ -1,0 +1,201 @@
+"""What a worker gives up before it reads its first hostile byte.
+
+Always, or the worker does not run: root, every group, every capability and the way back to any of
+them (no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time.
+Where the kernel has it: every path (chroot into a directory without files, Landlock without
+exceptions), the network and signals (Landlock), and every system call but the few that receive a
+request, read a passed file and answer (seccomp). What held is reported, for ``doctor``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import signal
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NAME: Final = 15
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+
+_SYS_LANDLOCK_CREATE_RULESET: Final = 444  # the same on every architecture
+_SYS_LANDLOCK_RESTRICT_SELF: Final = 446
+_LANDLOCK_CREATE_RULESET_VERSION: Final = 1
+_LANDLOCK_FS_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}
+_LANDLOCK_FS_BITS_SINCE_5: Final = 16
+"""Kinds of access to files per Landlock ABI: linux/landlock.h, LANDLOCK_ACCESS_FS_*, from bit 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker may use. Sizes in bytes; cpu_s is for its whole life, in seconds."""
+
+    uid: int
+    gid: int
+    address_space: int
+    cpu_s: int
+    descriptors: int
+
+
+class ConfinementError(Exception):
+    """A part that no worker runs without could not be given up."""
+
+
+def confine(limits: Limits, parent: int) -> list[str]:
+    """Give everything up, in this process, for good. Returns what held, for people.
+
+    parent: pid of the zygote; this process dies with it. Descriptors stay as they are.
+    Raises ConfinementError or OSError, after which the process must exit at once.
+    """
+    held = []
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("1000")  # if memory runs out, a worker is what can be spared
+    with contextlib.suppress(OSError):
+        # Nothing is in there but the numbers of this process's own descriptors, and even those
+        # belong to root once it is not dumpable.
+        os.chroot("/proc/self/fdinfo")
+        held.append("chroot")
+    os.chdir("/")
+    os.setgroups([])
+    os.setresgid(limits.gid, limits.gid, limits.gid)
+    os.setresuid(limits.uid, limits.uid, limits.uid)
+    if 0 in os.getresuid() or 0 in os.getresgid() or os.getgroups():
+        raise ConfinementError("still root after giving it up")
+    held.append(f"uid {limits.uid}")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # after setresuid, which clears it
+    if os.getppid() != parent:
+        raise ConfinementError("the zygote is gone already")
+    _limit(limits)
+    held.append("no_new_privs, limits")
+    if abi := _landlock():
+        held.append(f"landlock {abi}")
+    if _seccomp():
+        held.append("seccomp")
+    return held
+
+
+def name_process(name: str) -> None:
+    """Set the name that ps and top show, at most 15 bytes."""
+    _LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def _limit(limits: Limits) -> None:
+    for what, value in (
+        (resource.RLIMIT_AS, limits.address_space),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_NOFILE, limits.descriptors),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(what, (value, value))
+
+
+def _landlock() -> int:
+    """Forbid every path, connection, and signal to others. The kernel's ABI, 0 without Landlock."""
+    abi = int(_LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
+    if abi < 1:
+        return 0
+    files = (1 << _LANDLOCK_FS_BITS.get(abi, _LANDLOCK_FS_BITS_SINCE_5)) - 1
+    network = 0b11 if abi >= 4 else 0
+    scoped = 0b11 if abi >= 6 else 0
+    attributes = struct.pack("<QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = int(
+        _LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    )
+    if ruleset < 0:
+        return 0
+    failed = _LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+    return 0 if failed else abi
+
+
+# ------------------------------------------------------------------ seccomp
+
+_AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+_SYSCALLS: Final = {
+    "x86_64": {
+        "write": 1, "close": 3, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigprocmask": 14,
+        "rt_sigreturn": 15, "pread64": 17, "sched_yield": 24, "mremap": 25, "madvise": 28, "getpid": 39,
+        "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "exit": 60, "futex": 202,
+        "restart_syscall": 219, "clock_gettime": 228, "exit_group": 231, "getrandom": 318,
+    },
+    "aarch64": {
+        "close": 57, "write": 64, "pread64": 67, "exit": 93, "exit_group": 94, "futex": 98,
+        "clock_gettime": 113, "sched_yield": 124, "restart_syscall": 128, "rt_sigprocmask": 135,
+        "rt_sigreturn": 139, "getpid": 172, "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212,
+        "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233,
+        "getrandom": 278,
+    },
+}  # fmt: skip
+"""What is left. mmap and mprotect only without PROT_EXEC. Numbers: asm/unistd.h."""
+
+_LOAD_WORD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06  # linux/bpf_common.h
+_ALLOW, _REFUSE_EPERM, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # SECCOMP_RET_*; EPERM = 1
+_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENT_2 = 0, 4, 32  # struct seccomp_data, little-endian
+_PROT_EXEC: Final = 4
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def seccomp_filter(machine: str) -> bytes | None:
+    """The classic BPF program (struct sock_filter each 8 bytes) for a machine as uname names it.
+
+    A call that is not listed fails with EPERM rather than killing: a harmless one that some libc
+    tries must not cost the worker. None for a machine without a list here.
+    """
+    calls = _SYSCALLS.get(machine)
+    if calls is None:
+        return None
+    executable = [calls["mmap"], calls["mprotect"]]
+    plain = [number for name, number in calls.items() if name not in ("mmap", "mprotect")]
+    program = [
+        (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD_WORD, 0, 0, _AT_NUMBER),
+    ]
+    # Each row jumps to the tail: [0] refuse, [1] allow, [2] load argument 2, [3] PROT_EXEC? [4] allow
+    rows = [(number, 2) for number in executable] + [(number, 1) for number in plain]
+    for index, (number, target) in enumerate(rows):
+        program.append((_JUMP_EQUAL, len(rows) - 1 - index + target, 0, number))
+    program += [
+        (_RETURN, 0, 0, _REFUSE_EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+        (_LOAD_WORD, 0, 0, _AT_ARGUMENT_2),
+        (_JUMP_BITS, 1, 0, _PROT_EXEC),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _REFUSE_EPERM),
+    ]
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def _seccomp() -> bool:
+    machine = platform.machine()
+    program = seccomp_filter(machine)
+    if program is None:
+        return False
+    header = _Program(len(program) // 8, program)
+    return not _LIBC.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(header), 0, 0)

@@ -1,0 +1,96 @@
+"""What libmagic says, made into a content kind: one name per kind, contradictions unknown.
+
+A content kind depends on the first SNIFF_BYTES of a file and on nothing else, for a finished
+file and for a write being checked alike. Were a file's kind to hang on bytes behind the head
+that checked writes hold back, a write there could change it unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.domain import KIND_EMPTY
+
+SNIFF_BYTES: Final = 64 * 1024
+"""How much of a file decides its kind (bytes). Costs of looking at more: tar, ISO 9660 and every
+media container show themselves within 64 KiB; JSON that is longer is text/plain to libmagic."""
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+
+_ALIASES: Final = {
+    "application/x-empty": KIND_EMPTY,
+    "application/x-gzip": "application/gzip",
+    "application/x-zip-compressed": "application/zip",
+    "application/mp4": "video/mp4",
+    "application/xml": "text/xml",
+    "application/x-ogg": "application/ogg",
+    "application/vnd.adobe.photoshop": "image/vnd.adobe.photoshop",
+    "audio/aiff": "audio/x-aiff",
+    "audio/mp3": "audio/mpeg",
+    "audio/mpegapplication/octet-stream": "audio/mpeg",  # file 5.3x after an ID3 tag
+    "audio/vnd.wave": "audio/x-wav",
+    "audio/wav": "audio/x-wav",
+    "audio/wave": "audio/x-wav",
+    "audio/x-flac": "audio/flac",
+    "audio/x-hx-aac-adif": "audio/aac",
+    "audio/x-hx-aac-adts": "audio/aac",
+    "audio/x-midi": "audio/midi",
+    "audio/x-mp3": "audio/mpeg",
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-png": "image/png",
+    "image/x-webp": "image/webp",
+    "text/json": "application/json",
+    "video/avi": "video/x-msvideo",
+    "video/mkv": "video/x-matroska",
+    "video/msvideo": "video/x-msvideo",
+    "video/x-mp4": "video/mp4",
+}
+"""Names by which versions of libmagic, and other tools, know one kind -> the name used here
+(libmagic 5.44's, except where that is a private one)."""
+
+_SIGNATURES: Final = (
+    (re.compile(rb"\xff\xd8\xff"), re.compile(r"image/jpeg")),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), re.compile(r"image/a?png")),
+    (re.compile(rb"GIF8"), re.compile(r"image/gif")),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), re.compile(r"image/webp")),
+    (re.compile(rb"(?:II[*+]\0|MM\0[*+])"), re.compile(r"image/.*")),
+    (re.compile(rb"....ftyp", re.DOTALL), re.compile(r"(?:image|video|audio)/.*|application/octet-stream")),
+)
+"""First bytes that every reader goes by -> the kinds that may be called so."""
+
+
+def normalise(answer: str) -> str | None:
+    """The content kind for libmagic's answer (a MIME type, perhaps with a charset).
+
+    None for anything that is no MIME type: libmagic's complaints ("cannot open ...") and the
+    run-together answers of some versions. ``application/octet-stream`` is an answer, not a failure.
+    """
+    name = answer.partition(";")[0].strip().lower()
+    name = _ALIASES.get(name, name)
+    if not _NAME.fullmatch(name):
+        half = len(name) // 2  # "image/x-iconimage/x-icon": two entries matched, one said it twice
+        if name[:half] != name[half:]:
+            return None
+        name = _ALIASES.get(name[:half], name[:half])
+    return name if _NAME.fullmatch(name) else None
+
+
+def is_kind(text: str) -> bool:
+    """Whether a text is a content kind as this module writes them."""
+    return _NAME.fullmatch(text) is not None
+
+
+def settle(kind: str, head: bytes) -> str | None:
+    """The kind, unless the head bears the signature of another one: then None, unknown.
+
+    libmagic tries some tests before others (tar's checksum before JPEG's first bytes), so a file
+    can be made that it calls one thing while every image viewer opens it as another. Calling such
+    a file either is wrong for some rule; unknown fails closed for all of them.
+    """
+    for signature, kinds in _SIGNATURES:
+        if signature.match(head) and not kinds.fullmatch(kind):
+            return None
+    return kind

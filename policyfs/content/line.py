@@ -1,0 +1,98 @@
+"""The waiting line before the workers: bounded, and no lane can starve another."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import Final
+
+import trio
+
+_PER_LANE: Final = 2
+"""One lane may fill 1/2 of the line."""
+
+
+class _Waiter:
+    __slots__ = ("admitted", "event")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.admitted = False
+
+
+class Line:
+    """Admits up to *places* tasks at a time; of the rest, first come first served within a lane,
+    and the lanes in turn.
+
+    A lane is whoever must not be held up by others: an app. So an app whose files all hang the
+    parsers waits for its own files, and everybody else waits for one of them at most.
+    """
+
+    def __init__(self, places: int, limit: int) -> None:
+        """places: tasks admitted together. limit: tasks that may wait, in all lanes together."""
+        self._free = places
+        self._limit = limit
+        self._lanes: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
+        self._waiting = 0
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait."""
+        return self._waiting
+
+    async def enter(self, lane: Hashable) -> bool:
+        """Wait for a place. False: none is to be had (the line is full or closed), do not leave()."""
+        if self._closed:
+            return False
+        if self._free:
+            self._free -= 1
+            return True
+        queue = self._lanes.setdefault(lane, deque())
+        if self._waiting >= self._limit or len(queue) >= max(1, self._limit // _PER_LANE):
+            if not queue:
+                del self._lanes[lane]
+            return False
+        waiter = _Waiter()
+        queue.append(waiter)
+        self._waiting += 1
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            self._abandon(lane, waiter)
+            raise
+        return waiter.admitted
+
+    def leave(self) -> None:
+        """Give the place to whoever is next."""
+        if not self._lanes:
+            self._free += 1
+            return
+        lane, queue = self._lanes.popitem(last=False)
+        waiter = queue.popleft()
+        if queue:
+            self._lanes[lane] = queue  # behind all other lanes
+        self._waiting -= 1
+        waiter.admitted = True
+        waiter.event.set()
+
+    def close(self) -> None:
+        """Send everybody away who waits, and all who come."""
+        self._closed = True
+        for queue in self._lanes.values():
+            for waiter in queue:
+                waiter.event.set()
+        self._lanes.clear()
+        self._waiting = 0
+
+    def _abandon(self, lane: Hashable, waiter: _Waiter) -> None:
+        if waiter.admitted:
+            self.leave()
+            return
+        queue = self._lanes.get(lane)
+        if queue is None or waiter not in queue:
+            return
+        queue.remove(waiter)
+        self._waiting -= 1
+        if not queue:
+            del self._lanes[lane]

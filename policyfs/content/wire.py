@@ -1,0 +1,154 @@
+"""Frames between the daemon, the zygote and the workers.
+
+Requests and replies are a fixed header and a payload over a stream socket; a file descriptor
+travels with the first byte of a request. No pickle and no parser that has more in it than
+``struct``: the daemon reads what a process sent that may have been taken over.
+
+=============  ==================================================  =============================
+request        payload                                             reply's payload when OK
+=============  ==================================================  =============================
+KIND_FD + fd   empty                                               kind
+KIND_HEAD      the bytes, at most SNIFF_BYTES                      kind
+LOCATE + fd    what to locate, sorted, one word per line           plan (plans.py)
+=============  ==================================================  =============================
+
+A reply of any other status carries its reason as text. One request is under way per worker; a
+reply repeats its number, and a worker that says anything else, or too much, is replaced.
+"""
+
+from __future__ import annotations
+
+import array
+import enum
+import os
+import socket
+import struct
+from typing import Final, NamedTuple
+
+from policyfs.content.kinds import SNIFF_BYTES
+
+REQUEST: Final = struct.Struct("<QBxxxIQ")
+"""number, command, payload size (bytes), size of the file behind the descriptor (bytes)."""
+REPLY: Final = struct.Struct("<QBBxxI")
+"""number of the request, status, flags, payload size (bytes)."""
+
+MAX_REQUEST_PAYLOAD: Final = SNIFF_BYTES
+MAX_KIND: Final = 255
+MAX_REASON: Final = 500
+MAX_REPLY_PAYLOAD: Final = 40 * 1024 * 1024
+FLAG_RETIRE: Final = 1
+"""In a reply: the worker has used up its share of processor time or memory; replace it."""
+HELLO: Final = 0
+"""Number of the reply that a worker sends once, unasked, when it is ready."""
+
+
+class Command(enum.IntEnum):
+    """What a worker can be asked."""
+
+    KIND_FD = 1
+    KIND_HEAD = 2
+    LOCATE = 3
+
+
+class Status(enum.IntEnum):
+    """How a request ended."""
+
+    OK = 0
+    FAILED = 1
+
+
+class WireError(Exception):
+    """The other side sent something that is no frame."""
+
+
+class Request(NamedTuple):
+    """One request as a worker receives it; the worker owns fd and closes it."""
+
+    number: int
+    command: Command
+    size: int
+    payload: bytes
+    fd: int | None
+
+
+class Reply(NamedTuple):
+    """One reply as the daemon receives it."""
+
+    number: int
+    status: Status
+    retire: bool
+    payload: bytes
+
+    @property
+    def reason(self) -> str:
+        """The payload as text for people, at most MAX_REASON characters, all printable ASCII."""
+        text = self.payload[:MAX_REASON].decode("ascii", "replace")
+        return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
+
+
+def pack_reply(number: int, status: Status, payload: bytes, *, retire: bool = False) -> bytes:
+    """A whole reply frame."""
+    return REPLY.pack(number, status, FLAG_RETIRE if retire else 0, len(payload)) + payload
+
+
+def parse_reply_header(header: bytes, limit: int = MAX_REPLY_PAYLOAD) -> tuple[Reply, int]:
+    """A reply without its payload, and the payload's size (bytes).
+
+    Raises WireError if it is malformed or announces more than *limit* (for a kind, MAX_REASON).
+    """
+    number, status, flags, size = REPLY.unpack(header)
+    if size > limit:
+        raise WireError(f"a reply of {size} bytes where {limit} are allowed")
+    if status not in tuple(Status) or flags & ~FLAG_RETIRE:
+        raise WireError(f"a reply of status {status} and flags {flags}")
+    return Reply(number, Status(status), bool(flags), b""), size
+
+
+def ancillary(fd: int) -> list[tuple[int, int, bytes]]:
+    """The ancillary data that hands over a descriptor."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())]
+
+
+def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with a message; the caller owns them."""
+    fds = array.array("i")
+    for level, kind, content in data:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return list(fds)
+
+
+def receive_request(sock: socket.socket) -> Request | None:
+    """Wait for one request (blocking; the worker's side). None when the daemon is gone.
+
+    Raises WireError for a malformed one: the daemon has a bug, or the stream is out of step.
+    """
+    header, data, flags, _ = sock.recvmsg(REQUEST.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    fds = take_fds(data)
+    fd = fds[0] if fds else None
+    try:
+        if not header:
+            return None
+        header += _receive_exactly(sock, REQUEST.size - len(header))
+        number, command, size, file_size = REQUEST.unpack(header)
+        if size > MAX_REQUEST_PAYLOAD or command not in tuple(Command) or flags & socket.MSG_CTRUNC:
+            raise WireError(f"a request of {size} bytes, command {command}, flags {flags:#x}")
+        payload = _receive_exactly(sock, size)
+        if (fd is None) != (command == Command.KIND_HEAD):
+            raise WireError(f"command {command} and descriptor {fd}")
+    except BaseException:
+        if fd is not None:
+            os.close(fd)
+        raise
+    return Request(number, Command(command), file_size, payload, fd)
+
+
+def _receive_exactly(sock: socket.socket, size: int) -> bytes:
+    parts = []
+    while size:
+        part = sock.recv(size)
+        if not part:
+            raise WireError("the stream ended within a request")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

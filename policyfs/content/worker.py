@@ -1,0 +1,168 @@
+"""A worker: one request after the other, without privileges, until it is killed or its socket ends.
+
+It is forked from the zygote with everything imported and the magic database loaded, because after
+confine() it can open nothing: not the interpreter, not the database, not a time zone file.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import socket
+import time
+from importlib import import_module
+from typing import Final, NoReturn
+
+import magic
+
+import policyfs.redact
+from policyfs.content import wire
+from policyfs.content.confine import Limits, confine, name_process
+from policyfs.content.kinds import SNIFF_BYTES, normalise, settle
+from policyfs.content.plans import pack_plan
+from policyfs.content.wire import Command, Request, Status
+from policyfs.domain import KIND_EMPTY
+from policyfs.redact.plan import locate
+from policyfs.redact.sidecar import refine_kind
+
+SOCKET_FD: Final = 3
+"""Where a worker keeps its socket; 0, 1 and 2 are /dev/null, everything else is closed."""
+
+_CODECS: Final = ("utf_8_sig", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be")
+"""Python imports a codec when it is first asked for; these a locator may ask for."""
+
+_WARM_UP: Final = (
+    b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xd9",
+    b"<?xml version='1.0'?><x/>\n",
+    b"some text\n" * 100,
+    b'{"a": 1}',
+    bytes(range(256)) * 4,
+)
+
+
+class SniffError(Exception):
+    """No kind could be told; the message says why."""
+
+
+class Passed:
+    """The file behind a passed descriptor, as the locators read it (redact.ranges.ByteSource)."""
+
+    __slots__ = ("_fd", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to *size* bytes from *offset*, fewer only where the file ends.
+
+        Raises OSError if the file cannot be read and SniffError if it has shrunk meanwhile.
+        """
+        wanted = max(0, min(size, self.size - offset))
+        data = os.pread(self._fd, wanted, offset)
+        while len(data) < wanted:
+            more = os.pread(self._fd, wanted - len(data), offset + len(data))
+            if not more:
+                raise SniffError("the file shrank while it was read")
+            data += more
+        return data
+
+
+class Detector:
+    """Libmagic with its database, and the locators."""
+
+    def __init__(self) -> None:
+        """Load and import everything that a request can ever need.
+
+        Raises magic.MagicException if there is no database, ImportError if a module is missing.
+        """
+        self._magic = magic.Magic(mime=True)
+        for module in pkgutil.walk_packages(policyfs.redact.__path__, "policyfs.redact."):
+            import_module(module.name)
+        for codec in _CODECS:
+            b"".decode(codec)
+        for sample in _WARM_UP:
+            self.kind(sample)
+
+    def kind(self, head: bytes) -> str:
+        """The content kind of a file that begins with these bytes (at most SNIFF_BYTES count).
+
+        Raises SniffError.
+        """
+        head = head[:SNIFF_BYTES]
+        if not head:
+            return KIND_EMPTY
+        try:
+            answer = self._magic.from_buffer(head)
+        except magic.MagicException as error:
+            raise SniffError(f"libmagic: {error}") from error
+        kind = normalise(answer)
+        if kind is None:
+            raise SniffError(f"libmagic answered {answer!r}")
+        settled = settle(kind, head)
+        if settled is None:
+            raise SniffError(f"libmagic calls it {kind}, its first bytes say otherwise")
+        return refine_kind(settled, head)
+
+    def answer(self, request: Request) -> bytes:
+        """The payload of a good reply. Raises what the parsers raise."""
+        if request.fd is None:
+            return self.kind(request.payload).encode("ascii")
+        source = Passed(request.fd, request.size)
+        kind = self.kind(source.read(0, SNIFF_BYTES))
+        if request.command == Command.KIND_FD:
+            return kind.encode("ascii")
+        what = frozenset(request.payload.decode("ascii").split("\n"))
+        return pack_plan(kind, locate(kind, what, source))
+
+
+def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int) -> NoReturn:
+    """The life of a forked worker; never returns, never raises.
+
+    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid.
+    """
+    try:
+        sock = _keep_only(sock)
+        try:
+            held = confine(limits, parent)
+        except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+            sock.sendall(wire.pack_reply(wire.HELLO, Status.FAILED, _reason(error)))
+            os._exit(1)
+        sock.sendall(wire.pack_reply(wire.HELLO, Status.OK, ", ".join(held).encode("ascii")))
+        _serve(sock, detector, limits.cpu_s / 2)
+    except BaseException:  # noqa: BLE001 # nothing may unwind into the zygote's code
+        os._exit(1)
+    os._exit(0)
+
+
+def _keep_only(sock: socket.socket) -> socket.socket:
+    """Keep this socket, as SOCKET_FD, and /dev/null as 0, 1 and 2; close all else."""
+    name_process("policyfs-sniff")
+    os.dup2(sock.detach(), SOCKET_FD, inheritable=False)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.closerange(SOCKET_FD + 1, 1 << 20)
+    return socket.socket(fileno=SOCKET_FD)
+
+
+def _serve(sock: socket.socket, detector: Detector, cpu_share_s: float) -> None:
+    while (request := wire.receive_request(sock)) is not None:
+        retire = False
+        try:
+            payload = detector.answer(request)
+            status = Status.OK
+        except (SniffError, OSError) as error:
+            payload, status = _reason(error), Status.FAILED
+        except Exception as error:  # noqa: BLE001 # a bug in a parser, or memory: state is doubtful
+            payload, status, retire = _reason(error), Status.FAILED, True
+        finally:
+            if request.fd is not None:
+                os.close(request.fd)
+        retire = retire or time.process_time() > cpu_share_s
+        sock.sendall(wire.pack_reply(request.number, status, payload, retire=retire))
+
+
+def _reason(error: Exception) -> bytes:
+    text = str(error) if isinstance(error, SniffError) else f"{type(error).__name__}: {error}"
+    return text.encode("ascii", "backslashreplace")[: wire.MAX_REASON]
