@@ -1,0 +1,105 @@
+"""Who keeps a mount busy: so that "device or resource busy" comes with names.
+
+Nothing here goes near the mount itself, which may be hung: only links and tables of /proc are
+read, which the kernel answers from memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from policyfs.store.mountinfo import Mount, mount_id_of_fd, mounts
+
+
+class Holder(NamedTuple):
+    """One hold of one process on a mount.
+
+    what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (of something below).
+    path: what is held, as /proc shows it. elsewhere: through another mount namespace, which
+    keeps the file system alive but not our mount busy.
+    """
+
+    pid: int
+    uid: int
+    command: str
+    what: str
+    path: bytes
+    elsewhere: bool
+
+    def __str__(self) -> str:
+        where = " in another mount namespace" if self.elsewhere else ""
+        return f"{self.command} (pid {self.pid}, uid {self.uid}): {self.what} {os.fsdecode(self.path)}{where}"
+
+
+def holders(mountpoint: bytes) -> list[Holder]:
+    """Who holds the topmost mount at that absolute path; [] if nothing is mounted there.
+
+    Only processes that we may look into are seen: all of them for root. Those that end meanwhile
+    are left out.
+    """
+    ours = mounts()
+    held = next((mount for mount in reversed(ours) if mount.mountpoint == mountpoint), None)
+    if held is None:
+        return []
+    found = [
+        Holder(os.getpid(), os.getuid(), "mount table", "mount", mount.mountpoint, False)
+        for mount in ours
+        if mount.parent_id == held.mount_id
+    ]
+    namespace = os.readlink("/proc/self/ns/mnt")
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):
+            found += _holds_of(pid, held, elsewhere=os.readlink(f"/proc/{pid}/ns/mnt") != namespace)
+    return found
+
+
+def _holds_of(pid: int, held: Mount, elsewhere: bool) -> list[Holder]:
+    table = mounts(pid)
+    same = {mount.mount_id for mount in table if mount.device == held.device}
+    if not elsewhere:
+        same &= {held.mount_id}  # a second mount of the file system does not make this one busy
+    if not same:
+        return []
+    uid = os.stat(f"/proc/{pid}").st_uid
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        command = os.fsdecode(file.read().rstrip(b"\n"))
+    found = [*_links(pid, table, same), *_descriptors(pid, same)]
+    if not found:
+        # Last, and only if need be: the one table here that waits for a lock of the process.
+        found = list(_mappings(pid, held.device))
+    return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
+
+
+def _links(pid: int, table: list[Mount], same: set[int]) -> Iterator[tuple[str, bytes]]:
+    for what in ("cwd", "root", "exe"):
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"/proc/{pid}/{what}".encode())
+            over = [mount for mount in reversed(table) if _is_below(path, mount.mountpoint)]
+            if over and max(over, key=lambda mount: len(mount.mountpoint)).mount_id in same:
+                yield what, path
+
+
+def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if mount_id_of_fd(int(name), pid) in mount_ids:
+                yield f"fd {name}", os.readlink(f"/proc/{pid}/fd/{name}".encode())
+
+
+def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
+    """proc_pid_maps(5): address, permissions, offset, device in hexadecimal, inode, path."""
+    wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
+    seen: set[bytes] = set()
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as lines:
+        for line in lines:
+            fields = line.rstrip(b"\n").split(maxsplit=5)
+            if len(fields) == 6 and fields[3] == wanted and fields[5] not in seen:
+                seen.add(fields[5])
+                yield "mapping", fields[5]
+
+
+def _is_below(path: bytes, mountpoint: bytes) -> bool:
+    return mountpoint in (b"/", path) or path.startswith(mountpoint + b"/")
