@@ -89,8 +89,7 @@ class TrailDirectory:
 
     def read(self, name: str) -> int:
         """An existing segment, opened to read. Raises OSError if it is no regular file."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return _only_regular(os.open(name, flags, dir_fd=self._fd))
+        return open_segment(name, dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
         """Delete one segment; one that is gone already is fine."""
@@ -106,6 +105,12 @@ class TrailDirectory:
     def close(self) -> None:
         """Give up the descriptor and with it the lock."""
         os.close(self._fd)
+
+
+def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
+    """A segment opened to read. Raises OSError if it is no regular file; follows no symlink."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return _only_regular(os.open(path, flags, dir_fd=dir_fd))
 
 
 def _open_locked(path: str) -> int:

@@ -1,0 +1,343 @@
+"""``policyfs audit``: read, search, sum up and verify the trail.
+
+Reads files only, so it works with no mount running and on a copy of a trail. All mounts below
+the trail root read as one. docs/audit.md is its manual.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import select
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.sinks.reader import Chain, Follower, find_chains, last_records, raw_lines, records
+from policyfs.sinks.segments import segment_number
+from policyfs.trail.event import DECISIONS
+from policyfs.trail.query import Filter, Prefilter, compile_glob, merge, parse_when
+from policyfs.trail.record import BadLine, Fields, Record, parse_id
+from policyfs.trail.render import (
+    RowPrinter,
+    describe,
+    record_sheet,
+    report_json,
+    report_lines,
+    summary_json,
+    summary_lines,
+)
+from policyfs.trail.summary import TROUBLE, Summary
+from policyfs.trail.verify import Report, Verifier
+
+DEFAULT_ROOT: Final = "/var/log/policyfs"
+_FOLLOW_POLL_MS: Final = 200
+_PATIENCE_S: Final = 1.0
+_VERIFY_TRIES: Final = 3
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``audit`` and what it can do to the command line."""
+    parser = subparsers.add_parser("audit", help="read, search and verify the trail")
+    parser.set_defaults(run=run)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--trail",
+        metavar="DIR",
+        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
+        help="the trail root, or one mount's directory in it (default: %(default)s)",
+    )
+    common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+
+    tail = actions.add_parser("tail", parents=[common], help="the newest records")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many (default 20)")
+
+    search = actions.add_parser("search", parents=[common], help="the events that match")
+    _add_filter(search)
+    search.add_argument("--limit", type=_count, metavar="N", help="only the newest N that match")
+
+    summary = actions.add_parser("summary", parents=[common], help="counts over the events that match")
+    _add_filter(summary)
+
+    show = actions.add_parser("show", parents=[common], help="all of one record")
+    show.add_argument("id", metavar="ID", help="as tail and search print it, e.g. 0123abcd:42")
+
+    verify = actions.add_parser("verify", parents=[common], help="is every line there and unchanged")
+    verify.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="ID=DIGEST",
+        help="the digest that a record must have: a head printed by an earlier verify",
+    )
+
+
+def _add_filter(parser: argparse.ArgumentParser) -> None:
+    when = "10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15"
+    parser.add_argument("--since", metavar="WHEN", help=f"not before: {when}")
+    parser.add_argument("--until", metavar="WHEN", help="before: likewise")
+    many = "; may be given several times: any of them"
+    parser.add_argument("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
+    parser.add_argument("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
+    parser.add_argument(
+        "--op", action="append", default=[], metavar="OPERATION", help=f"open, rename, ...{many}"
+    )
+    parser.add_argument(
+        "--decision", action="append", default=[], choices=DECISIONS, help=f"the answer{many}"
+    )
+    parser.add_argument(
+        "--path", metavar="GLOB", help="a glob as in policies; without a leading / at any depth"
+    )
+    parser.add_argument(
+        "--rule", action="append", default=[], metavar="ID", help=f"a rule that decided{many}"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one action. Returns the exit code; raises PolicyfsError for people to read."""
+    actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "verify": _verify}
+    try:
+        code = actions[args.action](args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough (head, a pager that was left): nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_OK
+    except OSError as exc:
+        raise PolicyfsError(f"cannot read the trail at {args.trail}: {exc.strerror or exc}") from exc
+    return code
+
+
+# -- what all actions share
+
+
+def _chains(args: argparse.Namespace) -> list[Chain]:
+    root = Path(args.trail)
+    try:
+        return find_chains(root)
+    except FileNotFoundError:
+        raise PolicyfsError(f"there is no trail at {root}: say where it is with --trail") from None
+
+
+def _columns() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _filter(args: argparse.Namespace) -> Filter:
+    now = datetime.now(UTC)
+    try:
+        return Filter(
+            since_ns=parse_when(args.since, now) if args.since else None,
+            until_ns=parse_when(args.until, now) if args.until else None,
+            apps=frozenset(args.app),
+            uids=frozenset(args.uid),
+            operations=frozenset(args.op),
+            decisions=frozenset(args.decision),
+            rules=frozenset(args.rule),
+            path=compile_glob(args.path) if args.path else None,
+        )
+    except (ValueError, re.error) as exc:
+        raise UsageError(str(exc)) from exc
+
+
+def _read(args: argparse.Namespace, wanted: Filter) -> Iterator[Record | BadLine]:
+    """Everything that may matter to a filter, from all mounts, by time."""
+    may_match = Prefilter(wanted).may_match
+    return merge([records(chain, may_match) for chain in _chains(args)])
+
+
+def _json_fields(item: Record | BadLine) -> Fields:
+    if isinstance(item, BadLine):
+        return {"type": "bad_line", "why": item.why, **item.place._asdict()}
+    return {"id": item.id, **item.fields}
+
+
+class _Printer:
+    """Prints records one by one, as rows under a heading or as JSON lines."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._rows = RowPrinter(_columns())
+        self._begun = False
+
+    def print(self, item: Record | BadLine) -> None:
+        if self._as_json:
+            print(json.dumps(_json_fields(item)))
+            return
+        if not self._begun:
+            self._begun = True
+            print(self._rows.head())
+        print(self._rows.row(item))
+
+
+# -- the actions
+
+
+def _tail(args: argparse.Namespace) -> int:
+    # First know where the end is, then read up to it: nothing falls between the two.
+    follower = Follower(Path(args.trail)) if args.follow else None
+    printer = _Printer(as_json=args.json)
+    newest = merge([last_records(chain, args.lines) for chain in _chains(args)])
+    last_seq: dict[str, int] = {}
+    items = list(newest)[-args.lines :]
+    for item in items:
+        printer.print(item)
+        if isinstance(item, Record):
+            last_seq[item.place.mount_id] = item.seq
+    if follower is not None:
+        _follow(follower, printer, last_seq)
+    return EXIT_OK if items or follower is not None else EXIT_REFUSED
+
+
+def _follow(follower: Follower, printer: _Printer, last_seq: dict[str, int]) -> None:
+    """Print what comes, until Ctrl-C or until nobody reads any more."""
+    reader_gone = select.poll()
+    reader_gone.register(sys.stdout.fileno(), 0)  # POLLERR comes unasked when the pipe's reader left
+    while True:
+        for item in merge([follower.poll()]):
+            if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
+                continue  # printed already, as one of the newest
+            printer.print(item)
+        last_seq.clear()  # only the first round can overlap
+        sys.stdout.flush()
+        if reader_gone.poll(_FOLLOW_POLL_MS):
+            return
+
+
+def _search(args: argparse.Namespace) -> int:
+    wanted = _filter(args)
+    printer = _Printer(as_json=args.json)
+    newest: deque[Record] = deque(maxlen=args.limit)
+    found = 0
+    trouble: list[str] = []
+    for item in _read(args, wanted):
+        if isinstance(item, BadLine):
+            trouble.append(f"line {item.place.line} of {item.place.segment} is no record")
+        elif item.event is not None:
+            if wanted.matches(item.event):
+                found += 1
+                if args.limit:
+                    newest.append(item)
+                else:
+                    printer.print(item)
+        elif item.kind in TROUBLE and wanted.covers(item.time_ns):
+            trouble.append(f"{item.id}: {describe(item)}")
+    for item in newest:
+        printer.print(item)
+    _warn(trouble)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _warn(trouble: list[str]) -> None:
+    """Tell on stderr that an answer may lack something, so that it never passes for complete."""
+    sys.stdout.flush()
+    for sentence in trouble[:3]:
+        print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)
+    if len(trouble) > 3:
+        print(f"policyfs: and {len(trouble) - 3} more: see policyfs audit verify", file=sys.stderr)
+
+
+def _summary(args: argparse.Namespace) -> int:
+    wanted = _filter(args)
+    summary = Summary()
+    for item in _read(args, wanted):
+        if isinstance(item, BadLine):
+            summary.add_trouble(item)
+        elif item.event is None:
+            if wanted.covers(item.time_ns):
+                summary.add_trouble(item)
+        elif wanted.matches(item.event):
+            summary.add(item.event)
+    if args.json:
+        print(json.dumps(summary_json(summary)))
+    else:
+        print("\n".join(summary_lines(summary, None, _columns())))
+    return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def _show(args: argparse.Namespace) -> int:
+    try:
+        mount, seq = parse_id(args.id)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    marker = f'"seq":{seq},'.encode()
+    found = [
+        item
+        for chain in _chains(args)
+        if chain.mount_id.startswith(mount)
+        for item in records(chain, lambda raw: marker in raw)
+        if isinstance(item, Record) and item.seq == seq
+    ]
+    if not found:
+        print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
+        return EXIT_REFUSED
+    if args.json:
+        print("\n".join(json.dumps(_json_fields(item)) for item in found))
+    else:
+        print("\n\n".join("\n".join(record_sheet(item)) for item in found))
+    return EXIT_OK
+
+
+def _verify(args: argparse.Namespace) -> int:
+    expected = _expected(args.expect)
+    chains = _chains(args)
+    reports = []
+    for chain in chains:
+        mine = {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
+        reports.append(_verify_chain(chain, mine))
+    unknown = [
+        f"{mount}:{seq}"
+        for mount, seq in expected
+        if not any(chain.mount_id.startswith(mount) for chain in chains)
+    ]
+    for report in reports:
+        print(json.dumps(report_json(report)) if args.json else "\n".join(report_lines(report)))
+    for name in unknown:
+        print(f"policyfs: no trail of the mount of {name} at {args.trail}", file=sys.stderr)
+    if not reports:
+        print(f"policyfs: no mount has recorded anything at {args.trail}", file=sys.stderr)
+    whole = bool(reports) and not unknown and all(report.whole for report in reports)
+    return EXIT_OK if whole else EXIT_REFUSED
+
+
+def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
+    expected = {}
+    for pair in pairs:
+        name, _, head = pair.partition("=")
+        if not re.fullmatch(r"[0-9a-f]{64}", head):
+            raise UsageError(f"--expect {pair!r}: write ID=DIGEST, as verify prints its head")
+        try:
+            expected[parse_id(name)] = head
+        except ValueError as exc:
+            raise UsageError(f"--expect: {exc}") from exc
+    return expected
+
+
+def _verify_chain(chain: Chain, expected: dict[int, str]) -> Report:
+    for _ in range(_VERIFY_TRIES):
+        verifier = Verifier(chain.mount_id, expected)
+        try:
+            for name in chain.segments():
+                lines = raw_lines(chain.directory, name, _PATIENCE_S)
+                verifier.segment(name, segment_number(name) or 0, lines)
+        except FileNotFoundError:
+            continue  # rotation removed the oldest segment meanwhile: begin again
+        return verifier.report()
+    raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")

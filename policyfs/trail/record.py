@@ -1,0 +1,188 @@
+"""Lines of a trail back into values, tolerant of anything a file may hold (pure).
+
+A line is read whatever its chain says: whether it can be believed is `verify`'s matter. A line
+that is no record becomes a `BadLine` with its place and the reason, never an exception.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import errno
+import json
+import re
+from typing import Final, NamedTuple
+
+from policyfs.trail.event import Event
+
+_TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
+_ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
+_ID_PREFIX: Final = 8
+
+Fields = dict[str, object]
+
+
+class WrongFieldError(ValueError):
+    """A field of a line is missing or of the wrong type."""
+
+
+class Place(NamedTuple):
+    """Where a line stands: the mount's id, the segment's file name, the line from 1."""
+
+    mount_id: str
+    segment: str
+    line: int
+
+
+class Record(NamedTuple):
+    """One line. kind: ``event``, ``header``, ``gap``, ...; event is set for ``event`` only."""
+
+    place: Place
+    kind: str
+    seq: int
+    time_ns: int
+    fields: Fields
+    event: Event | None
+
+    @property
+    def id(self) -> str:
+        """The name by which `show` finds this record: ``MOUNT:SEQ``."""
+        return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
+
+
+class BadLine(NamedTuple):
+    """A line that is no record of the trail."""
+
+    place: Place
+    why: str
+
+
+def parse_id(text: str) -> tuple[str, int]:
+    """An id as (start of the mount's id, seq). Raises ValueError with a message for people."""
+    match = _ID.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no event id: it looks like 0123abcd:42")
+    return match[1], int(match[2])
+
+
+def parse_time(text: str) -> int:
+    """The exact ns since 1970 of a time as `line.iso_time` writes it. Raises ValueError."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"time {text[:40]!r} is not of the form 2026-03-01T08:15:00.000000000Z")
+    year, month, day, hour, minute, second, rest = map(int, match.groups())
+    if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= 31):
+        raise ValueError(f"no such date: {text[:40]!r}")
+    return calendar.timegm((year, month, day, hour, minute, second)) * 1_000_000_000 + rest
+
+
+def parse_line(raw: bytes, place: Place) -> Record | BadLine:
+    """Read one line, with or without its newline."""
+    try:
+        fields = json.loads(raw)
+        if not isinstance(fields, dict):
+            return BadLine(place, "not a JSON object")
+        kind, seq = _text(fields, "type"), _whole(fields, "seq")
+        time_ns = parse_time(_text(fields, "time"))
+        event = event_of(fields, time_ns) if kind == "event" else None
+    except (ValueError, RecursionError) as exc:
+        return BadLine(place, f"{exc}"[:200] or type(exc).__name__)
+    return Record(place, kind, seq, time_ns, fields, event)
+
+
+def event_of(fields: Fields, time_ns: int) -> Event:
+    """The event that an ``event`` line tells. Raises ValueError naming the field that is wrong."""
+    return Event(
+        time_ns=time_ns,
+        mount=_text(fields, "mount"),
+        policy_generation=_whole(fields, "generation"),
+        policy_digest=_text(fields, "policy"),
+        app=_text(fields, "app"),
+        uid=_whole(fields, "uid"),
+        gid=_whole(fields, "gid"),
+        pid=_whole(fields, "pid"),
+        exe=_text(fields, "exe"),
+        operation=_text(fields, "operation"),
+        syscall=_text(fields, "syscall"),
+        path=_path(fields, "path"),
+        decision=_text(fields, "decision"),
+        errno=_errno(_text(fields, "errno", "")),
+        rules=_texts(fields, "rules"),
+        new_path=_path(fields, "new_path") if "new_path" in fields else None,
+        kind=_text(fields, "kind") if "kind" in fields else None,
+        io=_text(fields, "io", ""),
+        view=_text(fields, "view", ""),
+        redacted=_ranges(fields, "redacted"),
+        handle=_maybe_whole(fields, "handle"),
+        bytes_read=_maybe_whole(fields, "bytes_read"),
+        bytes_written=_maybe_whole(fields, "bytes_written"),
+        size_before=_maybe_whole(fields, "size_before"),
+        size_after=_maybe_whole(fields, "size_after"),
+        mtime_before_ns=_maybe_whole(fields, "mtime_before_ns"),
+        mtime_after_ns=_maybe_whole(fields, "mtime_after_ns"),
+        would_deny=_texts(fields, "would_deny"),
+        would_allow=_texts(fields, "would_allow"),
+        note=_text(fields, "note", ""),
+        repeats=_maybe_whole(fields, "repeats") or 0,
+        since_ns=parse_time(_text(fields, "since")) if "since" in fields else None,
+    )
+
+
+def _text(fields: Fields, name: str, default: str | None = None) -> str:
+    value = fields.get(name, default)
+    if not isinstance(value, str):
+        raise WrongFieldError(f"field {name!r} is missing or no text")
+    return value
+
+
+def _whole(fields: Fields, name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongFieldError(f"field {name!r} is missing or no whole number")
+    return value
+
+
+def _maybe_whole(fields: Fields, name: str) -> int | None:
+    return _whole(fields, name) if name in fields else None
+
+
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
+    value = fields.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise WrongFieldError(f"field {name!r} is no list of texts")
+    return tuple(value)
+
+
+def _ranges(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
+    value = fields.get(name, [])
+    ranges = []
+    for item in value if isinstance(value, list) else [None]:
+        if not (isinstance(item, list) and len(item) == 2 and all(type(n) is int for n in item)):
+            raise WrongFieldError(f"field {name!r} is no list of [offset, length]")
+        ranges.append((item[0], item[1]))
+    return tuple(ranges)
+
+
+def _path(fields: Fields, name: str) -> bytes:
+    exact = fields.get(name + "_b64")
+    if exact is None:
+        return _text(fields, name).encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(_text(fields, name + "_b64"), validate=True)
+    except binascii.Error as exc:
+        raise ValueError(f"field '{name}_b64' is no base64") from exc
+
+
+def _errno(name: str) -> int:
+    if not name:
+        return 0
+    if name in _CODES:
+        return _CODES[name]
+    number = name.removeprefix("errno ")
+    if number.isdecimal() and len(number) < 10:
+        return int(number)
+    raise ValueError(f"errno {name[:40]!r} is not known")
+
+
+_CODES: Final = {name: code for code, name in errno.errorcode.items()}

@@ -1,0 +1,250 @@
+"""How records, summaries and reports read: rows, sheets and sentences for people (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Final
+
+from policyfs.errors import errno_name
+from policyfs.trail.event import DENY, Event
+from policyfs.trail.record import BadLine, Fields, Place, Record
+from policyfs.trail.summary import TROUBLE, Summary
+from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width
+from policyfs.trail.verify import Report, describe_trouble
+
+_HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
+_LEAST_WIDTHS: Final = (23, 11, 8, 5, 9, 8, 4, 3)
+_PATH: Final = 6
+_TOP: Final = 10
+
+
+def local_time(time_ns: int, zone: tzinfo | None) -> str:
+    """``2026-03-01 08:15:00.123`` in the zone, None for the machine's own."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, zone)
+    except (OverflowError, OSError, ValueError):
+        return f"@{seconds}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 1_000_000:03d}"
+
+
+class RowPrinter:
+    """Turns records into rows one by one; a column grows when something wider comes."""
+
+    def __init__(self, columns: int | None, zone: tzinfo | None = None) -> None:
+        """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
+        self._columns = columns
+        self._zone = zone
+        self._widths = list(_LEAST_WIDTHS)
+
+    def head(self) -> str:
+        """The heading."""
+        return self._line(_HEAD)
+
+    def row(self, item: Record | BadLine) -> str:
+        """One line of text for one line of the trail."""
+        if isinstance(item, BadLine):
+            return f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}"
+        if item.event is None:
+            time = local_time(item.time_ns, self._zone)
+            return f"{time}  {pad(shown(item.id), self._widths[1])}  -- {describe(item)}"
+        event = item.event
+        return self._line(
+            (
+                local_time(event.time_ns, self._zone),
+                shown(item.id),
+                shown(event.app),
+                str(event.uid),
+                shown(event.operation),
+                shown(event.decision),
+                paths(event),
+                why(event),
+            )
+        )
+
+    def _line(self, cells: Sequence[str]) -> str:
+        for index, cell in enumerate(cells):
+            if index < _PATH:
+                self._widths[index] = max(self._widths[index], width(cell))
+        fixed = [pad(cell, self._widths[index]) for index, cell in enumerate(cells[:_PATH])]
+        path, reason = cells[_PATH:]
+        if self._columns is not None:
+            room = max(self._columns - sum(self._widths[:_PATH]) - 2 * len(fixed), 24)
+            path = pad(fit(path, room * 3 // 5), room * 3 // 5)
+            reason = fit(reason, room - width(path) - 2)
+        return "  ".join([*fixed, path, reason]).rstrip()
+
+
+def paths(event: Event) -> str:
+    """The path of an event, or both of them."""
+    text = shown_path(event.path)
+    return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
+
+
+def why(event: Event) -> str:
+    """What made the answer: errno, rules, how the bytes go, what is hidden, repeats."""
+    parts = [errno_name(event.errno)] if event.errno else []
+    parts += [shown(rule) for rule in event.rules]
+    parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
+    parts += [shown(text) for text in (event.io, "" if event.view == "raw" else event.view) if text]
+    if event.redacted:
+        parts.append(f"{sum(length for _, length in event.redacted)} bytes hidden")
+    if event.repeats:
+        parts.append(f"{event.repeats} more times")
+    if event.note:
+        parts.append(shown(event.note))
+    return " ".join(parts)
+
+
+def describe(record: Record) -> str:
+    """A sentence about one of the journal's own records."""
+    fields = record.fields
+    if record.kind in TROUBLE:
+        return shown(describe_trouble(record))
+    if record.kind == "header":
+        return f"segment {shown(str(fields.get('segment')))} begins"
+    if record.kind == "pruned":
+        names = fields.get("segments")
+        return f"rotation removed {len(names) if isinstance(names, list) else '?'} segments"
+    sentences = {"resume": "recording goes on after a restart", "close": "recording ended"}
+    return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
+
+
+def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:
+    """Everything that one record says, a field per line."""
+    pairs = [("id", shown(record.id)), ("local time", local_time(record.time_ns, zone))]
+    event = record.event
+    for name, value in record.fields.items():
+        if event is not None and name == "path":
+            pairs.append((name, shown_path(event.path)))
+        elif event is not None and name == "new_path" and event.new_path is not None:
+            pairs.append((name, shown_path(event.new_path)))
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            pairs.append((shown(name), ", ".join(map(shown, value))))
+        else:
+            pairs.append((shown(name), shown(str(value))))
+    if event is None:
+        pairs.append(("meaning", describe(record)))
+    pairs.append(("stands in", _place(record.place)))
+    return sheet(pairs)
+
+
+def _place(place: Place) -> str:
+    if not place.segment:
+        return shown(place.mount_id)
+    line = f" line {place.line}" if place.line > 0 else ""
+    return f"{shown(place.mount_id)}/{shown(place.segment)}{line}"
+
+
+def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) -> list[str]:
+    """A summary on about one screen."""
+    if summary.first_ns is None or summary.last_ns is None:
+        lines = ["no events"]
+    else:
+        lines = sheet(
+            [
+                ("from", local_time(summary.first_ns, zone)),
+                ("to", local_time(summary.last_ns, zone)),
+                ("events", str(summary.events)),
+                ("redacted opens", str(summary.redacted_opens)),
+                ("bytes read through the daemon", str(summary.bytes_read)),
+                ("bytes written through the daemon", str(summary.bytes_written)),
+            ]
+        )
+        for title, counts in (
+            ("APP", summary.by_app),
+            ("OPERATION", summary.by_operation),
+            ("RULE", summary.by_rule),
+        ):
+            lines += ["", *_by_decision(title, counts, columns)]
+        if summary.denied_paths:
+            top = summary.denied_paths.most_common(_TOP)
+            rows = [(str(count), shown(app), shown_path(path)) for (app, path), count in top]
+            head = ("DENIED", "APP", "PATH")
+            lines += ["", *table(head, rows, columns=columns, flexible=2, right=frozenset({0}))]
+    if summary.trouble or summary.bad_lines:
+        lines += [
+            "",
+            (
+                f"The trail is not whole: {summary.trouble} gaps or repairs ({summary.dropped} events dropped, "
+                f"{summary.refused} requests refused), {summary.bad_lines} lines no records."
+            ),
+        ]
+    return lines
+
+
+def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | None) -> list[str]:
+    decisions = sorted({decision for _, decision in counts})
+    totals: Counter[str] = Counter()
+    for (name, _), count in counts.items():
+        totals[name] += count
+    rows = [
+        (shown(name), *(str(counts[name, decision] or "") for decision in decisions))
+        for name, _ in totals.most_common()
+    ]
+    right = frozenset(range(1, len(decisions) + 1))
+    head = (title, *(shown(decision).upper() for decision in decisions))
+    return table(head, rows, columns=columns, flexible=0, right=right)
+
+
+def summary_json(summary: Summary) -> Fields:
+    """A summary as one JSON object; counts by name and decision."""
+
+    def nested(counts: Counter[tuple[str, str]]) -> Fields:
+        out: dict[str, dict[str, int]] = {}
+        for (name, decision), count in counts.items():
+            out.setdefault(name, {})[decision] = count
+        return dict(out)
+
+    return {
+        "first_ns": summary.first_ns,
+        "last_ns": summary.last_ns,
+        "events": summary.events,
+        "decisions": dict(summary.by_decision),
+        "apps": nested(summary.by_app),
+        "operations": nested(summary.by_operation),
+        "rules": nested(summary.by_rule),
+        "denied": [
+            {"app": app, "path": path.decode("utf-8", "backslashreplace"), "decision": DENY, "count": count}
+            for (app, path), count in summary.denied_paths.most_common(_TOP)
+        ],
+        "redacted_opens": summary.redacted_opens,
+        "bytes_read": summary.bytes_read,
+        "bytes_written": summary.bytes_written,
+        "dropped": summary.dropped,
+        "refused": summary.refused,
+        "trouble": summary.trouble,
+        "bad_lines": summary.bad_lines,
+    }
+
+
+def report_lines(report: Report) -> list[str]:
+    """What a verification found, the first break first."""
+    name = shown(report.mount_id)
+    verdict = "whole" if report.whole else "BROKEN"
+    lines = [f"{name}: {verdict}, {report.records} records in {report.segments} segments"]
+    lines += [f"  break: {_place(found.place)}: {shown(found.what)}" for found in report.breaks]
+    lines += [f"  note: {_place(found.place)}: {shown(found.what)}" for found in report.notes]
+    if report.head:
+        lines.append(f"  head: {shown(report.mount_id[:8])}:{report.seq}={report.head}")
+    return lines
+
+
+def report_json(report: Report) -> Fields:
+    """A verification's result as one JSON object."""
+
+    def places(found: Sequence[tuple[Place, str]]) -> list[Fields]:
+        return [{"segment": place.segment, "line": place.line, "what": what} for place, what in found]
+
+    return {
+        "mount_id": report.mount_id,
+        "whole": report.whole,
+        "segments": report.segments,
+        "records": report.records,
+        "seq": report.seq,
+        "head": report.head,
+        "breaks": places(report.breaks),
+        "notes": places(report.notes),
+    }

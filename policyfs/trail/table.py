@@ -1,0 +1,118 @@
+"""Records as text for people: tables and sheets in which no name can do harm (pure).
+
+Whoever names a file writes into the trail. So every character that a terminal would not show
+as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones,
+bytes that are no UTF-8) stands as an escape such as ``\\x1b`` or ``\\u202e``; a backslash of the
+name itself is doubled, so that no name can imitate an escape.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.trail.line import is_plain
+
+_GAP: Final = "  "
+_ELLIPSIS: Final = "…"
+_LEAST: Final = 12
+
+
+def shown(text: str) -> str:
+    """The text with every character visible and harmless."""
+    if is_plain(text) and "\\" not in text:
+        return text
+    return "".join(map(_shown_char, text))
+
+
+def _shown_char(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if is_plain(char):
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as surrogateescape brings it
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown_path(path: bytes) -> str:
+    """A path with every character visible and harmless; bytes that are no UTF-8 as ``\\xff``."""
+    return shown(path.decode("utf-8", "surrogateescape"))
+
+
+def width(text: str) -> int:
+    """How many terminal columns the (already harmless) text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in {"W", "F"} else 1
+
+
+def fit(text: str, columns: int) -> str:
+    """The text cut in its middle to at most this many columns (the ends of a path tell most)."""
+    if width(text) <= columns:
+        return text
+    if columns <= 1:
+        return _ELLIPSIS[:columns]
+    right = (columns - 1) * 2 // 3
+    return _take(text, columns - 1 - right) + _ELLIPSIS + _take(text[::-1], right)[::-1]
+
+
+def _take(text: str, columns: int) -> str:
+    used = 0
+    for index, char in enumerate(text):
+        used += _char_width(char)
+        if used > columns:
+            return text[:index]
+    return text
+
+
+def pad(text: str, columns: int) -> str:
+    """The text filled up with spaces to this many columns."""
+    return text + " " * (columns - width(text))
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    columns: int | None = None,
+    flexible: int | None = None,
+    right: frozenset[int] = frozenset(),
+) -> list[str]:
+    """Lines of a table. Cells must be harmless already (`shown`).
+
+    columns: the terminal's width, None for as wide as it takes. flexible: the column that
+    gives way if the table is too wide. right: the columns that are aligned to the right.
+    """
+    widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
+    if columns is not None and flexible is not None:
+        others = sum(widths) - widths[flexible] + len(_GAP) * (len(widths) - 1)
+        widths[flexible] = max(min(widths[flexible], columns - others), _LEAST)
+    lines = []
+    for row in (head, *rows):
+        cells = [
+            _pad_left(fit(cell, room), room) if index in right else pad(fit(cell, room), room)
+            for index, (cell, room) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(_GAP.join(cells).rstrip())
+    return lines
+
+
+def _pad_left(text: str, columns: int) -> str:
+    return " " * (columns - width(text)) + text
+
+
+def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of ``name  value``, aligned. Values must be harmless already."""
+    room = max((width(name) for name, _ in pairs), default=0)
+    return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]
