@@ -1,0 +1,263 @@
+"""What is around the program: lock file, Makefile, mount helper, systemd units, the built package."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
+UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))
+
+
+def _texts() -> dict[str, str]:
+    """Every text file of the checkout that is no product of building or testing."""
+    made = {".git", ".venv", "build", "dist", "__pycache__"}
+    found = {}
+    for directory, names, files in os.walk(CHECKOUT):
+        names[:] = [name for name in names if name not in made and not name.endswith((".egg-info", "_cache"))]
+        for file in files:
+            path = Path(directory, file)
+            if path.suffix not in {".so", ".pyc"}:
+                text = path.read_text(encoding="utf-8", errors="replace")
+                found[str(path.relative_to(CHECKOUT))] = text
+    return found
+
+
+# ---------------------------------------------------------------- lock file
+
+
+def _locked() -> dict[str, str]:
+    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+    return {
+        match[1].lower().replace("_", "-"): match[0]
+        for match in re.finditer(
+            r"^([A-Za-z0-9._-]+)==\S+(?:.*\\\n(?:    --hash=\S+(?: \\)?\n?)+)", text, re.MULTILINE
+        )
+    }
+
+
+def test_the_lock_file_names_no_index() -> None:
+    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index" not in text
+    assert "find-links" not in text
+
+
+def test_every_locked_package_has_hashes() -> None:
+    text = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+    assert len(re.findall(r"^[A-Za-z0-9._-]+==", text, re.MULTILINE)) == len(_locked())
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    names = {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace(".", "-") for line in wanted}
+    locked = {name.replace(".", "-") for name in _locked()}
+    assert names - {"policyfs"} <= locked
+
+
+def test_the_extra_all_has_every_optional_part() -> None:
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+
+    def parts(name: str) -> set[str]:
+        found: set[str] = set()
+        for line in extras[name]:
+            nested = re.fullmatch(r"policyfs\[(.+)\]", line)
+            if nested:
+                for inner in nested[1].split(","):
+                    found |= parts(inner)
+            else:
+                found.add(line)
+        return found
+
+    assert parts("all") == set().union(*(parts(name) for name in extras))
+
+
+# ---------------------------------------------------------------- Makefile
+
+
+def test_ci_runs_make_test() -> None:
+    script = CHECKOUT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "exec make test" in script.read_text(encoding="utf-8")
+
+
+def test_make_test_lints_checks_types_and_layers_and_runs_the_suite() -> None:
+    lines = subprocess.run(
+        ["make", "-n", "test"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    for part in ("packages.sh test", "ruff check", "mypy", "lint-imports", "pytest"):
+        assert part in lines
+
+
+# ---------------------------------------------------------------- mount helper
+
+
+@pytest.fixture
+def helper(tmp_path: Path) -> Path:
+    """The helper with a `policyfs` beside it that prints its arguments, one a line."""
+    shutil.copy(HELPER, tmp_path)
+    stub = tmp_path / "policyfs"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    return tmp_path / HELPER.name
+
+
+def _call(helper: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(helper), *arguments], capture_output=True, text=True, timeout=10, check=False)
+
+
+def test_the_helper_translates_options(helper: Path) -> None:
+    options = "rw,policy=/etc/p q.yaml,app=jelly,any_uid,trail=/t,monitor,posix,no_passthrough,nofail,x-a=b"
+    said = _call(helper, "/srv/my media", "/mnt/m", "-o", options)
+    assert said.returncode == 0, said
+    assert said.stdout.splitlines() == [
+        *("mount", "--policy", "/etc/p q.yaml", "--app", "jelly", "--any-uid", "--trail", "/t"),
+        *("--monitor", "--posix", "--no-passthrough", "/srv/my media", "/mnt/m"),
+    ]
+
+
+def test_the_helper_takes_what_mount_gives_it(helper: Path) -> None:
+    said = _call(helper, "/srv", "/mnt", "-n", "-v", "-o", "rw,policy=/p", "-t", "fuse.policyfs")
+    assert said.returncode == 0, said
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("rw", "policy=FILE is missing"),
+        ("policy=/p,ro", "ro is not supported"),
+        ("policy=/p,allow_everything", "unknown option: allow_everything"),
+    ],
+)
+def test_the_helper_refuses(helper: Path, options: str, complaint: str) -> None:
+    said = _call(helper, "/srv", "/mnt", "-o", options)
+    assert said.returncode == 1
+    assert complaint in said.stderr
+
+
+def test_a_failed_mount_is_exit_code_32(helper: Path) -> None:
+    (helper.parent / "policyfs").write_text("#!/bin/sh\nexit 3\n")
+    assert _call(helper, "/srv", "/mnt", "-o", "policy=/p").returncode == 32
+
+
+def test_a_fake_mount_does_nothing(helper: Path) -> None:
+    said = _call(helper, "/srv", "/mnt", "-f", "-o", "policy=/p")
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+# ---------------------------------------------------------------- systemd
+
+
+class _Unit(dict):
+    """A unit file read with every line kept, since a key may stand several times."""
+
+    @classmethod
+    def read(cls, path: Path) -> _Unit:
+        unit = cls()
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "=" in line and not line.startswith("#"):
+                key, value = line.split("=", 1)
+                unit.setdefault(key, []).append(value)
+        return unit
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_no_unit_gives_the_daemon_a_mount_namespace(path: Path) -> None:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read(path)
+    assert parser.sections() == ["Unit", "Service", "Install"]
+    own_namespace = re.compile(
+        r"Private(Tmp|Devices|Mounts|Users)|Protect(System|Home|Kernel|Control|Proc)|Read|Inaccessible|Bind"
+        r"|TemporaryFileSystem|RootDirectory|RootImage|MountFlags|DynamicUser"
+    )
+    assert not [key for key in _Unit.read(path) if own_namespace.match(key)]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_takes_the_units(path: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.fail("systemd-analyze is part of the test packages")
+    unit = re.sub(
+        r"(?m)^(Exec\w+=-?)(policyfs|mkdir|umount)\b", r"\1/bin/true", path.read_text(encoding="utf-8")
+    )
+    (tmp_path / path.name).write_text(unit)
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / path.name.replace("@", "@x"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    complaints = [line for line in said.stderr.splitlines() if "policyfs" in line]
+    assert not complaints
+
+
+# ---------------------------------------------------------------- the built package
+
+
+@pytest.mark.timeout(180)
+def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / name, source / name)
+    ignore = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(CHECKOUT / "policyfs", source / "policyfs", ignore=ignore)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--no-index", "--wheel-dir", str(tmp_path), str(source)),
+        ],
+        check=True,
+        timeout=170,
+        capture_output=True,
+        env=os.environ | {"POLICYFS_STRICT_BUILD": "1"},
+    )
+    [wheel] = tmp_path.glob("policyfs-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        [entry] = [name for name in names if name.endswith("entry_points.txt")]
+        assert "policyfs = policyfs.cli.main:main" in archive.read(entry).decode()
+    assert any(re.fullmatch(r"policyfs/kernel/_bridge\..*\.so", name) for name in names)
+    assert "policyfs/py.typed" in names
+    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "policyfs").rglob("*.py")}
+    assert modules <= set(names)
+
+
+def test_without_headers_the_build_says_what_to_install(tmp_path: Path) -> None:
+    bare = {"PATH": "/usr/bin:/bin", "PKG_CONFIG_LIBDIR": str(tmp_path), "PKG_CONFIG_PATH": ""}
+    said = subprocess.run(
+        [sys.executable, "setup.py", "--version"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        env=os.environ | bare,
+        timeout=60,
+        check=False,
+    )
+    assert said.returncode != 0
+    assert "apt install" in said.stderr
+    assert "libfuse3-dev" in said.stderr
+
+
+# ---------------------------------------------------------------- what the repository says
+
+
+def test_no_file_names_a_package_index() -> None:
+    host = re.compile("pypi[.]org|python[h]osted|--(extra-)?index[-]url|deb[.]debian[.]org|/simpl[e]/")
+    assert not [name for name, text in _texts().items() if host.search(text)]
