@@ -90,6 +90,12 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
             )
         )
         raise UnreadableError
+    for number, line in enumerate(source.lines, 1):
+        if line.startswith("%"):
+            word = line.split(maxsplit=1)[0]
+            help_ = "remove the line; a policy is YAML 1.2 whatever it says"
+            errors.append(source.error(Span(number, 1, len(word)), f"YAML directive {quote(word)}", help_))
+            raise UnreadableError
     return source
 
 
@@ -131,10 +137,6 @@ class _Composer:
             help_ = "a policy starts with: apiVersion: policyfs/v1"
             self.report(Span(1, 1, 1), "the file is empty", help_)
             raise UnreadableError
-        if start.version not in (None, (1, 2)):
-            self.report(Span(1, 1, 1), "a policy is YAML 1.2", "remove the %YAML line")
-        if start.tags:
-            self.report(Span(1, 1, 1), "%TAG is not allowed in a policy", "remove the %TAG line")
         root = self.node(next(self.events), 0)
         next(self.events)  # end of the document
         following = next(self.events)
