@@ -122,9 +122,7 @@ def write_tags(path: Path, tags: dict[str, str], *options: str) -> None:
     run("exiftool", "-q", "-q", "-m", "-overwrite_original", *options, *assignments, str(path))
 
 
-def picture(
-    path: Path, *, width: int = 320, height: int = 240, seed: int = 1, noise: bool = False
-) -> Path:
+def picture(path: Path, *, width: int = 320, height: int = 240, seed: int = 1, noise: bool = False) -> Path:
     """A picture without any metadata; its type comes from the suffix (.jpg, .png, .webp, ...)."""
     canvas = ("xc:gray", "+noise", "Random") if noise else ("plasma:tomato-steelblue",)
     size = f"{width}x{height}"

@@ -1,0 +1,217 @@
+"""The marker structure of a JPEG (ITU-T T.81 Annex B): where its segments are, and what is none.
+
+Walks one image from SOI to EOI by ranges. Readers differ in how they take broken files, so the
+walk settles each case in one way and says which bytes have to become zero to make it so: junk
+between segments, behind a lying length, behind anything that is no JPEG.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.redact.ranges import ByteSource
+
+FIRST_CHUNK_BYTES: Final = 64
+CHUNK_BYTES: Final = 1 << 18
+"""Between segments the next marker is mostly at hand; in a scan it is far away."""
+MAX_SEGMENTS: Final = 50_000
+"""Over a whole file with all its images; refused beyond."""
+MAX_FILL_BYTES: Final = 4096
+"""Fill bytes (0xff) before a marker that are left as they are."""
+
+SOI: Final = 0xD8
+EOI: Final = 0xD9
+SOS: Final = 0xDA
+COM: Final = 0xFE
+APP0: Final = 0xE0
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_DHT: Final = 0xC4
+_DAC: Final = 0xCC
+_DQT: Final = 0xDB
+_DNL: Final = 0xDC
+_DRI: Final = 0xDD
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+_TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
+_METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
+_WITH_LENGTH: Final = _FRAMES | _TABLES | _METADATA | {SOS}
+
+_ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
+_SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+
+class TooMuchError(Exception):
+    """The file asks for more work than any picture does."""
+
+
+class Segment(NamedTuple):
+    """A metadata segment (APPn, COM): marker code, offset and size of its payload in bytes."""
+
+    code: int
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Image:
+    """One image of a file, [start, end). complete: an EOI ends it."""
+
+    start: int
+    end: int = 0
+    complete: bool = False
+    frames: int = 0
+    scans: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    junk: list[tuple[int, int]] = field(default_factory=list)
+    bad_lengths: list[int] = field(default_factory=list)
+
+    @property
+    def is_picture(self) -> bool:
+        """It has what a decoder needs at least."""
+        return self.frames > 0 and self.scans > 0
+
+
+@dataclass(slots=True)
+class Budget:
+    """Work that may be done on one file: segments, and bytes searched for markers."""
+
+    segments: int
+    searched: int
+
+    def segment(self) -> None:
+        """Counts one segment. Raises TooMuchError."""
+        self.segments -= 1
+        if self.segments < 0:
+            raise TooMuchError("too many segments")
+
+    def search(self, size: int) -> None:
+        """Counts bytes searched. Raises TooMuchError."""
+        self.searched -= size
+        if self.searched < 0:
+            raise TooMuchError("too many images in one another")
+
+
+def budget_for(source: ByteSource) -> Budget:
+    """Enough to search every byte of the file a few times."""
+    return Budget(MAX_SEGMENTS, 4 * source.size + CHUNK_BYTES)
+
+
+def is_soi(source: ByteSource, offset: int) -> bool:
+    """True if an image could start at offset: SOI and the first byte of another marker."""
+    return source.read(offset, 3) == b"\xff\xd8\xff"
+
+
+def walk_image(source: ByteSource, start: int, budget: Budget) -> Image:
+    """The image whose SOI is at start; it ends where it is no JPEG any more at the latest.
+
+    Raises TooMuchError.
+    """
+    walker = _Walker(source, budget, Image(start))
+    walker.walk()
+    return walker.image
+
+
+@dataclass(slots=True)
+class _Walker:
+    source: ByteSource
+    budget: Budget
+    image: Image
+
+    def walk(self) -> None:
+        image, size = self.image, self.source.size
+        at, in_scan = image.start + 2, False
+        while True:
+            marker = self._find(at, _SCAN_MARKER if in_scan else _ANY_MARKER)
+            if marker is None:
+                if not in_scan:
+                    image.junk.append((at, size))
+                image.end = size
+                return
+            if not in_scan and marker > at:
+                self._gap(at, marker)
+            self.budget.segment()
+            code = self.source.read(marker + 1, 1)[0]
+            if code == EOI:
+                image.end, image.complete = marker + 2, True
+                return
+            if code in _STANDALONE:
+                at, in_scan = marker + 2, False
+                continue
+            after = self._segment(code, marker) if code in _WITH_LENGTH else None
+            if after is None:
+                image.end = marker  # not a JPEG from here on, or the next one
+                return
+            at, in_scan = after, code == SOS
+            if at >= size:
+                image.end = size
+                return
+
+    def _find(self, start: int, pattern: re.Pattern[bytes]) -> int | None:
+        """Offset of the 0xff of the next marker; None at the end of the file."""
+        at, size = start, FIRST_CHUNK_BYTES
+        while True:
+            chunk = self.source.read(at, size)
+            found = pattern.search(chunk)
+            if found is not None:
+                self.budget.search(found.end())
+                return at + found.start()
+            self.budget.search(len(chunk))
+            if len(chunk) < size:
+                return None
+            at += size - 1  # a marker may lie across two chunks
+            size = min(2 * size, CHUNK_BYTES)
+
+    def _gap(self, start: int, end: int) -> None:
+        """Bytes before a marker: fill bytes are the standard's own, all else is junk."""
+        few = end - start <= MAX_FILL_BYTES
+        if not few or self.source.read(start, end - start).strip(b"\xff"):
+            self.image.junk.append((start, end))
+
+    def _segment(self, code: int, marker: int) -> int | None:
+        """Offset behind the segment; None if decoders cannot go on here."""
+        size = self.source.size
+        if marker + 4 > size:
+            self.image.junk.append((marker + 2, size))
+            return size
+        length = int.from_bytes(self.source.read(marker + 2, 2))
+        offset = marker + 4
+        needed = code in _FRAMES or code == SOS
+        if length < 2:
+            if needed:
+                return None
+            self.image.bad_lengths.append(marker + 2)
+            return offset
+        end = offset + length - 2
+        if end > size:
+            self.image.junk.append((offset, size))
+            return size
+        if code in _METADATA:
+            self.image.segments.append(Segment(code, offset, length - 2))
+        elif not _well_formed(code, self.source.read(offset, length - 2)):
+            if needed:
+                return None
+            self.image.junk.append((offset, end))
+        self.image.frames += code in _FRAMES
+        self.image.scans += code == SOS
+        return end
+
+
+def _well_formed(code: int, payload: bytes) -> bool:
+    """Whether a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
+    size = len(payload)
+    if code in _FRAMES:
+        return size >= 6 and size == 6 + 3 * payload[5]
+    if code == SOS:
+        return size >= 1 and size == 4 + 2 * payload[0]
+    if code in (_DRI, _DNL):
+        return size == 2
+    if code == _DAC:
+        return size % 2 == 0
+    at = 0
+    while at < size:
+        if code == _DQT:
+            at += 129 if payload[at] >> 4 else 65
+        else:
+            at += 17 + sum(payload[at + 1 : at + 17])
+    return at == size

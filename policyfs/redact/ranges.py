@@ -1,0 +1,120 @@
+"""Bytes by range, and the arithmetic of patches: what changes, where, never how long.
+
+Everything in this package works on sources that are read by range and answers with patches,
+so that no part of it needs to know whether the bytes are a file, a copy or a slice in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from policyfs.domain import Patch
+
+CHUNK_BYTES: Final = 1 << 20
+ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
+"""Shared by all patches that zero a whole chunk, so that zeroing 1 GB costs 1 MiB of memory."""
+
+_CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
+
+
+class ByteSource(Protocol):
+    """A file's bytes, read by range. Offsets and sizes in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Total size in bytes; does not change while it is looked at."""
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """Up to size bytes at offset; fewer only at the end."""
+
+
+class MemorySource:
+    """A ByteSource over bytes in memory: an embedded image, a test's file."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """Length of the bytes."""
+        return len(self._data)
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The slice, cut at the end of the bytes."""
+        return self._data[offset : offset + size]
+
+
+def xor(left: bytes, right: bytes) -> bytes:
+    """Bytewise exclusive or of two equally long strings, at C speed."""
+    mixed = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
+    return mixed.to_bytes(len(left), "big")
+
+
+def mask(data: bytes, keep: bytes) -> bytes:
+    """Bytewise and: data where keep is 0xff, zero where keep is zero; equally long strings."""
+    kept = int.from_bytes(data, "big") & int.from_bytes(keep, "big")
+    return kept.to_bytes(len(data), "big")
+
+
+def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
+    """Patches that turn old, found at offset, into new. Runs closer than 16 bytes are joined.
+
+    Raises ValueError if the lengths differ: a size never changes.
+    """
+    if len(old) != len(new):
+        raise ValueError(f"a patch may not change a size ({len(old)} to {len(new)} bytes)")
+    if old == new:
+        return
+    for run in _CHANGED_RUN.finditer(xor(old, new)):
+        yield Patch(offset + run.start(), new[run.start() : run.end()])
+
+
+def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
+    """Patches that make [start, end) zero, leaving out what is zero already."""
+    for offset in range(start, end, CHUNK_BYTES):
+        chunk = source.read(offset, min(CHUNK_BYTES, end - offset))
+        tail = chunk.rstrip(b"\0")
+        if not tail:
+            continue
+        lead = len(tail) - len(tail.lstrip(b"\0"))
+        length = len(tail) - lead
+        data = ZERO_CHUNK if length == CHUNK_BYTES else bytes(length)
+        yield Patch(offset + lead, data)
+
+
+def skip_zeros(source: ByteSource, start: int) -> int:
+    """Offset of the first byte at or behind start that is not zero; the size if there is none."""
+    for offset in range(start, source.size, CHUNK_BYTES):
+        chunk = source.read(offset, CHUNK_BYTES)
+        rest = chunk.lstrip(b"\0")
+        if rest:
+            return offset + len(chunk) - len(rest)
+    return source.size
+
+
+def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
+    """The patches sorted by offset.
+
+    Raises ValueError if two overlap or one leaves [0, size): a bug in whoever made them.
+    """
+    ordered = tuple(sorted((p for p in patches if p.data), key=lambda p: p.offset))
+    end = 0
+    for patch in ordered:
+        if patch.offset < end:
+            raise ValueError(f"patches overlap at offset {patch.offset}")
+        end = patch.offset + len(patch.data)
+    if end > size:
+        raise ValueError(f"a patch ends at {end}, behind the size {size}")
+    return ordered
+
+
+def apply(data: bytes, patches: Iterable[Patch]) -> bytes:
+    """The bytes with the patches in them (for what is in memory)."""
+    out = bytearray(data)
+    for patch in patches:
+        out[patch.offset : patch.offset + len(patch.data)] = patch.data
+    return bytes(out)

@@ -1,0 +1,76 @@
+"""The table of kinds: what may be read raw under redaction, what is redacted, what is refused.
+
+It fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
+holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.domain import KIND_EMPTY
+
+LOCATION: Final = "location"
+REDACTABLE: Final = frozenset({LOCATION})
+"""What can be redacted at all; any other word is refused."""
+
+
+class Treatment(enum.Enum):
+    """What redaction does with files of a kind."""
+
+    NOTHING = "carries nothing"
+    LOCATOR = "redacted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """One kind, what is done with it, and why."""
+
+    kind: str
+    treatment: Treatment
+    why: str
+
+
+_REFUSED: Final = Treatment.REFUSED
+_ROWS: Final = (
+    KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide"),
+    KindRow("image/jpeg", Treatment.LOCATOR, "EXIF, XMP, IPTC and all other metadata is examined"),
+    KindRow("image/png", _REFUSED, "may carry EXIF, XMP and text; no locator"),
+    KindRow("image/webp", _REFUSED, "may carry EXIF and XMP; no locator"),
+    KindRow("image/heic", _REFUSED, "carries EXIF and XMP items; no locator"),
+    KindRow("image/heif", _REFUSED, "carries EXIF and XMP items; no locator"),
+    KindRow("image/avif", _REFUSED, "carries EXIF and XMP items; no locator"),
+    KindRow("image/tiff", _REFUSED, "carries EXIF, XMP, IPTC, GeoTIFF; no locator"),
+    KindRow("image/gif", _REFUSED, "may carry XMP and comments; no locator"),
+    KindRow("image/svg+xml", _REFUSED, "may carry any metadata; no locator"),
+    KindRow("video/mp4", _REFUSED, "carries places in several boxes and in tracks; no locator"),
+    KindRow("video/quicktime", _REFUSED, "carries places in several atoms and tracks; no locator"),
+    KindRow("audio/mpeg", _REFUSED, "ID3 tags hold any text; no locator"),
+    KindRow("audio/flac", _REFUSED, "comments and pictures hold anything; no locator"),
+    KindRow("application/pdf", _REFUSED, "holds XMP and any other file; no locator"),
+    KindRow("application/zip", _REFUSED, "holds any other file"),
+    KindRow("text/plain", _REFUSED, "may say anything; a track or a log of places, too"),
+    KindRow("application/rdf+xml", _REFUSED, "an XMP sidecar: the metadata of a photo"),
+    KindRow("application/gpx+xml", _REFUSED, "a track: places from end to end"),
+    KindRow("application/vnd.google-earth.kml+xml", _REFUSED, "places from end to end"),
+    KindRow("application/vnd.garmin.tcx+xml", _REFUSED, "a training: places from end to end"),
+    KindRow("application/geo+json", _REFUSED, "places from end to end"),
+    KindRow("application/x-location+json", _REFUSED, "a photo's or a person's places as JSON"),
+    KindRow("application/x-nmea", _REFUSED, "a GPS receiver's log"),
+    KindRow("application/x-location-text", _REFUSED, "text in which coordinates were found"),
+)
+
+
+def kind_rows() -> tuple[KindRow, ...]:
+    """The table, row by row, as the documentation shows it. All other kinds are refused."""
+    return _ROWS
+
+
+def kind_table() -> Mapping[str, KindRow]:
+    """The table by kind. A kind that is not in it is refused."""
+    return MappingProxyType({row.kind: row for row in _ROWS})

@@ -1,0 +1,70 @@
+"""Coordinates in free text: comments, captions, descriptions.
+
+Free text is kept unless it holds something that reads as coordinates, an Open Location Code or
+a link to a map. Names of places in prose cannot be told from other words and stay; that limit
+is stated in docs/redaction.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_TEXT_BYTES: Final = 1 << 20
+"""Longer "text" is not examined but treated as if it held a place."""
+
+_DECIMAL: Final = r"[-+]?(?<![\d.])\d{1,3}[.,]\d{3,}"
+_OLC: Final = "[23456789CFGHJMPQRVWX]"
+_VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
+_PATTERNS: Final = (
+    # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
+    rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
+    # "latitude": 47.8 / GPS N47 / lon=13
+    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:g|gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}\d",
+    # 47°48'16" / 47 deg 48'
+    r"\d{1,3}(?:[.,]\d+)?\s?(?:°|º|deg\b|\u00c2\u00b0)\s?(?:\d{1,2}|[nsew]\b)",
+    r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
+    # N47.804 / 47.804N
+    r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
+    r"\d{1,3}[.,]\d{3,}\s?[nsew]\b",
+    # NMEA 0183 sentences
+    r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
+    # links to a spot on a map
+    r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
+    r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
+    # Open Location Code
+    rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b",
+)
+_COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+
+
+def decode(data: bytes) -> str:
+    """Text as a person would see it, whichever of UTF-8, UTF-16 or Latin-1 it is in.
+
+    Zero bytes are dropped, so that ASCII written as UTF-16 or UTF-32 reads as itself.
+    """
+    plain = data.replace(b"\0", b"")
+    try:
+        return plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return plain.decode("latin-1")
+
+
+def tells_place(text: str) -> bool:
+    """True if a text reads as if it held coordinates, or is too long to be looked through."""
+    return len(text) > MAX_TEXT_BYTES or _COORDINATES.search(text) is not None
+
+
+def bytes_tell_place(data: bytes) -> bool:
+    """tells_place for text in an unknown encoding."""
+    return tells_place(decode(data))
+
+
+def is_prose(data: bytes) -> bool:
+    """True if bytes are text for people: printable, and not JSON, XML or another markup."""
+    text = decode(data).strip()
+    if text[:1] in ("<", "{", "["):
+        return False
+    odd = sum(1 for char in text if not (char.isprintable() or char in "\t\r\n"))
+    return odd == 0

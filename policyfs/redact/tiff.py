@@ -1,0 +1,374 @@
+"""TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): taking places out of them.
+
+The result holds the header, the directories with their known tags, and the values of those
+tags; every other byte is zero. So data that no kept tag refers to (an orphaned GPS directory,
+a GPS pointer that is off by some bytes, padding) cannot stay by accident. A tag is taken out by
+closing the gap in its directory, which leaves a TIFF as if it had never been there.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact import tifftags as tags
+from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
+from policyfs.redact.ranges import mask
+from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.tifftags import Role, TagTable
+
+MAX_DIRECTORIES: Final = 32
+MAX_ENTRIES: Final = 1000
+"""Over all directories of one structure; real ones have at most some 150."""
+ENTRY_BYTES: Final = 12
+_POINTER_TYPES: Final = (4, 13)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One tag: where its 12 bytes are, and where its value is (bytes from the header)."""
+
+    tag: int
+    type: int
+    count: int
+    position: int
+    start: int
+    size: int
+    keep: bool = False
+
+    @property
+    def inline(self) -> bool:
+        """The value is within the entry itself."""
+        return self.size <= 4
+
+    @property
+    def end(self) -> int:
+        """One past the value's last byte."""
+        return self.start + self.size
+
+
+@dataclass(slots=True)
+class Directory:
+    """An IFD: its entries, and what refers to it (an entry, or the directory before it)."""
+
+    offset: int
+    role: Role
+    entries: list[Entry]
+    chained: bool
+    next: Directory | None = None
+    referrer: Entry | None = None
+    previous: Directory | None = None
+
+    @property
+    def entries_end(self) -> int:
+        """One past the last entry: where the pointer to the next directory is."""
+        return self.offset + 2 + ENTRY_BYTES * len(self.entries)
+
+    @property
+    def end(self) -> int:
+        """One past the structure. Only chained directories are held to have a next pointer."""
+        return self.entries_end + (4 if self.chained else 0)
+
+
+@dataclass(slots=True)
+class Blob:
+    """Data that entries refer to by offset and length: a thumbnail, a strip of pixels."""
+
+    start: int
+    size: int
+    entries: tuple[Entry, ...]
+
+
+class UnreadableError(Exception):
+    """The structure cannot be understood as a whole."""
+
+
+def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
+    """A TIFF structure without places, or None if it cannot be understood as a whole."""
+    try:
+        return _Cleaner(block, inner, table).clean()
+    except UnreadableError:
+        return None
+
+
+@dataclass(slots=True)
+class _Cleaner:
+    """One run over one structure; its steps are in the order of clean()."""
+
+    block: bytes
+    inner: Inner
+    table: TagTable
+    order: str = ""
+    directories: list[Directory] = field(default_factory=list)
+    entries: int = 0
+    structure: bytearray = field(init=False)
+    values: bytearray = field(init=False)
+    embedded: bytearray = field(init=False)
+    doomed: list[tuple[int, int]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.structure = bytearray(len(self.block))
+        self.values = bytearray(len(self.block))
+        self.embedded = bytearray(len(self.block))
+
+    def clean(self) -> Cleaned:
+        first = self._header()
+        root = self._open(first, Role.IMAGE, chained=True)
+        if root is None:
+            raise UnreadableError
+        self._walk()
+        if any(self._taken(self.structure, a, b) for a, b in self.doomed):
+            raise UnreadableError
+        blobs = [blob for directory in self.directories for blob in self._blobs(directory)]
+        self._claim_values()
+        self._clean_nested(blobs)
+        self._drop_empty()
+        if not any(entry.keep for entry in root.entries):
+            raise UnreadableError
+        return Cleaned(self._build(), tuple(self.notes))
+
+    # --- reading the structure ---
+
+    def _header(self) -> int:
+        mark = self.block[:4]
+        if mark not in (b"II*\0", b"MM\0*") or len(self.block) < 8:
+            raise UnreadableError
+        self.order = "<" if mark[:1] == b"I" else ">"
+        self._claim(self.structure, 0, 8)
+        return self._long(4)
+
+    def _short(self, offset: int) -> int:
+        return int(struct.unpack_from(self.order + "H", self.block, offset)[0])
+
+    def _long(self, offset: int) -> int:
+        return int(struct.unpack_from(self.order + "I", self.block, offset)[0])
+
+    def _open(self, offset: int, role: Role, *, chained: bool) -> Directory | None:
+        """The directory at offset, its place claimed; None if there can be none."""
+        if not 8 <= offset <= len(self.block) - 2:
+            return None
+        count = self._short(offset)
+        end = offset + 2 + ENTRY_BYTES * count + (4 if chained else 0)
+        if end > len(self.block) or self._taken(self.structure, offset, end):
+            return None  # cut off, or a loop, or two directories in one place
+        self.entries += count
+        if len(self.directories) >= MAX_DIRECTORIES or self.entries > MAX_ENTRIES:
+            raise UnreadableError
+        entries = [self._entry(offset + 2 + ENTRY_BYTES * i) for i in range(count)]
+        directory = Directory(offset, role, entries, chained)
+        self._claim(self.structure, offset, end)
+        self.directories.append(directory)
+        return directory
+
+    def _entry(self, position: int) -> Entry:
+        tag, kind, count, value = struct.unpack_from(self.order + "HHII", self.block, position)
+        size = count * tags.TYPE_SIZES.get(kind, 0)
+        start = position + 8 if size <= 4 else value
+        return Entry(tag, kind, count, position, start, size)
+
+    def _walk(self) -> None:
+        """Opens all directories and sets, on each entry, whether it can be kept so far."""
+        index = 0
+        while index < len(self.directories):
+            directory = self.directories[index]
+            index += 1
+            for entry in directory.entries:
+                entry.keep = self._keep(entry, directory.role)
+                if not entry.keep:
+                    self._note(entry, directory.role)
+            if directory.chained:
+                following = self._open(self._long(directory.entries_end), Role.IMAGE, chained=True)
+                if following is not None:
+                    directory.next = following
+                    following.previous = directory
+
+    def _keep(self, entry: Entry, role: Role) -> bool:
+        if entry.tag == tags.GPS_IFD:
+            self._doom_gps(entry)
+            return False
+        if entry.tag not in self.table.known[role] or not entry.size:
+            return False
+        if not entry.inline and not 8 <= entry.start <= len(self.block) - entry.size:
+            return False
+        if entry.tag in (tags.EXIF_IFD, tags.INTEROP_IFD, tags.SUB_IFDS):
+            return self._open_children(entry)
+        value = self.block[entry.start : entry.end]
+        if entry.tag == tags.PRINT_IM:
+            return value.startswith(b"PrintIM\0")
+        nested = entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP)
+        if nested:
+            return not entry.inline
+        return entry.type not in tags.TEXT_TYPES or not bytes_tell_place(value)
+
+    def _open_children(self, entry: Entry) -> bool:
+        if entry.type not in _POINTER_TYPES:
+            return False
+        role = {tags.EXIF_IFD: Role.EXIF, tags.INTEROP_IFD: Role.INTEROP}.get(entry.tag, Role.IMAGE)
+        if (entry.count != 1 and role is not Role.IMAGE) or entry.count > MAX_DIRECTORIES:
+            return False
+        mark = len(self.directories)
+        for position in range(entry.start, entry.end, 4):
+            child = self._open(self._long(position), role, chained=False)
+            if child is None:
+                # Half of a list of directories cannot be kept: their claims stay, so that
+                # nothing else may live there, and without entries nothing of them is kept.
+                for opened in self.directories[mark:]:
+                    opened.entries.clear()
+                return False
+            child.referrer = entry if entry.count == 1 else None
+        return True
+
+    def _doom_gps(self, pointer: Entry) -> None:
+        """Bytes of GPS values may not even stay as a part of another tag's value."""
+        if pointer.type not in _POINTER_TYPES or pointer.size != 4:
+            return
+        offset = self._long(pointer.start)
+        if not 8 <= offset <= len(self.block) - 2:
+            return
+        count = min(self._short(offset), tags.GPS_TAGS_END)
+        count = min(count, (len(self.block) - offset - 2) // ENTRY_BYTES)
+        for index in range(count):
+            entry = self._entry(offset + 2 + ENTRY_BYTES * index)
+            known = entry.tag < tags.GPS_TAGS_END and entry.size > 4
+            if known and entry.end <= len(self.block):
+                self.doomed.append((entry.start, entry.end))
+                self.doomed.append((entry.position, entry.position + ENTRY_BYTES))
+
+    # --- deciding which bytes stay ---
+
+    def _claim(self, claims: bytearray, start: int, end: int) -> None:
+        claims[start:end] = b"\xff" * (end - start)
+
+    def _taken(self, claims: bytearray, start: int, end: int) -> bool:
+        return claims.find(0xFF, start, end) != -1
+
+    def _is_doomed(self, start: int, end: int) -> bool:
+        return any(start < b and a < end for a, b in self.doomed)
+
+    def _claim_values(self) -> None:
+        for directory in self.directories:
+            for entry in directory.entries:
+                if not entry.keep or entry.inline or self._is_nested(entry):
+                    continue
+                if self._taken(self.structure, entry.start, entry.end) or self._is_doomed(
+                    entry.start, entry.end
+                ):
+                    if entry.tag == tags.SUB_IFDS:
+                        raise UnreadableError  # its directories are open already
+                    entry.keep = False
+                    self._note(entry, directory.role)
+                else:
+                    self._claim(self.values, entry.start, entry.end)
+
+    def _is_nested(self, entry: Entry) -> bool:
+        return entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP)
+
+    def _blobs(self, directory: Directory) -> list[Blob]:
+        """Data outside of entries that a directory refers to by pairs of tags."""
+        found: list[Blob] = []
+        pairs = (
+            (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
+            (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
+            (tags.TILE_OFFSETS, tags.TILE_LENGTHS),
+        )
+        for at, of in pairs:
+            two = [[e for e in directory.entries if e.keep and e.tag == tag] for tag in (at, of)]
+            ends = [entry for entries in two for entry in entries]
+            starts, lengths = (self._numbers(entries) for entries in two)
+            if not ends:
+                continue
+            if len(starts) != len(lengths) or not starts:
+                for entry in ends:
+                    entry.keep = False
+                continue
+            found += [Blob(a, n, tuple(ends)) for a, n in zip(starts, lengths, strict=True)]
+        return found
+
+    def _numbers(self, entries: list[Entry]) -> list[int]:
+        if len(entries) != 1 or entries[0].type not in (3, 4):
+            return []
+        read, step = (self._short, 2) if entries[0].type == 3 else (self._long, 4)
+        return [read(p) for p in range(entries[0].start, entries[0].end, step)]
+
+    def _clean_nested(self, blobs: list[Blob]) -> None:
+        """Embedded blocks: each must have its bytes for itself, and is cleaned in turn."""
+        for directory in self.directories:
+            for entry in directory.entries:
+                if entry.keep and self._is_nested(entry):
+                    value = Blob(entry.start, entry.size, (entry,))
+                    entry.keep = self._embed(value, self._clean_value(entry))
+                    if not entry.keep:
+                        self._note(entry, directory.role)
+        for blob in blobs:
+            kept = all(entry.keep for entry in blob.entries)
+            if not kept or not self._embed(blob, self._clean_blob(blob)):
+                for entry in blob.entries:
+                    if entry.keep:
+                        entry.keep = False
+                        self._note(entry, Role.IMAGE)
+
+    def _clean_value(self, entry: Entry) -> Cleaned | None:
+        data = self.block[entry.start : entry.end]
+        if entry.tag == tags.XMP:
+            return self.inner.xmp(data)
+        return self.inner.iim(data) if entry.tag == tags.IPTC else self.inner.irb(data)
+
+    def _clean_blob(self, blob: Blob) -> Cleaned | None:
+        data = self.block[blob.start : blob.start + blob.size]
+        is_jpeg = blob.entries[0].tag == tags.JPEG_OFFSET or data[:2] == b"\xff\xd8"
+        return self.inner.jpeg(data) if is_jpeg else Cleaned(data)
+
+    def _embed(self, blob: Blob, cleaned: Cleaned | None) -> bool:
+        start, end = blob.start, blob.start + blob.size
+        if cleaned is None or start < 8 or end > len(self.block):
+            return False
+        claims = (self.structure, self.values, self.embedded)
+        if any(self._taken(c, start, end) for c in claims) or self._is_doomed(start, end):
+            return False
+        self._claim(self.embedded, start, end)
+        self.replaced.append((start, cleaned.data, blob.entries))
+        self.notes += shifted(cleaned.notes, start)
+        return True
+
+    def _drop_empty(self) -> None:
+        """A directory that keeps nothing goes, with what refers to it (children come last)."""
+        for directory in reversed(self.directories):
+            if any(entry.keep for entry in directory.entries):
+                continue
+            if directory.referrer is not None:
+                directory.referrer.keep = False
+            elif directory.previous is not None:
+                directory.previous.next = directory.next
+                if directory.next is not None:
+                    directory.next.previous = directory.previous
+
+    # --- the result ---
+
+    def _build(self) -> bytes:
+        keep = bytearray(len(self.block))
+        self._claim(keep, 0, 8)
+        for directory in self.directories:
+            for entry in directory.entries:
+                if entry.keep and not entry.inline and not self._is_nested(entry):
+                    self._claim(keep, entry.start, entry.end)
+        out = bytearray(mask(self.block, bytes(keep)))
+        for start, data, entries in self.replaced:
+            if all(entry.keep for entry in entries):
+                out[start : start + len(data)] = data
+        for directory in self.directories:
+            kept = [entry for entry in directory.entries if entry.keep]
+            if not kept:
+                continue
+            body = b"".join(self.block[e.position : e.position + ENTRY_BYTES] for e in kept)
+            after = struct.pack(self.order + "I", directory.next.offset if directory.next else 0)
+            head = struct.pack(self.order + "H", len(kept))
+            whole = head + body + (after if directory.chained else b"")
+            out[directory.offset : directory.offset + len(whole)] = whole
+        return bytes(out)
+
+    def _note(self, entry: Entry, role: Role) -> None:
+        name = tags.NAMES.get(entry.tag, f"0x{entry.tag:04x}")
+        self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, f"{role.value}:{name}"))
