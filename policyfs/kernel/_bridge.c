@@ -109,6 +109,7 @@ _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 static struct {
 	uint64_t want_flags;  /* INIT flags to ask for, as far as the kernel offers them */
 	uint32_t want_depth;  /* max_stack_depth, 0 without passthrough */
+	bool attached;	      /* a session came through our fuse_session_mount */
 	uint64_t init_unique; /* of the INIT request not yet answered, else 0 */
 	bool negotiated;
 	uint32_t kernel_minor, depth, max_write;
@@ -327,7 +328,10 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 
 	if (sscanf(mountpoint, "/dev/fd/%d%n", &fd, &end) != 1 || mountpoint[end] != '\0')
 		return -1;
-	return fuse_session_custom_io(session, &io, fd);
+	if (fuse_session_custom_io(session, &io, fd) != 0)
+		return -1;
+	bridge.attached = true;
+	return 0;
 }
 
 /* Who mounted it unmounts it. */
@@ -480,6 +484,12 @@ static PyObject *py_counters(PyObject *module, PyObject *unused)
 	return result;
 }
 
+static PyObject *py_attached(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyBool_FromLong(bridge.attached);
+}
+
 static PyObject *py_lost_replies(PyObject *module, PyObject *unused)
 {
 	(void)module, (void)unused;
@@ -505,6 +515,8 @@ static PyMethodDef methods[] = {
 	{"prepare", py_prepare, METH_VARARGS,
 	 "prepare(flags, max_stack_depth): forget the last session; what to ask for at INIT."},
 	{"counters", py_counters, METH_NOARGS, "Requests read so far, by opcode; 0 is all others."},
+	{"attached", py_attached, METH_NOARGS,
+	 "Did pyfuse3 mount through this module, as it does if the symbols are bound as they must."},
 	{"lost_replies", py_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"negotiated", py_negotiated, METH_NOARGS,

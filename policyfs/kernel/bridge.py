@@ -11,8 +11,10 @@ import struct
 import sys
 from typing import Final
 
-if "pyfuse3" in sys.modules:
-    raise ImportError("policyfs.kernel.bridge must be imported before pyfuse3")
+# INVARIANT: nobody else imports _bridge: its first loading decides the scope of its symbols.
+for _name in ("pyfuse3", "policyfs.kernel._bridge"):
+    if _name in sys.modules:
+        raise ImportError(f"policyfs.kernel.bridge must be imported before {_name}")
 _flags = sys.getdlopenflags()
 sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 try:
@@ -36,10 +38,13 @@ __all__ = [
     "MAX_BACKING_ID",
     "MAX_INDEX",
     "RawRequest",
+    "attached",
     "counters",
     "fh_index",
+    "init_answer",
     "lost_replies",
     "pack_fh",
+    "prepare",
     "pyfuse3",
     "raw_request",
 ]
@@ -95,6 +100,21 @@ def counters() -> dict[str, int]:
     """How many requests of each kind the daemon has read since attach(), by opcode name."""
     counts = _bridge.counters()
     return {name: counts[value] for name, value in _OPCODES}
+
+
+def prepare(flags: int, max_stack_depth: int) -> None:
+    """Start over, for a new session: INIT flags to ask for, and the stacking depth (0: none)."""
+    _bridge.prepare(flags, max_stack_depth)
+
+
+def attached() -> bool:
+    """Did pyfuse3's session come through the bridge. If not, its symbols are bound elsewhere."""
+    return _bridge.attached()
+
+
+def init_answer() -> tuple[int, int, int, int, int] | None:
+    """Kernel minor, flags offered, flags agreed, max_stack_depth, max_write; None before INIT."""
+    return _bridge.negotiated()
 
 
 def lost_replies() -> int:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.kernel import _bridge
-from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3
 from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.kernel.protocol import WANTED, InitFlag
 
@@ -156,20 +155,26 @@ def attach(ops: pyfuse3.Operations, device: Device, *, passthrough: bool) -> Non
 
     INIT is answered when pyfuse3.main() runs. The session works on a duplicate: device.fd
     stays the caller's, for backing ids and notifications, to be closed after pyfuse3.close().
+    Raises MountError if pyfuse3 does not run on the bridge: without it, its replies would be wrong.
     """
     wanted = WANTED | InitFlag.PASSTHROUGH if passthrough else WANTED
-    _bridge.prepare(int(wanted), STACK_DEPTH if passthrough else 0)
+    prepare(int(wanted), STACK_DEPTH if passthrough else 0)
     duplicate = os.dup(device.fd)
     try:
         pyfuse3.init(ops, f"/dev/fd/{duplicate}", set())
     except BaseException:
         os.close(duplicate)
         raise
+    if not attached():
+        raise MountError(
+            "pyfuse3 is not bound to policyfs's bridge: another library has brought libfuse3 into"
+            " the process before it (LD_PRELOAD, perhaps); see docs/decisions/0001-symbol-interposition.md"
+        )
 
 
 def negotiated() -> Negotiated | None:
     """What INIT agreed on, None before it was answered."""
-    answer = _bridge.negotiated()
+    answer = init_answer()
     if answer is None:
         return None
     minor, offered, flags, depth, max_write = answer

@@ -19,6 +19,7 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,15 @@ async def _obey(channel, ops: TinyFs) -> None:
         await trio.lowlevel.wait_readable(channel.connection.fileno())
         name, arguments = channel.recv()
         channel.send(getattr(ops, name)(*arguments))
+
+
+def error_of(function: Callable[..., Any], *arguments: Any) -> int:
+    """The errno that a call fails with; an AssertionError if it does not."""
+    try:
+        function(*arguments)
+    except OSError as exc:
+        return exc.errno or 0
+    raise AssertionError(f"{function} {arguments} did not fail")
 
 
 class Tiny:

@@ -1,0 +1,40 @@
+"""Fixtures of tests that mount the smallest file system on the kernel layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.tinyfs import Options, Tiny
+
+
+@pytest.fixture
+def tiny_at(arena: Path) -> Iterator:
+    """`tiny_at(mountpoint, content, backing, **options)`: a running TinyFs."""
+    running: list[Tiny] = []
+
+    def start(mountpoint: Path, content: bytes = b"hello world\n", backing: Path | None = None, **options):
+        if backing is None:
+            backing = arena / f"tiny-store-{len(running)}" / "file"
+            backing.parent.mkdir(mode=0o700)
+        backing.write_bytes(content)
+        running.append(Tiny(mountpoint, backing, Options(**options)))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def tiny(tiny_at, arena: Path):
+    """`tiny(content, **options)`: a running TinyFs on a mountpoint of its own."""
+
+    def start(content: bytes = b"hello world\n", **options) -> Tiny:
+        mountpoint = arena / "tiny"
+        mountpoint.mkdir()
+        return tiny_at(mountpoint, content, **options)
+
+    return start
