@@ -34,14 +34,14 @@ packages-bench:
 
 # Packages come before the environment: its set-up compiles C.
 setup: packages-test
-	@$(MAKE) --no-print-directory $(STAMP)
+	@$(MAKE) -s $(STAMP)
 
 demo: packages-demo
-	@$(MAKE) --no-print-directory $(STAMP)
+	@$(MAKE) -s $(STAMP)
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py
 
 demo-shell: packages-demo
-	@$(MAKE) --no-print-directory $(STAMP)
+	@$(MAKE) -s $(STAMP)
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py --shell
 
 lint: setup
@@ -56,7 +56,7 @@ soak: setup
 	@POLICYFS_SOAK=1 $(PY) -m pytest -q -m "soak or not soak" --timeout=3600
 
 bench: packages-bench
-	@$(MAKE) --no-print-directory $(STAMP)
+	@$(MAKE) -s $(STAMP)
 	@$(PY) -m tests.bench
 
 lock:

@@ -1,0 +1,60 @@
+"""`make demo` shows what it says it shows, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.namespace import mounts_below
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DEMO = [sys.executable, "packaging/demo/demo.py"]
+
+
+def _demo(arena: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DEMO, *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(arena)},
+        timeout=90,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(100)
+def test_the_demo_shows_its_acts_in_one_screen_and_ends(arena: Path) -> None:
+    said = _demo(arena)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "47.8045" in said.stdout
+    assert re.search(r"gallery\$ exiftool .*(nothing)", said.stdout)
+    assert "No such file or directory" in said.stdout
+    assert "Operation not permitted" in said.stdout
+    assert "reads that reached the daemon: 0 " in said.stdout
+    assert len(said.stdout.splitlines()) <= 50
+    assert max(map(len, said.stdout.splitlines())) <= 140
+    assert mounts_below(arena) == []
+    assert list(arena.iterdir()) == []
+
+
+@pytest.mark.timeout(100)
+def test_the_shell_demo_leaves_the_store_mounted_and_says_how_to_end_it(arena: Path) -> None:
+    said = _demo(arena, "--shell")
+    assert said.returncode == 0, said.stdout + said.stderr
+    [entry] = mounts_below(arena)
+    assert entry.fstype == "fuse.policyfs"
+    lines = dict(re.findall(r"^([A-Z][^:\n]*):\s+(.*)$", said.stdout, re.MULTILINE))
+    export = next(text for text in said.stdout.splitlines() if "export " in text).split("   ")[-1]
+    for what in ("See its state", "Why so", "The end"):
+        done = subprocess.run(
+            ["sh", "-c", f"{export}; {lines[what]}"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, (what, done)
+    assert mounts_below(arena) == []
+    assert list(arena.iterdir()) == []

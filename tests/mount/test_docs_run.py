@@ -1,0 +1,111 @@
+"""The commands of README.md and docs/operations.md, run in the order in which they stand."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import CHECKOUT, blocks, commands
+from tests.support.mounts import Said, policyfs_process
+from tests.support.namespace import mounts_below
+from tests.support.processes import call_as, tool_as
+
+GALLERY = 10011
+
+
+class Story:
+    """One page, told on a store of its own: its paths become those of the test."""
+
+    def __init__(self, arena: Path, store: Path) -> None:
+        [policy] = [block for block in blocks(CHECKOUT / "README.md") if block.language == "yaml"]
+        self.policy = arena / "home.yaml"
+        self.policy.write_text(policy.text, encoding="utf-8")
+        self.shared = arena / "mnt"
+        self.own = arena / "own"
+        for directory in (self.shared, self.own):
+            directory.mkdir()
+        self.names = {
+            "/srv/media": store,
+            "/srv/apps/gallery": self.own,
+            "/mnt/media": self.shared,
+            "/etc/policyfs/home.yaml": self.policy,
+            "home.yaml": self.policy,
+        }
+        work = arena / "work"
+        work.mkdir(mode=0o700)
+        self.environment = {
+            "POLICYFS_RUNTIME_DIR": str(work / "run"),
+            "POLICYFS_TRAIL_DIR": str(work / "trail"),
+        }
+
+    def tell(self, line: str) -> Said:
+        """Run one line."""
+        words = [str(self.names.get(word, word)) for word in shlex.split(line)[1:]]
+        if "-f" in words:
+            return self._follow(words)
+        return policyfs_process(*words, environment=self.environment)
+
+    def _follow(self, words: list[str]) -> Said:
+        """What follows goes on until Ctrl-C: it must say something first."""
+        command = [sys.executable, "-m", "policyfs.cli.main", *words]
+        environment = os.environ | self.environment | {"PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+            try:
+                assert process.stdout is not None
+                ready, _, _ = select.select([process.stdout], [], [], 20)
+                text = process.stdout.readline().decode() if ready else ""
+                process.send_signal(2)
+                process.wait(10)
+            finally:
+                process.kill()
+        return Said(0 if text else 1, text, "")
+
+    def end(self) -> list[str]:
+        """Take away what the page left mounted."""
+        left = []
+        for mountpoint in (self.own, self.shared):
+            deadline = time.monotonic() + 5
+            while mounts_below(mountpoint) and time.monotonic() < deadline:
+                left.append(str(mountpoint))
+                policyfs_process("umount", mountpoint, environment=self.environment)
+        return left
+
+
+def _use(story: Story) -> None:
+    """What an app does meanwhile, so that there is something to look at."""
+    for mountpoint in (story.own, story.shared):
+        if mounts_below(mountpoint):
+            found = call_as(GALLERY, os.listdir, str(mountpoint))
+            assert found == ["DCIM"]
+            tool_as(GALLERY, "cat", mountpoint / "DCIM/Camera/a.jpg", check=True)
+            assert tool_as(GALLERY, "touch", mountpoint / "DCIM/no").returncode != 0
+
+
+PAGES = {"README.md": CHECKOUT / "README.md", "operations.md": CHECKOUT / "docs" / "operations.md"}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
+def test_the_commands_of_a_page_work_in_their_order(page: Path, arena: Path, store: Path) -> None:
+    (store / "DCIM/beach.jpg").write_bytes((store / "DCIM/Camera/a.jpg").read_bytes())
+    story = Story(arena, store)
+    lines = [line for line in commands(page) if line.startswith("policyfs ")]
+    assert lines
+    if page.name == "operations.md":  # it speaks of a mount that the README has made
+        lines.insert(0, "policyfs mount --policy home.yaml /srv/media /mnt/media")
+    try:
+        for line in lines:
+            said = story.tell(line)
+            assert said.returncode == 0, (line, said)
+            if " mount " in line:
+                _use(story)
+    finally:
+        story.end()
+    assert mounts_below(arena) == []

@@ -1,0 +1,104 @@
+"""README and docs hold: options exist, goals exist, files exist, counts are the code's.
+
+tests/mount/test_docs_run.py runs the commands themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.main import build_parser
+from policyfs.policy.parse import SourceText, parse_policy
+from tests.bench.__main__ import ON_STORES
+from tests.support.documents import CHECKOUT, PAGES, blocks, commands
+
+SET_UP = {
+    "apt install gcc pkg-config libfuse3-dev python3-dev python3-venv libmagic1",
+    "python3 -m venv /opt/policyfs",
+    "/opt/policyfs/bin/pip install .",
+    "ln -s /opt/policyfs/bin/policyfs /usr/local/bin/policyfs",
+    "ln -s /opt/policyfs/share/mount.fuse.policyfs /sbin/mount.fuse.policyfs",
+    "chown root:root /srv/media",
+    "chmod 700 /srv/media",
+    "systemctl enable --now policyfs-app@gallery",
+}
+"""Lines that change a machine: read here, not run. tests/unit/test_packaging.py builds the package."""
+
+ALL_COMMANDS = [(page, line) for page in PAGES for line in commands(page)]
+
+
+def _id(value: object) -> str:
+    return value.name if isinstance(value, Path) else str(value)
+
+
+@pytest.mark.parametrize(("page", "line"), ALL_COMMANDS, ids=_id)
+def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    if words[0] == "policyfs":
+        build_parser().parse_args(words[1:])
+    elif words[0] == "make":
+        makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{re.escape(words[1])}:", makefile, re.MULTILINE), "no such goal"
+    elif words[:3] == [".venv/bin/python", "-m", "pytest"]:
+        for word in words[3:]:
+            assert not word.startswith("tests/") or (CHECKOUT / word).exists()
+    elif words[:3] == [".venv/bin/python", "-m", "tests.bench"]:
+        assert set(words[4:]) <= {"decisions", *ON_STORES}
+    else:
+        assert line in SET_UP, "a command that no test knows"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(
+        r"\b(?:tests|packaging|policies|policyfs|docs)/[\w./@-]*\.(?:py|md|yaml|service|c)\b", text
+    )
+    missing = [name for name in named if not (CHECKOUT / name).exists()]
+    assert not missing
+
+
+def test_the_policy_of_the_readme_compiles_and_is_short() -> None:
+    [block] = [block for block in blocks(CHECKOUT / "README.md") if block.language == "yaml"]
+    policy = parse_policy([SourceText("README.md", block.text.encode())])
+    assert {rule.id for rule in policy.rules} == {"everyone.reads", "no-place"}
+    assert len(block.text.splitlines()) <= 15
+
+
+def _counts() -> set[tuple[str, int, int]]:
+    """Every count(quick, soak) in the tests: file name and both numbers."""
+    found = set()
+    for path in sorted((CHECKOUT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "count":
+                quick, soak = (ast.literal_eval(argument) for argument in node.args)
+                found.add((path.name, quick, soak))
+    return found
+
+
+def test_the_table_of_counts_is_the_codes() -> None:
+    """What runs where stands in docs/testing.md, so that no count shrinks silently."""
+    text = (CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8")
+    section = text.split("## What runs where")[1].split("\n## ")[0]
+    rows = set()
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        numbers = [cell.replace(",", "") for cell in cells[1:3]]
+        name = re.search(r"test_\w+\.py", cells[0])
+        if name and len(numbers) == 2:
+            assert all(re.fullmatch(r"[0-9.]+", number) for number in numbers), line
+            rows.add((name[0], *(float(number) for number in numbers)))
+    assert rows == {(name, float(quick), float(soak)) for name, quick, soak in _counts()}
