@@ -9,11 +9,13 @@ from policyfs.content.kinds import is_kind
 from policyfs.content.wire import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.ranges import ZERO_CHUNK
 
-MAX_PATCHES: Final = 4096
-MAX_FINDINGS: Final = 4096
+MAX_PATCHES: Final = 8192
+MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
-"""Replacement bytes of one plan, all patches together: what a daemon may be made to hold."""
+"""Replacement bytes of one plan, all patches together: what a daemon may be made to hold. Patches
+that are redact.ranges.ZERO_CHUNK count nothing: all share its one mebibyte."""
 MAX_WORD: Final = 200
 
 _TEXT: Final = struct.Struct("<H")
@@ -35,7 +37,7 @@ def pack_plan(kind: str, plan: Plan) -> bytes:
 
     A plan beyond the limits of this module becomes a refusal: its file is denied.
     """
-    size = sum(len(patch.data) for patch in plan.patches)
+    size = sum(len(patch.data) for patch in plan.patches if patch.data != ZERO_CHUNK)
     if len(plan.patches) > MAX_PATCHES or len(plan.findings) > MAX_FINDINGS or size > MAX_PATCH_BYTES:
         plan = refusal(
             f"{len(plan.findings)} places in {len(plan.patches)} parts are more than can be handled"
@@ -134,12 +136,15 @@ def _unpack_patches(reader: _Reader, count: int, file_size: int) -> tuple[Patch,
     end = total = 0
     for _ in range(count):
         offset, size, form, value = reader.unpack(_PATCH)
-        total += size
-        if offset < end or not size or offset + size > file_size or total > MAX_PATCH_BYTES:
-            raise WireError("patches overlap, are out of order, outside the file or too large")
-        if form not in (_LITERAL, _REPEATED):
-            raise WireError("a patch of an unknown form")
-        data = bytes((value,)) * size if form == _REPEATED else reader.take(size)
+        if offset < end or not size or offset + size > file_size:
+            raise WireError("patches overlap, are out of order or outside the file")
+        if (form, value, size) == (_REPEATED, 0, len(ZERO_CHUNK)):
+            data = ZERO_CHUNK
+        else:
+            total += size
+            if total > MAX_PATCH_BYTES or form not in (_LITERAL, _REPEATED):
+                raise WireError("a patch of an unknown form, or too many bytes in patches")
+            data = bytes((value,)) * size if form == _REPEATED else reader.take(size)
         patches.append(Patch(offset, data))
         end = offset + size
     return tuple(patches)

@@ -70,8 +70,8 @@ class _FailedError(Exception):
 class Sniffer:
     """Asks a pool of unprivileged workers for content kinds and redaction plans.
 
-    Every request ends within twice the deadline (once waiting for a worker, once asking it) and
-    never raises because of a file: what cannot be told is None, or a plan that refuses. A worker
+    Every request ends within three deadlines (two waiting for a worker, one asking it) and never
+    raises because of a file: what cannot be told is None, or a plan that refuses. A worker
     that dies, hangs or eats memory costs its own request and is replaced at the next one.
 
     The optional ``lane`` of a request names whom it is for (an app): lanes take turns, so nobody
@@ -205,7 +205,8 @@ class Sniffer:
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
         admitted = False
-        with trio.move_on_after(self._deadline_s):
+        # Longer than the deadline, or all who wait behind one hanging file would fail with it.
+        with trio.move_on_after(2 * self._deadline_s):
             admitted = await self._line.enter(lane)
         if not admitted:
             raise _FailedError("busy", "no worker was free")

@@ -1,0 +1,158 @@
+"""Content kinds: one name per kind, contradictions unknown; against the installed libmagic."""
+
+from __future__ import annotations
+
+import struct
+
+import magic
+import pytest
+
+from policyfs.content.kinds import SNIFF_BYTES, is_kind, normalise, settle
+from policyfs.content.worker import Detector, SniffError
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("image/jpeg", "image/jpeg"),
+        ("image/jpeg; charset=binary", "image/jpeg"),
+        ("Image/JPEG", "image/jpeg"),
+        ("image/jpg", "image/jpeg"),
+        ("application/x-empty", "inode/x-empty"),
+        ("inode/x-empty; charset=binary", "inode/x-empty"),
+        ("application/octet-stream", "application/octet-stream"),
+        ("audio/wav", "audio/x-wav"),
+        ("audio/x-hx-aac-adts", "audio/aac"),
+        ("video/MP2T", "video/mp2t"),
+        ("audio/mpegapplication/octet-stream", "audio/mpeg"),
+        ("image/x-ms-bmpimage/x-ms-bmp", "image/bmp"),
+        ("image/heif", "image/heif"),
+        ("image/heic", "image/heic"),
+        ("application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.text"),
+    ],
+)
+def test_one_name_per_kind(answer, kind):
+    assert normalise(answer) == kind
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "cannot open `x' (No such file or directory)",
+        "regex error 14 for `a', (Memory exhausted)",
+        "data",
+        "image/",
+        "/jpeg",
+        "image/jpeg\ntext/plain",
+        "image/jpegtext/plain",
+        "image/jp eg",
+        "image/\xe9",
+        "a/" + "b" * 200,
+    ],
+)
+def test_what_is_no_mime_type_is_a_failure(answer):
+    assert normalise(answer) is None
+    assert not is_kind(answer)
+
+
+def tar_header(start: bytes) -> bytes:
+    """The first block of a tar archive, checksum and all, that begins with other bytes."""
+    block = bytearray(start.ljust(512, b"A"))
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_libmagic_can_be_made_to_call_a_jpeg_a_tar():
+    """Why settle() exists: should this fail one day, the next test still holds."""
+    assert magic.Magic(mime=True).from_buffer(tar_header(JPEG)) == "application/x-tar"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        tar_header(JPEG),
+        JPEG[:3],
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+        tar_header(b"\x89PNG\r\n\x1a\n"),
+        tar_header(b"GIF89a"),
+        tar_header(b"RIFF\x10\0\0\0WEBPVP8 "),
+        tar_header(b"II*\0\x08\0\0\0"),
+        tar_header(b"MM\0*\0\0\0\x08"),
+        tar_header(b"\0\0\0\x18ftypheic"),
+    ],
+    ids=[
+        "jpeg+tar",
+        "jpeg-start",
+        "png-start",
+        "png+tar",
+        "gif+tar",
+        "webp+tar",
+        "tiff+tar",
+        "tiffmm+tar",
+        "heic+tar",
+    ],
+)
+def test_a_file_that_readers_open_as_something_else_is_unknown(detector, head):
+    with pytest.raises(SniffError, match="first bytes say otherwise"):
+        detector.kind(head)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "settled"),
+    [
+        ("image/jpeg", JPEG, "image/jpeg"),
+        ("image/x-canon-cr2", b"II*\0\x10\0\0\0CR", "image/x-canon-cr2"),
+        ("video/mp4", b"\0\0\0\x18ftypmp42", "video/mp4"),
+        ("application/octet-stream", b"\0\0\0\x18ftypxxxx", "application/octet-stream"),
+        ("audio/x-wav", b"RIFF\0\0\0\0WAVE", "audio/x-wav"),
+        ("text/plain", b"JUNK" + JPEG, "text/plain"),
+        ("application/zip", JPEG, None),
+        ("application/octet-stream", JPEG, None),
+        ("audio/x-wav", b"RIFF\0\0\0\0WEBP", None),
+        ("image/jpegx", JPEG, None),
+    ],
+)
+def test_settle(kind, head, settled):
+    assert settle(kind, head) == settled
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"", "inode/x-empty"),
+        (b"\0", "application/octet-stream"),
+        (b"hello there\n", "text/plain"),
+        (b'{"a": 1}', "application/json"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"),
+        (JPEG, "image/jpeg"),
+        (JPEG + b"\0" * 40_000 + b"PK\x05\x06" + b"\0" * 18, "image/jpeg"),
+        (b"\xff\xd8\xff\xff\xff\xe1" + b"A" * 100, "image/jpeg"),
+        (b"GIF89a\1\0\1\0\0\0\0;", "image/gif"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">II", 1, 1) + b"\x08\2\0\0\0", "image/png"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "image/webp"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/heic"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "image/heif"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video/mp4"),
+        (b"fLaC\0\0\0\x22", "audio/flac"),
+        (b"1\n00:00:01,000 --> 00:00:02,000\nhi\n", "application/x-subrip"),
+        (b"JUNK" + JPEG + bytes(range(256)), "application/octet-stream"),
+    ],
+)
+def test_kinds_of_small_files(detector, head, kind):
+    assert detector.kind(head) == kind
+
+
+def test_only_the_head_decides(detector):
+    """A write behind the head can change no kind."""
+    head = JPEG.ljust(SNIFF_BYTES, b"\0")
+    assert detector.kind(head + b"PK\3\4" * 1000) == detector.kind(head) == "image/jpeg"

@@ -1,0 +1,168 @@
+"""Plans as bytes: what a worker packs comes out the same, what only a hostile one sends does not."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyfs.content import plans
+from policyfs.content.plans import pack_plan, refusal, unpack_plan
+from policyfs.content.wire import WireError
+from policyfs.domain import Patch
+from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.ranges import ZERO_CHUNK
+
+SIZE = 100_000
+WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=plans.MAX_WORD)
+
+
+@st.composite
+def good_plans(draw) -> Plan:
+    """Plans as a correct locator makes them for a file of SIZE bytes."""
+    patches = []
+    end = 0
+    for _ in range(draw(st.integers(0, 6))):
+        offset = end + draw(st.integers(0, 5000))
+        data = draw(st.binary(min_size=1, max_size=40) | st.integers(1, 9000).map(bytes))
+        patches.append(Patch(offset, data))
+        end = offset + len(data)
+    outcome = Outcome.PATCH if patches else draw(st.sampled_from([Outcome.CLEAN, Outcome.REFUSE]))
+    findings = draw(
+        st.lists(
+            st.builds(Finding, st.integers(0, 1000), st.integers(0, 1000), WORDS, WORDS, WORDS), max_size=4
+        )
+    )
+    return Plan(outcome, tuple(patches), tuple(findings), draw(WORDS))
+
+
+@given(good_plans())
+def test_a_plan_comes_out_as_it_went_in(plan):
+    assert unpack_plan(pack_plan("image/jpeg", plan), SIZE) == ("image/jpeg", plan)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_plan_or_a_wire_error(payload):
+    try:
+        kind, plan = unpack_plan(payload, SIZE)
+    except WireError:
+        return
+    assert kind
+    assert all(patch.offset + len(patch.data) <= SIZE for patch in plan.patches)
+
+
+@given(good_plans(), st.data())
+def test_a_damaged_plan_still_lies_inside_the_file(plan, data):
+    payload = bytearray(pack_plan("image/jpeg", plan))
+    for _ in range(data.draw(st.integers(1, 4))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        _, got = unpack_plan(bytes(payload), SIZE)
+    except WireError:
+        return
+    end = 0
+    for patch in got.patches:
+        assert patch.offset >= end
+        assert patch.data
+        end = patch.offset + len(patch.data)
+    assert end <= SIZE
+    assert (got.outcome is Outcome.PATCH) == bool(got.patches)
+
+
+def raw_plan(*patches: tuple[int, int, int, bytes], outcome: int = 1, count: int | None = None) -> bytes:
+    """A payload by hand: (offset, size, form, data) per patch; form 1 repeats a byte, 0 is literal."""
+    head = struct.pack("<H", 10) + b"image/jpeg"
+    counts = struct.pack("<BII", outcome, 0, len(patches) if count is None else count)
+    body = b"".join(
+        struct.pack("<QIBB", offset, size, form, 0) + data for offset, size, form, data in patches
+    )
+    return head + counts + struct.pack("<H", 0) + body
+
+
+def test_the_hand_made_payload_is_one():
+    assert unpack_plan(raw_plan((5, 3, 1, b""), (8, 2, 0, b"ab")), 10)[1].patches == (
+        Patch(5, b"\0\0\0"),
+        Patch(8, b"ab"),
+    )
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        raw_plan((8, 3, 1, b"")),  # beyond the end
+        raw_plan((2**63, 1, 1, b"")),
+        raw_plan((5, 2, 1, b""), (6, 1, 1, b"")),  # overlapping
+        raw_plan((5, 1, 1, b""), (1, 1, 1, b"")),  # out of order
+        raw_plan((5, 0, 1, b"")),  # empty
+        raw_plan((5, 1, 2, b"")),  # of no known form
+        raw_plan((0, 4, 0, b"abc")),  # cut short
+        raw_plan((0, 1, 1, b"")) + b"x",  # too long
+        raw_plan((0, 1, 1, b""), outcome=0),  # clean, with a patch
+        raw_plan((0, 1, 1, b""), outcome=2),  # refused, with a patch
+        raw_plan((0, 1, 1, b""), outcome=3),
+        raw_plan(),  # a patch, without one
+        raw_plan(count=2**32 - 1),
+        b"",
+        struct.pack("<H", 4) + b"jpeg" + raw_plan()[12:],  # no MIME type
+        struct.pack("<H", 60_000) + b"i" * 60_000,
+    ],
+)
+def test_hostile_plans_are_refused(payload):
+    with pytest.raises(WireError):
+        unpack_plan(payload, 10)
+
+
+def test_a_hostile_plan_cannot_fill_the_memory():
+    sizes = [plans.MAX_PATCH_BYTES, 1]
+    payload = raw_plan((0, sizes[0], 1, b""), (sizes[0], sizes[1], 1, b""))
+    with pytest.raises(WireError, match="too many bytes"):
+        unpack_plan(payload, 2**40)
+
+
+def test_large_zeroes_cost_one_chunk():
+    """A video of 2 GiB behind a photo becomes zeros; nobody holds 2 GiB for that."""
+    patches = tuple(Patch(1000 + number * len(ZERO_CHUNK), ZERO_CHUNK) for number in range(2048))
+    payload = pack_plan("image/jpeg", Plan(Outcome.PATCH, patches, (), ""))
+    assert len(payload) < 50_000
+    _, plan = unpack_plan(payload, 1000 + 2**31)
+    assert plan.patches == patches
+    assert all(patch.data is ZERO_CHUNK for patch in plan.patches)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(Outcome.PATCH, tuple(Patch(2 * n, b"a") for n in range(plans.MAX_PATCHES + 1)), (), ""),
+        Plan(Outcome.PATCH, (Patch(0, b"a" * (plans.MAX_PATCH_BYTES + 1)),), (), ""),
+        Plan(Outcome.CLEAN, (), (Finding(0, 1, "a", "b", "c"),) * (plans.MAX_FINDINGS + 1), ""),
+    ],
+    ids=["patches", "bytes", "findings"],
+)
+def test_a_plan_beyond_the_limits_is_a_refusal(plan):
+    _, got = unpack_plan(pack_plan("image/jpeg", plan), SIZE)
+    assert got.outcome is Outcome.REFUSE
+    assert not got.patches
+    assert "more than can be handled" in got.reason
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "Zürich \U0001f30d", "x" * 1000, "\x00"])
+def test_texts_are_made_plain(text):
+    plan = Plan(Outcome.CLEAN, (), (Finding(0, 1, text, text, "location"),), text)
+    _, got = unpack_plan(pack_plan("image/jpeg", plan), SIZE)
+    for said in (got.reason, got.findings[0].container, got.findings[0].tag):
+        assert said.isascii()
+        assert said.isprintable()
+        assert len(said) <= 500
+
+
+def test_texts_that_are_not_plain_are_refused():
+    payload = raw_plan().replace(b"image/jpeg", b"image/\x1bpeg")
+    with pytest.raises(WireError):
+        unpack_plan(payload, 10)
+
+
+def test_a_refusal_changes_nothing():
+    plan = refusal("because")
+    assert (plan.outcome, plan.patches, plan.findings, plan.reason) == (Outcome.REFUSE, (), (), "because")

@@ -1,0 +1,528 @@
+"""The pool of workers, with real processes: what it answers, and what it survives."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from policyfs.content.kinds import SNIFF_BYTES
+from policyfs.content.sniffer import Sniffer, SnifferError
+from policyfs.redact.plan import Outcome
+from tests.support.processes import call_as, wait_for
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + b"\xff\xd9"
+WHAT = frozenset({"location"})
+
+
+@pytest.fixture
+def start():
+    """Starts sniffers and ends them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options) -> Sniffer:
+            sniffer = Sniffer.start(**options)
+            stack.callback(sniffer.close)
+            return sniffer
+
+        yield make
+
+
+@pytest.fixture
+def sniffer(start):
+    return start(deadline_s=20)
+
+
+@pytest.fixture
+def jpeg_fd(tmp_path):
+    path = tmp_path / "photo"
+    path.write_bytes(JPEG)
+    fd = os.open(path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def file_of(tmp_path: Path, data: bytes) -> io.FileIO:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    return io.FileIO(path, "r")
+
+
+def status_of(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def is_gone(pid: int) -> bool:
+    """No such process, or one that only waits to be reaped (an orphan's zombie is init's)."""
+    try:
+        return status_of(pid)["State"].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def kinds(sniffer: Sniffer, fd: int, times: int = 1) -> list[str | None]:
+    """Ask for a kind several times, one after the other."""
+
+    async def main() -> list[str | None]:
+        return [await sniffer.kind_of_fd(fd) for _ in range(times)]
+
+    return trio.run(main)
+
+
+async def until(condition) -> None:
+    """Let the other tasks run until a condition holds."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (JPEG, "image/jpeg"),
+        (b"", "inode/x-empty"),
+        (b"hello there\n", "text/plain"),
+        (b"\0", "application/octet-stream"),
+    ],
+)
+def test_kinds(sniffer, tmp_path, data, kind):
+    async def main() -> tuple[str | None, str | None]:
+        return await sniffer.kind_of_fd(file.fileno()), await sniffer.kind_of_head(data)
+
+    with file_of(tmp_path, data) as file:
+        file.seek(1)
+        assert trio.run(main) == (kind, kind)
+        assert file.tell() == 1
+    assert sniffer.stats().failed == {}
+
+
+def test_a_whole_head_fits(sniffer):
+    head = JPEG.ljust(SNIFF_BYTES, b"\0")
+    assert trio.run(sniffer.kind_of_head, head) == "image/jpeg"
+    with pytest.raises(ValueError, match="only 65536 decide"):
+        trio.run(sniffer.kind_of_head, head + b"\0")
+
+
+def test_a_contradictory_file_is_unknown_and_the_worker_stays(sniffer):
+    pids = sniffer.stats().worker_pids
+    assert trio.run(sniffer.kind_of_head, JPEG[:3]) is None
+    stats = sniffer.stats()
+    assert stats.failed == {"refused": 1}
+    assert "first bytes say otherwise" in stats.last_error
+    assert sorted(stats.worker_pids) == sorted(pids)
+
+
+def test_only_read_only_descriptors_are_handed_over(sniffer, tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(JPEG)
+    for flags in (os.O_RDWR, os.O_WRONLY, os.O_PATH):
+        fd = os.open(path, flags)
+        try:
+            with pytest.raises(ValueError, match="not read-only"):
+                trio.run(sniffer.kind_of_fd, fd)
+            with pytest.raises(ValueError, match="not read-only"):
+                trio.run(sniffer.locate, fd, WHAT)
+        finally:
+            os.close(fd)
+
+
+def test_a_directory_has_no_content(sniffer, tmp_path):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert trio.run(sniffer.kind_of_fd, fd) is None
+    finally:
+        os.close(fd)
+    assert "IsADirectoryError" in sniffer.stats().last_error
+
+
+def test_a_sealed_memfd_can_be_looked_into(sniffer):
+    fd = os.memfd_create("copy")
+    os.write(fd, JPEG)
+    read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    try:
+        assert kinds(sniffer, read_only) == ["image/jpeg"]
+    finally:
+        os.close(fd)
+        os.close(read_only)
+
+
+def test_a_kind_without_a_locator_is_refused(sniffer, tmp_path):
+    with file_of(tmp_path, b"\0" * 256) as file:
+        kind, plan = trio.run(sniffer.locate, file.fileno(), WHAT)
+    assert kind == "application/octet-stream"
+    assert plan.outcome is Outcome.REFUSE
+    assert plan.reason
+
+
+def test_a_failed_sniff_refuses_with_the_reason(sniffer, tmp_path):
+    with file_of(tmp_path, JPEG[:3]) as file:
+        kind, plan = trio.run(sniffer.locate, file.fileno(), WHAT)
+    assert kind is None
+    assert plan.outcome is Outcome.REFUSE
+    assert plan.patches == ()
+    assert "first bytes say otherwise" in plan.reason
+
+
+# ---------------------------------------------------------------- what the workers are
+
+
+def test_workers_have_no_rights(sniffer, jpeg_fd):
+    kinds(sniffer, jpeg_fd, 5)
+    pids = sniffer.stats().worker_pids
+    assert len(pids) == 2
+    for pid in pids:
+        status = status_of(pid)
+        assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
+        assert status["Groups"].split() == []
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status[kind], 16) == 0
+        assert status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2"
+        assert status["Threads"] == "1"
+        descriptors = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        assert descriptors.pop("3").startswith("socket:")
+        assert descriptors == dict.fromkeys("012", "/dev/null")
+        assert os.readlink(f"/proc/{pid}/root") == f"/proc/{pid}/fdinfo"
+        limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+        for limit in ("core file size", "file size", "processes"):
+            assert [
+                line.split()[-3:-1] for line in limits.splitlines() if line.startswith(f"Max {limit}")
+            ] == [["0", "0"]]
+    assert sniffer.stats().confinement.startswith("chroot, uid 65534, no_new_privs, limits, landlock")
+
+
+def test_workers_take_the_uid_they_are_given(start):
+    sniffer = start(workers=1, uid=10_999, gid=10_998)
+    status = status_of(sniffer.stats().worker_pids[0])
+    assert status["Uid"].split() == ["10999"] * 4
+    assert status["Gid"].split() == ["10998"] * 4
+
+
+def test_the_zygote_has_nothing_of_the_daemon(sniffer, monkeypatch):
+    pid = sniffer.stats().zygote_pid
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    names = {entry.partition(b"=")[0] for entry in environment if entry}
+    assert names == {b"PATH", b"LC_ALL", b"PYTHONPATH"}
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    assert sorted(link.partition(":")[0] for link in links) == [
+        "/dev/null",
+        "/dev/null",
+        "/memfd",
+        "anon_inode",
+        "anon_inode",
+        "socket",
+    ]
+
+
+# ---------------------------------------------------------------- what can happen to them
+
+
+async def during_a_request(sniffer: Sniffer, fd: int, happens) -> tuple[str | None, float]:
+    """Have something happen to the one worker while it is on a request; the answer and the time."""
+    result: list[str | None] = []
+    (pid,) = sniffer.stats().worker_pids
+    os.kill(pid, signal.SIGSTOP)
+
+    async def ask() -> None:
+        result.append(await sniffer.kind_of_fd(fd))
+
+    begin = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await until(lambda: sniffer.stats().in_flight)
+        happens(pid)
+    return result[0], time.monotonic() - begin
+
+
+def test_a_worker_killed_in_the_middle_costs_its_request_only(start, jpeg_fd):
+    sniffer = start(workers=1, deadline_s=30)
+    kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: os.kill(pid, signal.SIGKILL))
+    assert kind is None
+    assert seconds < 10
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    stats = sniffer.stats()
+    assert stats.failed == {"died": 1}
+    assert (stats.workers_started, stats.zygotes_started) == (2, 1)
+
+
+def test_a_worker_killed_while_idle_costs_nothing(start, jpeg_fd):
+    sniffer = start(workers=1)
+    (pid,) = sniffer.stats().worker_pids
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(pid), "the worker's end")
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    assert sniffer.stats().failed == {}
+
+
+def test_a_hanging_worker_is_replaced_at_the_deadline(start, jpeg_fd):
+    sniffer = start(workers=1, deadline_s=0.5)
+    (pid,) = sniffer.stats().worker_pids
+    kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: None)
+    assert kind is None
+    assert 0.5 <= seconds < 5
+    wait_for(lambda: is_gone(pid), "the hanging worker's end")
+    wait_for(lambda: kinds(sniffer, jpeg_fd) == ["image/jpeg"], "a new worker")
+    assert sniffer.stats().failed["deadline"] >= 1
+
+
+def test_a_cancelled_request_leaves_a_working_pool(start, jpeg_fd):
+    sniffer = start(workers=1, deadline_s=30)
+
+    async def main() -> str | None:
+        (pid,) = sniffer.stats().worker_pids
+        os.kill(pid, signal.SIGSTOP)
+        with trio.move_on_after(0.05):
+            await sniffer.kind_of_fd(jpeg_fd)
+        return await sniffer.kind_of_fd(jpeg_fd)
+
+    assert trio.run(main) == "image/jpeg"
+
+
+def test_workers_without_memory_fail_and_the_pool_stays(start, tmp_path):
+    sniffer = start(workers=1, deadline_s=30, address_space=1 << 20)
+
+    async def main() -> list[str | None]:
+        return [(await sniffer.locate(file.fileno(), WHAT))[0] for _ in range(3)]
+
+    with file_of(tmp_path, JPEG.ljust(3 << 20, b"\0")) as file:
+        assert trio.run(main) == [None] * 3
+    stats = sniffer.stats()
+    assert sum(stats.failed.values()) == 3
+    assert stats.zygotes_started == 1
+
+
+def test_the_zygote_killed_comes_back_and_takes_its_workers_along(sniffer, jpeg_fd):
+    before = sniffer.stats()
+    os.kill(before.zygote_pid, signal.SIGKILL)
+    for pid in before.worker_pids:
+        wait_for(lambda pid=pid: is_gone(pid), "the end of a worker whose zygote is dead")
+    assert kinds(sniffer, jpeg_fd, 3) == ["image/jpeg"] * 3
+    after = sniffer.stats()
+    assert after.zygotes_started == 2
+    assert after.zygote_pid != before.zygote_pid
+    assert after.failed == {}
+
+
+def test_a_zygote_that_keeps_dying_is_started_less_and_less_often(start, jpeg_fd):
+    sniffer = start(workers=1, deadline_s=20)
+    begin = time.monotonic()
+    for _ in range(3):
+        stats = sniffer.stats()
+        os.kill(stats.zygote_pid, signal.SIGKILL)
+        for pid in stats.worker_pids:
+            wait_for(lambda pid=pid: is_gone(pid), "the worker's end")
+        assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    assert time.monotonic() - begin >= 0.25 + 0.5
+    assert sniffer.stats().zygotes_started == 4
+
+
+def test_a_stopped_zygote_costs_deadlines_only(start, jpeg_fd):
+    sniffer = start(workers=1, deadline_s=0.5)
+    stats = sniffer.stats()
+    os.kill(stats.zygote_pid, signal.SIGSTOP)
+    os.kill(stats.worker_pids[0], signal.SIGKILL)
+    wait_for(lambda: is_gone(stats.worker_pids[0]), "the worker's end")
+    assert kinds(sniffer, jpeg_fd, 2) == [None, None]
+    os.kill(stats.zygote_pid, signal.SIGCONT)
+    wait_for(lambda: kinds(sniffer, jpeg_fd) == ["image/jpeg"], "the zygote to go on")
+    assert sniffer.stats().zygotes_started == 1
+
+
+def test_workers_that_will_not_die_stop_the_forking(start, jpeg_fd):
+    class Undead:
+        def gone(self) -> bool:
+            return False
+
+    sniffer = start(workers=1)
+    (pid,) = sniffer.stats().worker_pids
+    sniffer._killed += [Undead()] * 9
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(pid), "the worker's end")
+    assert kinds(sniffer, jpeg_fd) == [None]
+    assert "killed workers do not end" in sniffer.stats().last_error
+    sniffer._killed = [worker for worker in sniffer._killed if not isinstance(worker, Undead)]
+
+
+# ---------------------------------------------------------------- many
+
+
+def test_200_at_once(sniffer, jpeg_fd):
+    results: list[str | None] = []
+
+    async def one() -> None:
+        results.append(await sniffer.kind_of_fd(jpeg_fd))
+        assert sniffer.stats().in_flight <= 2
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(one)
+
+    trio.run(main)
+    assert results == ["image/jpeg"] * 200
+    assert sniffer.stats().workers_started == 2
+
+
+def test_more_than_may_wait_are_sent_away(start, jpeg_fd):
+    sniffer = start(workers=1, queue=10, deadline_s=20)
+    results: list[str | None] = []
+
+    async def one(lane: int) -> None:
+        results.append(await sniffer.kind_of_fd(jpeg_fd, lane=lane))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for lane in range(30):
+                nursery.start_soon(one, lane)
+
+    trio.run(main)
+    assert results.count("image/jpeg") == 11
+    assert sniffer.stats().failed == {"busy": 19}
+
+
+def test_a_lane_whose_files_hang_does_not_hold_up_another(start, jpeg_fd):
+    """Ten requests of one lane each meet a stopped worker; the other lane waits for one of them."""
+    sniffer = start(workers=1, deadline_s=1)
+    order: list[str] = []
+
+    async def ask(lane: str) -> None:
+        await sniffer.kind_of_fd(jpeg_fd, lane=lane)
+        order.append(lane)
+
+    async def main() -> None:
+        os.kill(sniffer.stats().worker_pids[0], signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(ask, "bad")
+            await until(lambda: sniffer.stats().queued == 9)
+            nursery.start_soon(ask, "good")
+            await until(lambda: sniffer.stats().queued == 10)
+
+    trio.run(main)
+    assert order.index("good") <= 2
+
+
+def test_nothing_leaks_in_1000_requests(sniffer, jpeg_fd):
+    async def main() -> None:
+        for number in range(1000):
+            if number % 100 == 50:
+                os.kill(sniffer.stats().worker_pids[-1], signal.SIGKILL)
+            await sniffer.kind_of_fd(jpeg_fd)
+            await sniffer.kind_of_head(JPEG)
+            if number % 10 == 0:
+                await sniffer.locate(jpeg_fd, WHAT)
+
+    kinds(sniffer, jpeg_fd, 3)
+    before = sorted(os.listdir("/proc/self/fd"))
+    trio.run(main)
+    wait_for(lambda: all(worker.gone() for worker in sniffer._killed), "the end of killed workers")
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    zygote, workers = sniffer.stats().zygote_pid, sniffer.stats().worker_pids
+    wait_for(
+        lambda: len(os.listdir(f"/proc/{zygote}/fd")) == 4 + len(workers), "the zygote to forget the dead"
+    )
+    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text(encoding="ascii").split()
+    assert sorted(map(int, children)) == sorted(workers)
+    for pid in workers:
+        assert len(os.listdir(f"/proc/{pid}/fd")) == 4
+
+
+# ---------------------------------------------------------------- start and end
+
+
+def test_closing_leaves_no_process(jpeg_fd):
+    before = len(os.listdir("/proc/self/fd"))
+    sniffer = Sniffer.start()
+    stats = sniffer.stats()
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    sniffer.close()
+    for pid in (stats.zygote_pid, *stats.worker_pids):
+        assert not Path(f"/proc/{pid}").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+    sniffer.close()
+    assert kinds(sniffer, jpeg_fd) == [None]
+
+
+def test_closing_ends_requests_under_way(jpeg_fd):
+    sniffer = Sniffer.start(workers=1, deadline_s=60)
+    results: list[str | None] = []
+
+    async def one() -> None:
+        results.append(await sniffer.kind_of_fd(jpeg_fd))
+
+    async def main() -> None:
+        os.kill(sniffer.stats().worker_pids[0], signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(one)
+            await until(lambda: sniffer.stats().queued == 4)
+            await sniffer.aclose()
+
+    begin = time.monotonic()
+    trio.run(main)
+    assert results == [None] * 5
+    assert time.monotonic() - begin < 20
+    sniffer.close()
+
+
+DAEMON = """
+import os, sys, time
+from policyfs.content.sniffer import Sniffer
+sniffer = Sniffer.start()
+stats = sniffer.stats()
+print(stats.zygote_pid, *stats.worker_pids, flush=True)
+time.sleep(300)
+"""
+
+
+def test_nothing_outlives_a_killed_daemon():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    with subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE, env=environment) as daemon:
+        pids = [int(pid) for pid in daemon.stdout.readline().split()]
+        assert len(pids) == 3
+        assert not any(is_gone(pid) for pid in pids)
+        daemon.kill()
+        daemon.wait(10)
+        for pid in pids:
+            wait_for(lambda pid=pid: is_gone(pid), "the end of a process whose daemon was killed")
+
+
+@pytest.mark.parametrize("options", [{"uid": 0}, {"gid": 0}])
+def test_workers_that_would_be_root_do_not_start(options):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SnifferError, match="cannot start the sniffing workers: a worker could not give up"):
+        Sniffer.start(**options)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def start_and_say() -> str:
+    try:
+        Sniffer.start()
+    except SnifferError as error:
+        return str(error)
+    return "started"
+
+
+def test_without_root_there_is_a_clear_error():
+    assert "cannot start the sniffing workers" in call_as(10_999, start_and_say)
+
+
+def test_a_zygote_that_cannot_import_says_so(monkeypatch, tmp_path):
+    (tmp_path / "magic.py").write_text("raise ImportError('failed to find libmagic')")
+    (tmp_path / "policyfs").symlink_to(Path(sys.modules["policyfs"].__file__).parent)
+    monkeypatch.setattr(sys.modules["policyfs"], "__file__", str(tmp_path / "policyfs/__init__.py"))
+    with pytest.raises(SnifferError, match="ImportError: failed to find libmagic"):
+        Sniffer.start()
