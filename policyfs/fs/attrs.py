@@ -1,0 +1,101 @@
+"""Attributes and timeouts: what the kernel is told of a node, and how long it may believe it."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from policyfs.domain import FileType
+from policyfs.fs.nodes import Node
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import Engine, PathState
+from policyfs.store.statx import Stat
+
+LONG_S: Final = 86_400.0
+"""Timeout where a watch reports every change of a name or a directory."""
+UNWATCHED_S: Final = 1.0
+"""Timeout where no watch runs: the longest that a change in the store may go unseen."""
+COLD_S: Final = 60.0
+"""The longest that a regular file's attributes are believed: a program that holds a file open
+and writes now and then, or truncates it by path, is seen by no watch before it closes."""
+
+
+class Timeouts:
+    """How long the kernel may keep what one caller was told, by policy and by watch.
+
+    alone: only one app looks through this mount. watched: whether changes in the store are
+    reported at the moment.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        self.alone = alone
+        self.watched = False
+        self._engine: Engine | None = None
+
+    def use(self, engine: Engine) -> None:
+        """Follow this engine's word on what depends on the caller."""
+        self._engine = engine
+
+    def entry(self, state: PathState) -> float:
+        """Seconds for which a name (found or not) at this path is the same for all callers."""
+        if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
+            return 0.0
+        return LONG_S if self.watched else UNWATCHED_S
+
+    def attr(self, state: PathState, ftype: FileType, stat: Stat) -> float:
+        """Seconds for the attributes. A regular file's grow with the time since its last change."""
+        allowed = self.entry(state)
+        if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
+            return allowed
+        age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9
+        return min(COLD_S, max(UNWATCHED_S, age))
+
+    def listing(self, state: PathState) -> bool:
+        """May the kernel keep a directory's listing for every caller."""
+        if self.alone:
+            return True
+        return self._engine is not None and not self._engine.caller_matters_below(state)
+
+
+def fill(
+    stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
+) -> pyfuse3.EntryAttributes:
+    """The reply for a node: st_ino carries the node number, st_rdev the store's inode number
+    (kernel/bridge puts them where they belong).
+    """
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(nodeid)
+    entry.st_rdev = stat.ino
+    entry.generation = 0
+    entry.entry_timeout = entry_s
+    entry.attr_timeout = attr_s
+    entry.st_mode = pyfuse3.ModeT(stat.mode)
+    entry.st_nlink = stat.nlink
+    entry.st_uid = stat.uid
+    entry.st_gid = stat.gid
+    entry.st_size = stat.size if size is None else size
+    entry.st_blksize = stat.blksize
+    entry.st_blocks = stat.blocks
+    entry.st_atime_ns = stat.atime_ns
+    entry.st_mtime_ns = stat.mtime_ns
+    entry.st_ctime_ns = stat.ctime_ns
+    return entry
+
+
+def shown_size(node: Node, stat: Stat) -> int:
+    """A file's size as this node's readers see it: held bytes count, a pinned copy has its own."""
+    state = node.open
+    if state is None:
+        return stat.size
+    if state.version is not None:
+        return state.version.size
+    return stat.size if state.head is None else state.head.size(stat.size)
+
+
+def absent(entry_s: float) -> pyfuse3.EntryAttributes:
+    """A negative entry: the kernel may believe for *entry_s* seconds that the name is not there."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.entry_timeout = entry_s
+    entry.attr_timeout = 0.0
+    return entry

@@ -1,0 +1,61 @@
+"""The boundary to pyfuse3: whatever a handler raises becomes an errno; nothing ends the loop."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from policyfs.kernel.bridge import pyfuse3
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK})
+"""System call errors that only a bug of ours can cause: an app never sees these."""
+
+
+class BugLog(Protocol):
+    """Where unexpected exceptions go, loudly."""
+
+    def bug(self, where: str, error: BaseException) -> None:
+        """Log a bug with its traceback and count it."""
+
+
+class HasBugLog(Protocol):
+    """A handler object that can report bugs."""
+
+    @property
+    def bugs(self) -> BugLog:
+        """Its bug log."""
+
+
+S = TypeVar("S", bound=HasBugLog)
+
+
+def guarded(
+    handler: Callable[Concatenate[S, P], Awaitable[R]],
+) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
+
+    INVARIANT: every coroutine handed to pyfuse3 is wrapped: an exception other than FUSEError
+    would end the main loop and with it the mount.
+    """
+
+    @functools.wraps(handler)
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            if error.errno is None or error.errno in _OUR_FAULT:
+                self.bugs.bug(handler.__name__, error)
+                raise pyfuse3.FUSEError(errno.EIO) from None
+            raise pyfuse3.FUSEError(error.errno) from None
+        except Exception as error:  # noqa: BLE001 - the boundary: see INVARIANT
+            self.bugs.bug(handler.__name__, error)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return wrapper

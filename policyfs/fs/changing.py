@@ -1,0 +1,222 @@
+"""Changing attributes and xattrs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.fs.gate import Gate
+from policyfs.fs.io import FileIO
+from policyfs.fs.leased import Leased
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
+from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.opening import Opener
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What SETATTR asks for; None leaves a field alone. Times in ns, size in bytes."""
+
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    size: int | None
+    atime_ns: int | None
+    mtime_ns: int | None
+    kill_priv: bool
+
+    @property
+    def attributes(self) -> bool:
+        """Does it change more than the size."""
+        fields = (self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns)
+        return any(field is not None for field in fields)
+
+
+class Changing:
+    """SETATTR and the xattr requests of one mount."""
+
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing,
+        opener: Opener, io: FileIO, leased: Leased,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._places = places
+        self._gate = gate
+        self._seeing = seeing
+        self._opener = opener
+        self._io = io
+        self._leased = leased
+
+    # -- setattr ----------------------------------------------------------------------------------
+
+    async def setattr(
+        self, node: Node, change: Change, handle: Handle | None, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """Change attributes: truncation is a write, all else is `attr`."""
+        if change.size is not None:
+            await self._truncate(node, change.size, handle, caller)
+        fd = self._any_fd(node, handle)
+        try:
+            if change.attributes:
+                await self._attributes(node, change, fd, caller)
+            elif change.kill_priv:
+                self._tree.clear_killpriv(fd)
+            return self._seeing.attributes(node, self._tree.fstat(fd))
+        finally:
+            os.close(fd)
+
+    def _any_fd(self, node: Node, handle: Handle | None) -> int:
+        """A descriptor of the node's object, the caller's to close."""
+        if node.nodeid == ROOT_ID:
+            return os.dup(self._tree.root_fd)
+        if node.parent is None and handle is not None and handle.fd >= 0:
+            return os.dup(handle.fd)
+        dirfd, name, _ = self._places.locate(node)
+        fd = self._tree.open_path(dirfd, name)
+        if not self._nodes.is_same(node, self._tree.fstat(fd)):
+            os.close(fd)
+            raise OSError(errno.ESTALE, "replaced meanwhile")
+        return fd
+
+    async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
+        if node.ftype is not FileType.REGULAR:
+            raise OSError(errno.EISDIR, "not a file")
+        call = Call("truncate", "truncate")
+        if handle is not None and handle.writable and handle.fd >= 0:
+            if node.flavor is Flavor.RAW:
+                decision = await self._gate.handle(handle, Op.SEE | Op.WRITE)
+                if not decision.allowed:
+                    self._gate.refuse(caller, call, node.path(), decision)
+                self._tree.truncate_fd(handle.fd, size)
+            else:
+                await self._io.truncate(handle, size)
+            return
+        opened = await self._opener.open_to_truncate(node, size, caller)
+        try:
+            await self._io.truncate(opened, size)
+            await self._io.finish(opened)
+        finally:
+            self._opener.close(opened)
+
+    async def _attributes(self, node: Node, change: Change, fd: int, caller: Caller) -> None:
+        names = [
+            name
+            for name, wanted in (
+                ("chmod", change.mode is not None),
+                ("chown", change.uid is not None or change.gid is not None),
+                ("utimens", change.atime_ns is not None or change.mtime_ns is not None),
+            )
+            if wanted
+        ]
+        call = Call("attr", "+".join(names))
+        decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
+        stat = self._tree.fstat(fd)
+        self._native_limits(change, stat, caller)
+        self._gate.recorder.decided(caller, call, node.path(), decision)
+        if change.uid is not None or change.gid is not None:
+            self._tree.chown_fd(
+                fd, -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
+            )
+            if change.mode is None:
+                self._tree.clear_killpriv(fd)
+        if change.mode is not None:
+            self._tree.chmod_fd(fd, stat_bits.S_IMODE(change.mode))
+        if change.atime_ns is not None or change.mtime_ns is not None:
+            self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
+
+    @staticmethod
+    def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
+        """The policy may let an app change attributes, never give files away: chown as natively.
+
+        Only root changes the owner, and only root or the owner the group, to the caller's own
+        (other groups of the caller are not in the request: EPERM, as if it were no member).
+        """
+        if caller.uid == 0:
+            return
+        if change.uid is not None and change.uid != stat.uid:
+            raise OSError(errno.EPERM, "only root changes a file's owner")
+        if change.gid is not None and change.gid != stat.gid:
+            if caller.uid != stat.uid or change.gid not in caller_groups(caller):
+                raise OSError(errno.EPERM, "not a group of the caller")
+
+    # -- xattrs -----------------------------------------------------------------------------------
+
+    async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
+        """Value of a user.* xattr. ENODATA for any other namespace and under redaction."""
+        if not _is_user(name):
+            raise OSError(errno.ENODATA, "no such xattr here")
+        decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("getxattr", "getxattr"))
+        if decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
+            raise OSError(errno.ENODATA, "no xattrs are shown under redaction")
+        return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
+
+    async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
+        """Names of the user.* xattrs; none under redaction."""
+        decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("listxattr", "listxattr"))
+        if decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
+            return []
+        return self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])
+
+    async def _hidden(self, node: Node, caller: Caller) -> bool:
+        """Is the caller under redaction of the file, whatever its kind."""
+        owner = None
+        need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
+        if need & Need.OWNER:
+            dirfd, name, stat = self._places.locate(node)
+            owner = self._gate.facts.owner_at(dirfd, name, stat)
+        return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
+
+    async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), EOPNOTSUPP (system)."""
+        await self._change_xattr(node, name, caller, "setxattr")
+        self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
+
+    async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
+        """Remove a user.* xattr."""
+        await self._change_xattr(node, name, caller, "removexattr")
+        self._with_fd(node, lambda fd: self._tree.removexattr(fd, name))
+
+    async def _change_xattr(self, node: Node, name: bytes, caller: Caller, syscall: str) -> None:
+        call = Call("xattr", syscall)
+        decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
+        if not _is_user(name):
+            if name.startswith(b"system."):
+                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount")
+            refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
+            shown = name.decode("utf-8", "backslashreplace")
+            self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
+        self._gate.recorder.decided(caller, call, node.path(), decision)
+
+    def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:
+        fd = self._any_fd(node, None)
+        try:
+            return use(fd)
+        finally:
+            os.close(fd)
+
+
+def _is_user(name: bytes) -> bool:
+    """user.* without what could be taken for ours."""
+    return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")
+
+
+def caller_groups(caller: Caller) -> set[int]:
+    """The caller's groups: its gid, and what /proc says of its others (gone process: none)."""
+    try:
+        return {caller.gid, *pyfuse3.get_sup_groups(caller.pid)}
+    except (OSError, RuntimeError, ValueError):
+        return {caller.gid}

@@ -1,0 +1,141 @@
+"""Writes that are checked before they reach the store: held heads (see heads.py) and their I/O."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NoReturn, Protocol
+
+from policyfs.domain import Audit, Decision
+from policyfs.fs.gate import Gate
+from policyfs.fs.heads import HEAD_BYTES, Head, may_become, meets, overlay
+from policyfs.fs.nodes import Node
+from policyfs.fs.openfile import Handle
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.store.tree import Tree
+
+Content = tuple[frozenset[str], ...]
+
+
+class HeadSniffer(Protocol):
+    """The sniffer, as far as heads need it."""
+
+    async def kind_of_head(self, head: bytes) -> str | None:
+        """Content kind of a file that begins so; None if sniffing failed."""
+
+
+class Checker:
+    """Judges writes by what the file would be. All of its work on a node is under the node's lock."""
+
+    def __init__(self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer) -> None:
+        self._tree = tree
+        self._places = places
+        self._gate = gate
+        self._sniffer = sniffer
+
+    async def write(self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision) -> int:
+        """Write *data* if the file then still meets the decision's content requirements.
+
+        Raises FUSEError(EPERM), on record, if it does not; then nothing of it was written.
+        """
+        if head.held is None and self._tree.fstat(handle.fd).size == 0:
+            head.held = b""
+        if head.held is None:
+            await self._judge_stored(handle, head, offset, data, decision)
+            return os.pwrite(handle.fd, data, offset)
+        if offset >= HEAD_BYTES and len(head.held) < HEAD_BYTES:
+            await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+        after = overlay(head.held, offset, data)
+        kind = await self._sniffer.kind_of_head(after)
+        if meets(kind, decision.content):
+            self._commit(handle, head, after)
+            rest = offset + len(data) - len(after)
+            if rest > 0:
+                os.pwrite(handle.fd, data[len(data) - rest :], len(after))
+        elif may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
+            head.held = after
+        else:
+            await self._refuse(handle, head, decision, kind, "")
+        return len(data)
+
+    async def _judge_stored(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
+    ) -> None:
+        size = self._tree.fstat(handle.fd).size
+        if offset >= HEAD_BYTES and size >= HEAD_BYTES:
+            return
+        before = os.pread(handle.fd, HEAD_BYTES, 0)
+        after = overlay(before, offset, data)
+        if after != before:
+            await self._judge(handle, head, after, decision)
+
+    async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
+        kind = await self._sniffer.kind_of_head(after)
+        if not meets(kind, decision.content):
+            await self._refuse(handle, head, decision, kind, "")
+
+    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision) -> None:
+        """Set the size, as write(): what remains must meet the requirements, or be empty."""
+        if head.held is not None:
+            if size > HEAD_BYTES:
+                await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+            head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
+            return
+        if size == 0:
+            self._tree.truncate_fd(handle.fd, 0)
+            head.held = b""
+            return
+        before = os.pread(handle.fd, HEAD_BYTES, 0)
+        after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
+        if after != before:
+            await self._judge(handle, head, after, decision)
+        self._tree.truncate_fd(handle.fd, size)
+
+    async def settle(self, handle: Handle, head: Head, decision: Decision) -> None:
+        """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
+        if not head.held:
+            return
+        kind = await self._sniffer.kind_of_head(head.held)
+        if not meets(kind, decision.content):
+            await self._refuse(handle, head, decision, kind, "")
+        self._commit(handle, head, head.held)
+
+    async def finish(self, handle: Handle, head: Head, decision: Decision) -> None:
+        """At the last RELEASE: write a held head that is allowed, else leave nothing behind."""
+        if head.held and meets(await self._sniffer.kind_of_head(head.held), decision.content):
+            self._commit(handle, head, head.held)
+            return
+        refused = bool(head.held) or head.refused
+        head.held = None
+        if refused and head.created and self._tree.fstat(handle.fd).size == 0:
+            self._remove(handle.node)
+
+    def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
+        """The head is an allowed kind: into the store with it. ENOSPC leaves it held."""
+        view, offset = memoryview(data), 0
+        while offset < len(view):
+            offset += os.pwrite(handle.fd, view[offset:], offset)
+        head.held = None
+        head.created = False
+
+    def _remove(self, node: Node) -> None:
+        """Remove the name of a file whose content was refused, if it is still this file's."""
+        try:
+            dirfd, name, _ = self._places.locate(node)
+            self._tree.unlink(dirfd, name)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+
+    async def _refuse(
+        self, handle: Handle, head: Head, decision: Decision, kind: str | None, note: str
+    ) -> NoReturn:
+        head.refused = True
+        wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in decision.content)
+        rules = tuple(match for match in decision.rules if match.effect == "content")
+        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
+        self._gate.refuse(
+            handle.caller, Call("write", "write"), handle.node.path(), refusal,
+            kind=kind, note=note or f"content must be {wanted}",
+        )  # fmt: skip

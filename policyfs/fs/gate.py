@@ -1,0 +1,214 @@
+"""The one door: every request is decided here, recorded here, and refused here.
+
+Handlers translate, the gate decides, the engine knows. A request that arrives by node number is
+decided for every name that the node is known by, and the strictest answer counts.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import NoReturn
+
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.errors import ERRNO_RANK
+from policyfs.fs.facts import FactFinder
+from policyfs.fs.nodes import ROOT_ID, Node
+from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call, Recorder
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import Engine, PathState
+from policyfs.store.statx import Stat
+
+
+class Gate:
+    """Decides requests of one mount under the policy in force.
+
+    app: the app whose mount this is, None for a shared mount.
+    """
+
+    def __init__(
+        self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder
+    ) -> None:
+        self.app = app
+        self.facts = facts
+        self.recorder = recorder
+        self._places = places
+        self._principals: dict[int, Principal] = {}
+        self.engine = engine
+        self.generation = 0
+        self.use(engine)
+
+    def use(self, engine: Engine) -> None:
+        """Decide by this engine from now on (a reload)."""
+        self.engine = engine
+        self.generation += 1
+        self._principals.clear()
+        self.recorder.use_policy(self.generation, engine.digest)
+
+    # -- who --------------------------------------------------------------------------------
+
+    def caller(self, ctx: pyfuse3.RequestContext) -> Caller:
+        """Who sent the request: the mount's app, or the app of the caller's uid."""
+        return Caller(self.principal(ctx.uid), ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+
+    def principal(self, uid: int) -> Principal:
+        """The principal of a uid under the policy in force."""
+        known = self._principals.get(uid)
+        if known is None:
+            if len(self._principals) > 4096:
+                self._principals.clear()
+            if self.app is None:
+                known = self.engine.principal(uid)
+            else:
+                known = self.engine.app_principal(self.app, uid)
+            self._principals[uid] = known
+        return known
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    async def at(
+        self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
+    ) -> Decision:
+        """Decide on what *name* in *dirfd* is now; finds the facts that the answer hangs on."""
+        ftype = stat.ftype or FileType.REGULAR
+        need = self.engine.needs(who, ops, state, ftype)
+        facts = await self.facts.find(need, dirfd, name, stat) if need else NO_FACTS
+        return self.decide(who, ops, state, ftype, facts, parent)
+
+    def decide(
+        self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
+    ) -> Decision:
+        """The engine's answer, with directories above that hide by their owners taken in."""
+        decision = self.engine.decide(who, ops, state, ftype, facts)
+        if decision.allowed and parent is not None and self.engine.owner_matters_above(state):
+            hidden = self.engine.hidden_above(who, self._chain(parent))
+            if hidden is not None:
+                return hidden
+        return decision
+
+    async def node(self, who: Principal, ops: Op, node: Node) -> Decision:
+        """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone."""
+        worst: Decision | None = None
+        for state in node.states():
+            need = self.engine.needs(who, ops, state, node.ftype)
+            facts = NO_FACTS
+            if need and node.nodeid != ROOT_ID:
+                dirfd, name, stat = self._places.locate(node)
+                facts = await self.facts.find(need, dirfd, name, stat)
+            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
+        if worst is None:
+            raise OSError(errno.ESTALE, "a node without a state")
+        return worst
+
+    def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
+        """Every fact that a caller's answers about a path could hang on, whatever the operation."""
+        need = Need.NOTHING
+        for op in Op.ALL:
+            need |= self.engine.needs(who, op, state, ftype)
+        return need
+
+    def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
+        """Decide on a node with the facts given: the strictest of all its names."""
+        worst: Decision | None = None
+        for state in node.states():
+            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
+        if worst is None:
+            raise OSError(errno.ESTALE, "a node without a state")
+        return worst
+
+    async def handle(self, handle: Handle, ops: Op) -> Decision:
+        """Decide again, under the policy in force, on what an open handle is used for.
+
+        The facts are those of the file behind the handle, whatever its name is now.
+        """
+        who = self.principal(handle.caller.uid)
+        node = handle.node
+        need = Need.NOTHING
+        for state in node.states():
+            need |= self.engine.needs(who, ops, state, node.ftype)
+        facts = NO_FACTS
+        if need:
+            owner = None
+            if need & Need.OWNER:
+                owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
+            kind = await self.facts.kind_of(handle.fd) if need & Need.KIND else None
+            facts = Facts(kind, owner)
+        return self.judge(who, ops, node, facts)
+
+    def _chain(self, parent: Node) -> list[tuple[PathState, Facts]]:
+        chain: list[tuple[PathState, Facts]] = []
+        at: Node | None = parent
+        while at is not None and at.parent is not None:
+            dirfd, name, stat = self._places.locate(at)
+            owner = self.facts.owner_at(dirfd, name, stat)
+            chain.append((at.state, Facts("inode/directory", owner)))
+            at = at.parent
+        chain.reverse()
+        return chain
+
+    # -- answers --------------------------------------------------------------------------------
+
+    async def require(self, caller: Caller, ops: Op, node: Node, call: Call) -> Decision:
+        """Allow a request on a node, or refuse it on record."""
+        decision = await self.node(caller.principal, ops, node)
+        if not decision.allowed:
+            self.refuse(caller, call, node.path(), decision)
+        return decision
+
+    def refuse(
+        self,
+        caller: Caller,
+        call: Call,
+        path: bytes,
+        decision: Decision,
+        *,
+        new_path: bytes | None = None,
+        kind: str | None = None,
+        note: str = "",
+        error: int = 0,
+    ) -> NoReturn:
+        """Record a refusal and raise its errno (*error*, else the decision's; EIO if it must be on
+        record and cannot be). A refusal that no rule asked for is recorded as required.
+        """
+        if error and decision.audit is not Audit.REQUIRED:
+            decision = Decision(allowed=False, errno=error, rules=decision.rules, audit=Audit.REQUIRED)
+        self.recorder.decided(
+            caller, call, path, decision, new_path=new_path, kind=kind, note=note, error=error
+        )
+        raise pyfuse3.FUSEError(error or decision.errno)
+
+    def content_rules(self, decision: Decision) -> tuple[str, ...]:
+        """Ids of the content rules in a decision, for events of refused writes."""
+        return tuple(match.rule for match in decision.rules if match.effect == "content")
+
+
+def stricter(one: Decision | None, other: Decision) -> Decision:
+    """The stricter of two answers: a denial over an allowance, the errno that says least,
+    all obligations of both.
+    """
+    if one is None or one == other:
+        return other
+    if one.allowed and other.allowed:
+        return Decision(
+            allowed=True,
+            errno=0,
+            rules=tuple(dict.fromkeys(one.rules + other.rules)),
+            audit=max(one.audit, other.audit),
+            redact=one.redact | other.redact,
+            content=one.content + tuple(c for c in other.content if c not in one.content),
+            bare=one.bare or other.bare,
+            would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
+            would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
+        )
+    if one.allowed:
+        return other
+    if other.allowed:
+        return one
+    rank = len(ERRNO_RANK)
+    return min(one, other, key=lambda decision: ERRNO_RANK.get(decision.errno, rank))
+
+
+def needs_owner(engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType) -> bool:
+    """Does the answer hang on the owner."""
+    return bool(engine.needs(who, ops, state, ftype) & Need.OWNER)

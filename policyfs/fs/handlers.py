@@ -1,0 +1,284 @@
+"""The FUSE requests, as pyfuse3 hands them over. Handlers translate; nothing is decided here."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from policyfs.fs.boundary import BugLog, guarded
+from policyfs.fs.changing import Change, Changing
+from policyfs.fs.gate import Gate
+from policyfs.fs.io import FileIO
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.names import Naming
+from policyfs.fs.nodes import Node, NodeTable
+from policyfs.fs.openfile import Handle, HandleTable
+from policyfs.fs.opening import Opener
+from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
+from policyfs.store.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WRITE_FLAGS: Final = struct.Struct("=20xI")  # struct fuse_write_in: fh, offset, size, write_flags
+_FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
+_FUSE_WRITE_KILL_SUIDGID: Final = 1 << 2
+_SETATTR_VALID: Final = struct.Struct("=I")  # struct fuse_setattr_in: valid
+_FATTR_KILL_SUIDGID: Final = 1 << 11
+
+
+class Handlers(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ships this class untyped
+    """One mount's request handlers."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        handles: HandleTable,
+        gate: Gate,
+        seeing: Seeing,
+        opener: Opener,
+        io: FileIO,
+        naming: Naming,
+        changing: Changing,
+        bugs: BugLog,
+    ) -> None:
+        super().__init__()
+        self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
+        self._gate = gate
+        self._seeing = seeing
+        self._opener = opener
+        self._io = io
+        self._naming = naming
+        self._changing = changing
+        self.bugs = bugs
+
+    def _node(self, inode: int) -> Node:
+        return self._nodes.get(inode)
+
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """The kernel gave up references. Not guarded: it cannot answer, and must not fail."""
+        for inode, lookups in inode_list:
+            self._nodes.forget(inode, lookups)
+
+    # -- seeing -----------------------------------------------------------------------------------
+
+    @guarded
+    async def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """LOOKUP."""
+        return await self._seeing.lookup(self._node(parent), name, self._gate.caller(ctx))
+
+    @guarded
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """GETATTR."""
+        node = self._node(inode)
+        return await self._seeing.getattr(node, self._gate.caller(ctx), self._open_fd(node))
+
+    def _open_fd(self, node: Node) -> int | None:
+        """A descriptor of a file that has no name any more, if some handle holds one."""
+        if node.parent is not None or node.open is None:
+            return None
+        return next((handle.fd for handle in self._handles.of_node(node) if handle.fd >= 0), None)
+
+    @guarded
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        """READLINK."""
+        return await self._seeing.readlink(self._node(inode), self._gate.caller(ctx))
+
+    @guarded
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """ACCESS: access(2), chdir(2) and chroot(2)."""
+        return await self._seeing.access(self._node(inode), mode, self._gate.caller(ctx))
+
+    @guarded
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """OPENDIR."""
+        return await self._seeing.opendir(self._node(inode), self._gate.caller(ctx))
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """READDIRPLUS."""
+        await self._seeing.readdir(fh_index(fh), start_id, token)
+
+    @guarded
+    async def releasedir(self, fh: int) -> None:
+        """RELEASEDIR."""
+        self._seeing.releasedir(fh_index(fh))
+
+    @guarded
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: ARG002 - pyfuse3's signature
+        """FSYNCDIR."""
+        fd = os.dup(self._seeing.directory_fd(fh_index(fh)))
+        try:
+            await trio.to_thread.run_sync(self._tree.fsyncdir, fd)
+        finally:
+            os.close(fd)
+
+    @guarded
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
+        """STATFS."""
+        found = self._tree.statvfs()
+        reply = pyfuse3.StatvfsData()
+        reply.f_bsize, reply.f_frsize = found.f_bsize, found.f_frsize
+        reply.f_blocks, reply.f_bfree, reply.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
+        reply.f_files, reply.f_ffree, reply.f_favail = found.f_files, found.f_ffree, found.f_favail
+        reply.f_namemax = min(found.f_namemax, 255)
+        return reply
+
+    # -- files ------------------------------------------------------------------------------------
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """OPEN."""
+        handle = await self._opener.open(self._node(inode), flags, self._gate.caller(ctx))
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False)
+
+    @guarded
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """CREATE."""
+        handle, entry = await self._naming.create(
+            self._node(parent), name, mode, flags, self._gate.caller(ctx)
+        )
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """READ, of mediated files only."""
+        return await self._io.read(self._handles.get(fh), off, size)
+
+    @guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """WRITE, of mediated files only."""
+        (flags,) = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
+        handle = self._handles.get(fh)
+        append = bool(handle.flags & os.O_APPEND) and not flags & _FUSE_WRITE_CACHE
+        kill = bool(flags & _FUSE_WRITE_KILL_SUIDGID)
+        return await self._io.write(handle, off, buf, append=append, kill_priv=kill)
+
+    @guarded
+    async def flush(self, fh: int) -> None:
+        """FLUSH: some descriptor of the handle was closed."""
+        await self._io.flush(self._handles.get(fh))
+
+    @guarded
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """FSYNC, of every file."""
+        await self._io.fsync(self._handles.get(fh), datasync=datasync)
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        """RELEASE: the last descriptor and mapping is gone."""
+        handle = self._handles.get(fh)
+        try:
+            await self._io.finish(handle)
+        finally:
+            self._opener.close(handle)
+
+    # -- names ------------------------------------------------------------------------------------
+
+    @guarded
+    async def mkdir(
+        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """MKDIR."""
+        return self._naming.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+
+    @guarded
+    async def mknod(
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        rdev: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """MKNOD."""
+        return self._naming.mknod(self._node(parent), name, mode, self._gate.caller(ctx))
+
+    @guarded
+    async def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """SYMLINK."""
+        return self._naming.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+
+    @guarded
+    async def link(
+        self, inode: int, new_parent: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """LINK."""
+        node, parent = self._node(inode), self._node(new_parent)
+        return await self._naming.link(node, parent, new_name, self._gate.caller(ctx))
+
+    @guarded
+    async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """UNLINK."""
+        await self._naming.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
+
+    @guarded
+    async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """RMDIR."""
+        await self._naming.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
+
+    @guarded
+    async def rename(
+        self, parent_old: int, name_old: bytes, parent_new: int, name_new: bytes, flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:  # fmt: skip
+        """RENAME and RENAME2."""
+        await self._naming.rename(
+            self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
+        )
+
+    # -- attributes -------------------------------------------------------------------------------
+
+    @guarded
+    async def setattr(
+        self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:  # fmt: skip
+        """SETATTR."""
+        (valid,) = _SETATTR_VALID.unpack_from(raw_request().body)  # before the first await
+        change = Change(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
+        )
+        handle: Handle | None = None if fh is None else self._handles.get(fh)
+        return await self._changing.setattr(self._node(inode), change, handle, self._gate.caller(ctx))
+
+    @guarded
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        return await self._changing.getxattr(self._node(inode), name, self._gate.caller(ctx))
+
+    @guarded
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        """LISTXATTR."""
+        return await self._changing.listxattr(self._node(inode), self._gate.caller(ctx))
+
+    @guarded
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """SETXATTR (pyfuse3 has looked at XATTR_CREATE and XATTR_REPLACE before)."""
+        await self._changing.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
+
+    @guarded
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """REMOVEXATTR."""
+        await self._changing.removexattr(self._node(inode), name, self._gate.caller(ctx))

@@ -1,0 +1,215 @@
+"""Reads and writes of mediated nodes, decided again each time under the policy in force."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+import trio
+
+from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.fs.checked import Checker
+from policyfs.fs.gate import Gate
+from policyfs.fs.leased import Leased, PagesDropped
+from policyfs.fs.nodes import Flavor, NodeTable
+from policyfs.fs.openfile import Handle, HandleTable, OpenState
+from policyfs.fs.reading import read_store
+from policyfs.fs.record import Call
+from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
+from policyfs.fs.views import Views, version_of
+from policyfs.store.tree import Tree
+
+_READ: Final = Op.SEE | Op.READ
+_WRITE: Final = Op.SEE | Op.WRITE
+_INLINE_WRITE: Final = 64 * 1024
+"""A write up to this size goes to the page cache from the loop; larger ones from a thread."""
+
+
+class FileIO:
+    """The bytes of mediated handles."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        handles: HandleTable,
+        gate: Gate,
+        views: Views,
+        redactor: Redactor,
+        leased: Leased,
+        checker: Checker,
+        drop_pages: PagesDropped,
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
+        self._gate = gate
+        self._views = views
+        self._redactor = redactor
+        self._leased = leased
+        self._checker = checker
+        self._drop_pages = drop_pages
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Bytes as the handle's app may see them now."""
+        node = handle.node
+        decision = await self._gate.handle(handle, _READ)
+        if not decision.allowed and handle.readable:
+            self._gate.refuse(handle.caller, Call("read", "read"), node.path(), decision)
+        if node.flavor is Flavor.LEASED:
+            data = await self._leased.read(handle, offset, size)
+        elif node.flavor is Flavor.LIVE:
+            data = await self._read_live(handle, offset, size)
+        else:  # the store's own bytes, or the frozen copy's
+            data = await read_store(handle.fd, offset, size)
+        handle.bytes_read += len(data)
+        return data
+
+    async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes:
+        """The file's own bytes while nothing is hidden from this app, else those of a copy."""
+        state = _open_state(handle)
+        if state.head is not None and state.head.held:
+            return state.head.held[offset : offset + size]
+        data = await read_store(handle.fd, offset, size)
+        if not handle.node.view.redact or not self._hidden(handle):
+            # INVARIANT: asked after the bytes were read. Another app's write-open makes the
+            # owner `none` before it is answered, so bytes read before that are the owner's.
+            return data
+        return await self._read_hidden(handle, offset, size)
+
+    def _hidden(self, handle: Handle) -> frozenset[str]:
+        who = self._gate.principal(handle.caller.uid)
+        stat = self._tree.fstat(handle.fd)
+        owner = self._gate.facts.owners.get(handle.fd, stat)
+        hidden: frozenset[str] = frozenset()
+        for state in handle.node.states():
+            hidden |= self._views.hidden_now(self._gate.engine, who, state, lambda: owner)
+        return hidden
+
+    async def _read_hidden(self, handle: Handle, offset: int, size: int) -> bytes:
+        node = handle.node
+        who = self._gate.principal(handle.caller.uid)
+        owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
+
+        def judge(facts: Facts) -> Decision:
+            return self._gate.judge(who, _READ, node, facts)
+
+        read_only = self._tree.reopen(handle.fd, os.O_RDONLY)
+        try:
+            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge)
+        except (FrozenTooLarge, NoRoom):
+            raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
+        finally:
+            os.close(read_only)
+        if isinstance(made, Refused):
+            error = 0 if not made.decision.allowed else errno.EACCES
+            self._gate.refuse(
+                handle.caller, Call("read", "read"), node.path(), made.decision,
+                kind=made.kind, note=made.reason, error=error,
+            )  # fmt: skip
+        try:
+            return await read_store(made.copy.frozen.fd, offset, size)
+        finally:
+            made.copy.unpin()
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    async def write(self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool) -> int:
+        """Write as the handle's app may now. append: at the end of the file, wherever that is."""
+        decision = await self._may_write(handle)
+        if kill_priv:
+            self._tree.clear_killpriv(handle.fd)
+        state = _open_state(handle)
+        head = state.head
+        if head is not None and (decision.content or head.held):
+            async with state.lock:
+                at = head.size(self._tree.fstat(handle.fd).size) if append else offset
+                written = await self._checker.write(handle, head, at, data, decision)
+        elif append:
+            written = os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
+        elif len(data) <= _INLINE_WRITE:
+            written = os.pwrite(handle.fd, data, offset)
+        else:
+            written = await trio.to_thread.run_sync(os.pwrite, handle.fd, data, offset)
+        self._wrote(handle)
+        handle.bytes_written += written
+        return written
+
+    async def truncate(self, handle: Handle, size: int) -> None:
+        """Set the size of an open file."""
+        decision = await self._may_write(handle, size)
+        state = _open_state(handle)
+        if state.head is not None and (decision.content or state.head.held):
+            async with state.lock:
+                await self._checker.truncate(handle, state.head, size, decision)
+        else:
+            self._tree.truncate_fd(handle.fd, size)
+        if size == 0:
+            handle.emptied = handle.emptied or bool(handle.node.view.redact)
+        self._wrote(handle)
+
+    async def _may_write(self, handle: Handle, size: int | None = None) -> Decision:
+        decision = await self._gate.handle(handle, _WRITE)
+        if not decision.allowed:
+            self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
+        if handle.emptied and size != 0 and handle.seen != version_of(self._tree.fstat(handle.fd)):
+            if self._hidden(handle):
+                refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+                self._gate.refuse(
+                    handle.caller, Call("write", "write"), handle.node.path(), refusal,
+                    note="another has written since this app emptied the file",
+                )  # fmt: skip
+        return decision
+
+    def _wrote(self, handle: Handle) -> None:
+        """Bytes changed: other nodes' pages of the file are old, and so is what was seen of it."""
+        version = version_of(self._tree.fstat(handle.fd))
+        node = handle.node
+        for other in self._handles.of_node(node):
+            if other.emptied:
+                other.seen = version
+        for sibling in self._nodes.same_inode(node.ino):
+            if sibling is not node and sibling.cached is not None:
+                self._drop_pages(sibling.nodeid)
+
+    # -- settling ---------------------------------------------------------------------------------
+
+    async def flush(self, handle: Handle) -> None:
+        """Some descriptor was closed: a held head that is allowed goes to the store, else EPERM."""
+        await self._settle(handle)
+
+    async def fsync(self, handle: Handle, *, datasync: bool) -> None:
+        """Durable, or an error."""
+        await self._settle(handle)
+        if handle.fd >= 0 and handle.writable:
+            await trio.to_thread.run_sync(self._tree.fsync, handle.fd, datasync)
+
+    async def _settle(self, handle: Handle) -> None:
+        state = _open_state(handle)
+        if state.head is not None and state.head.held and handle.writable:
+            decision = await self._gate.handle(handle, _WRITE)
+            async with state.lock:
+                await self._checker.settle(handle, state.head, decision)
+                self._wrote(handle)
+
+    async def finish(self, handle: Handle) -> None:
+        """Before the release of the last writer: held bytes go to the store or go away."""
+        state = _open_state(handle)
+        head = state.head
+        if head is None or not handle.writable or state.writers > 1:
+            return
+        decision = await self._gate.handle(handle, _WRITE)
+        async with state.lock:
+            await self._checker.finish(handle, head, decision)
+        state.head = None
+
+
+def _open_state(handle: Handle) -> OpenState:
+    state = handle.node.open
+    if state is None:
+        raise RuntimeError("a handle of a node that is not open")
+    return state

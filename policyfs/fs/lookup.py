@@ -1,0 +1,306 @@
+"""Lookup, attributes and listings: what `see` shows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
+from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
+from policyfs.fs.gate import Gate
+from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
+from policyfs.fs.openfile import Caller
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.fs.views import Views
+from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
+from policyfs.policy.decide import PathState
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_SLICE: Final = 256
+"""Entries decided at a time before other requests get their turn."""
+
+_TYPES: Final = {
+    stat_bits.S_IFREG >> 12: FileType.REGULAR,
+    stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
+    stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
+}
+
+
+@dataclass(slots=True)
+class Listing:
+    """A snapshot of one directory, taken at opendir and again when it is rewound.
+
+    entries: (name, inode number, DT_* type) of the names that the caller may see.
+    """
+
+    index: int
+    node: Node
+    caller: Caller
+    entries: list[tuple[bytes, int, int]] = field(default_factory=list)
+    served: int = 0
+
+
+class Seeing:
+    """Answers LOOKUP, GETATTR, OPENDIR and READDIRPLUS of one mount."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        places: Places,
+        gate: Gate,
+        views: Views,
+        timeouts: Timeouts,
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._places = places
+        self._gate = gate
+        self.views = views
+        self._timeouts = timeouts
+        self._listings: dict[int, Listing] = {}
+        self._last_listing = 0
+
+    @property
+    def listings(self) -> int:
+        """Directories that are open."""
+        return len(self._listings)
+
+    # -- lookup ---------------------------------------------------------------------------------
+
+    async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe)."""
+        state = self._gate.engine.child(parent.state, name)
+        dirfd = self._places.dirfd(parent)
+        try:
+            stat = self._tree.stat(dirfd, name)
+        except FileNotFoundError:
+            return self._absent(state)
+        if stat.ftype is None:  # fifos, sockets and devices are never shown
+            return self._absent(state)
+        decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        if not decision.allowed:
+            return self._hidden(parent, name, stat, caller, decision)
+        return self.entry(parent, name, state, stat, caller)
+
+    def _absent(self, state: PathState) -> pyfuse3.EntryAttributes:
+        timeout = self._timeouts.entry(state)
+        if not timeout:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return absent(timeout)
+
+    def _hidden(
+        self, parent: Node, name: bytes, stat: Stat, caller: Caller, decision: Decision
+    ) -> pyfuse3.EntryAttributes:
+        """A directory that others use stays in place for them; this caller gets ENOENT from the
+        GETATTR, ACCESS, OPENDIR or LOOKUP that follows (kernel-facts: a failed revalidation would
+        take their working directory away). Anything else is simply not there.
+        """
+        if stat.ftype is FileType.DIRECTORY and not self._timeouts.alone:
+            for node in self._nodes.named(self._nodes.key_of(stat), parent, name):
+                if node.lookups and node.btime_ns == stat.btime_ns:
+                    node.lookups += 1
+                    return fill(stat, node.nodeid, 0.0, 0.0)
+        self._gate.refuse(caller, Call("lookup", "lookup"), child_path(parent, name), decision)
+
+    def entry(
+        self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """The reply for a name that the caller sees; counts one kernel reference to its node."""
+        return self.entry_of(self.node_for(parent, name, state, stat, caller), state, stat)
+
+    def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
+        """The reply that gives a node to the kernel; counts one reference."""
+        node.lookups += 1
+        entry_s = self._timeouts.entry(state)
+        attr_s = self._timeouts.attr(state, node.ftype, stat)
+        return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
+
+    def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
+        """The caller's node of what *name* is."""
+        if stat.ftype is not FileType.REGULAR:
+            return self.views.directory(stat, state, parent, name, RAW_VIEW)
+        engine = self._gate.engine
+        view = engine.view(caller.principal, state)
+
+        def owner() -> str:
+            return self._gate.facts.owner_at(self._places.dirfd(parent), name, stat)
+
+        flavor = self.views.flavor(engine, caller, view, state, stat, owner, writing=False)
+        return self.views.node(stat, view, flavor, state, parent, name, caller)
+
+    # -- attributes -----------------------------------------------------------------------------
+
+    async def getattr(self, node: Node, caller: Caller, fd: int | None) -> pyfuse3.EntryAttributes:
+        """Attributes of a node. *fd*: of an open handle, for a file that has no name any more."""
+        if node.nodeid == ROOT_ID:
+            return self.attributes(node, self._tree.fstat(self._tree.root_fd))
+        decision = await self._gate.node(caller.principal, Op.SEE, node)
+        if not decision.allowed:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        if fd is not None:
+            return self.attributes(node, self._tree.fstat(fd))
+        return self.attributes(node, self.stat(node))
+
+    def stat(self, node: Node) -> Stat:
+        """What the store says of a node now. ESTALE if no name leads to it."""
+        if node.nodeid == ROOT_ID:
+            return self._tree.fstat(self._tree.root_fd)
+        return self._places.locate(node)[2]
+
+    def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
+        """The reply to GETATTR and SETATTR."""
+        timeout = self._timeouts.attr(node.state, node.ftype, stat)
+        return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
+
+    async def readlink(self, node: Node, caller: Caller) -> bytes:
+        """Target of a symlink, as data."""
+        decision = await self._gate.node(caller.principal, Op.SEE, node)
+        if not decision.allowed:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        dirfd, name, _ = self._places.locate(node)
+        return self._tree.readlink(dirfd, name)
+
+    async def access(self, node: Node, mode: int, caller: Caller) -> bool:
+        """access(2) and chdir(2): may the caller do what *mode* (R_OK, W_OK, X_OK) asks."""
+        ops = Op.SEE
+        if node.ftype is not FileType.DIRECTORY:
+            ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
+            ops |= Op.WRITE if mode & os.W_OK else Op(0)
+        decision = await self._gate.node(caller.principal, ops, node)
+        if not decision.allowed:
+            if decision.errno == errno.EACCES:
+                return False
+            raise pyfuse3.FUSEError(decision.errno)
+        if mode & os.X_OK and node.ftype is FileType.REGULAR:
+            return bool(self.stat(node).mode & 0o111)  # as natively, also for root
+        return True
+
+    # -- listing --------------------------------------------------------------------------------
+
+    async def opendir(self, node: Node, caller: Caller) -> int:
+        """Start a listing; the snapshot is taken now."""
+        call = Call("list", "opendir")
+        decision = await self._gate.require(caller, Op.SEE, node, call)
+        self._last_listing = self._last_listing % 0xFFFFFF + 1
+        while self._last_listing in self._listings:
+            self._last_listing = self._last_listing % 0xFFFFFF + 1
+        listing = Listing(self._last_listing, node, caller)
+        await self._snapshot(listing)
+        self._gate.recorder.decided(caller, call, node.path(), decision)
+        self._listings[listing.index] = listing
+        cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
+        return pack_fh(listing.index, cached)
+
+    async def _snapshot(self, listing: Listing) -> None:
+        """All names that the caller sees now; long directories in slices, so that others go on."""
+        node, who = listing.node, listing.caller.principal
+        entries = self._tree.list_dir(self._places.dirfd(node))
+        engine = self._gate.engine
+        shown: list[tuple[bytes, int, int]] = []
+        for position, entry in enumerate(entries):
+            if position % _SLICE == _SLICE - 1:
+                await trio.lowlevel.checkpoint()
+            name, _, kind = entry
+            ftype = _TYPES.get(kind)
+            if ftype is None:
+                continue
+            state = engine.child(node.state, name)
+            if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
+                if not await self._seen(node, name, state, listing.caller):
+                    continue
+            elif not engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed:
+                continue
+            shown.append(entry)
+        listing.entries = shown
+        listing.served = 0
+
+    async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
+        try:
+            dirfd = self._places.dirfd(node)
+            stat = self._tree.stat(dirfd, name)
+            decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, node)
+        except FileNotFoundError:
+            return False
+        return decision.allowed
+
+    async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+        """Fill one buffer from position *start* (0: the beginning, which takes a new snapshot).
+
+        Where the kernel may keep entries they come with their nodes; else names only, since the
+        LOOKUP comes anyway.
+        """
+        listing = self._listings[index]
+        if start == 0 and listing.served:
+            await self._snapshot(listing)
+        node = listing.node
+        position = start
+        while position < len(listing.entries) + 2:
+            if position % _SLICE == _SLICE - 1:
+                await trio.lowlevel.checkpoint()
+            if position < 2:
+                name, entry, held = self._dots(node, position)
+            else:
+                name, ino, kind = listing.entries[position - 2]
+                entry, held = self._direntry(listing, name, ino, kind)
+            position += 1
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
+                if held is not None:
+                    self._nodes.closed(held)
+                break
+            if held is not None:
+                held.lookups += 1
+        listing.served = max(position, 1)
+
+    def _dots(self, node: Node, position: int) -> tuple[bytes, pyfuse3.EntryAttributes, None]:
+        above = node if position == 0 or node.parent is None else node.parent
+        return b".." if position else b".", _name_only(above.ino & (2**64 - 1), stat_bits.S_IFDIR), None
+
+    def _direntry(
+        self, listing: Listing, name: bytes, ino: int, kind: int
+    ) -> tuple[pyfuse3.EntryAttributes, Node | None]:
+        node = listing.node
+        state = self._gate.engine.child(node.state, name)
+        timeout = self._timeouts.entry(state)
+        if timeout:
+            try:
+                stat = self._tree.stat(self._places.dirfd(node), name)
+            except OSError:
+                stat = None  # removed or replaced since: a name without attributes, as natively
+            if stat is not None and stat.ftype is _TYPES[kind]:
+                found = self.node_for(node, name, state, stat, listing.caller)
+                attr_s = self._timeouts.attr(state, found.ftype, stat)
+                return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
+        return _name_only(ino, kind << 12), None
+
+    def directory_fd(self, index: int) -> int:
+        """Descriptor of the directory of an open listing, until the next await."""
+        return self._places.dirfd(self._listings[index].node)
+
+    def releasedir(self, index: int) -> None:
+        """The listing is closed."""
+        del self._listings[index]
+
+
+def child_path(parent: Node, name: bytes) -> bytes:
+    """Path within the mount of a name in a directory, for the trail."""
+    return parent.path().rstrip(b"/") + b"/" + name
+
+
+def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
+    """A directory entry without a node: name, inode number and type."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.st_rdev = ino
+    entry.st_mode = pyfuse3.ModeT(mode)
+    entry.entry_timeout = 0
+    entry.attr_timeout = 0
+    return entry

@@ -1,0 +1,309 @@
+"""Making, removing, linking and renaming: what changes names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from policyfs.domain import (
+    KIND_DIRECTORY,
+    KIND_EMPTY,
+    KIND_SYMLINK,
+    OWNER_NONE,
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Need,
+    Op,
+)
+from policyfs.fs.gate import Gate, stricter
+from policyfs.fs.heads import meets
+from policyfs.fs.lookup import Seeing, child_path
+from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.opening import Opener, Stale, describe, ops_of
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import End, PathState
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
+_NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+
+
+class Naming:
+    """Changes names in the store as the policy allows, and keeps the nodes' names true."""
+
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing, opener: Opener
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._places = places
+        self._gate = gate
+        self._seeing = seeing
+        self._opener = opener
+
+    # -- making -----------------------------------------------------------------------------------
+
+    def _may_create(
+        self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
+    ) -> tuple[PathState, Decision]:
+        """On create the owner is the caller and the kind is unknown."""
+        state = self._gate.engine.child(parent.state, name)
+        facts = Facts(_FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
+        decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, child_path(parent, name), decision)
+        return state, decision
+
+    async def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Handle, pyfuse3.EntryAttributes]:
+        """Create and open a regular file."""
+        call = Call("create", describe(flags | os.O_CREAT))
+        ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
+        state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
+        fd = await self._new_file(parent, name, mode, flags, caller)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+            engine = self._gate.engine
+            view = engine.view(caller.principal, state)
+            flavor = Flavor.RAW if view.raw else Flavor.LIVE
+            node = self._seeing.views.node(stat, view, flavor, state, parent, name, caller)
+            handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+        except BaseException:
+            os.close(fd)
+            raise
+        entry = self._seeing.entry_of(node, state, stat)
+        return handle, entry
+
+    async def _new_file(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> int:
+        dirfd = self._places.dirfd(parent)
+        try:
+            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+        # Somebody made it since the kernel looked, or it is hidden from this caller.
+        stat = self._tree.stat(dirfd, name)
+        state = self._gate.engine.child(parent.state, name)
+        seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        if seen.allowed:
+            raise Stale
+        raise OSError(errno.EEXIST, "exists, hidden from the caller")
+
+    def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
+        """Record the owner of what was just made; on failure it is removed again."""
+        try:
+            stat = self._tree.fstat(fd)
+            if caller.principal.app is not None:
+                self._gate.facts.owners.set(fd, stat, caller.principal.app)
+                stat = self._tree.fstat(fd)
+        except OSError:
+            dirfd = self._places.dirfd(parent)
+            if stat_bits.S_ISDIR(os.fstat(fd).st_mode):
+                self._tree.rmdir(dirfd, name)
+            else:
+                self._tree.unlink(dirfd, name)
+            raise
+        return stat
+
+    def make(
+        self,
+        parent: Node,
+        name: bytes,
+        caller: Caller,
+        ftype: FileType,
+        call: Call,
+        make: Callable[[int], None],
+    ) -> pyfuse3.EntryAttributes:
+        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name."""
+        state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
+        dirfd = self._places.dirfd(parent)
+        make(dirfd)
+        fd = self._tree.open_path(dirfd, name)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+        finally:
+            os.close(fd)
+        entry = self._seeing.entry(parent, name, state, stat, caller)
+        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
+        return entry
+
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+
+        def make(dirfd: int) -> None:
+            self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+
+        return self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
+
+    def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make a symlink; its target is data to us, resolved by the caller's kernel."""
+
+        def make(dirfd: int) -> None:
+            self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
+
+        return self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
+
+    def mknod(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make an empty regular file; anything else is EPERM (fifos would go round the daemon)."""
+        call = Call("mknod", "mknod")
+        if stat_bits.S_IFMT(mode) not in {0, stat_bits.S_IFREG}:
+            decision = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                caller, call, child_path(parent, name), decision,
+                note="only regular files can be made here: fifos, sockets and devices go round the daemon",
+            )  # fmt: skip
+
+        def make(dirfd: int) -> None:
+            os.close(self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid))
+
+        return self.make(parent, name, caller, FileType.REGULAR, call, make)
+
+    # -- removing ---------------------------------------------------------------------------------
+
+    async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
+        """unlink and rmdir."""
+        call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
+        end, stat, _ = await self._end(parent, name, caller)
+        ops = Op.SEE | Op.DELETE
+        decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
+        path = child_path(parent, name)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, path, decision)
+        self._gate.recorder.decided(caller, call, path, decision)
+        dirfd = self._places.dirfd(parent)
+        key = self._nodes.key_of(stat)
+        if directory:
+            self._tree.rmdir(dirfd, name)
+        else:
+            self._tree.unlink(dirfd, name)
+        self._drop(key, parent, name)
+
+    def _drop(self, ino_key: int, parent: Node, name: bytes) -> None:
+        for node in self._nodes.named(ino_key, parent, name):
+            self._nodes.drop_name(node, parent, name)
+            self._places.drop(node.nodeid)
+
+    # -- both ends --------------------------------------------------------------------------------
+
+    async def _end(self, parent: Node, name: bytes, caller: Caller) -> tuple[End, Stat, int]:
+        """One end of a request with everything the policy may ask of it. ENOENT if it is not there.
+
+        All facts are found: what the two ends of a move need is the engine's to say.
+        """
+        state = self._gate.engine.child(parent.state, name)
+        dirfd = self._places.dirfd(parent)
+        stat = self._tree.stat(dirfd, name)
+        if stat.ftype is None:
+            raise OSError(errno.ENOENT, "not shown", name)
+        need = self._gate.needed(caller.principal, state, stat.ftype)
+        facts = await self._gate.facts.find(need, dirfd, name, stat)
+        return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
+
+    async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """One more name for a file; decided for every name that it is known by."""
+        call = Call("link", "link")
+        if node.ftype is FileType.DIRECTORY:
+            raise OSError(errno.EPERM, "a directory has one name")
+        dirfd, old_name, stat = self._places.locate(node)
+        path, new_path = node.path(), child_path(parent, name)
+        new_state = self._gate.engine.child(parent.state, name)
+        fd = self._tree.open_path(dirfd, old_name)
+        try:
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                raise Stale
+            need = self._gate.needed(caller.principal, node.state, node.ftype)
+            facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat)
+            decision: Decision | None = None
+            for state in node.states():
+                answer = self._gate.engine.link(
+                    caller.principal, End(state, node.ftype, facts), End(new_state, node.ftype, facts)
+                )
+                decision = stricter(decision, answer)
+            if decision is None or not decision.allowed:
+                self._refuse_move(caller, call, path, new_path, decision)
+            self._tree.link(fd, self._places.dirfd(parent), name)
+            stat = self._tree.fstat(fd)
+        finally:
+            os.close(fd)
+        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+        return self._seeing.entry(parent, name, new_state, stat, caller)
+
+    async def rename(
+        self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
+    ) -> None:
+        """rename(2), with NOREPLACE or EXCHANGE."""
+        if flags & ~(_EXCHANGE | _NOREPLACE):
+            raise OSError(errno.EINVAL, "unknown rename flags")
+        call = Call("rename", _RENAMES.get(flags, "rename"))
+        path, new_path = child_path(old_parent, old), child_path(new_parent, new)
+        old_end, _, old_key = await self._end(old_parent, old, caller)
+        try:
+            replaced, _, new_key = await self._end(new_parent, new, caller)
+        except FileNotFoundError:
+            replaced, new_key = None, 0
+        new_state = self._gate.engine.child(new_parent.state, new)
+        target = End(new_state, old_end.ftype, old_end.facts)
+        decision = self._gate.engine.rename(
+            caller.principal, old_end, target, replaced, bool(flags & _EXCHANGE)
+        )
+        if decision.allowed and decision.content:
+            decision = await self._content(old_parent, old, old_end, decision)
+        if not decision.allowed:
+            self._refuse_move(caller, call, path, new_path, decision)
+        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+        self._tree.rename2(self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags)
+        if flags & _EXCHANGE:
+            there = self._nodes.named(new_key, new_parent, new) if replaced is not None else []
+            self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
+            self._move(there, new_parent, new, old_parent, old)
+            return
+        if replaced is not None and new_key != old_key:
+            self._drop(new_key, new_parent, new)
+        if new_key != old_key:  # two names of one file: rename does nothing, both stay
+            self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
+
+    async def _content(self, parent: Node, name: bytes, end: End, decision: Decision) -> Decision:
+        """What is moved under a content requirement must meet it, as if it were written there."""
+        if end.ftype is not FileType.REGULAR:
+            return decision
+        dirfd = self._places.dirfd(parent)
+        facts = await self._gate.facts.find(Need.KIND, dirfd, name, self._tree.stat(dirfd, name))
+        if facts.kind == KIND_EMPTY or meets(facts.kind, decision.content):
+            return decision
+        return Decision(allowed=False, errno=errno.EPERM, rules=decision.rules, audit=Audit.REQUIRED)
+
+    def _refuse_move(
+        self, caller: Caller, call: Call, path: bytes, new_path: bytes, decision: Decision | None
+    ) -> NoReturn:
+        if decision is None:
+            decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+        note = ""
+        if decision.errno == errno.EXDEV:
+            note = "an app could do more at the new path: copy it there instead (mv does)"
+        self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note)
+
+    def _move(self, nodes: list[Node], old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:
+        """Nodes follow their file; what is below a moved directory is restated if its path class changed."""
+        state = self._gate.engine.child(new_parent.state, new)
+        for node in nodes:
+            before = node.state
+            self._nodes.add_name(node, new_parent, new, state)
+            self._nodes.drop_name(node, old_parent, old)
+            if node.ftype is FileType.DIRECTORY:
+                self._places.drop(node.nodeid)
+                if state is not before:
+                    self._nodes.restate(self._gate.engine.child, below=node)
+
+
+_RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
+_FIXED_KINDS: Final = {FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK}

@@ -1,0 +1,138 @@
+"""What lives only while a file is open: handles, and the state that all handles of a node share."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from policyfs.domain import Patch, Principal
+from policyfs.fs.heads import Head
+from policyfs.kernel.bridge import MAX_INDEX
+from policyfs.store.frozen import Version
+
+if TYPE_CHECKING:
+    from policyfs.fs.nodes import Node
+    from policyfs.store.copies import Copy
+    from policyfs.store.leases import Lease
+
+
+class Caller(NamedTuple):
+    """Who sent a request: the principal the policy knows, and the process."""
+
+    principal: Principal
+    uid: int
+    gid: int
+    pid: int
+    umask: int
+
+
+class Mode(enum.Enum):
+    """Who answers reads and writes of a node: the kernel or the daemon."""
+
+    PASSTHROUGH = "passthrough"
+    MEDIATED = "mediated"
+
+
+@dataclass(slots=True, eq=False)
+class OpenState:
+    """Shared by all handles of one node, from the first open to the last release.
+
+    backing_id: the kernel's id in passthrough, else 0. copy: the pinned frozen copy of a COPY
+    node; version: the version it was made of. lease and patches: of a LEASED node. writers:
+    handles open for writing. head: held or remembered first bytes of a checked node.
+    """
+
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    handles: int = 0
+    writers: int = 0
+    mode: Mode = Mode.MEDIATED
+    backing_id: int = 0
+    copy: Copy | None = None
+    version: Version | None = None
+    lease: Lease | None = None
+    lease_fd: int = -1
+    patches: tuple[Patch, ...] = ()
+    head: Head | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """One open file description of an app.
+
+    fd: the daemon's descriptor of the backing file, -1 where passthrough needs none. emptied:
+    the app is under redaction and got to write by emptying the file (then `seen` is the version
+    that its own last write left). created: the file came into being with this handle.
+    """
+
+    index: int
+    node: Node
+    caller: Caller
+    flags: int
+    fd: int
+    fh: int = 0
+    mode: Mode = Mode.MEDIATED
+    emptied: bool = False
+    created: bool = False
+    seen: Version | None = None
+    before: Version | None = None
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    @property
+    def readable(self) -> bool:
+        """Was it opened for reading."""
+        return self.flags & os.O_ACCMODE != os.O_WRONLY
+
+    @property
+    def writable(self) -> bool:
+        """Was it opened for writing."""
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+
+class HandleTable:
+    """All open handles of a mount, by the 64-bit number that the kernel sends back."""
+
+    def __init__(self) -> None:
+        self._by_fh: dict[int, Handle] = {}
+        self._used: set[int] = set()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._by_fh)
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(list(self._by_fh.values()))
+
+    def new_index(self) -> int:
+        """An index (bridge.MAX_INDEX at most) that no open handle has."""
+        for _ in range(MAX_INDEX):
+            self._next = self._next + 1 if self._next < MAX_INDEX else 1
+            if self._next not in self._used:
+                return self._next
+        raise OSError(errno.ENFILE, "too many open files")
+
+    def add(self, handle: Handle) -> None:
+        """Keep a handle under its ``fh``."""
+        self._by_fh[handle.fh] = handle
+        self._used.add(handle.index)
+
+    def get(self, fh: int) -> Handle:
+        """The handle of a number that the kernel sent. KeyError if it is not open."""
+        return self._by_fh[fh]
+
+    def pop(self, fh: int) -> Handle | None:
+        """Forget a handle; None if it is not there."""
+        handle = self._by_fh.pop(fh, None)
+        if handle is not None:
+            self._used.discard(handle.index)
+        return handle
+
+    def of_node(self, node: Node) -> list[Handle]:
+        """The open handles of one node."""
+        return [handle for handle in self._by_fh.values() if handle.node is node]

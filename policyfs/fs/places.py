@@ -1,0 +1,130 @@
+"""Places: from a node to the directory descriptor and name that lead to it now.
+
+Every step is one openat(O_PATH|O_NOFOLLOW) from the directory above and is checked against the
+node's identity, so that what was swapped in the store meanwhile is ESTALE and nothing else.
+Descriptors of directories are kept in a bounded LRU; no file has one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import FileType
+from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_UNWATCHED_S: Final = 1.0
+"""How long a directory descriptor is believed when no watch reports moves in the store."""
+
+
+class Places:
+    """Finds nodes in the store.
+
+    on_open is told of each directory when it gets a descriptor (the watch learns its handle).
+    INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, for
+    the LRU may close it then.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        nodes: NodeTable,
+        *,
+        capacity: int,
+        watched: Callable[[], bool],
+        on_open: Callable[[Node, int], None],
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._capacity = capacity
+        self._watched = watched
+        self._on_open = on_open
+        self._fds: OrderedDict[int, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for nodeid in list(self._fds):
+            self.drop(nodeid)
+
+    def drop(self, nodeid: int) -> None:
+        """Forget the descriptor of a directory that may have moved or gone."""
+        entry = self._fds.pop(nodeid, None)
+        if entry is not None:
+            os.close(entry[0])
+
+    def drop_all(self) -> None:
+        """Forget all: after the watch lost events."""
+        self.close()
+
+    def dirfd(self, node: Node) -> int:
+        """O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
+        if node.nodeid == ROOT_ID:
+            return self._tree.root_fd
+        entry = self._fds.get(node.nodeid)
+        if entry is not None:
+            if self._watched() or time.monotonic() - entry[1] < _UNWATCHED_S:
+                self._fds.move_to_end(node.nodeid)
+                return entry[0]
+            self.drop(node.nodeid)
+        return self._reach(node)
+
+    def _reach(self, node: Node) -> int:
+        """Open the missing part of the chain of directories, root side first."""
+        missing: list[Node] = []
+        at: Node | None = node
+        while at is not None and at.nodeid != ROOT_ID and at.nodeid not in self._fds:
+            missing.append(at)
+            at = at.parent
+        if at is None:  # some directory on the way was removed
+            raise OSError(errno.ESTALE, "the directory was removed", node.name)
+        fd = self.dirfd(at)
+        for directory in reversed(missing):
+            fd = self._step(fd, directory)
+        return fd
+
+    def _step(self, parent_fd: int, node: Node) -> int:
+        try:
+            fd = self._tree.open_dir(parent_fd, node.name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise OSError(errno.ESTALE, "the directory was moved in the store", node.name) from None
+        try:
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                raise OSError(errno.ESTALE, "another directory has the name now", node.name)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fds[node.nodeid] = (fd, time.monotonic())
+        self._on_open(node, fd)
+        while len(self._fds) > self._capacity:
+            _, (oldest, _) = self._fds.popitem(last=False)
+            os.close(oldest)
+        return fd
+
+    def locate(self, node: Node) -> tuple[int, bytes, Stat]:
+        """Directory descriptor, name and attributes of a node by the first name that still leads to it.
+
+        Names that lead elsewhere now are dropped from the node. Not for the root. Raises
+        OSError(ESTALE) if none is left.
+        """
+        for parent, name, _ in list(node.names()):
+            try:
+                dirfd = self.dirfd(parent)
+                stat = self._tree.stat(dirfd, name)
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                    raise
+            else:
+                if self._nodes.is_same(node, stat):
+                    return dirfd, name, stat
+            if len(node.more) or node.ftype is not FileType.DIRECTORY:
+                self._nodes.drop_name(node, parent, name)
+        raise OSError(errno.ESTALE, "no name leads to this file any more")

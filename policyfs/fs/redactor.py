@@ -1,0 +1,162 @@
+"""Redacted bytes: frozen copies, located and patched in the copy, shared while they are current."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from policyfs.domain import Decision, Facts, Patch
+from policyfs.redact.plan import Outcome, Plan
+from policyfs.store import frozen as freezing
+from policyfs.store.copies import Copy, CopyCache
+from policyfs.store.frozen import FrozenTooLarge, Version, freeze
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_INLINE_BYTES = 256 * 1024
+"""Below this a copy is made on the event loop: a thread's hand-over costs more."""
+
+
+class Locator(Protocol):
+    """The sniffer, as far as redaction needs it."""
+
+    async def locate(self, fd: int, what: frozenset[str]) -> tuple[str | None, Plan]:
+        """Sniff and locate in the very bytes behind *fd*."""
+
+
+class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
+    """Every copy is in use and the cap is reached: the file goes as a large one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A finished copy: its kind (None: sniffing failed), what was hidden, and where."""
+
+    copy: Copy
+    kind: str | None
+    hidden: frozenset[str]
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The file cannot be shown: the decision on its kind, or the locator's reason."""
+
+    decision: Decision
+    kind: str | None
+    reason: str
+
+
+Judge = Callable[[Facts], Decision]
+"""Decides the request under way for facts: the kind is known only once the copy is made."""
+
+
+class Redactor:
+    """Makes and keeps copies. reflink_dirfd: where clones may be made, None without reflink."""
+
+    def __init__(
+        self, tree: Tree, locator: Locator, copies: CopyCache, *, reflink: bool, size_cap: int
+    ) -> None:
+        self._tree = tree
+        self._locator = locator
+        self._copies = copies
+        self._reflink = reflink
+        self._size_cap = size_cap
+        self._made: dict[Copy, Redacted] = {}
+        self._full = False
+
+    def copyable(self, stat: Stat) -> bool:
+        """Does a file of this size go as a frozen copy (else: under a lease)."""
+        if self._full:
+            self._full = False  # the next file tries again: something may have been closed
+            return self._reflink
+        return self._reflink or stat.size <= self._size_cap
+
+    async def redacted(
+        self, fd: int, ino_key: int, what: frozenset[str], owner: str | None, judge: Judge
+    ) -> Redacted | Refused:
+        """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once.
+
+        judge decides for the kind found in the copy. Raises FrozenTooLarge, NoRoom, OSError.
+        """
+        stat = self._tree.fstat(fd)
+        version = Version(stat.size, stat.mtime_ns, stat.ctime_ns)
+        copy = self._copies.get((ino_key, stat.btime_ns, version, what))
+        if copy is not None:
+            made = self._made[copy]
+            if judge(Facts(made.kind, owner)).redact == made.hidden:
+                copy.pin()
+                return made
+        return await self._make(fd, ino_key, stat, what, owner, judge)
+
+    async def _make(
+        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], owner: str | None, judge: Judge
+    ) -> Redacted | Refused:
+        copy = await self._freeze(fd, stat)
+        try:
+            read_only = freezing.open_readonly(copy)
+            try:
+                kind, plan = await self._locator.locate(read_only, what)
+                decision = judge(Facts(kind, owner))
+                if decision.allowed and decision.redact and decision.redact != what:
+                    kind, plan = await self._locator.locate(read_only, decision.redact)
+                    decision = judge(Facts(kind, owner))
+            finally:
+                os.close(read_only)
+            if not decision.allowed:
+                return self._refuse(copy, Refused(decision, kind, ""))
+            patches: tuple[Patch, ...] = ()
+            if decision.redact:
+                if plan.outcome is Outcome.REFUSE:
+                    return self._refuse(copy, Refused(decision, kind, plan.reason))
+                patches = plan.patches
+            freezing.apply(copy, patches)
+            freezing.seal(copy)
+        except BaseException:
+            copy.close()
+            raise
+        key = (ino_key, stat.btime_ns, copy.version, what)
+        kept = self._copies.put(key, copy)
+        if kept is None:
+            copy.close()
+            self._full = True
+            raise NoRoom
+        ranges = tuple((patch.offset, len(patch.data)) for patch in patches)
+        made = Redacted(kept, kind, decision.redact, ranges)
+        self._made = {c: m for c, m in self._made.items() if c.frozen.fd >= 0}
+        self._made[kept] = made
+        kept.pin()
+        return made
+
+    @staticmethod
+    def _refuse(copy: freezing.Frozen, refused: Refused) -> Refused:
+        copy.close()
+        return refused
+
+    async def _freeze(self, fd: int, stat: Stat) -> freezing.Frozen:
+        def make() -> freezing.Frozen:
+            return freeze(fd, self._size_cap, self._tree.root_fd if self._reflink else None, self._reflink)
+
+        if self._reflink or stat.size <= _INLINE_BYTES:
+            return make()
+        return await trio.to_thread.run_sync(make)
+
+
+def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
+    """*data*, read at *offset*, with the patches that touch it laid over it."""
+    end = offset + len(data)
+    out: bytearray | None = None
+    for patch in patches:
+        first, last = max(patch.offset, offset), min(patch.offset + len(patch.data), end)
+        if first < last:
+            if out is None:
+                out = bytearray(data)
+            out[first - offset : last - offset] = patch.data[first - patch.offset : last - patch.offset]
+    return data if out is None else bytes(out)
+
+
+__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused", "patched"]

@@ -1,0 +1,165 @@
+"""Which node of a file a caller gets: by view, path class, and the road its bytes take.
+
+See docs/architecture.md, "Views". In a redacted view a file that the caller may see whole now
+(its own) or that somebody writes through this view is LIVE, mediated and judged read by read;
+any other is a frozen COPY, or LEASED where it is too large to copy. A COPY or LEASED node that
+nobody has open takes on whatever version is current; one that is open keeps its own, and newer
+opens go to another node: OPEN answers ESTALE and the kernel looks the name up again.
+
+A LIVE node of a redacted view belongs to one app (or one stranger's uid): the kernel keeps the
+pages that its writer wrote, and no other app that is under redaction may read those.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import Facts, FileType, Need, Op, Principal, View
+from policyfs.fs.facts import FactFinder
+from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.openfile import Caller
+from policyfs.policy.decide import Engine, PathState
+from policyfs.store.frozen import Version
+from policyfs.store.statx import Stat
+
+_PENDING_S: Final = 5.0
+
+
+def version_of(stat: Stat) -> Version:
+    """The version of a file's bytes, as far as stat tells."""
+    return Version(stat.size, stat.mtime_ns, stat.ctime_ns)
+
+
+class Views:
+    """Chooses and makes the nodes of regular files."""
+
+    def __init__(self, nodes: NodeTable, facts: FactFinder, copyable: Callable[[Stat], bool]) -> None:
+        self._nodes = nodes
+        self._facts = facts
+        self._copyable = copyable
+        self._pending: dict[tuple[int, int], float] = {}
+
+    # -- which road -----------------------------------------------------------------------------
+
+    def flavor(
+        self, engine: Engine, caller: Caller, view: View, state: PathState,
+        stat: Stat, owner: Callable[[], str], *, writing: bool,
+    ) -> Flavor:  # fmt: skip
+        """The road for a caller's bytes of a file now. *owner* is asked only where it matters."""
+        if view.raw:
+            return Flavor.RAW
+        if not view.redact or writing:
+            return Flavor.LIVE
+        key = self._nodes.key_of(stat)
+        if self._is_pending(key, view) or self._being_written(key, view, caller):
+            return Flavor.LIVE
+        if not self.hidden_now(engine, caller.principal, state, owner):
+            return Flavor.LIVE
+        return Flavor.COPY if self._copyable(stat) else Flavor.LEASED
+
+    @staticmethod
+    def hidden_now(
+        engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]
+    ) -> frozenset[str]:
+        """What must be hidden from a caller for the file's owner now, of whatever kind it is."""
+        need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
+        facts = Facts(None, owner() if need & Need.OWNER else None)
+        decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
+        if not decision.allowed:  # may not read it: nothing is shown, so nothing may be live
+            return engine.view(who, state).redact
+        return decision.redact
+
+    def expect_writer(self, ino_key: int, view: View) -> None:
+        """A write-open of this view was sent back to LOOKUP: let it find the LIVE node."""
+        now = time.monotonic()
+        for key, until in list(self._pending.items()):
+            if until < now:
+                del self._pending[key]
+        self._pending[ino_key, view.key] = now + _PENDING_S
+
+    def writer_came(self, ino_key: int, view: View) -> None:
+        """The expected writer has its node."""
+        self._pending.pop((ino_key, view.key), None)
+
+    def _is_pending(self, ino_key: int, view: View) -> bool:
+        until = self._pending.get((ino_key, view.key))
+        return until is not None and until >= time.monotonic()
+
+    def _being_written(self, ino_key: int, view: View, caller: Caller) -> bool:
+        return any(
+            node.flavor is Flavor.LIVE
+            and node.view is view
+            and node.whose == self.whose(caller, view, Flavor.LIVE)
+            and node.open is not None
+            and node.open.writers
+            for node in self._nodes.same_inode(ino_key)
+        )
+
+    # -- which node -----------------------------------------------------------------------------
+
+    @staticmethod
+    def whose(caller: Caller, view: View, flavor: Flavor) -> str | int | None:
+        """Whom alone a node of this view and road serves; None: everyone who has the view."""
+        if flavor is not Flavor.LIVE or not view.redact:
+            return None
+        return caller.uid if caller.principal.app is None else caller.principal.app
+
+    def node(
+        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        caller: Caller,
+    ) -> Node:  # fmt: skip
+        """The node for a view of a file by this name; a new one where none fits."""
+        key = self._nodes.key_of(stat)
+        best: Node | None = None
+        whose = self.whose(caller, view, flavor)
+        for node in self._nodes.same_inode(key):
+            if (
+                node.whose == whose
+                and self._fits(node, stat, view, flavor, state)
+                and (best is None or _newer(node, best))
+            ):
+                best = node
+        if best is None:
+            best = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
+            best.whose = whose
+        self._nodes.add_name(best, parent, name, state)
+        return best
+
+    def _fits(self, node: Node, stat: Stat, view: View, flavor: Flavor, state: PathState) -> bool:
+        if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:
+            return False
+        if node.view is not view or node.flavor is not flavor:
+            return False
+        if node.parent is not None and any(known is not state for known in node.states()):
+            return False
+        return self.serves(node, version_of(stat))
+
+    @staticmethod
+    def serves(node: Node, version: Version) -> bool:
+        """Can an open of this version of the file be served by the node."""
+        if node.open is None or node.open.version is None or not node.open.handles:
+            return True
+        return node.open.version == version
+
+    def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
+        """The one node of a directory, or of a symlink."""
+        ftype = stat.ftype or FileType.REGULAR
+        for node in self._nodes.same_inode(self._nodes.key_of(stat)):
+            if node.btime_ns == stat.btime_ns and node.ftype is ftype:
+                if ftype is FileType.DIRECTORY or node.state is state:
+                    break
+        else:
+            node = self._nodes.add(stat, ftype, view, Flavor.RAW, state)
+        if ftype is FileType.DIRECTORY:
+            for known in list(node.names()):  # a directory has one name: it was moved in the store
+                if known.parent is not parent or known.name != name:
+                    self._nodes.drop_name(node, known.parent, known.name)
+        self._nodes.add_name(node, parent, name, state)
+        return node
+
+
+def _newer(node: Node, best: Node) -> bool:
+    """Prefer the node that is open (its version fits), so that one version has one node."""
+    return node.open is not None and best.open is None
