@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from policyfs.domain import Audit
@@ -164,9 +164,8 @@ class Journal:
             pass
         with self._lock:
             try:
-                self._settle_outage()
                 self._writer.note("close", {})
-                self._writer.write(())
+                self._append(())
             except OSError as exc:
                 self._failed(exc)
             fds = self._writer.close()
@@ -267,8 +266,7 @@ class Journal:
     def _write(self, batch: list[Event | Gap], event: Event | None = None) -> None:
         """Write a batch taken from the queue, and one event more; the batch goes back on failure."""
         try:
-            self._settle_outage()
-            self._writer.write(batch if event is None else [*batch, event])
+            self._append(batch if event is None else [*batch, event])
         except OSError as exc:
             with self._queue_lock:
                 self._queue.extendleft(reversed(batch))
@@ -286,15 +284,14 @@ class Journal:
         if self._outage is None:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
-    def _settle_outage(self) -> None:
-        """Writing works again (or is about to be tried): put the outage on record first."""
+    def _append(self, items: Sequence[Event | Gap]) -> None:
+        """Write these; what was refused while nothing could be written goes on record before them.
+
+        In one piece with them: a disk that has room for the one but not for the other would
+        otherwise fill up with records of its own fullness.
+        """
         outage = self._outage
-        if outage is None:
-            return
-        if outage.refused:
-            self._writer.write([outage])
-        else:
-            self._writer.write(())
+        self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
 
     # -- tidying and syncing
@@ -307,7 +304,8 @@ class Journal:
             self._checked_ns = now_ns
             try:
                 self._writer.check_place()
-                self._settle_outage()
+                if self._outage is not None:
+                    self._append(())
                 self._writer.prune()
             except OSError as exc:
                 self._failed(exc)

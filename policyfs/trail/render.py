@@ -168,8 +168,8 @@ def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) ->
         lines += [
             "",
             (
-                f"The trail is not whole: {summary.trouble} gaps or repairs ({summary.dropped} events dropped, "
-                f"{summary.refused} requests refused), {summary.bad_lines} lines no records."
+                f"The trail is not whole: {summary.trouble} gaps or repairs ({summary.dropped} dropped, "
+                f"{summary.refused} requests refused), {summary.bad_lines} bad lines."
             ),
         ]
     return lines
