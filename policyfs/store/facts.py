@@ -1,7 +1,8 @@
 """What a store's file system can do, found out by trying it where it can be tried.
 
 Names of file systems are asked only for what no try can show: whether a lease means anything.
-Trials use one unnamed file (O_TMPFILE) and leave nothing behind.
+Trials use one unnamed file (O_TMPFILE) and leave nothing behind; only in an empty store a name
+is made for a moment, to see whether it is found in another case.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def probe(root_fd: int) -> StoreFacts:
             leases=kind in _LEASES_MEAN and (trial is None or _leases(trial)),
             trusted_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_TRUSTED),
             user_xattr=_has_xattrs(directory if trial is None else trial, _PROBE_USER),
-            casefold=kind in _FOLDING or directory_folds(directory),
+            casefold=kind in _FOLDING or directory_folds(directory) or _folds_new_name(directory),
             read_only=bool(os.fstatvfs(directory).f_flag & os.ST_RDONLY),
             fanotify=_can_watch(directory),
             tmpfile=trial is not None,
@@ -114,8 +115,8 @@ def probe(root_fd: int) -> StoreFacts:
 def directory_folds(dirfd: int) -> bool:
     """Whether this directory finds names in another case than it lists them in.
 
-    The casefold flag (ext4, f2fs, tmpfs: per directory), else a try with a name that is there.
-    O_PATH will do.
+    The casefold flag (ext4, f2fs, tmpfs: per directory), else a try with a name that is there;
+    without any, False. O_PATH will do.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:
@@ -139,6 +140,21 @@ def _finds_swapped_case(fd: int) -> bool:
             except OSError:
                 return False
     return False
+
+
+def _folds_new_name(fd: int) -> bool:
+    """The same try with a name of our own, if no name that is there could tell."""
+    if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
+        return False
+    name = b".policyfs-probe-%d" % os.getpid()
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
+    except OSError:
+        return False  # read-only, or full: nothing can be made under another case either
+    try:
+        return _finds_swapped_case(fd)
+    finally:
+        os.unlink(name, dir_fd=fd)
 
 
 def _unnamed_file(directory: int) -> int | None:

@@ -52,15 +52,17 @@ def holders(mountpoint: bytes) -> list[Holder]:
     namespace = os.readlink("/proc/self/ns/mnt")
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
-            found += _holds_of(pid, held, elsewhere=os.readlink(f"/proc/{pid}/ns/mnt") != namespace)
+            if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
+                # Our own table: that of a process in a chroot leaves out what it cannot reach.
+                found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
+            else:
+                table = mounts(pid)
+                same = {mount.mount_id for mount in table if mount.device == held.device}
+                found += _holds_of(pid, held, table, same, elsewhere=True)
     return found
 
 
-def _holds_of(pid: int, held: Mount, elsewhere: bool) -> list[Holder]:
-    table = mounts(pid)
-    same = {mount.mount_id for mount in table if mount.device == held.device}
-    if not elsewhere:
-        same &= {held.mount_id}  # a second mount of the file system does not make this one busy
+def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhere: bool) -> list[Holder]:
     if not same:
         return []
     uid = os.stat(f"/proc/{pid}").st_uid

@@ -33,15 +33,15 @@ class Owners:
     """Reads and writes owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
 
     database: path of the SQLite file used where it has none; without either, every file is
-    owned by none. Thread-safe.
+    owned by none. busy_timeout_s: how long to wait for another mount's writing to it. Thread-safe.
     """
 
     __slots__ = ("_database", "_lock", "_trusted")
 
-    def __init__(self, trusted: bool, database: str | None = None) -> None:
+    def __init__(self, trusted: bool, database: str | None = None, busy_timeout_s: float = 5.0) -> None:
         self._trusted = trusted
         self._lock = threading.Lock()
-        self._database = None if trusted or database is None else _connect(database)
+        self._database = None if trusted or database is None else _connect(database, busy_timeout_s)
 
     @property
     def how(self) -> str:
@@ -98,14 +98,14 @@ class Owners:
                 database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?)", (*_row_key(stat), app))
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, readable by root alone. Shared by all mounts of a store (WAL).
 
     synchronous FULL: "owned by none any more" must not be undone by a power cut that the bytes
     of the new writer survived.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    database = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         with _as_oserror():
             database.execute("PRAGMA journal_mode = WAL")

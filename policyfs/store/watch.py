@@ -182,7 +182,8 @@ def _interpret(mask: int, pid: int, infos: dict[int, tuple[bytes, bytes | None]]
     events: list[WatchEvent] = []
     if plain := Change(mask & _PLAIN):
         directory, name = infos.get(_DFID_NAME) or infos.get(_DFID) or (None, None)
-        events.append(WatchEvent(plain, directory, name, target, pid, is_dir))
+        itself = directory if name is None else None
+        events.append(WatchEvent(plain, directory, name, target or itself, pid, is_dir))
     for kind, change in ((_OLD_DFID_NAME, Change.MOVED_FROM), (_NEW_DFID_NAME, Change.MOVED_TO)):
         if kind in infos:
             directory, name = infos[kind]

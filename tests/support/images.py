@@ -23,7 +23,7 @@ IMAGE_BYTES: Final = 320 << 20
 
 _MAKE: Final = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1"),
-    "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"),
+    "xfs": ("mkfs.xfs", "-q"),
     "btrfs": ("mkfs.btrfs", "-q"),
     "vfat": ("mkfs.vfat",),
 }
@@ -47,8 +47,10 @@ STORE_KINDS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 
 
 @contextlib.contextmanager
-def file_system(kind: str, directory: Path) -> Iterator[Path]:
+def file_system(kind: str, directory: Path, *options: str) -> Iterator[Path]:
     """A new, empty file system of that kind mounted below *directory*; yields its root.
+
+    *options*: more words for the mkfs of that kind.
 
     At the end it must not be busy: the test left something open, and is told what mount it was.
     """
@@ -61,7 +63,7 @@ def file_system(kind: str, directory: Path) -> Iterator[Path]:
         else:
             with image.open("wb") as file:
                 file.truncate(IMAGE_BYTES)
-            _run(*_MAKE[kind], os.fspath(image))
+            _run(*_MAKE[kind], *options, os.fspath(image))
             _run("mount", "-t", kind, "-o", "loop", os.fspath(image), os.fspath(mountpoint))
         yield mountpoint
     finally:

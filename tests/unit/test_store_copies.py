@@ -1,0 +1,177 @@
+"""The cache of frozen copies, on copies in memory."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyfs.store.copies import CopyCache
+from policyfs.store.frozen import Frozen, Version, seal
+
+PAGE = 4096
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_leaks():
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def cache():
+    cache = CopyCache(10 * PAGE)
+    yield cache
+    cache.close()
+
+
+def copy_of(size: int, how: str = "memfd") -> Frozen:
+    """A sealed copy of *size* zeros; one that says it is a clone is a memory file all the same."""
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    copy = Frozen(fd, how, size, Version(size, 0, 0))
+    seal(copy)
+    return copy
+
+
+def test_what_was_put_is_found_under_its_key_and_no_other(cache):
+    frozen = copy_of(PAGE)
+    copy = cache.put(("a", 1), frozen)
+    assert copy.frozen is frozen
+    assert cache.get(("a", 1)) is copy
+    assert cache.get(("a", 2)) is None
+    stats = cache.stats()
+    assert (stats.bytes, stats.copies, stats.pinned, stats.hits, stats.misses) == (PAGE, 1, 0, 1, 1)
+
+
+def test_the_least_recently_used_goes_first(cache):
+    copies = {key: cache.put(key, copy_of(4 * PAGE)) for key in "ab"}
+    cache.get("a")
+    cache.put("c", copy_of(4 * PAGE))
+    assert cache.get("b") is None
+    assert copies["b"].frozen.fd == -1
+    assert cache.get("a") is copies["a"]
+    assert cache.stats().evicted == 1
+
+
+def test_used_ones_stay_and_a_copy_without_room_is_refused(cache):
+    used = cache.put("used", copy_of(8 * PAGE))
+    used.pin()
+    idle = cache.put("idle", copy_of(2 * PAGE))
+    large = copy_of(3 * PAGE)
+    assert cache.put("large", large) is None
+    assert large.fd >= 0
+    large.close()
+    assert cache.get("idle") is idle, "nothing is thrown out for a copy that will not fit anyway"
+    assert cache.put("fits", copy_of(2 * PAGE)) is not None
+    assert cache.get("idle") is None
+    assert used.frozen.fd >= 0
+    assert cache.stats().refused == 1
+    used.unpin()
+
+
+def test_a_refused_copy_leaves_the_one_it_would_replace(cache):
+    old = cache.put("a", copy_of(9 * PAGE))
+    old.pin()
+    new = copy_of(2 * PAGE)
+    assert cache.put("a", new) is None
+    new.close()
+    assert cache.get("a") is old
+    old.unpin()
+
+
+def test_a_replaced_or_dropped_copy_in_use_closes_with_its_last_user(cache):
+    old = cache.put("a", copy_of(PAGE))
+    old.pin()
+    old.pin()
+    new = cache.put("a", copy_of(PAGE))
+    assert cache.get("a") is new
+    assert (cache.stats().bytes, cache.stats().pinned) == (2 * PAGE, 1)
+    old.unpin()
+    assert old.frozen.fd >= 0
+    old.unpin()
+    assert old.frozen.fd == -1
+    assert cache.stats().bytes == PAGE
+    cache.drop("a")
+    cache.drop("a")
+    assert (new.frozen.fd, cache.stats().bytes) == (-1, 0)
+
+
+def test_clones_and_empty_files_count_a_page_and_copies_are_counted():
+    cache = CopyCache(100 * PAGE, max_copies=3)
+    for key in range(5):
+        cache.put(key, copy_of(90 * PAGE if key % 2 else 0, "reflink" if key % 2 else "memfd"))
+    assert (cache.stats().copies, cache.stats().bytes, cache.stats().evicted) == (3, 3 * PAGE, 2)
+    for key in (2, 3, 4):
+        cache.get(key).pin()
+    sixth = copy_of(0)
+    assert cache.put(6, sixth) is None
+    sixth.close()
+    cache.close()
+    assert cache.stats().copies == 0
+
+
+def test_misuse_is_loud(cache):
+    copy = cache.put("a", copy_of(PAGE))
+    with pytest.raises(ValueError, match="unpin without pin"):
+        copy.unpin()
+    cache.drop("a")
+    with pytest.raises(ValueError, match="closed already"):
+        copy.pin()
+    fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    with Frozen(fd, "memfd", 0, Version(0, 0, 0)) as unsealed, pytest.raises(ValueError, match="sealed"):
+        cache.put("b", unsealed)
+
+
+def test_clear_forgets_all_and_spares_users(cache):
+    used, idle = cache.put("used", copy_of(PAGE)), cache.put("idle", copy_of(PAGE))
+    used.pin()
+    cache.clear()
+    assert (idle.frozen.fd, cache.get("used")) == (-1, None)
+    assert used.frozen.fd >= 0
+    used.unpin()
+    assert used.frozen.fd == -1
+
+
+def test_the_end_of_the_mount_closes_used_copies_too():
+    cache = CopyCache(PAGE)
+    copy = cache.put("a", copy_of(PAGE))
+    copy.pin()
+    cache.close()
+    assert copy.frozen.fd == -1
+    copy.unpin()
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["put", "get", "pin", "unpin", "drop"]), st.integers(0, 4), st.integers(0, 5)),
+    max_size=40,
+)
+
+
+@settings(max_examples=60)
+@given(STEPS)
+def test_whatever_happens_caps_hold_and_used_copies_stay_open(steps):
+    cache, used = CopyCache(8 * PAGE, 4), []
+    for action, key, size in steps:
+        copy = None if action == "put" else cache.get(key)
+        if action == "put":
+            frozen = copy_of(size * PAGE)
+            if cache.put(key, frozen) is None:
+                frozen.close()
+        elif action == "pin" and copy:
+            copy.pin()
+            used.append(copy)
+        elif action == "unpin" and used:
+            used.pop(key % len(used)).unpin()
+        elif action == "drop":
+            cache.drop(key)
+        stats = cache.stats()
+        assert stats.bytes <= 8 * PAGE
+        assert stats.copies <= 4
+        assert stats.pinned == len(set(used))
+        assert all(copy.frozen.fd >= 0 for copy in used)
+    cache.close()
+    assert cache.stats().bytes == 0

@@ -1,0 +1,235 @@
+"""What probe() says of file systems, held against what they are known to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from policyfs.store.facts import StoreFacts, directory_folds, probe
+from policyfs.store.mountinfo import mount_of_fd, mounts
+from tests.support.images import IMAGE_KINDS, file_system
+from tests.support.namespace import detach
+from tests.support.processes import call_as, start_as
+
+pytestmark = pytest.mark.mount
+
+LOCAL = StoreFacts(
+    f_type=0xEF53,
+    name="ext4",
+    reflink=False,
+    leases=True,
+    trusted_xattr=True,
+    user_xattr=True,
+    casefold=False,
+    read_only=False,
+    fanotify=True,
+    tmpfile=True,
+    stable_inodes=True,
+)
+EXPECTED = {
+    "ext4": LOCAL,
+    "xfs": dataclasses.replace(LOCAL, name="xfs", f_type=0x58465342, reflink=True),
+    "btrfs": dataclasses.replace(LOCAL, name="btrfs", f_type=0x9123683E, reflink=True),
+    "tmpfs": dataclasses.replace(LOCAL, name="tmpfs", f_type=0x01021994),
+    "vfat": dataclasses.replace(
+        LOCAL,
+        name="vfat",
+        f_type=0x4D44,
+        trusted_xattr=False,
+        user_xattr=False,
+        casefold=True,
+        tmpfile=False,
+        stable_inodes=False,
+    ),
+}
+
+
+def facts_of(path: Path) -> StoreFacts:
+    before = set(os.listdir("/proc/self/fd"))
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return probe(fd)
+    finally:
+        os.close(fd)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("kind", [*IMAGE_KINDS, "tmpfs"])
+def test_of_the_usual_file_systems(kind, tmp_path):
+    with file_system(kind, tmp_path) as root:
+        assert facts_of(root) == EXPECTED[kind]
+        assert set(os.listdir(root)) <= {"lost+found"}
+        (root / "DCIM").mkdir()
+        names, before = os.listdir(root), root.stat()
+        assert facts_of(root) == EXPECTED[kind]
+        assert (os.listdir(root), root.stat().st_ctime_ns) == (names, before.st_ctime_ns), "no trace is left"
+        below = root / "below"
+        below.mkdir()
+        assert facts_of(below) == EXPECTED[kind]
+        subprocess.run(["mount", "-o", "remount,ro", root], check=True, timeout=20)
+        facts = facts_of(root)
+        assert (facts.read_only, facts.trusted_xattr, facts.leases) == (
+            True,
+            EXPECTED[kind].trusted_xattr,
+            True,
+        )
+
+
+def test_of_xfs_without_reflink(tmp_path):
+    with file_system("xfs", tmp_path, "-m", "reflink=0") as root:
+        assert facts_of(root) == dataclasses.replace(EXPECTED["xfs"], reflink=False)
+
+
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize("names", [[], [b"1"], [b"DCIM"], [b"dcim", b"Other"]])
+def test_of_a_store_that_folds_case(tmp_path, names, folds):
+    """By FUSE: the kernels that tests run on often have no file system that does."""
+    names = {name: number for number, name in enumerate(names, 2)}
+    child = start_as(0, _serve, os.fspath(tmp_path), names, folds)
+    assert child.receive() == "ready"
+    try:
+        facts = facts_of(tmp_path)
+        assert sorted(os.listdir(os.fsencode(tmp_path))) == sorted(names), "no trace is left"
+    finally:
+        detach(os.fspath(tmp_path))
+        child.result()
+    assert (facts.casefold, facts.name) == (folds, "fuse.folding")
+
+
+def _serve(channel, mountpoint: str, names: dict[bytes, int], folds: bool) -> None:
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pyfuse3.main)
+            channel.send("ready")
+
+    pyfuse3.init(Folding(names, folds), mountpoint, {"fsname=folding", "subtype=folding"})
+    try:
+        trio.run(serve)
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+class Folding(pyfuse3.Operations):
+    """One directory of empty files whose names are found in any case, if *folds*."""
+
+    def __init__(self, names: dict[bytes, int], folds: bool) -> None:
+        super().__init__()
+        self.names = names
+        self.key = bytes.lower if folds else bytes
+
+    async def getattr(self, inode, ctx=None):
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = inode
+        entry.st_mode = 0o40755 if inode == pyfuse3.ROOT_INODE else 0o100644
+        return entry
+
+    async def lookup(self, parent_inode, name, ctx=None):
+        for other, inode in self.names.items():
+            if self.key(other) == self.key(name):
+                return await self.getattr(inode)
+        raise pyfuse3.FUSEError(errno.ENOENT)
+
+    async def opendir(self, inode, ctx):
+        return inode
+
+    async def readdir(self, fh, start_id, token):
+        for number, (name, inode) in enumerate(list(self.names.items())[start_id:], start_id + 1):
+            if not pyfuse3.readdir_reply(token, name, await self.getattr(inode), number):
+                return
+
+    async def create(self, parent_inode, name, mode, flags, ctx):
+        self.names[name] = 99
+        return pyfuse3.FileInfo(fh=99), await self.getattr(99)
+
+    async def statfs(self, ctx):
+        return pyfuse3.StatvfsData()
+
+    async def flush(self, fh):
+        pass
+
+    async def release(self, fh):
+        pass
+
+    async def unlink(self, parent_inode, name, ctx):
+        del self.names[name]
+
+
+def test_leases_of_an_overlay_mean_nothing(tmp_path):
+    with file_system("tmpfs", tmp_path) as root:
+        for name in ("lower", "upper", "work", "merged"):
+            (root / name).mkdir()
+        options = f"lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work"
+        subprocess.run(
+            ["mount", "-t", "overlay", "-o", options, "overlay", root / "merged"], check=True, timeout=20
+        )
+        facts = facts_of(root / "merged")
+        detach(os.fspath(root / "merged"))
+    assert (facts.name, facts.leases, facts.reflink) == ("overlay", False, False)
+
+
+def test_leases_of_fuse_mean_nothing(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "Upper").write_bytes(b"")
+    (tmp_path / "merged").mkdir()
+    subprocess.run(["bindfs", tmp_path / "store", tmp_path / "merged"], check=True, timeout=20)
+    try:
+        facts = facts_of(tmp_path / "merged")
+    finally:
+        subprocess.run(["umount", tmp_path / "merged"], check=True, timeout=20)
+    assert (facts.name, facts.leases, facts.reflink, facts.stable_inodes) == ("fuse", False, False, False)
+    assert not facts.casefold
+    assert (tmp_path / "store").stat().st_size, "the store under it was not touched"
+
+
+def test_without_rights_it_says_what_is_possible(tmp_path):
+    with file_system("tmpfs", tmp_path) as root:
+        os.chown(root, 10010, 10010)
+        fd = os.open(root, os.O_PATH)
+        facts = call_as(10010, probe, fd)
+        os.close(fd)
+    assert (facts.trusted_xattr, facts.fanotify, facts.user_xattr) == (False, False, True)
+
+
+@pytest.mark.parametrize("names", [[], ["dcim"], ["DCIM", "dcim"], ["1", "2"], ["x" * 255]])
+def test_a_case_sensitive_directory_does_not_fold(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    fd = os.open(tmp_path, os.O_PATH)
+    assert not directory_folds(fd)
+    os.close(fd)
+
+
+class TestMountinfo:
+    def test_the_mount_of_a_descriptor(self, tmp_path):
+        with file_system("tmpfs", tmp_path) as root:
+            fd = os.open(root, os.O_PATH)
+            mount = mount_of_fd(fd)
+            os.close(fd)
+            device = os.stat(root).st_dev
+            assert (mount.mountpoint, mount.fstype, mount.source) == (os.fsencode(root), "tmpfs", b"tmpfs")
+            assert mount.device == f"{os.major(device)}:{os.minor(device)}"
+            assert mount in mounts()
+            assert mount in mounts(os.getpid())
+
+    def test_odd_characters_in_a_mountpoint(self, tmp_path):
+        odd = tmp_path / "a b\tc\\d\n\xff040"
+        odd.mkdir()
+        with file_system("tmpfs", odd) as root:
+            assert os.fsencode(root) in {mount.mountpoint for mount in mounts()}
+
+    def test_a_descriptor_without_a_mount_of_ours(self):
+        reader, writer = os.pipe()
+        assert mount_of_fd(reader) is None
+        os.close(reader)
+        os.close(writer)
+
+    def test_a_process_that_is_gone(self):
+        with pytest.raises(OSError):
+            mounts(2**22)
