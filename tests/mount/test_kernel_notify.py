@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from policyfs.kernel import session
+from policyfs.kernel.notify import Notifier
 from tests.support.processes import start_as, wait_for
 from tests.support.tinyfs import error_of
 
@@ -135,10 +136,25 @@ def test_closing_never_waits_for_ever(tiny):
     assert fs.child.result() is None  # and the daemon can end
 
 
-def test_nothing_is_sent_once_the_connection_is_over(tiny):
+def test_nothing_is_sent_after_closing(tiny):
     fs = tiny(timeout_s=DAY_S)
     fs.initialised()
     settled(fs, "inval_inode", 4711)
-    # The loop ends with the connection: look at the notifier while it does not.
-    wait_for(lambda: fs.call("notify", "close", 5.0), "the notifier to close")
+    assert fs.call("notify", "close", 5.0)
     assert fs.call("notify", "inval_inode", 2) is False
+
+
+def test_errors_are_counted_and_an_ended_connection_ends_the_notifier():
+    with open("/dev/fuse", "rb", buffering=0) as unmounted:  # writing to it is EPERM or EBADF
+        notifier = Notifier(unmounted.fileno(), minor=45)
+        assert notifier.inval_inode(5)
+        wait_for(lambda: notifier.stats().failed == 1, "the failure")
+        assert notifier.stats().last_errors == ("INVAL_INODE: EBADF",)
+        assert notifier.close(10.0)
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    notifier = Notifier(fd, minor=45)
+    os.close(fd)  # the notifier has its own
+    assert notifier.inval_inode(5)
+    wait_for(lambda: not notifier.inval_inode(6), "the notifier to give up")
+    assert notifier.stats().last_errors == ("INVAL_INODE: EPERM",)
+    assert notifier.close(10.0)

@@ -1,0 +1,129 @@
+"""The notifier's bytes and its queue, written into a pipe in the device's place."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import pytest
+
+from policyfs.kernel.notify import Notifier
+
+NEWEST = 45
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def pipe():
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.fixture
+def start(pipe):
+    """`start(minor, capacity)`: a notifier on the pipe, which is emptied in the end."""
+    made: list[Notifier] = []
+
+    def begin(minor: int = NEWEST, **options) -> Notifier:
+        made.append(Notifier(pipe[1], minor=minor, **options))
+        return made[-1]
+
+    yield begin
+    os.set_blocking(pipe[0], False)
+    for notifier in made:
+        while not notifier.close(0.01):
+            _read_all(pipe[0])
+
+
+def _read_all(fd: int) -> bytes:
+    try:
+        return os.read(fd, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def message(fd: int) -> tuple[int, bytes]:
+    """The code and the body of the next notification."""
+    length, code, unique = struct.unpack("=IiQ", os.read(fd, 16))
+    assert unique == 0
+    body = os.read(fd, length - 16) if length > 16 else b""
+    assert len(body) == length - 16
+    return code, body
+
+
+def test_every_notification_as_the_kernel_reads_it(pipe, start):
+    notifier = start()
+    assert notifier.inval_inode(7)
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 7, -1, 0))
+    assert notifier.inval_inode(7, 4096, 100)
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 7, 4096, 100))
+    assert notifier.inval_entry(1, b"name", True)
+    assert message(pipe[0]) == (3, struct.pack("=QII", 1, 4, 1) + b"name\0")
+    assert notifier.inval_entry(1, b"name", False)
+    assert message(pipe[0]) == (3, struct.pack("=QII", 1, 4, 0) + b"name\0")
+    assert notifier.delete(1, 9, b"name")
+    assert message(pipe[0]) == (6, struct.pack("=QQII", 1, 9, 4, 0) + b"name\0")
+    assert notifier.inc_epoch()
+    assert message(pipe[0]) == (8, b"")
+    assert notifier.prune([3, 4])
+    assert message(pipe[0]) == (9, struct.pack("=IIQQQ", 2, 0, 0, 3, 4))
+    assert notifier.drain(DEADLINE_S)
+    assert notifier.stats().sent == 7
+
+
+def test_long_prunes_go_in_pieces(pipe, start):
+    notifier = start()
+    nodes = list(range(2, 10_002))
+    assert notifier.prune(nodes)
+    seen: list[int] = []
+    while len(seen) < len(nodes):
+        code, body = message(pipe[0])
+        (count,) = struct.unpack_from("=I", body)
+        assert (code, len(body)) == (9, 16 + 8 * count)
+        seen += struct.unpack_from(f"={count}Q", body, 16)
+    assert seen == nodes
+
+
+@pytest.mark.parametrize(
+    ("minor", "flag", "epoch", "prune"),
+    [(37, 0, False, False), (40, 1, False, False), (44, 1, True, False), (45, 1, True, True)],
+)
+def test_older_kernels_get_what_they_know(pipe, start, minor, flag, epoch, prune):
+    notifier = start(minor)
+    assert notifier.inval_entry(1, b"x", True)
+    assert message(pipe[0])[1] == struct.pack("=QII", 1, 1, flag) + b"x\0"
+    assert notifier.inc_epoch() is epoch
+    assert notifier.prune([2]) is prune
+
+
+def fill(notifier: Notifier, fd: int) -> int:
+    """Make the thread hang in a write, as in the kernel; returns how many went through."""
+    number = 0
+    os.set_blocking(fd, True)
+    while notifier.stats().queued == 0 or notifier.drain(0.05):
+        number += 1
+        assert notifier.inval_inode(number)
+    return number
+
+
+def test_a_full_queue_says_so_and_counts(pipe, start):
+    notifier = start(capacity=3)
+    number = fill(notifier, pipe[1])
+    waiting = notifier.stats().queued
+    accepted = [notifier.inval_inode(number + 1 + i) for i in range(4)]
+    assert accepted == [i < 3 - waiting for i in range(4)]
+    assert notifier.stats().refused == 4 - (3 - waiting)
+    assert notifier.inval_inode(number + 1)  # waits already: nothing to add
+    assert notifier.close(0.05) is False
+    assert notifier.inval_inode(1) is False  # closed
+
+
+def test_closing_writes_what_is_queued(pipe):
+    notifier = Notifier(pipe[1], minor=NEWEST)
+    for node in range(100):
+        assert notifier.inval_inode(node)
+    assert notifier.close(DEADLINE_S)
+    assert notifier.stats().sent == 100
+    assert len(os.read(pipe[0], 1 << 20)) == 100 * 40
