@@ -163,10 +163,11 @@ class _Walker:
             size = min(2 * size, CHUNK_BYTES)
 
     def _gap(self, start: int, end: int) -> None:
-        """Bytes before a marker: fill bytes are the standard's own, all else is junk."""
-        few = end - start <= MAX_FILL_BYTES
-        if not few or self.source.read(start, end - start).strip(b"\xff"):
-            self.image.junk.append((start, end))
+        """Bytes before a marker: fill bytes are the standard's own, what follows them is junk."""
+        head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
+        junk = start + len(head) - len(head.lstrip(b"\xff"))
+        if junk < end:
+            self.image.junk.append((junk, end))
 
     def _segment(self, code: int, marker: int) -> int | None:
         """Offset behind the segment; None if decoders cannot go on here."""
