@@ -6,6 +6,7 @@ confine() it can open nothing: not the interpreter, not the database, not a time
 
 from __future__ import annotations
 
+import codecs
 import os
 import pkgutil
 import socket
@@ -28,7 +29,17 @@ from policyfs.redact.sidecar import refine_kind
 SOCKET_FD: Final = 3
 """Where a worker keeps its socket; 0, 1 and 2 are /dev/null, everything else is closed."""
 
-_CODECS: Final = ("utf_8_sig", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be")
+_CODECS: Final = (
+    "ascii",
+    "latin-1",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "utf-32-le",
+    "utf-32-be",
+)
 """Python imports a codec when it is first asked for; these a locator may ask for."""
 
 _WARM_UP: Final = (
@@ -80,7 +91,7 @@ class Detector:
         for module in pkgutil.walk_packages(policyfs.redact.__path__, "policyfs.redact."):
             import_module(module.name)
         for codec in _CODECS:
-            b"".decode(codec)
+            codecs.lookup(codec)
         for sample in _WARM_UP:
             self.kind(sample)
 
