@@ -96,6 +96,7 @@ def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> 
         raise FrozenTooLarge(before.size, size_cap)
     fd = _memfd()
     try:
+        os.fchmod(fd, 0o400)  # who is handed a reading descriptor cannot make it a writing one
         os.ftruncate(fd, before.size)
         _copy(src_fd, fd, before.size)
     except BaseException:

@@ -28,7 +28,7 @@ UTIME_OMIT: Final = (1 << 30) - 2
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
 _MAX_HANDLE: Final = 128  # MAX_HANDLE_SZ
-_XATTR_BUFFER: Final = 4096
+_XATTR_BUFFER: Final = 1024
 
 
 class _Timespec(ctypes.Structure):
@@ -147,7 +147,7 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def get_xattr(fd: int, name: bytes) -> bytes | None:
-    """Value (at most 4 KiB, else ERANGE) of an xattr of what is behind *fd* (O_PATH too).
+    """Value (at most 1 KiB, else ERANGE) of an xattr of what is behind *fd* (O_PATH too).
 
     None where there is none or the file system has no such xattrs: os.getxattr would make an
     exception of what is the common case here.

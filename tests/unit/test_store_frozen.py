@@ -15,6 +15,7 @@ from policyfs.store.frozen import FrozenTooLarge, Version, apply, freeze, open_r
 from policyfs.store.libc import link_fd
 from policyfs.store.statx import fstatx
 from tests.support.images import STORE_KINDS, file_system
+from tests.support.processes import call_as
 
 pytestmark = pytest.mark.mount
 MIB = 1 << 20
@@ -163,7 +164,18 @@ class TestFreeze:
         assert os.lseek(source[1], 0, os.SEEK_CUR) == 0
 
 
+def _reopen_for_writing(fd: int) -> None:
+    os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDWR))
+
+
 class TestApplyAndSeal:
+    def test_who_may_read_an_unsealed_copy_cannot_get_at_writing_it(self, source, directory, reflink):
+        with freeze(source[1], 4 * MIB, directory, reflink) as copy:
+            reader = open_readonly(copy)
+            with pytest.raises(PermissionError):
+                call_as(65534, _reopen_for_writing, reader)
+            os.close(reader)
+
     def test_patches_land_in_the_copy_alone(self, source, directory, reflink):
         path, fd = source
         content = path.read_bytes()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyfs.store.facts import probe
 from policyfs.store.libc import file_handle, open_handle
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Change, Watch, WatchEvent, parse_events
@@ -203,6 +206,28 @@ class TestHandles:
         assert (os.read(fd, 9), os.get_inheritable(fd)) == (b"abc", False)
         for descriptor in (mount_fd, path_fd, fd):
             os.close(descriptor)
+
+
+def test_of_a_btrfs_subvolume_either_works_or_is_refused(tmp_path):
+    """Its id is not that of the file system's root; kernels before 6.8 refuse it with EXDEV."""
+    with file_system("btrfs", tmp_path) as root:
+        for store in (root / "sub", root / "sub" / "nested"):
+            subprocess.run(["btrfs", "-q", "subvolume", "create", store], check=True, timeout=20)
+        fd = os.open(root / "sub", os.O_PATH)
+        facts = probe(fd)
+        if facts.fanotify:
+            with Watch(fd) as watch:
+                for place in (root, root / "sub", root / "sub" / "nested"):
+                    events = events_of(watch, os.mkdir, place / "new")
+                    assert where(events) == [(Change.CREATE, handle_of(watch, place), b"new")]
+                    assert watch.stat_of_handle(events[0].target_handle).ino == (place / "new").stat().st_ino
+        else:
+            with pytest.raises(OSError) as caught:
+                Watch(fd)
+            assert caught.value.errno == errno.EXDEV
+        os.close(fd)
+        assert facts.reflink
+        assert facts.leases
 
 
 def test_where_there_can_be_none_it_says_so_and_leaks_nothing(tmp_path):
