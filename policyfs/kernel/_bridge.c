@@ -102,6 +102,10 @@ _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
 /* ---- The one session's state ------------------------------------------------------------- */
 
+/* Readahead requests in flight. The kernel's own 12 are soon used up by readers of one slow file,
+ * and then readers of all others wait. */
+#define MAX_BACKGROUND 256
+
 #define LAST_CAPACITY 8192
 /* Of a WRITE only the header and fuse_write_in are kept, not the data. */
 #define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + 40)
@@ -123,9 +127,13 @@ static struct {
 static struct {
 	struct fuse_session *(*session_new)(struct fuse_args *, const struct fuse_lowlevel_ops *,
 					    size_t, void *);
-	struct fuse_session *(*session_new_versioned)(struct fuse_args *,
-						      const struct fuse_lowlevel_ops *, size_t,
-						      void *, void *);
+	/* libfuse 3.17 and 3.18 name it differently. */
+	struct fuse_session *(*session_new_317)(struct fuse_args *,
+						const struct fuse_lowlevel_ops *, size_t, void *,
+						void *);
+	struct fuse_session *(*session_new_318)(struct fuse_args *,
+						const struct fuse_lowlevel_ops *, size_t, void *,
+						void *);
 	int (*reply_entry)(fuse_req_t, const struct fuse_entry_param *);
 	int (*reply_attr)(fuse_req_t, const struct stat *, double);
 	size_t (*add_direntry_plus)(fuse_req_t, char *, size_t, const char *,
@@ -194,6 +202,8 @@ static ssize_t send_init(int fd, const struct iovec *iov)
 	out.flags = (uint32_t)flags;
 	out.flags2 = (uint32_t)(flags >> 32);
 	out.max_stack_depth = bridge.want_depth;
+	out.max_background = MAX_BACKGROUND;
+	out.congestion_threshold = MAX_BACKGROUND / 4 * 3;
 	header.len = sizeof(header) + sizeof(out);
 
 	sent = writev(fd, edited, 2);
@@ -274,9 +284,11 @@ static void extend_operations(struct fuse_lowlevel_ops *ops)
 
 struct fuse_session *bridge_session_new(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t,
 					void *) INTERPOSES("fuse_session_new");
-struct fuse_session *bridge_session_new_versioned(struct fuse_args *,
-						  const struct fuse_lowlevel_ops *, size_t, void *,
-						  void *) INTERPOSES("_fuse_session_new");
+struct fuse_session *bridge_session_new_317(struct fuse_args *, const struct fuse_lowlevel_ops *,
+					    size_t, void *, void *) INTERPOSES("_fuse_session_new");
+struct fuse_session *bridge_session_new_318(struct fuse_args *, const struct fuse_lowlevel_ops *,
+					    size_t, void *, void *)
+	INTERPOSES("fuse_session_new_versioned");
 int bridge_session_mount(struct fuse_session *, const char *) INTERPOSES("fuse_session_mount");
 void bridge_session_unmount(struct fuse_session *) INTERPOSES("fuse_session_unmount");
 int bridge_reply_open(fuse_req_t, const struct fuse_file_info *) INTERPOSES("fuse_reply_open");
@@ -307,16 +319,28 @@ struct fuse_session *bridge_session_new(struct fuse_args *args, const struct fus
 	return real.session_new(args, &copy, sizeof(copy), userdata);
 }
 
-struct fuse_session *bridge_session_new_versioned(struct fuse_args *args,
-						  const struct fuse_lowlevel_ops *ops, size_t size,
-						  void *version, void *userdata)
+struct fuse_session *bridge_session_new_317(struct fuse_args *args,
+					    const struct fuse_lowlevel_ops *ops, size_t size,
+					    void *version, void *userdata)
 {
 	struct fuse_lowlevel_ops copy;
 
-	if (real.session_new_versioned == NULL)
+	if (real.session_new_317 == NULL)
 		return NULL;
 	copy_operations(&copy, ops, size);
-	return real.session_new_versioned(args, &copy, sizeof(copy), version, userdata);
+	return real.session_new_317(args, &copy, sizeof(copy), version, userdata);
+}
+
+struct fuse_session *bridge_session_new_318(struct fuse_args *args,
+					    const struct fuse_lowlevel_ops *ops, size_t size,
+					    void *version, void *userdata)
+{
+	struct fuse_lowlevel_ops copy;
+
+	if (real.session_new_318 == NULL)
+		return NULL;
+	copy_operations(&copy, ops, size);
+	return real.session_new_318(args, &copy, sizeof(copy), version, userdata);
 }
 
 /* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse
@@ -531,11 +555,13 @@ static struct PyModuleDef definition = {
 static bool find_real(void)
 {
 	*(void **)&real.session_new = dlsym(RTLD_NEXT, "fuse_session_new");
-	*(void **)&real.session_new_versioned = dlsym(RTLD_NEXT, "_fuse_session_new");
+	*(void **)&real.session_new_317 = dlsym(RTLD_NEXT, "_fuse_session_new");
+	*(void **)&real.session_new_318 = dlsym(RTLD_NEXT, "fuse_session_new_versioned");
 	*(void **)&real.reply_entry = dlsym(RTLD_NEXT, "fuse_reply_entry");
 	*(void **)&real.reply_attr = dlsym(RTLD_NEXT, "fuse_reply_attr");
 	*(void **)&real.add_direntry_plus = dlsym(RTLD_NEXT, "fuse_add_direntry_plus");
-	return (real.session_new != NULL || real.session_new_versioned != NULL) &&
+	return (real.session_new != NULL || real.session_new_317 != NULL ||
+		real.session_new_318 != NULL) &&
 	       real.reply_entry != NULL && real.reply_attr != NULL &&
 	       real.add_direntry_plus != NULL;
 }

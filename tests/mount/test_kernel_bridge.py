@@ -17,12 +17,21 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.kernel.bridge import FH_PASSTHROUGH, fh_index, pack_fh
+from policyfs.kernel.bridge import (
+    FH_CACHE_DIR,
+    FH_DIRECT_IO,
+    FH_KEEP_CACHE,
+    FH_NOFLUSH,
+    FH_PASSTHROUGH,
+    fh_index,
+    pack_fh,
+)
 from policyfs.kernel.protocol import InitFlag
 from tests.support.processes import call_as, start_as, tool_as, wait_for
 from tests.support.tinyfs import INO_BASE, error_of
 
 MIB = 1 << 20
+DAY_S = 86400.0
 CALL_DEADLINE_S = 20
 
 
@@ -118,6 +127,48 @@ def test_without_passthrough_everything_is_mediated(tiny):
     [(code, reason)] = fs.call("look").refused
     assert code == errno.EPERM
     assert "without passthrough" in reason
+
+
+# -- the other open flags ---------------------------------------------------------------------
+
+
+def read_twice(fs) -> int:
+    """READs that two opens with one read each cause."""
+    before = fs.count("READ")
+    for _ in range(2):
+        assert Path(fs.path("m")).read_bytes() == b"hello world\n"
+    return fs.count("READ") - before
+
+
+def test_pages_are_kept_from_open_to_open_only_if_asked(tiny):
+    fs = tiny(timeout_s=DAY_S)
+    assert read_twice(fs) == 2
+    fs.call("open_with", FH_KEEP_CACHE)
+    assert read_twice(fs) == 0
+
+
+def test_direct_io_asks_for_every_read(tiny):
+    fs = tiny(timeout_s=DAY_S)
+    fs.call("open_with", FH_DIRECT_IO)
+    assert read_twice(fs) >= 2
+
+
+def test_no_flush_if_asked(tiny):
+    fs = tiny()
+    for flags, flushes in ((0, 1), (FH_NOFLUSH, 1)):
+        fs.call("open_with", flags)
+        Path(fs.path("m")).read_bytes()
+        assert fs.count("FLUSH") == flushes
+
+
+def test_a_listing_stays_in_the_kernel_if_asked(tiny):
+    fs = tiny(timeout_s=DAY_S)
+    fs.call("open_with", FH_CACHE_DIR | FH_KEEP_CACHE)
+    names = [sorted(os.listdir(fs.root)) for _ in range(2)]
+    asked = fs.count("READDIRPLUS")
+    names.append(sorted(os.listdir(fs.root)))
+    assert names == [["d", "f", "m", "slow"]] * 3
+    assert fs.count("READDIRPLUS") == asked
 
 
 # -- inode numbers --------------------------------------------------------------------------
@@ -332,9 +383,34 @@ def test_many_clients_at_once(tiny):
     assert [child.result(CALL_DEADLINE_S) for child in children] == [4000] * 4
 
 
+# -- loading ------------------------------------------------------------------------------------
+
+
+def run_python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter says on stderr."""
+    line = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=CALL_DEADLINE_S, check=False)
+    return done.stderr
+
+
 def test_pyfuse3_first_is_an_error():
-    code = "import pyfuse3, policyfs.kernel.bridge"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=CALL_DEADLINE_S, check=False
-    )
-    assert "must be imported before pyfuse3" in done.stderr
+    assert "must be imported before pyfuse3" in run_python("import pyfuse3, policyfs.kernel.bridge")
+
+
+ATTACH = """
+import ctypes, os, sys
+ctypes.CDLL("libfuse3.so.3", mode=getattr(os, sys.argv[2]))
+from policyfs.kernel import session
+from policyfs.kernel.bridge import pyfuse3
+device = session.mount_device(sys.argv[1], source="x", user_id=0, group_id=0, allow_other=False,
+                              default_permissions=False)
+try:
+    session.attach(pyfuse3.Operations(), device, passthrough=True)
+finally:
+    session.unmount(sys.argv[1])
+"""
+
+
+def test_libfuse_loaded_earlier_does_no_harm_unless_it_is_global(arena):
+    assert run_python(ATTACH, str(arena), "RTLD_LOCAL") == ""
+    assert "not bound to policyfs's bridge" in run_python(ATTACH, str(arena), "RTLD_GLOBAL")

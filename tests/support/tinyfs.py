@@ -28,7 +28,15 @@ import trio
 
 from policyfs.kernel import session
 from policyfs.kernel.backing import Backing, BackingRefused
-from policyfs.kernel.bridge import FH_PASSTHROUGH, RawRequest, counters, pack_fh, pyfuse3, raw_request
+from policyfs.kernel.bridge import (
+    FH_PASSTHROUGH,
+    RawRequest,
+    counters,
+    fh_index,
+    pack_fh,
+    pyfuse3,
+    raw_request,
+)
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.protocol import Opcode
 from tests.support.processes import Child, start_as, wait_for
@@ -79,6 +87,7 @@ class State:
     modes: list[tuple[int, int]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     xattrs: list[bytes] = field(default_factory=list)
+    flags: int = 0  # FH_* of mediated files and directories
     index: int = 0
 
 
@@ -125,6 +134,9 @@ class TinyFs(pyfuse3.Operations):
     def notifier_stats(self):
         assert self.notifier is not None
         return self.notifier.stats()
+
+    def open_with(self, flags: int) -> None:
+        self.state.flags = flags
 
     def register(self, path: str, flags: int = os.O_RDONLY) -> int | BackingRefused | str:
         fd = os.open(path, flags)
@@ -204,7 +216,7 @@ class TinyFs(pyfuse3.Operations):
                 return fh
             assert isinstance(answer, BackingRefused), answer
             self.state.refused.append((answer.errno, answer.reason))
-        fh = pack_fh(self.state.index)
+        fh = pack_fh(self.state.index, self.state.flags)
         self.state.handles[fh] = os.open(self._path(node), flags & os.O_ACCMODE)
         return fh
 
@@ -250,10 +262,10 @@ class TinyFs(pyfuse3.Operations):
 
     async def opendir(self, inode, ctx):
         self.state.requests.append(note(ctx))
-        return pack_fh(inode)
+        return pack_fh(inode, self.state.flags)
 
     async def readdir(self, fh, start_id, token):
-        names = list({**NAMES, **self.state.made}.items()) if fh == pack_fh(1) else []
+        names = list({**NAMES, **self.state.made}.items()) if fh_index(fh) == 1 else []
         for position, (name, node) in enumerate(names[start_id:], start_id + 1):
             if not pyfuse3.readdir_reply(token, name, self._attributes(node), position):
                 break
