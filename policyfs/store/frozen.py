@@ -43,7 +43,7 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One copy; owns its descriptor *fd* until close(). size: of the copy, in bytes.
+    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size.
 
     fd is open for reading and writing until seal(), for reading only afterwards. version: of
     the source, taken before the copy began, so that a change meanwhile makes it outdated.
@@ -88,10 +88,12 @@ def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> 
         fd = _clone(src_fd, tmp_dirfd)
         if fd is not None:
             try:
-                return Frozen(fd, "reflink", fstatx(fd).size, version)
+                if fstatx(fd).size != before.size:
+                    os.ftruncate(fd, before.size)
             except OSError:
                 os.close(fd)
                 raise
+            return Frozen(fd, "reflink", before.size, version)
     if before.size > size_cap:
         raise FrozenTooLarge(before.size, size_cap)
     fd = _memfd()
