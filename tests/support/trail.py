@@ -10,7 +10,9 @@ from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal
 from policyfs.sinks.reader import Chain, raw_lines, records
 from policyfs.sinks.segments import segment_number
+from policyfs.trail import chain
 from policyfs.trail.event import Event
+from policyfs.trail.line import LineFormatter
 from policyfs.trail.record import Record
 from policyfs.trail.verify import Report, Verifier
 
@@ -62,6 +64,12 @@ def an_event(path: bytes = b"/DCIM/a.jpg", **fields: object) -> Event:
 def a_denial(path: bytes = b"/Private/a.jpg", **fields: object) -> Event:
     """A denied open by the gallery app."""
     return an_event(path, decision="deny", errno=13, rules=("no-private",), io="", **fields)
+
+
+def line_of(event: Event, seq: int = 1) -> bytes:
+    """The event's line, newline included, as if it were the first of a chain."""
+    line, _ = chain.seal(chain.GENESIS, LineFormatter().event(event, seq))
+    return line
 
 
 @contextmanager

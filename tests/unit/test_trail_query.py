@@ -1,0 +1,192 @@
+"""Times, globs and filters as people write them, and several chains as one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyfs.trail.event import Event
+from policyfs.trail.query import Filter, Prefilter, compile_glob, merge, parse_when
+from policyfs.trail.record import BadLine, Place, Record
+from tests.support.trail import BASE, START_NS, a_denial, an_event, line_of
+
+NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+MINUTE_NS = 60_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("now", NOW),
+        ("45s", NOW - timedelta(seconds=45)),
+        ("10m", NOW - timedelta(minutes=10)),
+        ("2h", NOW - timedelta(hours=2)),
+        ("1d12h", NOW - timedelta(days=1, hours=12)),
+        ("3w", NOW - timedelta(weeks=3)),
+        ("today", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("yesterday", datetime(2026, 2, 28, tzinfo=UTC)),
+        ("2026-02-03", datetime(2026, 2, 3, tzinfo=UTC)),
+        ("2026-02-03T04:05", datetime(2026, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-02-03 04:05:06", datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        ("2026-02-03T04:05:06Z", datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)),
+        ("2026-02-03T04:05+02:00", datetime(2026, 2, 3, 2, 5, tzinfo=UTC)),
+        ("@1772352000", NOW),
+    ],
+)
+def test_moments(text: str, moment: datetime) -> None:
+    assert parse_when(text, NOW, UTC) == round(moment.timestamp()) * 1_000_000_000
+
+
+def test_fractions_of_a_second_are_kept() -> None:
+    assert parse_when("2026-03-01T08:00:00.000123Z", NOW) == START_NS + 123_000
+
+
+def test_days_are_those_of_the_zone_with_its_summer_time() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    assert parse_when("2026-07-01T12:00", NOW, berlin) == parse_when("2026-07-01T10:00Z", NOW)
+    assert parse_when("2026-01-01T12:00", NOW, berlin) == parse_when("2026-01-01T11:00Z", NOW)
+    evening = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+    assert parse_when("today", evening, timezone(timedelta(hours=2))) == parse_when("2026-03-01T22:00Z", NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "10", "10x", "2026-13-01", "m", "@", "@99999999999999999", "9999999w"]
+)
+def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match="write 10m"):
+        parse_when(text, NOW, UTC)
+
+
+@pytest.mark.parametrize(
+    ("glob", "yes", "no"),
+    [
+        ("/DCIM/*", [b"/DCIM/a", b"/DCIM/a\nb", b"/DCIM/\xff"], [b"/DCIM", b"/DCIM/a/b", b"/x/DCIM/a"]),
+        ("/DCIM/**", [b"/DCIM/a", b"/DCIM/a/b"], [b"/DCIM", b"/DCIMx/a"]),
+        ("/DCIM/***", [b"/DCIM", b"/DCIM/a/b"], [b"/DCIMx"]),
+        ("/***", [b"/", b"/a/b"], []),
+        ("/**/a.jpg", [b"/a.jpg", b"/x/y/a.jpg"], [b"/a.jpg/b"]),
+        ("*.jpg", [b"/a.jpg", b"/x/y/.jpg"], [b"/a.JPG", b"/a.jpg/b"]),
+        ("/a?c", ["/aäc".encode(), b"/a\xffc", b"/abc"], [b"/ac", b"/a/c", b"/abbc"]),
+        ("/{a,b*}/c", [b"/a/c", b"/bbb/c"], [b"/ab/c", b"/{a,b}/c"]),
+        ("/a\\*b", [b"/a*b"], [b"/axb"]),
+        ("/a.b(c)+", [b"/a.b(c)+"], [b"/axbc"]),
+        ("/", [b"/"], [b"/a"]),
+    ],
+)
+def test_globs(glob: str, yes: list[bytes], no: list[bytes]) -> None:
+    pattern = compile_glob(glob)
+    assert [path for path in yes if not pattern.fullmatch(path)] == []
+    assert [path for path in no if pattern.fullmatch(path)] == []
+
+
+@pytest.mark.parametrize("glob", ["/a/", "/a**", "/a[b]", "/{a", "/a\\", "/***/b"])
+def test_bad_globs_are_refused(glob: str) -> None:
+    with pytest.raises(ValueError, match="glob"):
+        compile_glob(glob)
+
+
+EVENT = BASE._replace(new_path=b"/Music/b.mp3", operation="rename", would_deny=("strict",))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Filter(), True),
+        (Filter(since_ns=START_NS), True),
+        (Filter(since_ns=START_NS + 1), False),
+        (Filter(until_ns=START_NS), False),
+        (Filter(until_ns=START_NS + 1), True),
+        (Filter(apps=frozenset({"maps", "gallery"})), True),
+        (Filter(apps=frozenset({"maps"})), False),
+        (Filter(uids=frozenset({10011})), True),
+        (Filter(uids=frozenset({1001})), False),
+        (Filter(operations=frozenset({"rename"})), True),
+        (Filter(operations=frozenset({"open"})), False),
+        (Filter(decisions=frozenset({"deny"})), False),
+        (Filter(rules=frozenset({"gallery-sees"})), True),
+        (Filter(rules=frozenset({"strict"})), True),
+        (Filter(rules=frozenset({"gallery"})), False),
+        (Filter(path=compile_glob("/DCIM/*")), True),
+        (Filter(path=compile_glob("/Music/*")), True),
+        (Filter(path=compile_glob("/Movies/*")), False),
+    ],
+)
+def test_filters(wanted: Filter, matches: bool) -> None:
+    assert wanted.matches(EVENT) is matches
+    assert Prefilter(wanted).may_match(line_of(EVENT)) or not matches
+
+
+APPS = ["gallery", "maps", 'a"b', "猫", "\x1b"]
+
+
+@given(
+    st.sampled_from(APPS),
+    st.frozensets(st.sampled_from(APPS), max_size=2),
+    st.integers(0, 3),
+    st.frozensets(st.integers(0, 3), max_size=2),
+    st.integers(-2, 2),
+    st.none() | st.integers(-2, 2),
+    st.none() | st.integers(-2, 2),
+)
+def test_the_prefilter_never_hides_what_the_filter_accepts(
+    app: str,
+    apps: frozenset[str],
+    uid: int,
+    uids: frozenset[int],
+    offset: int,
+    since: int | None,
+    until: int | None,
+) -> None:
+    event = an_event(app=app, uid=uid, time_ns=START_NS + offset)
+    wanted = Filter(
+        since_ns=None if since is None else START_NS + since,
+        until_ns=None if until is None else START_NS + until,
+        apps=apps,
+        uids=uids,
+    )
+    may_match = Prefilter(wanted).may_match(line_of(event))
+    assert may_match == wanted.matches(event)  # for these keys it even knows
+
+
+def test_the_prefilter_lets_everything_through_that_is_no_event() -> None:
+    wanted = Prefilter(Filter(apps=frozenset({"nobody"}), since_ns=START_NS * 2))
+    assert wanted.may_match(b'{"type":"gap","seq":1,"time":"2026-03-01T08:00:00.000000000Z"}')
+    assert wanted.may_match(b"\xff")
+
+
+def record(mount_id: str, seq: int, event: Event) -> Record:
+    return Record(Place(mount_id, "s", seq), "event", seq, event.time_ns, {}, event)
+
+
+def test_merge_is_by_time_and_keeps_the_order_within_a_chain() -> None:
+    def chain_of(mount_id: str, *offsets: int) -> list[Record]:
+        return [
+            record(mount_id, seq, an_event(time_ns=START_NS + offset)) for seq, offset in enumerate(offsets)
+        ]
+
+    stepped_back = chain_of("b", 2, 0, 4)
+    bad = BadLine(Place("c", "s", 1), "why")
+    merged = list(merge([chain_of("a", 1, 3), stepped_back, [bad]]))
+    assert [(item.place.mount_id, item.place.line) for item in merged] == [
+        ("c", 1),
+        ("a", 0),
+        ("b", 0),
+        ("b", 1),
+        ("a", 1),
+        ("b", 2),
+    ]
+
+
+def test_merge_reads_no_further_than_asked() -> None:
+    def endless():
+        seq = 0
+        while True:
+            seq += 1
+            yield record("a", seq, a_denial(time_ns=START_NS + seq))
+
+    stream = merge([endless(), endless()])
+    assert [next(stream).place.line for _ in range(4)] == [1, 1, 2, 2]
