@@ -113,14 +113,14 @@ def test_unmount_refuses_while_a_file_is_open(tiny):
         session.unmount(fs.root, lazy=True)
         assert not is_mountpoint(fs.root)
         assert file.read() == b"hello world\n"
-    assert fs.child.result() is None  # the last close ends the session, and so the child
+    assert fs.child.result() == 0  # the last close ends the session, and so the child
 
 
 def test_unmount_ends_the_session(tiny):
     fs = tiny()
     fs.initialised()
     session.unmount(fs.root)
-    assert fs.child.result() is None
+    assert fs.child.result() == 0
 
 
 def test_unmount_through_a_symlink(tiny, arena):
@@ -140,7 +140,7 @@ def test_aborted_connection_ends_the_session_and_leaves_a_dead_mount(tiny):
     fs = tiny()
     fs.initialised()
     assert session.abort_connection(fs.device.conn_id)
-    assert fs.child.result() is None
+    assert fs.child.result() == 0
     assert mount_state(fs.root) is MountState.DEAD
     assert error_of(os.stat, fs.path("f")) == errno.ENOTCONN
     session.unmount(fs.root)
@@ -191,6 +191,8 @@ def test_force_frees_whoever_waits(tiny):
     wait_for(lambda: fs.call("is_waiting"), "the SETATTR")
     session.unmount(fs.root, lazy=True, force=True)
     assert child.result(10.0) == errno.ECONNABORTED
+    fs.child.send(("let_go", ()))
+    assert fs.child.result() == 1  # nobody was there to take the reply
     assert not is_mountpoint(fs.root)
 
 

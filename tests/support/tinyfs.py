@@ -33,6 +33,7 @@ from policyfs.kernel.bridge import (
     RawRequest,
     counters,
     fh_index,
+    lost_replies,
     pack_fh,
     pyfuse3,
     raw_request,
@@ -300,8 +301,9 @@ def lose_cap_sys_admin() -> None:
     assert _libc.capset(header, data) == 0
 
 
-def serve(channel, mountpoint: str, backing: Path, options: Options) -> None:
-    """The child: mounts, says "mounted", serves and obeys until the connection ends."""
+def serve(channel, mountpoint: str, backing: Path, options: Options) -> int:
+    """The child: mounts, sends its Device, serves and obeys until the connection ends; returns how
+    many replies the kernel did not take."""
     device = session.mount_device(
         mountpoint,
         source="tiny fs",
@@ -318,6 +320,7 @@ def serve(channel, mountpoint: str, backing: Path, options: Options) -> None:
     channel.send(device)
     trio.run(_run, channel, ops)
     pyfuse3.close()
+    return lost_replies()
 
 
 async def _run(channel, ops: TinyFs) -> None:
