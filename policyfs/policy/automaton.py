@@ -1,0 +1,282 @@
+"""One automaton over path segments for all globs of a policy.
+
+Globs share a trie whose edges are segments. A position of a path is the set of trie nodes it has
+reached: the *free* ones, reached whoever asks, and the *bound* ones, reached through a capture
+and so only for the caller that the captured name names. A child's position is one step from its
+parent's. Positions are interned while anything refers to them, so they compare by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+from weakref import WeakValueDictionary
+
+from policyfs.policy.names import (
+    FREE,
+    Bind,
+    Captured,
+    NameMatcher,
+    Pattern,
+    ascii_lower,
+)
+from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
+
+MAX_BOUND: Final = 4096
+"""Captures alive at one path beyond which the path is lost (nobody is allowed anything there).
+
+Only a policy such as ``/**/{uid}/**`` on thousands of nested directories named by numbers gets
+there; without the bound an app could make every step dearer than the last.
+"""
+
+_CAPTURES: Final = frozenset(CAPTURES.values())
+
+Binds = frozenset[Bind]
+
+
+class Node:
+    """A trie node. Targets are closed: they hold all nodes reached without a further name.
+
+    literals, folded: by the name (folded: in lower case). anything: targets of every name.
+    accepts: the glob sets that hold at a path which is here.
+    """
+
+    __slots__ = ("accepts", "anything", "captures", "folded", "literals", "number", "patterns")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.literals: dict[str, tuple[int, ...]] = {}
+        self.folded: dict[str, tuple[int, ...]] = {}
+        self.patterns: dict[Pattern, tuple[int, ...]] = {}
+        self.captures: dict[Captured, tuple[int, ...]] = {}
+        self.anything: tuple[int, ...] = ()
+        self.accepts: list[int] = []
+
+    def targets(self) -> set[int]:
+        """Every node that some name leads to from here."""
+        found = set(self.anything)
+        for edges in (self.literals, self.folded, self.patterns, self.captures):
+            for reached in edges.values():
+                found.update(reached)
+        return found
+
+
+class Position:
+    """Where a path stands; interned, compared by identity. lost: see MAX_BOUND."""
+
+    __slots__ = ("__weakref__", "bound", "bound_accepts", "free", "free_accepts", "lost")
+
+    def __init__(
+        self,
+        free: frozenset[int],
+        bound: frozenset[tuple[int, Bind]],
+        free_accepts: frozenset[int],
+        bound_accepts: dict[int, Binds],
+        *,
+        lost: bool,
+    ) -> None:
+        self.free = free
+        self.bound = bound
+        self.free_accepts = free_accepts
+        self.bound_accepts = bound_accepts
+        self.lost = lost
+
+
+class AutomatonBuilder:
+    """Collects globs; ``build`` gives the automaton."""
+
+    def __init__(self, apps: frozenset[str]) -> None:
+        self._apps = apps
+        self._nodes: list[Node] = [Node(0)]
+        self._epsilon: dict[int, list[int]] = {}
+        self._edges: dict[tuple[int, Segment | End, bool], int] = {}
+
+    def add(self, glob: Glob, accept: int, *, folded: bool) -> None:
+        """Make the glob set ``accept`` hold wherever ``glob`` matches."""
+        at = 0
+        for segment in glob.segments:
+            at = self._deep(at) if segment is DEEP else self._segment(at, segment, folded=folded)
+        if glob.end is not End.HERE:
+            at = self._below(at, glob.end)
+        accepts = self._nodes[at].accepts
+        if accept not in accepts:
+            accepts.append(accept)
+
+    def build(self) -> Automaton:
+        """The automaton; the builder is used up."""
+        for node in self._nodes:
+            node.literals = {name: self._closed(to) for name, to in node.literals.items()}
+            node.folded = {name: self._closed(to) for name, to in node.folded.items()}
+            node.patterns = {pattern: self._closed(to) for pattern, to in node.patterns.items()}
+            node.captures = {captured: self._closed(to) for captured, to in node.captures.items()}
+            node.anything = self._closed(node.anything)
+        root = self._closed((0,))
+        return Automaton(tuple(self._nodes), root, self._apps)
+
+    def _closed(self, nodes: Iterable[int]) -> tuple[int, ...]:
+        found: dict[int, None] = {}
+        todo = list(nodes)
+        while todo:
+            node = todo.pop()
+            if node not in found:
+                found[node] = None
+                todo.extend(self._epsilon.get(node, ()))
+        return tuple(sorted(found))
+
+    def _new(self) -> Node:
+        node = Node(len(self._nodes))
+        self._nodes.append(node)
+        return node
+
+    def _looping(self) -> Node:
+        node = self._new()
+        node.anything = (node.number,)
+        return node
+
+    def _deep(self, at: int) -> int:
+        key = (at, DEEP, False)
+        if key not in self._edges:
+            node = self._looping()
+            self._epsilon.setdefault(at, []).append(node.number)
+            self._edges[key] = node.number
+        return self._edges[key]
+
+    def _below(self, at: int, end: End) -> int:
+        key = (at, end, False)
+        if key not in self._edges:
+            node = self._looping()
+            if end is End.HERE_AND_BELOW:
+                self._epsilon.setdefault(at, []).append(node.number)
+            else:
+                self._nodes[at].anything += (node.number,)
+            self._edges[key] = node.number
+        return self._edges[key]
+
+    def _segment(self, at: int, segment: Segment, *, folded: bool) -> int:
+        key = (at, segment, folded)
+        if key not in self._edges:
+            child = self._new().number
+            for variant in segment.variants:
+                self._edge(self._nodes[at], variant, child, folded=folded)
+            self._edges[key] = child
+        return self._edges[key]
+
+    @staticmethod
+    def _edge(node: Node, variant: Variant, child: int, *, folded: bool) -> None:
+        literal = "".join(token for token in variant if isinstance(token, str))
+        if len(literal) == len(variant):
+            if folded:
+                lower = ascii_lower(literal)
+                node.folded[lower] = (*node.folded.get(lower, ()), child)
+            else:
+                node.literals[literal] = (*node.literals.get(literal, ()), child)
+        elif variant == (Wild.RUN,):
+            node.anything += (child,)
+        elif _CAPTURES.isdisjoint(variant):
+            pattern = Pattern(variant, folded)
+            node.patterns[pattern] = (*node.patterns.get(pattern, ()), child)
+        else:
+            captured = Captured(variant, folded)
+            node.captures[captured] = (*node.captures.get(captured, ()), child)
+
+
+class Automaton:
+    """The finished automaton: steps from position to position."""
+
+    def __init__(self, nodes: tuple[Node, ...], root: tuple[int, ...], apps: frozenset[str]) -> None:
+        self.nodes: Final = nodes
+        self.apps: Final = apps
+        self._matcher: Final = NameMatcher(p for node in nodes for p in node.patterns)
+        self._starts: Final[dict[int, int]] = {
+            node.number: self._matcher.start(node.patterns) for node in nodes if node.patterns
+        }
+        self._folds: Final = any(node.folded for node in nodes)
+        self._positions: Final[
+            WeakValueDictionary[tuple[frozenset[int], frozenset[tuple[int, Bind]]], Position]
+        ] = WeakValueDictionary()
+        self.lost: Final = Position(frozenset(), frozenset(), frozenset(), {}, lost=True)
+        self.root: Final = self._intern(frozenset(root), frozenset())
+
+    def step(self, position: Position, text: str) -> Position:
+        """The position of the child with this name (see names.text_of)."""
+        if position.lost:
+            return position
+        lower = ascii_lower(text) if self._folds else text
+        live = 0
+        for number in position.free:
+            live |= self._starts.get(number, 0)
+        for number, _ in position.bound:
+            live |= self._starts.get(number, 0)
+        hits = frozenset(self._matcher.accepted(self._matcher.run(live, text))) if live else None
+        free: set[int] = set()
+        bound: set[tuple[int, Bind]] = set()
+        for number in position.free:
+            node = self.nodes[number]
+            self._advance(node, text, lower, hits, free)
+            if node.captures:
+                bound.update(self._captured(node, text, FREE))
+        for number, bind in position.bound:
+            node = self.nodes[number]
+            reached: set[int] = set()
+            self._advance(node, text, lower, hits, reached)
+            bound.update((target, bind) for target in reached)
+            if node.captures:
+                bound.update(self._captured(node, text, bind))
+        return self._intern(frozenset(free), _undominated(free, bound))
+
+    @staticmethod
+    def _advance(node: Node, text: str, lower: str, hits: frozenset[Pattern] | None, into: set[int]) -> None:
+        into.update(node.anything)
+        if node.literals:
+            into.update(node.literals.get(text, ()))
+        if node.folded:
+            into.update(node.folded.get(lower, ()))
+        if hits and node.patterns:
+            few, many = (hits, node.patterns) if len(hits) < len(node.patterns) else (node.patterns, hits)
+            for pattern in few:
+                if pattern in many:
+                    into.update(node.patterns[pattern])
+
+    def _captured(self, node: Node, text: str, bind: Bind) -> Iterator[tuple[int, Bind]]:
+        for captured, reached in node.captures.items():
+            for found in captured.binds(text, bind, self.apps):
+                for target in reached:
+                    yield target, found
+
+    def _intern(self, free: frozenset[int], bound: frozenset[tuple[int, Bind]]) -> Position:
+        if len(bound) > MAX_BOUND:
+            return self.lost
+        key = (free, bound)
+        position = self._positions.get(key)
+        if position is None:
+            accepts = frozenset(a for number in free for a in self.nodes[number].accepts)
+            bound_accepts: dict[int, set[Bind]] = {}
+            for number, bind in bound:
+                for accept in self.nodes[number].accepts:
+                    if accept not in accepts:
+                        bound_accepts.setdefault(accept, set()).add(bind)
+            position = Position(
+                free,
+                bound,
+                accepts,
+                {accept: frozenset(binds) for accept, binds in bound_accepts.items()},
+                lost=False,
+            )
+            self._positions[key] = position
+        return position
+
+
+def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
+    """Without what holds anyway: a node reached freely, or under a weaker bind."""
+    if not bound:
+        return frozenset()
+    return frozenset(
+        (number, bind)
+        for number, bind in bound
+        if number not in free
+        and (
+            bind.app is None
+            or bind.uid is None
+            or ((number, Bind(bind.app, None)) not in bound and (number, Bind(None, bind.uid)) not in bound)
+        )
+    )

@@ -1,0 +1,190 @@
+"""Who can ask, as far as rules can tell callers apart.
+
+Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both
+or neither. A caller is an app (or a stranger) and a uid class; its uid itself matters only to
+``{uid}`` captures, which compare it with the names in a path.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.domain import Principal
+from policyfs.policy.model import ANY, STRANGER, App, Policy, Rule, UidRange, Who
+from policyfs.policy.names import UID_LIMIT, Bind
+
+_UID_SHIFT: Final = 32
+_CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
+
+
+class CallerClass:
+    """An app or stranger together with a uid class. number: the principal key's low part."""
+
+    __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
+
+    def __init__(self, number: int, app: App | None, uid_class: int, sample_uid: int) -> None:
+        self.number = number
+        self.app = None if app is None else app.name
+        self.grants: frozenset[str] = frozenset() if app is None else app.grants
+        self.uid_class = uid_class
+        self.sample_uid = sample_uid
+        self._fits: dict[int, bool] = {}
+
+    def fits(self, number: int, rule: Rule) -> bool:
+        """Whether ``who`` of the rule holds; number: the rule's in its table."""
+        if rule.who is None:
+            return True
+        known = self._fits.get(number)
+        if known is None:
+            known = self._fits[number] = self._in(rule.who)
+        return known
+
+    def _in(self, who: Who) -> bool:
+        if who.apps is not None:
+            if self.app is None:
+                if STRANGER not in who.apps:
+                    return False
+            elif self.app not in who.apps and ANY not in who.apps:
+                return False
+        if who.grants is not None and who.grants.isdisjoint(self.grants):
+            return False
+        if who.uids is not None and not _within(self.sample_uid, who.uids):
+            return False
+        return who.not_ is None or not self._in(who.not_)
+
+
+class Caller:
+    """A caller class and, where captures may ask, the uid (else None)."""
+
+    __slots__ = ("app", "of", "uid")
+
+    def __init__(self, of: CallerClass, uid: int | None) -> None:
+        self.of = of
+        self.app = of.app
+        self.uid = uid
+
+    def fits(self, number: int, rule: Rule) -> bool:
+        """Whether ``who`` of the rule holds."""
+        return self.of.fits(number, rule)
+
+    def bind(self) -> Bind:
+        """What captures stand for when this caller asks."""
+        return Bind(self.app, self.uid)
+
+
+def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
+    return any(first <= uid <= last for first, last in ranges)
+
+
+def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
+    while who is not None:
+        if who.uids is not None:
+            yield who.uids
+        who = who.not_
+
+
+class Callers:
+    """All caller classes of a policy, made as they are met, and the principals in them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._apps: Final = {app.name: app for app in policy.apps}
+        ranges = sorted(
+            ((first, last, app) for app in policy.apps for first, last in app.uids),
+            key=lambda entry: entry[:2],
+        )
+        self._app_starts: Final = [first for first, _, _ in ranges]
+        self._app_ranges: Final = ranges
+        self._starts, self._uid_class = self._classify(policy)
+        self._class_starts: Final[dict[int, list[int]]] = {}
+        for number, uid_class in enumerate(self._uid_class):
+            self._class_starts.setdefault(uid_class, []).append(number)
+        self._classes: Final[list[CallerClass]] = []
+        self._by_pair: Final[dict[tuple[str | None, int], CallerClass]] = {}
+
+    @staticmethod
+    def _classify(policy: Policy) -> tuple[list[int], list[int]]:
+        """Starts of the elementary ranges of uids, and the uid class of each."""
+        sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
+        cuts = {0}
+        for ranges in sets:
+            for first, last in ranges:
+                cuts.update((first, last + 1))
+        starts = sorted(cut for cut in cuts if cut < UID_LIMIT)
+        signatures: dict[tuple[bool, ...], int] = {}
+        classes = [
+            signatures.setdefault(tuple(_within(start, ranges) for ranges in sets), len(signatures))
+            for start in starts
+        ]
+        return starts, classes
+
+    def app_of(self, uid: int) -> str | None:
+        """The app that lists this uid, or None: a stranger."""
+        at = bisect_right(self._app_starts, uid) - 1
+        if at >= 0:
+            _, last, app = self._app_ranges[at]
+            if uid <= last:
+                return app.name
+        return None
+
+    def principal(self, app: str | None, uid: int, *, uid_matters: bool) -> Principal:
+        """Who this is; raises KeyError for an app that the policy does not list."""
+        of = self._class(app, self.uid_class_of(uid), uid)
+        key = of.number
+        if uid_matters and app is not None:
+            key |= (uid + 1) << _UID_SHIFT
+        return Principal(key, app, uid)
+
+    def uid_class_of(self, uid: int) -> int:
+        """The class of a uid."""
+        return self._uid_class[bisect_right(self._starts, uid) - 1]
+
+    def uid_classes(self) -> Iterable[int]:
+        """All classes of uids."""
+        return self._class_starts.keys()
+
+    def samples(self, uid_class: int) -> list[int]:
+        """Some uids of a class, the most ordinary first."""
+        found: dict[int, None] = {}
+        for number in self._class_starts[uid_class]:
+            first = self._starts[number]
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+            for uid in ((first + end) // 2, end - 1, first, first + 1):
+                if first <= uid < end:
+                    found[uid] = None
+        return list(found)
+
+    def class_of(self, who: Principal) -> CallerClass:
+        """The caller class of a principal that this object made."""
+        return self._classes[who.key & _CLASS_MASK]
+
+    def everyone(self) -> Iterator[CallerClass]:
+        """Every class that somebody can be in: any app under any uid (app mounts), strangers."""
+        for uid_class, ranges in self._class_starts.items():
+            uid = self._starts[ranges[0]]
+            for app in self._apps:
+                yield self._class(app, uid_class, uid)
+            free = next((u for u in map(self._free_uid, ranges) if u is not None), None)
+            if free is not None:
+                yield self._class(None, uid_class, free)
+
+    def _class(self, app: str | None, uid_class: int, uid: int) -> CallerClass:
+        pair = (app, uid_class)
+        of = self._by_pair.get(pair)
+        if of is None:
+            of = CallerClass(len(self._classes), None if app is None else self._apps[app], uid_class, uid)
+            self._classes.append(of)
+            self._by_pair[pair] = of
+        return of
+
+    def _free_uid(self, number: int) -> int | None:
+        """A uid of this elementary range that no app lists."""
+        uid = self._starts[number]
+        end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+        at = max(0, bisect_right(self._app_starts, uid) - 1)
+        for first, last, _ in self._app_ranges[at:]:
+            if first > uid:
+                break
+            uid = max(uid, last + 1)
+        return uid if uid < end else None

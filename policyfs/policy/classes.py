@@ -1,0 +1,124 @@
+"""Names of every sort that a position tells apart: one witness for each.
+
+The set of all names falls into finitely many classes, by which edges they take. Walking one name
+of each class is walking every path there can be; that is how questions about "everything below"
+are answered without looking at what is below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.policy.automaton import Automaton, Node, Position
+from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
+from policyfs.policy.paths import Wild
+
+MAX_WORDS: Final = 20_000
+"""Words looked at before the question counts as too hard."""
+
+_MANY_LITERALS: Final = 200
+
+_FIRST_PRIVATE: Final = 0xE000
+_LAST_PRIVATE: Final = 0xF8FF
+
+
+class TooHardError(Exception):
+    """The classes could not be told within the bound."""
+
+
+def unused_char(used: Iterable[str]) -> str:
+    """A character that is none of these."""
+    taken = set(used)
+    for code in range(_FIRST_PRIVATE, _LAST_PRIVATE + 1):
+        if chr(code) not in taken:
+            return chr(code)
+    raise TooHardError
+
+
+class _Edges:
+    """What leaves some positions, with captures filled in for the callers asked about."""
+
+    def __init__(self, apps: tuple[str, ...], uids: tuple[int, ...]) -> None:
+        self._apps = apps
+        self._uids = uids
+        self.literals: set[str] = set()
+        self.patterns: set[Pattern] = set()
+        self.folds = False
+
+    def add(self, node: Node, bind: Bind) -> None:
+        self.literals.update(node.literals)
+        self.folds = self.folds or bool(node.folded)
+        self.patterns.update(Pattern(tuple(name), True) for name in node.folded)
+        self.patterns.update(node.patterns)
+        for captured in node.captures:
+            self.patterns.update(self._filled(captured, bind))
+        if len(self.patterns) > MAX_WORDS:
+            raise TooHardError
+
+    def _filled(self, captured: Captured, bind: Bind) -> Iterator[Pattern]:
+        app_open = Wild.APP in captured.tokens and bind.app is None
+        uid_open = Wild.UID in captured.tokens and bind.uid is None
+        for app in self._apps if app_open else (bind.app,):
+            for uid in self._uids if uid_open else (bind.uid,):
+                yield captured.filled(Bind(app, uid))
+
+
+def name_classes(
+    automaton: Automaton,
+    positions: Iterable[Position],
+    apps: tuple[str, ...],
+    uids: tuple[int, ...],
+) -> list[str]:
+    """At least one name of every class that these positions together tell apart.
+
+    apps, uids: the values of captures that matter; other values are like any other name.
+    Raises TooHardError.
+    """
+    edges = _Edges(apps, uids)
+    for position in positions:
+        for number in position.free:
+            edges.add(automaton.nodes[number], FREE)
+        for number, bind in position.bound:
+            edges.add(automaton.nodes[number], bind)
+    other = unused_char(
+        char
+        for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)
+        for char in tokens
+        if isinstance(char, str)
+    )
+    if not edges.patterns:
+        return [*sorted(edges.literals), other]
+    if not edges.folds and len(edges.literals) > _MANY_LITERALS:
+        words = _words(edges.patterns, other)
+        # INVARIANT: a word with the unused character in it is no literal; one without might be,
+        # and then says nothing of the other words of its class
+        if all(other in word or word not in edges.literals for word in words):
+            return [*sorted(edges.literals), *words]
+    literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
+    return _words(edges.patterns | literal_patterns, other)
+
+
+def _words(patterns: set[Pattern], other: str) -> list[str]:
+    """The shortest word for each set of patterns that some word matches, with ``other`` if it can."""
+    matcher = NameMatcher(sorted(patterns, key=repr))
+    alphabet = (other, *sorted(matcher.alphabet))
+    found: dict[int, str] = {}
+    start = matcher.start(patterns)
+    seen = {(start, False)}
+    todo: list[tuple[int, bool, str]] = [(start, False, "")]
+    for live, strange, word in todo:
+        for char in alphabet:
+            after = matcher.step(live, char)
+            state = (after, strange or char == other)
+            if state in seen:
+                continue
+            seen.add(state)
+            if len(seen) > MAX_WORDS:
+                raise TooHardError
+            accepted = matcher.accepting(after)
+            if accepted not in found or (state[1] and other not in found[accepted]):
+                found[accepted] = word + char
+            if after:
+                todo.append((after, state[1], word + char))
+    return list(found.values())

@@ -1,0 +1,203 @@
+"""The engine: a compiled policy that answers requests. Pure; one thread at a time.
+
+Paths are path states, one step from their parent's; callers are principals. An answer that was
+given before is one dictionary look-up. What opens do under redaction (rule 5 of "The decision":
+writing only by emptying the file first) is the file system's to enforce: it knows how a file is
+opened, and finds what it needs in ``Decision.redact`` and in who owns the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.domain import RAW_VIEW, Decision, Facts, FileType, Need, Op, Principal, View
+from policyfs.policy.callers import Caller
+from policyfs.policy.model import Policy
+from policyfs.policy.moves import End, Mover
+from policyfs.policy.profile import Profile, hidden_by
+from policyfs.policy.scope import Scope
+from policyfs.policy.sight import Sight
+from policyfs.policy.states import Paths, PathState
+from policyfs.policy.table import Table
+from policyfs.policy.views import Views
+
+__all__ = ["End", "Engine", "PathState", "compile_policy"]
+
+MAX_DECISIONS: Final = 1 << 16
+MAX_PROFILES: Final = 1 << 14
+
+
+class Engine:
+    """Answers for one policy. Path states and principals of one engine mean nothing to another."""
+
+    def __init__(self, policy: Policy, *, monitor: bool = False) -> None:
+        self.policy: Final = policy
+        self.digest: Final = policy.digest
+        self.monitor: Final = monitor
+        self._table: Final = Table(policy)
+        self._paths: Final = Paths(self._table)
+        self.root: Final = self._paths.root
+        self._sight: Final = Sight(self._table)
+        self._views: Final = Views()
+        self._scope: Final = Scope(self._table)
+        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profile)
+        self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
+        self._pool: Final[dict[Decision, Decision]] = {}
+        self._profiles: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
+
+    # ---- paths and callers
+
+    def child(self, state: PathState, name: bytes) -> PathState:
+        """The state of the entry ``name`` in the directory with this state."""
+        return self._paths.child(state, name)
+
+    def state_of(self, path: bytes) -> PathState:
+        """The state of an absolute path such as ``b"/DCIM/a.jpg"``."""
+        return self._paths.state_of(path)
+
+    def principal(self, uid: int) -> Principal:
+        """Who a uid is on a shared mount: the app that lists it, or a stranger."""
+        callers = self._table.callers
+        return callers.principal(callers.app_of(uid), uid, uid_matters=self._table.uses_uid)
+
+    def app_principal(self, app: str, uid: int) -> Principal:
+        """Who comes through an app mount under a uid. Raises KeyError: no such app."""
+        return self._table.callers.principal(app, uid, uid_matters=self._table.uses_uid)
+
+    # ---- answers
+
+    def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
+        """The answer to a request that needs all of ``ops`` here; seeing is always needed.
+
+        The errno is the one that says least of all that was refused; what is not seen is
+        ENOENT. Obligations are those of READ and WRITE, if asked for. Fields of ``facts`` that
+        are None are unknown and count against the caller.
+        """
+        key = (state, who.key, ops, ftype, facts)
+        found = self._decisions.get(key)
+        if found is not None:
+            return found
+        caller = self._caller(who)
+        answer = self._profile(state, caller).answer(
+            int(ops),
+            ftype,
+            facts,
+            below=lambda: self._sight.below(state.position, caller),
+            lenient=self._lenient(caller),
+        )
+        if len(self._decisions) >= MAX_DECISIONS:
+            self._decisions.clear()
+            self._pool.clear()
+        answer = self._decisions[key] = self._pool.setdefault(answer, answer)
+        return answer
+
+    def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
+        """The facts that ``decide`` hangs on: without the others it answers the same."""
+        caller = self._caller(who)
+        return self._profile(state, caller).needs(
+            int(ops),
+            ftype,
+            below=lambda: self._sight.below(state.position, caller),
+            lenient=self._lenient(caller),
+        )
+
+    def view(self, who: Principal, state: PathState) -> View:
+        """The view of a regular file here: restricted if any facts could oblige the caller."""
+        if state.position.lost:
+            return RAW_VIEW
+        return self._views.view(self._profile(state, self._caller(who)))
+
+    def owner_matters_above(self, state: PathState) -> bool:
+        """True if whether an ancestor hides this path may hang on that ancestor's owner."""
+        return self._scope.owner_matters_above(state)
+
+    def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
+        """The denial, if some ancestor is hidden from the caller by what it is.
+
+        chain: the ancestors with what is known of them, root first.
+        """
+        caller = self._caller(who)
+        if self._lenient(caller):
+            return None
+        for state, facts in chain:
+            denial = None if state.top else hidden_by(self._profile(state, caller), facts)
+            if denial is not None:
+                return denial
+        return None
+
+    # ---- moving
+
+    def rename(
+        self,
+        who: Principal,
+        old: End,
+        new: End,
+        replaced: End | None,
+        exchange: bool,
+        *,
+        same_directory: bool = False,
+    ) -> Decision:
+        """The answer to rename(2). replaced: what is at the new path, if anything.
+
+        old.facts and new.facts are the moved file's (see needs_move); replaced.state is
+        new.state. same_directory: both names are in one directory, so that whatever hides it
+        hides both; False is always safe. Raises ValueError: an exchange with nothing.
+        """
+        return self._mover.rename(
+            self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
+        )
+
+    def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
+        """The answer to link(2); arguments as for rename."""
+        return self._mover.link(self, who, old, new, same_directory=same_directory)
+
+    def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
+        """The facts of a file that a rename or link from ``old`` to ``new`` may hang on."""
+        return self._mover.needs(self, who, old, new, ftype)
+
+    # ---- what the kernel may remember
+
+    def caller_matters(self, state: PathState) -> bool:
+        """False only if every caller gets the same answers at this path."""
+        return self._scope.caller_matters(state)
+
+    def caller_matters_below(self, state: PathState) -> bool:
+        """False only if every caller gets the same answers at every path below this one."""
+        return self._scope.caller_matters_below(state)
+
+    # ---- parts for explaining
+
+    @property
+    def table(self) -> Table:
+        """The compiled rules."""
+        return self._table
+
+    def profile(self, who: Principal, state: PathState) -> Profile:
+        """What is left of the rules at a path for a caller."""
+        return self._profile(state, self._caller(who))
+
+    def caller(self, who: Principal) -> Caller:
+        """The principal as rules compare it."""
+        return self._caller(who)
+
+    def _caller(self, who: Principal) -> Caller:
+        return Caller(self._table.callers.class_of(who), who.uid)
+
+    def _lenient(self, caller: Caller) -> bool:
+        return self.monitor and caller.app is not None
+
+    def _profile(self, state: PathState, caller: Caller) -> Profile:
+        uid = caller.uid if caller.uid in state.uids(self._table) else None
+        key = (state, caller.of.number, uid)
+        found = self._profiles.get(key)
+        if found is None:
+            if len(self._profiles) >= MAX_PROFILES:
+                self._profiles.clear()
+            found = self._profiles[key] = Profile(self._table, state, caller)
+        return found
+
+
+def compile_policy(policy: Policy, *, monitor: bool = False) -> Engine:
+    """Compile a policy. monitor: the mount-wide dry run (``--monitor``)."""
+    return Engine(policy, monitor=monitor)

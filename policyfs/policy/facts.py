@@ -1,0 +1,108 @@
+"""Conditions on facts, three-valued, and the facts worth trying when one asks "could it ever".
+
+What a fact cannot be is not unknown: a directory is never ``image/jpeg``, a regular file never
+``inode/directory``, and a stranger never owns anything. So a condition on these has its value
+without anyone reading the file, and a rule about directories makes nobody sniff files.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.domain import (
+    KIND_DIRECTORY,
+    KIND_EMPTY,
+    KIND_SYMLINK,
+    OWNER_NONE,
+    Facts,
+    FileType,
+)
+
+
+class Truth(enum.IntEnum):
+    """Kleene's three values; ``min`` is *and*, ``max`` is *or*."""
+
+    NO = 0
+    UNKNOWN = 1
+    YES = 2
+
+
+NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
+"""``NOT[truth]`` is Kleene's *not*."""
+
+FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+
+_FIXED_KINDS: Final = {FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK}
+
+_OTHER_APP: Final = "\0app"
+_OTHER_KIND: Final = "\0kind"
+
+
+def fixed_facts(ftype: FileType, facts: Facts) -> Facts:
+    """The facts with the kind that directories and symlinks always have."""
+    kind = _FIXED_KINDS.get(ftype)
+    return facts if kind is None else Facts(kind, facts.owner)
+
+
+class Kinds:
+    """A set of content kinds and of patterns such as ``image/*``."""
+
+    __slots__ = ("_everything", "_exact", "_majors", "for_files", "names")
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self._exact = frozenset(name for name in names if not name.endswith("/*"))
+        self._majors = frozenset(name[:-1] for name in names if name.endswith("/*"))
+        self._everything = bool(names & {"*", "*/*"})
+        self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
+
+    def hold(self, kind: str | None) -> Truth:
+        """Whether the kind is in the set; None is the unknown kind of a regular file."""
+        if self._everything:
+            return Truth.YES
+        if kind is None:
+            return Truth.UNKNOWN if self.for_files else Truth.NO
+        if kind in self._exact or kind[: kind.find("/") + 1] in self._majors:
+            return Truth.YES
+        return Truth.NO
+
+    def samples(self) -> Iterator[str]:
+        """Kinds of regular files, one of every sort that the set tells apart."""
+        yield from self._exact - _FIXED_FILES
+        for major in self._majors:
+            yield major + _OTHER_KIND
+
+
+_FIXED_FILES: Final = frozenset(_FIXED_KINDS.values())
+
+
+def sample_facts(
+    kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
+) -> list[Facts]:
+    """Facts of every sort that these conditions tell apart; with unknown ones if asked."""
+    some_kinds: list[str | None] = [*_regular_kinds(kinds)]
+    if ftype is not FileType.REGULAR:
+        some_kinds = [_FIXED_KINDS[ftype]]
+    elif unknown:
+        some_kinds.append(None)
+    some_owners: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
+    if unknown:
+        some_owners.append(None)
+    return [Facts(kind, owner) for kind in some_kinds for owner in some_owners]
+
+
+def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
+    found = {sample for one in kinds for sample in one.samples()}
+    return [*sorted(found), *({KIND_EMPTY, _OTHER_KIND + "/"} - found)]
+
+
+def content_met(content: Iterable[frozenset[str]], kind: str | None) -> bool:
+    """True if a file of this kind meets every content requirement; an unknown kind meets none.
+
+    An empty file meets all of them: it carries nothing, and what is written to it is checked.
+    """
+    if kind == KIND_EMPTY:
+        return True
+    return all(Kinds(wanted).hold(kind) is Truth.YES for wanted in content)

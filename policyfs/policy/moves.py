@@ -1,0 +1,309 @@
+"""rename and link: what they need, and that nothing is gained by moving.
+
+"What a request needs" and "No gain by moving" of docs/policy-language.md. Two paths are compared
+by what their states decide for every caller over all facts; below a directory, for every name
+there could be. Where that is too much to look through the answer is EXDEV, and mv copies.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol
+
+from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
+from policyfs.policy.callers import Caller
+from policyfs.policy.classes import TooHardError, name_classes
+from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
+from policyfs.policy.peers import callers_at, sample_uids
+from policyfs.policy.profile import Profile, Rights, least
+from policyfs.policy.sight import Sight
+from policyfs.policy.states import Paths, PathState
+from policyfs.policy.table import Table, sample_facts_of
+
+MAX_PAIRS: Final = 500
+"""Pairs of paths below two directories compared before the answer is EXDEV."""
+
+MAX_ANSWERS: Final = 1 << 14
+
+
+class End(NamedTuple):
+    """One end of a rename or link: a path, and what is (or will be) there."""
+
+    state: PathState
+    ftype: FileType
+    facts: Facts
+
+
+class Decider(Protocol):
+    """What of the engine a move is decided by."""
+
+    def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
+        """See Engine.decide."""
+        ...
+
+    def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
+        """See Engine.needs."""
+        ...
+
+    def caller(self, who: Principal) -> Caller:
+        """See Engine.caller."""
+        ...
+
+
+class Mover:
+    """Decides moves for one engine."""
+
+    def __init__(
+        self,
+        table: Table,
+        paths: Paths,
+        sight: Sight,
+        profile: Callable[[PathState, Caller], Profile],
+    ) -> None:
+        self._table: Final = table
+        self._paths: Final = paths
+        self._sight: Final = sight
+        self._profile: Final = profile
+        self._gains: Final[dict[tuple[PathState, PathState, FileType, bool], bool]] = {}
+        self._same_below: Final[dict[tuple[PathState, PathState, int, bool], bool]] = {}
+
+    # ---- requests
+
+    def rename(
+        self,
+        engine: Decider,
+        who: Principal,
+        old: End,
+        new: End,
+        replaced: End | None,
+        *,
+        exchange: bool,
+        same_directory: bool,
+    ) -> Decision:
+        """See Engine.rename."""
+        if exchange and replaced is None:
+            raise ValueError("an exchange needs what is at the new path")
+        parts = self._half(engine, who, old, new)
+        moves = [(old, new)]
+        if replaced is not None and exchange:
+            back = End(old.state, replaced.ftype, replaced.facts)
+            parts += self._half(engine, who, replaced, back)
+            moves.append((replaced, back))
+        elif replaced is not None:
+            parts.append(
+                engine.decide(who, Op.SEE | Op.DELETE, replaced.state, replaced.ftype, replaced.facts)
+            )
+        if all(part.allowed for part in parts):
+            for source, target in moves:
+                if not self._may_rename(engine, who, source, target, same_directory=same_directory):
+                    parts.append(self._cross_device())
+        return _combined(parts)
+
+    def link(self, engine: Decider, who: Principal, old: End, new: End, *, same_directory: bool) -> Decision:
+        """See Engine.link."""
+        parts = [
+            engine.decide(who, Op.SEE | Op.READ | Op.WRITE, old.state, old.ftype, old.facts),
+            engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
+            *self._content(engine, who, new),
+        ]
+        if all(part.allowed for part in parts) and self._gain(
+            old.state, new.state, old.ftype, same_directory=same_directory
+        ):
+            parts.append(self._cross_device())
+        return _combined(parts)
+
+    def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
+        """See Engine.needs_move."""
+        need = Need.NOTHING
+        for state in (old, new):
+            for op in (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE):
+                need |= engine.needs(who, op, state, ftype)
+        caller = engine.caller(who)
+        if ftype is FileType.REGULAR and any(
+            self._profile(state, caller).content_possible() for state in (old, new)
+        ):
+            need |= Need.KIND | Need.OWNER
+        return need
+
+    # ---- parts of a request
+
+    def _half(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
+        return [
+            engine.decide(who, Op.SEE | Op.DELETE, old.state, old.ftype, old.facts),
+            engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
+            *self._content(engine, who, new),
+        ]
+
+    def _content(self, engine: Decider, who: Principal, new: End) -> list[Decision]:
+        """What content requirements on the new path say of the file that comes there."""
+        if new.ftype is not FileType.REGULAR:
+            return []
+        profile = self._profile(new.state, engine.caller(who))
+        found: list[Decision] = []
+        for live in profile.content(new.facts):
+            met = content_met((live.rule.content,), new.facts.kind)
+            certain = live.match(new.facts) is Truth.YES
+            match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
+            default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
+            audit = default if live.rule.audit is None else live.rule.audit
+            found.append(Decision(met, 0 if met else errno.EPERM, (match,), audit))
+        return found
+
+    def _cross_device(self) -> Decision:
+        return Decision(False, errno.EXDEV, (), self._table.policy.audit_denied)
+
+    def _may_rename(
+        self, engine: Decider, who: Principal, old: End, new: End, *, same_directory: bool
+    ) -> bool:
+        if old.ftype is FileType.DIRECTORY:
+            caller = engine.caller(who)
+            return self._alike_below(old.state, new.state, who, caller, same_directory=same_directory)
+        if not self._gain(old.state, new.state, old.ftype, same_directory=same_directory):
+            return True
+        return self._could_copy(engine, who, old, new)
+
+    def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
+        """Who may do all that copying and deleting takes gains nothing by moving."""
+        caller = engine.caller(who)
+        source = self._rights(old.state, caller, old.ftype, old.facts)
+        target = self._rights(new.state, caller, new.ftype, new.facts)
+        source_ops = int(Op.SEE | Op.READ | Op.WRITE | Op.DELETE)
+        target_ops = int(Op.SEE | Op.CREATE | Op.WRITE)
+        return (
+            source.allowed & source_ops == source_ops
+            and not source.redact
+            and target.allowed & target_ops == target_ops
+        )
+
+    # ---- comparing paths
+
+    def _rights(self, state: PathState, caller: Caller, ftype: FileType, facts: Facts) -> Rights:
+        return self._profile(state, caller).rights(
+            ftype, fixed_facts(ftype, facts), below=lambda: self._sight.below(state.position, caller)
+        )
+
+    def _gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
+        """True if anyone could see or do more at the new path, or content requirements differ."""
+        key = (old, new, ftype, same_directory)
+        found = self._gains.get(key)
+        if found is None:
+            found = (not same_directory and self._maybe_hidden(old)) or self._compare(old, new, ftype, _gains)
+            if len(self._gains) >= MAX_ANSWERS:
+                self._gains.clear()
+            self._gains[key] = found
+        return found
+
+    def _maybe_hidden(self, state: PathState) -> bool:
+        """True if an ancestor's owner decides for someone whether the path is hidden.
+
+        States do not know which directory it is that hides, so such a path compares with none
+        but those of its own directory.
+        """
+        return bool(state.hides) and any(
+            profile.hiding_maybe and not profile.hiding
+            for caller in callers_at(self._table, (state,))
+            for profile in (self._profile(state, caller),)
+        )
+
+    def _compare(
+        self, old: PathState, new: PathState, ftype: FileType, worse: Callable[[Rights, Rights], bool]
+    ) -> bool:
+        """True if for some caller and facts the rights at the new path are worse than at the old."""
+        if old is new:
+            return False
+        for caller in callers_at(self._table, (old, new)):
+            here, there = self._profile(old, caller), self._profile(new, caller)
+            lives = dict.fromkeys((*here.lives, *there.lives))
+            for facts in sample_facts_of(lives, ftype, unknown=True):
+                before = self._rights(old, caller, ftype, facts)
+                after = self._rights(new, caller, ftype, facts)
+                if before != after and worse(before, after):
+                    return True
+        return False
+
+    def _alike_below(
+        self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
+    ) -> bool:
+        """True if a directory and all there can be below it may go from one path to the other."""
+        key = (old, new, who.key, same_directory)
+        found = self._same_below.get(key)
+        if found is None:
+            apart = not same_directory and (self._maybe_hidden(old) or self._maybe_hidden(new))
+            found = not (apart or self._compare(old, new, FileType.DIRECTORY, _differs)) and self._walk(
+                old, new, caller
+            )
+            if len(self._same_below) >= MAX_ANSWERS:
+                self._same_below.clear()
+            self._same_below[key] = found
+        return found
+
+    def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
+        """Compare all that can be below, and ask that the caller may delete it."""
+        seen: set[tuple[PathState, PathState]] = set()
+        todo = [(old, new)]
+        while todo:
+            pair = todo.pop()
+            try:
+                children = list(self._children(pair, caller))
+            except TooHardError:
+                return False
+            for child in children:
+                if child in seen:
+                    continue
+                seen.add(child)
+                if len(seen) > MAX_PAIRS:
+                    return False
+                for ftype in FILE_TYPES:
+                    if self._compare(*child, ftype, _differs) or not self._deletes(child[0], caller, ftype):
+                        return False
+                todo.append(child)
+        return True
+
+    def _children(
+        self, pair: tuple[PathState, PathState], caller: Caller
+    ) -> Iterator[tuple[PathState, PathState]]:
+        table = self._table
+        uids = sample_uids(table, pair, caller)
+        apps = tuple(sorted(table.automaton.apps))
+        for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids):
+            yield self._paths.step(pair[0], name), self._paths.step(pair[1], name)
+
+    def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
+        """True if the caller may delete such a file here whatever it is."""
+        lives = self._profile(state, caller).lives
+        return all(
+            self._rights(state, caller, ftype, facts).allowed & Op.DELETE
+            for facts in sample_facts_of(lives, ftype, unknown=True)
+        )
+
+
+def _gains(before: Rights, after: Rights) -> bool:
+    if after.allowed & ~before.allowed or after.content != before.content:
+        return True
+    return bool(after.allowed & Op.READ and before.redact - after.redact)
+
+
+def _differs(before: Rights, after: Rights) -> bool:
+    return before != after
+
+
+def _combined(parts: list[Decision]) -> Decision:
+    """One decision of all that a request needs."""
+    code = least(part.errno for part in parts if not part.allowed)
+    rules: dict[tuple[str, bool], RuleMatch] = {}
+    for match in (match for part in parts for match in part.rules):
+        key = (match.rule, match.monitor)
+        before = rules.get(key, match)
+        op, certain = match.op | before.op, match.certain and before.certain
+        rules[key] = replace(match, op=op, certain=certain)
+    denied = [part.audit for part in parts if not part.allowed]
+    return Decision(
+        allowed=code == 0,
+        errno=code,
+        rules=tuple(rules[key] for key in sorted(rules)),
+        audit=max(denied or [part.audit for part in parts], default=Audit.BEST_EFFORT),
+        would_deny=tuple(dict.fromkeys(rule for part in parts for rule in part.would_deny)),
+        would_allow=tuple(dict.fromkeys(rule for part in parts for rule in part.would_allow)),
+    )

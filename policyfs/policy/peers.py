@@ -1,0 +1,69 @@
+"""One caller of every sort that some paths tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from policyfs.policy.callers import Caller, CallerClass
+from policyfs.policy.model import SELF, Rule
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Situated, Table
+
+_SAMPLES: Final = 3
+
+
+def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
+    """Callers such that whoever else asks is answered, at all these paths, as one of them is."""
+    situated: list[Situated] = []
+    uids: set[int] = set()
+    for state in states:
+        situated += [*state.situated(table), *state.hides]
+        uids |= state.uids(table)
+    numbers = sorted({one.rule for one in situated})
+    rules = [(number, table.rules[number]) for number in numbers]
+    named = _named_owners(rule for _, rule in rules) | _captured_apps(situated)
+    found: dict[tuple[object, ...], Caller] = {}
+    for of in table.callers.everyone():
+        fits = tuple(of.fits(number, rule) for number, rule in rules)
+        # apps that no rule here names are alike, up to their names
+        name = of.app if of.app in named else of.app is not None
+        own = _uids_in(table, of, uids) if of.app is not None else []
+        for uid in own:
+            found.setdefault((fits, name, uid), Caller(of, uid))
+        other = next((uid for uid in table.callers.samples(of.uid_class) if uid not in uids), None)
+        found.setdefault((fits, name, None), Caller(of, other))
+    return list(found.values())
+
+
+def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
+    """Values of ``{uid}`` worth trying below these paths."""
+    found = {bind.uid for s in states for _, bind in s.position.bound if bind.uid is not None}
+    if table.uses_uid:
+        if caller.uid is not None:
+            found.add(caller.uid)
+        for uid_class in table.callers.uid_classes():
+            found.update(table.callers.samples(uid_class)[:_SAMPLES])
+    return tuple(sorted(found))
+
+
+def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
+    found: set[str | None] = set()
+    for rule in rules:
+        for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):
+            found.update((block.owners or frozenset()) - {SELF})
+    return found
+
+
+def _captured_apps(situated: Iterable[Situated]) -> set[str | None]:
+    return {
+        bind.app
+        for one in situated
+        for binds in (*one.binds, *(binds for _, binds in one.unless if binds is not None))
+        for bind in binds
+        if bind.app is not None
+    }
+
+
+def _uids_in(table: Table, of: CallerClass, uids: Iterable[int]) -> list[int]:
+    return [uid for uid in sorted(uids) if table.callers.uid_class_of(uid) == of.uid_class]

@@ -1,0 +1,116 @@
+"""Where it matters who asks: what the kernel may remember for everyone, and where it may not.
+
+Conservative: yes is always safe, no is said only where no rule can tell callers apart.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.domain import Op
+from policyfs.policy.model import Effect, Rule
+from policyfs.policy.sight import predecessors
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Situated, Table, asks_for_self
+
+
+class Scope:
+    """Answers for one table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table: Final = table
+        told_apart = [tells_callers_apart(rule) for rule in table.rules]
+        self._told_apart: Final = told_apart
+        captured = {
+            accept
+            for node in table.automaton.nodes
+            if node.captures
+            for accept in _reachable_accepts(table, node.number)
+        }
+        self._everywhere: Final = any(told_apart[number] for number in table.everywhere())
+        wanted = {a for a, number in table.first_accepts().items() if told_apart[number]} | captured
+        self._nodes: Final = _leading_to(table, wanted)
+
+    def owner_matters_above(self, state: PathState) -> bool:
+        """True if whether an ancestor hides this path may hang on that ancestor's owner."""
+        return any(self._asks_owner(situated) for situated in state.hides)
+
+    def caller_matters(self, state: PathState) -> bool:
+        """False only if every caller gets the same answers at this path."""
+        if state.top or state.position.lost:
+            # the root is seen by all; what else it allows is asked of rules as anywhere
+            return state.top and any(map(self._tells, state.situated(self._table)))
+        here = state.situated(self._table)
+        if any(map(self._tells, (*here, *state.hides))):
+            return True
+        return not self._seen_by_all(here) and self.caller_matters_below(state)
+
+    def caller_matters_below(self, state: PathState) -> bool:
+        """False only if every caller gets the same answers at every path below this one."""
+        position = state.position
+        return (
+            self._everywhere
+            or not self._nodes.isdisjoint(position.free)
+            or any(number in self._nodes for number, _ in position.bound)
+            or any(map(self._tells, state.hides_below(self._table)))
+        )
+
+    def _tells(self, situated: Situated) -> bool:
+        return (
+            self._told_apart[situated.rule]
+            or bool(situated.binds)
+            or any(binds is not None for _, binds in situated.unless)
+        )
+
+    def _asks_owner(self, situated: Situated) -> bool:
+        rule = self._table.rules[situated.rule]
+        blocks = [rule.unless[number] for number, _ in situated.unless]
+        if rule.when is not None:
+            blocks.append(rule.when)
+        return any(block.owners is not None for block in blocks)
+
+    def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
+        """True if an allow of see without any condition holds, and no deny of it may."""
+        allowed = False
+        for situated in here:
+            rule = self._table.rules[situated.rule]
+            if rule.monitor or not rule.ops & Op.SEE:
+                continue
+            if rule.effect is Effect.DENY:
+                return False
+            if rule.effect is Effect.ALLOW and rule.when is None and not situated.unless:
+                allowed = True
+        return allowed
+
+
+def tells_callers_apart(rule: Rule) -> bool:
+    """True if the rule can match one caller and not another at one path, captures aside."""
+    return rule.who is not None or asks_for_self(rule)
+
+
+def _reachable_accepts(table: Table, start: int) -> set[int]:
+    nodes = table.automaton.nodes
+    seen = {start}
+    todo = [start]
+    accepts: set[int] = set()
+    while todo:
+        for target in nodes[todo.pop()].targets():
+            if target not in seen:
+                seen.add(target)
+                todo.append(target)
+                accepts.update(nodes[target].accepts)
+    return accepts
+
+
+def _leading_to(table: Table, wanted: set[int]) -> frozenset[int]:
+    """The trie nodes from which some further name leads towards one of these glob sets."""
+    nodes = table.automaton.nodes
+    before = predecessors(nodes)
+    found: set[int] = set()
+    todo = [node.number for node in nodes if not wanted.isdisjoint(node.accepts)]
+    while todo:
+        for number in before[todo.pop()]:
+            if number not in found:
+                found.add(number)
+                todo.append(number)
+    return frozenset(found)

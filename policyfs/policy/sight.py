@@ -1,0 +1,208 @@
+"""Bare directories: whether some path below could be allowed ``see``, by patterns alone.
+
+Some allow must be able to match there under some facts, and no enforced deny may match there
+under all facts. What hides the path from above is no part of the question.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from policyfs.domain import Op
+from policyfs.policy.automaton import Node, Position
+from policyfs.policy.callers import Caller, CallerClass
+from policyfs.policy.classes import TooHardError, name_classes
+from policyfs.policy.facts import FILE_TYPES
+from policyfs.policy.model import Effect
+from policyfs.policy.paths import Variant, Wild
+from policyfs.policy.table import Table
+
+MAX_POSITIONS: Final = 1000
+"""Positions below a directory looked at before it counts as leading nowhere: hidden, not shown."""
+
+MAX_ANSWERS: Final = 1 << 16
+
+_MAX_TRIES: Final = 32
+_MAX_NODES: Final = 5000
+_ANY_CHAR: Final = "\uf8ff"
+
+
+class _Goal:
+    """Where in the trie one set of allows can match. everywhere: one of them has no globs."""
+
+    __slots__ = ("accepts", "everywhere", "nodes")
+
+    def __init__(self, accepts: frozenset[int], nodes: frozenset[int], *, everywhere: bool) -> None:
+        self.accepts = accepts
+        self.nodes = nodes
+        self.everywhere = everywhere
+
+
+class Sight:
+    """Answers ``below`` for one table, and remembers."""
+
+    def __init__(self, table: Table) -> None:
+        self._table: Final = table
+        self._automaton: Final = table.automaton
+        self._goals: Final[dict[frozenset[int], _Goal]] = {}
+        self._class_goals: Final[dict[int, _Goal]] = {}
+        self._answers: Final[dict[tuple[Position, int, int | None], bool]] = {}
+        self._before: Final = predecessors(table.automaton.nodes)
+
+    def below(self, position: Position, caller: Caller) -> bool:
+        """True if some path below the position could be allowed ``see`` for this caller."""
+        uid = caller.uid if self._table.uses_uid else None
+        key = (position, caller.of.number, uid)
+        found = self._answers.get(key)
+        if found is None:
+            found = self._look(position, caller)
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[key] = found
+        return found
+
+    def _look(self, position: Position, caller: Caller) -> bool:
+        goal = self._goal(caller.of)
+        if not self._leads(position, goal):
+            return False
+        return self._direct(position, caller, goal) or self._explore(position, caller, goal)
+
+    def _leads(self, position: Position, goal: _Goal) -> bool:
+        if position.lost:
+            return False
+        if goal.everywhere:
+            return True
+        return not goal.nodes.isdisjoint(position.free) or any(
+            number in goal.nodes for number, _ in position.bound
+        )
+
+    def _could(self, position: Position, caller: Caller) -> bool:
+        """True if a path at this very position could be allowed ``see``."""
+        allowed = False
+        for situated in self._table.situated(position):
+            rule = self._table.rules[situated.rule]
+            if rule.monitor or not rule.ops & Op.SEE or rule.effect not in (Effect.ALLOW, Effect.DENY):
+                continue
+            live = self._table.live(situated, caller)
+            if live is None:
+                continue
+            if rule.effect is Effect.DENY:
+                if live.must_match():
+                    return False
+            else:
+                allowed = allowed or any(live.may_match(ftype) for ftype in FILE_TYPES)
+        return allowed
+
+    def _goal(self, of: CallerClass) -> _Goal:
+        goal = self._class_goals.get(of.number)
+        if goal is None:
+            goal = self._class_goals[of.number] = self._find_goal(of)
+        return goal
+
+    def _find_goal(self, of: CallerClass) -> _Goal:
+        def allows(number: int) -> bool:
+            rule = self._table.rules[number]
+            return (
+                rule.effect is Effect.ALLOW
+                and not rule.monitor
+                and bool(rule.ops & Op.SEE)
+                and of.fits(number, rule)
+            )
+
+        accepts = frozenset(a for a, number in self._table.first_accepts().items() if allows(number))
+        everywhere = any(allows(number) for number in self._table.everywhere())
+        known = self._goals.get(accepts)
+        if known is not None and known.everywhere == everywhere:
+            return known
+        nodes: set[int] = set()
+        todo = [node.number for node in self._automaton.nodes if not accepts.isdisjoint(node.accepts)]
+        while todo:
+            for before in self._before[todo.pop()]:
+                if before not in nodes:
+                    nodes.add(before)
+                    todo.append(before)
+        goal = self._goals[accepts] = _Goal(accepts, frozenset(nodes), everywhere=everywhere)
+        return goal
+
+    def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
+        """Try the paths that the globs of the allows spell out themselves."""
+        if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
+            return True
+        for tries, path in enumerate(self._spelled(position, caller, goal)):
+            if tries == _MAX_TRIES:
+                return False
+            at = position
+            for name in path:
+                at = self._automaton.step(at, name)
+            if self._could(at, caller):
+                return True
+        return False
+
+    def _spelled(self, position: Position, caller: Caller, goal: _Goal) -> Iterator[tuple[str, ...]]:
+        starts = [*position.free, *(number for number, _ in position.bound)]
+        seen: set[int] = set()
+        todo: deque[tuple[int, tuple[str, ...]]] = deque((n, ()) for n in starts if n in goal.nodes)
+        while todo and len(seen) < _MAX_NODES:
+            number, path = todo.popleft()
+            for name, targets in _exits(self._automaton.nodes[number], caller):
+                for target in targets:
+                    if target in seen:
+                        continue
+                    seen.add(target)
+                    if not goal.accepts.isdisjoint(self._automaton.nodes[target].accepts):
+                        yield (*path, name)
+                    if target in goal.nodes:
+                        todo.append((target, (*path, name)))
+
+    def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
+        """Try every position below; at the bound, no."""
+        apps = () if caller.app is None else (caller.app,)
+        uids = () if caller.uid is None else (caller.uid,)
+        seen: set[Position] = set()
+        todo = [start]
+        while todo:
+            position = todo.pop()
+            try:
+                names = name_classes(self._automaton, (position,), apps, uids)
+            except TooHardError:
+                return False
+            for name in names:
+                child = self._automaton.step(position, name)
+                if child in seen:
+                    continue
+                if self._could(child, caller):
+                    return True
+                seen.add(child)
+                if self._leads(child, goal):
+                    todo.append(child)
+            if len(seen) > MAX_POSITIONS:
+                return False
+        return False
+
+
+def predecessors(nodes: tuple[Node, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each trie node the nodes that have an edge to it."""
+    before: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for target in node.targets():
+            before[target].append(node.number)
+    return tuple(tuple(one) for one in before)
+
+
+def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """A name for every edge of a node that this caller may take."""
+    yield from node.literals.items()
+    yield from node.folded.items()
+    for pattern, targets in node.patterns.items():
+        yield _spell(pattern.tokens), targets
+    if caller.app is not None and caller.uid is not None:
+        for captured, targets in node.captures.items():
+            yield _spell(captured.filled(caller.bind()).tokens), targets
+    if node.anything:
+        yield _ANY_CHAR, node.anything
+
+
+def _spell(tokens: Variant) -> str:
+    return "".join(_ANY_CHAR if token in (Wild.ONE, Wild.RUN) else str(token) for token in tokens)

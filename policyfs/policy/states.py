@@ -1,0 +1,101 @@
+"""Path states: a position in the automaton, and what hides the path from above."""
+
+from __future__ import annotations
+
+from typing import Final
+from weakref import WeakValueDictionary
+
+from policyfs.policy.automaton import Position
+from policyfs.policy.names import text_of
+from policyfs.policy.table import Situated, Table, hides
+
+MAX_CHILDREN: Final = 1 << 16
+"""Steps remembered; whatever name an app makes up, there are no more than these."""
+
+MAX_HIDES: Final = 4096
+"""Rules hiding a path from above beyond which it is lost, as for automaton.MAX_BOUND."""
+
+
+class PathState:
+    """All that the policy can know of a path. Interned: equal states are one object.
+
+    top: it is the root. hides: the rules that hide an ancestor, and so this path, from callers
+    whom they fit; whether one that asks for the ancestor's owner does, only facts can say.
+    """
+
+    __slots__ = ("__weakref__", "_below", "_situated", "_uids", "hides", "position", "top")
+
+    def __init__(self, position: Position, hides: frozenset[Situated], *, top: bool) -> None:
+        self.position = position
+        self.hides = hides
+        self.top = top
+        self._situated: tuple[Situated, ...] | None = None
+        self._below: frozenset[Situated] | None = None
+        self._uids: frozenset[int] | None = None
+
+    def situated(self, table: Table) -> tuple[Situated, ...]:
+        """The rules that can match at this path."""
+        if self._situated is None:
+            self._situated = table.situated(self.position)
+        return self._situated
+
+    def hides_below(self, table: Table) -> frozenset[Situated]:
+        """What hides the children of this path."""
+        if self._below is None:
+            own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
+            self._below = self.hides.union(own) if own else self.hides
+        return self._below
+
+    def uids(self, table: Table) -> frozenset[int]:
+        """The uids that captures compare the caller's with, here."""
+        if self._uids is None:
+            found: set[int] = set()
+            for situated in (*self.situated(table), *self.hides):
+                found |= situated.uids()
+            self._uids = frozenset(found)
+        return self._uids
+
+
+class Paths:
+    """Makes path states: the root, and children by name."""
+
+    def __init__(self, table: Table) -> None:
+        self._table: Final = table
+        self._states: Final[WeakValueDictionary[tuple[Position, frozenset[Situated]], PathState]] = (
+            WeakValueDictionary()
+        )
+        self._children: Final[dict[tuple[PathState, bytes], PathState]] = {}
+        self.root: Final = PathState(table.automaton.root, frozenset(), top=True)
+
+    def child(self, state: PathState, name: bytes) -> PathState:
+        """The state of the entry ``name`` of the directory with this state."""
+        key = (state, name)
+        found = self._children.get(key)
+        if found is None:
+            found = self.step(state, text_of(name))
+            if len(self._children) >= MAX_CHILDREN:
+                self._children.clear()
+            self._children[key] = found
+        return found
+
+    def step(self, state: PathState, text: str) -> PathState:
+        """As child, by decoded name, and without remembering it."""
+        automaton = self._table.automaton
+        position = automaton.step(state.position, text)
+        below = state.hides_below(self._table)
+        if len(below) > MAX_HIDES:
+            position = automaton.lost
+            below = frozenset()
+        key = (position, below)
+        found = self._states.get(key)
+        if found is None:
+            found = self._states[key] = PathState(position, below, top=False)
+        return found
+
+    def state_of(self, path: bytes) -> PathState:
+        """The state of an absolute path; empty segments are passed over."""
+        state = self.root
+        for name in path.split(b"/"):
+            if name:
+                state = self.child(state, name)
+        return state

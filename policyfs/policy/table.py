@@ -1,0 +1,302 @@
+"""Partial evaluation: what is left of the rules once the path, and then the caller, is fixed.
+
+A rule at a position becomes *situated*: its path conditions are settled, but for captures. A
+situated rule for one caller becomes *live*, or nothing: what may still decide are facts. All
+live rules at a path for a caller are its *profile*, from which every answer is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from policyfs.domain import Facts, FileType, Op
+from policyfs.policy.automaton import Automaton, AutomatonBuilder, Binds, Position
+from policyfs.policy.callers import Caller, Callers
+from policyfs.policy.facts import FILE_TYPES, NOT, Kinds, Truth, fixed_facts, sample_facts
+from policyfs.policy.model import SELF, Block, Effect, Policy, Rule
+from policyfs.policy.paths import parse_glob
+
+MAX_LIVES: Final = 1 << 16
+"""Live rules kept for the next caller that needs the same ones."""
+
+
+class Condition(NamedTuple):
+    """What a block asks of facts, for one caller; None asks nothing."""
+
+    kinds: Kinds | None
+    owners: frozenset[str] | None
+
+    def hold(self, facts: Facts) -> Truth:
+        """Kleene's *and* of the parts. facts: as fixed_facts gives them."""
+        kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
+        if self.owners is None or kind is Truth.NO:
+            return kind
+        if facts.owner is None:
+            owner = Truth.UNKNOWN if self.owners else Truth.NO
+        else:
+            owner = Truth.YES if facts.owner in self.owners else Truth.NO
+        return min(kind, owner)
+
+
+class Live:
+    """A rule whose path and caller fit; facts may still decide. Interned within a table.
+
+    number: the rule's place by id. fixed: the value it has whatever the facts, or None.
+    """
+
+    __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
+
+    def __init__(
+        self,
+        number: int,
+        rule: Rule,
+        when: Condition | None,
+        unless: tuple[Condition, ...],
+        raw: Kinds,
+    ) -> None:
+        self.number = number
+        self.rule = rule
+        # plain ints: flags are slow. What ``content`` asks of renames and links, moves.py sees to
+        self.ops = int(Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
+        self.when = when
+        self.unless = unless
+        self.raw = raw
+        self.fixed = Truth.YES if when is None and not unless else None
+        self._may: dict[FileType, bool] = {}
+        self._must: bool | None = None
+
+    def match(self, facts: Facts) -> Truth:
+        """Whether the rule matches. facts: as fixed_facts gives them."""
+        if self.fixed is not None:
+            return self.fixed
+        truth = Truth.YES if self.when is None else self.when.hold(facts)
+        for condition in self.unless:
+            if truth is Truth.NO:
+                break
+            truth = min(truth, NOT[condition.hold(facts)])
+        return truth
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """All its conditions, of ``when`` and ``unless``."""
+        return self.unless if self.when is None else (self.when, *self.unless)
+
+    def may_match(self, ftype: FileType) -> bool:
+        """True if it matches some file of this type, as far as facts go."""
+        if ftype not in self._may:
+            self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
+        return self._may[ftype]
+
+    def may_oblige(self) -> bool:
+        """True if it may touch some regular file, an unknown kind or owner counted in."""
+        return self.may_match(FileType.REGULAR) or any(
+            self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
+        )
+
+    def must_match(self) -> bool:
+        """True if it matches every file of every type."""
+        if self._must is None:
+            self._must = all(
+                self.match(facts) is Truth.YES for ftype in FILE_TYPES for facts in _samples((self,), ftype)
+            )
+        return self._must
+
+
+def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -> list[Facts]:
+    kinds: set[Kinds] = set()
+    owners: set[str] = set()
+    for live in lives:
+        if live.raw.names:
+            kinds.add(live.raw)
+        for condition in live.conditions():
+            if condition.kinds is not None:
+                kinds.add(condition.kinds)
+            owners.update(condition.owners or ())
+    return [fixed_facts(ftype, f) for f in sample_facts(kinds, owners, ftype, unknown=unknown)]
+
+
+def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
+    """Facts of every sort that these rules tell apart, for a file of this type."""
+    return _samples(lives, ftype, unknown=unknown)
+
+
+class Situated(NamedTuple):
+    """A rule at a position. binds: each set must hold the caller, if any does.
+
+    unless: (number of the block, binds or None) for the blocks whose paths hold here.
+    """
+
+    rule: int
+    binds: tuple[Binds, ...]
+    unless: tuple[tuple[int, Binds | None], ...]
+
+    def uids(self) -> frozenset[int]:
+        """The uids that captures compare the caller's with."""
+        found = [*self.binds, *(binds for _, binds in self.unless if binds is not None)]
+        return frozenset(bind.uid for binds in found for bind in binds if bind.uid is not None)
+
+
+def binds_hold(binds: Binds, caller: Caller) -> bool:
+    """True if the caller is one of those that the captures let through."""
+    return caller.app is not None and any(
+        (bind.app is None or bind.app == caller.app) and (bind.uid is None or bind.uid == caller.uid)
+        for bind in binds
+    )
+
+
+class _Compiled:
+    """A rule with the numbers of its glob sets (None: no globs)."""
+
+    __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.paths: int | None = None
+        self.when: int | None = None
+        self.unless: list[int | None] = []
+        self.kinds = _kinds(rule.when)
+        self.unless_kinds = [_kinds(block) for block in rule.unless]
+        self.raw = Kinds(rule.raw_types)
+        self.self_asked = asks_for_self(rule)
+
+
+def _kinds(block: Block | None) -> Kinds | None:
+    return None if block is None or block.kinds is None else Kinds(block.kinds)
+
+
+class Table:
+    """The rules of a policy, ordered by id, over one automaton."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy: Final = policy
+        self.callers: Final = Callers(policy)
+        self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
+        self._compiled: Final = tuple(_Compiled(rule) for rule in self.rules)
+        builder = AutomatonBuilder(frozenset(app.name for app in policy.apps))
+        self._by_accept: Final[dict[int, int]] = {}
+        self._everywhere: Final[list[int]] = []
+        self.uses_uid = False
+        accepts = 0
+        for number, compiled in enumerate(self._compiled):
+            accepts = self._add(builder, number, compiled, accepts)
+        self.automaton: Final[Automaton] = builder.build()
+        self._lives: Final[dict[tuple[int, str | None, tuple[int, ...]], Live | None]] = {}
+
+    def _add(self, builder: AutomatonBuilder, number: int, compiled: _Compiled, accepts: int) -> int:
+        rule = compiled.rule
+
+        def add(paths: tuple[str, ...] | None) -> int | None:
+            nonlocal accepts
+            if paths is None:
+                return None
+            accepts += 1
+            for text in paths:
+                glob = parse_glob(text)
+                self.uses_uid = self.uses_uid or "uid" in glob.captures
+                builder.add(glob, accepts, folded=rule.ignore_case)
+            return accepts
+
+        compiled.paths = add(rule.paths)
+        compiled.when = add(rule.when.paths) if rule.when is not None else None
+        compiled.unless = [add(block.paths) for block in rule.unless]
+        # a rule is found by one of its glob sets; one without any is looked at everywhere
+        first = compiled.paths if compiled.paths is not None else compiled.when
+        if first is None:
+            self._everywhere.append(number)
+        else:
+            self._by_accept[first] = number
+        return accepts
+
+    def first_accepts(self) -> dict[int, int]:
+        """Glob set to rule, for the glob set that finds the rule."""
+        return self._by_accept
+
+    def everywhere(self) -> list[int]:
+        """The rules that have no glob set to find them by."""
+        return self._everywhere
+
+    def situated(self, position: Position) -> tuple[Situated, ...]:
+        """All rules whose path conditions can hold here, by rule id."""
+        found = list(self._everywhere)
+        for accept in (*position.free_accepts, *position.bound_accepts):
+            number = self._by_accept.get(accept)
+            if number is not None:
+                found.append(number)
+        placed = (self._situate(number, position) for number in sorted(found))
+        return tuple(one for one in placed if one is not None)
+
+    def _situate(self, number: int, position: Position) -> Situated | None:
+        compiled = self._compiled[number]
+        needed: list[Binds] = []
+        for accept in (compiled.paths, compiled.when):
+            if accept is None or accept in position.free_accepts:
+                continue
+            binds = position.bound_accepts.get(accept)
+            if binds is None:
+                return None
+            needed.append(binds)
+        unless: list[tuple[int, Binds | None]] = []
+        for block, accept in enumerate(compiled.unless):
+            if accept is None or accept in position.free_accepts:
+                unless.append((block, None))
+            elif accept in position.bound_accepts:
+                unless.append((block, position.bound_accepts[accept]))
+        return Situated(number, tuple(needed), tuple(unless))
+
+    def live(self, situated: Situated, caller: Caller) -> Live | None:
+        """What is left of the rule for this caller; None if it can never match."""
+        if not caller.fits(situated.rule, self.rules[situated.rule]):
+            return None
+        if not all(binds_hold(binds, caller) for binds in situated.binds):
+            return None
+        blocks = tuple(
+            block for block, binds in situated.unless if binds is None or binds_hold(binds, caller)
+        )
+        compiled = self._compiled[situated.rule]
+        app = caller.app if compiled.self_asked else None
+        key = (situated.rule, app, blocks)
+        if key not in self._lives:
+            if len(self._lives) >= MAX_LIVES:
+                self._lives.clear()
+            self._lives[key] = self._build(situated.rule, compiled, app, blocks)
+        return self._lives[key]
+
+    @staticmethod
+    def _build(number: int, compiled: _Compiled, app: str | None, blocks: tuple[int, ...]) -> Live | None:
+        rule = compiled.rule
+        when: Condition | None = None
+        if rule.when is not None:
+            when = Condition(compiled.kinds, _owners(rule.when, app))
+            if when == (None, None):
+                when = None
+            elif when.owners is not None and not when.owners:
+                return None
+        unless: list[Condition] = []
+        for block in blocks:
+            condition = Condition(compiled.unless_kinds[block], _owners(rule.unless[block], app))
+            if condition == (None, None):
+                return None
+            if condition.owners is None or condition.owners:
+                unless.append(condition)
+        return Live(number, rule, when, tuple(unless), compiled.raw)
+
+
+def _owners(block: Block, app: str | None) -> frozenset[str] | None:
+    """The owners asked for, ``self`` replaced by the app; a stranger owns nothing."""
+    if block.owners is None:
+        return None
+    named = block.owners - {SELF}
+    if SELF in block.owners and app is not None:
+        named |= {app}
+    return named
+
+
+def asks_for_self(rule: Rule) -> bool:
+    """True if a condition of the rule compares the owner with the caller."""
+    blocks = [*rule.unless] if rule.when is None else [rule.when, *rule.unless]
+    return any(SELF in (block.owners or ()) for block in blocks)
+
+
+def hides(rule: Rule) -> bool:
+    """True if the rule, on a directory, hides what is below it."""
+    return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor

@@ -1,0 +1,60 @@
+"""Views: which obligations a caller may have on a regular file, as a small number."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.domain import RAW_VIEW, View
+from policyfs.policy.model import Effect
+from policyfs.policy.profile import Profile
+from policyfs.policy.table import Condition, Live
+
+
+class Views:
+    """Numbers the views of one engine.
+
+    A view's key stands for obligations as a function of the facts, ``self`` already replaced by
+    the app's name: callers who share a key are obliged alike whatever the file becomes.
+    """
+
+    def __init__(self) -> None:
+        self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
+
+    def view(self, profile: Profile) -> View:
+        """The view of a profile; raw only if no facts can oblige the caller to anything."""
+        redact: set[str] = set()
+        checked = False
+        functions: set[object] = set()
+        for live in profile.lives:
+            effect = live.rule.effect
+            if effect not in (Effect.REDACT, Effect.CONTENT) or not live.may_oblige():
+                continue
+            if effect is Effect.CONTENT:
+                if not profile.can_write:
+                    continue
+                checked = True
+            redact |= live.rule.redact
+            functions.add(_function(live))
+        key = frozenset(functions)
+        found = self._views.get(key)
+        if found is None:
+            found = self._views[key] = View(len(self._views), frozenset(redact), checked)
+        return found
+
+
+def _function(live: Live) -> tuple[object, ...]:
+    """The rule's obligation as a value: equal for rules that oblige alike."""
+    rule = live.rule
+    return (
+        rule.effect,
+        rule.redact,
+        rule.content,
+        rule.raw_types,
+        rule.monitor,
+        None if live.when is None else _condition(live.when),
+        frozenset(_condition(condition) for condition in live.unless),
+    )
+
+
+def _condition(condition: Condition) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    return (None if condition.kinds is None else condition.kinds.names, condition.owners)
