@@ -19,8 +19,16 @@ from tests.support.tinyfs import error_of
 APP = 12345
 
 
-def mount_here(path: str) -> session.Device:
-    return mount_device(path, source="x", user_id=0, group_id=0, allow_other=False, default_permissions=False)
+def mount_here(path: str, *, default_permissions: bool = False, max_read: int = 0) -> session.Device:
+    return mount_device(
+        path,
+        source="x",
+        user_id=APP,
+        group_id=0,
+        allow_other=False,
+        default_permissions=default_permissions,
+        max_read=max_read,
+    )
 
 
 # -- what a mount is --------------------------------------------------------------------------
@@ -42,6 +50,15 @@ def test_read_only_mount(tiny):
     fs = tiny(read_only=True)
     assert {"ro", "nosuid", "nodev"} <= mounts_at(fs.root)[0].options
     assert error_of(os.open, fs.path("f"), os.O_RDWR) == errno.EROFS
+
+
+def test_options_that_are_not_always_there(arena):
+    device = mount_here(str(arena), default_permissions=True, max_read=65536)
+    [mount] = mounts_at(str(arena))
+    os.close(device.fd)
+    session.unmount(str(arena))
+    assert {f"user_id={APP}", "group_id=0", "default_permissions", "max_read=65536"} <= mount.super_options
+    assert "allow_other" not in mount.super_options
 
 
 def test_device_is_non_blocking_and_not_inherited(arena):

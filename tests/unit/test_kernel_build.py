@@ -1,0 +1,47 @@
+"""Building the bridge: without warnings, and with advice where something is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 60
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+def test_the_bridge_compiles_without_a_warning(optimisation):
+    flags = run("pkg-config", "--cflags", "fuse3").stdout.split()
+    strict = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
+    include = f"-isystem{sysconfig.get_path('include')}"
+    source = "policyfs/kernel/_bridge.c"
+    done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *flags, source)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [({"PATH": "/nowhere"}, "pkg-config"), ({"PKG_CONFIG_LIBDIR": "/nowhere"}, "headers of libfuse 3.14")],
+)
+def test_what_is_missing_is_named_with_the_packages_to_install(environment, missing):
+    done = run(sys.executable, "setup.py", "--name", **environment)
+    assert done.returncode == 1
+    assert missing in done.stderr
+    assert "apt install gcc pkg-config libfuse3-dev python3-dev" in done.stderr
