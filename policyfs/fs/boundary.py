@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from policyfs.kernel.bridge import pyfuse3
@@ -35,8 +35,8 @@ S = TypeVar("S", bound=HasBugLog)
 
 
 def guarded(
-    handler: Callable[Concatenate[S, P], Awaitable[R]],
-) -> Callable[Concatenate[S, P], Awaitable[R]]:
+    handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
+) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
     """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
 
     INVARIANT: every coroutine handed to pyfuse3 is wrapped: an exception other than FUSEError

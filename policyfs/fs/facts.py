@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from policyfs.content.cache import KindCache
+from policyfs.content.cache import KindCache, KindKey
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, FileType, Need
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -89,5 +89,5 @@ class FactFinder:
         return kind
 
 
-def _cache_key(stat: Stat) -> tuple[int, int, int, int, int, int]:
-    return (stat.dev, stat.ino, stat.btime_ns, stat.size, stat.mtime_ns, stat.ctime_ns)
+def _cache_key(stat: Stat) -> KindKey:
+    return KindKey(stat.dev, stat.ino, stat.btime_ns, stat.size, stat.mtime_ns, stat.ctime_ns)

@@ -30,7 +30,7 @@ _SETATTR_VALID: Final = struct.Struct("=I")  # struct fuse_setattr_in: valid
 _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
-class Handlers(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ships this class untyped
+class Handlers(pyfuse3.Operations):
     """One mount's request handlers."""
 
     supports_dot_lookup = False
@@ -66,8 +66,9 @@ class Handlers(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ships this 
     def _node(self, inode: int) -> Node:
         return self._nodes.get(inode)
 
-    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """The kernel gave up references. Not guarded: it cannot answer, and must not fail."""
+    @guarded
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """FORGET and BATCH_FORGET: the kernel gave up references."""
         for inode, lookups in inode_list:
             self._nodes.forget(inode, lookups)
 

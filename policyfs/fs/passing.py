@@ -10,18 +10,23 @@ from policyfs.kernel.backing import Backing, BackingRefused
 
 
 class Passing:
-    """Registers backing files. backing is None where passthrough is off; why says so to people."""
+    """Registers backing files. backing is None where the mount was told not to pass through."""
 
-    def __init__(self, backing: Backing | None, why: str) -> None:
+    def __init__(self, backing: Backing | None) -> None:
         self._backing = backing
-        self.why = why
+        self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self.passed = 0
         self.refused: Counter[str] = Counter()
 
+    def switch_off(self, why: str) -> None:
+        """The kernel did not agree: everything is mediated, and `status` says why."""
+        self._backing = None
+        self.why = why
+
     @property
-    def mediated_only(self) -> bool:
-        """Is no file passed through on this mount."""
-        return self._backing is None
+    def enabled(self) -> bool:
+        """May files be passed through."""
+        return self._backing is not None
 
     @property
     def live(self) -> int:

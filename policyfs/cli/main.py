@@ -1,0 +1,41 @@
+"""The command `policyfs`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from policyfs import __version__
+from policyfs.cli import audit, doctor, mount, policy
+from policyfs.errors import EXIT_OK, PolicyfsError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="policyfs",
+        description="Mount a directory of media so that each app sees what a policy lets it see.",
+    )
+    parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (mount, policy, audit, doctor):
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code (0 fine, 1 refused or found something, 2 usage,
+    3 policy does not compile); argparse leaves by SystemExit(2).
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        code = options.run(options)
+    except PolicyfsError as error:
+        print(f"policyfs: {error}", file=sys.stderr)
+        return error.exit_code
+    return EXIT_OK if code is None else int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

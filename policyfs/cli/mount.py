@@ -1,0 +1,384 @@
+"""`policyfs mount`, `umount`, `status` and `reload`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from policyfs import control
+from policyfs.cli.policy import read_sources
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.model import App, Policy
+from policyfs.policy.parse import parse_policy
+
+if TYPE_CHECKING:
+    from policyfs.mount import MountOptions
+
+Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_DEFAULT_TRAIL: Final = "/var/log/policyfs"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the four commands that deal with mounts."""
+    mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
+    add = mount.add_argument
+    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
+    add("--app", metavar="NAME", help="an app mount: whoever comes through it is this app")
+    add("--any-uid", action="store_true", help="with --app: admit every uid (a container of that app)")
+    add("--uid", type=int, metavar="UID", help="with --app: which uid the kernel admits (default: the app's)")
+    add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
+    add("--monitor", action="store_true", help="record what would be denied, deny nothing (listed apps only)")
+    add("--posix", action="store_true", help="the kernel's mode-bit checks on top of the policy")
+    add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
+    add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
+    add("--log", metavar="FILE", help="the daemon's log in the background (default: beside the trail)")
+    add("--clear-dead", action="store_true", help="unmount a dead mount that is in the way")
+    add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
+    add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
+    add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="a trail segment's size (64M)")
+    add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
+    add("store", metavar="STORE")
+    add("mountpoint", metavar="MOUNTPOINT")
+    mount.set_defaults(run=run_mount)
+
+    umount = subparsers.add_parser("umount", help="unmount, a dead mount too")
+    umount.add_argument("--lazy", action="store_true", help="detach now, let open files finish")
+    umount.add_argument("mountpoint", metavar="MOUNTPOINT")
+    umount.set_defaults(run=run_umount)
+
+    status = subparsers.add_parser("status", help="what mounts do and hold")
+    status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
+    status.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait until it answers")
+    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    status.set_defaults(run=run_status)
+
+    reload_ = subparsers.add_parser("reload", help="take a mount's policy anew; a broken one changes nothing")
+    reload_.add_argument("mountpoint", metavar="MOUNTPOINT")
+    reload_.set_defaults(run=run_reload)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500K, 32M or 2G")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+# -- mount ----------------------------------------------------------------------------------------
+
+
+def run_mount(args: argparse.Namespace) -> int:
+    """Check everything that can be checked, then become the daemon (or fork it)."""
+    if os.geteuid() != 0:
+        raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
+    store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
+
+    def load() -> Engine:
+        return compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
+
+    options = _options(args, load().policy, store, mountpoint)
+    if args.foreground:
+        return _serve(options, load, lambda: None, as_json=not sys.stderr.isatty())
+    log = Path(args.log) if args.log else options.trail / "daemon.log"
+    return _in_background(options, load, log)
+
+
+def _options(args: argparse.Namespace, policy: Policy, store: str, mountpoint: str) -> MountOptions:
+    from policyfs.mount import MountOptions
+
+    user_id, group_id = _admitted(args, policy)
+    root = Path(args.trail or os.environ.get("POLICYFS_TRAIL_DIR") or _DEFAULT_TRAIL).absolute()
+    return MountOptions(
+        store=store, mountpoint=mountpoint, app=args.app, any_uid=args.any_uid,
+        user_id=user_id, group_id=group_id, trail=root / control.mount_id(mountpoint),
+        posix=args.posix, passthrough=not args.no_passthrough, copy_bytes=args.copy_max,
+        cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
+    )  # fmt: skip
+
+
+def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, int | None]:
+    """uid and gid that the kernel lets through an app mount; None for all of a shared one."""
+    if args.app is None:
+        if args.any_uid or args.uid is not None:
+            raise UsageError("--any-uid and --uid go with --app")
+        return None, None
+    app = next((app for app in policy.apps if app.name == args.app), None)
+    if app is None:
+        known = ", ".join(app.name for app in policy.apps) or "none"
+        raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
+    if args.any_uid:
+        return None, None
+    uid = args.uid if args.uid is not None else _only_uid(app)
+    if app.uids and not any(first <= uid <= last for first, last in app.uids):
+        raise UsageError(f"uid {uid} is not one of the app {app.name}")
+    return uid, app.gid if app.gid is not None else _primary_group(uid)
+
+
+def _only_uid(app: App) -> int:
+    if not app.uids:
+        raise UsageError(
+            f"the app {app.name} has no uid: say --uid UID, or --any-uid for a container of its own"
+        )
+    (first, last), *more = app.uids
+    if more or first != last:
+        raise UsageError(f"the app {app.name} has several uids: say which one with --uid, or --any-uid")
+    return first
+
+
+def _primary_group(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid
+
+
+def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
+    """Absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
+    # Imported here, as below: commands that mount nothing need no FUSE.
+    from policyfs.kernel import session
+    from policyfs.kernel.mountinfo import resolve
+    from policyfs.kernel.probe import MountState, mount_state
+
+    real_store = os.path.realpath(store)
+    if not os.path.exists(real_store):
+        raise PolicyfsError(f"the store {store} does not exist; create it or correct the path")
+    if not os.path.isdir(real_store):
+        raise PolicyfsError(f"the store {store} is not a directory")
+    try:
+        path = resolve(mountpoint)
+    except OSError as error:
+        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}; create the directory") from error
+    state = mount_state(path)
+    if state is MountState.DEAD:
+        if not clear_dead and not _agrees(f"A dead mount is in the way at {path}. Unmount it?"):
+            raise PolicyfsError(
+                f"a dead mount is in the way at {path}: `policyfs umount {path}` clears it, so does --clear-dead"
+            )
+        session.unmount(path, lazy=True)
+    elif state is not MountState.NONE:
+        raise PolicyfsError(
+            f"something is mounted on {path} already; unmount it, or choose another mountpoint"
+        )
+    if not os.path.isdir(path):
+        problem = "is not a directory" if os.path.exists(path) else "does not exist; create it"
+        raise PolicyfsError(f"the mountpoint {mountpoint} {problem}")
+    if real_store == path or real_store.startswith(path.rstrip("/") + "/"):
+        raise PolicyfsError(
+            f"the store {store} lies in the mountpoint {mountpoint} and would be covered by it"
+        )
+    if path.startswith(real_store.rstrip("/") + "/"):
+        raise PolicyfsError(f"the mountpoint {mountpoint} lies in the store {store}; mount it elsewhere")
+    if os.listdir(path):
+        raise PolicyfsError(f"the mountpoint {mountpoint} is not empty; the mount would hide what is in it")
+    return real_store, path
+
+
+def _agrees(question: str) -> bool:
+    """Ask a person at a terminal; without one the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _serve(
+    options: MountOptions, load: Callable[[], Engine], ready: Callable[[], None], *, as_json: bool
+) -> int:
+    from policyfs import log
+    from policyfs.mount import Daemon
+
+    logger = log.configure(as_json=as_json)
+    daemon = Daemon(options, load, logger)
+    try:
+        daemon.run(ready)
+    finally:
+        daemon.close()
+    return EXIT_OK
+
+
+def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: Path) -> int:
+    """Fork the daemon and return when the mount answers, or with its error."""
+    try:
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
+        ) from error
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        _become_daemon(options, load, log_fd, write_end)
+    os.close(write_end)
+    os.close(log_fd)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
+    if answer == b"ready":
+        return EXIT_OK
+    _, wait_status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
+    print(f"policyfs: {message}", file=sys.stderr)
+    return code if code > 0 else EXIT_REFUSED
+
+
+def _become_daemon(options: MountOptions, load: Callable[[], Engine], log_fd: int, answer_fd: int) -> None:
+    """In the forked child: detach, serve, never return."""
+    code = EXIT_REFUSED
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+
+        def ready() -> None:
+            os.write(answer_fd, b"ready")
+            os.close(answer_fd)
+
+        code = _serve(options, load, ready, as_json=True)
+    except PolicyfsError as error:
+        code = error.exit_code
+        os.write(answer_fd, str(error).encode())
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+# -- umount, status, reload -----------------------------------------------------------------------
+
+
+def run_umount(args: argparse.Namespace) -> int:
+    """Unmount by the daemon, or, where none answers, what is left of it."""
+    from policyfs.kernel import session
+    from policyfs.kernel.probe import MountState, mount_state
+
+    path = _known(args.mountpoint)
+    state = mount_state(path)
+    if state is MountState.NONE:
+        raise PolicyfsError(f"nothing is mounted on {path}")
+    try:
+        session.unmount(path, lazy=args.lazy or state is MountState.DEAD)
+    except session.MountError as error:
+        lines = [str(error), *_holders(path)]
+        raise PolicyfsError("\n  ".join(lines)) from error
+    _wait_gone(path)
+    return EXIT_OK
+
+
+def _holders(path: str) -> list[str]:
+    from policyfs.store.holders import holders
+
+    return [str(holder) for holder in holders(os.fsencode(path))]
+
+
+def _wait_gone(path: str, deadline_s: float = 10.0) -> None:
+    """The daemon ends after its mount; its socket goes last."""
+    until = time.monotonic() + deadline_s
+    while control.socket_path(path).exists() and time.monotonic() < until:
+        try:
+            control.ask(control.socket_path(path), "status", 1.0)
+        except control.ControlError:
+            break
+        time.sleep(0.02)
+
+
+def _known(mountpoint: str) -> str:
+    from policyfs.kernel.mountinfo import resolve
+
+    try:
+        return resolve(mountpoint)
+    except OSError as error:
+        raise PolicyfsError(f"{mountpoint}: {error.strerror}") from error
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """State of one mount, or of all."""
+    if args.mountpoint is not None:
+        found = [_status_of(_known(args.mountpoint), args.wait)]
+    else:
+        found = _all_status()
+    if args.json:
+        print(json.dumps(found[0] if args.mountpoint is not None else found, indent=2))
+    elif not found:
+        print("no policyfs mount answers")
+    else:
+        for one in found:
+            print(_as_text(one))
+    return EXIT_OK
+
+
+def _status_of(path: str, wait_s: float) -> control.Json:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return control.ask(control.socket_path(path), "status")
+        except control.ControlError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
+
+
+def _all_status() -> list[control.Json]:
+    found: list[control.Json] = []
+    for path in sorted(control.runtime_dir().glob("*.sock")):
+        try:
+            found.append(control.ask(path, "status", 2.0))
+        except control.ControlError as error:
+            print(f"policyfs: {error}", file=sys.stderr)
+    return found
+
+
+def _as_text(status: control.Json) -> str:
+    """One screen for people; the whole is in --json."""
+    policy, passthrough = _part(status, "policy"), _part(status, "passthrough")
+    handles, trail, fuse = _part(status, "handles"), _part(status, "trail"), _part(status, "fuse")
+    kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
+    through = "on" if passthrough["enabled"] else f"off: {passthrough['why_not']}"
+    refused = _part(passthrough, "refused")
+    lines = [
+        f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']}), pid {status['pid']}",
+        f"  policy       {policy['name']} generation {policy['generation']}, {str(policy['digest'])[:16]}"
+        + (", monitor" if policy["monitor"] else ""),
+        f"  passthrough  {through}; {passthrough['opens']} files passed",
+        *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
+        f"  handles      {handles['files']} files ({handles['mediated']} mediated),"
+        f" {handles['directories']} directories; {status['nodes']} nodes",
+        f"  trail        {trail['written']} records in {trail['directory']}, {trail['dropped']} dropped"
+        + (f"; FAILING: {trail['last_error']}" if trail["failing"] else ""),
+        "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
+    ]
+    if status["bugs"]:
+        lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
+    return "\n".join(lines)
+
+
+def _part(status: control.Json, name: str) -> control.Json:
+    part = status[name]
+    return part if isinstance(part, dict) else {}
+
+
+def run_reload(args: argparse.Namespace) -> int:
+    """Take the policy anew."""
+    answer = control.ask(control.socket_path(_known(args.mountpoint)), "reload", 30.0)
+    print(f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
+    return EXIT_OK

@@ -1,0 +1,128 @@
+"""The control socket of a mount: one JSON line asked, one answered.
+
+Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from policyfs.errors import PolicyfsError
+
+Json = dict[str, object]
+Command = Callable[[], Coroutine[object, object, Json]]
+
+_LINE_MAX: Final = 1 << 20
+_DEADLINE_S: Final = 10.0
+
+
+def runtime_dir() -> Path:
+    """Where control sockets are: POLICYFS_RUNTIME_DIR, else /run/policyfs."""
+    return Path(os.environ.get("POLICYFS_RUNTIME_DIR") or "/run/policyfs")
+
+
+def mount_id(mountpoint: str) -> str:
+    """The name of a mount: 16 hex digits of the SHA-256 of its absolute mountpoint."""
+    return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
+
+
+def socket_path(mountpoint: str) -> Path:
+    """The control socket of the mount at an absolute mountpoint."""
+    return runtime_dir() / f"{mount_id(mountpoint)}.sock"
+
+
+class ControlError(PolicyfsError):
+    """The daemon of a mount did not answer."""
+
+
+def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
+    """Send one command and return the answer. Raises ControlError (nobody there, or refused)."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(timeout_s)
+        try:
+            client.connect(str(path))
+            client.sendall(json.dumps({"command": command}).encode() + b"\n")
+            client.shutdown(socket.SHUT_WR)
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+        except (FileNotFoundError, ConnectionError) as error:
+            raise ControlError(f"no policyfs daemon answers at {path}: {error.strerror or error}") from error
+        except TimeoutError as error:
+            raise ControlError(f"the daemon at {path} did not answer within {timeout_s:g} s") from error
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise ControlError("the daemon ended before it answered") from error
+    if not isinstance(answer, dict):
+        raise ControlError("the daemon answered nonsense")
+    if "error" in answer:
+        raise ControlError(str(answer["error"]))
+    return answer
+
+
+def listen(path: Path) -> trio.SocketListener:
+    """Open the control socket, in the place of one that a dead daemon left behind."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+    server = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        server.bind(str(path))
+    except OSError as error:
+        server.close()
+        reason = os.strerror(error.errno or errno.EIO)
+        raise PolicyfsError(
+            f"cannot open the control socket {path}: {reason}; set POLICYFS_RUNTIME_DIR to a writable directory"
+        ) from error
+    finally:
+        os.umask(before)
+    server.listen(8)
+    server.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(server))
+
+
+async def serve(listener: trio.SocketListener, commands: dict[str, Command]) -> None:
+    """Answer commands until cancelled. A client that stalls or breaks off harms nobody."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stream:
+                with trio.move_on_after(_DEADLINE_S):
+                    reply = await _reply(await _line(stream), commands)
+                    await stream.send_all(json.dumps(reply).encode())
+
+    await trio.serve_listeners(answer, [listener])
+
+
+async def _line(stream: trio.SocketStream) -> bytes:
+    data = b""
+    while b"\n" not in data and len(data) < _LINE_MAX:
+        chunk = await stream.receive_some(65536)
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+async def _reply(line: bytes, commands: dict[str, Command]) -> Json:
+    try:
+        request = json.loads(line)
+        command = commands[request["command"]]
+    except (ValueError, TypeError, KeyError):
+        return {"error": f"unknown command; there are {', '.join(sorted(commands))}"}
+    try:
+        return await command()
+    except PolicyfsError as error:
+        return {"error": str(error), "exit_code": error.exit_code}

@@ -1,0 +1,124 @@
+"""Changes from elsewhere: turns what the watch reports into what the kernel must forget.
+
+Access never depends on it: an open is always decided anew. It keeps names, attributes, pages and
+listings that the kernel was allowed to keep true within milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from policyfs.domain import FileType
+from policyfs.fs.attrs import Timeouts
+from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
+from policyfs.fs.openfile import Mode
+from policyfs.fs.places import Places
+from policyfs.kernel.notify import Notifier
+from policyfs.store.watch import Change, Watch, WatchEvent
+
+_ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO
+
+
+class Forget(Protocol):
+    """What a full reset needs of the rest."""
+
+    def __call__(self) -> None:
+        """Make the kernel drop everything."""
+
+
+class Changes:
+    """The watch of one mount. Without one, timeouts stay short (attrs.UNWATCHED_S)."""
+
+    def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
+        self._watch = watch
+        self._nodes = nodes
+        self._timeouts = timeouts
+        self._directories: dict[bytes, Node] = {}
+        self.events = 0
+        self.overflows = 0
+        if watch is not None:
+            self._directories[watch.dir_handle(root_fd)] = nodes.root
+
+    @property
+    def watching(self) -> bool:
+        """Does a watch run now."""
+        return self._watch is not None
+
+    def fileno(self) -> int:
+        """Readable when there is something to take(). -1 without a watch."""
+        return -1 if self._watch is None else self._watch.fileno()
+
+    def learn(self, node: Node, fd: int) -> None:
+        """A directory was reached: its events come under this handle."""
+        if self._watch is not None:
+            try:
+                self._directories[self._watch.dir_handle(fd)] = node
+            except OSError:  # another file system, mounted in the store: not watched
+                return
+
+    def start(self) -> None:
+        """The first events can come: long timeouts are safe from now on."""
+        self._timeouts.watched = self._watch is not None
+
+    def take(self, notifier: Notifier, places: Places) -> None:
+        """Read what is there and send what it means."""
+        if self._watch is None:
+            return
+        me = os.getpid()
+        for event in self._watch.read_events():
+            self.events += 1
+            if event.overflow:
+                self.overflows += 1
+                self.reset(notifier, places)
+            elif event.pid != me:
+                self._apply(event, notifier, places)
+
+    def reset(self, notifier: Notifier, places: Places) -> None:
+        """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""
+        places.drop_all()
+        notifier.inc_epoch()
+        for node in self._nodes:
+            if node.lookups or node.nodeid == ROOT_ID:
+                self._forget_node(node, notifier)
+                if node.parent is not None and node.nodeid != ROOT_ID:
+                    notifier.inval_entry(node.parent.nodeid, node.name, True)
+
+    def _apply(self, event: WatchEvent, notifier: Notifier, places: Places) -> None:
+        directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
+        if directory is not None and self._nodes.find(directory.nodeid) is not directory:
+            if event.dir_handle is not None:
+                del self._directories[event.dir_handle]
+            directory = None
+        if directory is not None and event.name is not None:
+            if event.kind & _ENTRY_CHANGES:
+                notifier.inval_inode(directory.nodeid, 0, 0)
+                notifier.inval_entry(directory.nodeid, event.name, event.is_dir)
+            elif event.kind & Change.ATTRIB:
+                notifier.inval_inode(directory.nodeid, 0, 0)  # an owner may have changed: who sees it
+                notifier.inval_entry(directory.nodeid, event.name, True)
+        self._target(event, notifier, places)
+
+    def _target(self, event: WatchEvent, notifier: Notifier, places: Places) -> None:
+        """Attributes and pages of the object itself, where a node knows it."""
+        if event.target_handle is None or self._watch is None:
+            return
+        directory = self._directories.get(event.target_handle)
+        if directory is not None:
+            notifier.inval_inode(directory.nodeid, 0, 0)
+            if event.kind & (Change.MOVED_FROM | Change.MOVED_TO | Change.DELETE):
+                places.drop(directory.nodeid)
+            return
+        stat = self._watch.stat_of_handle(event.target_handle)
+        if stat is not None:
+            for node in self._nodes.same_inode(self._nodes.key_of(stat)):
+                self._forget_node(node, notifier)
+
+    @staticmethod
+    def _forget_node(node: Node, notifier: Notifier) -> None:
+        """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours."""
+        passing = node.open is not None and node.open.mode is Mode.PASSTHROUGH
+        if passing and node.ftype is FileType.REGULAR:
+            notifier.inval_inode(node.nodeid)
+        else:
+            notifier.inval_inode(node.nodeid, 0, 0)

@@ -1,0 +1,44 @@
+"""The daemon's own log (structlog, JSON lines or text on standard error); the trail is elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import TextIO
+
+import structlog
+
+
+def configure(stream: TextIO | None = None, *, as_json: bool) -> structlog.typing.FilteringBoundLogger:
+    """A logger that writes to *stream* (standard error)."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+class Bugs:
+    """Counts and logs what should never happen."""
+
+    def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
+        self._logger = logger
+        self.count = 0
+
+    def bug(self, where: str, error: BaseException) -> None:
+        """Log a bug with its traceback; the app gets EIO."""
+        self.count += 1
+        text = "".join(traceback.format_exception(error))
+        self._logger.error("bug", where=where, error=repr(error), traceback=text)

@@ -1,0 +1,375 @@
+"""Wiring: one daemon for one mount, from options to an answering file system and back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from policyfs import control
+from policyfs.content.cache import KindCache
+from policyfs.content.sniffer import Sniffer
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.fs.attrs import Timeouts
+from policyfs.fs.changes import Changes
+from policyfs.fs.changing import Changing
+from policyfs.fs.checked import Checker
+from policyfs.fs.facts import FactFinder
+from policyfs.fs.gate import Gate
+from policyfs.fs.handlers import Handlers
+from policyfs.fs.io import FileIO
+from policyfs.fs.leased import Leased
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.names import Naming
+from policyfs.fs.nodes import NodeTable
+from policyfs.fs.openfile import HandleTable
+from policyfs.fs.opening import Opener
+from policyfs.fs.passing import Passing
+from policyfs.fs.places import Places
+from policyfs.fs.record import Recorder
+from policyfs.fs.redactor import Redactor
+from policyfs.fs.views import Views
+from policyfs.kernel import session
+from policyfs.kernel.backing import Backing
+from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
+from policyfs.kernel.mountinfo import mounts_at
+from policyfs.kernel.notify import Notifier
+from policyfs.log import Bugs
+from policyfs.policy.decide import Engine
+from policyfs.sinks.journal import Journal
+from policyfs.store.copies import CopyCache
+from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.leases import LeaseKeeper
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
+from policyfs.store.watch import Watch
+
+Log = structlog.typing.FilteringBoundLogger
+
+_READY_S: Final = 20.0
+_FLUSH_S: Final = 0.05
+_MIN_TASKS: Final = 4
+_MAX_TASKS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
+
+    user_id, group_id: whom an app mount admits (None with any_uid, and for a shared mount).
+    """
+
+    store: str
+    mountpoint: str
+    app: str | None
+    any_uid: bool
+    user_id: int | None
+    group_id: int | None
+    trail: Path
+    posix: bool
+    passthrough: bool
+    copy_bytes: int
+    cache_bytes: int
+    segment_bytes: int
+    keep_segments: int
+
+
+class Daemon:
+    """Everything that serves one mount. Built in order; torn down in reverse by close()."""
+
+    def __init__(self, options: MountOptions, load: Callable[[], Engine], log: Log) -> None:
+        self._options = options
+        self._load = load
+        self._log = log
+        self._bugs = Bugs(log)
+        self._undo = contextlib.ExitStack()
+        self._reload_lock = trio.Lock()
+        self._stopping = ""
+        with _undone_on_error(self._undo):
+            self._build(load())
+
+    def _build(self, engine: Engine) -> None:
+        options = self._options
+        # INVARIANT: the keeper blocks its signal before any thread starts.
+        keeper = LeaseKeeper()
+        self._undo.callback(keeper.close)
+        self.journal = Journal(
+            str(options.trail), control.mount_id(options.mountpoint),
+            keep=options.keep_segments, segment_bytes=options.segment_bytes,
+        )  # fmt: skip
+        self._undo.callback(self.journal.close)
+        tree = self._tree = Tree.open(options.store)
+        self._undo.callback(tree.close)
+        self.facts = facts = probe(tree.root_fd)
+        _check_store(options.store, facts)
+        owners = Owners(facts.trusted_xattr, str(options.trail / "owners.sqlite"))
+        self._undo.callback(owners.close)
+        self.sniffer = Sniffer.start()
+        self._undo.callback(self.sniffer.close)
+        watch = self._open_watch(facts)
+        self._device = session.mount_device(
+            options.mountpoint, source=options.store,
+            user_id=0 if options.user_id is None else options.user_id,
+            group_id=0 if options.group_id is None else options.group_id,
+            allow_other=options.user_id is None, default_permissions=options.posix,
+            read_only=facts.read_only,
+        )  # fmt: skip
+        self._undo.callback(self._unmount_at_end)
+        self._undo.callback(os.close, self._device.fd)
+        self._wire(engine, facts, keeper, owners, watch)
+
+    def _open_watch(self, facts: StoreFacts) -> Watch | None:
+        if not facts.fanotify:
+            self._log.warning("no watch of the store: changes elsewhere are seen after 1 s", store=facts.name)
+            return None
+        watch = Watch(self._tree.root_fd)
+        self._undo.callback(watch.close)
+        return watch
+
+    def _wire(
+        self, engine: Engine, facts: StoreFacts, keeper: LeaseKeeper, owners: Owners, watch: Watch | None
+    ) -> None:
+        """Collaborators come in through constructors, here and nowhere else."""
+        options, tree, sniffer = self._options, self._tree, self.sniffer
+        self._keeper = keeper
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
+        self.handles = handles = HandleTable()
+        self.timeouts = timeouts = Timeouts(alone=options.app is not None)
+        self.changes = changes = Changes(watch, nodes, timeouts, tree.root_fd)
+        self.places = places = Places(
+            tree, nodes, capacity=_directory_descriptors(), watched=lambda: timeouts.watched,
+            on_open=changes.learn,
+        )  # fmt: skip
+        self._undo.callback(places.close)
+        finder = FactFinder(tree, owners, sniffer, KindCache())
+        recorder = Recorder(self.journal, options.mountpoint)
+        self.gate = gate = Gate(engine, app=options.app, places=places, facts=finder, recorder=recorder)
+        timeouts.use(engine)
+        self.copies = CopyCache(options.cache_bytes)
+        self._undo.callback(self.copies.close)
+        redactor = Redactor(tree, sniffer, self.copies, reflink=facts.reflink, size_cap=options.copy_bytes)
+        views = Views(nodes, finder, redactor.copyable)
+        self.passing = passing = Passing(Backing(self._device.fd) if options.passthrough else None)
+        self.leased = leased = Leased(
+            tree, nodes, gate, sniffer, keeper if facts.leases else None, self._drop_pages
+        )
+        opener = Opener(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            passing=passing, redactor=redactor, leased=leased,
+        )  # fmt: skip
+        io = FileIO(
+            tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
+            leased=leased, checker=Checker(tree, places, gate, sniffer), drop_pages=self._drop_pages,
+        )  # fmt: skip
+        self.seeing = seeing = Seeing(
+            tree=tree, nodes=nodes, places=places, gate=gate, views=views, timeouts=timeouts
+        )
+        naming = Naming(tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener)
+        changing = Changing(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
+            leased=leased,
+        )
+        self._handlers = Handlers(
+            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
+            naming=naming, changing=changing, bugs=self._bugs,
+        )  # fmt: skip
+        self._notifier: Notifier | None = None
+
+    def _drop_pages(self, nodeid: int) -> None:
+        if self._notifier is not None:
+            self._notifier.inval_inode(nodeid, 0, 0)
+
+    # -- running ------------------------------------------------------------------------------------
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
+        session.attach(self._handlers, self._device, passthrough=self._options.passthrough)
+        self._undo.callback(pyfuse3.close, unmount=False)
+        trio.run(self._main, ready)
+
+    async def _main(self, ready: Callable[[], None]) -> None:
+        path = control.socket_path(self._options.mountpoint)
+        listener = control.listen(path)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._fuse, nursery.cancel_scope)
+                await self._negotiated()
+                nursery.start_soon(self._signals)
+                nursery.start_soon(self._flush)
+                nursery.start_soon(self._breaks)
+                nursery.start_soon(self._watching)
+                nursery.start_soon(
+                    control.serve, listener,
+                    {"status": self._status, "reload": self._reload, "stop": self._stop},
+                )  # fmt: skip
+                ready()
+        finally:
+            path.unlink(missing_ok=True)
+            with trio.CancelScope(shield=True):
+                await self.sniffer.aclose()
+
+    async def _fuse(self, everything: trio.CancelScope) -> None:
+        """The FUSE session; its end is the end of the daemon."""
+        await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
+        everything.cancel()
+
+    async def _negotiated(self) -> None:
+        with trio.fail_after(_READY_S):
+            while (answer := session.negotiated()) is None:
+                await trio.sleep(0.002)
+        if self.passing.enabled and not answer.passthrough:
+            self.passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
+            self._log.warning("everything is mediated", why=self.passing.why)
+        self._notifier = Notifier(self._device.fd, minor=answer.minor)
+        self._undo.callback(self._notifier.close)
+        self.changes.start()
+        self._minor = answer.minor
+
+    async def _signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            async for number in received:
+                if number == signal.SIGHUP:
+                    try:
+                        await self._reload()
+                    except PolicyfsError as error:
+                        self._log.warning("reload refused, the old policy stays", reason=str(error))
+                else:
+                    self._stopping = signal.Signals(number).name
+                    await self._end()
+
+    async def _end(self) -> None:
+        """Unmount and let the session end; what is busy is said, and detached all the same."""
+        try:
+            await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+        except session.MountError as error:
+            if error.errno == errno.EBUSY:
+                from policyfs.store.holders import holders
+
+                who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
+                self._log.warning("detached while busy", holders=[str(holder) for holder in who])
+            with contextlib.suppress(session.MountError):
+                session.unmount(self._options.mountpoint, lazy=True)
+            pyfuse3.terminate()
+
+    async def _flush(self) -> None:
+        while True:
+            await trio.sleep(_FLUSH_S)
+            await trio.to_thread.run_sync(self.journal.flush)
+
+    async def _breaks(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._keeper.fileno())
+            self._keeper.on_signal()
+
+    async def _watching(self) -> None:
+        fd = self.changes.fileno()
+        while fd >= 0 and self._notifier is not None:
+            await trio.lowlevel.wait_readable(fd)
+            self.changes.take(self._notifier, self.places)
+            await trio.lowlevel.checkpoint()
+
+    # -- commands -----------------------------------------------------------------------------------
+
+    async def _stop(self) -> control.Json:
+        try:
+            await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+        except session.MountError as error:
+            return {"error": str(error), "errno": error.errno}
+        return {"stopped": True}
+
+    async def _reload(self) -> control.Json:
+        """Take the policy anew. A broken one raises, and the old one stays in force."""
+        async with self._reload_lock:
+            engine = await trio.to_thread.run_sync(self._load)
+            if self._options.app is not None:
+                try:
+                    engine.app_principal(self._options.app, self._options.user_id or 0)
+                except KeyError:
+                    raise UsageError(
+                        f"the new policy has no app {self._options.app}, whose mount this is;"
+                        " the old policy stays"
+                    ) from None
+            self.gate.use(engine)
+            self.timeouts.use(engine)
+            self.nodes.root.state = engine.root
+            self.nodes.restate(engine.child)
+            if self._notifier is not None:
+                self.changes.reset(self._notifier, self.places)
+                await trio.to_thread.run_sync(self._notifier.drain, 5.0)
+            self._log.info("policy reloaded", digest=engine.digest, generation=self.gate.generation)
+            return {"digest": engine.digest, "generation": self.gate.generation}
+
+    async def _status(self) -> control.Json:
+        from policyfs.status import describe
+
+        return describe(self)
+
+    @property
+    def options(self) -> MountOptions:
+        """What was asked for."""
+        return self._options
+
+    @property
+    def bugs(self) -> int:
+        """Unexpected exceptions so far; each was an EIO to an app."""
+        return self._bugs.count
+
+    def fuse_counters(self) -> dict[str, int]:
+        """Requests that reached the daemon, by opcode."""
+        return counters()
+
+    @property
+    def lost_replies(self) -> int:
+        """Replies that the kernel did not take."""
+        return lost_replies()
+
+    @property
+    def notifier(self) -> Notifier | None:
+        """The notifier, once the session runs."""
+        return self._notifier
+
+    # -- end ----------------------------------------------------------------------------------------
+
+    def _unmount_at_end(self) -> None:
+        """Whatever ended us, no dead mount stays behind."""
+        with contextlib.suppress(session.MountError):
+            if any(m.device == self._device.conn_id for m in mounts_at(self._options.mountpoint)):
+                session.unmount(self._options.mountpoint, lazy=True)
+
+    def close(self) -> None:
+        """Give up everything, in reverse order."""
+        self._undo.close()
+
+
+@contextlib.contextmanager
+def _undone_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _check_store(store: str, facts: StoreFacts) -> None:
+    if facts.casefold:
+        raise PolicyfsError(
+            f"the store {store} ({facts.name}) finds names whatever their case: a rule that denies"
+            " /Private would let /private through, so it is not mounted; put the files on a"
+            " case-sensitive file system"
+        )
+
+
+def _directory_descriptors() -> int:
+    """How many directory descriptors may be kept: a small part of the limit."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(1024, soft // 8))
