@@ -98,6 +98,8 @@ class ZygoteProcess:
     async def close(self, grace_s: float) -> None:
         """Let it kill and reap its workers and exit; SIGKILL after grace_s seconds."""
         self._hang_up()
+        if self._pidfd < 0:
+            return
         with trio.move_on_after(grace_s):
             await trio.lowlevel.wait_readable(self._pidfd)
         self.kill()

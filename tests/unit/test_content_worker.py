@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from policyfs.content.wire import Command, Request
 from policyfs.content.worker import Detector, Passed, SniffError
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply
-from tests.support.media import HOME
+from tests.support.counts import count
+from tests.support.media import HOME, write_tags
 
 WHAT = frozenset({"location"})
 
@@ -141,3 +143,51 @@ def test_a_reply_is_what_the_daemon_unpacks(passed, detector):
     kind, plan = unpack_plan(detector.answer(Request(1, Command.LOCATE, 102_400, b"location", fd)), 102_400)
     assert kind
     assert plan.outcome is Outcome.REFUSE
+
+
+@pytest.fixture(scope="module")
+def rich_photo(media, tmp_path_factory) -> bytes:
+    """Metadata in every form that takes a locator to another library: extended XMP, UTF-16, IPTC."""
+    path = tmp_path_factory.mktemp("rich") / "photo.jpg"
+    path.write_bytes(media["photo_with_place.jpg"].read_bytes())
+    tags = {
+        "XMP-dc:Description": "quince " * 13_000,
+        "EXIF:UserComment": "h\xe9llo \u65e5\u672c",
+        "IPTC:Keywords": "\xe9",
+        "Comment": "at 47.8 N 13.0 E",
+    }
+    write_tags(path, tags)
+    data = path.read_bytes()
+    assert b"http://ns.adobe.com/xmp/extension/" in data
+    return data
+
+
+def memfd_of(data: bytes) -> int:
+    """A read-only descriptor of a file in memory."""
+    fd = os.memfd_create("photo")
+    os.write(fd, data)
+    reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    os.close(fd)
+    return reader
+
+
+def test_confined_it_finds_what_it_finds_here_in_damaged_photos(sniffer, detector, rich_photo):
+    """Damage leads into every corner of the locators; none may need what a worker does not have."""
+    rng = random.Random(7)
+
+    async def main() -> None:
+        for number in range(count(40, 4000)):
+            data = bytearray(rich_photo)
+            for _ in range(rng.choice((1, 3, 10, 50)) if number else 0):
+                data[rng.randrange(min(len(data), rng.choice((200, 4000, 150_000))))] = rng.randrange(256)
+            fd = memfd_of(data)
+            kind, plan = await sniffer.locate(fd, WHAT)
+            os.close(fd)
+            if kind is None:
+                with pytest.raises(SniffError):
+                    detector.kind(bytes(data))
+            else:
+                assert (kind, plan) == (kind, locate(kind, WHAT, MemorySource(bytes(data))))
+            assert "Error" not in sniffer.stats().last_error
+
+    trio.run(main)

@@ -1,0 +1,111 @@
+"""The daemon's end of the zygote: what it starts, and what it makes of one that fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+import policyfs
+from policyfs.content import spawner
+from policyfs.content.confine import Limits
+from policyfs.content.spawner import ZygoteError, ZygoteProcess
+
+LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=8)
+
+
+def children_of(pid: int) -> list[str] | None:
+    """The children of a process, None if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return None
+
+
+def run(function):
+    """Run an async function of one zygote, and end the zygote."""
+
+    async def main() -> None:
+        zygote = ZygoteProcess(LIMITS)
+        try:
+            with trio.fail_after(30):
+                await function(zygote)
+        finally:
+            await zygote.close(5)
+        assert children_of(zygote.pid) is None
+
+    before = len(os.listdir("/proc/self/fd"))
+    trio.run(main)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def worker_ends(worker) -> None:
+    worker.kill()
+    await worker.ended()
+
+
+def test_a_worker_that_was_ordered_is_not_lost_when_the_order_is_cancelled():
+    async def story(zygote: ZygoteProcess) -> None:
+        with trio.move_on_after(0):
+            await zygote.worker()
+        await worker_ends(await zygote.worker())
+        os.kill(zygote.pid, signal.SIGSTOP)
+        for _ in range(3):
+            with trio.move_on_after(0.01):
+                await zygote.worker()
+        assert zygote.fit()
+        os.kill(zygote.pid, signal.SIGCONT)
+        await worker_ends(await zygote.worker())
+        while children_of(zygote.pid):  # one more would never end
+            await trio.lowlevel.checkpoint()
+
+    run(story)
+
+
+def test_one_that_owes_an_answer_too_long_is_not_fit(monkeypatch):
+    async def story(zygote: ZygoteProcess) -> None:
+        await worker_ends(await zygote.worker())
+        monkeypatch.setattr(spawner, "_OVERDUE_S", 0.0)
+        assert zygote.fit()
+        os.kill(zygote.pid, signal.SIGSTOP)
+        with trio.move_on_after(0.01):
+            await zygote.worker()
+        assert not zygote.fit()
+        zygote.kill()
+        zygote.kill()
+
+    run(story)
+
+
+def test_a_killed_one_is_not_fit_and_says_so():
+    async def story(zygote: ZygoteProcess) -> None:
+        await worker_ends(await zygote.worker())
+        os.kill(zygote.pid, signal.SIGKILL)
+        with pytest.raises(ZygoteError, match="gone"):
+            while True:
+                await worker_ends(await zygote.worker())
+        while zygote.fit():
+            await trio.lowlevel.checkpoint()
+
+    run(story)
+
+
+def test_an_interpreter_that_cannot_run_it_has_last_words(monkeypatch):
+    monkeypatch.setattr(spawner, "_module_path", lambda: ["/nowhere"])
+
+    async def story(zygote: ZygoteProcess) -> None:
+        with pytest.raises(ZygoteError, match="policyfs"):
+            await zygote.worker()
+
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    run(story)
+
+
+def test_modules_are_found_where_the_daemon_found_them_and_nowhere_relative(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", ".", "relative", "/absolute"])
+    own = str(Path(policyfs.__file__).parent.parent)
+    assert spawner._module_path() == [own, "/absolute"]
