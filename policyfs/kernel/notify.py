@@ -6,16 +6,18 @@ code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c
 
 from __future__ import annotations
 
+import array
 import collections
 import errno
+import itertools
 import os
 import signal
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from policyfs.errors import errno_name
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
@@ -45,10 +47,24 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 """What a write to an aborted, unmounted or never mounted connection says."""
 
 
+_Key: TypeAlias = bytes | int
+"""What is in the queue once only: a whole message, or a batch (by a number of its own)."""
+
+
+def _message(code: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), code, 0) + body
+
+
+def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
+    for nodeid in nodeids:
+        yield _message(_INVAL_INODE, _INODE.pack(nodeid, 0, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
     """sent: taken by the kernel. absent: it did not know the node or name (normal). failed: any
-    other error, the latest in last_errors. refused: not queued for want of room."""
+    other error, the latest in last_errors. refused: not queued for want of room. queued: waiting
+    now, a batch counting once."""
 
     sent: int
     absent: int
@@ -76,7 +92,8 @@ class Notifier:
         self._fd = os.dup(device_fd)
         self._minor = minor
         self._capacity = capacity
-        self._queue: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self._queue: collections.OrderedDict[_Key, Iterable[bytes]] = collections.OrderedDict()
+        self._batches = itertools.count()
         self._changed = threading.Condition()
         self._busy = False
         self._closed = False
@@ -88,7 +105,12 @@ class Notifier:
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
         pages) for length (0: to the end)."""
-        return self._put(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+        return self._put_one(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+
+    def inval_inodes(self, nodeids: Iterable[int]) -> bool:
+        """Forget the attributes and all pages of many nodes. However many, they take one place
+        in the queue, so that dropping everything does not depend on its size."""
+        return self._put(next(self._batches), _all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
         """Forget that a name in a directory is that node, or that it is not there.
@@ -97,15 +119,15 @@ class Notifier:
         before 7.38) open files show "(deleted)" and what is mounted below is unmounted.
         """
         flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
-        return self._put(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+        return self._put_one(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
         """A name is gone; watchers with inotify are told. Only if it still is that node."""
-        return self._put(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
+        return self._put_one(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
 
     def inc_epoch(self) -> bool:
         """Expire every name in the mount; attributes and pages stay. Needs protocol 7.44."""
-        return self._minor >= MINOR_INC_EPOCH and self._put(_INC_EPOCH, b"")
+        return self._minor >= MINOR_INC_EPOCH and self._put_one(_INC_EPOCH, b"")
 
     def prune(self, nodeids: Sequence[int]) -> bool:
         """Forget these nodes where nothing uses them; FORGETs follow. Needs protocol 7.45."""
@@ -115,7 +137,7 @@ class Notifier:
         for start in range(0, len(nodeids), _PRUNE_CHUNK):
             chunk = nodeids[start : start + _PRUNE_CHUNK]
             body = _PRUNED.pack(len(chunk), 0, 0) + struct.pack(f"={len(chunk)}Q", *chunk)
-            queued = self._put(_PRUNE, body) and queued
+            queued = self._put_one(_PRUNE, body) and queued
         return queued
 
     def drain(self, timeout_s: float) -> bool:
@@ -151,29 +173,34 @@ class Notifier:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _put(self, code: int, body: bytes) -> bool:
-        message = _HEADER.pack(_HEADER.size + len(body), code, 0) + body
+    def _put_one(self, code: int, body: bytes) -> bool:
+        message = _message(code, body)
+        return self._put(message, (message,))
+
+    def _put(self, key: _Key, messages: Iterable[bytes]) -> bool:
         with self._changed:
             if self._closed:
                 return False
-            if message in self._queue:
+            if key in self._queue:
                 return True
             if len(self._queue) >= self._capacity:
                 self._refused += 1
                 return False
-            self._queue[message] = code
+            self._queue[key] = messages
             self._changed.notify_all()
             return True
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            while (item := self._next()) is not None:
-                self._send(*item)
+            while (messages := self._next()) is not None:
+                for message in messages:
+                    if not self._send(message):
+                        break
         finally:
             os.close(self._fd)
 
-    def _next(self) -> tuple[bytes, int] | None:
+    def _next(self) -> Iterable[bytes] | None:
         with self._changed:
             self._busy = False
             if not self._queue:
@@ -183,9 +210,10 @@ class Notifier:
                     return None
                 self._changed.wait()
             self._busy = True
-            return self._queue.popitem(last=False)
+            return self._queue.popitem(last=False)[1]
 
-    def _send(self, message: bytes, code: int) -> None:
+    def _send(self, message: bytes) -> bool:
+        """Write one; False if the connection is over, and nothing more is to be sent."""
         error = 0
         try:
             os.write(self._fd, message)
@@ -198,7 +226,9 @@ class Notifier:
                 self._absent += 1
             else:
                 self._failed += 1
+                code = _HEADER.unpack_from(message)[1]
                 self._last_errors.append(f"{_NAMES[code]}: {errno_name(error)}")
             if error in _GONE:
                 self._closed = True
                 self._queue.clear()
+            return error not in _GONE

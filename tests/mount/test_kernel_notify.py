@@ -63,6 +63,16 @@ def test_inval_inode_of_pages(tiny):
         assert os.pread(file.fileno(), 100, 0) == b"new bytes"
 
 
+def test_inval_inodes_drops_many_at_once(tiny):
+    fs = tiny(b"12345", timeout_s=DAY_S)
+    assert [os.stat(fs.path(name)).st_size for name in "fm"] == [5, 5]
+    fs.backing.write_bytes(b"1234567")
+    settled(fs, "inval_inodes", [*range(1, 6), 4711])
+    assert [os.stat(fs.path(name)).st_size for name in "fm"] == [7, 7]
+    stats = fs.call("notifier_stats")
+    assert (stats.sent, stats.absent) == (3, 3)  # the root and two files are known
+
+
 def test_inc_epoch_expires_every_name(tiny):
     fs = tiny(timeout_s=DAY_S)
     names = ("f", "m", "d")

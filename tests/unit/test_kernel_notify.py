@@ -86,6 +86,16 @@ def test_long_prunes_go_in_pieces(pipe, start):
     assert seen == nodes
 
 
+def test_many_nodes_take_one_place(pipe, start):
+    notifier = start(capacity=2)
+    nodes = range(2, 5_002)
+    assert notifier.inval_inodes(nodes)
+    for node in nodes:
+        assert message(pipe[0]) == (2, struct.pack("=Qqq", node, 0, 0))
+    assert notifier.drain(DEADLINE_S)
+    assert notifier.stats().sent == 5_000
+
+
 @pytest.mark.parametrize(
     ("minor", "flag", "epoch", "prune"),
     [(37, 0, False, False), (40, 1, False, False), (44, 1, True, False), (45, 1, True, True)],
