@@ -147,11 +147,13 @@ class Demo:
 
         self.title("What an app may not see is not there")
         self.expect(self.app("gallery", "ls"), "DCIM")
-        self.expect(self.app("gallery", "ls", "Android/data"), "No such file")
+        self.expect(self.app("gallery", "ls", "Android/data"), "gallery", exactly=True)
+        self.expect(self.app("gallery", "ls", "Android/data/camera"), "No such file")
         self.expect(self.app("backup", "ls", "Android/data"), "camera")
 
         self.title("Only pictures may be written here, whatever their name")
-        self.expect(self.app("camera", "cp", str(self.directory / "notes.txt"), "DCIM/fake.jpg"), "not permitted")
+        notes = str(self.directory / "notes.txt")
+        self.expect(self.app("camera", "cp", notes, "DCIM/fake.jpg"), "not permitted")
         self.expect(self.app("camera", "ls", "DCIM"), "Camera")
 
         self.title("A video, and the photo without its place, copied at the kernel's speed")
@@ -191,7 +193,8 @@ class Demo:
         uid = self.uids["gallery"]
         names = ", ".join(f"{app} {number}" for app, number in sorted(self.uids.items()))
         command = Path(sys.executable).with_name("policyfs")
-        settings = " ".join(f"{name}={self.environment[name]}" for name in self.environment if "POLICYFS" in name)
+        ours = [name for name in self.environment if name.startswith("POLICYFS")]
+        settings = " ".join(f"{name}={self.environment[name]}" for name in ours)
         print(f"""
 The store {self.store} stays mounted on {self.mount}. Apps and their uids: {names}.
 Be an app:      setpriv --reuid {uid} --regid {uid} --clear-groups -- sh -c 'cd {self.mount} && exec sh'
@@ -206,7 +209,7 @@ The end:        {command} umount {self.mount} && rm -r {self.directory}""")
 def main() -> int:
     """Command line of the demo."""
     parser = argparse.ArgumentParser(prog="demo", description="who sees what of a small media store")
-    parser.add_argument("--shell", action="store_true", help="leave the store mounted and say how to look around")
+    parser.add_argument("--shell", action="store_true", help="leave it mounted and say how to look around")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("demo: mounting for several uids needs root; run it with sudo", file=sys.stderr)
