@@ -84,8 +84,10 @@ def run_mount(args: argparse.Namespace) -> int:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
 
+    policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
+
     def load() -> Engine:
-        return compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
+        return compile_policy(parse_policy(read_sources(policy_path)), monitor=args.monitor)
 
     options = _options(args, load().policy, store, mountpoint)
     if args.foreground:
