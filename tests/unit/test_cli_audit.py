@@ -1,0 +1,400 @@
+"""`policyfs audit` as people run it: on trails that the real journal wrote."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit
+from policyfs.domain import Audit
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.sinks.journal import Journal
+from tests.support.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_denial, a_journal, an_event, segments
+
+OTHER_ID = "fedcba9876543210"
+NASTY = "/DCIM/\x1b[2Jgpj.\u202eexe\n.jpg".encode()
+
+PROGRAM = """
+import argparse, sys
+from policyfs.cli import audit
+parser = argparse.ArgumentParser()
+audit.add_parser(parser.add_subparsers())
+args = parser.parse_args()
+sys.exit(args.run(args))
+"""
+
+EVENTS = [
+    an_event(b"/DCIM/a.jpg", redacted=((100, 20),), view="redacted(location)", kind="image/jpeg", handle=7),
+    an_event(b"/DCIM/b.jpg", app="maps", uid=10012, rules=("maps-read",)),
+    a_denial(b"/Private/c.jpg"),
+    an_event(b"/DCIM/a.jpg", new_path=b"/Pictures/a.jpg", operation="rename", syscall="rename"),
+    an_event(
+        b"/DCIM/a.jpg", operation="release", syscall="close", handle=7, bytes_read=4096, bytes_written=0
+    ),
+    an_event(NASTY),
+    an_event(b"/Movies/\xff.mp4", decision="would_deny", would_deny=("strict",)),
+]
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    """A root with two mounts; their events take turns, one a minute from START_NS on."""
+    for index, mount_id in enumerate((MOUNT_ID, OTHER_ID)):
+        journal = Journal(str(tmp_path / mount_id), mount_id, keep=0, clock_ns=Clock())
+        for minute, event in enumerate(EVENTS):
+            if minute % 2 == index:
+                journal.record(event._replace(time_ns=START_NS + minute * 60 * SECOND_NS), Audit.REQUIRED)
+        journal.close()
+    return tmp_path
+
+
+class Cli:
+    """Runs commands in this process; keeps what they said."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._root = root
+        self._capsys = capsys
+        self.out = ""
+        self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        parser = argparse.ArgumentParser()
+        audit.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["audit", *words, "--trail", str(self._root)])
+        code = args.run(args)
+        captured = self._capsys.readouterr()
+        self.out, self.err = captured.out, captured.err
+        assert isinstance(code, int)
+        return code
+
+    def json(self, *words: str) -> list[dict[str, object]]:
+        """The JSON lines of a command that found something."""
+        assert self(*words, "--json") == 0
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def cli(trail: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(trail, capsys)
+
+
+# -- search
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes"),
+    [
+        ([], [0, 1, 2, 3, 4, 5, 6]),
+        (["--app", "maps"], [1]),
+        (["--app", "maps", "--app", "gallery", "--op", "open", "--decision", "deny"], [2]),
+        (["--uid", "10012"], [1]),
+        (["--op", "rename", "--op", "release"], [3, 4]),
+        (["--decision", "would_deny"], [6]),
+        (["--rule", "no-private"], [2]),
+        (["--rule", "strict"], [6]),
+        (["--path", "/Pictures/*"], [3]),
+        (["--path", "a.jpg"], [0, 3, 4]),
+        (["--path", "/Movies/?.mp4"], [6]),
+        (["--since", "2026-03-01T08:02Z"], [2, 3, 4, 5, 6]),
+        (["--until", "2026-03-01T08:02Z"], [0, 1]),
+        (["--since", "2026-03-01T08:02Z", "--until", "2026-03-01T08:04Z"], [2, 3]),
+        (["--limit", "2"], [5, 6]),
+        (["--limit", "1", "--app", "maps"], [1]),
+    ],
+)
+def test_search_finds_what_matches_of_all_mounts_by_time(
+    cli: Cli, words: list[str], minutes: list[int]
+) -> None:
+    found = [str(record["time"])[14:16] for record in cli.json("search", *words)]
+    assert found == [f"{minute:02d}" for minute in minutes]
+
+
+def test_search_without_result_says_so_by_its_exit_code(cli: Cli) -> None:
+    assert cli("search", "--app", "nobody") == 1
+    assert cli.out == ""
+
+
+def test_a_table_row_tells_the_essentials(cli: Cli) -> None:
+    assert cli("search", "--decision", "deny") == 0
+    head, row = cli.out.splitlines()
+    assert head.split() == ["TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY"]
+    assert row.split()[2:] == [
+        "01234567:3",
+        "gallery",
+        "10011",
+        "open",
+        "deny",
+        "/Private/c.jpg",
+        "EACCES",
+        "no-private",
+    ]
+
+
+def test_names_do_no_harm_in_tables_and_json(cli: Cli) -> None:
+    for words in (
+        ["search"],
+        ["search", "--json"],
+        ["tail"],
+        ["tail", "--json"],
+        ["summary"],
+        ["show", "fedcba98:4"],
+    ):
+        assert cli(*words) == 0
+        assert all(line.isprintable() for line in cli.out.split("\n")), words
+    assert cli("search", "--path", "/DCIM/*exe*") == 0
+    assert "/DCIM/\\x1b[2Jgpj.\\u202eexe\\x0a.jpg" in cli.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "--since", "whenever"],
+        ["search", "--path", "/a["],
+        ["show", "no-id"],
+        ["verify", "--expect", "01234567:1"],
+        ["verify", "--expect", "x=" + "0" * 64],
+    ],
+)
+def test_bad_arguments_are_usage_errors(cli: Cli, words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        cli(*words)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["search", "--uid", "me"], ["search", "--decision", "maybe"], ["tail", "-n", "0"]]
+)
+def test_bad_options_exit_with_2(cli: Cli, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        cli(*words)
+    assert info.value.code == 2
+    capsys.readouterr()
+
+
+def test_no_trail_is_an_error_that_says_where_it_looked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PolicyfsError, match=r"no trail at .*missing.*--trail"):
+        Cli(tmp_path / "missing", capsys)("search")
+
+
+def test_gaps_and_bad_lines_are_told_beside_the_result(cli: Cli, trail: Path) -> None:
+    with a_journal(trail, queue=1) as journal:
+        for _ in range(3):
+            journal.record(an_event(), Audit.BEST_EFFORT)
+    with segments(trail / OTHER_ID)[0].open("ab") as stream:
+        stream.write(b"\x1b[2Jgarbage\n")
+    assert cli("search") == 0
+    assert "2 events dropped" in cli.err
+    assert "is no record" in cli.err
+    assert cli.json("summary")[0]["dropped"] == 2
+
+
+def test_times_without_a_zone_are_those_of_the_machine(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert len(cli.json("search", "--since", "2026-03-01T17:05")) == 2
+        cli("search", "--limit", "1")
+        assert "2026-03-01 17:06:00.000" in cli.out
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+# -- summary, show, verify
+
+
+def test_summary_counts(cli: Cli) -> None:
+    (summary,) = cli.json("summary")
+    assert summary["events"] == 7
+    assert summary["decisions"] == {"allow": 5, "deny": 1, "would_deny": 1}
+    assert summary["apps"] == {"gallery": {"allow": 4, "deny": 1, "would_deny": 1}, "maps": {"allow": 1}}
+    assert summary["denied"] == [{"app": "gallery", "path": "/Private/c.jpg", "decision": "deny", "count": 1}]
+    assert (summary["bytes_read"], summary["redacted_opens"]) == (4096, 1)
+    assert cli("summary") == 0
+    assert "/Private/c.jpg" in cli.out
+    assert cli("summary", "--app", "nobody") == 1
+    assert cli.out == "no events\n"
+
+
+def test_summary_counts_repeats(cli: Cli, trail: Path) -> None:
+    with a_journal(trail) as journal:
+        for _ in range(50):
+            journal.record(a_denial(b"/again"), Audit.REQUIRED)
+    (summary,) = cli.json("summary", "--path", "/again")
+    assert summary["events"] == 50
+
+
+def test_show_tells_everything(cli: Cli) -> None:
+    assert cli("show", "01234567:2") == 0
+    fields = dict(line.split(None, 1) for line in cli.out.splitlines())
+    assert fields["path"] == "/DCIM/a.jpg"
+    assert fields["redacted"] == "[[100, 20]]"
+    assert fields["rules"] == "gallery-sees"
+    assert cli.json("show", "01234567:2")[0]["kind"] == "image/jpeg"
+    assert cli("show", f"{MOUNT_ID}:1") == 0
+    assert "segment 1 begins" in cli.out
+
+
+def test_show_of_nothing(cli: Cli) -> None:
+    assert cli("show", "01234567:999") == 1
+    assert "no record 01234567:999" in cli.err
+
+
+def test_verify_says_whole_or_where_it_breaks(cli: Cli, trail: Path) -> None:
+    assert cli("verify") == 0
+    assert cli.out.count("whole") == 2
+    path = segments(trail / OTHER_ID)[0]
+    path.write_bytes(path.read_bytes().replace(b"maps", b"mops"))
+    assert cli("verify") == 1
+    assert f"{OTHER_ID}/{path.name} line 2" in cli.out
+    assert cli("verify", "--json") == 1
+    reports = [json.loads(line) for line in cli.out.splitlines()]
+    assert [report["whole"] for report in reports] == [True, False]
+    assert reports[1]["breaks"][0]["line"] == 2
+
+
+def test_verify_against_a_head_kept_elsewhere(cli: Cli, trail: Path) -> None:
+    assert cli("verify") == 0
+    heads = [line.split()[1] for line in cli.out.splitlines() if "head:" in line]
+    assert cli("verify", "--expect", heads[0], "--expect", heads[1]) == 0
+    path = segments(trail / MOUNT_ID)[0]
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert cli("verify") == 0
+    assert cli("verify", "--expect", heads[0]) == 1
+    assert "expected" in cli.out
+    assert cli("verify", "--expect", f"99:1={'0' * 64}") == 1
+    assert "no trail of the mount of 99:1" in cli.err
+
+
+def test_verify_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Cli(tmp_path, capsys)("verify") == 1
+
+
+# -- tail
+
+
+def test_tail_shows_the_newest_of_all_mounts(cli: Cli) -> None:
+    # Each mount closed with a record whose time is START_NS, after its events.
+    records = cli.json("tail", "-n", "4")
+    assert [(record["type"], str(record["time"])[14:16]) for record in records] == [
+        ("event", "05"),
+        ("close", "00"),
+        ("event", "06"),
+        ("close", "00"),
+    ]
+    assert cli("tail") == 0
+    assert "-- recording ended" in cli.out
+
+
+def test_tail_of_an_empty_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Cli(tmp_path, capsys)("tail") == 1
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`tail -f --json` in a process of its own, its output a pipe."""
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/old"), Audit.REQUIRED)
+    process = start_tail(tmp_path, stdout=subprocess.PIPE)
+    with process:
+        yield process
+        process.kill()
+
+
+def start_tail(root: Path, stdout: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, "audit", "tail", "-f", "--json", "--trail", str(root)]
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
+
+
+def lines_until(process: subprocess.Popen[bytes], path: str) -> list[str]:
+    """Paths of events that come, up to this one; fails after 20 s without a line."""
+    assert process.stdout is not None
+    found: list[str] = []
+    while path not in found:
+        ready, _, _ = select.select([process.stdout], [], [], 20)
+        assert ready, f"only {found} came"
+        record = json.loads(read_line(process.stdout.fileno()))
+        found += [record["path"]] if "path" in record else []
+    return found
+
+
+def read_line(fd: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(fd, 1)
+        assert piece, "the command ended"
+        line += piece
+    return line
+
+
+def test_tail_follows_over_rotation_and_ends_on_ctrl_c(
+    tmp_path: Path, following: subprocess.Popen[bytes]
+) -> None:
+    assert lines_until(following, "/old") == ["/old"]
+    with a_journal(tmp_path, segment_bytes=1500) as journal:
+        for number in range(12):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        assert lines_until(following, "/11") == [f"/{number}" for number in range(12)]
+    assert len(segments(tmp_path / MOUNT_ID)) > 2
+    following.send_signal(signal.SIGINT)
+    assert following.wait(20) == 0
+    assert following.stderr is not None
+    assert following.stderr.read() == b""
+
+
+def test_tail_ends_when_nobody_reads_any_more(following: subprocess.Popen[bytes]) -> None:
+    lines_until(following, "/old")
+    assert following.stdout is not None
+    following.stdout.close()
+    assert following.wait(20) == 0
+    assert following.stderr is not None
+    assert following.stderr.read() == b""
+
+
+def test_a_reader_that_has_enough_is_no_error(trail: Path) -> None:
+    with a_journal(trail) as journal:
+        for number in range(3000):
+            journal.record(an_event(b"/%d" % number), Audit.BEST_EFFORT)
+    command = [sys.executable, "-c", PROGRAM, "audit", "search", "--trail", str(trail)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 0
+        assert process.stderr.read() == b""
+
+
+def test_on_a_terminal_rows_fit_its_width(trail: Path) -> None:
+    with a_journal(trail) as journal:
+        journal.record(a_denial(b"/Private/" + b"x" * 300 + "/猫.jpg".encode()), Audit.REQUIRED)
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-c", PROGRAM, "audit", "search", "--trail", str(trail)]
+    process = subprocess.Popen(command, stdout=terminal, env=os.environ | {"COLUMNS": "120"})
+    os.close(terminal)
+    out = b""
+    try:
+        while piece := os.read(controller, 65536):
+            out += piece
+    except OSError:
+        pass  # the terminal's other end is closed
+    finally:
+        os.close(controller)
+    assert process.wait(20) == 0
+    lines = out.decode().splitlines()
+    assert len(lines) == len(EVENTS) + 2
+    assert max(map(len, lines)) <= 120
+    assert "…" in lines[-1]
+    assert "猫.jpg" in lines[-1]
