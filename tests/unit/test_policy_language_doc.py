@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,12 +47,22 @@ def completed(text: str) -> str:
     return text if text.startswith("apiVersion") else HEADER + apps + text
 
 
+def split() -> tuple[list[Block], list[tuple[Block, Block]]]:
+    """The policies that compile, and those that do not with the words that refuse them."""
+    sound, refused = [], []
+    for block, following in pairwise([*blocks(), Block(0, "", "", "")]):
+        if block.info == "yaml" and following.info == "text":
+            refused.append((block, following))
+        elif block.info == "yaml":
+            sound.append(block)
+    return sound, refused
+
+
 def cases() -> list[tuple[str, int, Row]]:
     out = []
-    for block in blocks():
-        if block.info == "yaml":
-            table = re.search(r"(?:^\|.*\n)+", block.after, re.MULTILINE)
-            out.extend((completed(block.text), block.line, row) for row in rows(table[0] if table else ""))
+    for block in split()[0]:
+        table = re.search(r"(?:^\|.*\n)+", block.after, re.MULTILINE)
+        out.extend((completed(block.text), block.line, row) for row in rows(table[0] if table else ""))
     return out
 
 
@@ -63,7 +74,7 @@ def test_answer(text, row):
 
 
 def test_every_example_has_answers():
-    examples = [block for block in blocks() if block.info == "yaml"]
+    examples = split()[0]
     assert len(examples) >= 17
     assert len(cases()) >= 120
     for block in examples:
@@ -71,8 +82,7 @@ def test_every_example_has_answers():
 
 
 def test_refused_example_says_just_that():
-    (refused,) = (block for block in blocks() if block.info == "yaml refused")
-    (words,) = (block for block in blocks() if block.info == "text")
+    ((refused, words),) = split()[1]
     with pytest.raises(PolicyErrors) as caught:
         parse_policy([SourceText("policy.yaml", completed(refused.text).encode())])
     assert words.text.strip() == "\n\n".join(map(str, caught.value.errors))

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyfs.domain import Audit, Op
+from policyfs.policy.document import REDACTIONS
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
-from policyfs.policy.parse import SourceText, digest_of, parse_policy
+from policyfs.policy.parse import REDACTABLE_KINDS, SourceText, digest_of, parse_policy
+from policyfs.redact.table import REDACTABLE, Treatment, kind_rows
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 APPS = "apps:\n  camera: {uid: 10010}\n  maps: {uid: 10012, grants: [media.location]}\n"
@@ -161,6 +163,24 @@ class TestRule:
 
     def test_ignore_case(self):
         assert the_rule('deny: [all]\n    ignore_case: true\n    paths: "/x"').ignore_case is True
+
+
+class TestWhatRedactionKnows:
+    """policy/ and redact/ never import each other: what they both say is held together here."""
+
+    def test_kinds_with_a_locator(self):
+        located = {row.kind for row in kind_rows() if row.treatment is Treatment.LOCATOR}
+        assert located == REDACTABLE_KINDS
+
+    def test_what_can_be_redacted(self):
+        assert REDACTIONS == REDACTABLE
+
+    def test_kinds_to_refuse_can_be_given(self):
+        text = f"{HEAD}rules:\n  - {{id: a, require: {{redact: location}}, raw_types: image/*}}\n"
+        source = [SourceText("p", text.encode())]
+        assert parse_policy(source, redactable=frozenset({"video/mp4"})).rules[0].raw_types == {"image/*"}
+        with pytest.raises(PolicyErrors, match="covers image/png"):
+            parse_policy(source, redactable=frozenset({"image/png"}))
 
 
 class TestYaml:

@@ -53,6 +53,14 @@ FAMILY = """
 | camera | create /a.jpg | new | ENOENT |
 | camera | rename /DCIM/a.jpg to /DCIM/b.jpg | image/jpeg of camera | allowed |
 | camera | rename /DCIM/a.jpg to /Pictures/a.jpg | image/jpeg of camera | EACCES |
+| camera | rename /DCIM/a.jpg to /Android/data/camera/a.jpg | image/jpeg of camera | allowed |
+| camera | rename /Android/data/camera/a.jpg to /DCIM/a.jpg | image/jpeg of camera | allowed |
+| camera | rename /Android/data/camera/a.jpg to /DCIM/a.jpg | text/plain of camera | EPERM |
+| camera | rename /Android/data/camera/a.jpg to /DCIM/a.jpg | unknown of camera | EPERM |
+| camera | link /Android/data/camera/a.jpg to /DCIM/a.jpg | image/jpeg of camera | EXDEV |
+| camera | rename /DCIM/2023 to /DCIM/2024 | directory of camera | EXDEV |
+| gallery | rename /Android/data/gallery/d to /Android/data/gallery/e | directory of gallery | allowed |
+| gallery | rename /Android/data/gallery/a to /Android/data/camera/a | text/plain of gallery | ENOENT |
 | player | read /Movies/film.mkv | | allowed |
 | player | read /Music/song.mp3 | | allowed, by shelf.play |
 | player | see /DCIM | directory | ENOENT |
@@ -93,6 +101,13 @@ ANDROID = """
 | camera | read /DCIM/a.jpg | image/jpeg of camera | allowed |
 | camera | delete /DCIM/a.jpg | image/jpeg of camera | allowed |
 | camera | delete /DCIM/a.jpg | image/jpeg of messenger | ENOENT |
+| camera | rename /DCIM/a.mp4 to /Movies/a.mp4 | video/mp4 of camera | allowed |
+| camera | rename /DCIM/a.jpg to /Music/a.jpg | image/jpeg of camera | EPERM |
+| messenger | rename /Download/a.txt to /Pictures/a.jpg | text/plain of messenger | EPERM |
+| messenger | rename /Download/a.jpg to /Pictures/a.jpg | image/jpeg of messenger | allowed |
+| gallery | rename /DCIM/a.mp4 to /Movies/a.mp4 | video/mp4 of camera | EACCES |
+| files | rename /DCIM/a.jpg to /Documents/a.jpg | image/jpeg of camera | allowed |
+| files | rename /DCIM/x to /Documents/x | directory of camera | EXDEV |
 | gallery | read /DCIM/a.jpg | image/jpeg of camera | allowed, redacted: location, audit: required |
 | gallery | read /Download/a.jpg | image/jpeg of messenger | allowed, redacted: location |
 | gallery | read /DCIM/a.mp4 | video/mp4 of camera | allowed, redacted: location |
