@@ -1,0 +1,141 @@
+"""docs/audit.md against the program: its commands run, its example and tables are true."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit
+from policyfs.domain import Audit
+from policyfs.sinks.journal import Journal
+from policyfs.trail.line import LineFormatter
+from policyfs.trail.query import parse_when
+from tests.support.trail import START_NS, Clock, a_denial, an_event
+
+TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+MOUNT_ID = "3f1c9a0b7d2e4455"
+NO_TEXT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+EXAMPLE = an_event(
+    rules=("gallery-sees", "no-location"),
+    kind="image/jpeg",
+    view="redacted(location)",
+    redacted=((412, 86),),
+    handle=7,
+    policy_digest=NO_TEXT,
+)
+COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    """A trail in which each command of the page finds something; its second line is the example."""
+    now = datetime.now(UTC)
+    journal = Journal(str(tmp_path / MOUNT_ID), MOUNT_ID, keep=0, clock_ns=Clock())
+    journal.record(EXAMPLE, Audit.REQUIRED)
+    journal.record(EXAMPLE._replace(time_ns=parse_when("yesterday", now)), Audit.REQUIRED)
+    journal.record(a_denial(time_ns=parse_when("1m", now)), Audit.REQUIRED)
+    journal.close()
+    return tmp_path
+
+
+def digest_of_line(directory: Path, number: int) -> str:
+    segment = next(directory.iterdir())
+    digest = json.loads(segment.read_text().splitlines()[number - 1])["chain"]
+    assert isinstance(digest, str)
+    return digest
+
+
+def test_the_page_has_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_page(command: str, trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)
+    assert words[0] == "policyfs"
+    parser = argparse.ArgumentParser()
+    audit.add_parser(parser.add_subparsers())
+    # The digest of a header hangs on boot id and pid, so the page cannot know it.
+    words = [re.sub("=[0-9a-f]{64}$", "=" + digest_of_line(trail / MOUNT_ID, 2), word) for word in words]
+    args = parser.parse_args([*words[1:], "--trail", str(trail)])
+    if "-f" in words:  # never ends by itself: tests/unit/test_cli_audit.py runs it
+        return
+    assert args.run(args) == 0, capsys.readouterr()
+    assert capsys.readouterr().out
+
+
+def test_the_example_is_a_line_as_it_is_written(trail: Path) -> None:
+    (example,) = blocks("json")
+    segment = next((trail / MOUNT_ID).iterdir())
+    written = segment.read_text().splitlines(keepends=True)[1]
+    assert re.sub("[0-9a-f]{64}", "DIGEST", written) == re.sub("[0-9a-f]{64}", "DIGEST", example)
+
+
+def run_verifier(tmp_path: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    program = tmp_path / "check.py"
+    program.write_text(blocks("python")[0])
+    command = [sys.executable, program, directory]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+
+
+def test_the_stranger_program_agrees(trail: Path, tmp_path: Path) -> None:
+    assert len(blocks("python")[0].splitlines()) <= 20
+    directory = trail / MOUNT_ID
+    done = run_verifier(tmp_path, directory)
+    assert (done.returncode, done.stdout) == (0, f"whole: 5={digest_of_line(directory, 5)}\n")
+    segment = next(directory.iterdir())
+    segment.write_bytes(segment.read_bytes().replace(b"10011", b"10012", 1))
+    done = run_verifier(tmp_path, directory)
+    assert done.returncode == 1
+    assert "line 2: changed" in done.stderr
+
+
+def documented(heading: str) -> set[str]:
+    section = TEXT.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_the_table_of_fields_is_complete() -> None:
+    full = EXAMPLE._replace(
+        path=b"/\xff",
+        new_path=b"/\xff",
+        decision="would_deny",
+        errno=5,
+        would_deny=("a",),
+        would_allow=("b",),
+        bytes_read=1,
+        bytes_written=1,
+        size_before=1,
+        size_after=1,
+        mtime_before_ns=1,
+        mtime_after_ns=1,
+        note="n",
+        repeats=1,
+        since_ns=START_NS,
+    )
+    fields = set(json.loads(LineFormatter().event(full, 1) + b"}")) | {"chain"}
+    assert documented("The fields of an event") == fields
+
+
+def test_the_table_of_records_is_complete() -> None:
+    writes = "".join(
+        (Path(__file__).parents[2] / "policyfs" / "sinks" / name).read_text()
+        for name in ("journal.py", "writer.py")
+    )
+    kinds = set(re.findall(r'(?:\.note|_format\.record)\(\s*"(\w+)"', writes))
+    assert documented("The journal's own records") == kinds
