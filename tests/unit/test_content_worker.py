@@ -176,7 +176,7 @@ def test_confined_it_finds_what_it_finds_here_in_damaged_photos(sniffer, detecto
     rng = random.Random(7)
 
     async def main() -> None:
-        for number in range(count(40, 4000)):
+        for number in range(count(40, 2000)):
             data = bytearray(rich_photo)
             for _ in range(rng.choice((1, 3, 10, 50)) if number else 0):
                 data[rng.randrange(min(len(data), rng.choice((200, 4000, 150_000))))] = rng.randrange(256)
