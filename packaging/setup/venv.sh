@@ -8,6 +8,6 @@ if ! python3 -c 'import sys; raise SystemExit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 [ -x .venv/bin/python ] || python3 -m venv .venv
-pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip"
+pip="env POLICYFS_STRICT_BUILD=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip"
 $pip install --quiet --require-hashes -r requirements.lock
 $pip install --quiet --no-deps --no-build-isolation --editable .

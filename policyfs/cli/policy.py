@@ -11,7 +11,7 @@ from policyfs.policy.model import Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
 
 
-class PolicyUnreadable(PolicyfsError):
+class UnreadableError(PolicyfsError):
     """A policy's file or directory cannot be read."""
 
     exit_code = EXIT_POLICY
@@ -20,14 +20,14 @@ class PolicyUnreadable(PolicyfsError):
 def read_sources(path: str) -> list[SourceText]:
     """The texts of a policy: one file, or every `*.yaml` of a directory.
 
-    Raises PolicyUnreadable.
+    Raises UnreadableError.
     """
     where = Path(path)
     try:
         files = sorted(where.glob("*.yaml")) if where.is_dir() else [where]
         return [SourceText(str(file), file.read_bytes()) for file in files]
     except OSError as error:
-        raise PolicyUnreadable(f"cannot read the policy {error.filename}: {error.strerror}") from error
+        raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
 
 
 # ---------------------------------------------------------------- check
