@@ -84,7 +84,8 @@ def listen(path: Path) -> trio.SocketListener:
         server.close()
         reason = os.strerror(error.errno or errno.EIO)
         raise PolicyfsError(
-            f"cannot open the control socket {path}: {reason}; set POLICYFS_RUNTIME_DIR to a writable directory"
+            f"cannot open the control socket {path}: {reason};"
+            " set POLICYFS_RUNTIME_DIR to a writable directory"
         ) from error
     finally:
         os.umask(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ from policyfs.kernel.notify import Notifier
 from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
 from policyfs.sinks.journal import Journal
+from policyfs.status import describe
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.holders import holders
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
@@ -56,6 +59,7 @@ Log = structlog.typing.FilteringBoundLogger
 
 _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
+_DRAIN_S: Final = 5.0
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = 512
 
@@ -174,7 +178,13 @@ class Daemon:
         )
         naming = Naming(tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener)
         changing = Changing(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
+            tree=tree,
+            nodes=nodes,
+            places=places,
+            gate=gate,
+            seeing=seeing,
+            opener=opener,
+            io=io,
             leased=leased,
         )
         self._handlers = Handlers(
@@ -223,7 +233,7 @@ class Daemon:
 
     async def _negotiated(self) -> None:
         with trio.fail_after(_READY_S):
-            while (answer := session.negotiated()) is None:
+            while (answer := session.negotiated()) is None:  # noqa: ASYNC110 - C code sets it
                 await trio.sleep(0.002)
         if self.passing.enabled and not answer.passthrough:
             self.passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
@@ -251,8 +261,6 @@ class Daemon:
             await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
         except session.MountError as error:
             if error.errno == errno.EBUSY:
-                from policyfs.store.holders import holders
-
                 who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
@@ -303,13 +311,12 @@ class Daemon:
             self.nodes.restate(engine.child)
             if self._notifier is not None:
                 self.changes.reset(self._notifier, self.places)
-                await trio.to_thread.run_sync(self._notifier.drain, 5.0)
+                if not await trio.to_thread.run_sync(self._notifier.drain, _DRAIN_S):
+                    self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
             self._log.info("policy reloaded", digest=engine.digest, generation=self.gate.generation)
             return {"digest": engine.digest, "generation": self.gate.generation}
 
     async def _status(self) -> control.Json:
-        from policyfs.status import describe
-
         return describe(self)
 
     @property
@@ -369,7 +376,5 @@ def _check_store(store: str, facts: StoreFacts) -> None:
 
 def _directory_descriptors() -> int:
     """How many directory descriptors may be kept: a small part of the limit."""
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(1024, soft // 8))

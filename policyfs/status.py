@@ -66,7 +66,7 @@ def describe(daemon: Daemon) -> control.Json:
         "notifications": None
         if notifier is None
         else {"sent": notifier.sent, "failed": notifier.failed, "refused": notifier.refused},
-        "sniffer": {name: value for name, value in _fields(sniffer).items()},
+        "sniffer": _fields(sniffer),
         "trail": {
             "directory": str(options.trail),
             "written": journal.written,

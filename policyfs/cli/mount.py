@@ -165,7 +165,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     if state is MountState.DEAD:
         if not clear_dead and not _agrees(f"A dead mount is in the way at {path}. Unmount it?"):
             raise PolicyfsError(
-                f"a dead mount is in the way at {path}: `policyfs umount {path}` clears it, so does --clear-dead"
+                f"a dead mount is in the way at {path}: `policyfs umount {path}` clears it,"
+                " and so does --clear-dead"
             )
         session.unmount(path, lazy=True)
     elif state is not MountState.NONE:
@@ -315,17 +316,15 @@ def _known(mountpoint: str) -> str:
 
 def run_status(args: argparse.Namespace) -> int:
     """State of one mount, or of all."""
-    if args.mountpoint is not None:
-        found = [_status_of(_known(args.mountpoint), args.wait)]
-    else:
-        found = _all_status()
+    one = None if args.mountpoint is None else _status_of(_known(args.mountpoint), args.wait)
+    found = _all_status() if one is None else [one]
     if args.json:
-        print(json.dumps(found[0] if args.mountpoint is not None else found, indent=2))
+        print(json.dumps(found if one is None else one, indent=2))
     elif not found:
         print("no policyfs mount answers")
     else:
-        for one in found:
-            print(_as_text(one))
+        for status in found:
+            print(_as_text(status))
     return EXIT_OK
 
 
@@ -357,16 +356,18 @@ def _as_text(status: control.Json) -> str:
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
     through = "on" if passthrough["enabled"] else f"off: {passthrough['why_not']}"
     refused = _part(passthrough, "refused")
+    monitor = ", monitor" if policy["monitor"] else ""
+    failing = f"; FAILING: {trail['last_error']}" if trail["failing"] else ""
+    digest = str(policy["digest"])[:16]
     lines = [
         f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']}), pid {status['pid']}",
-        f"  policy       {policy['name']} generation {policy['generation']}, {str(policy['digest'])[:16]}"
-        + (", monitor" if policy["monitor"] else ""),
+        f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
         f"  passthrough  {through}; {passthrough['opens']} files passed",
         *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
-        f"  handles      {handles['files']} files ({handles['mediated']} mediated),"
-        f" {handles['directories']} directories; {status['nodes']} nodes",
-        f"  trail        {trail['written']} records in {trail['directory']}, {trail['dropped']} dropped"
-        + (f"; FAILING: {trail['last_error']}" if trail["failing"] else ""),
+        f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
+        f"               {handles['directories']} directories; {status['nodes']} nodes",
+        f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
+        f"               in {trail['directory']}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
     if status["bugs"]:

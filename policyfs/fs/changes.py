@@ -7,7 +7,6 @@ listings that the kernel was allowed to keep true within milliseconds.
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
 from policyfs.domain import FileType
 from policyfs.fs.attrs import Timeouts
@@ -17,14 +16,8 @@ from policyfs.fs.places import Places
 from policyfs.kernel.notify import Notifier
 from policyfs.store.watch import Change, Watch, WatchEvent
 
+_LISTED = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB
 _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO
-
-
-class Forget(Protocol):
-    """What a full reset needs of the rest."""
-
-    def __call__(self) -> None:
-        """Make the kernel drop everything."""
 
 
 class Changes:
@@ -66,59 +59,62 @@ class Changes:
         if self._watch is None:
             return
         me = os.getpid()
+        lost = False
         for event in self._watch.read_events():
             self.events += 1
             if event.overflow:
                 self.overflows += 1
-                self.reset(notifier, places)
-            elif event.pid != me:
-                self._apply(event, notifier, places)
+                lost = True
+            elif event.pid != me and not lost:
+                lost = not self._apply(event, notifier, places)
+        if lost:
+            self.reset(notifier, places)
 
     def reset(self, notifier: Notifier, places: Places) -> None:
         """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""
         places.drop_all()
-        notifier.inc_epoch()
-        for node in self._nodes:
-            if node.lookups or node.nodeid == ROOT_ID:
-                self._forget_node(node, notifier)
-                if node.parent is not None and node.nodeid != ROOT_ID:
-                    notifier.inval_entry(node.parent.nodeid, node.name, True)
+        known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
+        # All or nothing, however many there are: a refusal means that the notifier is closed.
+        notifier.inval_inodes(node.nodeid for node in known)
+        if not notifier.inc_epoch():  # a kernel before 7.44: name by name
+            for node in known:
+                for parent, name, _ in node.names():
+                    notifier.inval_entry(parent.nodeid, name, True)
 
-    def _apply(self, event: WatchEvent, notifier: Notifier, places: Places) -> None:
+    def _apply(self, event: WatchEvent, notifier: Notifier, places: Places) -> bool:
+        """False if the notifier could not take it all."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is not None and self._nodes.find(directory.nodeid) is not directory:
             if event.dir_handle is not None:
                 del self._directories[event.dir_handle]
             directory = None
-        if directory is not None and event.name is not None:
-            if event.kind & _ENTRY_CHANGES:
-                notifier.inval_inode(directory.nodeid, 0, 0)
-                notifier.inval_entry(directory.nodeid, event.name, event.is_dir)
-            elif event.kind & Change.ATTRIB:
-                notifier.inval_inode(directory.nodeid, 0, 0)  # an owner may have changed: who sees it
-                notifier.inval_entry(directory.nodeid, event.name, True)
-        self._target(event, notifier, places)
+        taken = True
+        if directory is not None and event.name is not None and event.kind & _LISTED:
+            # An attribute may be an owner: that changes who sees the name.
+            gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
+            taken = notifier.inval_inode(directory.nodeid, 0, 0)
+            taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
+        return taken & self._target(event, notifier, places)
 
-    def _target(self, event: WatchEvent, notifier: Notifier, places: Places) -> None:
+    def _target(self, event: WatchEvent, notifier: Notifier, places: Places) -> bool:
         """Attributes and pages of the object itself, where a node knows it."""
         if event.target_handle is None or self._watch is None:
-            return
+            return True
         directory = self._directories.get(event.target_handle)
         if directory is not None:
-            notifier.inval_inode(directory.nodeid, 0, 0)
             if event.kind & (Change.MOVED_FROM | Change.MOVED_TO | Change.DELETE):
                 places.drop(directory.nodeid)
-            return
+            return notifier.inval_inode(directory.nodeid, 0, 0)
         stat = self._watch.stat_of_handle(event.target_handle)
-        if stat is not None:
-            for node in self._nodes.same_inode(self._nodes.key_of(stat)):
-                self._forget_node(node, notifier)
+        if stat is None:
+            return True
+        nodes = self._nodes.same_inode(self._nodes.key_of(stat))
+        return all(self._forget_node(node, notifier) for node in list(nodes))
 
     @staticmethod
-    def _forget_node(node: Node, notifier: Notifier) -> None:
+    def _forget_node(node: Node, notifier: Notifier) -> bool:
         """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours."""
         passing = node.open is not None and node.open.mode is Mode.PASSTHROUGH
         if passing and node.ftype is FileType.REGULAR:
-            notifier.inval_inode(node.nodeid)
-        else:
-            notifier.inval_inode(node.nodeid, 0, 0)
+            return notifier.inval_inode(node.nodeid)
+        return notifier.inval_inode(node.nodeid, 0, 0)

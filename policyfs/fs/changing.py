@@ -149,9 +149,9 @@ class Changing:
             return
         if change.uid is not None and change.uid != stat.uid:
             raise OSError(errno.EPERM, "only root changes a file's owner")
-        if change.gid is not None and change.gid != stat.gid:
-            if caller.uid != stat.uid or change.gid not in caller_groups(caller):
-                raise OSError(errno.EPERM, "not a group of the caller")
+        foreign = change.gid is not None and change.gid != stat.gid
+        if foreign and (caller.uid != stat.uid or change.gid not in caller_groups(caller)):
+            raise OSError(errno.EPERM, "not a group of the caller")
 
     # -- xattrs -----------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ class Handlers(pyfuse3.Operations):
         parent: int,
         name: bytes,
         mode: int,
-        rdev: int,
+        rdev: int,  # noqa: ARG002 - devices are refused
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""

@@ -156,13 +156,13 @@ class FileIO:
         decision = await self._gate.handle(handle, _WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
-        if handle.emptied and size != 0 and handle.seen != version_of(self._tree.fstat(handle.fd)):
-            if self._hidden(handle):
-                refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
-                self._gate.refuse(
-                    handle.caller, Call("write", "write"), handle.node.path(), refusal,
-                    note="another has written since this app emptied the file",
-                )  # fmt: skip
+        foreign = size != 0 and handle.seen != version_of(self._tree.fstat(handle.fd))
+        if handle.emptied and foreign and self._hidden(handle):
+            refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                handle.caller, Call("write", "write"), handle.node.path(), refusal,
+                note="another has written since this app emptied the file",
+            )  # fmt: skip
         return decision
 
     def _wrote(self, handle: Handle) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
+from policyfs.domain import NO_FACTS, RAW_VIEW, FileType, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
@@ -88,7 +88,10 @@ class Seeing:
             return self._absent(state)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
-            return self._hidden(parent, name, stat, caller, decision)
+            held = self._held_directory(parent, name, stat)
+            if held is not None:
+                return held
+            self._gate.refuse(caller, Call("lookup", "lookup"), child_path(parent, name), decision)
         return self.entry(parent, name, state, stat, caller)
 
     def _absent(self, state: PathState) -> pyfuse3.EntryAttributes:
@@ -97,19 +100,19 @@ class Seeing:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return absent(timeout)
 
-    def _hidden(
-        self, parent: Node, name: bytes, stat: Stat, caller: Caller, decision: Decision
-    ) -> pyfuse3.EntryAttributes:
-        """A directory that others use stays in place for them; this caller gets ENOENT from the
-        GETATTR, ACCESS, OPENDIR or LOOKUP that follows (kernel-facts: a failed revalidation would
-        take their working directory away). Anything else is simply not there.
+    def _held_directory(self, parent: Node, name: bytes, stat: Stat) -> pyfuse3.EntryAttributes | None:
+        """A hidden directory that others use stays in place for them.
+
+        This caller gets ENOENT from the GETATTR, ACCESS, OPENDIR or LOOKUP that follows: a failed
+        revalidation would take the others' working directory away. Anything else is not there.
         """
-        if stat.ftype is FileType.DIRECTORY and not self._timeouts.alone:
-            for node in self._nodes.named(self._nodes.key_of(stat), parent, name):
-                if node.lookups and node.btime_ns == stat.btime_ns:
-                    node.lookups += 1
-                    return fill(stat, node.nodeid, 0.0, 0.0)
-        self._gate.refuse(caller, Call("lookup", "lookup"), child_path(parent, name), decision)
+        if stat.ftype is not FileType.DIRECTORY or self._timeouts.alone:
+            return None
+        for node in self._nodes.named(self._nodes.key_of(stat), parent, name):
+            if node.lookups and node.btime_ns == stat.btime_ns:
+                node.lookups += 1
+                return fill(stat, node.nodeid, 0.0, 0.0)
+        return None
 
     def entry(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller

@@ -25,7 +25,7 @@ from policyfs.fs.heads import meets
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
-from policyfs.fs.opening import Opener, Stale, describe, ops_of
+from policyfs.fs.opening import Opener, StaleNodeError, describe, ops_of
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
@@ -96,7 +96,7 @@ class Naming:
         state = self._gate.engine.child(parent.state, name)
         seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if seen.allowed:
-            raise Stale
+            raise StaleNodeError
         raise OSError(errno.EEXIST, "exists, hidden from the caller")
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
@@ -220,7 +220,7 @@ class Naming:
         fd = self._tree.open_path(dirfd, old_name)
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
-                raise Stale
+                raise StaleNodeError
             need = self._gate.needed(caller.principal, node.state, node.ftype)
             facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat)
             decision: Decision | None = None

@@ -41,7 +41,7 @@ _FLAG_NAMES: Final = (
 )  # fmt: skip
 
 
-class Stale(OSError):
+class StaleNodeError(OSError):
     """The node is not the one for this open: the kernel is to look the name up again."""
 
     def __init__(self) -> None:
@@ -170,11 +170,11 @@ class Opener:
         async with state.lock:
             stat = self._tree.fstat(fd)
             if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
-                raise Stale
+                raise StaleNodeError
             try:
                 made = await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge)
             except (FrozenTooLarge, NoRoom):
-                raise Stale from None  # LOOKUP will find the node for large files
+                raise StaleNodeError from None  # LOOKUP will find the node for large files
             if isinstance(made, Refused):
                 note = f"cannot be redacted: {made.reason}" if made.reason else ""
                 error = 0 if not made.decision.allowed else errno.EACCES
@@ -195,13 +195,13 @@ class Opener:
 
     @staticmethod
     def _adopt(state: OpenState, copy: Copy) -> None:
-        """Keep the pin of exactly one copy per open node; another one while it is open is Stale."""
+        """Keep the pin of exactly one copy per open node; another one while it is open is stale."""
         if state.copy is None:
             state.copy, state.version = copy, copy.frozen.version
             return
         copy.unpin()
         if state.copy is not copy:
-            raise Stale
+            raise StaleNodeError
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
         """A handle of our own for truncate(2) by path: everything a write-open does, no road."""
@@ -272,7 +272,7 @@ class Opener:
         stat = self._tree.fstat(fd)
         if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
             os.close(fd)
-            raise Stale
+            raise StaleNodeError
         return fd, stat
 
     def _reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
@@ -281,16 +281,16 @@ class Opener:
             if handle.fd >= 0 and node.flavor in {Flavor.RAW, Flavor.LIVE}:
                 fd = self._tree.reopen(handle.fd, os.O_RDONLY)
                 return fd, self._tree.fstat(fd)
-        raise Stale
+        raise StaleNodeError
 
     def _check_view(self, node: Node, caller: Caller) -> None:
         """The node must be of the caller's view, by every name it has, and not another app's own."""
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
             if view is not node.view and not (view.raw and node.view.raw):
-                raise Stale
+                raise StaleNodeError
         if node.whose is not None and node.whose != self._views.whose(caller, node.view, node.flavor):
-            raise Stale
+            raise StaleNodeError
 
     def _check_road(self, node: Node, caller: Caller, stat: Stat, owner: str, *, writing: bool) -> None:
         """The node must be of the road that this open takes now."""
@@ -303,7 +303,7 @@ class Opener:
         if flavor is not node.flavor:
             if writing:
                 self._views.expect_writer(node.ino, node.view)
-            raise Stale
+            raise StaleNodeError
 
     def _by_emptying(
         self, node: Node, caller: Caller, call: Call, stat: Stat, owner: str, *, empties: bool

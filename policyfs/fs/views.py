@@ -147,9 +147,9 @@ class Views:
         """The one node of a directory, or of a symlink."""
         ftype = stat.ftype or FileType.REGULAR
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
-            if node.btime_ns == stat.btime_ns and node.ftype is ftype:
-                if ftype is FileType.DIRECTORY or node.state is state:
-                    break
+            one_name = ftype is FileType.DIRECTORY or node.state is state
+            if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:
+                break
         else:
             node = self._nodes.add(stat, ftype, view, Flavor.RAW, state)
         if ftype is FileType.DIRECTORY:
