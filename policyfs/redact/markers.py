@@ -211,8 +211,14 @@ def _well_formed(code: int, payload: bytes) -> bool:
         return size % 2 == 0
     at = 0
     while at < size:
+        number = payload[at]
+        if number & 0x0F > 3 or number >> 4 > 1:
+            return False
         if code == _DQT:
-            at += 129 if payload[at] >> 4 else 65
+            at += 129 if number >> 4 else 65
         else:
-            at += 17 + sum(payload[at + 1 : at + 17])
+            symbols = sum(payload[at + 1 : at + 17])
+            if symbols > 256:
+                return False
+            at += 17 + symbols
     return at == size

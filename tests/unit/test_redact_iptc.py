@@ -1,0 +1,119 @@
+"""IPTC records and Photoshop resources: what goes, what moves up, which digests follow."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from policyfs.redact.blocks import Cleaned
+from policyfs.redact.iptc import clean_iim, clean_irb
+from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.ranges import MemorySource, apply
+from tests.support import jpegs
+from tests.support.jpegs import TEXT_COORDINATES, iptc_place, leaks, plain, record, resource, with_segments
+from tests.support.media import HOME
+
+
+class NoInner:
+    """Resources in these tests embed nothing."""
+
+    def jpeg(self, data: bytes) -> Cleaned | None:
+        return None
+
+    tiff = jpeg
+    irb = jpeg
+
+    def xmp(self, data: bytes) -> Cleaned:
+        raise AssertionError
+
+    iim = xmp
+
+
+def test_the_kept_records_move_up():
+    out = clean_iim(iptc_place())
+    kept = record(2, 0, b"\0\4") + record(2, 80, b"Rosa Kamera") + record(2, 120, b"a quince")
+    assert out.data == kept + bytes(len(iptc_place()) - len(kept))
+    assert [note.tag for note in out.notes] == ["2:27", "2:90", "2:92", "2:95", "2:101"]
+
+
+@pytest.mark.parametrize("dataset", [26, 27, 90, 92, 95, 100, 101, 200, 202, 230])
+def test_datasets_that_go(dataset):
+    data = record(2, 80, b"Rosa") + record(2, dataset, HOME.city.encode())
+    assert clean_iim(data).data == record(2, 80, b"Rosa").ljust(len(data), b"\0")
+
+
+@pytest.mark.parametrize("number", [0, 3, 7, 8, 9, 240])
+def test_records_that_are_not_known(number):
+    assert not any(clean_iim(record(number, 90, HOME.city.encode())).data)
+
+
+def test_coordinates_in_a_caption():
+    assert not any(clean_iim(record(2, 120, TEXT_COORDINATES.encode())).data)
+
+
+def test_long_records():
+    size = (70000).to_bytes(4)
+    data = b"\x1c\x02\x50\x80\x04" + size + b"x" * 70000 + record(2, 90, b"Z")
+    assert clean_iim(data).data == data[:-6] + bytes(6)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\x1c\x02\x5a\x00\xff" + HOME.city.encode(),
+        b"\x1c\x02\x5a\x80\x09" + bytes(9),
+        HOME.city.encode(),
+        b"\x1c\x02",
+    ],
+)
+def test_what_is_no_record_goes_with_all_behind_it(tail):
+    data = record(2, 80, b"Rosa") + tail + record(2, 80, b"Otto")
+    out = clean_iim(data).data
+    assert out == record(2, 80, b"Rosa").ljust(len(data), b"\0")
+
+
+def test_a_digest_of_the_records_follows_them():
+    old = iptc_place()
+    block = resource(0x0404, old) + resource(0x0425, hashlib.md5(old).digest())
+    out = clean_irb(block, NoInner()).data
+    new = clean_iim(old).data
+    assert out == resource(0x0404, new) + resource(0x0425, hashlib.md5(new).digest())
+    assert clean_irb(out, NoInner()).data == out
+
+
+def test_a_digest_of_something_else_goes():
+    block = resource(0x0404, iptc_place()) + resource(0x0425, hashlib.md5(b"other").digest())
+    assert clean_irb(block, NoInner()).data.endswith(resource(0x0425, bytes(16)))
+
+
+def test_kept_resources_stay_as_they_are():
+    block = resource(0x03ED, bytes(range(16)), b"resolution") + resource(0x0421, b"version", b"")
+    assert clean_irb(block, NoInner()) == Cleaned(block)
+
+
+def test_unknown_resources_keep_their_frame():
+    block = resource(0x0FA0, HOME.city.encode()) + resource(0x0421, b"version")
+    assert clean_irb(block, NoInner()).data == resource(0x0FA0, bytes(len(HOME.city))) + resource(
+        0x0421, b"version"
+    )
+
+
+def test_other_signatures_are_not_read():
+    block = resource(0x0404, iptc_place()).replace(b"8BIM", b"PHUT")
+    assert not leaks(clean_irb(block, NoInner()).data)
+
+
+def test_exiftool_reads_the_resources_as_before(tmp_path):
+    path = tmp_path / "out.jpg"
+    old = iptc_place()
+    block = resource(0x03ED, b"\0\x48\0\0\0\1\0\1" * 2) + resource(0x0404, old)
+    block += resource(0x0425, hashlib.md5(old).digest())
+    data = with_segments(plain(), jpegs.photoshop_segment(block))
+    path.write_bytes(apply(data, locate_jpeg(MemorySource(data)).patches))
+    (tags,) = jpegs.exiftool(path)
+    names = {name.rpartition(":")[2]: value for name, value in tags.items()}
+    assert names["By-line"] == "Rosa Kamera"
+    assert names["Caption-Abstract"] == "a quince"
+    assert names["IPTCDigest"] == names["CurrentIPTCDigest"]
+    assert "Warning" not in names

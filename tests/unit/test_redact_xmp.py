@@ -1,0 +1,178 @@
+"""XMP packets in every form RDF has, in every encoding, judged by exiftool and expat."""
+
+from __future__ import annotations
+
+from xml.parsers import expat
+
+import pytest
+
+from policyfs.redact.xmp import clean_xmp
+from policyfs.redact.xmpnames import speaks_of_place, stays
+from tests.support import jpegs
+from tests.support.jpegs import TEXT_COORDINATES, leaks, with_segments, xmp_packet, xmp_segment
+from tests.support.media import HOME
+
+EXIF_NS = "http://ns.adobe.com/exif/1.0/"
+CITY = f"<photoshop:City>{HOME.city}</photoshop:City>"
+
+FORMS = {
+    "element": CITY,
+    "own prefix": f'<q:GPSLatitude xmlns:q="{EXIF_NS}">{HOME.latitude}</q:GPSLatitude>',
+    "default namespace": f'<GPSLatitude xmlns="{EXIF_NS}">{HOME.latitude}</GPSLatitude>',
+    "namespace in entities": f'<q:GPSLatitude xmlns:q="{EXIF_NS.replace("x", "&#x78;")}">'
+    f"{HOME.latitude}</q:GPSLatitude>",
+    "wrong namespace": f'<exif:GPSLatitude xmlns:exif="http://purl.org/dc/elements/1.1/">'
+    f"{HOME.latitude}</exif:GPSLatitude>",
+    "undeclared prefix": f"<nowhere:thing>{HOME.city}</nowhere:thing>",
+    "unknown namespace": f'<g:x xmlns:g="http://example.org/geo">{HOME.city}</g:x>',
+    "no namespace": f"<City>{HOME.city}</City>",
+    "value in entities": "<exif:GPSLatitude>"
+    + "".join(f"&#{ord(c)};" for c in str(HOME.latitude))
+    + "</exif:GPSLatitude>",
+    "nested Description": "<Iptc4xmpExt:LocationCreated><rdf:Description>"
+    f"<Iptc4xmpExt:City>{HOME.city}</Iptc4xmpExt:City></rdf:Description></Iptc4xmpExt:LocationCreated>",
+    "parseType Resource": '<Iptc4xmpExt:LocationCreated rdf:parseType="Resource">'
+    f"<Iptc4xmpExt:City>{HOME.city}</Iptc4xmpExt:City></Iptc4xmpExt:LocationCreated>",
+    "sequence": "<Iptc4xmpExt:LocationShown><rdf:Seq><rdf:li>"
+    f'<rdf:Description Iptc4xmpExt:City="{HOME.city}"/></rdf:li></rdf:Seq></Iptc4xmpExt:LocationShown>',
+    "typed node": f'<dc:relation><exif:GPSInfo rdf:about="">{HOME.city}</exif:GPSInfo></dc:relation>',
+    "field of a kept structure": '<dc:relation rdf:parseType="Resource">'
+    f"<photoshop:State>{HOME.state}</photoshop:State></dc:relation>",
+    "drone": f"<drone-dji:GpsLatitude>{HOME.latitude}</drone-dji:GpsLatitude>"
+    f"<drone-dji:Note>{HOME.city}</drone-dji:Note>",
+    "Darwin Core": f'<d:locality xmlns:d="http://rs.tdwg.org/dwc/terms/">{HOME.city}</d:locality>',
+    "coverage": f"<dc:coverage>{HOME.city}</dc:coverage>",
+    "video's place": f'<v:shotLocation xmlns:v="http://ns.adobe.com/xmp/1.0/DynamicMedia/">{HOME.city}'
+    "</v:shotLocation>",
+    "contact's address": '<Iptc4xmpCore:CreatorContactInfo rdf:parseType="Resource">'
+    f"<Iptc4xmpCore:CiAdrCity>{HOME.city}</Iptc4xmpCore:CiAdrCity></Iptc4xmpCore:CreatorContactInfo>",
+    "comment": f"<!-- {HOME.city} -->",
+    "instruction": f"<?place {HOME.city}?>",
+    "CDATA": f"<dc:source><![CDATA[<photoshop:City>{HOME.city}</photoshop:City>]]></dc:source>",
+    "coordinates in a caption": f"<dc:source>taken at {TEXT_COORDINATES}</dc:source>",
+    "caption in entities": f"<dc:source>{TEXT_COORDINATES.replace('.', '&#46;')}</dc:source>",
+    "spaces and new lines": f"<photoshop:City\n>{HOME.city}</photoshop:City\t>",
+    "apostrophes": f"<dc:relation rdf:resource='geo:{HOME.latitude},{HOME.longitude}'/>",
+    "base64 of another image": '<g:Data xmlns:g="http://ns.google.com/photos/1.0/image/">'
+    f"{HOME.city}</g:Data>",
+}
+ENCODINGS = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+
+
+def clean(packet: bytes) -> bytes:
+    out = clean_xmp(packet).data
+    assert len(out) == len(packet)
+    assert clean_xmp(out).data == out
+    return out
+
+
+def found(tmp_path, packet: bytes) -> dict[str, object]:
+    path = tmp_path / "out.jpg"
+    path.write_bytes(with_segments(jpegs.plain(), xmp_segment(packet)))
+    (tags,) = jpegs.exiftool(path)
+    return {name.rpartition(":")[2]: value for name, value in tags.items() if "XMP" in name}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("form", FORMS)
+def test_places_go_and_the_rest_stays(form, encoding):
+    packet = xmp_packet(FORMS[form], encoding=encoding)
+    out = clean(packet)
+    assert not leaks(out)
+    text = out.decode(encoding)
+    assert 'xmp:Rating="4"' in text
+    assert "<dc:format>image/jpeg</dc:format>" in text
+    expat.ParserCreate("utf-8").Parse(text.encode(), True)
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(mark):
+    out = clean(xmp_packet(CITY).decode().encode(mark))
+    assert not leaks(out)
+    assert 'xmp:Rating="4"' in out.decode(mark)
+
+
+def test_attributes_go_one_by_one(tmp_path):
+    attributes = f'photoshop:City="{HOME.city}" photoshop:Credit="Rosa" exif:GPSLatitude=\'47,48.27N\''
+    packet = xmp_packet("", attributes=attributes)
+    out = clean(packet)
+    assert not leaks(out)
+    tags = found(tmp_path, out)
+    assert tags["Credit"] == "Rosa"
+    assert not tags.keys() & {"City", "GPSLatitude"}
+
+
+def test_exiftool_reads_what_stays(tmp_path):
+    tags = found(tmp_path, clean(xmp_packet("".join(FORMS.values()))))
+    assert (tags["Rating"], tags["Format"]) == (4, "image/jpeg")
+    assert not [name for name in tags if "GPS" in name or "City" in name or "Location" in name]
+
+
+def test_a_packet_without_places_is_left_alone():
+    packet = xmp_packet("<dc:title>Quince</dc:title>") + bytes(7)
+    cleaned = clean_xmp(packet)
+    assert cleaned.data == packet
+    assert not cleaned.notes
+
+
+def test_notes_say_where():
+    packet = xmp_packet(CITY)
+    (note,) = clean_xmp(packet).notes
+    assert packet[note.offset : note.offset + note.length] == CITY.encode()
+    assert (note.container, note.tag) == ("XMP", "photoshop:City")
+
+
+UNREADABLE = {
+    "not closed": xmp_packet(CITY).replace(b"</rdf:RDF>", b""),
+    "crossed": xmp_packet(f"<dc:a>{CITY}</dc:b>"),
+    "two roots": xmp_packet("").replace(b"<?xpacket end", f"<a>{HOME.city}</a><?xpacket end".encode()),
+    "text outside": xmp_packet("") + HOME.city.encode(),
+    "DOCTYPE": f'<!DOCTYPE x [<!ENTITY c "{HOME.city}">]>'.encode() + xmp_packet("<dc:a>&c;</dc:a>"),
+    "entity": xmp_packet("<dc:a>&nothing;</dc:a>" + CITY),
+    "attribute twice": xmp_packet(CITY, attributes='dc:a="1" dc:a="2"'),
+    "not UTF-8": xmp_packet(CITY).replace(b"image/jpeg", b"image/\xff\xfeg"),
+    "declared as another encoding": b'<?xml version="1.0" encoding="utf-7"?>' + xmp_packet(CITY),
+    "root that goes": f'<gpx xmlns="http://www.topografix.com/GPX/1/1">{HOME.city}</gpx>'.encode(),
+    "too deep": xmp_packet("<dc:a>" * 100 + CITY + "</dc:a>" * 100),
+    "cut in a character": xmp_packet(CITY, encoding="utf-16-le")[:-1],
+    "place as a namespace": xmp_packet(f'<dc:a xmlns:z="geo:{HOME.latitude},{HOME.longitude}"/>' + CITY),
+    "prefix xml": xmp_packet(f'<xml:City xmlns:xml="http://x">{HOME.city}</xml:City>'),
+    "not XML": HOME.city.encode() * 30,
+    "tiny": b"<City>x",
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_cannot_be_understood_becomes_an_empty_packet(tmp_path, case):
+    packet = UNREADABLE[case]
+    out = clean(packet)
+    assert not leaks(out)
+    assert out.strip() in (b"", *(e for e in (out.strip(),) if e.startswith(b"<x:xmpmeta")))
+    if out.strip():
+        expat.ParserCreate().Parse(out.strip(), True)
+    if len(packet) < 60000:
+        assert "Rating" not in found(tmp_path, out)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GPSLatitude", "gpslatitude", "City", "CiAdrCtry", "Sublocation", "ProvinceState", "CountryCode",
+     "WorldRegion", "LocationShown", "shotLocation", "coverage", "State", "AbsoluteAltitude", "Lat", "GeoTag",
+     "LicensorStreetAddress", "place", "LegacyIPTCDigest", "NativeDigest"],
+)  # fmt: skip
+def test_names_that_speak_of_a_place(name):
+    assert speaks_of_place(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Opacity", "SubjectLocation", "Latency", "Lateral", "Velocity", "Capacity", "Statement", "Geometry",
+     "Placeholder", "Title", "subject", "ToneCurvePV2012", "PersonInImage", "RegionList", "UprightVersion"],
+)  # fmt: skip
+def test_names_that_do_not(name):
+    assert not speaks_of_place(name)
+
+
+def test_no_kept_name_without_a_namespace_but_old_rdf():
+    assert stays(None, "about")
+    assert not stays(None, "title")
