@@ -6,6 +6,7 @@ they are missing. Temporary directories can be entered by plain uids; stores are
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -71,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Everything below mount/ and attack/ mounts; a test that uses `mounts` does too."""
     for item in items:
         below = {"mount", "attack"} & set(item.path.relative_to(config.rootpath).parts)
-        if below or "mounts" in getattr(item, "fixturenames", ()):
+        if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     if any(item.get_closest_marker("mount") for item in items):
         if os.geteuid() != 0:
@@ -99,15 +100,28 @@ def media(request: pytest.FixtureRequest) -> dict[str, Path]:
     return media_tools.make_all(request.config.stash[RUN].directory / "media")
 
 
-@pytest.fixture
-def arena(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A directory of this test's own that plain uids may pass through (0711)."""
-    directory = Path(tempfile.mkdtemp(prefix="t-", dir=request.config.stash[RUN].directory))
+@contextlib.contextmanager
+def _arena(run: Run) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="t-", dir=run.directory))
     directory.chmod(0o711)
     yield directory
     left = clear_away(directory)
     shutil.rmtree(directory)
     assert not left, f"the test left mounts behind: {left}"
+
+
+@pytest.fixture
+def arena(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory of this test's own that plain uids may pass through (0711)."""
+    with _arena(request.config.stash[RUN]) as directory:
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def module_arena(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An arena that the tests of one file share."""
+    with _arena(request.config.stash[RUN]) as directory:
+        yield directory
 
 
 @pytest.fixture
@@ -125,9 +139,8 @@ def store(empty_store: Path, media: dict[str, Path]) -> Path:
     return empty_store
 
 
-@pytest.fixture
-def mounts(arena: Path) -> Iterator[Mounts]:
-    """Starts mounts; afterwards stops them all and fails the test for anything that was wrong."""
+@contextlib.contextmanager
+def _mounts(arena: Path) -> Iterator[Mounts]:
     made = Mounts(arena)
     try:
         yield made
@@ -135,6 +148,20 @@ def mounts(arena: Path) -> Iterator[Mounts]:
     finally:
         wrong = made.stop_all()
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def mounts(arena: Path) -> Iterator[Mounts]:
+    """Starts mounts; afterwards stops them all and fails the test for anything that was wrong."""
+    with _mounts(arena) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_mounts(module_arena: Path) -> Iterator[Mounts]:
+    """Mounts that the tests of one file share; what was wrong with them fails the last of these."""
+    with _mounts(module_arena) as made:
+        yield made
 
 
 @pytest.fixture
