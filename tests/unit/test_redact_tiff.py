@@ -1,0 +1,197 @@
+"""EXIF structures, tag by tag: what stays is as it was, what goes leaves nothing behind."""
+
+from __future__ import annotations
+
+import piexif
+import pytest
+
+from policyfs.redact import tifftags
+from policyfs.redact.blocks import Cleaned
+from policyfs.redact.tiff import MAX_ENTRIES, clean_tiff
+from policyfs.redact.tifftags import Role
+from tests.support.jpegs import (
+    EXIF_IFD,
+    GPS_IFD,
+    INTEROP_IFD,
+    SUB_IFDS,
+    Entry,
+    exif,
+    gps,
+    ifd,
+    leaks,
+    long,
+    pack,
+    text,
+    tiff,
+)
+
+
+class Plain:
+    """Embedded blocks stay as they are here."""
+
+    def jpeg(self, data: bytes) -> Cleaned | None:
+        return Cleaned(data)
+
+    tiff = irb = jpeg
+
+    def xmp(self, data: bytes) -> Cleaned:
+        return Cleaned(data)
+
+    iim = xmp
+
+
+def clean(block: bytes) -> bytes:
+    cleaned = clean_tiff(block, Plain())
+    assert cleaned is not None
+    assert len(cleaned.data) == len(block)
+    again = clean_tiff(cleaned.data, Plain())
+    assert again == Cleaned(cleaned.data)
+    return cleaned.data
+
+
+def one(order: str, *entries: Entry, following: int = 0) -> bytes:
+    return tiff(order, (8, ifd(order, 8, [text(0x010F, "Testmaker"), *entries], following)))
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_without_gps_nothing_changes(order):
+    block = exif(order, place=False)
+    assert clean_tiff(block, Plain()) == Cleaned(block)
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_gps_goes_as_if_it_had_never_been(order):
+    out = clean(exif(order))
+    without = exif(order, place=False)
+    assert out[8:10] == without[8:10]
+    assert pack(order, GPS_IFD, 4, size=2) not in out
+    assert not any(out[0x300:])
+    assert not leaks(out)
+
+
+def test_the_tags_behind_move_up_and_the_chain_goes_on():
+    second = ifd("II", 0x100, [text(0x0110, "second")])
+    block = tiff(
+        "II", (8, ifd("II", 8, [long("II", GPS_IFD, 0x200), text(0x9C9B, "title")], 0x100)), (0x100, second)
+    )
+    out = clean(block)
+    assert out[8:12] == pack("II", 1, 0x9C9B, size=2)
+    assert out[8 + 2 + 12 : 8 + 2 + 12 + 4] == pack("II", 0x100)
+    assert out[0x100:] == second
+
+
+def test_a_directory_of_nothing_but_places_goes_with_what_points_to_it():
+    inner = ifd("II", 0x100, [long("II", GPS_IFD, 0x200)])
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), long("II", SUB_IFDS, 0x100)])), (0x100, inner))
+    out = clean(block)
+    assert out[8:10] == pack("II", 1, size=2)
+    assert not any(out[0x100:])
+
+
+def test_nothing_but_places_is_nothing():
+    block = tiff("II", (8, ifd("II", 8, [long("II", GPS_IFD, 0x100)])), (0x100, ifd("II", 0x100, gps("II"))))
+    assert clean_tiff(block, Plain()) is None
+
+
+@pytest.mark.parametrize("tag", [0x0001, 0x0002, 0x9999, 0x927C, 0xC634, 0x8481, 0x87AF, 0xEA1C, 0xFDE8])
+def test_tags_that_are_not_known(tag):
+    out = clean(one("MM", (tag, 7, 12, b"Zirbelstadt!"), text(0x0110, "M7")))
+    assert b"Zirbel" not in out
+    assert b"M7\0" in out
+    assert pack("MM", tag, 7, size=2) not in out
+
+
+def test_interop_tags_stay_in_their_directory():
+    inner = ifd("MM", 0x100, [text(1, "R98"), (2, 7, 4, b"0100")])
+    middle = ifd("MM", 0x80, [text(0x9003, "2024"), long("MM", INTEROP_IFD, 0x100)])
+    first = ifd("MM", 8, [text(0x010F, "T"), long("MM", EXIF_IFD, 0x80)])
+    block = tiff("MM", (8, first), (0x80, middle), (0x100, inner))
+    assert clean(block) == block
+
+
+@pytest.mark.parametrize("value", [0, 3, 0xFFFFFFF0])
+def test_values_outside(value):
+    broken = (0x0110, 2, 100, b"")
+    block = bytearray(one("II", broken))
+    at = block.index(pack("II", 0x0110, 2, size=2))
+    block[at + 8 : at + 12] = pack("II", value)
+    assert pack("II", 0x0110, 2, size=2) not in clean(bytes(block))
+
+
+@pytest.mark.parametrize("kind", [0, 14, 255])
+def test_types_that_there_are_not(kind):
+    assert b"Zirb" not in clean(one("II", (0x0110, kind, 4, b"Zirb")))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II*\0",
+        b"II+\0\x08\0\0\0\0\0",
+        b"XX*\0\x08\0\0\0",
+        b"II\0*\x08\0\0\0\0\0\0\0\0\0",
+        b"II*\0\x04\0\0\0\0\0\0\0\0\0",
+        b"II*\0\xff\0\0\0\0\0\0\0\0\0",
+        b"II*\0\x08\0\0\0\xff\xff" + bytes(100),
+        tiff("II", (8, ifd("II", 8, [text(0x010F, "T")] * (MAX_ENTRIES + 1)))),
+        tiff("II", (8, ifd("II", 8, [])), (0x20, ifd("II", 0x20, gps("II")))),
+    ],
+)
+def test_what_cannot_be_understood(block):
+    assert clean_tiff(block, Plain()) is None
+
+
+def test_a_chain_without_end_is_cut():
+    blocks = [(8 + 64 * i, ifd("II", 8 + 64 * i, [text(0x010F, "T")], 8 + 64 * (i + 1))) for i in range(40)]
+    assert clean_tiff(tiff("II", *blocks), Plain()) is None
+
+
+def test_a_thumbnail_needs_its_bytes_for_itself():
+    pair = [long("II", 0x0201, 8), long("II", 0x0202, 30)]
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "Testmaker")], 0x60)), (0x60, ifd("II", 0x60, pair)))
+    out = clean(block)
+    assert not any(out[0x60:])
+    assert b"Testmaker" in out
+
+
+def test_strips_of_pixels_stay():
+    strips = [long("II", 0x0111, 0x100, 0x110), long("II", 0x0117, 16, 16), (0x0100, 3, 1, b"\4\0")]
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), *strips])), (0x100, b"pixel" * 6 + b"xx"))
+    assert clean(block) == block
+
+
+def test_strips_that_do_not_match():
+    strips = [long("II", 0x0111, 0x100, 0x110), long("II", 0x0117, 16)]
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), *strips])), (0x100, b"Zirbel" * 6))
+    assert b"Zirbel" not in clean(block)
+
+
+def test_piexif_writes_and_reads():
+    tags = {
+        "0th": {piexif.ImageIFD.Make: b"Testmaker", piexif.ImageIFD.XPTitle: "Quince".encode("utf-16-le")},
+        "Exif": {
+            piexif.ExifIFD.DateTimeOriginal: b"2024:05:17 11:22:33",
+            piexif.ExifIFD.FNumber: (28, 10),
+            piexif.ExifIFD.MakerNote: b"anything",
+            piexif.ExifIFD.UserComment: b"ASCII\0\0\0hello",
+        },
+        "GPS": {piexif.GPSIFD.GPSLatitudeRef: b"N", piexif.GPSIFD.GPSLatitude: ((47, 1), (48, 1), (16, 1))},
+        "1st": {},
+        "thumbnail": None,
+    }
+    block = piexif.dump(tags)
+    read = piexif.load(block[:6] + clean(block[6:]))
+    assert read["GPS"] == {}
+    del tags["Exif"][piexif.ExifIFD.MakerNote]
+    assert read["Exif"] == tags["Exif"]
+    assert read["0th"][piexif.ImageIFD.Make] == b"Testmaker"
+    assert bytes(read["0th"][piexif.ImageIFD.XPTitle]) == tags["0th"][piexif.ImageIFD.XPTitle]
+
+
+def test_no_table_knows_a_tag_that_tells_a_place():
+    for table in (tifftags.EXIF_TABLE, tifftags.MPF_TABLE):
+        for role, known in table.known.items():
+            assert not known & {GPS_IFD, tifftags.MAKER_NOTE, 0xC634, 0x8481, 0x8482, 0x87AF, 0x87B0, 0x87B1}
+            if role is not Role.INTEROP:
+                assert not known & set(range(0x0B))
