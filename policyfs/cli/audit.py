@@ -120,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_OK
+    except PermissionError as exc:
+        raise PolicyfsError(f"cannot read the trail at {args.trail}: only root may") from exc
     except OSError as exc:
         raise PolicyfsError(f"cannot read the trail at {args.trail}: {exc.strerror or exc}") from exc
     return code

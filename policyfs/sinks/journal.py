@@ -104,6 +104,7 @@ class Journal:
         self._last_error = ""
         self._outage: Gap | None = None
         self._closed = False
+        self._finished = False
         self._synced_ns = self._checked_ns = clock_ns()
         self._directory = _open_directory(directory)
         try:
@@ -168,6 +169,7 @@ class Journal:
                 self._append(())
             except OSError as exc:
                 self._failed(exc)
+            self._finished = True  # from here on the descriptors may be anybody's
             fds = self._writer.close()
             self._directory.close()
         self._sync(fds, self._writer.seq)
@@ -175,16 +177,17 @@ class Journal:
     def stats(self) -> JournalStats:
         """A snapshot of the counts, taken without waiting for a writer."""
         writer = self._writer
+        seq, head = writer.position
         return JournalStats(
-            written=writer.seq - self._first_seq,
+            written=seq - self._first_seq,
             dropped=self._dropped,
             refused=self._refused,
             folded=self._folded,
             queued=len(self._queue),
             segment=writer.segment,
             bytes=writer.segment_size,
-            seq=writer.seq,
-            head=writer.head,
+            seq=seq,
+            head=head,
             failing=self._outage is not None,
             last_error=self._last_error,
         )
@@ -248,7 +251,7 @@ class Journal:
     def _write_slice(self) -> bool:
         """One step of a flush; False if the queue is empty or cannot be written now."""
         with self._lock:
-            batch = self._take()
+            batch = [] if self._finished else self._take()
             if not batch:
                 return False
             try:

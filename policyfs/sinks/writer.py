@@ -2,7 +2,7 @@
 
 Single-threaded; `journal.Journal` puts locks, the queue and the two audit strengths around it.
 
-INVARIANT: `seq` and `head` move only after the bytes are in the file, whole. A batch that the
+INVARIANT: `position` moves only after the bytes are in the file, whole. A batch that the
 file system refused leaves the chain, the file and the pending notes as they were, so the same
 batch can be tried again.
 INVARIANT: bytes of a full line are never rewritten. The only cut ever made takes back what this
@@ -77,8 +77,8 @@ class ChainWriter:
         segment_bytes: a segment is closed once it is at least this long. keep: how many
         segments stay, the newest included; 0 keeps all.
         """
-        self.seq = 0
-        self.head = chain.GENESIS
+        self.position = (0, chain.GENESIS)
+        """Seq and digest of the last line; one tuple, so that readers without a lock get a pair."""
         self._directory = directory
         self._mount_id = mount_id
         self._segment_bytes = segment_bytes
@@ -91,6 +91,16 @@ class ChainWriter:
         self._retired: list[int] = []
         self._synced_seq = 0
         self._resume()
+
+    @property
+    def seq(self) -> int:
+        """The sequence number of the last line; 0 before the first."""
+        return self.position[0]
+
+    @property
+    def head(self) -> str:
+        """The digest of the last line."""
+        return self.position[1]
 
     @property
     def segment(self) -> str:
@@ -114,7 +124,7 @@ class ChainWriter:
     def write(self, items: Sequence[Event | Gap]) -> None:
         """Append pending notes and these items, all or nothing."""
         segment = self._ready()
-        seq, head = self.seq, self.head
+        seq, head = self.position
         lines = []
         for kind, fields in self._notes:
             seq += 1
@@ -129,7 +139,7 @@ class ChainWriter:
             line, head = chain.seal(head, body)
             lines.append(line)
         segment.append(b"".join(lines))
-        self.seq, self.head = seq, head
+        self.position = (seq, head)
         self._notes.clear()
 
     def prune(self) -> None:
@@ -217,7 +227,7 @@ class ChainWriter:
             with suppress(OSError):  # what is left of it is named by a record of its own on resumption
                 self._directory.remove(name)
             raise
-        self.seq, self.head = seq, head
+        self.position = (seq, head)
         self._segment, self._number = segment, number
         return segment
 
@@ -269,7 +279,8 @@ class ChainWriter:
         seq = chain.seq_of(sealed.body) if sealed else None
         if sealed is None or seq is None:
             raise ValueError("read_tail returned a line without a seal")
-        self.seq, self.head, self._synced_seq = seq, sealed.chain, seq
+        self.position = (seq, sealed.chain)
+        self._synced_seq = seq
 
 
 def _damage(segment: Segment) -> str:

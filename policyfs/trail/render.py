@@ -15,8 +15,12 @@ from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, widt
 from policyfs.trail.verify import Report, describe_trouble
 
 _HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
-_LEAST_WIDTHS: Final = (23, 11, 8, 5, 9, 8, 4, 3)
+_LEAST_WIDTHS: Final = (11, 8, 5, 9, 8)
+_UID: Final = 3
 _PATH: Final = 6
+_WIDE: Final = 110
+_LEAST_ROOM: Final = 12
+_ROOM_FOR_WHY: Final = 30
 _TOP: Final = 10
 
 
@@ -37,7 +41,8 @@ class RowPrinter:
         """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
         self._columns = columns
         self._zone = zone
-        self._widths = list(_LEAST_WIDTHS)
+        self._narrow = columns is not None and columns < _WIDE
+        self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
 
     def head(self) -> str:
         """The heading."""
@@ -47,13 +52,13 @@ class RowPrinter:
         """One line of text for one line of the trail."""
         if isinstance(item, BadLine):
             return f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}"
+        time = local_time(item.time_ns, self._zone)
         if item.event is None:
-            time = local_time(item.time_ns, self._zone)
-            return f"{time}  {pad(shown(item.id), self._widths[1])}  -- {describe(item)}"
+            return f"{self._cut(0, time)}  {pad(shown(item.id), self._widths[1])}  -- {describe(item)}"
         event = item.event
         return self._line(
             (
-                local_time(event.time_ns, self._zone),
+                time,
                 shown(item.id),
                 shown(event.app),
                 str(event.uid),
@@ -65,16 +70,25 @@ class RowPrinter:
         )
 
     def _line(self, cells: Sequence[str]) -> str:
-        for index, cell in enumerate(cells):
-            if index < _PATH:
-                self._widths[index] = max(self._widths[index], width(cell))
-        fixed = [pad(cell, self._widths[index]) for index, cell in enumerate(cells[:_PATH])]
+        fixed = []
+        for index, cell in enumerate(cells[:_PATH]):
+            if self._narrow and index == _UID:
+                continue
+            text = self._cut(index, cell)
+            self._widths[index] = max(self._widths[index], width(text))
+            fixed.append(pad(text, self._widths[index]))
         path, reason = cells[_PATH:]
         if self._columns is not None:
-            room = max(self._columns - sum(self._widths[:_PATH]) - 2 * len(fixed), 24)
+            room = max(self._columns - sum(width(text) + 2 for text in fixed), _LEAST_ROOM)
+            if room < _ROOM_FOR_WHY:
+                return "  ".join([*fixed, fit(path, room)]).rstrip()
             path = pad(fit(path, room * 3 // 5), room * 3 // 5)
             reason = fit(reason, room - width(path) - 2)
         return "  ".join([*fixed, path, reason]).rstrip()
+
+    def _cut(self, index: int, cell: str) -> str:
+        """On a narrow terminal times lack the year and the milliseconds."""
+        return cell[5:-4] if self._narrow and index == 0 and cell != _HEAD[0] else cell
 
 
 def paths(event: Event) -> str:

@@ -125,6 +125,7 @@ def test_the_table_of_fields_is_complete() -> None:
         mtime_before_ns=1,
         mtime_after_ns=1,
         note="n",
+        redacted=((0, 1),) * 257,
         repeats=1,
         since_ns=START_NS,
     )

@@ -125,6 +125,15 @@ def test_a_path_that_is_no_utf8_is_shown_and_kept_exactly() -> None:
     assert "path_b64" not in json.loads(line_of(an_event("/Käse".encode())))
 
 
+def test_a_file_with_endless_ranges_makes_no_endless_line() -> None:
+    ranges = tuple((offset * 10, 3) for offset in range(100_000))
+    line = line_of(an_event(redacted=ranges))
+    assert len(line) < 10_000
+    fields = json.loads(line)
+    assert (fields["redacted_ranges"], fields["redacted_bytes"]) == (100_000, 300_000)
+    assert fields["redacted"] == [list(pair) for pair in ranges[:256]]
+
+
 def test_fields_that_do_not_apply_are_left_out() -> None:
     assert set(json.loads(line_of(BASE))) == {
         "type",

@@ -1,0 +1,140 @@
+"""How records read."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyfs.trail.record import BadLine, Place, Record, parse_line
+from policyfs.trail.render import (
+    RowPrinter,
+    describe,
+    local_time,
+    record_sheet,
+    report_json,
+    report_lines,
+    summary_json,
+    summary_lines,
+    why,
+)
+from policyfs.trail.summary import Summary
+from policyfs.trail.table import width
+from policyfs.trail.verify import Break, Report
+from tests.support.trail import START_NS, a_denial, an_event, line_of
+
+PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 3)
+
+
+def record_of(event) -> Record:
+    found = parse_line(line_of(event, 12), PLACE)
+    assert isinstance(found, Record)
+    return found
+
+
+def test_times() -> None:
+    assert local_time(START_NS + 123_456_789, UTC) == "2026-03-01 08:00:00.123"
+    assert local_time(10**30, UTC) == f"@{10**21}"
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (an_event(), "gallery-sees passthrough"),
+        (a_denial(), "EACCES no-private"),
+        (a_denial(repeats=7), "EACCES no-private 7 more times"),
+        (an_event(decision="would_deny", would_deny=("strict",), io=""), "gallery-sees would deny: strict"),
+        (
+            an_event(view="redacted(location)", redacted=((1, 4), (9, 6))),
+            "gallery-sees passthrough redacted(location) 10 bytes hidden",
+        ),
+        (an_event(errno=28, note="full\x1b"), "ENOSPC gallery-sees passthrough full\\x1b"),
+    ],
+)
+def test_why(event, text: str) -> None:
+    assert why(event) == text
+
+
+def test_a_narrow_terminal_gets_the_essentials() -> None:
+    rows = RowPrinter(80, UTC)
+    assert rows.head() == "TIME            ID           APP       OPERATION  DECISION  PATH"
+    row = rows.row(record_of(a_denial(b"/Private/secret.jpg")))
+    assert row == "03-01 08:00:00  01234567:12  gallery   open       deny      /Private/secret.jpg"
+
+
+def test_columns_grow_and_stay() -> None:
+    rows = RowPrinter(None, UTC)
+    first = rows.row(record_of(an_event(app="a-long-name-of-an-app")))
+    second = rows.row(record_of(an_event()))
+    assert first.index("/DCIM") == second.index("/DCIM")
+
+
+@given(st.binary(max_size=300), st.integers(80, 200))
+def test_a_row_fits_and_is_harmless(path: bytes, columns: int) -> None:
+    row = RowPrinter(columns, UTC).row(record_of(a_denial(path, new_path=path)))
+    assert row.isprintable()
+    assert width(row) <= columns
+
+
+KINDS = ["header", "resume", "close", "gap", "recovered", "damage", "pruned", "\x1b[2J"]
+values = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=8), max_size=2)
+
+
+@given(st.sampled_from(KINDS), st.dictionaries(st.text(max_size=8), values, max_size=3), st.booleans())
+def test_the_journals_own_records_read_well_whatever_they_hold(kind, fields, unsure) -> None:
+    if unsure:
+        fields = fields | {"unsure_after": "\x1b"}
+    record = Record(PLACE, kind, 1, START_NS, fields, None)
+    assert describe(record).isprintable()
+    assert RowPrinter(80, UTC).row(record).isprintable()
+    assert all(line.isprintable() for line in record_sheet(record, UTC))
+
+
+def test_sentences() -> None:
+    def said(kind: str, **fields: object) -> str:
+        return describe(Record(PLACE, kind, 1, START_NS, fields, None))
+
+    assert said("header", segment=2) == "segment 2 begins"
+    assert said("pruned", segments=["a", "b"]) == "rotation removed 2 segments"
+    assert said("damage", segment="s", found="deleted") == "segment s was changed from outside: found deleted"
+    assert said("gap", dropped=2, refused=0, first="a", last="b", reason="queue full") == (
+        "2 events dropped, 0 requests refused between a and b (queue full)"
+    )
+
+
+def test_a_bad_line_has_its_place() -> None:
+    row = RowPrinter(None, UTC).row(BadLine(PLACE, "no\x1b"))
+    assert row == f"-- {PLACE.mount_id}/{PLACE.segment} line 3: no record of a trail: no\\x1b"
+
+
+def test_a_sheet_shows_exact_paths() -> None:
+    lines = record_sheet(record_of(an_event(b"/\xff\n", new_path=b"/b")), UTC)
+    fields = dict(line.split(None, 1) for line in lines)
+    assert fields["path"] == "/\\xff\\x0a"
+    assert fields["path_b64"] == "L/8K"
+    assert fields["local"] == "time  2026-03-01 08:00:00.000"
+
+
+def test_a_summary_on_a_screen() -> None:
+    summary = Summary()
+    for number in range(20):
+        summary.add(a_denial(b"/Private/" + b"\x1b" * number))
+    lines = summary_lines(summary, UTC, 60)
+    assert max(map(width, lines)) <= 60
+    assert all(line.isprintable() for line in lines)
+    assert len([line for line in lines if "/Private/" in line]) == 10
+    assert summary_json(summary)["events"] == 20
+
+
+def test_a_report() -> None:
+    found = Break(PLACE, "changed")
+    report = Report(PLACE.mount_id, 2, 9, 9, "ab" * 32, (found,), (Break(PLACE, "3 events dropped"),))
+    assert report_lines(report) == [
+        "0123456789abcdef: BROKEN, 9 records in 2 segments",
+        "  break: 0123456789abcdef/00000001-20260301T080000Z.jsonl line 3: changed",
+        "  note: 0123456789abcdef/00000001-20260301T080000Z.jsonl line 3: 3 events dropped",
+        f"  head: 01234567:9={'ab' * 32}",
+    ]
+    assert report_json(report)["whole"] is False
