@@ -66,7 +66,12 @@ class Changes:
                 self.overflows += 1
                 lost = True
             elif event.pid != me and not lost:
-                lost = not self._apply(event, notifier, places)
+                try:
+                    lost = not self._apply(event, notifier, places)
+                except OSError:
+                    # What changed cannot be found out (open_by_handle_at has answered ENOMEM for a
+                    # file that was going away): as if the event were lost.
+                    lost = True
         if lost:
             self.reset(notifier, places)
 
