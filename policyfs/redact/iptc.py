@@ -102,8 +102,8 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     out = bytearray(len(block))
     notes: list[Note] = []
     digests: list[_Resource] = []
-    fresh: set[bytes] = set()
-    stale: dict[bytes, bytes] = {}
+    changed = False
+    renewed: dict[bytes, bytes] = {}
     done = 0
     for resource in _resources(block):
         head, start, end = resource.head, resource.start, resource.end
@@ -123,12 +123,12 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
         out[start:end] = cleaned.data
         notes += shifted(cleaned.notes, start)
         if resource.id == IRB_IPTC:
-            stale[_md5(old)] = _md5(cleaned.data)
-            fresh.add(_md5(cleaned.data))
+            renewed[_md5(old)] = _md5(cleaned.data)
+            changed = changed or cleaned.data != old
     for resource in digests:
         # A digest of the records as they were would confirm a guessed place.
         old = block[resource.start : resource.end]
-        new = stale.get(old, old if old in fresh else bytes(len(old)))
+        new = renewed.get(old, bytes(len(old))) if changed else old
         out[resource.start : resource.end] = new
     if block[done:].strip(b"\0"):
         notes.append(Note(done, len(block) - done, "Photoshop", "unreadable"))

@@ -8,6 +8,7 @@ CIPA DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -199,6 +200,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
         if ordered is None:
             for part in parts:
                 part.drop("extended XMP")
+            _replace_name(loaded, guid, b"0" * _GUID_BYTES)
             continue
         packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered)
         cleaned = inner.xmp(packet)
@@ -231,11 +233,23 @@ def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, packe
     at = len(XMP_MORE_HEADER)
     for part in parts:
         part.new = part.new[:at] + new + part.new[at + _GUID_BYTES :]
-    if len(old) != _GUID_BYTES or not old.isalnum():
+    _replace_name(loaded, old, new)
+
+
+def _replace_name(loaded: Sequence[Loaded], old: bytes, new: bytes) -> None:
+    """Puts another digest where the main packet names an extended one, in any encoding."""
+    if re.fullmatch(rb"[0-9A-Fa-f]{32}", old) is None:
         return
     for segment in loaded:
         if segment.code == APP1 and segment.new.startswith(XMP_HEADER):
-            segment.new = segment.new.replace(old, new)
+            for before, after in zip(_spellings(old), _spellings(new), strict=True):
+                segment.new = segment.new.replace(before, after)
+
+
+def _spellings(digest: bytes) -> list[bytes]:
+    text = digest.decode("ascii")
+    encodings = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+    return [case.encode(e) for case in (text.upper(), text.lower()) for e in encodings]
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:

@@ -197,7 +197,7 @@ class _Cleaner:
             return self._open_children(entry)
         value = self.block[entry.start : entry.end]
         if entry.tag == tags.PRINT_IM:
-            return value.startswith(b"PrintIM\0")
+            return value.startswith(b"PrintIM\0") and not bytes_tell_place(value)
         nested = entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP)
         if nested:
             return not entry.inline

@@ -87,6 +87,11 @@ def test_a_digest_of_something_else_goes():
     assert clean_irb(block, NoInner()).data.endswith(resource(0x0425, bytes(16)))
 
 
+def test_a_digest_stays_while_the_records_do():
+    block = resource(0x0404, record(2, 80, b"Rosa")) + resource(0x0425, hashlib.md5(b"other").digest())
+    assert clean_irb(block, NoInner()) == Cleaned(block)
+
+
 def test_kept_resources_stay_as_they_are():
     block = resource(0x03ED, bytes(range(16)), b"resolution") + resource(0x0421, b"version", b"")
     assert clean_irb(block, NoInner()) == Cleaned(block)

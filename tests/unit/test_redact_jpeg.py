@@ -135,6 +135,17 @@ def test_extended_xmp_is_named_by_its_new_digest(tmp_path, size):
     assert not [name for name in tags if "Warning" in name], tags
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_digest_of_what_was_there_is_left(encoding, lost):
+    packet = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")
+    digest, parts = jpegs.more_xmp_segments(packet, 500)
+    main = jpegs.xmp_packet("", attributes=f'xmpNote:HasExtendedXMP="{digest}"', encoding=encoding)
+    out = redact(with_segments(plain(), jpegs.xmp_segment(main), *parts[lost:]))
+    assert digest.encode(encoding) not in out
+    assert digest.encode() not in out
+
+
 # --- real photos, real readers ---
 
 
@@ -238,3 +249,17 @@ def test_an_icc_profile_stays(photos, tmp_path):
     marker = path.read_bytes().index(b"ICC_PROFILE")
     end = path.read_bytes().index(b"\xff\xdb", marker)
     assert path.read_bytes()[marker:end][:2000] == out[marker:end][:2000]
+
+
+def test_a_cmyk_picture_keeps_its_colours(tmp_path):
+    path = tmp_path / "cmyk.jpg"
+    media.run("convert", "-size", "64x64", "plasma:red-blue", "-colorspace", "CMYK", str(path))
+    media.write_tags(path, media.place_tags(HOME))
+    out = redact(path.read_bytes())
+    assert b"Adobe" in out
+    assert not leaks(out)
+    decoded = [
+        subprocess.run(["convert", "jpg:-", "rgb:-"], input=data, capture_output=True, check=True).stdout
+        for data in (path.read_bytes(), out)
+    ]
+    assert decoded[0] == decoded[1]
