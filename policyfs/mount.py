@@ -61,7 +61,7 @@ _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _MIN_TASKS: Final = 4
-_MAX_TASKS: Final = 512
+_MAX_TASKS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,9 @@ class Daemon:
         self.seeing = seeing = Seeing(
             tree=tree, nodes=nodes, places=places, gate=gate, views=views, timeouts=timeouts
         )
-        naming = Naming(tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener)
+        naming = Naming(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing
+        )
         changing = Changing(
             tree=tree,
             nodes=nodes,
@@ -270,6 +272,7 @@ class Daemon:
     async def _flush(self) -> None:
         while True:
             await trio.sleep(_FLUSH_S)
+            self.passing.expire()
             await trio.to_thread.run_sync(self.journal.flush)
 
     async def _breaks(self) -> None:

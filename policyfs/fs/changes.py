@@ -89,6 +89,8 @@ class Changes:
     def _apply(self, event: WatchEvent, notifier: Notifier, places: Places) -> bool:
         """False if the notifier could not take it all."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
+        if directory is None and event.name is not None:
+            return True  # elsewhere on the file system: nothing there was ever shown to the kernel
         if directory is not None and self._nodes.find(directory.nodeid) is not directory:
             if event.dir_handle is not None:
                 del self._directories[event.dir_handle]

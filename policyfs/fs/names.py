@@ -26,6 +26,7 @@ from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener, StaleNodeError, describe, ops_of
+from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
@@ -41,7 +42,15 @@ class Naming:
     """Changes names in the store as the policy allows, and keeps the nodes' names true."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing, opener: Opener
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        places: Places,
+        gate: Gate,
+        seeing: Seeing,
+        opener: Opener,
+        passing: Passing,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -49,6 +58,7 @@ class Naming:
         self._gate = gate
         self._seeing = seeing
         self._opener = opener
+        self._passing = passing
 
     # -- making -----------------------------------------------------------------------------------
 
@@ -190,6 +200,7 @@ class Naming:
 
     def _drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):
+            self._passing.drop(node)
             self._nodes.drop_name(node, parent, name)
             self._places.drop(node.nodeid)
 

@@ -10,6 +10,8 @@ A refused open has destroyed nothing.
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
 from typing import Final
 
@@ -48,6 +50,7 @@ class StaleNodeError(OSError):
         super().__init__(errno.ESTALE, "look the name up again")
 
 
+@functools.lru_cache(maxsize=256)
 def ops_of(flags: int) -> Op:
     """The operations that opening with these flags needs. Any O_TRUNC is a write."""
     mode = flags & os.O_ACCMODE
@@ -59,6 +62,7 @@ def ops_of(flags: int) -> Op:
     return ops
 
 
+@functools.lru_cache(maxsize=256)
 def describe(flags: int) -> str:
     """Open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
     mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
@@ -99,6 +103,8 @@ class Opener:
         ops = ops_of(flags)
         writing = bool(ops & Op.WRITE)
         decision = await self._gate.require(caller, ops, node, call)
+        if not writing and node.flavor is Flavor.RAW and node.parent is not None and self._passing.has(node):
+            return self._open_again(node, flags, caller, decision, call)
         if node.parent is None:
             fd, stat = self._reopen_unlinked(node)
         else:
@@ -119,6 +125,27 @@ class Opener:
                 raise
         finally:
             os.close(fd)
+        return handle
+
+    def _open_again(self, node: Node, flags: int, caller: Caller, decision: Decision, call: Call) -> Handle:
+        """Open for reading a raw file that is registered already: no descriptor is needed."""
+        _, _, stat = self._places.locate(node)  # the name still leads to this very inode
+        self._check_view(node, caller)
+        handle = Handle(self._handles.new_index(), node, caller, flags, -1)
+        state = self._enter(node, writing=False)
+        try:
+            if not state.backing_id:
+                self._passing.take_idle(node, state)
+            handle.mode = state.mode
+            handle.before = version_of(stat)
+            self._finish(handle, state, stat)
+            self._gate.recorder.decided(
+                caller, call, node.path(), decision,
+                io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
+            )  # fmt: skip
+        except BaseException:
+            self._leave(handle, state)
+            raise
         return handle
 
     async def _connect(
@@ -267,7 +294,19 @@ class Opener:
     # -- parts of an open ---------------------------------------------------------------------------
 
     def _open_named(self, node: Node) -> tuple[int, Stat]:
-        dirfd, name, _ = self._places.locate(node)
+        """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
+        for parent, name, _ in itertools.islice(node.names(), 1):
+            try:
+                fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
+                    raise
+                break
+            stat = self._tree.fstat(fd)
+            if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
+                return fd, stat
+            os.close(fd)
+        dirfd, name, _ = self._places.locate(node)  # slower: tries every name, forgets dead ones
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
         stat = self._tree.fstat(fd)
         if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
@@ -384,7 +423,7 @@ class Opener:
         state.writers -= bool(ops_of(handle.flags) & Op.WRITE)
         if state.handles:
             return
-        self._passing.release(state)
+        self._passing.release(node, state)
         self._leased.disconnect(state)
         if state.copy is not None:
             state.copy.unpin()

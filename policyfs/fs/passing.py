@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
+from typing import Final
 
-from policyfs.fs.nodes import Node
+from policyfs.fs.nodes import Flavor, Node
 from policyfs.fs.openfile import Mode, OpenState
 from policyfs.kernel.backing import Backing, BackingRefused
+
+_IDLE_S: Final = 1.0
+_IDLE_MAX: Final = 256
 
 
 class Passing:
@@ -16,10 +21,12 @@ class Passing:
         self._backing = backing
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self.passed = 0
+        self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self.refused: Counter[str] = Counter()
 
     def switch_off(self, why: str) -> None:
         """The kernel did not agree: everything is mediated, and `status` says why."""
+        self.expire(everything=True)
         self._backing = None
         self.why = why
 
@@ -39,7 +46,7 @@ class Passing:
         INVARIANT: one backing id per node while any handle lives, and a node that was mediated
         once stays so: what the kernel forbids to mix would be EIO to the app.
         """
-        if state.backing_id:
+        if state.backing_id or self.take_idle(node, state):
             return
         state.mode = Mode.MEDIATED
         if self._backing is not None and not node.mediated:
@@ -53,8 +60,47 @@ class Passing:
                 return
         node.mediated = True
 
-    def release(self, state: OpenState) -> None:
-        """The node's last handle is gone."""
-        if state.backing_id and self._backing is not None:
-            backing_id, state.backing_id = state.backing_id, 0
+    def take_idle(self, node: Node, state: OpenState) -> bool:
+        """Use again the id of a node's file that was closed a moment ago. False: there is none."""
+        kept = self._idle.pop(node.nodeid, None)
+        if kept is None:
+            return False
+        state.backing_id, state.mode = kept[0], Mode.PASSTHROUGH
+        self.passed += 1
+        return True
+
+    def has(self, node: Node) -> bool:
+        """Is the node's file registered, open or idle."""
+        return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
+
+    def release(self, node: Node, state: OpenState) -> None:
+        """The node's last handle is gone: a raw file's id is kept for _IDLE_S, any other released."""
+        backing_id, state.backing_id = state.backing_id, 0
+        if not backing_id:
+            return
+        if node.flavor is Flavor.RAW and node.parent is not None:
+            self._idle[node.nodeid] = (backing_id, time.monotonic())
+            if len(self._idle) <= _IDLE_MAX:
+                return
+            _, (backing_id, _) = self._idle.popitem(last=False)
+        self._give_back(backing_id)
+
+    def drop(self, node: Node) -> None:
+        """A name of the file is gone: its space must not wait for us."""
+        kept = self._idle.pop(node.nodeid, None)
+        if kept is not None:
+            self._give_back(kept[0])
+
+    def expire(self, *, everything: bool = False) -> None:
+        """Release what was idle for too long; called from time to time."""
+        oldest = time.monotonic() - _IDLE_S
+        while self._idle:
+            nodeid, (backing_id, since) = next(iter(self._idle.items()))
+            if since > oldest and not everything:
+                return
+            del self._idle[nodeid]
+            self._give_back(backing_id)
+
+    def _give_back(self, backing_id: int) -> None:
+        if self._backing is not None:
             self._backing.release(backing_id)

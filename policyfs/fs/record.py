@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Audit, Decision
 from policyfs.fs.openfile import Caller, Handle
@@ -14,6 +14,9 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.sinks.journal import JournalError
 from policyfs.store.frozen import Version
 from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
+
+_EXE_S: Final = 0.1
+_EXE_MAX: Final = 1024
 
 
 class Call(NamedTuple):
@@ -37,6 +40,7 @@ class Recorder:
         self._sink = sink
         self._mount = mount
         self._generation = 0
+        self._executables: dict[int, tuple[float, str]] = {}
         self._digest = ""
 
     def use_policy(self, generation: int, digest: str) -> None:
@@ -81,7 +85,7 @@ class Recorder:
             uid=caller.uid,
             gid=caller.gid,
             pid=caller.pid,
-            exe=executable(caller.pid),
+            exe=self._executable(caller.pid),
             operation=call.operation,
             syscall=call.syscall,
             path=path,
@@ -131,6 +135,18 @@ class Recorder:
             mtime_after_ns=None if after is None else after.mtime_ns,
         )
         self._write(event, Audit.BEST_EFFORT)
+
+    def _executable(self, pid: int) -> str:
+        """What the process runs, looked up at most once in _EXE_S for one process."""
+        now = time.monotonic()
+        known = self._executables.get(pid)
+        if known is not None and now - known[0] < _EXE_S:
+            return known[1]
+        if len(self._executables) >= _EXE_MAX:
+            self._executables.clear()
+        path = executable(pid)
+        self._executables[pid] = (now, path)
+        return path
 
     def _write(self, event: Event, audit: Audit) -> None:
         try:

@@ -13,6 +13,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3
 from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.kernel.protocol import WANTED, InitFlag
+from policyfs.kernel.readiness import Readiness
 
 DEVICE_PATH: Final = "/dev/fuse"
 CONNECTIONS: Final = "/sys/fs/fuse/connections"
@@ -165,6 +166,7 @@ def attach(ops: pyfuse3.Operations, device: Device, *, passthrough: bool) -> Non
     except BaseException:
         os.close(duplicate)
         raise
+    Readiness(duplicate).install()
     if not attached():
         raise MountError(
             "pyfuse3 is not bound to policyfs's bridge: another library has brought libfuse3 into"

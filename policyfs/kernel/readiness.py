@@ -1,0 +1,91 @@
+"""Waiting for requests: the same meaning as pyfuse3's own wait, at a fraction of its cost.
+
+pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
+Python. Here a task that has answered a request looks at the device itself first, for a few
+microseconds, since an app that got its answer often asks again at once; only an idle daemon goes
+to sleep in epoll. pyfuse3 finds its wait function in its module's namespace at each call, so that
+it needs no change (docs/decisions/0002-waiting-for-requests.md).
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Final
+
+import trio
+
+from policyfs.kernel.bridge import pyfuse3
+
+_SPIN_NS: Final = 40_000
+_REQUESTS_PER_TURN: Final = 32
+"""Requests answered in a row before other tasks (timers, finished threads) get their turn."""
+_TRY_EVERY: Final = 16
+"""While spinning does not pay, how often it is tried again."""
+_WORTH: Final = 2
+_MOST: Final = 8
+
+
+class Readiness:
+    """One session's wait for requests. install() puts it in the place of pyfuse3's."""
+
+    def __init__(self, session_fd: int) -> None:
+        self._fd = session_fd
+        self._poll = select.poll()
+        self._poll.register(session_fd, select.POLLIN)
+        self._lock: trio.Lock | None = None
+        self._ended = False
+        self._in_a_row = 0
+        self._credit = _MOST  # how often spinning paid lately
+        self._skipped = 0
+
+    def install(self) -> None:
+        """From now on pyfuse3's tasks wait here."""
+        pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
+
+    async def wait(self) -> bool:
+        """True when a request may be there (a reader that comes too late gets EAGAIN, which the
+        bridge turns into a harmless EINTR); False when the session is over.
+        """
+        if self._ended:
+            return False
+        if self._in_a_row < _REQUESTS_PER_TURN:
+            if self._poll.poll(0) or self._spin():
+                self._in_a_row += 1
+                return True
+        else:
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
+            if self._poll.poll(0):
+                return True
+        return await self._sleep()
+
+    def _spin(self) -> bool:
+        """Look again for _SPIN_NS; less and less often while it finds nothing."""
+        if self._credit < _WORTH:
+            self._skipped += 1
+            if self._skipped < _TRY_EVERY:
+                return False
+            self._skipped = 0
+        until = time.perf_counter_ns() + _SPIN_NS
+        while time.perf_counter_ns() < until:
+            if self._poll.poll(0):
+                self._credit = min(_MOST, self._credit + 1)
+                return True
+        self._credit = max(0, self._credit - 1)
+        return False
+
+    async def _sleep(self) -> bool:
+        """One task at a time waits in epoll; the others behind a lock."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        try:
+            async with self._lock:
+                if self._ended:
+                    return False
+                await trio.lowlevel.wait_readable(self._fd)
+        except trio.ClosedResourceError:  # pyfuse3.terminate()
+            self._ended = True
+            return False
+        self._in_a_row = 0
+        return not self._ended
