@@ -165,6 +165,7 @@ class Journal:
             pass
         with self._lock:
             try:
+                self._give_up_queue()
                 self._writer.note("close", {})
                 self._append(())
             except OSError as exc:
@@ -296,6 +297,20 @@ class Journal:
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
+
+    def _give_up_queue(self) -> None:
+        """At the end: what had no room is counted instead, which takes little."""
+        with self._queue_lock:
+            lost = list(self._queue)
+        if not lost:
+            return
+        gap = Gap(f"not written by the end: {self._last_error}", self._clock_ns())
+        for item in lost:
+            gap.dropped += item.dropped if isinstance(item, Gap) else item.weight
+        self._dropped += sum(isinstance(item, Event) for item in lost)
+        self._append([gap])
+        with self._queue_lock:
+            self._queue.clear()
 
     # -- tidying and syncing
 

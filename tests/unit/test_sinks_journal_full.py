@@ -180,6 +180,22 @@ def test_read_only_refuses_and_names_it(small: Path) -> None:
         Journal(str(small / "fedcba9876543210"), "fedcba9876543210", keep=0)
 
 
+def test_what_has_no_room_at_the_end_is_counted_in_a_gap(small: Path) -> None:
+    ballast = Ballast(small)
+    with a_journal(small) as journal:
+        ballast.leave(8192)
+        for number in range(20):
+            journal.record(an_event(b"/%d" % number + b"x" * 2000), Audit.BEST_EFFORT)
+        journal.close()
+        stats = journal.stats()
+        assert stats.queued == 0
+        assert stats.dropped == 20  # a slice is written whole or not at all
+    records = read_all(small / MOUNT_ID)
+    assert [record.kind for record in records[-2:]] == ["gap", "close"]
+    assert records[-2].fields["dropped"] == 20
+    assert paths(small / MOUNT_ID) == []
+
+
 def test_what_could_not_be_written_by_the_end_shows_in_stats(small: Path) -> None:
     ballast = Ballast(small)
     with a_journal(small) as journal:
