@@ -90,6 +90,7 @@ class Mount:
 
     store, mountpoint, trail: directories. process: the daemon. log: the file that has its
     standard error. expected_log: patterns of log lines that this test provokes on purpose.
+    expected_mediated: the kernel is to refuse passthrough for some files of this store.
     """
 
     def __init__(
@@ -110,12 +111,15 @@ class Mount:
         self.runtime = work / "run"
         self.log = work / f"daemon-{mount_id(mountpoint)}.log"
         self.options = tuple(map(os.fspath, options))
+        self.program: tuple[str, ...] = ("policyfs.cli.main",)
+        """Module and leading arguments of the daemon; tests of the tests put a weakened one here."""
         self.environment = dict(environment or {}) | {
             "POLICYFS_RUNTIME_DIR": str(self.runtime),
             "POLICYFS_TRAIL_DIR": str(self.trail),
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.expected_log: list[str] = []
+        self.expected_mediated = "--no-passthrough" in self.options
         self.expected_exit = 0
 
     # ------------------------------------------------------------ life
@@ -124,7 +128,7 @@ class Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-X", "faulthandler", "-m", "policyfs.cli.main", "mount", "--foreground"]
+        command = [sys.executable, "-X", "faulthandler", "-m", *self.program, "mount", "--foreground"]
         command += ["--policy", str(self.policy), *self.options, str(self.store), str(self.mountpoint)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -73,14 +73,23 @@ class Mounts:
         return self.prepare(policy, store, *options).start()
 
     def assert_idle(self) -> None:
-        """No handle may be open in any mount once its users are gone."""
+        """No handle may be open in any mount once its users are gone, and passthrough must have worked."""
         for mount in self.all:
             if mount.process is not None and mount.process.poll() is None and mount.is_mounted():
                 wait_for(lambda mount=mount: open_handles(mount.status()) == 0, "all handles closed", 5.0)
+                if not mount.expected_mediated:
+                    assert_passed_through(mount.status())
 
     def stop_all(self) -> list[str]:
         """Stop every mount; returns everything that was wrong with any."""
         return [f"{mount.mountpoint}: {wrong}" for mount in self.all for wrong in mount.stop()]
+
+
+def assert_passed_through(status: dict[str, Any]) -> None:
+    """Passthrough is expected of every mount unless its test says otherwise: no file may go without."""
+    passthrough = status["passthrough"]
+    assert passthrough["enabled"], f"no passthrough: {passthrough['why_not']}"
+    assert not passthrough["refused"], f"files went without passthrough: {passthrough['refused']}"
 
 
 def open_handles(status: dict[str, Any]) -> int:
