@@ -1,0 +1,173 @@
+"""Hypothesis strategies for policies as frozen values, over a small world of names and apps.
+
+The world is small so that every path below a directory can be tried: whatever a glob here tells
+apart, some of NAMES tells apart.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from hypothesis import strategies as st
+
+from policyfs.domain import Audit, Facts, FileType, Op
+from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
+
+NAMES = ["a", "b", "ab", "A", "7", "zz"]
+KINDS = ["image/jpeg", "image/png", "text/plain"]
+KIND_SETS = ["image/jpeg", "image/*", "text/plain", "inode/directory", "inode/x-empty", "inode/*"]
+UIDS = [7, 8, 9, 0, 50]
+APPS = ("a", "b")
+
+SEGMENTS = [
+    "a",
+    "b",
+    "a",
+    "ab",
+    "*",
+    "?",
+    "a*",
+    "*b",
+    "{a,b}",
+    "{a,?b}",
+    "{app}",
+    "{uid}",
+    "x{app}",
+    "**",
+    "A",
+]
+ENDS = ["", "", "/**", "/***"]
+
+WHERE = Where("case.yaml", 1, 1)
+
+
+def subsets(values: list[str], low: int = 1, high: int = 2) -> st.SearchStrategy[frozenset[str]]:
+    return st.lists(st.sampled_from(values), min_size=low, max_size=high).map(frozenset)
+
+
+@st.composite
+def globs(draw: st.DrawFn) -> str:
+    segments = draw(st.lists(st.sampled_from(SEGMENTS), min_size=0, max_size=2))
+    end = draw(st.sampled_from(ENDS))
+    text = "".join("/" + segment for segment in segments) + end
+    return text or "/"
+
+
+glob_lists = st.lists(globs(), min_size=1, max_size=2).map(tuple)
+owners = subsets(["self", "none", *APPS])
+uid_ranges = st.sampled_from([((7, 7),), ((8, 60),), ((0, 8), (50, 50))])
+
+
+@st.composite
+def whos(draw: st.DrawFn, depth: int = 1) -> Who | None:
+    if draw(st.integers(0, 3)) == 0:
+        return None
+    shape = draw(st.integers(0, 9))
+    return Who(
+        apps=draw(subsets([*APPS, "any", "stranger"])) if shape in (0, 1, 2, 3, 4) else None,
+        grants=frozenset({"g"}) if shape in (5, 6) else None,
+        uids=draw(uid_ranges) if shape in (4, 7) else None,
+        not_=draw(whos(depth - 1)) if depth and shape in (6, 8, 9) else None,
+    )
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    shape = draw(st.integers(1, 7))
+    return Block(
+        kinds=draw(subsets(KIND_SETS)) if shape & 1 else None,
+        owners=draw(owners) if shape & 2 else None,
+        paths=(draw(globs()),) if shape & 4 else None,
+    )
+
+
+operations = st.one_of(
+    st.just(Op.ALL),
+    st.lists(st.sampled_from(list(Op)), min_size=1, max_size=3).map(lambda ops: Op(sum(set(ops)))),
+    st.sampled_from([Op.SEE, Op.SEE | Op.READ, Op.SEE | Op.READ | Op.WRITE]),
+)
+audits = st.sampled_from([None, None, None, *Audit])
+
+
+@st.composite
+def rules(draw: st.DrawFn, number: int) -> Rule:
+    effect = draw(st.sampled_from([*[Effect.ALLOW] * 4, *[Effect.DENY] * 3, Effect.REDACT, Effect.CONTENT]))
+    ops = {Effect.REDACT: Op.READ, Effect.CONTENT: Op.WRITE | Op.CREATE}.get(effect)
+    if ops is None:
+        ops = draw(operations)
+    codes = [None, errno.ENOENT] if ops & Op.SEE else [None, errno.ENOENT, errno.EPERM, errno.EROFS]
+    conditions = draw(st.integers(0, 5))
+    return Rule(
+        id=f"r{number}",
+        effect=effect,
+        ops=ops,
+        who=draw(whos()),
+        paths=draw(st.one_of(st.none(), glob_lists, glob_lists, glob_lists)),
+        ignore_case=draw(st.integers(0, 4)) == 0,
+        when=draw(blocks()) if conditions in (3, 5) else None,
+        unless=tuple(draw(st.lists(blocks(), min_size=1, max_size=2))) if conditions in (4, 5) else (),
+        errno=draw(st.sampled_from(codes)) if effect is Effect.DENY else None,
+        redact=frozenset({"location"}) if effect is Effect.REDACT else frozenset(),
+        content=draw(subsets(KINDS)) if effect is Effect.CONTENT else frozenset(),
+        raw_types=draw(subsets(["text/plain", "image/*"], 0, 1)) if effect is Effect.REDACT else frozenset(),
+        audit=draw(audits),
+        monitor=effect is not Effect.REDACT and draw(st.integers(0, 7)) == 0,
+        description="",
+        where=WHERE,
+    )
+
+
+def app(name: str, uids: tuple[tuple[int, int], ...], *grants: str) -> App:
+    return App(name, uids, None, frozenset(grants), "")
+
+
+def plain(number: int, effect: Effect, paths: tuple[str, ...] | None, **more: object) -> Rule:
+    """A rule of one piece, to build on."""
+    fields: dict[str, object] = {
+        "id": f"r{number}", "effect": effect, "ops": Op.ALL, "who": None, "paths": paths,
+        "ignore_case": False, "when": None, "unless": (), "errno": None, "redact": frozenset(),
+        "content": frozenset(), "raw_types": frozenset(), "audit": None, "monitor": False,
+        "description": "", "where": WHERE,
+    }  # fmt: skip
+    return Rule(**{**fields, **more})  # type: ignore[arg-type]  # as many types as fields
+
+
+wide = st.sampled_from([None, ("/**",), ("/a/***",), ("/{a,b}/**",), ("/*/**",)])
+
+
+@st.composite
+def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
+    """Some broad rules, so that requests get somewhere, and some of every sort on top."""
+    made = [draw(rules(number)) for number in range(draw(st.integers(1, max_rules)))]
+    base = draw(st.integers(0, 15))
+    if base & 1 or base == 0:
+        who = draw(st.one_of(st.none(), whos()))
+        made.append(plain(90, Effect.ALLOW, draw(wide), who=who))
+    if base & 2:
+        when = draw(st.one_of(st.none(), blocks()))
+        made.append(plain(91, Effect.ALLOW, draw(wide), when=when))
+    if base & 4:
+        who = draw(whos())
+        more = draw(subsets(["text/plain", "image/*"], 0, 1))
+        what = {"ops": Op.READ, "redact": frozenset({"location"}), "raw_types": more}
+        made.append(plain(92, Effect.REDACT, draw(wide), who=who, **what))
+    if base & 8:
+        content = draw(subsets(KIND_SETS[:3]))
+        ops = Op.WRITE | Op.CREATE
+        made.append(plain(93, Effect.CONTENT, draw(wide), ops=ops, content=content))
+    return policy(*made)
+
+
+def policy(*made: Rule) -> Policy:
+    apps = (app("a", ((7, 8),), "g"), app("b", ((9, 9),)))
+    return Policy("case", "", apps, made, Audit.BEST_EFFORT, Audit.REQUIRED, "")
+
+
+paths = st.lists(
+    st.sampled_from([*NAMES, "a", "b", "a", "b", "xa", "\udcff", "é"]), min_size=1, max_size=4
+).map(lambda names: b"/" + "/".join(names).encode("utf-8", "surrogateescape"))
+some_paths = st.one_of(paths, paths, paths, paths, st.just(b"/"))
+file_types = st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
+some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
+facts = st.builds(Facts, st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"]), some_owners)
+op_sets = st.one_of(st.just(Op.SEE), st.sampled_from(list(Op)), operations)
