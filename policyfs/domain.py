@@ -109,7 +109,8 @@ class Decision:
     errno is 0 exactly when allowed. redact: what must not be readable in the bytes (already
     empty where every redact rule lists the kind in raw_types). content: each element is a set
     of kind patterns (``image/*`` allowed) of which what is written must match one; all elements
-    must be met. Both are empty in a denial. bare: a directory seen only because something below it may be seen.
+    must be met. Both are empty in a denial. bare: a directory seen only because something below
+    it may be seen.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
     as ``would_deny``, when what is written does not meet them.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import NoReturn, Protocol
 
 from policyfs.domain import Audit, Decision
@@ -21,7 +23,7 @@ Content = tuple[frozenset[str], ...]
 class HeadSniffer(Protocol):
     """The sniffer, as far as heads need it."""
 
-    async def kind_of_head(self, head: bytes) -> str | None:
+    async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Content kind of a file that begins so; None if sniffing failed."""
 
 
@@ -47,7 +49,7 @@ class Checker:
         if offset >= HEAD_BYTES and len(head.held) < HEAD_BYTES:
             await self._refuse(handle, head, decision, None, "its beginning is not known yet")
         after = overlay(head.held, offset, data)
-        kind = await self._sniffer.kind_of_head(after)
+        kind = await self._kind(handle, after)
         if meets(kind, decision.content):
             self._commit(handle, head, after)
             rest = offset + len(data) - len(after)
@@ -71,7 +73,7 @@ class Checker:
             await self._judge(handle, head, after, decision)
 
     async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
-        kind = await self._sniffer.kind_of_head(after)
+        kind = await self._kind(handle, after)
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind, "")
 
@@ -96,20 +98,38 @@ class Checker:
         """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
         if not head.held:
             return
-        kind = await self._sniffer.kind_of_head(head.held)
+        if not decision.allowed:  # the policy changed since it was opened
+            self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
+        kind = await self._kind(handle, head.held)
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind, "")
         self._commit(handle, head, head.held)
 
     async def finish(self, handle: Handle, head: Head, decision: Decision) -> None:
         """At the last RELEASE: write a held head that is allowed, else leave nothing behind."""
-        if head.held and meets(await self._sniffer.kind_of_head(head.held), decision.content):
+        if head.held and decision.allowed and meets(await self._kind(handle, head.held), decision.content):
             self._commit(handle, head, head.held)
             return
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0:
             self._remove(handle.node)
+
+    async def _kind(self, handle: Handle, head: bytes) -> str | None:
+        return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.key)
+
+    async def note_monitored(self, handle: Handle, decision: Decision) -> None:
+        """Content requirements in monitor mode: record, once a handle, what would not meet them."""
+        if handle.noted or not handle.bytes_written or not decision.monitored_content:
+            return
+        kind = await self._kind(handle, os.pread(handle.fd, HEAD_BYTES, 0))
+        unmet = tuple(rule for rule, kinds in decision.monitored_content if not meets(kind, (kinds,)))
+        if unmet:
+            handle.noted = True
+            self._gate.recorder.decided(
+                handle.caller, Call("write", "write"), handle.node.path(),
+                replace(decision, would_deny=decision.would_deny + unmet), kind=kind,
+            )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
         """The head is an allowed kind: into the store with it. ENOSPC leaves it held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
@@ -14,7 +15,7 @@ from policyfs.store.tree import Tree
 class KindSource(Protocol):
     """The sniffer, as far as facts need it."""
 
-    async def kind_of_fd(self, fd: int) -> str | None:
+    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Content kind of the file behind *fd*, None if sniffing failed."""
 
 
@@ -37,8 +38,11 @@ class FactFinder:
         self._kinds = kinds
         self.owners = owners
 
-    async def find(self, need: Need, dirfd: int, name: bytes, stat: Stat) -> Facts:
+    async def find(self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None) -> Facts:
         """Facts of *name* in *dirfd*, whose attributes are *stat*. Unknown ones are None.
+
+        lane: for whom it is sniffed: lanes take turns, so that one app's bad files hold up another's
+        by one file at most.
 
         All uses of *dirfd* come before the first await.
         """
@@ -52,7 +56,7 @@ class FactFinder:
             return Facts(known, owner)
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
         try:
-            return Facts(await self.kind_of(fd), owner)
+            return Facts(await self.kind_of(fd, lane), owner)
         finally:
             os.close(fd)
 
@@ -78,12 +82,12 @@ class FactFinder:
             return KIND_EMPTY
         return self._kinds.get(_cache_key(stat))
 
-    async def kind_of(self, fd: int) -> str | None:
+    async def kind_of(self, fd: int, lane: Hashable = None) -> str | None:
         """The kind of the open file *fd*, sniffed unless its stat is the one it was sniffed under."""
         before = self._tree.fstat(fd)
         kind = self.easy_kind(before)
         if kind is None:
-            kind = await self._sniffer.kind_of_fd(fd)
+            kind = await self._sniffer.kind_of_fd(fd, lane=lane)
             if kind is not None and _cache_key(self._tree.fstat(fd)) == _cache_key(before):
                 self._kinds.put(_cache_key(before), kind)
         return kind

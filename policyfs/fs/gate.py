@@ -73,7 +73,7 @@ class Gate:
         """Decide on what *name* in *dirfd* is now; finds the facts that the answer hangs on."""
         ftype = stat.ftype or FileType.REGULAR
         need = self.engine.needs(who, ops, state, ftype)
-        facts = await self.facts.find(need, dirfd, name, stat) if need else NO_FACTS
+        facts = await self.facts.find(need, dirfd, name, stat, who.key) if need else NO_FACTS
         return self.decide(who, ops, state, ftype, facts, parent)
 
     def decide(
@@ -95,7 +95,7 @@ class Gate:
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
                 dirfd, name, stat = self._places.locate(node)
-                facts = await self.facts.find(need, dirfd, name, stat)
+                facts = await self.facts.find(need, dirfd, name, stat, who.key)
             worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
         if worst is None:
             raise OSError(errno.ESTALE, "a node without a state")
@@ -132,7 +132,7 @@ class Gate:
             owner = None
             if need & Need.OWNER:
                 owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
-            kind = await self.facts.kind_of(handle.fd) if need & Need.KIND else None
+            kind = await self.facts.kind_of(handle.fd, who.key) if need & Need.KIND else None
             facts = Facts(kind, owner)
         return self.judge(who, ops, node, facts)
 

@@ -100,7 +100,7 @@ class FileIO:
 
         read_only = self._tree.reopen(handle.fd, os.O_RDONLY)
         try:
-            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge)
+            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge, who.key)
         except (FrozenTooLarge, NoRoom):
             raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
         finally:
@@ -190,11 +190,14 @@ class FileIO:
 
     async def _settle(self, handle: Handle) -> None:
         state = _open_state(handle)
-        if state.head is not None and state.head.held and handle.writable:
-            decision = await self._gate.handle(handle, _WRITE)
+        if not handle.writable or not handle.node.view.checked:
+            return
+        decision = await self._gate.handle(handle, _WRITE)
+        if state.head is not None and state.head.held:
             async with state.lock:
                 await self._checker.settle(handle, state.head, decision)
                 self._wrote(handle)
+        await self._checker.note_monitored(handle, decision)
 
     async def finish(self, handle: Handle) -> None:
         """Before the release of the last writer: held bytes go to the store or go away."""
@@ -205,6 +208,7 @@ class FileIO:
         decision = await self._gate.handle(handle, _WRITE)
         async with state.lock:
             await self._checker.finish(handle, head, decision)
+        await self._checker.note_monitored(handle, decision)
         state.head = None
 
 

@@ -86,12 +86,12 @@ class Leased:
                 self.refusals += 1
                 return blank, None, _BUSY
         lease = state.lease
-        kind, plan = await self._locator.locate(state.lease_fd, node.view.redact)
+        kind, plan = await self._locator.locate(state.lease_fd, node.view.redact, lane=who.key)
         decision = self._gate.judge(who, _READ, node, Facts(kind, owner))
         if not decision.allowed:
             return decision, kind, "denied for its kind"
         if decision.redact and decision.redact != node.view.redact:
-            kind, plan = await self._locator.locate(state.lease_fd, decision.redact)
+            kind, plan = await self._locator.locate(state.lease_fd, decision.redact, lane=who.key)
         if decision.redact and plan.outcome is Outcome.REFUSE:
             return decision, kind, f"cannot be redacted: {plan.reason}"
         if not lease.holds():

@@ -217,7 +217,7 @@ class Naming:
         if stat.ftype is None:
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
-        facts = await self._gate.facts.find(need, dirfd, name, stat)
+        facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.key)
         return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
 
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:

@@ -67,7 +67,8 @@ class Handle:
 
     fd: the daemon's descriptor of the backing file, -1 where passthrough needs none. emptied:
     the app is under redaction and got to write by emptying the file (then `seen` is the version
-    that its own last write left). created: the file came into being with this handle.
+    that its own last write left). created: the file came into being with this handle. noted: a
+    monitored content requirement that it did not meet is on record.
     """
 
     index: int
@@ -83,6 +84,7 @@ class Handle:
     before: Version | None = None
     bytes_read: int = 0
     bytes_written: int = 0
+    noted: bool = False
 
     @property
     def readable(self) -> bool:

@@ -199,7 +199,9 @@ class Opener:
             if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
                 raise StaleNodeError
             try:
-                made = await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge)
+                made = await self._redactor.redacted(
+                    fd, node.ino, node.view.redact, owner, judge, caller.principal.key
+                )
             except (FrozenTooLarge, NoRoom):
                 raise StaleNodeError from None  # LOOKUP will find the node for large files
             if isinstance(made, Refused):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,9 @@ _INLINE_BYTES = 256 * 1024
 class Locator(Protocol):
     """The sniffer, as far as redaction needs it."""
 
-    async def locate(self, fd: int, what: frozenset[str]) -> tuple[str | None, Plan]:
+    async def locate(
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None
+    ) -> tuple[str | None, Plan]:
         """Sniff and locate in the very bytes behind *fd*."""
 
 
@@ -77,11 +79,18 @@ class Redactor:
         return self._reflink or stat.size <= self._size_cap
 
     async def redacted(
-        self, fd: int, ino_key: int, what: frozenset[str], owner: str | None, judge: Judge
+        self,
+        fd: int,
+        ino_key: int,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        lane: Hashable,
     ) -> Redacted | Refused:
         """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once.
 
-        judge decides for the kind found in the copy. Raises FrozenTooLarge, NoRoom, OSError.
+        judge decides for the kind found in the copy. lane: for whom (see FactFinder.find).
+        Raises FrozenTooLarge, NoRoom, OSError.
         """
         stat = self._tree.fstat(fd)
         version = Version(stat.size, stat.mtime_ns, stat.ctime_ns)
@@ -91,19 +100,26 @@ class Redactor:
             if judge(Facts(made.kind, owner)).redact == made.hidden:
                 copy.pin()
                 return made
-        return await self._make(fd, ino_key, stat, what, owner, judge)
+        return await self._make(fd, ino_key, stat, what, owner, judge, lane)
 
     async def _make(
-        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], owner: str | None, judge: Judge
+        self,
+        fd: int,
+        ino_key: int,
+        stat: Stat,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        lane: Hashable,
     ) -> Redacted | Refused:
         copy = await self._freeze(fd, stat)
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._locator.locate(read_only, what)
+                kind, plan = await self._locator.locate(read_only, what, lane=lane)
                 decision = judge(Facts(kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
-                    kind, plan = await self._locator.locate(read_only, decision.redact)
+                    kind, plan = await self._locator.locate(read_only, decision.redact, lane=lane)
                     decision = judge(Facts(kind, owner))
             finally:
                 os.close(read_only)
