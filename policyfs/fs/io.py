@@ -13,7 +13,7 @@ from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.leased import Leased, PagesDropped
 from policyfs.fs.nodes import Flavor, NodeTable
-from policyfs.fs.openfile import Handle, HandleTable, OpenState
+from policyfs.fs.openfile import Handle, HandleTable, Mode, OpenState
 from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
@@ -57,6 +57,10 @@ class FileIO:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Bytes as the handle's app may see them now."""
         node = handle.node
+        if handle.mode is Mode.PASSTHROUGH:
+            # readahead(2) and POSIX_FADV_WILLNEED ask us even so, and nobody gets what we say: the
+            # kernel reads the file itself. The app sees no error.
+            raise OSError(errno.EOPNOTSUPP, "the kernel reads this file itself")
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
             self._gate.refuse(handle.caller, Call("read", "read"), node.path(), decision)
