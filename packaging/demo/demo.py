@@ -175,7 +175,8 @@ class Demo:
         """What `policyfs audit` says of the acts above."""
         print("root# policyfs audit search")
         lines = self.policyfs("audit", "search", show=False).rstrip().splitlines()
-        return "\n".join(line[:140] for line in lines[-14:])
+        width = shutil.get_terminal_size((140, 50)).columns
+        return "\n".join(line[:width] for line in lines[-12:])
 
     # ------------------------------------------------------------ end
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from pathlib import Path
 
-from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError
+from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
+from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, errno_name
+from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.model import Effect, Policy
+from policyfs.policy.explain import REQUESTS, Explanation, explain
+from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
 
 
@@ -61,6 +66,114 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+# ---------------------------------------------------------------- explain
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Say what one request would be answered and why. Denied is an answer too: exit code 0."""
+    if args.app is None and args.uid is None:
+        raise UsageError("who asks? say --app NAME or --uid N (a uid of no app is a stranger)")
+    engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
+    who = _asker(engine, args)
+    path = os.fsencode(args.path)
+    if not path.startswith(b"/"):
+        raise UsageError(f"the path is one within the mount and begins with /: {args.path!r}")
+    explanation = explain(engine, who, args.op, path, _file_type(args), _facts(engine.policy, who, args))
+    print(json.dumps(_as_json(explanation), indent=2) if args.json else explanation.text())
+    return EXIT_OK
+
+
+def _asker(engine: Engine, args: argparse.Namespace) -> Principal:
+    """The principal that --app and --uid name. Raises UsageError."""
+    if args.app is None:
+        return engine.principal(args.uid)
+    app = next((app for app in engine.policy.apps if app.name == args.app), None)
+    if app is None:
+        known = ", ".join(app.name for app in engine.policy.apps) or "none"
+        raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
+    first = app.uids[0][0] if app.uids else 0
+    return engine.app_principal(app.name, first if args.uid is None else args.uid)
+
+
+def _file_type(args: argparse.Namespace) -> FileType:
+    if args.directory:
+        return FileType.DIRECTORY
+    return FileType.SYMLINK if args.symlink else FileType.REGULAR
+
+
+def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
+    """What is said to be known of the file; what is not said is unknown."""
+    kind = args.kind if args.content is None else _sniffed(args.content)
+    owner = args.owner
+    if owner == SELF:
+        owner = who.app if who.app is not None else OWNER_NONE
+    elif owner is not None and owner != OWNER_NONE and all(app.name != owner for app in policy.apps):
+        raise UsageError(f"--owner is self, none or an app of the policy, not {owner!r}")
+    return Facts(kind, owner)
+
+
+def _sniffed(path: str) -> str | None:
+    """The content kind of a file, found out by the same confined workers as in a mount."""
+    import trio
+
+    from policyfs.content.sniffer import Sniffer
+
+    if os.geteuid() != 0:
+        raise PolicyfsError("--content needs root (to read the file without rights); or say --kind TYPE")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
+
+    async def ask() -> str | None:
+        try:
+            return await sniffer.kind_of_fd(fd)
+        finally:
+            await sniffer.aclose()
+
+    try:
+        sniffer = Sniffer.start(workers=1)
+        return trio.run(ask)
+    finally:
+        os.close(fd)
+
+
+def _as_json(explanation: Explanation) -> dict[str, object]:
+    decision = explanation.decision
+    return {
+        "request": explanation.request,
+        "who": explanation.who,
+        "path": explanation.path.decode("utf-8", "backslashreplace"),
+        "allowed": decision.allowed,
+        "errno": errno_name(decision.errno) if decision.errno else None,
+        "redact": sorted(decision.redact),
+        "content": [sorted(kinds) for kinds in decision.content],
+        "bare": decision.bare,
+        "audit": decision.audit.name.lower(),
+        "rules": [
+            {
+                "id": line.rule,
+                "effect": line.effect,
+                "verdict": line.verdict,
+                "reason": line.reason,
+                "file": line.where.file,
+                "line": line.where.line,
+            }
+            for line in explanation.lines
+        ],
+        "hidden_by": [
+            {"directory": directory.decode("utf-8", "backslashreplace"), "rule": rule}
+            for directory, rule in explanation.hidden_by
+        ],
+        "view": None if explanation.view is None else explanation.view.label,
+        "io": explanation.io,
+        "kernel": explanation.kernel,
+    }
+
+
+# ---------------------------------------------------------------- command line
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `policy` and what it can do to the command line."""
     parser = subparsers.add_parser("policy", help="check a policy, and ask it questions")
@@ -68,3 +181,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = actions.add_parser("check", help="does it compile; every error at once, with its place")
     check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     check.set_defaults(run=run_check)
+
+    asked = actions.add_parser(
+        "explain",
+        help="what one request would be answered, and why",
+        description="Which rules spoke and why, what reading and writing will be, what the kernel may keep.",
+    )
+    add = asked.add_argument
+    add("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
+    add("path", metavar="PATH", help="the path within the mount, such as /DCIM/a.jpg")
+    add("--op", default="read", metavar="REQUEST", help=f"one of {', '.join(REQUESTS)} (default: read)")
+    who = asked.add_argument_group("who asks (one of them is needed)")
+    who.add_argument("--app", metavar="NAME", help="this app")
+    who.add_argument("--uid", type=int, metavar="N", help="this uid on a shared mount; with --app, as it")
+    what = asked.add_argument_group("what is there (unknown unless said)")
+    form = what.add_mutually_exclusive_group()
+    form.add_argument("--directory", action="store_true", help="a directory")
+    form.add_argument("--symlink", action="store_true", help="a symbolic link")
+    content = what.add_mutually_exclusive_group()
+    content.add_argument("--kind", metavar="TYPE", help="a file that sniffs as this, such as image/jpeg")
+    content.add_argument("--content", metavar="FILE", help="a file with what FILE holds (it is sniffed)")
+    what.add_argument("--owner", metavar="APP", help="created by this app; self; none")
+    add("--monitor", action="store_true", help="as a mount with --monitor decides")
+    add("--json", action="store_true", help="one JSON object")
+    asked.set_defaults(run=run_explain)

@@ -28,11 +28,11 @@ rules:
 def _through_mount8(arena: Path, runtime: dict[str, str], store: Path, policy: Path, mnt: Path) -> dict:
     """In a namespace of its own, with the helper put into /usr/sbin by an overlay."""
     enter_private_namespace()
-    for name in ("upper", "work"):
+    for name in ("upper", "overlay"):
         (arena / name).mkdir()
     shutil.copy(CHECKOUT / "packaging" / "mount.fuse.policyfs", arena / "upper")
     (arena / "upper" / "policyfs").symlink_to(Path(sys.executable).with_name("policyfs"))
-    layers = f"lowerdir=/usr/sbin,upperdir={arena}/upper,workdir={arena}/work"
+    layers = f"lowerdir=/usr/sbin,upperdir={arena}/upper,workdir={arena}/overlay"
     tool_as(0, "mount", "-t", "overlay", "overlay", "-o", layers, "/usr/sbin", check=True)
     environment = TOOL_ENVIRONMENT | runtime
     fstab = arena / "fstab"

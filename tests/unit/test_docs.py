@@ -65,7 +65,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_files_that_pages_name_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = re.findall(
-        r"\b(?:tests|packaging|policies|policyfs|docs)/[\w./@-]*\.(?:py|md|yaml|service|c)\b", text
+        r"(?<![\w/])(?:tests|packaging|policies|policyfs|docs)/[\w./@-]*\.(?:py|md|yaml|service|c)\b", text
     )
     missing = [name for name in named if not (CHECKOUT / name).exists()]
     assert not missing
