@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, RAW_VIEW, FileType, Op
+from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
@@ -91,7 +91,7 @@ class Seeing:
             held = self._held_directory(parent, name, stat)
             if held is not None:
                 return held
-            self._gate.refuse(caller, Call("lookup", "lookup"), child_path(parent, name), decision)
+            return self._not_there(parent, name, state, caller, decision)
         return self.entry(parent, name, state, stat, caller)
 
     def _absent(self, state: PathState) -> pyfuse3.EntryAttributes:
@@ -99,6 +99,16 @@ class Seeing:
         if not timeout:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return absent(timeout)
+
+    def _not_there(
+        self, parent: Node, name: bytes, state: PathState, caller: Caller, decision: Decision
+    ) -> pyfuse3.EntryAttributes:
+        """Hidden answers as absent does, also in what the kernel may keep of the answer."""
+        call, path = Call("lookup", "lookup"), child_path(parent, name)
+        if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
+            self._gate.refuse(caller, call, path, decision)
+        self._gate.recorder.decided(caller, call, path, decision)
+        return self._absent(state)
 
     def _held_directory(self, parent: Node, name: bytes, stat: Stat) -> pyfuse3.EntryAttributes | None:
         """A hidden directory that others use stays in place for them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
@@ -190,6 +191,7 @@ class Naming:
         if not decision.allowed:
             self._gate.refuse(caller, call, path, decision)
         self._gate.recorder.decided(caller, call, path, decision)
+        self._still(parent, name, stat)
         dirfd = self._places.dirfd(parent)
         key = self._nodes.key_of(stat)
         if directory:
@@ -206,10 +208,12 @@ class Naming:
 
     # -- both ends --------------------------------------------------------------------------------
 
-    async def _end(self, parent: Node, name: bytes, caller: Caller) -> tuple[End, Stat, int]:
+    async def _end(
+        self, parent: Node, name: bytes, caller: Caller, moves_to: PathState | None = None
+    ) -> tuple[End, Stat, int]:
         """One end of a request with everything the policy may ask of it. ENOENT if it is not there.
 
-        All facts are found: what the two ends of a move need is the engine's to say.
+        moves_to: where what is there would go, which may hang on more facts than it does here.
         """
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._places.dirfd(parent)
@@ -218,7 +222,26 @@ class Naming:
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
         facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.key)
+        if self._gate.engine.owner_matters_above(state):
+            seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
+            if not seen.allowed:
+                raise OSError(errno.ENOENT, "hidden from the caller", name)
         return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
+
+    def _still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
+        """INVARIANT: the name still is what was decided on (finding facts may have let others in),
+        and nothing awaits between this and the change. ESTALE makes the kernel look again.
+        """
+        try:
+            now = self._tree.stat(self._places.dirfd(parent), name)
+        except FileNotFoundError:
+            now = None
+        if (now is None) != (decided is None):
+            raise StaleNodeError
+        if now is not None and decided is not None:
+            same = (now.dev, now.ino, now.btime_ns) == (decided.dev, decided.ino, decided.btime_ns)
+            if not same:
+                raise StaleNodeError
 
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """One more name for a file; decided for every name that it is known by."""
@@ -232,13 +255,17 @@ class Naming:
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
-            need = self._gate.needed(caller.principal, node.state, node.ftype)
-            facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat)
-            decision: Decision | None = None
+            who, engine = caller.principal, self._gate.engine
+            need = Need.NOTHING
             for state in node.states():
-                answer = self._gate.engine.link(
-                    caller.principal, End(state, node.ftype, facts), End(new_state, node.ftype, facts)
-                )
+                need |= self._gate.needed(who, state, node.ftype)
+                need |= engine.needs_move(who, state, new_state, node.ftype)
+            facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat, who.key)
+            decision: Decision | None = None
+            same = all(known.parent is parent for known in node.names())
+            for state in node.states():
+                old_end, new_end = End(state, node.ftype, facts), End(new_state, node.ftype, facts)
+                answer = engine.link(who, old_end, new_end, same_directory=same)
                 decision = stricter(decision, answer)
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
@@ -257,11 +284,10 @@ class Naming:
             raise OSError(errno.EINVAL, "unknown rename flags")
         call = Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
-        old_end, _, old_key = await self._end(old_parent, old, caller)
-        try:
-            replaced, _, new_key = await self._end(new_parent, new, caller)
-        except FileNotFoundError:
-            replaced, new_key = None, 0
+        old_end, old_stat, old_key = await self._end(old_parent, old, caller)
+        replaced, new_stat, new_key = None, None, 0
+        with contextlib.suppress(FileNotFoundError):
+            replaced, new_stat, new_key = await self._end(new_parent, new, caller)
         new_state = self._gate.engine.child(new_parent.state, new)
         target = End(new_state, old_end.ftype, old_end.facts)
         decision = self._gate.engine.rename(
@@ -272,9 +298,11 @@ class Naming:
         if not decision.allowed:
             self._refuse_move(caller, call, path, new_path, decision)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+        self._still(old_parent, old, old_stat)
+        self._still(new_parent, new, new_stat)
         self._tree.rename2(self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags)
         if flags & _EXCHANGE:
-            there = self._nodes.named(new_key, new_parent, new) if replaced is not None else []
+            there = self._nodes.named(new_key, new_parent, new)
             self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
             self._move(there, new_parent, new, old_parent, old)
             return
@@ -282,16 +310,6 @@ class Naming:
             self._drop(new_key, new_parent, new)
         if new_key != old_key:  # two names of one file: rename does nothing, both stay
             self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
-
-    async def _content(self, parent: Node, name: bytes, end: End, decision: Decision) -> Decision:
-        """What is moved under a content requirement must meet it, as if it were written there."""
-        if end.ftype is not FileType.REGULAR:
-            return decision
-        dirfd = self._places.dirfd(parent)
-        facts = await self._gate.facts.find(Need.KIND, dirfd, name, self._tree.stat(dirfd, name))
-        if facts.kind == KIND_EMPTY or meets(facts.kind, decision.content):
-            return decision
-        return Decision(allowed=False, errno=errno.EPERM, rules=decision.rules, audit=Audit.REQUIRED)
 
     def _refuse_move(
         self, caller: Caller, call: Call, path: bytes, new_path: bytes, decision: Decision | None
