@@ -9,6 +9,7 @@ parent's. Positions are interned while anything refers to them, so they compare 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -196,6 +197,22 @@ class Automaton:
         ] = WeakValueDictionary()
         self.lost: Final = Position(frozenset(), frozenset(), frozenset(), {}, lost=True)
         self.root: Final = self._intern(frozenset(root), frozenset())
+        before: list[list[int]] = [[] for _ in nodes]
+        for node in nodes:
+            for target in node.targets():
+                before[target].append(node.number)
+        self._before: Final = before
+
+    def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
+        """The nodes from which one or more names lead to where one of these glob sets holds."""
+        found: set[int] = set()
+        todo = [node.number for node in self.nodes if not accepts.isdisjoint(node.accepts)]
+        while todo:
+            for before in self._before[todo.pop()]:
+                if before not in found:
+                    found.add(before)
+                    todo.append(before)
+        return frozenset(found)
 
     def step(self, position: Position, text: str) -> Position:
         """The position of the child with this name (see names.text_of)."""

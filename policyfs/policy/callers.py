@@ -38,10 +38,11 @@ class CallerClass:
             return True
         known = self._fits.get(number)
         if known is None:
-            known = self._fits[number] = self._in(rule.who)
+            known = self._fits[number] = self.within(rule.who)
         return known
 
-    def _in(self, who: Who) -> bool:
+    def within(self, who: Who) -> bool:
+        """Whether the block holds."""
         if who.apps is not None:
             if self.app is None:
                 if STRANGER not in who.apps:
@@ -52,7 +53,7 @@ class CallerClass:
             return False
         if who.uids is not None and not _within(self.sample_uid, who.uids):
             return False
-        return who.not_ is None or not self._in(who.not_)
+        return who.not_ is None or not self.within(who.not_)
 
 
 class Caller:

@@ -9,7 +9,6 @@ from typing import Final
 
 from policyfs.domain import Op
 from policyfs.policy.model import Effect, Rule
-from policyfs.policy.sight import predecessors
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table, asks_for_self
 
@@ -29,7 +28,7 @@ class Scope:
         }
         self._everywhere: Final = any(told_apart[number] for number in table.everywhere())
         wanted = {a for a, number in table.first_accepts().items() if told_apart[number]} | captured
-        self._nodes: Final = _leading_to(table, wanted)
+        self._nodes: Final = table.automaton.leading_to(wanted)
 
     def owner_matters_above(self, state: PathState) -> bool:
         """True if whether an ancestor hides this path may hang on that ancestor's owner."""
@@ -100,17 +99,3 @@ def _reachable_accepts(table: Table, start: int) -> set[int]:
                 todo.append(target)
                 accepts.update(nodes[target].accepts)
     return accepts
-
-
-def _leading_to(table: Table, wanted: set[int]) -> frozenset[int]:
-    """The trie nodes from which some further name leads towards one of these glob sets."""
-    nodes = table.automaton.nodes
-    before = predecessors(nodes)
-    found: set[int] = set()
-    todo = [node.number for node in nodes if not wanted.isdisjoint(node.accepts)]
-    while todo:
-        for number in before[todo.pop()]:
-            if number not in found:
-                found.add(number)
-                todo.append(number)
-    return frozenset(found)

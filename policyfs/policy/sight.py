@@ -49,7 +49,6 @@ class Sight:
         self._goals: Final[dict[frozenset[int], _Goal]] = {}
         self._class_goals: Final[dict[int, _Goal]] = {}
         self._answers: Final[dict[tuple[Position, int, int | None], bool]] = {}
-        self._before: Final = predecessors(table.automaton.nodes)
 
     def below(self, position: Position, caller: Caller) -> bool:
         """True if some path below the position could be allowed ``see`` for this caller."""
@@ -116,14 +115,8 @@ class Sight:
         known = self._goals.get(accepts)
         if known is not None and known.everywhere == everywhere:
             return known
-        nodes: set[int] = set()
-        todo = [node.number for node in self._automaton.nodes if not accepts.isdisjoint(node.accepts)]
-        while todo:
-            for before in self._before[todo.pop()]:
-                if before not in nodes:
-                    nodes.add(before)
-                    todo.append(before)
-        goal = self._goals[accepts] = _Goal(accepts, frozenset(nodes), everywhere=everywhere)
+        nodes = self._automaton.leading_to(accepts)
+        goal = self._goals[accepts] = _Goal(accepts, nodes, everywhere=everywhere)
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
@@ -180,15 +173,6 @@ class Sight:
             if len(seen) > MAX_POSITIONS:
                 return False
         return False
-
-
-def predecessors(nodes: tuple[Node, ...]) -> tuple[tuple[int, ...], ...]:
-    """For each trie node the nodes that have an edge to it."""
-    before: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for target in node.targets():
-            before[target].append(node.number)
-    return tuple(tuple(one) for one in before)
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -243,6 +243,14 @@ class Table:
                 unless.append((block, position.bound_accepts[accept]))
         return Situated(number, tuple(needed), tuple(unless))
 
+    def path_fault(self, number: int, position: Position) -> str | None:
+        """Which of a rule's keys, ``paths`` or ``when.path``, holds for nobody here; None: neither."""
+        compiled = self._compiled[number]
+        for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
+            if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
+                return key
+        return None
+
     def live(self, situated: Situated, caller: Caller) -> Live | None:
         """What is left of the rule for this caller; None if it can never match."""
         if not caller.fits(situated.rule, self.rules[situated.rule]):
