@@ -7,13 +7,14 @@ import json
 import os
 from pathlib import Path
 
-from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, errno_name
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
 from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.redact.table import Treatment, kind_table
 
 
 class UnreadableError(PolicyfsError):
@@ -78,9 +79,26 @@ def run_explain(args: argparse.Namespace) -> int:
     path = os.fsencode(args.path)
     if not path.startswith(b"/"):
         raise UsageError(f"the path is one within the mount and begins with /: {args.path!r}")
-    explanation = explain(engine, who, args.op, path, _file_type(args), _facts(engine.policy, who, args))
-    print(json.dumps(_as_json(explanation), indent=2) if args.json else explanation.text())
+    facts = _facts(engine.policy, who, args)
+    explanation = explain(engine, who, args.op, path, _file_type(args), facts)
+    refusal = _refusal(explanation.decision, facts.kind)
+    if args.json:
+        print(json.dumps(_as_json(explanation) | {"open_denied": refusal}, indent=2))
+    else:
+        print(explanation.text())
+        if refusal:
+            print(f"  but opening it is denied (EACCES): {refusal}")
     return EXIT_OK
+
+
+def _refusal(decision: Decision, kind: str | None) -> str | None:
+    """Why the table of kinds (docs/redaction.md) lets a file under redaction not be opened, if so."""
+    if not decision.allowed or not decision.redact or kind is None:
+        return None
+    row = kind_table().get(kind)
+    if row is None:
+        return f"{kind} is no kind that policyfs can clean"
+    return f"{kind}: {row.why}" if row.treatment is Treatment.REFUSED else None
 
 
 def _asker(engine: Engine, args: argparse.Namespace) -> Principal:

@@ -1,0 +1,171 @@
+"""policy check and policy explain, as commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policyfs.policy.explain import REQUESTS
+from tests.support.mounts import Said, policyfs
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: small}
+apps:
+  camera: {uid: 10010}
+  gallery: {uid: [10011, "10100-10109"]}
+  cloud: {description: lives in a container}
+rules:
+  - id: look
+    allow: [see, read]
+    who: {app: any}
+    paths: ["/DCIM/**"]
+  - id: own
+    allow: [all]
+    who: {app: camera}
+    paths: ["/DCIM/**"]
+    when: {owner: self}
+  - id: no-place
+    require: {redact: [location]}
+    unless: {owner: self}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def explain(policy: Path, *arguments: str) -> dict:
+    said = policyfs("policy", "explain", policy, "--json", *arguments)
+    assert said.returncode == 0, said
+    return json.loads(said.stdout)
+
+
+def refused(*arguments: str | Path) -> Said:
+    said = policyfs(*arguments)
+    assert said.stdout == ""
+    return said
+
+
+# ---------------------------------------------------------------- check
+
+
+def test_a_sound_policy_is_summed_up(policy: Path) -> None:
+    said = policyfs("policy", "check", policy)
+    assert said.returncode == 0
+    assert f"{policy}: fine; 3 apps, 3 rules (2 allow, 0 deny, 1 require), digest " in said.stdout
+
+
+def test_a_directory_is_one_policy(tmp_path: Path) -> None:
+    head, rules = POLICY.split("rules:\n")
+    (tmp_path / "apps.yaml").write_text(head)
+    (tmp_path / "rules.yaml").write_text("apiVersion: policyfs/v1\nkind: Policy\nrules:\n" + rules)
+    (tmp_path / "notes.txt").write_text("no policy")
+    said = policyfs("policy", "check", tmp_path)
+    assert said.returncode == 0, said
+    assert "3 apps, 3 rules" in said.stdout
+
+
+def test_every_error_of_every_policy_is_said_and_the_exit_code_is_3(policy: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(POLICY.replace("app: any", "app: galery").replace("id: own", "id: look"))
+    said = policyfs("policy", "check", policy, bad)
+    assert said.returncode == 3
+    assert f"{policy}: fine" in said.stdout
+    assert "galery" in said.stdout
+    assert f"{bad}:13:" in said.stdout
+    assert "help:" in said.stdout
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "empty"])
+def test_a_policy_that_is_not_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    said = policyfs("policy", "check", tmp_path / name)
+    assert said.returncode == 3, said
+
+
+# ---------------------------------------------------------------- explain
+
+
+def test_the_answer_names_rules_view_and_io(policy: Path) -> None:
+    got = explain(policy, "--app", "gallery", "--kind", "image/jpeg", "--owner", "none", "/DCIM/a.jpg")
+    assert got["allowed"]
+    assert got["redact"] == ["location"]
+    assert got["view"] == "redacted(location)"
+    assert {row["id"]: row["verdict"] for row in got["rules"]} == {
+        "look": "matches",
+        "own": "no",
+        "no-place": "matches",
+    }
+    assert got["audit"] == "required"
+
+
+def test_people_get_text(policy: Path) -> None:
+    said = policyfs("policy", "explain", policy, "--app", "gallery", "--op", "write", "/DCIM/a.jpg")
+    assert said.returncode == 0
+    assert said.stdout.startswith("write /DCIM/a.jpg by gallery: denied (EACCES)")
+
+
+@pytest.mark.parametrize(
+    ("owner", "redact"), [("self", []), ("camera", []), ("gallery", ["location"]), ("none", ["location"])]
+)
+def test_owners(policy: Path, owner: str, redact: list[str]) -> None:
+    got = explain(policy, "--app", "camera", "--kind", "image/jpeg", "--owner", owner, "/DCIM/a.jpg")
+    assert got["redact"] == redact
+
+
+@pytest.mark.parametrize(
+    ("arguments", "who"),
+    [
+        (["--uid", "10105"], "gallery"),
+        (["--uid", "4"], "stranger"),
+        (["--app", "cloud"], "cloud"),
+        (["--app", "cloud", "--uid", "7"], "cloud"),
+    ],
+)
+def test_who_asks(policy: Path, arguments: list[str], who: str) -> None:
+    assert explain(policy, *arguments, "/DCIM/a.jpg")["who"] == who
+
+
+def test_directories(policy: Path) -> None:
+    got = explain(policy, "--app", "gallery", "--op", "list", "--directory", "/DCIM")
+    assert (got["allowed"], got["bare"], got["view"]) == (True, True, None)
+    got = explain(policy, "--uid", "4", "--op", "list", "--directory", "/DCIM")
+    assert (got["allowed"], got["errno"]) == (False, "ENOENT")
+
+
+@pytest.mark.mount
+def test_the_content_of_a_file_is_sniffed(policy: Path, media: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ("--app", "gallery", "--owner", "none", "/DCIM/a.jpg")
+    got = explain(policy, "--content", str(media["photo_with_place.jpg"]), *arguments)
+    assert got["open_denied"] is None
+    (tmp_path / "words.txt").write_text("these are words\n" * 20)
+    got = explain(policy, "--content", str(tmp_path / "words.txt"), *arguments)
+    assert got["open_denied"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["/DCIM/a.jpg"], "who asks?"),
+        (["--app", "galery", "/DCIM/a.jpg"], "it has camera, cloud, gallery"),
+        (["--app", "gallery", "DCIM/a.jpg"], "begins with /"),
+        (["--app", "gallery", "--op", "eat", "/DCIM/a.jpg"], "eat"),
+        (["--app", "gallery", "--owner", "nobody", "/DCIM/a.jpg"], "nobody"),
+    ],
+)
+def test_usage_errors(policy: Path, arguments: list[str], complaint: str) -> None:
+    said = refused("policy", "explain", policy, *arguments)
+    assert said.returncode == 2
+    assert complaint in said.stderr
+
+
+@pytest.mark.parametrize("request_name", sorted(REQUESTS))
+def test_every_request_can_be_explained(policy: Path, request_name: str) -> None:
+    assert explain(policy, "--app", "camera", "--op", request_name, "/DCIM/a.jpg")["request"] == request_name
