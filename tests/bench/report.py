@@ -12,6 +12,8 @@ from typing import Final
 
 BEGIN: Final = "<!-- figures: begin -->"
 END: Final = "<!-- figures: end -->"
+RATIO: Final = "ratio"
+"""The key among a row's values that has policyfs to native."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,8 @@ class Row:
     goal: str = ""
 
     def ratio(self) -> float | None:
-        """policyfs to native, if both were measured."""
-        native = self.values.get("native")
-        ours = next((value for name, value in self.values.items() if name.startswith("policyfs")), None)
-        return ours / native if native and ours is not None else None
+        """policyfs to native, the median of the ratios of each turn, if both were measured."""
+        return self.values.get(RATIO)
 
     def cells(self) -> list[str]:
         """The columns of the table."""

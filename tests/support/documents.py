@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,11 +33,29 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[str]:
-    """The lines of a page's blocks of commands (those without a language), in order."""
-    return [
-        line
-        for block in blocks(page)
-        if block.language in {"", "sh"}
-        for line in block.text.splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
+    """The commands of a page's blocks without a language, in order.
+
+    A command goes on over lines that end with a backslash or within quotes. A block that begins
+    with the path of something that is no program is a listing, not commands.
+    """
+    found: list[str] = []
+    for block in blocks(page):
+        first = block.text.split(maxsplit=1)[0] if block.text.strip() else ""
+        if block.language in {"", "sh"} and not (first.startswith("/") and "/bin/" not in first):
+            found += _joined(block.text)
+    return found
+
+
+def _joined(text: str) -> list[str]:
+    lines: list[str] = []
+    pending = ""
+    for line in text.splitlines():
+        pending = f"{pending}\n{line}" if pending else line
+        try:
+            shlex.split(pending, comments=True)
+        except ValueError:
+            continue  # it goes on
+        if pending.strip() and not pending.startswith("#"):
+            lines.append(pending)
+        pending = ""
+    return lines

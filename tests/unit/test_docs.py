@@ -49,6 +49,9 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
             assert not word.startswith("tests/") or (CHECKOUT / word).exists()
     elif words[:3] == [".venv/bin/python", "-m", "tests.bench"]:
         assert set(words[4:]) <= {"decisions", *ON_STORES}
+    elif words[:3] == ["python", "-m", "timeit"]:
+        for word in words[3:]:
+            assert word == "-s" or compile(word, str(page), "exec")
     else:
         assert line in SET_UP, "a command that no test knows"
 
@@ -101,4 +104,6 @@ def test_the_table_of_counts_is_the_codes() -> None:
         if name and len(numbers) == 2:
             assert all(re.fullmatch(r"[0-9.]+", number) for number in numbers), line
             rows.add((name[0], *(float(number) for number in numbers)))
-    assert rows == {(name, float(quick), float(soak)) for name, quick, soak in _counts()}
+    counts = {(name, float(quick), float(soak)) for name, quick, soak in _counts()}
+    assert not counts - rows, "counts that the table lacks"
+    assert not rows - counts, "rows that no code has"
