@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat as stat_bits
@@ -11,7 +10,6 @@ from typing import Final, NoReturn
 
 from policyfs.domain import (
     KIND_DIRECTORY,
-    KIND_EMPTY,
     KIND_SYMLINK,
     OWNER_NONE,
     Audit,
@@ -22,7 +20,6 @@ from policyfs.domain import (
     Op,
 )
 from policyfs.fs.gate import Gate, stricter
-from policyfs.fs.heads import meets
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
@@ -197,8 +194,20 @@ class Naming:
         if directory:
             self._tree.rmdir(dirfd, name)
         else:
+            self._keep_open(key, parent, name)
             self._tree.unlink(dirfd, name)
         self._drop(key, parent, name)
+
+    def _keep_open(self, ino_key: int, parent: Node, name: bytes) -> None:
+        """A name is going away: open files that only it leads to stay within reach (fstat and the like)."""
+        for node in self._nodes.named(ino_key, parent, name):
+            if node.open is None or node.open.fd >= 0 or node.more:
+                continue
+            fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
+            if self._nodes.is_same(node, self._tree.fstat(fd)):
+                node.open.fd = fd
+            else:
+                os.close(fd)
 
     def _drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):
@@ -221,6 +230,8 @@ class Naming:
         if stat.ftype is None:
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
+        if moves_to is not None:
+            need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
         facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.key)
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
@@ -284,24 +295,30 @@ class Naming:
             raise OSError(errno.EINVAL, "unknown rename flags")
         call = Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
-        old_end, old_stat, old_key = await self._end(old_parent, old, caller)
-        replaced, new_stat, new_key = None, None, 0
-        with contextlib.suppress(FileNotFoundError):
-            replaced, new_stat, new_key = await self._end(new_parent, new, caller)
         new_state = self._gate.engine.child(new_parent.state, new)
+        old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
+        exchange = bool(flags & _EXCHANGE)
+        replaced, new_stat, new_key = None, None, 0
+        try:
+            back = old_end.state if exchange else None
+            replaced, new_stat, new_key = await self._end(new_parent, new, caller, back)
+        except FileNotFoundError:
+            if exchange:
+                raise
         target = End(new_state, old_end.ftype, old_end.facts)
+        same = old_parent is new_parent
         decision = self._gate.engine.rename(
-            caller.principal, old_end, target, replaced, bool(flags & _EXCHANGE)
+            caller.principal, old_end, target, replaced, exchange, same_directory=same
         )
-        if decision.allowed and decision.content:
-            decision = await self._content(old_parent, old, old_end, decision)
         if not decision.allowed:
             self._refuse_move(caller, call, path, new_path, decision)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         self._still(old_parent, old, old_stat)
         self._still(new_parent, new, new_stat)
+        if replaced is not None and replaced.ftype is FileType.REGULAR and not flags & _EXCHANGE:
+            self._keep_open(new_key, new_parent, new)
         self._tree.rename2(self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags)
-        if flags & _EXCHANGE:
+        if exchange:
             there = self._nodes.named(new_key, new_parent, new)
             self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
             self._move(there, new_parent, new, old_parent, old)
