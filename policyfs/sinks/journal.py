@@ -203,8 +203,8 @@ class Journal:
             return True
 
     def _collect_folded(self, *, everything: bool) -> None:
-        if self._outage is not None and not everything:
-            return  # the counts wait in the fold: a queue that cannot be written must not grow
+        # Beyond the queue's limit, by no more than what the fold remembers: a count is never dropped,
+        # and a queue that is full lets no denial begin a new one.
         with self._queue_lock:
             self._queue.extend(self._fold.collect(self._clock_ns(), all_of_them=everything))
 

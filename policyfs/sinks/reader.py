@@ -107,9 +107,7 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
     finally:
         os.close(fd)
     *full, _unfinished = b"".join(reversed(blocks)).split(b"\n")
-    if position > 0:
-        full = full[1:]  # begins before what was read
-    return full[-count:]
+    return full[-count:]  # the first one, which may lack its beginning, is beyond the count
 
 
 class _Reading:

@@ -42,7 +42,7 @@ def quote(text: str) -> str:
         return f'"{text}"'
     # Escapes harmless letters beyond ASCII too, but in C: a long path made of controls must not
     # cost the daemon milliseconds.
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    return json.dumps(text)
 
 
 def iso_time(time_ns: int) -> str:

@@ -164,6 +164,27 @@ def test_repeats_of_a_recorded_denial_are_answered_while_full_but_new_ones_are_r
     assert [event.repeats for event in folded] == [1]
 
 
+def test_a_removal_that_could_not_be_recorded_is_tried_again_and_recorded_once(small: Path) -> None:
+    directory = small / MOUNT_ID
+    clock = Clock()
+    ballast = Ballast(small)
+    with a_journal(small, clock, segment_bytes=8192, keep=2) as journal:
+        while len(segments(directory)) < 4:
+            journal.record(an_event(b"/" + b"x" * 900), Audit.REQUIRED)
+        ballast.leave(0)
+        fill(journal)
+        for _ in range(3):
+            clock.forward(2)
+            journal.flush()
+        assert len(segments(directory)) == 4
+        ballast.drop()
+        clock.forward(2)
+        journal.flush()
+    assert len(segments(directory)) <= 3
+    assert kinds(directory).count("pruned") == 1
+    assert verified(directory).whole
+
+
 def test_opening_on_a_full_disk_says_what_to_do(small: Path) -> None:
     Ballast(small).leave(0)
     with pytest.raises(JournalError, match="make room"), a_journal(small):

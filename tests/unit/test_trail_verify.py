@@ -39,11 +39,18 @@ def test_an_untouched_trail_is_whole(trail: Path) -> None:
     assert report.notes == ()
 
 
+def flipped(digits: bytes) -> bytes:
+    return b"%02x" % (int(digits, 16) ^ 1)
+
+
 Attack = Callable[[list[bytes]], list[bytes]]
 
 ATTACKS: dict[str, tuple[Attack, int]] = {
     "a byte changed": (lambda lines: [*lines[:3], lines[3].replace(b"allow", b"deny "), *lines[4:]], 4),
-    "a digest changed": (lambda lines: [*lines[:3], lines[3][:-4] + b'0"}\n', *lines[4:]], 4),
+    "a digest changed": (
+        lambda lines: [*lines[:3], lines[3][:-5] + flipped(lines[3][-5:-3]) + b'"}\n', *lines[4:]],
+        4,
+    ),
     "a line deleted": (lambda lines: lines[:3] + lines[4:], 4),
     "the header deleted": (lambda lines: lines[1:], 1),
     "lines swapped": (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], 3),
@@ -63,6 +70,19 @@ def test_the_line_is_named(trail: Path, name: str) -> None:
     before = lines_of(path)
     path.write_bytes(b"".join(attack(before)))
     assert first_break(trail) == (path.name, line if line > 0 else len(before))
+
+
+def test_a_header_within_a_segment_is_named_even_if_its_digest_fits(trail: Path) -> None:
+    path = segments(trail)[-1]
+    lines = lines_of(path)
+    sealed = chain.split(lines[-1][:-1])
+    assert sealed is not None
+    seq = chain.seq_of(sealed.body)
+    assert seq is not None
+    time = b"2026-03-01T08:00:00.000000000Z"
+    header, _ = chain.seal(sealed.chain, b'{"type":"header","seq":%d,"time":"%b"' % (seq + 1, time))
+    path.write_bytes(b"".join([*lines, header]))
+    assert first_break(trail) == (path.name, len(lines) + 1)
 
 
 def test_a_truncated_segment_shows_at_the_next_header(trail: Path) -> None:
