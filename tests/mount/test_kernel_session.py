@@ -130,7 +130,9 @@ def test_unmount_refuses_while_a_file_is_open(tiny):
         session.unmount(fs.root, lazy=True)
         assert not is_mountpoint(fs.root)
         assert file.read() == b"hello world\n"
-    assert fs.child.result() == 0  # the last close ends the session, and so the child
+    # The last close ends the session, and so the child; the kernel may be gone before it takes
+    # the answer to that RELEASE.
+    assert fs.child.result() <= 1
 
 
 def test_unmount_ends_the_session(tiny):
