@@ -44,7 +44,8 @@ class Name(NamedTuple):
 class Node:
     """One inode as the kernel knows it.
 
-    names: every name it was reached by and has not lost (none: unlinked; the root has none).
+    names: every name it was reached by and has not lost (none: unlinked, then *name* is the path
+    it had; the root has none).
     state: the policy's state for the node's path (of the first name). lookups: the kernel's
     references (FUSE lookup count). children: nodes that name this one as parent. next: the next
     node of the same backing inode. open: state of open handles, None while nobody has it open.
@@ -99,13 +100,17 @@ class Node:
         return tuple(dict.fromkeys([self.state, *(name.state for name in self.more)]))
 
     def path(self) -> bytes:
-        """The path within the mount by its first name, for the trail; ``/`` for the root."""
+        """The path within the mount by its first name, for the trail; ``/`` for the root.
+
+        Of what lost its last name, the path it had.
+        """
         parts: list[bytes] = []
         node = self
         while node.parent is not None:
             parts.append(node.name)
             node = node.parent
-        return b"/" + b"/".join(reversed(parts))
+        top = node.name  # empty for the root, else the path that what is gone had
+        return b"/".join([top, *reversed(parts)]) or b"/"
 
 
 class NodeTable:
@@ -181,7 +186,7 @@ class NodeTable:
                 node.parent, node.name, node.state = first
                 node.more = tuple(rest)
             else:
-                node.parent = None
+                node.name, node.parent = node.path(), None
         else:
             kept = tuple(n for n in node.more if not (n.parent is parent and n.name == name))
             if len(kept) == len(node.more):
