@@ -40,6 +40,9 @@ _SECOND_NS: Final = 1_000_000_000
 _PLACE_CHECK_NS: Final = _SECOND_NS
 
 
+_QUEUE_FULL: Final = "queue full"
+
+
 class JournalError(PolicyfsError):
     """An event that must be on record could not be recorded, or the trail not be opened."""
 
@@ -50,7 +53,8 @@ class JournalStats(NamedTuple):
     written: records in the file, the journal's own included. dropped: best-effort events that
     will never be recorded. refused: required events that failed. folded: repeated denials that
     were counted. seq, head: number and digest of the last line (keep a copy of them elsewhere,
-    and nobody can shorten or reseal the trail unnoticed). failing: the last write failed.
+    and nobody can shorten or reseal the trail unnoticed). failing: the last write failed. bugs:
+    how often queued events could not be put into lines (they are counted as dropped).
     """
 
     written: int
@@ -63,6 +67,7 @@ class JournalStats(NamedTuple):
     seq: int
     head: str
     failing: bool
+    bugs: int
     last_error: str
 
 
@@ -101,6 +106,7 @@ class Journal:
         self._dropped = 0
         self._refused = 0
         self._folded = 0
+        self._bugs = 0
         self._last_error = ""
         self._outage: Gap | None = None
         self._closed = False
@@ -119,7 +125,8 @@ class Journal:
     def record(self, event: Event, audit: Audit) -> None:
         """Put one event on record with this strength.
 
-        Raises JournalError for a REQUIRED event that could not be written; never for others.
+        Raises JournalError for a REQUIRED event that could not be written; never for others, and
+        never for what others queued.
         """
         if event.decision == DENY and audit and self._is_repeat(event):
             return
@@ -140,8 +147,8 @@ class Journal:
     def flush(self) -> None:
         """Write what is queued, in slices, and sync what was written if a sync is due.
 
-        Call it every 50 to 100 ms, best from a thread: it may wait for the disk. A failure to
-        write is in `stats`, keeps the queue, and is tried again at the next call.
+        Call it every 50 to 100 ms, best from a thread: it may wait for the disk. Never raises: a
+        failure to write shows in `stats`, keeps the queue, and is tried again at the next call.
         """
         self._collect_folded(everything=False)
         while self._write_slice():
@@ -190,6 +197,7 @@ class Journal:
             seq=seq,
             head=head,
             failing=self._outage is not None,
+            bugs=self._bugs,
             last_error=self._last_error,
         )
 
@@ -210,12 +218,12 @@ class Journal:
 
     # -- writing
 
-    def _drop(self, event: Event) -> None:
+    def _drop(self, event: Event, reason: str = _QUEUE_FULL) -> None:
         with self._queue_lock:
             self._dropped += 1
             last = self._queue[-1] if self._queue else None
-            if not isinstance(last, Gap):
-                last = Gap("queue full", event.time_ns)
+            if not isinstance(last, Gap) or last.reason != reason:
+                last = Gap(reason, event.time_ns)
                 self._queue.append(last)
             last.dropped += event.weight
             last.last_ns = event.time_ns
@@ -276,12 +284,22 @@ class Journal:
                 self._queue.extendleft(reversed(batch))
             self._failed(exc)
             raise
-        except Exception:
-            # A bug in formatting: the batch would fail for ever, so it is given up, loudly.
-            for lost in batch:
-                if isinstance(lost, Event):
-                    self._drop(lost)
-            raise
+        except Exception as exc:
+            if not batch:
+                raise  # the event's own fault, so its caller's
+            self._give_up(batch, exc)
+            if event is not None:
+                self._write([], event)
+
+    def _give_up(self, batch: list[Event | Gap], bug: Exception) -> None:
+        """A batch that cannot be put into lines would fail for ever and keep all others waiting."""
+        self._bugs += 1
+        self._last_error = f"bug: {bug!r}"
+        for lost in batch:
+            if isinstance(lost, Event):
+                self._drop(lost, self._last_error)
+            else:
+                self._queue.append(lost)
 
     def _failed(self, exc: OSError) -> None:
         self._last_error = f"{exc.strerror or exc}"

@@ -119,16 +119,34 @@ def test_a_flood_of_drops_takes_no_memory(tmp_path: Path) -> None:
     ]
 
 
-def test_an_event_that_cannot_be_formatted_is_loud_and_does_not_stick(tmp_path: Path) -> None:
+NO_EVENT = an_event(path="no bytes")
+"""A bug in a caller."""
+
+
+def test_an_event_that_cannot_be_formatted_does_not_stick_and_is_told(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal:
-        journal.record(an_event(path="no bytes"), Audit.BEST_EFFORT)  # a bug in the caller
-        with pytest.raises(AttributeError):
-            journal.flush()
+        journal.record(NO_EVENT, Audit.BEST_EFFORT)
+        journal.flush()
         journal.record(an_event(b"/next"), Audit.BEST_EFFORT)
         journal.flush()
-        assert journal.stats().dropped == 1
+        stats = journal.stats()
+        assert (stats.dropped, stats.bugs, stats.queued) == (1, 1, 0)
+        assert "AttributeError" in stats.last_error
     assert paths(tmp_path / MOUNT_ID) == [b"/next"]
-    assert "gap" in kinds(tmp_path / MOUNT_ID)
+    gap = next(record.fields for record in read_all(tmp_path / MOUNT_ID) if record.kind == "gap")
+    assert gap["dropped"] == 1
+    assert "bug" in str(gap["reason"])
+
+
+def test_a_bug_of_one_caller_is_not_anothers(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        journal.record(NO_EVENT, Audit.BEST_EFFORT)
+        journal.record(an_event(b"/required"), Audit.REQUIRED)
+        with pytest.raises(AttributeError):
+            journal.record(NO_EVENT, Audit.REQUIRED)
+        journal.record(an_event(b"/next"), Audit.REQUIRED)
+    assert paths(tmp_path / MOUNT_ID) == [b"/required", b"/next"]
+    assert verified(tmp_path / MOUNT_ID).whole
 
 
 # -- repeated denials
