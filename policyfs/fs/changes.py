@@ -16,7 +16,9 @@ from policyfs.fs.places import Places
 from policyfs.kernel.notify import Notifier
 from policyfs.store.watch import Change, Watch, WatchEvent
 
-_LISTED = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB
+_LISTED = (
+    Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB | Change.CLOSE_WRITE
+)
 _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO
 
 
@@ -97,7 +99,7 @@ class Changes:
             directory = None
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
-            # An attribute may be an owner: that changes who sees the name.
+            # An attribute may be an owner, and other bytes another kind: both change who sees the name.
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
