@@ -147,9 +147,10 @@ class FileIO:
         """Set the size of an open file."""
         decision = await self._may_write(handle, size)
         state = _open_state(handle)
-        if state.head is not None and (decision.content or state.head.held):
+        head = state.head
+        if head is not None and (decision.content or head.held):
             async with state.lock:
-                await self._checker.truncate(handle, state.head, size, decision)
+                await self._checker.truncate(handle, head, size, decision)
         else:
             self._tree.truncate_fd(handle.fd, size)
         if size == 0:
@@ -197,9 +198,10 @@ class FileIO:
         if not handle.writable or not handle.node.view.checked:
             return
         decision = await self._gate.handle(handle, _WRITE)
-        if state.head is not None and state.head.held:
+        head = state.head
+        if head is not None and head.held:
             async with state.lock:
-                await self._checker.settle(handle, state.head, decision)
+                await self._checker.settle(handle, head, decision)
                 self._wrote(handle)
         await self._checker.note_monitored(handle, decision)
 
@@ -212,8 +214,10 @@ class FileIO:
         decision = await self._gate.handle(handle, _WRITE)
         async with state.lock:
             await self._checker.finish(handle, head, decision)
+            # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
+            if state.writers <= 1:
+                state.head = None
         await self._checker.note_monitored(handle, decision)
-        state.head = None
 
 
 def _open_state(handle: Handle) -> OpenState:

@@ -90,6 +90,7 @@ class Mount:
 
     store, mountpoint, trail: directories. process: the daemon. log: the file that has its
     standard error. expected_log: patterns of log lines that this test provokes on purpose.
+    wrapper: words before the daemon's command line, such as setpriv and its options.
     expected_mediated: the kernel is to refuse passthrough for some files of this store.
     """
 
@@ -121,6 +122,7 @@ class Mount:
         self.expected_log: list[str] = []
         self.expected_mediated = "--no-passthrough" in self.options
         self.expected_exit = 0
+        self.wrapper: tuple[str, ...] = ()
 
     # ------------------------------------------------------------ life
 
@@ -128,7 +130,16 @@ class Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-X", "faulthandler", "-m", *self.program, "mount", "--foreground"]
+        command = [
+            *self.wrapper,
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            *self.program,
+            "mount",
+            "--foreground",
+        ]
         command += ["--policy", str(self.policy), *self.options, str(self.store), str(self.mountpoint)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
