@@ -174,7 +174,8 @@ class Daemon:
             leased=leased, checker=Checker(tree, places, gate, sniffer), drop_pages=self._drop_pages,
         )  # fmt: skip
         self.seeing = seeing = Seeing(
-            tree=tree, nodes=nodes, places=places, gate=gate, views=views, timeouts=timeouts
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            timeouts=timeouts,
         )
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing

@@ -83,6 +83,8 @@ class Changing:
         """A descriptor of the node's object, the caller's to close."""
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return os.dup(node.open.fd)
         if node.parent is None and handle is not None and handle.fd >= 0:
             return os.dup(handle.fd)
         dirfd, name, _ = self._places.locate(node)

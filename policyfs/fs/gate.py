@@ -94,12 +94,20 @@ class Gate:
             need = self.engine.needs(who, ops, state, node.ftype)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
-                dirfd, name, stat = self._places.locate(node)
-                facts = await self.facts.find(need, dirfd, name, stat, who.key)
+                facts = await self._facts(node, need, who)
             worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
         if worst is None:
             raise OSError(errno.ESTALE, "a node without a state")
         return worst
+
+    async def _facts(self, node: Node, need: Need, who: Principal) -> Facts:
+        """Facts of a node by a name that leads to it; of an open file also once it has none."""
+        held = node.open.fd if node.open is not None else -1
+        if node.parent is not None or held < 0:
+            dirfd, name, stat = self._places.locate(node)
+            return await self.facts.find(need, dirfd, name, stat, who.key)
+        owner = self.facts.owners.get(held, self.facts.stat(held)) if need & Need.OWNER else None
+        return Facts(await self.facts.kind_of(held, who.key) if need & Need.KIND else None, owner)
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Every fact that a caller's answers about a path could hang on, whatever the operation."""

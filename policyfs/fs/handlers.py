@@ -82,14 +82,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """GETATTR."""
-        node = self._node(inode)
-        return await self._seeing.getattr(node, self._gate.caller(ctx), self._open_fd(node))
-
-    def _open_fd(self, node: Node) -> int | None:
-        """A descriptor of a file that has no name any more, if some handle holds one."""
-        if node.parent is not None or node.open is None:
-            return None
-        return next((handle.fd for handle in self._handles.of_node(node) if handle.fd >= 0), None)
+        return await self._seeing.getattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:

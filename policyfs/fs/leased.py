@@ -88,16 +88,16 @@ class Leased:
         lease = state.lease
         kind, plan = await self._locator.locate(state.lease_fd, node.view.redact, lane=who.key)
         decision = self._gate.judge(who, _READ, node, Facts(kind, owner))
-        if not decision.allowed:
-            return decision, kind, "denied for its kind"
-        if decision.redact and decision.redact != node.view.redact:
+        if lease.holds() and decision.redact and decision.redact != node.view.redact:
             kind, plan = await self._locator.locate(state.lease_fd, decision.redact, lane=who.key)
-        if decision.redact and plan.outcome is Outcome.REFUSE:
-            return decision, kind, f"cannot be redacted: {plan.reason}"
-        if not lease.holds():
+        if not lease.holds():  # a writer came while we looked: what was found means nothing
             self._drop(state)
             self.refusals += 1
-            return blank, kind, _BUSY
+            return blank, None, _BUSY
+        if not decision.allowed:
+            return decision, kind, "denied for its kind"
+        if decision.redact and plan.outcome is Outcome.REFUSE:
+            return decision, kind, f"cannot be redacted: {plan.reason}"
         state.patches = plan.patches if decision.redact else ()
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return decision, kind, ""

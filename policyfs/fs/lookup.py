@@ -13,8 +13,8 @@ import trio
 from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate
-from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
-from policyfs.fs.openfile import Caller
+from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
+from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.views import Views
@@ -55,6 +55,7 @@ class Seeing:
         *,
         tree: Tree,
         nodes: NodeTable,
+        handles: HandleTable,
         places: Places,
         gate: Gate,
         views: Views,
@@ -62,6 +63,7 @@ class Seeing:
     ) -> None:
         self._tree = tree
         self._nodes = nodes
+        self._handles = handles
         self._places = places
         self._gate = gate
         self.views = views
@@ -152,22 +154,29 @@ class Seeing:
 
     # -- attributes -----------------------------------------------------------------------------
 
-    async def getattr(self, node: Node, caller: Caller, fd: int | None) -> pyfuse3.EntryAttributes:
-        """Attributes of a node. *fd*: of an open handle, for a file that has no name any more."""
-        if node.nodeid == ROOT_ID:
-            return self.attributes(node, self._tree.fstat(self._tree.root_fd))
-        decision = await self._gate.node(caller.principal, Op.SEE, node)
-        if not decision.allowed:
-            raise pyfuse3.FUSEError(errno.ENOENT)
-        if fd is not None:
-            return self.attributes(node, self._tree.fstat(fd))
+    async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Attributes of a node."""
+        if node.nodeid != ROOT_ID:
+            decision = await self._gate.node(caller.principal, Op.SEE, node)
+            if not decision.allowed:
+                raise pyfuse3.FUSEError(errno.ENOENT)
         return self.attributes(node, self.stat(node))
 
     def stat(self, node: Node) -> Stat:
-        """What the store says of a node now. ESTALE if no name leads to it."""
+        """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
-        return self._places.locate(node)[2]
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return self._tree.fstat(node.open.fd)
+        try:
+            return self._places.locate(node)[2]
+        except OSError as error:
+            if error.errno != errno.ESTALE or node.open is None or node.open.stat is None:
+                raise
+        fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
+        if fd >= 0 and node.flavor is not Flavor.COPY:
+            return self._tree.fstat(fd)
+        return node.open.stat._replace(nlink=0)  # taken away in the store: as it was at the open
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from policyfs.fs.nodes import Node
     from policyfs.store.copies import Copy
     from policyfs.store.leases import Lease
+    from policyfs.store.statx import Stat
 
 
 class Caller(NamedTuple):
@@ -45,7 +46,9 @@ class OpenState:
 
     backing_id: the kernel's id in passthrough, else 0. copy: the pinned frozen copy of a COPY
     node; version: the version it was made of. lease and patches: of a LEASED node. writers:
-    handles open for writing. head: held or remembered first bytes of a checked node.
+    handles open for writing. head: held or remembered first bytes of a checked node. fd: of a
+    file whose last name was taken away through this mount while it was open, else -1. stat: what
+    the file was when it was opened last, for one whose name went in the store.
     """
 
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -59,6 +62,8 @@ class OpenState:
     lease_fd: int = -1
     patches: tuple[Patch, ...] = ()
     head: Head | None = None
+    fd: int = -1
+    stat: Stat | None = None
 
 
 @dataclass(slots=True, eq=False)

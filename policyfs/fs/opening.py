@@ -26,7 +26,7 @@ from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
-from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
+from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redactor, Refused
 from policyfs.fs.views import Views, version_of
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.store.copies import Copy
@@ -196,14 +196,7 @@ class Opener:
 
         async with state.lock:
             stat = self._tree.fstat(fd)
-            if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
-                raise StaleNodeError
-            try:
-                made = await self._redactor.redacted(
-                    fd, node.ino, node.view.redact, owner, judge, caller.principal.key
-                )
-            except (FrozenTooLarge, NoRoom):
-                raise StaleNodeError from None  # LOOKUP will find the node for large files
+            made = await self._copy_for(handle, state, fd, stat, owner, judge)
             if isinstance(made, Refused):
                 note = f"cannot be redacted: {made.reason}" if made.reason else ""
                 error = 0 if not made.decision.allowed else errno.EACCES
@@ -221,6 +214,22 @@ class Opener:
             io=handle.mode.value, view=node.view.label, redacted=made.ranges, handle=handle.index,
             before=handle.before,
         )  # fmt: skip
+
+    async def _copy_for(
+        self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge
+    ) -> Redacted | Refused:
+        """The copy for an open: the node's own while it is current, else the file's as it is now."""
+        node = handle.node
+        if state.copy is not None and node.parent is None:  # no LOOKUP leads to a newer version
+            return self._redactor.again(state.copy, owner, judge)
+        if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
+            raise StaleNodeError
+        try:
+            return await self._redactor.redacted(
+                fd, node.ino, node.view.redact, owner, judge, handle.caller.principal.key
+            )
+        except (FrozenTooLarge, NoRoom):
+            raise StaleNodeError from None  # LOOKUP will find the node for large files
 
     @staticmethod
     def _adopt(state: OpenState, copy: Copy) -> None:
@@ -318,6 +327,9 @@ class Opener:
 
     def _reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
         """A file without a name can be opened again only while the daemon holds it (/proc/self/fd)."""
+        if node.open is not None and node.open.fd >= 0:
+            fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
+            return fd, self._tree.fstat(fd)
         for handle in self._handles.of_node(node):
             if handle.fd >= 0 and node.flavor in {Flavor.RAW, Flavor.LIVE}:
                 fd = self._tree.reopen(handle.fd, os.O_RDONLY)
@@ -403,6 +415,7 @@ class Opener:
     def _finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
         """Number the handle and put it into the table."""
         node = handle.node
+        state.stat = stat
         if handle.mode is Mode.PASSTHROUGH:
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | FH_NOFLUSH, state.backing_id)
         else:
@@ -429,6 +442,8 @@ class Opener:
         self._leased.disconnect(state)
         if state.copy is not None:
             state.copy.unpin()
+        if state.fd >= 0:
+            os.close(state.fd)
         node.open = None
         self._nodes.closed(node)
 

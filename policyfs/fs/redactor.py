@@ -96,11 +96,19 @@ class Redactor:
         version = Version(stat.size, stat.mtime_ns, stat.ctime_ns)
         copy = self._copies.get((ino_key, stat.btime_ns, version, what))
         if copy is not None:
-            made = self._made[copy]
-            if judge(Facts(made.kind, owner)).redact == made.hidden:
-                copy.pin()
+            made = self.again(copy, owner, judge)
+            if isinstance(made, Redacted):
                 return made
         return await self._make(fd, ino_key, stat, what, owner, judge, lane)
+
+    def again(self, copy: Copy, owner: str | None, judge: Judge) -> Redacted | Refused:
+        """A finished copy once more, pinned, if this caller may read just what it shows."""
+        made = self._made[copy]
+        decision = judge(Facts(made.kind, owner))
+        if not decision.allowed or decision.redact != made.hidden:
+            return Refused(decision, made.kind, "made for another decision")
+        copy.pin()
+        return made
 
     async def _make(
         self,

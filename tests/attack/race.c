@@ -3,13 +3,14 @@
  *   race writer MODE COUNTERS LAYOUTS COUNT HEADER PAUSE_US PATH   moves the secret about until told to stop
  *   race toucher COUNTERS SECRETS PATH                             maps the raw file and touches its pages
  *   race bumper COUNTERS PATH                                      gives the file new times when asked to
- *   race reader COUNTERS SECRETS DONOR ENTERED SECONDS BUMPED PATH TECHNIQUE...
+ *   race reader COUNTERS SECRETS DONOR ENTERED SECONDS LEAKS BUMPED PATH TECHNIQUE...
  *
  * COUNTERS is a file that all of them map. LAYOUTS holds COUNT images of equal size; in each the
  * secret lies elsewhere in the first HEADER bytes. SECRETS: lines of hexadecimal digits. DONOR: a
  * file of the reader's own in the mount, target of copy_file_range ("-": none). The reader ends
- * after ENTERED passes in which the writer was seen to make progress, or after SECONDS, and says
- * in JSON what it saw. BUMPED 1: it asks the bumper for new times before each open.
+ * after ENTERED passes in which the writer was seen to make progress, after SECONDS, or once it has
+ * seen LEAKS secrets (0: never), and says in JSON what it saw. BUMPED 1: it asks the bumper for new
+ * times before each open.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -487,19 +488,19 @@ static int reader(char **arg)
 {
     static struct tally opens, by[TECHNIQUES];
     char wanted[TECHNIQUES] = {0};
-    const char *donor = arg[2], *path = arg[6];
-    uint64_t target = atoll(arg[3]), entered = 0;
+    const char *donor = arg[2], *path = arg[7];
+    uint64_t target = atoll(arg[3]), leaks = atoll(arg[5]), entered = 0, leaked = 0;
     double until = now() + atof(arg[4]);
 
     map_counters(arg[0]);
     load_secrets(arg[1]);
-    for (char **name = arg + 7; *name != NULL; name++)
+    for (char **name = arg + 8; *name != NULL; name++)
         for (unsigned t = 0; t < TECHNIQUES; t++)
             wanted[t] |= strcmp(*name, techniques[t]) == 0;
-    while (entered < target && now() < until) {
+    while (entered < target && now() < until && (leaks == 0 || leaked < leaks)) {
         struct stat st;
         uint64_t before_open = shared->moves;
-        if (atoi(arg[5]))
+        if (atoi(arg[6]))
             ask_for_new_times();
         int fd = open(path, O_RDONLY), first = 1;
         if (fd < 0) {
@@ -528,8 +529,10 @@ static int reader(char **arg)
                 continue;
             }
             by[t].passes++;
-            if (find_secret(buffer, n) >= 0)
+            if (find_secret(buffer, n) >= 0) {
                 by[t].leaked++;
+                leaked++;
+            }
         }
         close(fd);
     }
@@ -555,7 +558,7 @@ int main(int argc, char **argv)
         return toucher(argv + 2);
     if (argc == 4 && strcmp(argv[1], "bumper") == 0)
         return bumper(argv + 2);
-    if (argc >= 10 && strcmp(argv[1], "reader") == 0)
+    if (argc >= 11 && strcmp(argv[1], "reader") == 0)
         return reader(argv + 2);
     fprintf(stderr, "race: wrong arguments\n");
     return 2;

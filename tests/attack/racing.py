@@ -158,8 +158,10 @@ class Race:
         donor: Path | None = None,
         pause_us: int = 1,
         techniques: Sequence[str] = ALL,
+        leaks: int = 0,
     ) -> Seen:
-        """Race until *entered* passes had the writer at work, or *seconds* have gone.
+        """Race until *entered* passes had the writer at work, or *seconds* have gone, or *leaks* were
+        seen (0: to the end).
 
         writer, reader: uids; the writer also is the raw reader that maps the file and touches its
         pages. in_store: the same file in the store, which gets new times before each open.
@@ -167,7 +169,8 @@ class Race:
         self._counters.write_bytes(bytes(_COUNTERS.size))
         with self._helpers(path, mode, writer, pause_us, in_store) as helpers:
             wanted = [name for name in techniques if donor is not None or name != "copy_file_range"]
-            words = [donor or "-", str(entered), str(seconds), "1" if in_store else "0", path, *wanted]
+            limits = [str(entered), str(seconds), str(leaks)]
+            words = [donor or "-", *limits, "1" if in_store else "0", path, *wanted]
             said = self._end(
                 self._start(reader, "reader", self._counters, self._secrets, *words), seconds + _ENDING_S
             )

@@ -1,16 +1,16 @@
 """A1 and A2: the restricted reader against writers, mappings, growth and swapped files.
 
-Must hold on a store with reflink (xfs: the copy is a clone) and without (ext4: it is in memory).
+Held on a store with reflink (xfs: the frozen copy is a clone) and on one without (ext4: it is in
+memory; and, for files too large for that, a read lease).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.attack.racing import ALL, Race
+from tests.attack.racing import ALL, Race, Seen
 from tests.support.counts import count
 
 WRITER, READER = 10010, 10011
@@ -31,8 +31,16 @@ rules:
     audit: best_effort
   - {{id: own, allow: [all], who: {{app: gallery}}, paths: "/gallery/**"}}
 """
-TRIES = {"map": count(3500, 60_000), "write": count(700, 15_000), "grow": count(500, 10_000), "swap": count(500, 10_000)}
-SECONDS = count(25, 600)
+TRIES = {
+    "map": count(3500, 60_000),
+    "write": count(700, 15_000),
+    "grow": count(500, 10_000),
+    "swap": count(500, 10_000),
+}
+"""Passes of the restricted reader in which the writer was at work, for each store and way to write."""
+LEASED_TRIES = count(800, 15_000)
+SECONDS = count(60, 900)
+IN_VIEW = tuple(name for name in ALL if name != "copy_file_range")
 
 
 def populate(store: Path, race: Race) -> Path:
@@ -46,24 +54,67 @@ def populate(store: Path, race: Race) -> Path:
     return photo
 
 
+def run(race: Race, mount, mode: str, entered: int, **more) -> Seen:
+    """One race on /DCIM/a.jpg."""
+    return race.run(
+        mount / "DCIM/a.jpg",
+        mode=mode,
+        writer=WRITER,
+        reader=READER,
+        entered=entered,
+        seconds=more.pop("seconds", SECONDS),
+        **more,
+    )
+
+
 @pytest.mark.parametrize("mode", TRIES)
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_no_pass_of_the_restricted_reader_sees_a_place(kind, mode, store_on, mounts_on, race) -> None:
     store = store_on(kind)
     photo = populate(store, race)
     mount = mounts_on.start(POLICY, store)
-    seen = race.run(
-        mount / "DCIM/a.jpg",
-        mode=mode,
-        writer=WRITER,
-        reader=READER,
-        entered=TRIES[mode],
-        seconds=SECONDS,
-        in_store=photo if mode == "map" else None,
-        donor=mount / "gallery/copy",
-    )
-    print(seen)
-    assert not seen.leaked
+    in_store = photo if mode == "map" else None
+    seen = run(race, mount, mode, TRIES[mode], in_store=in_store, donor=mount / "gallery/copy")
+    assert not seen.leaked, seen
     assert seen.entered >= TRIES[mode], seen
-    assert seen.raw_reader_saw > 0
     assert all(seen.passes(technique) for technique in ALL), seen
+    assert seen.raw_reader_saw, seen
+    status = mount.status()
+    assert status["copies"]["misses"] >= seen.opens["passes"], "each open had to make a copy of its own"
+    assert status["leases"] == {"held": 0, "refused": 0, "broken": 0}
+
+
+def test_the_race_is_lost_where_places_are_located_in_the_live_file(store_on, without, race) -> None:
+    store = store_on("ext4")
+    photo = populate(store, race)
+    mount = without("locate-in-source", POLICY, store)
+    assert run(race, mount, "map", 3000, in_store=photo, leaks=1).leaked
+
+
+def test_the_race_is_lost_where_views_share_a_node(store_on, without, race) -> None:
+    store = store_on("ext4")
+    populate(store, race)
+    mount = without("one-view", POLICY, store)
+    assert run(race, mount, "map", 3000, leaks=1).leaked
+
+
+@pytest.mark.parametrize("mode", ["visit", "swap"])
+def test_a_file_too_large_to_copy_leaks_nothing_either(mode, store_on, mounts_on, race) -> None:
+    store = store_on("ext4")
+    populate(store, race)
+    mount = mounts_on.start(POLICY, store, "--copy-max", "4K")
+    seen = run(race, mount, mode, LEASED_TRIES, techniques=IN_VIEW, pause_us=1500)
+    assert not seen.leaked, seen
+    assert seen.entered >= LEASED_TRIES, seen
+    assert all(seen.passes(technique) for technique in ("read", "pread", "mmap-shared")), seen
+    assert seen.raw_reader_saw, seen
+    status = mount.status()
+    assert mode == "swap" or status["leases"]["broken"] > 0, "the writer never came under a lease"
+    assert status["copies"]["misses"] == 0
+
+
+def test_a_file_too_large_to_copy_leaks_without_leases(store_on, without, race) -> None:
+    store = store_on("ext4")
+    populate(store, race)
+    mount = without("no-leases", POLICY, store, "--copy-max", "4K")
+    assert run(race, mount, "visit", 3000, techniques=IN_VIEW, pause_us=1500, leaks=1).leaked
