@@ -23,10 +23,10 @@ from policyfs.policy.names import (
 )
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
-MAX_BOUND: Final = 4096
+MAX_BOUND: Final = 512
 """Captures alive at one path beyond which the path is lost (nobody is allowed anything there).
 
-Only a policy such as ``/**/{uid}/**`` on thousands of nested directories named by numbers gets
+Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers gets
 there; without the bound an app could make every step dearer than the last.
 """
 

@@ -24,24 +24,25 @@ from policyfs.policy.views import Views
 
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
-MAX_DECISIONS: Final = 1 << 16
-MAX_PROFILES: Final = 1 << 14
+REMEMBERED: Final = 1 << 16
+"""How many answers of each sort an engine keeps; beyond that it forgets all and starts anew."""
 
 
 class Engine:
     """Answers for one policy. Path states and principals of one engine mean nothing to another."""
 
-    def __init__(self, policy: Policy, *, monitor: bool = False) -> None:
+    def __init__(self, policy: Policy, *, monitor: bool, remembered: int) -> None:
         self.policy: Final = policy
         self.digest: Final = policy.digest
         self.monitor: Final = monitor
-        self._table: Final = Table(policy)
-        self._paths: Final = Paths(self._table)
+        self._remembered: Final = remembered
+        self._table: Final = Table(policy, remembered)
+        self._paths: Final = Paths(self._table, remembered)
         self.root: Final = self._paths.root
-        self._sight: Final = Sight(self._table)
+        self._sight: Final = Sight(self._table, remembered)
         self._views: Final = Views()
         self._scope: Final = Scope(self._table)
-        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profile)
+        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profile, remembered)
         self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
         self._pool: Final[dict[Decision, Decision]] = {}
         self._profiles: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
@@ -86,7 +87,7 @@ class Engine:
             below=lambda: self._sight.below(state.position, caller),
             lenient=self._lenient(caller),
         )
-        if len(self._decisions) >= MAX_DECISIONS:
+        if len(self._decisions) >= self._remembered:
             self._decisions.clear()
             self._pool.clear()
         answer = self._decisions[key] = self._pool.setdefault(answer, answer)
@@ -192,12 +193,12 @@ class Engine:
         key = (state, caller.of.number, uid)
         found = self._profiles.get(key)
         if found is None:
-            if len(self._profiles) >= MAX_PROFILES:
+            if len(self._profiles) >= self._remembered:
                 self._profiles.clear()
             found = self._profiles[key] = Profile(self._table, state, caller)
         return found
 
 
-def compile_policy(policy: Policy, *, monitor: bool = False) -> Engine:
-    """Compile a policy. monitor: the mount-wide dry run (``--monitor``)."""
-    return Engine(policy, monitor=monitor)
+def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:
+    """Compile a policy. monitor: the mount-wide dry run (``--monitor``). remembered: see REMEMBERED."""
+    return Engine(policy, monitor=monitor, remembered=remembered)

@@ -25,8 +25,6 @@ from policyfs.policy.table import Table, sample_facts_of
 MAX_PAIRS: Final = 500
 """Pairs of paths below two directories compared before the answer is EXDEV."""
 
-MAX_ANSWERS: Final = 1 << 14
-
 
 class End(NamedTuple):
     """One end of a rename or link: a path, and what is (or will be) there."""
@@ -61,7 +59,9 @@ class Mover:
         paths: Paths,
         sight: Sight,
         profile: Callable[[PathState, Caller], Profile],
+        remembered: int,
     ) -> None:
+        self._remembered: Final = remembered
         self._table: Final = table
         self._paths: Final = paths
         self._sight: Final = sight
@@ -190,7 +190,7 @@ class Mover:
         found = self._gains.get(key)
         if found is None:
             found = (not same_directory and self._maybe_hidden(old)) or self._compare(old, new, ftype, _gains)
-            if len(self._gains) >= MAX_ANSWERS:
+            if len(self._gains) >= self._remembered:
                 self._gains.clear()
             self._gains[key] = found
         return found
@@ -234,7 +234,7 @@ class Mover:
             found = not (apart or self._compare(old, new, FileType.DIRECTORY, _differs)) and self._walk(
                 old, new, caller
             )
-            if len(self._same_below) >= MAX_ANSWERS:
+            if len(self._same_below) >= self._remembered:
                 self._same_below.clear()
             self._same_below[key] = found
         return found

@@ -22,8 +22,6 @@ from policyfs.policy.table import Table
 MAX_POSITIONS: Final = 1000
 """Positions below a directory looked at before it counts as leading nowhere: hidden, not shown."""
 
-MAX_ANSWERS: Final = 1 << 16
-
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
 _ANY_CHAR: Final = "\uf8ff"
@@ -43,7 +41,8 @@ class _Goal:
 class Sight:
     """Answers ``below`` for one table, and remembers."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, remembered: int) -> None:
+        self._remembered: Final = remembered
         self._table: Final = table
         self._automaton: Final = table.automaton
         self._goals: Final[dict[frozenset[int], _Goal]] = {}
@@ -57,7 +56,7 @@ class Sight:
         found = self._answers.get(key)
         if found is None:
             found = self._look(position, caller)
-            if len(self._answers) >= MAX_ANSWERS:
+            if len(self._answers) >= self._remembered:
                 self._answers.clear()
             self._answers[key] = found
         return found

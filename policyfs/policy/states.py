@@ -9,10 +9,7 @@ from policyfs.policy.automaton import Position
 from policyfs.policy.names import text_of
 from policyfs.policy.table import Situated, Table, hides
 
-MAX_CHILDREN: Final = 1 << 16
-"""Steps remembered; whatever name an app makes up, there are no more than these."""
-
-MAX_HIDES: Final = 4096
+MAX_HIDES: Final = 1024
 """Rules hiding a path from above beyond which it is lost, as for automaton.MAX_BOUND."""
 
 
@@ -43,7 +40,8 @@ class PathState:
         """What hides the children of this path."""
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
-            self._below = self.hides.union(own) if own else self.hides
+            above = [old for old in self.hides if not any(new.covers(old) for new in own)]
+            self._below = frozenset((*above, *own)) if own else self.hides
         return self._below
 
     def uids(self, table: Table) -> frozenset[int]:
@@ -59,7 +57,8 @@ class PathState:
 class Paths:
     """Makes path states: the root, and children by name."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, remembered: int) -> None:
+        self._remembered: Final = remembered
         self._table: Final = table
         self._states: Final[WeakValueDictionary[tuple[Position, frozenset[Situated]], PathState]] = (
             WeakValueDictionary()
@@ -73,7 +72,7 @@ class Paths:
         found = self._children.get(key)
         if found is None:
             found = self.step(state, text_of(name))
-            if len(self._children) >= MAX_CHILDREN:
+            if len(self._children) >= self._remembered:
                 self._children.clear()
             self._children[key] = found
         return found

@@ -17,9 +17,6 @@ from policyfs.policy.facts import FILE_TYPES, NOT, Kinds, Truth, fixed_facts, sa
 from policyfs.policy.model import SELF, Block, Effect, Policy, Rule
 from policyfs.policy.paths import parse_glob
 
-MAX_LIVES: Final = 1 << 16
-"""Live rules kept for the next caller that needs the same ones."""
-
 
 class Condition(NamedTuple):
     """What a block asks of facts, for one caller; None asks nothing."""
@@ -130,6 +127,15 @@ class Situated(NamedTuple):
     binds: tuple[Binds, ...]
     unless: tuple[tuple[int, Binds | None], ...]
 
+    def covers(self, other: Situated) -> bool:
+        """True if it is the same rule and fits every caller whom the other fits."""
+        return (
+            self.rule == other.rule
+            and self.unless == other.unless
+            and len(self.binds) == len(other.binds)
+            and all(mine >= its for mine, its in zip(self.binds, other.binds, strict=True))
+        )
+
     def uids(self) -> frozenset[int]:
         """The uids that captures compare the caller's with."""
         found = [*self.binds, *(binds for _, binds in self.unless if binds is not None)]
@@ -167,7 +173,8 @@ def _kinds(block: Block | None) -> Kinds | None:
 class Table:
     """The rules of a policy, ordered by id, over one automaton."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, remembered: int) -> None:
+        self._remembered: Final = remembered
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
         self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
@@ -264,7 +271,7 @@ class Table:
         app = caller.app if compiled.self_asked else None
         key = (situated.rule, app, blocks)
         if key not in self._lives:
-            if len(self._lives) >= MAX_LIVES:
+            if len(self._lives) >= self._remembered:
                 self._lives.clear()
             self._lives[key] = self._build(situated.rule, compiled, app, blocks)
         return self._lives[key]

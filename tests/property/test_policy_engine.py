@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policyfs.domain import Facts, FileType, Need, Op
-from policyfs.policy.decide import End, Engine, compile_policy
+from policyfs.policy.decide import REMEMBERED, End, Engine, compile_policy
 from policyfs.policy.model import Policy
 from policyfs.policy.profile import NO_ALLOW
 from tests.support import policy_cases as cases
@@ -95,9 +95,14 @@ def check(policy: Policy, engine: Engine, caller: Caller, ops: Op, node: Node, *
 
 
 @share(0.7)
-@given(cases.policies(), st.booleans(), st.lists(requests, min_size=2, max_size=4))
-def test_engine_decides_as_the_text_does(policy, monitor, asked):
-    engine = compile_policy(policy, monitor=monitor)
+@given(
+    cases.policies(),
+    st.booleans(),
+    st.lists(requests, min_size=2, max_size=4),
+    st.sampled_from([1, 3, REMEMBERED]),
+)
+def test_engine_decides_as_the_text_does(policy, monitor, asked, remembered):
+    engine = compile_policy(policy, monitor=monitor, remembered=remembered)
     for caller, ops, path, ftype, facts, owners in asked:
         if path == b"/":
             ftype = FileType.DIRECTORY
