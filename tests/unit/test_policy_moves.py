@@ -1,0 +1,295 @@
+"""rename and link: what they need, and that nothing is gained by moving."""
+
+from __future__ import annotations
+
+from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
+
+import pytest
+
+from policyfs.domain import Audit, Facts, Need, Op, RuleMatch
+from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
+
+CAMERAS = Facts("image/jpeg", "camera")
+ALL = "- {id: all, allow: [all], paths: ['/**']}\n"
+
+
+@pytest.fixture(scope="module")
+def family() -> Asked:
+    return Asked(FAMILY)
+
+
+# ---------------------------------------------------------------- the worked cases
+
+
+def test_maps_moves_nothing(family):
+    assert family.rename("maps", "/DCIM/Camera/a.jpg", "/Pictures/a.jpg", facts=CAMERAS) == EACCES
+
+
+def test_camera_links_nothing_where_it_may_not_create(family):
+    assert family.link("camera", "/DCIM/Camera/a.jpg", "/Pictures/a.jpg", facts=CAMERAS) == EACCES
+
+
+def test_camera_renames_its_own_within_dcim(family):
+    assert family.rename("camera", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == 0
+    assert family.rename("camera", "/DCIM/a.txt", "/DCIM/b.jpg", facts=Facts("text/plain", "camera")) == EPERM
+    assert family.rename("gallery", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == EACCES
+    assert family.rename("stranger", "/DCIM/Camera/a.jpg", "/DCIM/b.jpg", facts=CAMERAS) == ENOENT
+
+
+# ---------------------------------------------------------------- needs
+
+
+def test_a_rename_needs_delete_create_and_delete_of_what_it_replaces():
+    asked = Asked("""\
+        - {id: a, allow: [see, create, delete], paths: ["/**"]}
+        - {id: o, deny: [delete], paths: ["/old/**"], errno: EROFS}
+        - {id: n, deny: [create], paths: ["/new/**"], errno: EPERM}
+        - {id: r, deny: [delete], paths: ["/kept/**"], when: {owner: gallery}}
+        """)
+    assert asked.rename("camera", "/x/a", "/y/a") == 0
+    assert asked.rename("camera", "/old/a", "/y/a") == EROFS
+    assert asked.rename("camera", "/x/a", "/new/a") == EPERM
+    assert asked.rename("camera", "/old/a", "/new/a") == EPERM
+    assert asked.rename("camera", "/x/a", "/y/a", replaced=NOBODYS) == 0
+    assert asked.rename("camera", "/kept/b", "/kept/a", replaced=NOBODYS) == 0
+    assert asked.rename("camera", "/kept/b", "/kept/a", replaced=Facts("image/jpeg", "gallery")) == EACCES
+
+
+def test_what_is_replaced_and_not_seen_is_not_there():
+    asked = Asked(ALL + "- {id: d, deny: [see], when: {owner: gallery}}")
+    assert asked.rename("camera", "/a", "/b", replaced=Facts("image/jpeg", "gallery")) == ENOENT
+
+
+def test_an_exchange_needs_both_ways():
+    asked = Asked("""\
+        - {id: a, allow: [all], paths: ["/**"]}
+        - {id: n, deny: [create], paths: ["/a/*"]}
+        """)
+    assert asked.rename("camera", "/a/x", "/b/x", replaced=NOBODYS) == 0
+    assert asked.rename("camera", "/a/x", "/b/x", replaced=NOBODYS, exchange=True) == EACCES
+    assert asked.rename("camera", "/c/x", "/b/x", replaced=NOBODYS, exchange=True) == 0
+    with pytest.raises(ValueError, match="exchange"):
+        asked.rename("camera", "/c/x", "/b/x", exchange=True)
+
+
+def test_a_link_needs_read_and_write_of_the_old():
+    asked = Asked("""\
+        - {id: a, allow: [all], paths: ["/**"]}
+        - {id: w, deny: [write], paths: ["/ro/**"]}
+        - {id: r, deny: [read], paths: ["/wo/**"]}
+        - {id: c, deny: [create], paths: ["/full/**"]}
+        """)
+    assert asked.link("camera", "/x/a", "/y/a") == 0
+    assert asked.link("camera", "/ro/a", "/ro/b") == EACCES
+    assert asked.link("camera", "/wo/a", "/wo/b") == EACCES
+    assert asked.link("camera", "/x/a", "/full/a") == EACCES
+
+
+def test_content_asked_of_the_new_path_is_asked_of_what_comes_there():
+    asked = Asked(ALL + "- {id: c, require: {content: [image/jpeg]}, paths: ['/p/**']}")
+    text, empty, unknown = (Facts(kind, "none") for kind in ("text/plain", "inode/x-empty", None))
+    assert asked.rename("camera", "/p/a", "/p/b") == 0
+    assert asked.rename("camera", "/p/a", "/p/b", facts=text) == EPERM
+    assert asked.rename("camera", "/p/a", "/p/b", facts=unknown) == EPERM
+    assert asked.rename("camera", "/p/a", "/p/b", facts=empty) == 0
+    assert asked.link("camera", "/p/a", "/p/b", facts=text) == EPERM
+    assert asked.rename("camera", "/p/a", "/p/b", SYMLINK, text) == 0
+    # who may write on both sides may copy it there, and so move it
+    assert asked.rename("camera", "/q/a", "/p/b") == 0
+    assert asked.link("camera", "/q/a", "/p/b") == EXDEV
+
+
+def test_content_that_is_only_recorded_stops_no_move():
+    asked = Asked(ALL + "- {id: c, require: {content: [image/jpeg]}, mode: monitor}")
+    assert asked.rename("camera", "/a", "/b", facts=Facts("text/plain", "none")) == 0
+
+
+def test_the_rules_of_all_parts_are_named(family):
+    ends = (family.end("/DCIM/a.jpg", FILE, CAMERAS), family.end("/DCIM/b.jpg", FILE, CAMERAS))
+    decision = family.engine.rename(family.who("camera"), *ends, None, False)
+    assert RuleMatch("media.own", "allow", Op.SEE | Op.CREATE | Op.DELETE) in decision.rules
+    assert RuleMatch("media.types", "content", Op.CREATE) in decision.rules
+    assert [match.rule for match in decision.rules] == sorted(match.rule for match in decision.rules)
+
+
+def test_what_a_move_hangs_on():
+    asked = Asked(FAMILY)
+    engine, camera = asked.engine, asked.who("camera")
+    photos, other = engine.state_of(b"/DCIM/a"), engine.state_of(b"/Music/a")
+    assert engine.needs_move(camera, photos, photos, FILE) == Need.KIND | Need.OWNER
+    assert engine.needs_move(camera, photos, photos, DIRECTORY) is Need.OWNER
+    assert engine.needs_move(camera, other, other, FILE) is Need.NOTHING
+
+
+# ---------------------------------------------------------------- no gain
+
+
+GAIN = """\
+- {id: s, allow: [see], paths: ["/**"]}
+- {id: m, allow: [create, delete], who: {app: camera}, paths: ["/**"]}
+- {id: r, allow: [read], who: {app: gallery}, paths: ["/shared/**"]}
+"""
+
+
+def test_a_rename_that_would_let_another_app_read_is_a_copy_or_nothing():
+    asked = Asked(GAIN)
+    assert asked.rename("camera", "/own/a", "/shared/a") == EXDEV
+    assert asked.rename("camera", "/shared/a", "/own/a") == 0
+    assert asked.rename("camera", "/own/a", "/own/b") == 0
+
+
+def test_who_could_copy_it_there_may_move_it_there():
+    asked = Asked(GAIN + "- {id: w, allow: [read, write], who: {app: camera}, paths: ['/**']}")
+    assert asked.rename("camera", "/own/a", "/shared/a") == 0
+    # but a link is two doors to one file
+    assert asked.link("camera", "/own/a", "/shared/a") == EXDEV
+    assert asked.link("camera", "/shared/a", "/own/a") == 0
+
+
+def test_who_reads_it_redacted_could_not_copy_it():
+    asked = Asked(
+        GAIN
+        + "- {id: w, allow: [read, write], who: {app: camera}, paths: ['/**']}\n"
+        + "- {id: x, require: {redact: [location]}, who: {app: camera}, paths: ['/own/**']}"
+    )
+    assert asked.rename("camera", "/own/a", "/shared/a") == EXDEV
+
+
+def test_losing_a_redaction_is_a_gain_even_for_a_stranger():
+    asked = Asked("""\
+        - {id: a, allow: [see, read], paths: ["/**"]}
+        - {id: m, allow: [create, delete], who: {app: camera}, paths: ["/**"]}
+        - {id: x, require: {redact: [location]}, who: {app: stranger}, paths: ["/a/**"]}
+        """)
+    assert asked.rename("camera", "/a/f", "/b/f") == EXDEV
+    assert asked.rename("camera", "/b/f", "/a/f") == 0
+
+
+def test_a_gain_under_some_facts_is_a_gain():
+    asked = Asked("""\
+        - {id: s, allow: [see, create, delete], paths: ["/**"]}
+        - {id: r, allow: [read], who: {app: gallery}, paths: ["/b/**"], when: {type: text/plain, owner: maps}}
+        """)
+    assert asked.rename("camera", "/a/f", "/b/f", facts=CAMERAS) == EXDEV
+    assert asked.rename("camera", "/b/f", "/a/f", facts=CAMERAS) == 0
+
+
+def test_raw_kinds_are_compared_too():
+    asked = Asked("""\
+        - {id: s, allow: [see, read, create, delete], paths: ["/**"]}
+        - {id: a, require: {redact: [location]}, paths: ["/a/**"]}
+        - {id: b, require: {redact: [location]}, paths: ["/b/**"], raw_types: [text/csv]}
+        """)
+    assert asked.rename("camera", "/a/f", "/b/f") == EXDEV
+    assert asked.rename("camera", "/b/f", "/a/f") == 0
+
+
+def test_captures_are_compared_for_the_callers_they_name():
+    asked = Asked("""\
+        - {id: s, allow: [see, create, delete], paths: ["/**"]}
+        - {id: r, allow: [read], who: {app: any}, paths: ["/data/{app}/**", "/uid/{uid}/**"]}
+        """)
+    assert asked.rename("camera", "/data/maps/f", "/data/gallery/f") == EXDEV
+    assert asked.rename("camera", "/data/maps/f", "/data/maps/g") == 0
+    assert asked.rename("camera", "/data/maps/f", "/data/nobody/g") == 0
+    assert asked.rename("camera", "/uid/10010/f", "/uid/10011/f") == EXDEV
+    assert asked.rename("camera", "/uid/10010/f", "/other/f") == 0
+
+
+def test_a_path_hidden_from_above_is_no_more_than_hidden():
+    asked = Asked(ALL + "- {id: d, deny: [see], who: {app: gallery}, paths: ['/h']}")
+    assert asked.link("camera", "/h/a", "/b") == EXDEV
+    assert asked.link("camera", "/b", "/h/a") == 0
+
+
+def test_a_path_that_an_owner_may_hide_compares_only_within_its_directory():
+    asked = Asked("""\
+        - {id: s, allow: [see, create, delete], paths: ["/**"]}
+        - {id: d, deny: [see], who: {app: gallery}, paths: ["/h/*"], when: {owner: none}}
+        """)
+    assert asked.rename("camera", "/h/x/a", "/h/x/b") == EXDEV
+    assert asked.rename("camera", "/h/x/a", "/h/x/b", same_directory=True) == 0
+    assert asked.rename("camera", "/a", "/h/x/b") == 0
+
+
+def test_a_dry_run_lets_no_gain_through():
+    asked = Asked(GAIN, monitor=True)
+    assert asked.rename("camera", "/own/a", "/shared/a") == EXDEV
+    assert asked.rename("maps", "/own/a", "/own/b") == 0
+
+
+def test_a_gain_is_put_on_record_as_a_denial():
+    asked = Asked(GAIN)
+    decision = asked.engine.rename(
+        asked.who("camera"), asked.end("/own/a"), asked.end("/shared/a"), None, False
+    )
+    assert not decision.allowed
+    assert decision.audit is Audit.REQUIRED
+
+
+# ---------------------------------------------------------------- directories
+
+
+def test_a_directory_moves_where_nothing_below_would_change():
+    asked = Asked(ALL)
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == 0
+    assert asked.rename("camera", "/a/x", "/b/y/z", DIRECTORY) == 0
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "{id: d, deny: [write], paths: ['/b/**']}",
+        "{id: d, deny: [read], who: {app: gallery}, paths: ['/b/*/deep/*.txt']}",
+        "{id: d, deny: [write], paths: ['/b/**'], when: {type: text/plain}}",
+        "{id: d, require: {redact: [location]}, paths: ['/b/**/x']}",
+        "{id: d, require: {content: [image/jpeg]}, paths: ['/b/**']}",
+        "{id: d, deny: [read], paths: ['/b/{app}/x']}",
+        "{id: d, deny: [read], paths: ['/B/x'], ignore_case: true}",
+        "{id: d, deny: [read], paths: ['/b/?x{a,c}*']}",
+        "{id: d, deny: [attr], paths: ['/b']}",
+    ],
+)
+def test_a_directory_stays_where_anything_below_would_change(rule):
+    asked = Asked(f"{ALL}- {rule}")
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == EXDEV
+    assert asked.rename("camera", "/b", "/a", DIRECTORY) == EXDEV
+    assert asked.rename("camera", "/a", "/c", DIRECTORY) == 0
+
+
+def test_a_directory_whose_content_may_not_be_deleted_stays():
+    asked = Asked(ALL + "- {id: d, deny: [delete], paths: ['/**/kept']}")
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == EXDEV
+
+
+def test_a_directory_where_delete_hangs_on_a_fact_stays(family):
+    assert family.rename("camera", "/DCIM/a", "/DCIM/b", DIRECTORY, Facts(None, "camera")) == EXDEV
+
+
+def test_what_others_may_delete_does_not_keep_a_directory():
+    asked = Asked(ALL + "- {id: d, deny: [delete], paths: ['/**/kept'], who: {app: gallery}}")
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == 0
+    assert asked.rename("gallery", "/a", "/b", DIRECTORY) == EXDEV
+
+
+def test_directories_exchange_only_if_both_could_move():
+    asked = Asked(ALL + "- {id: d, deny: [write], paths: ['/b/x/**']}")
+    nobodys = Facts(None, "none")
+    assert asked.rename("camera", "/a", "/c", DIRECTORY, nobodys, replaced=nobodys, exchange=True) == 0
+    assert asked.rename("camera", "/a", "/b", DIRECTORY, nobodys, replaced=nobodys, exchange=True) == EXDEV
+
+
+def test_too_many_paths_below_to_look_through_is_a_copy():
+    many = "\n".join(f"- {{id: d{n}, deny: [attr], paths: ['/**/n{n}/**']}}" for n in range(14))
+    asked = Asked(ALL + many)
+    assert asked.rename("camera", "/a", "/b", DIRECTORY) == EXDEV
+    assert asked.rename("camera", "/a/f", "/b/f") == 0
+
+
+def test_a_thousand_apps_move_files_as_ten_do():
+    apps = "apps:\n" + "".join(f"  app{n}: {{uid: {20000 + n}}}\n" for n in range(1000))
+    asked = Asked(
+        ALL + "- {id: r, require: {redact: [location]}, unless: {owner: self}, paths: ['/a/**']}", apps=apps
+    )
+    assert asked.rename("app1", "/b/f", "/a/f") == 0
+    assert asked.link("app1", "/a/f", "/b/f") == EXDEV
