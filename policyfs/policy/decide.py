@@ -41,7 +41,7 @@ class Engine:
         self.root: Final = self._paths.root
         self._sight: Final = Sight(self._table, remembered)
         self._views: Final = Views()
-        self._scope: Final = Scope(self._table)
+        self._scope: Final = Scope(self._table, dry_run=monitor)
         self._mover: Final = Mover(self._table, self._paths, self._sight, self._profile, remembered)
         self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
         self._pool: Final[dict[Decision, Decision]] = {}

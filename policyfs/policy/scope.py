@@ -14,9 +14,10 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """Answers for one table."""
+    """Answers for one table. dry_run: of the whole mount, which is for apps and not for strangers."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, dry_run: bool) -> None:
+        self._dry_run: Final = dry_run
         self._table: Final = table
         told_apart = [tells_callers_apart(rule) for rule in table.rules]
         self._told_apart: Final = told_apart
@@ -36,6 +37,8 @@ class Scope:
 
     def caller_matters(self, state: PathState) -> bool:
         """False only if every caller gets the same answers at this path."""
+        if self._dry_run:
+            return True
         if state.top or state.position.lost:
             # the root is seen by all; what else it allows is asked of rules as anywhere
             return state.top and any(map(self._tells, state.situated(self._table)))
@@ -48,7 +51,8 @@ class Scope:
         """False only if every caller gets the same answers at every path below this one."""
         position = state.position
         return (
-            self._everywhere
+            self._dry_run
+            or self._everywhere
             or not self._nodes.isdisjoint(position.free)
             or any(number in self._nodes for number, _ in position.bound)
             or any(map(self._tells, state.hides_below(self._table)))

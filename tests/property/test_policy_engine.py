@@ -146,9 +146,9 @@ def test_a_view_names_all_obligations_there_can_be(policy, path):
 
 
 @share(0.08)
-@given(cases.policies(max_rules=3), cases.paths)
-def test_where_callers_do_not_matter_all_get_the_same(policy, path):
-    engine = compile_policy(policy)
+@given(cases.policies(max_rules=3), cases.paths, st.sampled_from([False, False, False, True]))
+def test_where_callers_do_not_matter_all_get_the_same(policy, path, monitor):
+    engine = compile_policy(policy, monitor=monitor)
     text = naive(policy)
     state = engine.state_of(path)
     reached = [] if engine.caller_matters(state) else [path]

@@ -468,6 +468,7 @@ def test_a_dry_run_of_the_mount_is_for_listed_apps_only():
     assert asked.code("stranger", Op.SEE, PHOTO) == ENOENT
     allowed = asked.ask("maps", Op.READ, PHOTO)
     assert (allowed.allowed, allowed.would_deny) == (True, ())
+    assert asked.engine.caller_matters_below(asked.engine.root)
 
 
 # ---------------------------------------------------------------- needs, caches, sameness

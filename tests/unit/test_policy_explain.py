@@ -1,0 +1,170 @@
+"""Explanations: every rule with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.domain import Facts, Need
+from policyfs.errors import UsageError
+from policyfs.policy.explain import REQUESTS, Explanation, explain
+from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Asked
+
+CAMERAS = Facts("image/jpeg", "camera")
+
+
+def explained(
+    asked: Asked, name: str, request: str, path: str, ftype=FILE, facts: Facts = NOBODYS
+) -> Explanation:
+    return explain(asked.engine, asked.who(name), request, path.encode(), ftype, facts)
+
+
+def said(explanation: Explanation) -> dict[str, str]:
+    return {line.rule: f"{line.verdict}: {line.reason}" for line in explanation.lines}
+
+
+@pytest.fixture(scope="module")
+def family() -> Asked:
+    return Asked(FAMILY)
+
+
+def test_every_rule_has_a_line_with_its_reason(family):
+    found = said(explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS))
+    assert found == {
+        "app.private": "no: paths: no glob matches",
+        "backup.all": "no: who: gallery holds no grant of manage",
+        "media.no-location": "matches: read is what it is about, and all its conditions hold",
+        "media.own": "no: who: gallery is none of camera",
+        "media.read": "matches: see, read is what it is about, and all its conditions hold",
+        "media.types": "no: it is about write, create",
+    }
+
+
+def test_the_whole_text(family):
+    text = explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS).text()
+    assert text.splitlines()[0] == "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location"
+    assert text.splitlines()[-4:] == [
+        "  view: redacted(location)",
+        "  hangs on: the content kind and the owner",
+        "  bytes: reads from a private copy, location removed",
+        "  kernel: asks each time: the answer depends on who asks",
+    ]
+
+
+def test_conditions_that_speak_against_a_rule_are_named():
+    asked = Asked("""\
+        - {id: a, allow: [all], when: {type: "image/*"}}
+        - {id: b, allow: [all], unless: {owner: self}}
+        - {id: c, allow: [all], unless: {path: "/x/**"}}
+        - {id: d, deny: [read], when: {owner: self}}
+        - {id: e, deny: [read], unless: [{type: text/plain}, {owner: none}]}
+        """)
+    found = said(explained(asked, "camera", "read", "/x/f", facts=Facts("text/plain", "camera")))
+    assert found["a"] == "no: when: type image/* does not hold"
+    assert found["b"] == "no: unless: owner self holds"
+    assert found["c"] == "no: unless: path /x/** holds"
+    assert found["d"].startswith("matches")
+    assert found["e"] == "no: unless: one of its blocks holds"
+    assert (
+        said(explained(asked, "stranger", "read", "/f"))["d"] == "no: when: owner self holds for no stranger"
+    )
+
+
+def test_unknown_facts_are_named():
+    asked = Asked("""\
+        - {id: a, allow: [all], when: {type: "image/*"}}
+        - {id: d, deny: [read], when: {owner: camera}}
+        """)
+    explanation = explained(asked, "camera", "read", "/f", facts=Facts())
+    assert said(explanation) == {
+        "a": "no: the content kind is unknown, and what is unknown allows nothing",
+        "d": "may match: the owner is unknown, and so counts as a match",
+    }
+    assert explanation.needs == Need.KIND | Need.OWNER
+
+
+def test_who_is_explained_key_by_key():
+    asked = Asked("""\
+        - {id: a, allow: [all], who: {app: [maps]}}
+        - {id: g, allow: [all], who: {grant: media.location}}
+        - {id: u, allow: [all], who: {uid: 7}}
+        - {id: n, allow: [all], who: {not: {app: any}}}
+        - {id: s, allow: [all], who: {app: stranger}}
+        """)
+    found = said(explained(asked, "camera", "read", "/f"))
+    assert found["a"] == "no: who: camera is none of maps"
+    assert found["g"] == "no: who: camera holds no grant of media.location"
+    assert found["u"] == "no: who: uid 10010 is not among its uids"
+    assert found["n"] == "no: who: camera is among those it spares"
+    assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is none of maps"
+
+
+def test_what_hides_a_path_from_above_is_named(family):
+    explanation = explained(family, "camera", "stat", "/Android/data/maps/cache/x")
+    assert explanation.hidden_by == (
+        (b"/Android/data/maps", "app.private"),
+        (b"/Android/data/maps/cache", "app.private"),
+    )
+    assert "hidden with /Android/data/maps by app.private" in explanation.text()
+
+
+def test_captures_of_another_caller():
+    asked = Asked("- {id: a, allow: [all], paths: ['/data/{app}/**']}")
+    found = said(explained(asked, "camera", "read", "/data/maps/x"))
+    assert found["a"] == "no: paths: {app} or {uid} there is not this caller"
+
+
+def test_a_content_rule_for_who_could_not_write_anyway(family):
+    found = said(explained(family, "gallery", "write", "/DCIM/a.jpg"))
+    assert found["media.types"] == "no: no allow of write could apply to this caller here"
+
+
+def test_rules_that_are_only_recorded_say_so():
+    asked = Asked("- {id: a, allow: [all]}\n- {id: d, deny: [read], mode: monitor}")
+    explanation = explained(asked, "camera", "read", "/f")
+    assert said(explanation)["d"].endswith("only recorded (mode: monitor)")
+    assert "would be denied by d" in explanation.text()
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "io"),
+    [
+        ("maps", "read", "passthrough"),
+        ("gallery", "read", "reads from a private copy, location removed"),
+        ("gallery", "write", "none, it is denied"),
+        (
+            "camera",
+            "read",
+            "reads from a private copy, nothing to remove now; "
+            "writes through the daemon, their content checked",
+        ),
+        ("maps", "stat", "none"),
+    ],
+)
+def test_what_becomes_of_the_bytes(family, name, request_, io):
+    assert explained(family, name, request_, "/DCIM/a.jpg", facts=CAMERAS).io == io
+
+
+def test_what_the_kernel_may_remember():
+    asked = Asked("- {id: a, allow: [all]}\n- {id: d, deny: [read], who: {app: maps}, paths: ['/a/b/**']}")
+    assert explained(asked, "camera", "read", "/x").kernel.startswith("remembers: no rule")
+    assert explained(asked, "camera", "list", "/a/b", DIRECTORY).kernel.startswith("remembers this path")
+    assert explained(asked, "camera", "read", "/a/b/c").kernel.startswith("asks each time")
+
+
+def test_a_bare_directory_is_called_one(family):
+    asked = Asked("- {id: a, allow: [see], paths: ['/a/b']}")
+    assert "bare directory" in explained(asked, "camera", "list", "/a", DIRECTORY).text()
+
+
+def test_an_unknown_request_names_those_there_are(family):
+    with pytest.raises(UsageError, match="lookup"):
+        explained(family, "camera", "fly", "/x")
+
+
+def test_every_request_can_be_explained(family):
+    for request in REQUESTS:
+        assert explained(family, "backup", request, "/x").text()
+
+
+def test_names_that_are_not_utf8_can_be_shown(family):
+    assert "\\xff" in explain(family.engine, family.who("maps"), "stat", b"/\xff", FILE, NOBODYS).text()
