@@ -109,12 +109,15 @@ class Daemon:
             str(options.trail), control.mount_id(options.mountpoint),
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
         )  # fmt: skip
-        self._undo.callback(self.journal.close)
+        self._undo.callback(self._close_journal)
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         _check_store(options.store, facts)
-        owners = Owners(facts.trusted_xattr, str(options.trail / "owners.sqlite"))
+        # Beside the trails, so that all mounts of a store share it; where inode numbers are not
+        # kept nothing can be recorded by them, and nobody owns anything.
+        database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
+        owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.sniffer = Sniffer.start()
         self._undo.callback(self.sniffer.close)
@@ -174,7 +177,12 @@ class Daemon:
             leased=leased, checker=Checker(tree, places, gate, sniffer), drop_pages=self._drop_pages,
         )  # fmt: skip
         self.seeing = seeing = Seeing(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            tree=tree,
+            nodes=nodes,
+            handles=handles,
+            places=places,
+            gate=gate,
+            views=views,
             timeouts=timeouts,
         )
         naming = Naming(
@@ -348,6 +356,12 @@ class Daemon:
         return self._notifier
 
     # -- end ----------------------------------------------------------------------------------------
+
+    def _close_journal(self) -> None:
+        """End the trail, and leave its last digest where `audit verify --expect` can be told it."""
+        self.journal.close()
+        last = self.journal.stats()
+        self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
 
     def _unmount_at_end(self) -> None:
         """Whatever ended us, no dead mount stays behind."""

@@ -90,6 +90,12 @@ def run_mount(args: argparse.Namespace) -> int:
         return compile_policy(parse_policy(read_sources(policy_path)), monitor=args.monitor)
 
     options = _options(args, load().policy, store, mountpoint)
+    for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
+        if _lies_in(os.path.realpath(options.trail), place):
+            raise PolicyfsError(
+                f"the trail directory {options.trail} lies in the {name} {place}: apps could reach it,"
+                " or the mount would wait for itself; choose another with --trail"
+            )
     if args.foreground:
         return _serve(options, load, lambda: None, as_json=not sys.stderr.isatty())
     log = Path(args.log) if args.log else options.trail / "daemon.log"
@@ -176,15 +182,20 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     if not os.path.isdir(path):
         problem = "is not a directory" if os.path.exists(path) else "does not exist; create it"
         raise PolicyfsError(f"the mountpoint {mountpoint} {problem}")
-    if real_store == path or real_store.startswith(path.rstrip("/") + "/"):
+    if _lies_in(real_store, path):
         raise PolicyfsError(
             f"the store {store} lies in the mountpoint {mountpoint} and would be covered by it"
         )
-    if path.startswith(real_store.rstrip("/") + "/"):
+    if _lies_in(path, real_store):
         raise PolicyfsError(f"the mountpoint {mountpoint} lies in the store {store}; mount it elsewhere")
     if os.listdir(path):
         raise PolicyfsError(f"the mountpoint {mountpoint} is not empty; the mount would hide what is in it")
     return real_store, path
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    """Is an absolute path that directory or below it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _agrees(question: str) -> bool:
