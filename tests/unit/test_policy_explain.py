@@ -10,6 +10,9 @@ from policyfs.policy.explain import REQUESTS, Explanation, explain
 from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Asked
 
 CAMERAS = Facts("image/jpeg", "camera")
+READS_AND_WRITES = (
+    "reads from a private copy, nothing to remove now; writes through the daemon, their content checked"
+)
 
 
 def explained(
@@ -134,8 +137,7 @@ def test_rules_that_are_only_recorded_say_so():
         (
             "camera",
             "read",
-            "reads from a private copy, nothing to remove now; "
-            "writes through the daemon, their content checked",
+            READS_AND_WRITES,
         ),
         ("maps", "stat", "none"),
     ],
