@@ -168,6 +168,8 @@ class Seeing:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
             return self._tree.fstat(node.open.fd)
+        if node.parent is None and node.ftype is FileType.DIRECTORY:
+            return self._tree.fstat(self._places.dirfd(node))
         try:
             return self._places.locate(node)[2]
         except OSError as error:
@@ -225,7 +227,10 @@ class Seeing:
     async def _snapshot(self, listing: Listing) -> None:
         """All names that the caller sees now; long directories in slices, so that others go on."""
         node, who = listing.node, listing.caller.principal
-        entries = self._tree.list_dir(self._places.dirfd(node))
+        try:
+            entries = self._tree.list_dir(self._places.dirfd(node))
+        except FileNotFoundError:  # removed while the caller is in it: natively, too, it lists as empty
+            entries = []
         engine = self._gate.engine
         shown: list[tuple[bytes, int, int]] = []
         for position, entry in enumerate(entries):

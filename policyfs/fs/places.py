@@ -19,6 +19,9 @@ from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
+_REMOVED: Final = 16
+"""How many removed directories stay within reach of those who still are in them."""
+
 _UNWATCHED_S: Final = 1.0
 """How long a directory descriptor is believed when no watch reports moves in the store."""
 
@@ -46,14 +49,15 @@ class Places:
         self._watched = watched
         self._on_open = on_open
         self._fds: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._removed: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._fds)
 
     def close(self) -> None:
         """Close every descriptor."""
-        for nodeid in list(self._fds):
-            self.drop(nodeid)
+        self.drop_all()
+        self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved or gone."""
@@ -62,8 +66,24 @@ class Places:
             os.close(entry[0])
 
     def drop_all(self) -> None:
-        """Forget all: after the watch lost events."""
-        self.close()
+        """Forget all that may lead elsewhere now: after the watch lost events."""
+        for nodeid in list(self._fds):
+            self.drop(nodeid)
+
+    def keep_removed(self, node: Node, fd: int) -> None:
+        """A directory is about to be removed: *fd* (ours from now on) reaches it while it is known,
+        so that who works in it sees what is natively seen there: nothing.
+        """
+        for nodeid in list(self._removed):
+            known = self._nodes.find(nodeid)
+            if known is None or known.parent is not None:
+                os.close(self._removed.pop(nodeid))
+        self._removed[node.nodeid] = fd
+        self._forget_removed(_REMOVED)
+
+    def _forget_removed(self, keep: int) -> None:
+        while len(self._removed) > keep:
+            os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
         """O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
@@ -75,6 +95,8 @@ class Places:
                 self._fds.move_to_end(node.nodeid)
                 return entry[0]
             self.drop(node.nodeid)
+        if node.parent is None and node.nodeid in self._removed:
+            return self._removed[node.nodeid]
         return self._reach(node)
 
     def _reach(self, node: Node) -> int:
