@@ -14,36 +14,13 @@ import signal
 import stat
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.support.twins import ROADS, Case, Road, Twins, attempt, twins_on
+from tests.support.twins import ROADS, Case, Twins, content, error, fd_of, marks, twins_on
 
 GIB = 1 << 30
-
-
-@contextlib.contextmanager
-def fd_of(path: str, flags: int, mode: int = 0o640) -> Iterator[int]:
-    fd = os.open(path, flags, mode)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def error(call: Callable[..., object], *arguments: object) -> str:
-    """The errno of a call, or what it gave."""
-    return str(attempt(lambda: call(*arguments)))
-
-
-def content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def marks(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_mode, status.st_nlink, status.st_size, status.st_uid, status.st_gid)
 
 
 # ---------------------------------------------------------------- bytes
@@ -459,13 +436,8 @@ STORIES = (
 
 
 @pytest.fixture(scope="module", params=ROADS, ids=lambda road: road.name)
-def road(request) -> Road:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def twins(road: Road, module_arena) -> Iterator[Twins]:
-    with twins_on(road, module_arena) as made:
+def twins(request, module_arena) -> Iterator[Twins]:
+    with twins_on(request.param, module_arena) as made:
         yield made
 
 

@@ -106,6 +106,38 @@ def _attempt_all(parent: str, cases: Sequence[Case]) -> list[Outcome]:
     return outcomes
 
 
+# ---------------------------------------------------------------- what calls are made of
+
+
+@contextlib.contextmanager
+def fd_of(path: str | bytes, flags: int, mode: int = 0o640) -> Iterator[int]:
+    """An open descriptor, closed at the end."""
+    fd = os.open(path, flags, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def error(call: Callable[..., object], *arguments: object) -> str:
+    """The errno of a call, or what it gave."""
+    return str(attempt(lambda: call(*arguments)))
+
+
+def content(path: str | bytes) -> bytes:
+    """All bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def marks(status: os.stat_result) -> tuple[int, ...]:
+    """Mode, links, size and owner."""
+    return (status.st_mode, status.st_nlink, status.st_size, status.st_uid, status.st_gid)
+
+
+# ---------------------------------------------------------------- the two sides
+
+
 class Road(NamedTuple):
     """A way for bytes and names through the mount. own: the app must have made the zoo itself."""
 
