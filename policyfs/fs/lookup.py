@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -33,17 +33,21 @@ _TYPES: Final = {
 }
 
 
+Entry = tuple[bytes, int, int]
+"""Name, inode number, DT_* type."""
+
+
 @dataclass(slots=True)
 class Listing:
-    """A snapshot of one directory, taken at opendir and again when it is rewound.
+    """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
 
-    entries: (name, inode number, DT_* type) of the names that the caller may see.
+    entries: of the names that the caller may see.
     """
 
     index: int
     node: Node
     caller: Caller
-    entries: list[tuple[bytes, int, int]] = field(default_factory=list)
+    entries: list[Entry] | None = None
     served: int = 0
 
 
@@ -211,20 +215,22 @@ class Seeing:
     # -- listing --------------------------------------------------------------------------------
 
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Start a listing; the snapshot is taken now."""
+        """Start a listing. Its snapshot is taken when the first entries are asked for: where the
+        kernel has kept the listing nobody will.
+        """
         call = Call("list", "opendir")
         decision = await self._gate.require(caller, Op.SEE, node, call)
         self._last_listing = self._last_listing % 0xFFFFFF + 1
         while self._last_listing in self._listings:
             self._last_listing = self._last_listing % 0xFFFFFF + 1
         listing = Listing(self._last_listing, node, caller)
-        await self._snapshot(listing)
+        self._places.dirfd(node)  # it is still there
         self._gate.recorder.decided(caller, call, node.path(), decision)
         self._listings[listing.index] = listing
         cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
         return pack_fh(listing.index, cached)
 
-    async def _snapshot(self, listing: Listing) -> None:
+    async def _snapshot(self, listing: Listing) -> list[Entry]:
         """All names that the caller sees now; long directories in slices, so that others go on."""
         node, who = listing.node, listing.caller.principal
         try:
@@ -232,7 +238,7 @@ class Seeing:
         except FileNotFoundError:  # removed while the caller is in it: natively, too, it lists as empty
             entries = []
         engine = self._gate.engine
-        shown: list[tuple[bytes, int, int]] = []
+        shown: list[Entry] = []
         for position, entry in enumerate(entries):
             if position % _SLICE == _SLICE - 1:
                 await trio.lowlevel.checkpoint()
@@ -247,8 +253,7 @@ class Seeing:
             elif not engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed:
                 continue
             shown.append(entry)
-        listing.entries = shown
-        listing.served = 0
+        return shown
 
     async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
         try:
@@ -266,17 +271,19 @@ class Seeing:
         LOOKUP comes anyway.
         """
         listing = self._listings[index]
-        if start == 0 and listing.served:
-            await self._snapshot(listing)
+        if listing.entries is None or (start == 0 and listing.served):
+            listing.entries = await self._snapshot(listing)
+            listing.served = 0
+        entries = listing.entries
         node = listing.node
         position = start
-        while position < len(listing.entries) + 2:
+        while position < len(entries) + 2:
             if position % _SLICE == _SLICE - 1:
                 await trio.lowlevel.checkpoint()
             if position < 2:
                 name, entry, held = self._dots(node, position)
             else:
-                name, ino, kind = listing.entries[position - 2]
+                name, ino, kind = entries[position - 2]
                 entry, held = self._direntry(listing, name, ino, kind)
             position += 1
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
