@@ -103,7 +103,7 @@ def test_a_file_too_large_to_copy_leaks_nothing_either(mode, store_on, mounts_on
     store = store_on("ext4")
     populate(store, race)
     mount = mounts_on.start(POLICY, store, "--copy-max", "4K")
-    seen = run(race, mount, mode, LEASED_TRIES, techniques=IN_VIEW, pause_us=1500)
+    seen = run(race, mount, mode, LEASED_TRIES, techniques=IN_VIEW, pause_us=8000)
     assert not seen.leaked, seen
     assert seen.entered >= LEASED_TRIES, seen
     assert all(seen.passes(technique) for technique in ("read", "pread", "mmap-shared")), seen
@@ -117,4 +117,4 @@ def test_a_file_too_large_to_copy_leaks_without_leases(store_on, without, race) 
     store = store_on("ext4")
     populate(store, race)
     mount = without("no-leases", POLICY, store, "--copy-max", "4K")
-    assert run(race, mount, "visit", 3000, techniques=IN_VIEW, pause_us=1500, leaks=1).leaked
+    assert run(race, mount, "visit", 3000, techniques=IN_VIEW, pause_us=8000, leaks=1).leaked

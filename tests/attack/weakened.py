@@ -17,10 +17,9 @@ import policyfs.fs.redactor as redactor_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
-from policyfs.fs.lookup import Seeing, child_path
+from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Flavor
 from policyfs.fs.opening import Opener
-from policyfs.fs.record import Call
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
@@ -41,9 +40,9 @@ def locate_in_source() -> None:
         sources[status.st_dev, status.st_ino] = os.dup(src_fd)
         return frozen
 
-    async def in_source(self: Sniffer, fd: int, what: frozenset[str]) -> Any:
+    async def in_source(self: Sniffer, fd: int, what: frozenset[str], **named: Any) -> Any:
         status = os.fstat(fd)
-        return await locate(self, sources.get((status.st_dev, status.st_ino), fd), what)
+        return await locate(self, sources.get((status.st_dev, status.st_ino), fd), what, **named)
 
     redactor_module.freeze = remembering
     Sniffer.locate = in_source  # type: ignore[method-assign]
@@ -78,11 +77,7 @@ def one_view() -> None:
 def hidden_is_absent() -> None:
     """A directory that is hidden from the caller answers ENOENT to LOOKUP, whoever else is in it."""
 
-    def hidden(self: Seeing, parent: Any, name: bytes, stat: Any, caller: Any, decision: Any) -> Any:
-        del stat
-        self._gate.refuse(caller, Call("lookup", "lookup"), child_path(parent, name), decision)
-
-    Seeing._hidden = hidden  # type: ignore[method-assign]
+    Seeing._held_directory = lambda self, parent, name, stat: None  # type: ignore[method-assign]
 
 
 def any_node() -> None:
