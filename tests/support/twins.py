@@ -195,6 +195,12 @@ def twins_on(road: Road, arena: Path) -> Iterator[Twins]:
         assert not wrong, wrong
 
 
+def _attempt_in(directory: str, call: Call) -> Outcome:
+    os.chdir(directory)
+    os.umask(0o022)
+    return attempt(call)
+
+
 class Twins:
     """A mount on which the app UID may do everything, and a directory beside it on the same disk.
 
@@ -225,6 +231,33 @@ class Twins:
                 if left.get(path) != right.get(path)
             ]
         assert not differences, "\n".join([f"{len(differences)} differences", *differences])
+
+    def same(
+        self,
+        prepare: Callable[[Path], object],
+        call: Call,
+        *,
+        groups: Sequence[int] = (),
+        deadline_s: float = 60.0,
+    ) -> Outcome:
+        """Root prepares a directory on each side, the app makes the call in it; fails where results
+        or what is left differ. Returns the result.
+        """
+        self._made += 1
+        name = f"own-{self._made}"
+        outcomes, left = [], []
+        for root, inside in ((self.mount.store, self.mount.mountpoint), (self.native, self.native)):
+            (root / name).mkdir()
+            (root / name).chmod(0o777)
+            prepare(root / name)
+            outcomes.append(
+                call_as(UID, _attempt_in, f"{inside}/{name}", call, groups=groups, deadline_s=deadline_s)
+            )
+            left.append(look(root / name))
+        mounted, plain = outcomes
+        assert mounted == plain
+        assert left[0] == left[1]
+        return mounted
 
     def _build(self, count: int) -> str:
         self._made += 1
