@@ -183,7 +183,7 @@ class Changing:
         return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
 
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), EOPNOTSUPP (system)."""
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP."""
         await self._change_xattr(node, name, caller, "setxattr")
         self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
 
@@ -196,8 +196,8 @@ class Changing:
         call = Call("xattr", syscall)
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         if not _is_user(name):
-            if name.startswith(b"system."):
-                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount")
+            if not name.startswith((b"security.", b"trusted.", b"user.")):
+                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount, and no namespaces unknown to it")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
