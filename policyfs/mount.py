@@ -51,6 +51,7 @@ from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.holders import holders
 from policyfs.store.leases import LeaseKeeper
+from policyfs.store.memory import open_memory_directory
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
@@ -162,7 +163,13 @@ class Daemon:
         timeouts.use(engine)
         self.copies = CopyCache(options.cache_bytes)
         self._undo.callback(self.copies.close)
-        redactor = Redactor(tree, sniffer, self.copies, reflink=facts.reflink, size_cap=options.copy_bytes)
+        memory = open_memory_directory()
+        if memory is not None:
+            self._undo.callback(os.close, memory)
+        redactor = Redactor(
+            tree, sniffer, self.copies, reflink=facts.reflink, size_cap=options.copy_bytes,
+            memory_dirfd=memory,
+        )  # fmt: skip
         views = Views(nodes, finder, redactor.copyable)
         self.passing = passing = Passing(Backing(self._device.fd) if options.passthrough else None)
         self.leased = leased = Leased(

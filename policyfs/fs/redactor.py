@@ -61,13 +61,21 @@ class Redactor:
     """Makes and keeps copies. reflink_dirfd: where clones may be made, None without reflink."""
 
     def __init__(
-        self, tree: Tree, locator: Locator, copies: CopyCache, *, reflink: bool, size_cap: int
+        self,
+        tree: Tree,
+        locator: Locator,
+        copies: CopyCache,
+        *,
+        reflink: bool,
+        size_cap: int,
+        memory_dirfd: int | None,
     ) -> None:
         self._tree = tree
         self._locator = locator
         self._copies = copies
         self._reflink = reflink
         self._size_cap = size_cap
+        self._memory = memory_dirfd
         self._made: dict[Copy, Redacted] = {}
         self._full = False
 
@@ -163,7 +171,8 @@ class Redactor:
 
     async def _freeze(self, fd: int, stat: Stat) -> freezing.Frozen:
         def make() -> freezing.Frozen:
-            return freeze(fd, self._size_cap, self._tree.root_fd if self._reflink else None, self._reflink)
+            root = self._tree.root_fd if self._reflink else None
+            return freeze(fd, self._size_cap, root, self._reflink, self._memory)
 
         if self._reflink or stat.size <= _INLINE_BYTES:
             return make()

@@ -25,6 +25,9 @@ _CHUNK: Final = 1 << 20
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
+How = Literal["reflink", "tmpfs", "memfd"]
+
+
 class Version(NamedTuple):
     """Which state of the source a copy was made of: a matter of freshness, never of safety."""
 
@@ -51,7 +54,7 @@ class Frozen:
 
     __slots__ = ("fd", "how", "sealed", "size", "version")
 
-    def __init__(self, fd: int, how: Literal["reflink", "memfd"], size: int, version: Version) -> None:
+    def __init__(self, fd: int, how: How, size: int, version: Version) -> None:
         self.fd = fd
         self.how: Final = how
         self.size: Final = size
@@ -71,13 +74,16 @@ class Frozen:
         self.close()
 
 
-def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> Frozen:
+def freeze(
+    src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool, memory_dirfd: int | None = None
+) -> Frozen:
     """Copy the regular file behind *src_fd* (open for reading) as it is now.
 
     reflink: clone it (FICLONE, microseconds at any size, no memory) into an unnamed file in the
     directory *tmp_dirfd* on the same file system. Where that is off or does not work for this
-    file, copy it into memory: at most *size_cap* bytes, else FrozenTooLarge. Of a source that
-    shrinks meanwhile the rest is zeros; of one that grows, what was there at first.
+    file, copy it into memory: at most *size_cap* bytes, else FrozenTooLarge; into an unnamed file
+    in *memory_dirfd* (memory.open_memory_directory) if it is given, else into a memfd. Of a source
+    that shrinks meanwhile the rest is zeros; of one that grows, what was there at first.
 
     Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), EMFILE. Blocks on the store:
     call it on a worker thread.
@@ -96,7 +102,7 @@ def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> 
             return Frozen(fd, "reflink", before.size, version)
     if before.size > size_cap:
         raise FrozenTooLarge(before.size, size_cap)
-    fd = _memfd()
+    fd, how = _in_memory(memory_dirfd)
     try:
         os.fchmod(fd, 0o400)  # who is handed a reading descriptor cannot make it a writing one
         os.ftruncate(fd, before.size)
@@ -104,7 +110,7 @@ def freeze(src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool) -> 
     except BaseException:
         os.close(fd)
         raise
-    return Frozen(fd, "memfd", before.size, version)
+    return Frozen(fd, how, before.size, version)
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
@@ -121,7 +127,7 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def seal(frozen: Frozen) -> None:
-    """Make the copy unchangeable: sealed in memory, and no writable descriptor left anywhere.
+    """Make the copy unchangeable: no writable descriptor left anywhere; a memfd is sealed, too.
 
     A writable mapping makes sealing fail (EBUSY): there must be none.
     """
@@ -157,6 +163,15 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def _in_memory(dirfd: int | None) -> tuple[int, How]:
+    """An empty file in memory that has no name and can never get one."""
+    if dirfd is not None:
+        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd meets and reports the same
+            flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+            return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs"
+    return _memfd(), "memfd"
 
 
 def _memfd() -> int:
