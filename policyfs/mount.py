@@ -61,6 +61,7 @@ Log = structlog.typing.FilteringBoundLogger
 _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
+_WATCH_PAUSE_S: Final = 0.005
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = 128
 
@@ -301,7 +302,7 @@ class Daemon:
         while fd >= 0 and self._notifier is not None:
             await trio.lowlevel.wait_readable(fd)
             self.changes.take(self._notifier, self.places)
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(_WATCH_PAUSE_S)  # what comes meanwhile is read in one go
 
     # -- commands -----------------------------------------------------------------------------------
 

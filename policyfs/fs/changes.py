@@ -14,7 +14,7 @@ from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Mode
 from policyfs.fs.places import Places
 from policyfs.kernel.notify import Notifier
-from policyfs.store.watch import Change, Watch, WatchEvent
+from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 
 _LISTED = (
     Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB | Change.CLOSE_WRITE
@@ -62,7 +62,7 @@ class Changes:
             return
         me = os.getpid()
         lost = False
-        for event in self._watch.read_events():
+        for event in self._watch.read_events(self._directories):
             self.events += 1
             if event.overflow:
                 self.overflows += 1
@@ -114,6 +114,9 @@ class Changes:
             if event.kind & (Change.MOVED_FROM | Change.MOVED_TO | Change.DELETE):
                 places.drop(directory.nodeid)
             return notifier.inval_inode(directory.nodeid, 0, 0)
+        hint = inode_hint(event.target_handle)
+        if hint is not None and next(self._nodes.same_inode(hint), None) is None:
+            return True  # a file that the kernel was never told of
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:
             return True

@@ -15,6 +15,7 @@ import enum
 import errno
 import os
 import struct
+from collections.abc import Container
 from typing import Final, NamedTuple, Self
 
 from policyfs.store import libc
@@ -35,6 +36,19 @@ _INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, 
 _INFO_HEAD: Final = 4
 _FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
 _BUFFER: Final = 256 * 1024
+_HANDLE_TYPE: Final = struct.Struct("=I")
+_INO32: Final = struct.Struct("=I")
+_INO64: Final = struct.Struct("=Q")
+_INODE_IN: Final = {
+    1: _INO32,
+    2: _INO32,
+    0x81: _INO64,
+    0x82: _INO64,
+    0x4D: _INO64,
+    0x4E: _INO64,
+    0x4F: _INO64,
+}
+"""FILEID_INO32_GEN, INO64_GEN (xfs), BTRFS_*: each begins with the inode number."""
 
 
 class Change(enum.IntFlag):
@@ -111,16 +125,18 @@ class Watch:
         """Becomes readable when there are events."""
         return self._fd
 
-    def read_events(self) -> list[WatchEvent]:
+    def read_events(self, known: Container[bytes] | None = None) -> list[WatchEvent]:
         """The events of one read (a few thousand at most), oldest first; [] if there are none.
 
+        known: handles of the directories that matter. What happened to a name in any other is
+        left out before it costs more than a look (the mark is on the whole file system).
         Never blocks. Unread, the kernel's queue holds 16,384 events, then one OVERFLOW.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
         except BlockingIOError:
             return []
-        return parse_events(raw)
+        return parse_events(raw, known)
 
     def dir_handle(self, fd: int) -> bytes:
         """The handle of what is behind *fd* (O_PATH too) as it appears in events."""
@@ -140,8 +156,33 @@ class Watch:
             os.close(fd)
 
 
-def parse_events(raw: bytes) -> list[WatchEvent]:
-    """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such."""
+def inode_hint(handle: bytes) -> int | None:
+    """The inode number in a handle whose layout is known (linux/exportfs.h), else None."""
+    (kind,) = _HANDLE_TYPE.unpack_from(handle)
+    layout = _INODE_IN.get(kind)
+    if layout is None or len(handle) < _HANDLE_TYPE.size + layout.size:
+        return None
+    (number,) = layout.unpack_from(handle, _HANDLE_TYPE.size)
+    return int(number)
+
+
+def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
+    """Is the event (its first information record at *at*) about a name in a directory not known.
+
+    A rename tells of two directories: it is never left out here.
+    """
+    kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
+    if kind != _DFID_NAME:
+        return False
+    data = at + _INFO.size
+    return _HANDLE_TYPE.pack(handle_type) + raw[data : data + size] not in known
+
+
+def parse_events(raw: bytes, known: Container[bytes] | None = None) -> list[WatchEvent]:
+    """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such.
+
+    known: see Watch.read_events.
+    """
     events: list[WatchEvent] = []
     at = 0
     while at < len(raw):
@@ -150,6 +191,9 @@ def parse_events(raw: bytes) -> list[WatchEvent]:
             raise ValueError("malformed fanotify event")
         if fd >= 0:
             os.close(fd)  # not asked for, and not ours to keep
+        if known is not None and length > head + _INFO.size and _elsewhere(raw, at + head, known):
+            at += length
+            continue
         if mask & _MASK_OVERFLOW:
             events.append(WatchEvent(Change.OVERFLOW, None, None, None, pid))
         else:
