@@ -6,8 +6,8 @@ set -eu
 
 run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
 demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
-test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd"
-bench="$test fio bindfs"
+test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs exiv2 psmisc"
+bench="$test fio"
 
 case "${1:-}" in
 run) wanted=$run ;;

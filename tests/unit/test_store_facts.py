@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-import pyfuse3
 import pytest
-import trio
 
 from policyfs.store.facts import StoreFacts, directory_folds, probe
 from policyfs.store.mountinfo import mount_of_fd, mounts
+from tests.support import folding
 from tests.support.images import IMAGE_KINDS, file_system
-from tests.support.namespace import detach
-from tests.support.processes import call_as, start_as
+from tests.support.namespace import detach, mounts_below
+from tests.support.processes import call_as, wait_for
 
 pytestmark = pytest.mark.mount
 
@@ -91,74 +90,18 @@ def test_of_xfs_without_reflink(tmp_path):
 @pytest.mark.parametrize("names", [[], [b"1"], [b"DCIM"], [b"dcim", b"Other"]])
 def test_of_a_store_that_folds_case(tmp_path, names, folds):
     """By FUSE: the kernels that tests run on often have no file system that does."""
-    names = {name: number for number, name in enumerate(names, 2)}
-    child = start_as(0, _serve, os.fspath(tmp_path), names, folds)
-    assert child.receive() == "ready"
+    words = [os.fspath(tmp_path), str(int(folds)), *map(os.fsdecode, names)]
+    # A process of its own: this one may have loaded the bridge, which changes how pyfuse3 mounts.
+    server = subprocess.Popen([sys.executable, folding.__file__, *words])
     try:
+        wait_for(lambda: mounts_below(tmp_path), "the folding file system is mounted")
         facts = facts_of(tmp_path)
         assert sorted(os.listdir(os.fsencode(tmp_path))) == sorted(names), "no trace is left"
     finally:
         detach(os.fspath(tmp_path))
-        child.result()
+        server.kill()
+        server.wait(10)
     assert (facts.casefold, facts.name) == (folds, "fuse.folding")
-
-
-def _serve(channel, mountpoint: str, names: dict[bytes, int], folds: bool) -> None:
-    async def serve() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pyfuse3.main)
-            channel.send("ready")
-
-    pyfuse3.init(Folding(names, folds), mountpoint, {"fsname=folding", "subtype=folding"})
-    try:
-        trio.run(serve)
-    finally:
-        pyfuse3.close(unmount=False)
-
-
-class Folding(pyfuse3.Operations):
-    """One directory of empty files whose names are found in any case, if *folds*."""
-
-    def __init__(self, names: dict[bytes, int], folds: bool) -> None:
-        super().__init__()
-        self.names = names
-        self.key = bytes.lower if folds else bytes
-
-    async def getattr(self, inode, ctx=None):
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode
-        entry.st_mode = 0o40755 if inode == pyfuse3.ROOT_INODE else 0o100644
-        return entry
-
-    async def lookup(self, parent_inode, name, ctx=None):
-        for other, inode in self.names.items():
-            if self.key(other) == self.key(name):
-                return await self.getattr(inode)
-        raise pyfuse3.FUSEError(errno.ENOENT)
-
-    async def opendir(self, inode, ctx):
-        return inode
-
-    async def readdir(self, fh, start_id, token):
-        for number, (name, inode) in enumerate(list(self.names.items())[start_id:], start_id + 1):
-            if not pyfuse3.readdir_reply(token, name, await self.getattr(inode), number):
-                return
-
-    async def create(self, parent_inode, name, mode, flags, ctx):
-        self.names[name] = 99
-        return pyfuse3.FileInfo(fh=99), await self.getattr(99)
-
-    async def statfs(self, ctx):
-        return pyfuse3.StatvfsData()
-
-    async def flush(self, fh):
-        pass
-
-    async def release(self, fh):
-        pass
-
-    async def unlink(self, parent_inode, name, ctx):
-        del self.names[name]
 
 
 def test_leases_of_an_overlay_mean_nothing(tmp_path):
