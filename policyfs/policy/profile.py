@@ -104,7 +104,7 @@ class Profile:
             if touched:
                 truth = live.match(known)
                 if truth:
-                    tally.count(live, touched, truth, facts.kind)
+                    tally.count(live, touched, truth, known.kind)
         bare = self._see(tally, ftype, below)
         return tally.decision(bare=bare)
 
@@ -272,6 +272,7 @@ class _Tally:
         elif rule.effect is Effect.DENY:
             if monitor:
                 self.would_deny.append(rule.id)
+                self._allows.append(live)
             else:
                 self.denied |= touched
                 self._denies.append(live)
@@ -345,7 +346,8 @@ class _Tally:
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """The strongest that the rules which made the answer ask for, else the default.
 
-        An allow that is not to be audited silences no denial and no redaction.
+        An allow that is not to be audited silences no denial and no redaction. Rules that are
+        only recorded count with those that allow.
         """
         restricting = _strongest((*self._denies, *self._redacts, *self._content))
         allowing = _strongest(self._allows)

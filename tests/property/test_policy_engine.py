@@ -146,7 +146,11 @@ def test_a_view_names_all_obligations_there_can_be(policy, path):
 
 
 @share(0.08)
-@given(cases.policies(max_rules=3), cases.paths, st.sampled_from([False, False, False, True]))
+@given(
+    st.one_of(cases.common_policies(), cases.common_policies(), cases.policies(max_rules=3)),
+    cases.paths,
+    st.sampled_from([False, False, False, True]),
+)
 def test_where_callers_do_not_matter_all_get_the_same(policy, path, monitor):
     engine = compile_policy(policy, monitor=monitor)
     text = naive(policy)
@@ -189,7 +193,7 @@ def owner_hides(engine: Engine, *nodes: Node) -> bool:
 
 
 @share(0.05)
-@given(cases.policies(max_rules=3), moves)
+@given(st.one_of(cases.moving_policies(), cases.moving_policies(), cases.policies(max_rules=3)), moves)
 def test_files_move_as_the_text_lets_them(policy, move):
     engine = compile_policy(policy)
     text = naive(policy)
@@ -214,7 +218,13 @@ def test_files_move_as_the_text_lets_them(policy, move):
 
 
 @share(0.02)
-@given(cases.policies(max_rules=2), st.sampled_from(CALLERS), cases.paths, cases.paths, cases.some_owners)
+@given(
+    st.one_of(cases.moving_policies(max_rules=2), cases.policies(max_rules=2)),
+    st.sampled_from(CALLERS),
+    cases.paths,
+    cases.paths,
+    cases.some_owners,
+)
 def test_directories_move_as_the_text_lets_them(policy, caller, old_path, new_path, owner):
     engine = compile_policy(policy)
     text = Naive(policy, ["a", "b", "7"], ["image/jpeg"], 2, owners=["none"])

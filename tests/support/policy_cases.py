@@ -158,6 +158,47 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
     return policy(*made)
 
 
+narrow = st.sampled_from([("/a/**",), ("/b/**",), ("/*/a",), ("/{app}/**",), ("/{uid}/***",), ("/**/b",)])
+plain_effects = st.sampled_from([Effect.ALLOW, Effect.ALLOW, Effect.DENY, Effect.REDACT, Effect.CONTENT])
+
+
+@st.composite
+def simple_rules(draw: st.DrawFn, number: int) -> Rule:
+    """A rule with at most one condition, on a part of the tree."""
+    effect = draw(plain_effects)
+    more: dict[str, object] = {}
+    if effect is Effect.REDACT:
+        more = {"ops": Op.READ, "redact": frozenset({"location"})}
+        more["raw_types"] = draw(subsets(["text/plain"], 0, 1))
+    elif effect is Effect.CONTENT:
+        more = {"ops": Op.WRITE | Op.CREATE, "content": draw(subsets(KINDS))}
+    else:
+        more = {"ops": draw(operations)}
+    condition = draw(st.integers(0, 7))
+    if condition == 0:
+        more["when"] = draw(blocks())
+    elif condition == 1:
+        more["unless"] = (draw(blocks()),)
+    elif condition <= 3:
+        more["who"] = draw(whos())
+    return plain(number, effect, draw(narrow), **more)
+
+
+@st.composite
+def moving_policies(draw: st.DrawFn, max_rules: int = 3) -> Policy:
+    """Everybody may move everything; what else there is differs from path to path."""
+    made = [draw(simple_rules(number)) for number in range(draw(st.integers(1, max_rules)))]
+    ops = draw(st.sampled_from([Op.SEE | Op.CREATE | Op.DELETE, Op.ALL & ~Op.ATTR, Op.ALL & ~Op.WRITE]))
+    return policy(*made, plain(90, Effect.ALLOW, ("/**",), ops=ops))
+
+
+@st.composite
+def common_policies(draw: st.DrawFn) -> Policy:
+    """Rules that few callers are told apart by."""
+    made = [draw(simple_rules(number)) for number in range(draw(st.integers(1, 3)))]
+    return policy(*made)
+
+
 def policy(*made: Rule) -> Policy:
     apps = (app("a", ((7, 8),), "g"), app("b", ((9, 9),)))
     return Policy("case", "", apps, made, Audit.BEST_EFFORT, Audit.REQUIRED, "")

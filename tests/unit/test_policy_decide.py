@@ -219,6 +219,8 @@ def test_redaction_adds_up_and_raw_types_must_agree():
     assert asked.ask("gallery", Op.READ, "/a/x", FILE, table).redact == {"location"}
     assert asked.ask("gallery", Op.READ, "/b/x", FILE, table).redact == frozenset()
     assert asked.ask("gallery", Op.READ, "/b/x", FILE, Facts(None, "none")).redact == {"location"}
+    # a directory is one, whatever is claimed of it
+    assert asked.ask("gallery", Op.READ, "/b/x", DIRECTORY, table).redact == {"location"}
 
 
 def test_content_counts_where_an_allow_of_write_could_apply():
