@@ -21,8 +21,19 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.statx import Stat
 
 
+class PolicyChangedError(OSError):
+    """The policy changed while a request was being decided: ESTALE makes the kernel ask again."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, "the policy changed")
+
+
 class Gate:
     """Decides requests of one mount under the policy in force.
+
+    INVARIANT: states and principals of one policy mean nothing to another, and any await may
+    bring another. So nothing of a policy is used after an await unless the generation is still
+    the same (unchanged()); what came by node number is decided again instead.
 
     app: the app whose mount this is, None for a shared mount.
     """
@@ -50,7 +61,12 @@ class Gate:
 
     def caller(self, ctx: pyfuse3.RequestContext) -> Caller:
         """Who sent the request: the mount's app, or the app of the caller's uid."""
-        return Caller(self.principal(ctx.uid), ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+        return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+
+    def unchanged(self, generation: int) -> None:
+        """Go on only if the policy is the one of that generation. Raises PolicyChangedError."""
+        if generation != self.generation:
+            raise PolicyChangedError
 
     def principal(self, uid: int) -> Principal:
         """The principal of a uid under the policy in force."""
@@ -70,10 +86,14 @@ class Gate:
     async def at(
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
     ) -> Decision:
-        """Decide on what *name* in *dirfd* is now; finds the facts that the answer hangs on."""
-        ftype = stat.ftype or FileType.REGULAR
+        """Decide on what *name* in *dirfd* is now; finds the facts that the answer hangs on.
+
+        Raises PolicyChangedError if the policy changed while they were found.
+        """
+        generation, ftype = self.generation, stat.ftype or FileType.REGULAR
         need = self.engine.needs(who, ops, state, ftype)
         facts = await self.facts.find(need, dirfd, name, stat, who.key) if need else NO_FACTS
+        self.unchanged(generation)
         return self.decide(who, ops, state, ftype, facts, parent)
 
     def decide(
@@ -87,18 +107,23 @@ class Gate:
                 return hidden
         return decision
 
-    async def node(self, who: Principal, ops: Op, node: Node) -> Decision:
+    async def node(self, caller: Caller, ops: Op, node: Node) -> Decision:
         """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone."""
-        worst: Decision | None = None
-        for state in node.states():
-            need = self.engine.needs(who, ops, state, node.ftype)
+        while True:
+            generation, who = self.generation, caller.principal
+            need = self._need(who, ops, node)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
                 facts = await self._facts(node, need, who)
-            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
-        if worst is None:
-            raise OSError(errno.ESTALE, "a node without a state")
-        return worst
+            if generation == self.generation:
+                return self.judge(who, ops, node, facts)
+
+    def _need(self, who: Principal, ops: Op, node: Node) -> Need:
+        """The facts that an answer about a node hangs on, by any of its names."""
+        need = Need.NOTHING
+        for state in node.states():
+            need |= self.engine.needs(who, ops, state, node.ftype)
+        return need
 
     async def _facts(self, node: Node, need: Need, who: Principal) -> Facts:
         """Facts of a node by a name that leads to it; of an open file also once it has none."""
@@ -130,19 +155,16 @@ class Gate:
 
         The facts are those of the file behind the handle, whatever its name is now.
         """
-        who = self.principal(handle.caller.uid)
-        node = handle.node
-        need = Need.NOTHING
-        for state in node.states():
-            need |= self.engine.needs(who, ops, state, node.ftype)
-        facts = NO_FACTS
-        if need:
-            owner = None
+        while True:
+            generation, who = self.generation, handle.caller.principal
+            need = self._need(who, ops, handle.node)
+            owner = kind = None
             if need & Need.OWNER:
                 owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
-            kind = await self.facts.kind_of(handle.fd, who.key) if need & Need.KIND else None
-            facts = Facts(kind, owner)
-        return self.judge(who, ops, node, facts)
+            if need & Need.KIND:
+                kind = await self.facts.kind_of(handle.fd, who.key)
+            if generation == self.generation:
+                return self.judge(who, ops, handle.node, Facts(kind, owner))
 
     def _chain(self, parent: Node) -> list[tuple[PathState, Facts]]:
         chain: list[tuple[PathState, Facts]] = []
@@ -159,7 +181,7 @@ class Gate:
 
     async def require(self, caller: Caller, ops: Op, node: Node, call: Call) -> Decision:
         """Allow a request on a node, or refuse it on record."""
-        decision = await self.node(caller.principal, ops, node)
+        decision = await self.node(caller, ops, node)
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision)
         return decision

@@ -86,7 +86,7 @@ class FileIO:
         return await self._read_hidden(handle, offset, size)
 
     def _hidden(self, handle: Handle) -> frozenset[str]:
-        who = self._gate.principal(handle.caller.uid)
+        who = handle.caller.principal
         stat = self._tree.fstat(handle.fd)
         owner = self._gate.facts.owners.get(handle.fd, stat)
         hidden: frozenset[str] = frozenset()
@@ -95,16 +95,17 @@ class FileIO:
         return hidden
 
     async def _read_hidden(self, handle: Handle, offset: int, size: int) -> bytes:
-        node = handle.node
-        who = self._gate.principal(handle.caller.uid)
+        node, caller = handle.node, handle.caller
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
 
         def judge(facts: Facts) -> Decision:
-            return self._gate.judge(who, _READ, node, facts)
+            return self._gate.judge(caller.principal, _READ, node, facts)
 
         read_only = self._tree.reopen(handle.fd, os.O_RDONLY)
         try:
-            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge, who.key)
+            made = await self._redactor.redacted(
+                read_only, node.ino, node.view.redact, owner, judge, caller.principal.key
+            )
         except (FrozenTooLarge, NoRoom):
             raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
         finally:

@@ -72,8 +72,8 @@ class Leased:
         self, handle: Handle, node: Node, state: OpenState, fd: int, owner: str | None
     ) -> tuple[Decision, str | None, str]:
         """Take the lease and locate under it. The third value says why it cannot be served."""
-        who = self._gate.principal(handle.caller.uid)
-        unknown = self._gate.judge(who, _READ, node, Facts(None, owner))
+        caller = handle.caller
+        unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
         if self._keeper is None:
             return blank, None, "too large to copy, and leases mean nothing on this store"
@@ -86,10 +86,11 @@ class Leased:
                 self.refusals += 1
                 return blank, None, _BUSY
         lease = state.lease
-        kind, plan = await self._locator.locate(state.lease_fd, node.view.redact, lane=who.key)
-        decision = self._gate.judge(who, _READ, node, Facts(kind, owner))
+        lane = caller.principal.key
+        kind, plan = await self._locator.locate(state.lease_fd, node.view.redact, lane=lane)
+        decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         if lease.holds() and decision.redact and decision.redact != node.view.redact:
-            kind, plan = await self._locator.locate(state.lease_fd, decision.redact, lane=who.key)
+            kind, plan = await self._locator.locate(state.lease_fd, decision.redact, lane=lane)
         if not lease.holds():  # a writer came while we looked: what was found means nothing
             self._drop(state)
             self.refusals += 1

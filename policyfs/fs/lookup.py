@@ -12,7 +12,7 @@ import trio
 
 from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
-from policyfs.fs.gate import Gate
+from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.places import Places
@@ -41,13 +41,15 @@ Entry = tuple[bytes, int, int]
 class Listing:
     """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
 
-    entries: of the names that the caller may see.
+    entries: of the names that the caller may see by the policy of that generation; None in place
+    of one that a newer policy hides.
     """
 
     index: int
     node: Node
     caller: Caller
-    entries: list[Entry] | None = None
+    entries: list[Entry | None] | None = None
+    generation: int = 0
     served: int = 0
 
 
@@ -140,7 +142,7 @@ class Seeing:
         """The reply that gives a node to the kernel; counts one reference."""
         node.lookups += 1
         entry_s = self._timeouts.entry(state)
-        attr_s = self._timeouts.attr(state, node.ftype, stat)
+        attr_s = self._timeouts.attr(state, node, stat)
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
@@ -161,7 +163,7 @@ class Seeing:
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
         """Attributes of a node."""
         if node.nodeid != ROOT_ID:
-            decision = await self._gate.node(caller.principal, Op.SEE, node)
+            decision = await self._gate.node(caller, Op.SEE, node)
             if not decision.allowed:
                 raise pyfuse3.FUSEError(errno.ENOENT)
         return self.attributes(node, self.stat(node))
@@ -186,12 +188,12 @@ class Seeing:
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""
-        timeout = self._timeouts.attr(node.state, node.ftype, stat)
+        timeout = self._timeouts.attr(node.state, node, stat)
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
         """Target of a symlink, as data."""
-        decision = await self._gate.node(caller.principal, Op.SEE, node)
+        decision = await self._gate.node(caller, Op.SEE, node)
         if not decision.allowed:
             raise pyfuse3.FUSEError(errno.ENOENT)
         dirfd, name, _ = self._places.locate(node)
@@ -203,7 +205,7 @@ class Seeing:
         if node.ftype is not FileType.DIRECTORY:
             ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
             ops |= Op.WRITE if mode & os.W_OK else Op(0)
-        decision = await self._gate.node(caller.principal, ops, node)
+        decision = await self._gate.node(caller, ops, node)
         if not decision.allowed:
             if decision.errno == errno.EACCES:
                 return False
@@ -230,9 +232,28 @@ class Seeing:
         cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
         return pack_fh(listing.index, cached)
 
+    async def _current(self, listing: Listing, start: int) -> list[Entry | None]:
+        """The listing's snapshot, taken if there is none, without what the policy hides by now."""
+        while listing.entries is None or listing.generation != self._gate.generation:
+            generation = self._gate.generation
+            try:
+                shown = await self._snapshot(listing)
+            except PolicyChangedError:
+                continue
+            if listing.entries is None or start == 0:
+                listing.entries = [*shown]
+            else:  # positions are the kernel's already
+                names = {name for name, _, _ in shown}
+                listing.entries = [e if e is not None and e[0] in names else None for e in listing.entries]
+            listing.generation = generation
+        return listing.entries
+
     async def _snapshot(self, listing: Listing) -> list[Entry]:
-        """All names that the caller sees now; long directories in slices, so that others go on."""
-        node, who = listing.node, listing.caller.principal
+        """All names that the caller sees now; long directories in slices, so that others go on.
+
+        Raises PolicyChangedError.
+        """
+        node, who, generation = listing.node, listing.caller.principal, self._gate.generation
         try:
             entries = self._tree.list_dir(self._places.dirfd(node))
         except FileNotFoundError:  # removed while the caller is in it: natively, too, it lists as empty
@@ -242,6 +263,7 @@ class Seeing:
         for position, entry in enumerate(entries):
             if position % _SLICE == _SLICE - 1:
                 await trio.lowlevel.checkpoint()
+                self._gate.unchanged(generation)
             name, _, kind = entry
             ftype = _TYPES.get(kind)
             if ftype is None:
@@ -271,21 +293,24 @@ class Seeing:
         LOOKUP comes anyway.
         """
         listing = self._listings[index]
-        if listing.entries is None or (start == 0 and listing.served):
-            listing.entries = await self._snapshot(listing)
-            listing.served = 0
-        entries = listing.entries
+        if start == 0 and listing.served:
+            listing.entries, listing.served = None, 0
+        entries = await self._current(listing, start)
         node = listing.node
         position = start
         while position < len(entries) + 2:
             if position % _SLICE == _SLICE - 1:
                 await trio.lowlevel.checkpoint()
-            if position < 2:
-                name, entry, held = self._dots(node, position)
-            else:
-                name, ino, kind = entries[position - 2]
-                entry, held = self._direntry(listing, name, ino, kind)
+                entries = await self._current(listing, position)
+            listed = entries[position - 2] if position >= 2 else None
             position += 1
+            if listed is not None:
+                name = listed[0]
+                entry, held = self._direntry(listing, *listed)
+            elif position <= 2:
+                name, entry, held = self._dots(node, position - 1)
+            else:
+                continue
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
                 if held is not None:
                     self._nodes.closed(held)
@@ -309,11 +334,22 @@ class Seeing:
                 stat = self._tree.stat(self._places.dirfd(node), name)
             except OSError:
                 stat = None  # removed or replaced since: a name without attributes, as natively
-            if stat is not None and stat.ftype is _TYPES[kind]:
+            if (
+                stat is not None
+                and stat.ftype is _TYPES[kind]
+                and self._as_decided(listing, state, stat, ino)
+            ):
                 found = self.node_for(node, name, state, stat, listing.caller)
-                attr_s = self._timeouts.attr(state, found.ftype, stat)
+                attr_s = self._timeouts.attr(state, found, stat)
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
+
+    def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
+        """Is what has the name now what the snapshot decided on, if that hung on more than the name."""
+        engine, ftype = self._gate.engine, stat.ftype or FileType.REGULAR
+        if stat.ino == ino or engine.owner_matters_above(state):
+            return stat.ino == ino
+        return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, index: int) -> int:
         """Descriptor of the directory of an open listing, until the next await."""

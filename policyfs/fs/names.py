@@ -101,6 +101,8 @@ class Naming:
                 raise
         # Somebody made it since the kernel looked, or it is hidden from this caller.
         stat = self._tree.stat(dirfd, name)
+        if stat.ftype is None:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
         state = self._gate.engine.child(parent.state, name)
         seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if seen.allowed:
@@ -185,22 +187,42 @@ class Naming:
         ops = Op.SEE | Op.DELETE
         decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
         path = child_path(parent, name)
+        key = self._nodes.key_of(stat)
         if not decision.allowed:
-            self._gate.refuse(caller, call, path, decision)
+            error = self._errno(decision, self._nodes.named(key, parent, name))
+            self._gate.refuse(caller, call, path, decision, error=error)
         self._gate.recorder.decided(caller, call, path, decision)
         self._still(parent, name, stat)
         dirfd = self._places.dirfd(parent)
-        key = self._nodes.key_of(stat)
+        self._keep_open(key, parent, name)
         if directory:
             self._tree.rmdir(dirfd, name)
         else:
-            self._keep_open(key, parent, name)
             self._tree.unlink(dirfd, name)
         self._drop(key, parent, name)
 
+    @staticmethod
+    def _errno(decision: Decision, nodes: list[Node]) -> int:
+        """What a refused rmdir or rename says, of the nodes that it names.
+
+        After ENOENT the kernel drops the directory, also for those who are in it (fs/fuse/dir.c,
+        fuse_rmdir, fuse_rename_common): one that others may be in says EACCES instead.
+        """
+        held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
+        return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
+
     def _keep_open(self, ino_key: int, parent: Node, name: bytes) -> None:
-        """A name is going away: open files that only it leads to stay within reach (fstat and the like)."""
+        """A name is going away: open files that only it leads to, and a directory that somebody may
+        be in, stay within reach (fstat and the like).
+        """
         for node in self._nodes.named(ino_key, parent, name):
+            if node.ftype is FileType.DIRECTORY:
+                fd = self._tree.open_dir(self._places.dirfd(parent), name)
+                if self._nodes.is_same(node, self._tree.fstat(fd)):
+                    self._places.keep_removed(node, fd)
+                else:
+                    os.close(fd)
+                continue
             if node.open is None or node.open.fd >= 0 or node.more:
                 continue
             fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
@@ -232,7 +254,9 @@ class Naming:
         need = self._gate.needed(caller.principal, state, stat.ftype)
         if moves_to is not None:
             need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
+        generation = self._gate.generation
         facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.key)
+        self._gate.unchanged(generation)
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
             if not seen.allowed:
@@ -247,6 +271,8 @@ class Naming:
             now = self._tree.stat(self._places.dirfd(parent), name)
         except FileNotFoundError:
             now = None
+        if decided is None and now is not None and now.ftype is None:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
         if (now is None) != (decided is None):
             raise StaleNodeError
         if now is not None and decided is not None:
@@ -271,7 +297,9 @@ class Naming:
             for state in node.states():
                 need |= self._gate.needed(who, state, node.ftype)
                 need |= engine.needs_move(who, state, new_state, node.ftype)
+            generation = self._gate.generation
             facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat, who.key)
+            self._gate.unchanged(generation)
             decision: Decision | None = None
             same = all(known.parent is parent for known in node.names())
             for state in node.states():
@@ -280,11 +308,11 @@ class Naming:
                 decision = stricter(decision, answer)
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
             self._tree.link(fd, self._places.dirfd(parent), name)
             stat = self._tree.fstat(fd)
         finally:
             os.close(fd)
-        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         return self._seeing.entry(parent, name, new_state, stat, caller)
 
     async def rename(
@@ -295,6 +323,7 @@ class Naming:
             raise OSError(errno.EINVAL, "unknown rename flags")
         call = Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
+        generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
         old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
         exchange = bool(flags & _EXCHANGE)
@@ -305,17 +334,20 @@ class Naming:
         except FileNotFoundError:
             if exchange:
                 raise
+        self._gate.unchanged(generation)
         target = End(new_state, old_end.ftype, old_end.facts)
         same = old_parent is new_parent
         decision = self._gate.engine.rename(
             caller.principal, old_end, target, replaced, exchange, same_directory=same
         )
         if not decision.allowed:
-            self._refuse_move(caller, call, path, new_path, decision)
+            named = self._nodes.named(old_key, old_parent, old) + self._nodes.named(new_key, new_parent, new)
+            error = self._errno(decision, named)
+            self._refuse_move(caller, call, path, new_path, decision, error)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
         self._still(old_parent, old, old_stat)
         self._still(new_parent, new, new_stat)
-        if replaced is not None and replaced.ftype is FileType.REGULAR and not flags & _EXCHANGE:
+        if replaced is not None and not exchange:
             self._keep_open(new_key, new_parent, new)
         self._tree.rename2(self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags)
         if exchange:
@@ -329,14 +361,20 @@ class Naming:
             self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
 
     def _refuse_move(
-        self, caller: Caller, call: Call, path: bytes, new_path: bytes, decision: Decision | None
+        self,
+        caller: Caller,
+        call: Call,
+        path: bytes,
+        new_path: bytes,
+        decision: Decision | None,
+        error: int = 0,
     ) -> NoReturn:
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = ""
         if decision.errno == errno.EXDEV:
             note = "an app could do more at the new path: copy it there instead (mv does)"
-        self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note)
+        self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 
     def _move(self, nodes: list[Node], old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:
         """Nodes follow their file; what is below a moved directory is restated if its path class changed."""

@@ -204,8 +204,18 @@ class NodeTable:
         ]
 
     def restate(self, child: Callable[[PathState, bytes], PathState], below: Node | None = None) -> None:
-        """Give every node (or those below a directory) the state of its path anew."""
+        """Give every node (or those below a directory) the state of its path anew.
+
+        Of what has no name any more (and what is below it) it is the state of the path it had.
+        """
         fresh: set[int] = {ROOT_ID if below is None else below.nodeid}
+        if below is None:
+            for node in self:
+                if node.parent is None and node is not self.root:
+                    node.state = self.root.state
+                    for name in filter(None, node.name.split(b"/")):
+                        node.state = child(node.state, name)
+                    fresh.add(node.nodeid)
         for node in self:
             chain: list[Node] = []
             at: Node | None = node

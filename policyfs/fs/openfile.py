@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -23,14 +23,26 @@ if TYPE_CHECKING:
     from policyfs.store.statx import Stat
 
 
-class Caller(NamedTuple):
-    """Who sent a request: the principal the policy knows, and the process."""
+class Caller:
+    """Who sent a request: the process, and the principal that the policy in force knows it as.
 
-    principal: Principal
-    uid: int
-    gid: int
-    pid: int
-    umask: int
+    principal is asked for anew each time: principals of one policy mean nothing to another, and
+    the policy may change while a request is under way.
+    """
+
+    __slots__ = ("_who", "gid", "pid", "uid", "umask")
+
+    def __init__(self, who: Callable[[int], Principal], uid: int, gid: int, pid: int, umask: int) -> None:
+        self._who = who
+        self.uid = uid
+        self.gid = gid
+        self.pid = pid
+        self.umask = umask
+
+    @property
+    def principal(self) -> Principal:
+        """The principal under the policy in force."""
+        return self._who(self.uid)
 
 
 class Mode(enum.Enum):
@@ -73,7 +85,8 @@ class Handle:
     fd: the daemon's descriptor of the backing file, -1 where passthrough needs none. emptied:
     the app is under redaction and got to write by emptying the file (then `seen` is the version
     that its own last write left). created: the file came into being with this handle. noted: a
-    monitored content requirement that it did not meet is on record.
+    monitored content requirement that it did not meet is on record. generation: the policy's, of
+    the decision that the open was allowed by.
     """
 
     index: int
@@ -90,6 +103,7 @@ class Handle:
     bytes_read: int = 0
     bytes_written: int = 0
     noted: bool = False
+    generation: int = 0
 
     @property
     def readable(self) -> bool:

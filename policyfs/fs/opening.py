@@ -115,8 +115,8 @@ class Opener:
             emptied = writing and self._by_emptying(
                 node, caller, call, stat, owner, empties=bool(flags & os.O_TRUNC)
             )
-            handle = Handle(self._handles.new_index(), node, caller, flags, -1, emptied=emptied)
-            handle.before = version_of(stat)
+            handle = self._new_handle(node, caller, flags, stat)
+            handle.emptied = emptied
             state = self._enter(node, writing=writing)
             try:
                 await self._connect(handle, state, fd, stat, owner, decision, call)
@@ -131,13 +131,12 @@ class Opener:
         """Open for reading a raw file that is registered already: no descriptor is needed."""
         _, _, stat = self._places.locate(node)  # the name still leads to this very inode
         self._check_view(node, caller)
-        handle = Handle(self._handles.new_index(), node, caller, flags, -1)
+        handle = self._new_handle(node, caller, flags, stat)
         state = self._enter(node, writing=False)
         try:
             if not state.backing_id:
                 self._passing.take_idle(node, state)
             handle.mode = state.mode
-            handle.before = version_of(stat)
             self._finish(handle, state, stat)
             self._gate.recorder.decided(
                 caller, call, node.path(), decision,
@@ -146,6 +145,13 @@ class Opener:
         except BaseException:
             self._leave(handle, state)
             raise
+        return handle
+
+    def _new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
+        """A handle that is not connected yet, right after the decision that allows it."""
+        handle = Handle(self._handles.new_index(), node, caller, flags, -1)
+        handle.before = version_of(stat)
+        handle.generation = self._gate.generation
         return handle
 
     async def _connect(
@@ -171,7 +177,7 @@ class Opener:
         elif node.flavor is Flavor.RAW:
             self._passing.choose(node, state, fd)
         elif node.view.checked and state.head is None and handle.writable:
-            state.head = Head(empty=stat.size == 0, created=False)
+            state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED and handle.fd < 0:
             handle.fd = os.dup(fd)
@@ -182,10 +188,26 @@ class Opener:
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
-            self._tree.truncate_fd(handle.fd, 0)
-            if state.head is not None:
-                state.head = Head(empty=True, created=state.head.created)
-            handle.seen = version_of(self._tree.fstat(handle.fd))
+            async with state.lock:  # no write that was judged on the old bytes may come after
+                self._gate.unchanged(handle.generation)
+                self._empty(handle, state)
+
+    def _empty(self, handle: Handle, state: OpenState) -> None:
+        """Carry out O_TRUNC."""
+        self._tree.truncate_fd(handle.fd, 0)
+        if state.head is not None:
+            state.head = Head(empty=True, created=state.head.created)
+        self._see(handle)
+
+    def _see(self, handle: Handle) -> None:
+        """Note the version that an app under redaction begins to write on: empty, by rule 5.
+
+        ESTALE if another writer was quicker: the kernel opens again, and that is decided anew.
+        """
+        stat = self._tree.fstat(handle.fd)
+        if handle.emptied and stat.size:
+            raise StaleNodeError
+        handle.seen = version_of(stat)
 
     async def _connect_copy(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> None:
         """Serve the handle from the node's frozen copy, made or found for the file as it is now."""
@@ -250,14 +272,16 @@ class Opener:
             owner = self._gate.facts.owners.get(fd, stat)
             self._check_view(node, caller)
             emptied = self._by_emptying(node, caller, call, stat, owner, empties=size == 0)
-            handle = Handle(self._handles.new_index(), node, caller, os.O_WRONLY, -1, emptied=emptied)
-            handle.before = version_of(stat)
+            flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
+            handle = self._new_handle(node, caller, flags, stat)
+            handle.emptied = emptied
             state = self._enter(node, writing=True)
             try:
                 handle.fd = await self._writer(node, fd)
                 self._before_writing(node, handle, stat, owner)
+                self._gate.unchanged(handle.generation)
                 if node.view.checked and state.head is None:
-                    state.head = Head(empty=stat.size == 0, created=False)
+                    state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
                 self._gate.recorder.decided(
                     caller, call, node.path(), decision,
                     view=node.view.label, handle=handle.index, before=handle.before,
@@ -275,8 +299,8 @@ class Opener:
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
         """A handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
-        handle = Handle(self._handles.new_index(), node, caller, flags, fd, created=True)
-        handle.before = version_of(stat)
+        handle = self._new_handle(node, caller, flags, stat)
+        handle.fd, handle.created = fd, True
         handle.emptied = bool(node.view.redact)
         handle.seen = handle.before
         state = self._enter(node, writing=handle.writable)
@@ -402,7 +426,8 @@ class Opener:
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
         self._views.writer_came(node.ino, node.view)
-        handle.seen = version_of(self._tree.fstat(handle.fd))
+        if not handle.flags & os.O_TRUNC:
+            self._see(handle)
 
     def _enter(self, node: Node, *, writing: bool) -> OpenState:
         """Reserve the node's open state: it lives until as many _leave()s."""
@@ -413,7 +438,8 @@ class Opener:
         return node.open
 
     def _finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
-        """Number the handle and put it into the table."""
+        """Number the handle and put it into the table, if the policy still is the one that allowed it."""
+        self._gate.unchanged(handle.generation)
         node = handle.node
         state.stat = stat
         if handle.mode is Mode.PASSTHROUGH:
@@ -454,10 +480,10 @@ class Opener:
         state = handle.node.open
         if state is None:
             raise RuntimeError("a handle of a node that is not open")
-        after = None
-        if handle.writable and handle.fd >= 0:
-            after = version_of(self._tree.fstat(handle.fd))
         try:
+            after = None
+            if handle.writable and handle.fd >= 0:
+                after = version_of(self._tree.fstat(handle.fd))
             if handle.writable or handle.mode is Mode.MEDIATED:
                 self._gate.recorder.released(handle, handle.node.path(), after)
         finally:

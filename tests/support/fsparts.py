@@ -1,0 +1,233 @@
+"""The file system's parts on a real directory, without a kernel in front: requests are method calls.
+
+What a mount cannot be made to do at will (a policy that changes while a file is being sniffed, a
+writer that comes between two steps) is done here step by step: the sniffer answers when it is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trio
+
+from policyfs.content.cache import KindCache
+from policyfs.domain import Audit
+from policyfs.fs.attrs import Timeouts
+from policyfs.fs.changing import Changing
+from policyfs.fs.checked import Checker
+from policyfs.fs.facts import FactFinder
+from policyfs.fs.gate import Gate
+from policyfs.fs.io import FileIO
+from policyfs.fs.leased import Leased
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.names import Naming
+from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
+from policyfs.fs.openfile import Caller, Handle, HandleTable
+from policyfs.fs.opening import Opener
+from policyfs.fs.passing import Passing
+from policyfs.fs.places import Places
+from policyfs.fs.record import Recorder
+from policyfs.fs.redactor import Redactor
+from policyfs.fs.views import Views
+from policyfs.policy.decide import Engine
+from policyfs.redact import plan as plans
+from policyfs.redact.ranges import MemorySource
+from policyfs.sinks.journal import JournalError
+from policyfs.store.copies import CopyCache
+from policyfs.store.facts import probe
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
+from policyfs.trail.event import Event
+
+KINDS = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"words", "text/plain"),
+)
+
+
+def on_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test, 20 seconds at most."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs) -> None:
+        async def main() -> None:
+            with trio.fail_after(20):
+                await test(*args, **kwargs)
+
+        trio.run(main)
+
+    return run
+
+
+class Sniffed:
+    """Kinds by the first bytes. While *gate* is an event that is not set, no answer comes."""
+
+    def __init__(self) -> None:
+        self.gate: trio.Event | None = None
+        self.asked = trio.Event()
+
+    async def _turn(self) -> None:
+        self.asked.set()
+        if self.gate is not None:
+            await self.gate.wait()
+
+    def _kind(self, head: bytes) -> str:
+        if not head:
+            return "inode/x-empty"
+        return next((kind for start, kind in KINDS if head.startswith(start)), "application/octet-stream")
+
+    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+        head = os.pread(fd, 64, 0)
+        await self._turn()
+        return self._kind(head)
+
+    async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
+        await self._turn()
+        return self._kind(head)
+
+    async def locate(self, fd: int, what: frozenset[str], *, lane: Hashable = None):
+        data = os.pread(fd, 1 << 24, 0)
+        await self._turn()
+        kind = self._kind(data)
+        return kind, plans.locate(kind, what, MemorySource(data))
+
+
+class Sink:
+    """Events in a list; *broken*: nothing that must be recorded can be."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.broken = False
+
+    def record(self, event: Event, audit: Audit) -> None:
+        if self.broken and audit is Audit.REQUIRED:
+            raise JournalError("no room")
+        self.events.append(event)
+
+
+class Parts:
+    """One file system on a store, shared by all uids (or the mount of *app*)."""
+
+    def __init__(self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64) -> None:
+        self.store = store
+        self.sink, self.sniffed = Sink(), Sniffed()
+        self.dropped_pages: list[int] = []
+        self.dropped_names: list[tuple[int, bytes]] = []
+        self.tree = tree = Tree.open(str(store))
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
+        self.handles = handles = HandleTable()
+        self.timeouts = Timeouts(alone=app is not None)
+        self.timeouts.use(engine)
+        self.places = places = Places(
+            tree, nodes, capacity=descriptors, watched=lambda: True, on_open=lambda node, fd: None
+        )
+        owners = Owners(probe(tree.root_fd).trusted_xattr)
+        assert owners.how == "xattr", "this test needs a store with trusted xattrs"
+        self.owners = owners
+        self.gate = gate = Gate(
+            engine,
+            app=app,
+            places=places,
+            facts=FactFinder(tree, owners, self.sniffed, KindCache()),
+            recorder=Recorder(self.sink, "/mnt"),
+        )
+        self.copies = CopyCache(1 << 26)
+        redactor = Redactor(
+            tree, self.sniffed, self.copies, reflink=False, size_cap=1 << 24, memory_dirfd=None
+        )
+        views = Views(nodes, gate.facts, redactor.copyable)
+        self.passing = passing = Passing(None)
+        leased = Leased(tree, nodes, gate, self.sniffed, None, self.dropped_pages.append)
+        self.opener = Opener(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            passing=passing, redactor=redactor, leased=leased,
+        )  # fmt: skip
+        self.io = FileIO(
+            tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
+            leased=leased, checker=Checker(tree, places, gate, self.sniffed),
+            drop_pages=self.dropped_pages.append,
+        )  # fmt: skip
+        self.seeing = Seeing(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            timeouts=self.timeouts,
+        )  # fmt: skip
+        self.naming = Naming(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
+            passing=passing,
+        )  # fmt: skip
+        self.changing = Changing(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
+            io=self.io, leased=leased,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        for handle in list(self.handles):
+            self.opener.close(handle)
+        self.copies.close()
+        self.places.close()
+        self.tree.close()
+
+    def reload(self, engine: Engine) -> None:
+        """What the daemon does at a reload."""
+        self.gate.use(engine)
+        self.timeouts.use(engine)
+        self.nodes.root.state = engine.root
+        self.nodes.restate(engine.child)
+
+    def caller(self, uid: int) -> Caller:
+        """A process of that uid."""
+        return self.gate.caller(_Context(uid))
+
+    @property
+    def root(self) -> Node:
+        return self.nodes.root
+
+    async def walk(self, path: str, uid: int) -> Node:
+        """The node that a path leads this caller to, as the kernel asks for it."""
+        node = self.root
+        for name in path.strip("/").split("/"):
+            entry = await self.seeing.lookup(node, name.encode(), self.caller(uid))
+            assert entry.st_ino not in (0, ROOT_ID), f"{name} of {path} is absent"
+            node = self.nodes.get(entry.st_ino)
+        return node
+
+    async def open(self, path: str, flags: int, uid: int) -> Handle:
+        """open(2): what is stale is looked up once more, as the kernel does."""
+        try:
+            return await self.opener.open(await self.walk(path, uid), flags, self.caller(uid))
+        except OSError as error:
+            if type(error).__name__ != "StaleNodeError":
+                raise
+        return await self.opener.open(await self.walk(path, uid), flags, self.caller(uid))
+
+    async def write(self, handle: Handle, offset: int, data: bytes) -> int:
+        return await self.io.write(handle, offset, data, append=False, kill_priv=False)
+
+    async def release(self, handle: Handle) -> None:
+        """RELEASE."""
+        try:
+            await self.io.finish(handle)
+        finally:
+            self.opener.close(handle)
+
+
+class _Context:
+    """A request's context as pyfuse3 gives it."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid, self.gid, self.pid, self.umask = uid, uid, os.getpid(), 0o022
+
+
+@contextmanager
+def parts(store: Path, engine: Engine, **options) -> Iterator[Parts]:
+    """The parts on a store, closed afterwards."""
+    made = Parts(store, engine, **options)
+    try:
+        yield made
+    finally:
+        made.close()
