@@ -53,7 +53,7 @@ test: lint
 	@$(PY) -m pytest -q
 
 soak: setup
-	@POLICYFS_SOAK=1 $(PY) -m pytest -q -m "soak or not soak" --timeout=3600
+	@POLICYFS_SOAK=1 POLICYFS_CASES=200000 $(PY) -m pytest -q -m "soak or not soak" --timeout=3600
 
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)

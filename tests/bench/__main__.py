@@ -121,11 +121,17 @@ def memory(session: Session, where: str, bench: Bench) -> None:
         values = {"policyfs-app": (after - before) / known}
         session.add(f"memory per known file ({known:,})", where, "bytes", values, "<= 600")
         values = {"policyfs-app": float(mount.descriptors() - descriptors)}
-        session.add(f"descriptors for {known:,} known files", where, "descriptors", values, "0")
-        requests = sum(mount.fuse_counters().values())
+        what = f"descriptors for {known:,} known files in {KNOWN_DIRECTORIES} directories"
+        session.add(what, where, "descriptors", values, "none per file")
+        before_walk = mount.fuse_counters()
+        requests = sum(before_walk.values())
         measures.client(session.client, UID, "walk", str(app.path / "known"))
         values = {"policyfs-app": float(sum(mount.fuse_counters().values()) - requests)}
         session.add(f"requests of a second walk ({known:,} stats)", where, "requests", values, "< 1,000")
+        after_walk = mount.fuse_counters()
+        asked = {name: after_walk[name] - before_walk[name] for name in after_walk}
+        watch = mount.status()["watch"]
+        print(f"    of which { ({name: count for name, count in asked.items() if count}) }; watch {watch}")
 
 
 def decisions(session: Session) -> None:
