@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import NoReturn, Protocol
 
@@ -15,9 +15,21 @@ from policyfs.fs.nodes import Node
 from policyfs.fs.openfile import Handle
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.tree import Tree
 
 Content = tuple[frozenset[str], ...]
+Fence = Callable[[], None]
+"""Raises FUSEError if the file may not be changed now."""
+
+
+def _passes(fence: Fence) -> bool:
+    """Ask a fence where nobody is left to be told (what it refuses is on record)."""
+    try:
+        fence()
+    except pyfuse3.FUSEError:
+        return False
+    return True
 
 
 class HeadSniffer(Protocol):
@@ -36,21 +48,27 @@ class Checker:
         self._gate = gate
         self._sniffer = sniffer
 
-    async def write(self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision) -> int:
+    async def write(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence
+    ) -> int:
         """Write *data* if the file then still meets the decision's content requirements.
 
-        Raises FUSEError(EPERM), on record, if it does not; then nothing of it was written.
+        Raises FUSEError(EPERM), on record, if it does not, and what *fence* raises; then nothing
+        of it was written.
         """
+        await self._unhold(handle, head, decision, fence)
         if head.held is None and self._tree.fstat(handle.fd).size == 0:
             head.held = b""
         if head.held is None:
             await self._judge_stored(handle, head, offset, data, decision)
+            fence()
             return os.pwrite(handle.fd, data, offset)
         if offset >= HEAD_BYTES and len(head.held) < HEAD_BYTES:
             await self._refuse(handle, head, decision, None, "its beginning is not known yet")
         after = overlay(head.held, offset, data)
         kind = await self._kind(handle, after)
         if meets(kind, decision.content):
+            fence()
             self._commit(handle, head, after)
             rest = offset + len(data) - len(after)
             if rest > 0:
@@ -60,6 +78,17 @@ class Checker:
         else:
             await self._refuse(handle, head, decision, kind, "")
         return len(data)
+
+    async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
+        """Somebody else has written the file since its head was held: it goes in now, if it may."""
+        if head.held is None or not self._tree.fstat(handle.fd).size:
+            return
+        if head.held:
+            stored = os.pread(handle.fd, HEAD_BYTES, 0)
+            await self._judge(handle, head, overlay(stored, 0, head.held), decision)
+            fence()
+            self._commit(handle, head, head.held)
+        head.held = None
 
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
@@ -77,8 +106,12 @@ class Checker:
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind, "")
 
-    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision) -> None:
+    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
         """Set the size, as write(): what remains must meet the requirements, or be empty."""
+        if size:
+            await self._unhold(handle, head, decision, fence)
+        elif self._tree.fstat(handle.fd).size:
+            head.held = None
         if head.held is not None:
             if size > HEAD_BYTES:
                 await self._refuse(handle, head, decision, None, "its beginning is not known yet")
@@ -92,24 +125,34 @@ class Checker:
         after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
         if after != before:
             await self._judge(handle, head, after, decision)
+        fence()
         self._tree.truncate_fd(handle.fd, size)
 
-    async def settle(self, handle: Handle, head: Head, decision: Decision) -> None:
+    async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
         if not head.held:
             return
         if not decision.allowed:  # the policy changed since it was opened
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
+        await self._unhold(handle, head, decision, fence)
+        if not head.held:
+            return
         kind = await self._kind(handle, head.held)
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind, "")
+        fence()
         self._commit(handle, head, head.held)
 
-    async def finish(self, handle: Handle, head: Head, decision: Decision) -> None:
+    async def finish(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """At the last RELEASE: write a held head that is allowed, else leave nothing behind."""
-        if head.held and decision.allowed and meets(await self._kind(handle, head.held), decision.content):
-            self._commit(handle, head, head.held)
-            return
+        if head.held and decision.allowed:
+            after = overlay(os.pread(handle.fd, HEAD_BYTES, 0), 0, head.held)
+            meant = meets(await self._kind(handle, after), decision.content)
+            if handle.node.open is not None and handle.node.open.writers > 1:
+                return  # opened again meanwhile: what becomes of the head is that writer's to see
+            if meant and _passes(fence):
+                self._commit(handle, head, head.held)
+                return
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -11,6 +12,7 @@ import trio
 from policyfs.domain import Audit, Decision, Facts, Op
 from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
+from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
 from policyfs.fs.nodes import Flavor, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable, Mode, OpenState
@@ -64,6 +66,11 @@ class FileIO:
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
             self._gate.refuse(handle.caller, Call("read", "read"), node.path(), decision)
+        if decision.redact - node.view.redact:  # a policy that came after the open
+            self._gate.refuse(
+                handle.caller, Call("read", "read"), node.path(), decision, error=errno.EACCES,
+                note="opened in a view that does not hide what the policy hides now: open it again",
+            )  # fmt: skip
         if node.flavor is Flavor.LEASED:
             data = await self._leased.read(handle, offset, size)
         elif node.flavor is Flavor.LIVE:
@@ -129,11 +136,11 @@ class FileIO:
         if kill_priv:
             self._tree.clear_killpriv(handle.fd)
         state = _open_state(handle)
-        head = state.head
+        head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
                 at = head.size(self._tree.fstat(handle.fd).size) if append else offset
-                written = await self._checker.write(handle, head, at, data, decision)
+                written = await self._checker.write(handle, head, at, data, decision, self._fence(handle))
         elif append:
             written = os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
         elif len(data) <= _INLINE_WRITE:
@@ -148,10 +155,10 @@ class FileIO:
         """Set the size of an open file."""
         decision = await self._may_write(handle, size)
         state = _open_state(handle)
-        head = state.head
+        head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
-                await self._checker.truncate(handle, head, size, decision)
+                await self._checker.truncate(handle, head, size, decision, self._fence(handle, size))
         else:
             self._tree.truncate_fd(handle.fd, size)
         if size == 0:
@@ -162,14 +169,35 @@ class FileIO:
         decision = await self._gate.handle(handle, _WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
-        foreign = size != 0 and handle.seen != version_of(self._tree.fstat(handle.fd))
-        if handle.emptied and foreign and self._hidden(handle):
+        self._fence(handle, size)()
+        return decision
+
+    def _fence(self, handle: Handle, size: int | None = None) -> Callable[[], None]:
+        """A check that refuses a write, or a truncation to *size*, that rule 5 forbids now.
+
+        INVARIANT: called right before bytes change, with no await between: under redaction an app
+        changes parts of a file only while it owns it, or all that is in it is what it wrote itself.
+        """
+
+        def check() -> None:
+            if size == 0 or not handle.node.view.redact:
+                return
+            own = handle.emptied and handle.seen == version_of(self._tree.fstat(handle.fd))
+            if own or not self._hidden(handle):
+                return
             refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(
                 handle.caller, Call("write", "write"), handle.node.path(), refusal,
-                note="another has written since this app emptied the file",
+                note="under redaction, and not all in the file is this app's: it must be emptied first",
             )  # fmt: skip
-        return decision
+
+        return check
+
+    def _head(self, handle: Handle, state: OpenState, decision: Decision) -> Head | None:
+        """The node's head, also for a requirement that came after the open."""
+        if state.head is None and decision.content:
+            state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
+        return state.head
 
     def _wrote(self, handle: Handle) -> None:
         """Bytes changed: other nodes' pages of the file are old, and so is what was seen of it."""
@@ -196,13 +224,13 @@ class FileIO:
 
     async def _settle(self, handle: Handle) -> None:
         state = _open_state(handle)
-        if not handle.writable or not handle.node.view.checked:
+        if not handle.writable or (state.head is None and not handle.node.view.checked):
             return
         decision = await self._gate.handle(handle, _WRITE)
         head = state.head
         if head is not None and head.held:
             async with state.lock:
-                await self._checker.settle(handle, head, decision)
+                await self._checker.settle(handle, head, decision, self._fence(handle))
                 self._wrote(handle)
         await self._checker.note_monitored(handle, decision)
 
@@ -214,7 +242,7 @@ class FileIO:
             return
         decision = await self._gate.handle(handle, _WRITE)
         async with state.lock:
-            await self._checker.finish(handle, head, decision)
+            await self._checker.finish(handle, head, decision, self._fence(handle))
             # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
             if state.writers <= 1:
                 state.head = None

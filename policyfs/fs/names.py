@@ -85,7 +85,12 @@ class Naming:
             view = engine.view(caller.principal, state)
             flavor = Flavor.RAW if view.raw else Flavor.LIVE
             node = self._seeing.views.node(stat, view, flavor, state, parent, name, caller)
-            handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+            try:
+                handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+            except BaseException:
+                self._still(parent, name, stat)
+                self._tree.unlink(self._places.dirfd(parent), name)
+                raise
         except BaseException:
             os.close(fd)
             raise
@@ -136,6 +141,7 @@ class Naming:
     ) -> pyfuse3.EntryAttributes:
         """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name."""
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
+        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
         dirfd = self._places.dirfd(parent)
         make(dirfd)
         fd = self._tree.open_path(dirfd, name)
@@ -143,9 +149,7 @@ class Naming:
             stat = self._own_new(fd, parent, name, caller)
         finally:
             os.close(fd)
-        entry = self._seeing.entry(parent, name, state, stat, caller)
-        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
-        return entry
+        return self._seeing.entry(parent, name, state, stat, caller)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a directory."""

@@ -1,0 +1,215 @@
+"""Writing under redaction and content requirements, where somebody else comes between two steps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.kernel.bridge import pyfuse3
+from tests.support import jpegs
+from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.policies import engine_of
+
+CAMERA, GALLERY, MAPS = 10010, 10011, 10012
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+OPEN = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+"""
+REDACTED = (
+    OPEN
+    + """\
+- {id: hide, require: {redact: location}, who: {not: {grant: media.location}}, unless: {owner: self}}
+"""
+)
+TYPES = """\
+- {id: types, require: {content: [image/jpeg]}, paths: "/**"}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    (tmp_path / "empty").write_bytes(b"")
+    return tmp_path
+
+
+async def errno_of(request) -> int:
+    try:
+        await request
+    except pyfuse3.FUSEError as error:
+        return error.errno
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+async def between(made: Parts, request, meanwhile) -> int:
+    """Start a request that waits for a sniff, do something else, let the sniff end: its errno."""
+    made.sniffed.gate, made.sniffed.asked = trio.Event(), trio.Event()
+    found: list[int] = []
+
+    async def run() -> None:
+        found.append(await errno_of(request))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await made.sniffed.asked.wait()
+        gate, made.sniffed.gate = made.sniffed.gate, None
+        nursery.start_soon(meanwhile)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+    return found[0]
+
+
+# ---------------------------------------------------------------- rule 5: only by emptying it
+
+
+@on_trio
+async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts_of_it(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.naming.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        own = await made.open("/new.jpg", os.O_RDWR, CAMERA)  # as its owner, without emptying it
+        other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
+        await made.write(other, 0, PHOTO)
+        for mine in (handle, own):
+            assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
+            assert await errno_of(made.io.truncate(mine, 100)) == errno.EACCES
+        await made.io.truncate(own, 0)  # this is allowed to whoever may write
+        await made.write(own, 0, b"words")
+    assert (store / "new.jpg").read_bytes() == b"words"
+
+
+@on_trio
+async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_file(store: Path) -> None:
+    """The file was empty when the open was decided; a photo was written before it was answered."""
+    with parts(store, engine_of(REDACTED)) as made:
+        node = await made.walk("/empty", GALLERY)
+        fd, stat = made.opener._open_named(node)
+        handle = made.opener._new_handle(node, made.caller(GALLERY), os.O_RDWR, stat)
+        handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
+        (store / "empty").write_bytes(PHOTO)
+        with pytest.raises(OSError) as stale:
+            made.opener._before_writing(node, handle, stat, "none")
+        assert stale.value.errno == errno.ESTALE
+        os.close(fd)
+        os.close(handle.fd)
+
+
+@on_trio
+async def test_held_bytes_do_not_go_over_what_another_app_wrote(store: Path) -> None:
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        mine = await made.open("/empty", os.O_RDWR, GALLERY)
+        assert await made.write(mine, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
+        (store / "empty").write_bytes(PHOTO)
+        assert await errno_of(made.io.flush(mine)) == errno.EACCES
+        await made.release(mine)
+    assert (store / "empty").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_what_is_written_while_a_write_is_judged_is_not_the_writers_own(store: Path) -> None:
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        mine = await made.open("/empty", os.O_RDWR, GALLERY)
+        await made.write(mine, 0, jpegs.plain(1, 64))
+
+        async def other() -> None:
+            (store / "empty").write_bytes(PHOTO)
+
+        assert await between(made, made.write(mine, 10, b"x"), other) == errno.EACCES
+        await made.release(mine)
+    assert (store / "empty").read_bytes() == PHOTO
+
+
+# ---------------------------------------------------------------- content
+
+
+@on_trio
+async def test_a_write_judged_on_the_old_bytes_does_not_follow_their_end(store: Path) -> None:
+    """O_TRUNC comes while a write at byte 1 is judged: the file must not become one zero and the rest."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        first = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        opened = []
+
+        async def empty() -> None:
+            opened.append(await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, MAPS))
+
+        await between(made, made.write(first, 3, b"words of mine"), empty)
+        assert await errno_of(made.write(first, 5, b"words of mine")) == errno.EPERM
+        for handle in (first, *opened):
+            await made.release(handle)
+    assert (store / "a.jpg").read_bytes() in (b"", PHOTO)
+
+
+@on_trio
+async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.naming.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
+        raw = await made.open("/empty", os.O_RDWR, MAPS)
+        made.reload(engine_of(REDACTED + TYPES))
+        for one in (handle, raw):
+            assert await errno_of(made.write(one, 0, b"words")) in (0, errno.EPERM)
+            await errno_of(made.io.flush(one))
+            await made.release(one)
+    assert (store / "empty").read_bytes() == b""
+    assert (store / "new").read_bytes() == b""
+
+
+@on_trio
+async def test_redaction_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert await made.io.read(handle, 0, 1 << 16) == PHOTO
+        made.reload(engine_of(REDACTED))
+        assert await errno_of(made.io.read(handle, 0, 1 << 16)) == errno.EACCES
+        again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert not jpegs.leaks(await made.io.read(again, 0, 1 << 16))
+
+
+# ---------------------------------------------------------------- no record, no access
+
+
+@on_trio
+async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
+    text = OPEN.replace("}\n", ", audit: required}\n")
+    with parts(store, engine_of(text)) as made:
+        node = await made.walk("/a.jpg", MAPS)
+        made.sink.broken = True
+        caller, before = made.caller(MAPS), len(made.nodes)
+        for request in (
+            lambda: made.naming.mkdir(made.root, b"n", 0o755, caller),
+            lambda: made.naming.symlink(made.root, b"n", b"a.jpg", caller),
+            lambda: made.naming.mknod(made.root, b"n", 0o100644, caller),
+        ):
+            with pytest.raises(pyfuse3.FUSEError) as refused:
+                request()
+            assert refused.value.errno == errno.EIO
+        assert await errno_of(made.naming.link(node, made.root, b"n", caller)) == errno.EIO
+        assert await errno_of(made.naming.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
+        assert (
+            await errno_of(made.naming.rename(made.root, b"a.jpg", made.root, b"n", 0, caller)) == errno.EIO
+        )
+        assert not (store / "n").exists()
+        assert len(made.nodes) == before
+        assert not len(made.handles)
+
+
+@on_trio
+async def test_a_release_that_meets_a_failing_disk_gives_everything_up(store: Path, monkeypatch) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+
+        def fails(self, fd):
+            raise OSError(errno.EIO, "the disk")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(made.tree), "fstat", fails)
+            assert await errno_of(made.release(handle)) == errno.EIO
+        assert not len(made.handles)
+        assert handle.fd == -1
+        assert handle.node.open is None
