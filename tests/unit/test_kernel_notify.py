@@ -48,7 +48,9 @@ def message(fd: int) -> tuple[int, bytes]:
     """The code and the body of the next notification."""
     length, code, unique = struct.unpack("=IiQ", os.read(fd, 16))
     assert unique == 0
-    body = os.read(fd, length - 16) if length > 16 else b""
+    body = b""
+    while len(body) < length - 16:  # a pipe gives a long message in pieces
+        body += os.read(fd, length - 16 - len(body))
     assert len(body) == length - 16
     return code, body
 
