@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from policyfs.domain import FileType
@@ -24,12 +25,13 @@ class Timeouts:
     """How long the kernel may keep what one caller was told, by policy and by watch.
 
     alone: only one app looks through this mount. watched: whether changes in the store are
-    reported at the moment.
+    reported at the moment; reported: whether those in a directory are.
     """
 
     def __init__(self, *, alone: bool) -> None:
         self.alone = alone
         self.watched = False
+        self.reported: Callable[[Node], bool] = lambda _: False
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
@@ -42,9 +44,14 @@ class Timeouts:
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
 
-    def attr(self, state: PathState, ftype: FileType, stat: Stat) -> float:
-        """Seconds for the attributes. A regular file's grow with the time since its last change."""
+    def attr(self, state: PathState, node: Node, stat: Stat) -> float:
+        """Seconds for the attributes. A regular file's grow with the time since its last change; a
+        directory's are short until the watch knows it by its handle.
+        """
         allowed = self.entry(state)
+        ftype = node.ftype
+        if ftype is FileType.DIRECTORY and not self.reported(node):
+            return min(allowed, UNWATCHED_S)
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
             return allowed
         age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9

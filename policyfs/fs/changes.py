@@ -30,10 +30,12 @@ class Changes:
         self._nodes = nodes
         self._timeouts = timeouts
         self._directories: dict[bytes, Node] = {}
+        self._learned: set[int] = set()
         self.events = 0
         self.overflows = 0
         if watch is not None:
             self._directories[watch.dir_handle(root_fd)] = nodes.root
+            self._learned.add(nodes.root.nodeid)
 
     @property
     def watching(self) -> bool:
@@ -49,12 +51,18 @@ class Changes:
         if self._watch is not None:
             try:
                 self._directories[self._watch.dir_handle(fd)] = node
+                self._learned.add(node.nodeid)
             except OSError:  # another file system, mounted in the store: not watched
                 return
 
     def start(self) -> None:
         """The first events can come: long timeouts are safe from now on."""
         self._timeouts.watched = self._watch is not None
+        self._timeouts.reported = self.knows
+
+    def knows(self, node: Node) -> bool:
+        """Do events of a directory find it."""
+        return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, places: Places) -> None:
         """Read what is there and send what it means."""
@@ -96,6 +104,7 @@ class Changes:
         if directory is not None and self._nodes.find(directory.nodeid) is not directory:
             if event.dir_handle is not None:
                 del self._directories[event.dir_handle]
+                self._learned.discard(directory.nodeid)
             directory = None
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
