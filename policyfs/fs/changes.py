@@ -120,7 +120,9 @@ class Changes:
             return True
         directory = self._directories.get(event.target_handle)
         if directory is not None:
-            if event.kind & (Change.MOVED_FROM | Change.MOVED_TO | Change.DELETE):
+            if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
+                places.drop_all()  # what is below it leads elsewhere now, too
+            elif event.kind & Change.DELETE:
                 places.drop(directory.nodeid)
             return notifier.inval_inode(directory.nodeid, 0, 0)
         hint = inode_hint(event.target_handle)

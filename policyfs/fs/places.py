@@ -124,7 +124,9 @@ class Places:
         except OSError:
             os.close(fd)
             raise
-        self._fds[node.nodeid] = (fd, time.monotonic())
+        above = self._fds.get(node.parent.nodeid) if node.parent is not None else None
+        # It leads here only as long as what is above does, and is believed no longer than that.
+        self._fds[node.nodeid] = (fd, time.monotonic() if above is None else above[1])
         self._on_open(node, fd)
         while len(self._fds) > self._capacity:
             _, (oldest, _) = self._fds.popitem(last=False)

@@ -1,0 +1,108 @@
+"""Directory descriptors: every one leads where its node's path leads now, or is not used."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs import places as places_module
+from policyfs.fs.attrs import Timeouts
+from policyfs.fs.changes import Changes
+from policyfs.store import libc
+from policyfs.store.watch import Change, WatchEvent
+from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.policies import engine_of
+
+MAPS = 10012
+OPEN = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'
+
+
+class Events:
+    """A watch that reports what a test says."""
+
+    def __init__(self) -> None:
+        self.events: list[WatchEvent] = []
+
+    def dir_handle(self, fd: int) -> bytes:
+        return libc.file_handle(fd)
+
+    def read_events(self, known=None) -> list[WatchEvent]:
+        return self.events
+
+    def stat_of_handle(self, handle: bytes) -> None:
+        return None
+
+
+class Told:
+    """A notifier that takes everything."""
+
+    def __getattr__(self, name: str):
+        return lambda *_: True
+
+
+@on_trio
+async def test_a_move_in_the_store_ends_the_descriptors_of_all_below(tmp_path: Path) -> None:
+    """Who works in a directory below one that was moved to a forbidden place goes on nowhere."""
+    (tmp_path / "open/b/c").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "open/b/c/f").write_bytes(b"x")
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        watch = Events()
+        changes = Changes(watch, made.nodes, Timeouts(alone=False), made.tree.root_fd)  # type: ignore[arg-type] # ours
+        made.places._on_open = changes.learn
+        deep = await made.walk("/open/b/c", MAPS)
+        made.places.dirfd(deep)
+        handle = libc.file_handle(made.places.dirfd(deep.parent))
+        above = libc.file_handle(made.places.dirfd(deep.parent.parent))
+        os.rename(tmp_path / "open/b", tmp_path / "secret/b")
+        watch.events = [WatchEvent(Change.MOVED_FROM, above, b"b", handle, 1, is_dir=True)]
+        changes.take(Told(), made.places)  # type: ignore[arg-type] # ours
+        with pytest.raises(OSError) as stale:
+            await made.seeing.lookup(deep, b"f", made.caller(MAPS))
+        assert stale.value.errno == errno.ESTALE
+
+
+@on_trio
+async def test_without_a_watch_a_deep_directory_is_believed_no_longer_than_one_above(
+    tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    now = [1000.0]
+    monkeypatch.setattr(places_module.time, "monotonic", lambda: now[0])
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        made.places._watched = lambda: False
+        deep = await made.walk("/a/b/c", MAPS)
+        made.places.dirfd(deep.parent.parent)
+        now[0] += 0.9
+        made.places.dirfd(deep.parent)
+        now[0] += 0.09
+        made.places.dirfd(deep)
+        os.rename(tmp_path / "a", tmp_path / "z")
+        now[0] += 0.2  # more than a second since /a was looked at
+        with pytest.raises(OSError) as stale:
+            made.places.dirfd(deep)
+        assert stale.value.errno == errno.ESTALE
+
+
+@on_trio
+async def test_a_rename_over_a_depth_that_no_table_holds_moves_the_right_file(tmp_path: Path) -> None:
+    """Reaching the new directory may close the descriptor of the old one, and use its number again."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/f").write_bytes(b"mine")
+    deep = tmp_path
+    for _ in range(12):
+        deep = deep / "d"
+        deep.mkdir()
+        (deep / "f").write_bytes(b"another's")
+    with parts(tmp_path, engine_of(OPEN), descriptors=4) as made:
+        new = await made.walk("/" + "/".join("d" * 12), MAPS)
+        old = await made.walk("/old", MAPS)
+        await made.seeing.lookup(old, b"f", made.caller(MAPS))
+        await made.naming.rename(old, b"f", new, b"g", 0, made.caller(MAPS))
+        assert (deep / "g").read_bytes() == b"mine"
+        assert (deep / "f").read_bytes() == b"another's"
+        await made.naming.rename(new, b"g", old, b"f", 0, made.caller(MAPS))
+        assert (tmp_path / "old/f").read_bytes() == b"mine"
