@@ -26,6 +26,9 @@ class Call(NamedTuple):
     syscall: str
 
 
+_RELEASE: Final = Call("release", "close")
+
+
 class Sink(Protocol):
     """The journal, as far as recording needs it."""
 
@@ -76,30 +79,16 @@ class Recorder:
         verdict = ALLOW if allowed else DENY
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
-        event = Event(
-            time_ns=time.time_ns(),
-            mount=self._mount,
-            policy_generation=self._generation,
-            policy_digest=self._digest,
-            app=caller.principal.label,
-            uid=caller.uid,
-            gid=caller.gid,
-            pid=caller.pid,
-            exe=self._executable(caller.pid),
-            operation=call.operation,
-            syscall=call.syscall,
-            path=path,
+        exe = self._executable(caller.pid)
+        event = self._event(caller, call, path, verdict, exe, before)._replace(
             new_path=new_path,
             kind=kind,
-            decision=verdict,
             errno=error or decision.errno,
             rules=tuple(dict.fromkeys(match.rule for match in decision.rules if not match.monitor)),
             io=io,
             view=view,
             redacted=tuple(redacted),
             handle=handle,
-            size_before=None if before is None else before.size,
-            mtime_before_ns=None if before is None else before.mtime_ns,
             would_deny=decision.would_deny,
             would_allow=decision.would_allow,
             note=note,
@@ -108,9 +97,23 @@ class Recorder:
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
         """Record the end of a handle: what went through the daemon, or what changed."""
-        caller = handle.caller
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
-        event = Event(
+        event = self._event(handle.caller, _RELEASE, path, ALLOW, "", handle.before)._replace(
+            io=handle.mode.value,
+            view=handle.node.view.label,
+            handle=handle.index,
+            bytes_read=handle.bytes_read if mediated else None,
+            bytes_written=handle.bytes_written if mediated else None,
+            size_after=None if after is None else after.size,
+            mtime_after_ns=None if after is None else after.mtime_ns,
+        )
+        self._write(event, Audit.BEST_EFFORT)
+
+    def _event(
+        self, caller: Caller, call: Call, path: bytes, verdict: str, exe: str, before: Version | None
+    ) -> Event:
+        """What every event says: when, where, under which policy, who, what, and the file before."""
+        return Event(
             time_ns=time.time_ns(),
             mount=self._mount,
             policy_generation=self._generation,
@@ -119,22 +122,14 @@ class Recorder:
             uid=caller.uid,
             gid=caller.gid,
             pid=caller.pid,
-            exe="",
-            operation="release",
-            syscall="close",
+            exe=exe,
+            operation=call.operation,
+            syscall=call.syscall,
             path=path,
-            decision=ALLOW,
-            io=handle.mode.value,
-            view=handle.node.view.label,
-            handle=handle.index,
-            bytes_read=handle.bytes_read if mediated else None,
-            bytes_written=handle.bytes_written if mediated else None,
-            size_before=None if handle.before is None else handle.before.size,
-            mtime_before_ns=None if handle.before is None else handle.before.mtime_ns,
-            size_after=None if after is None else after.size,
-            mtime_after_ns=None if after is None else after.mtime_ns,
+            decision=verdict,
+            size_before=None if before is None else before.size,
+            mtime_before_ns=None if before is None else before.mtime_ns,
         )
-        self._write(event, Audit.BEST_EFFORT)
 
     def _executable(self, pid: int) -> str:
         """What the process runs, looked up at most once in _EXE_S for one process."""
