@@ -163,9 +163,7 @@ class Seeing:
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
         """Attributes of a node."""
         if node.nodeid != ROOT_ID:
-            decision = await self._gate.node(caller, Op.SEE, node)
-            if not decision.allowed:
-                raise pyfuse3.FUSEError(errno.ENOENT)
+            await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.attributes(node, self.stat(node))
 
     def stat(self, node: Node) -> Stat:
@@ -193,9 +191,7 @@ class Seeing:
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
         """Target of a symlink, as data."""
-        decision = await self._gate.node(caller, Op.SEE, node)
-        if not decision.allowed:
-            raise pyfuse3.FUSEError(errno.ENOENT)
+        await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
         dirfd, name, _ = self._places.locate(node)
         return self._tree.readlink(dirfd, name)
 
@@ -205,11 +201,7 @@ class Seeing:
         if node.ftype is not FileType.DIRECTORY:
             ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
             ops |= Op.WRITE if mode & os.W_OK else Op(0)
-        decision = await self._gate.node(caller, ops, node)
-        if not decision.allowed:
-            if decision.errno == errno.EACCES:
-                return False
-            raise pyfuse3.FUSEError(decision.errno)
+        await self._gate.require(caller, ops, node, Call("access", "access"))
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
             return bool(self.stat(node).mode & 0o111)  # as natively, also for root
         return True
