@@ -101,11 +101,15 @@ class Gate:
     ) -> Decision:
         """The engine's answer, with directories above that hide by their owners taken in."""
         decision = self.engine.decide(who, ops, state, ftype, facts)
-        if decision.allowed and parent is not None and self.engine.owner_matters_above(state):
-            hidden = self.engine.hidden_above(who, self._chain(parent))
-            if hidden is not None:
-                return hidden
-        return decision
+        if decision.errno == errno.ENOENT:
+            return decision
+        return self.hidden(who, state, parent) or decision
+
+    def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
+        """The denial, if a directory above hides what is at this path by its owner."""
+        if parent is None or not self.engine.owner_matters_above(state):
+            return None
+        return self.engine.hidden_above(who, self._chain(parent))
 
     async def node(self, caller: Caller, ops: Op, node: Node) -> Decision:
         """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone."""
@@ -144,8 +148,11 @@ class Gate:
     def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
         """Decide on a node with the facts given: the strictest of all its names."""
         worst: Decision | None = None
-        for state in node.states():
-            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, node.parent))
+        paths: dict[tuple[PathState, Node | None], None] = {(node.state, node.parent): None}
+        for parent, _, state in node.more:
+            paths[state, parent] = None
+        for state, above in paths:
+            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, above))
         if worst is None:
             raise OSError(errno.ESTALE, "a node without a state")
         return worst
@@ -208,14 +215,10 @@ class Gate:
         )
         raise pyfuse3.FUSEError(error or decision.errno)
 
-    def content_rules(self, decision: Decision) -> tuple[str, ...]:
-        """Ids of the content rules in a decision, for events of refused writes."""
-        return tuple(match.rule for match in decision.rules if match.effect == "content")
-
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """The stricter of two answers: a denial over an allowance, the errno that says least,
-    all obligations of both.
+    """The stricter of two answers: a denial over an allowance, the errno that says least, all
+    obligations of both, on record as strongly as either asks.
     """
     if one is None or one == other:
         return other
@@ -230,13 +233,17 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
             bare=one.bare or other.bare,
             would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
             would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
+            monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
         )
-    if one.allowed:
-        return other
-    if other.allowed:
-        return one
+    denials = [decision for decision in (one, other) if not decision.allowed]
     rank = len(ERRNO_RANK)
-    return min(one, other, key=lambda decision: ERRNO_RANK.get(decision.errno, rank))
+    return Decision(
+        allowed=False,
+        errno=min((d.errno for d in denials), key=lambda code: ERRNO_RANK.get(code, rank)),
+        rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
+        audit=max(one.audit, other.audit),
+        would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
+    )
 
 
 def needs_owner(engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType) -> bool:

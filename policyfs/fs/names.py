@@ -21,12 +21,13 @@ from policyfs.domain import (
 )
 from policyfs.fs.gate import Gate, stricter
 from policyfs.fs.lookup import Seeing, child_path
-from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.nodes import Flavor, Name, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener, StaleNodeError, describe, ops_of
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.settled import Settled, Settling
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import End, PathState
 from policyfs.store.statx import Stat
@@ -49,6 +50,7 @@ class Naming:
         seeing: Seeing,
         opener: Opener,
         passing: Passing,
+        settling: Settling,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -57,6 +59,7 @@ class Naming:
         self._seeing = seeing
         self._opener = opener
         self._passing = passing
+        self._settling = settling
 
     # -- making -----------------------------------------------------------------------------------
 
@@ -310,6 +313,8 @@ class Naming:
                 old_end, new_end = End(state, node.ftype, facts), End(new_state, node.ftype, facts)
                 answer = engine.link(who, old_end, new_end, same_directory=same)
                 decision = stricter(decision, answer)
+            for above, _, state in [*node.names(), Name(parent, name, new_state)]:
+                decision = self._gate.hidden(who, state, above) or decision
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
@@ -344,6 +349,7 @@ class Naming:
         decision = self._gate.engine.rename(
             caller.principal, old_end, target, replaced, exchange, same_directory=same
         )
+        decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
         if not decision.allowed:
             named = self._nodes.named(old_key, old_parent, old) + self._nodes.named(new_key, new_parent, new)
             error = self._errno(decision, named)
