@@ -148,7 +148,7 @@ def test_a_view_names_all_obligations_there_can_be(policy, path):
 @share(0.08)
 @given(
     st.one_of(cases.common_policies(), cases.common_policies(), cases.policies(max_rules=3)),
-    cases.paths,
+    cases.move_paths,
     st.sampled_from([False, False, False, True]),
 )
 def test_where_callers_do_not_matter_all_get_the_same(policy, path, monitor):
@@ -179,8 +179,8 @@ def end(engine: Engine, node: Node) -> End:
 
 moves = st.tuples(
     st.sampled_from(CALLERS),
-    cases.paths,
-    cases.paths,
+    cases.move_paths,
+    cases.move_paths,
     st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.SYMLINK]),
     cases.facts,
     st.one_of(st.none(), st.tuples(st.sampled_from([FileType.REGULAR, FileType.SYMLINK]), cases.facts)),
@@ -221,8 +221,8 @@ def test_files_move_as_the_text_lets_them(policy, move):
 @given(
     st.one_of(cases.moving_policies(max_rules=2), cases.policies(max_rules=2)),
     st.sampled_from(CALLERS),
-    cases.paths,
-    cases.paths,
+    cases.move_paths,
+    cases.move_paths,
     cases.some_owners,
 )
 def test_directories_move_as_the_text_lets_them(policy, caller, old_path, new_path, owner):

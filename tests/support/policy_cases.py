@@ -158,7 +158,19 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
     return policy(*made)
 
 
-narrow = st.sampled_from([("/a/**",), ("/b/**",), ("/*/a",), ("/{app}/**",), ("/{uid}/***",), ("/**/b",)])
+narrow = st.sampled_from(
+    [
+        ("/a/**",),
+        ("/a/***",),
+        ("/b/**",),
+        ("/*/a",),
+        ("/a",),
+        ("/{app}/**",),
+        ("/{uid}/***",),
+        ("/**/b",),
+        ("/b/*/a",),
+    ]
+)
 plain_effects = st.sampled_from([Effect.ALLOW, Effect.ALLOW, Effect.DENY, Effect.REDACT, Effect.CONTENT])
 
 
@@ -207,6 +219,10 @@ def policy(*made: Rule) -> Policy:
 paths = st.lists(
     st.sampled_from([*NAMES, "a", "b", "a", "b", "xa", "\udcff", "é"]), min_size=1, max_size=4
 ).map(lambda names: b"/" + "/".join(names).encode("utf-8", "surrogateescape"))
+near_paths = st.sampled_from(
+    [b"/a/a", b"/a/b", b"/b/a", b"/b/b", b"/7/a", b"/zz/a", b"/zz", b"/a", b"/b", b"/a/zz/a"]
+)
+move_paths = st.one_of(near_paths, near_paths, near_paths, paths)
 some_paths = st.one_of(paths, paths, paths, paths, st.just(b"/"))
 file_types = st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
 some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
