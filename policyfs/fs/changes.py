@@ -14,6 +14,7 @@ from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Mode
 from policyfs.fs.places import Places
 from policyfs.kernel.notify import Notifier
+from policyfs.store.mountinfo import mount_id_of_fd
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 
 _LISTED = (
@@ -23,7 +24,10 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 
 
 class Changes:
-    """The watch of one mount. Without one, timeouts stay short (attrs.UNWATCHED_S)."""
+    """The watch of one mount. Without one, timeouts stay short (attrs.UNWATCHED_S), and so they do
+    from the moment when a directory is reached that the watch does not cover: one of another file
+    system, mounted in the store. (Its handles mean nothing here: they may be those of others.)
+    """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
         self._watch = watch
@@ -31,6 +35,8 @@ class Changes:
         self._timeouts = timeouts
         self._directories: dict[bytes, Node] = {}
         self._learned: set[int] = set()
+        self._mount_id = mount_id_of_fd(root_fd)
+        self._covered = watch is not None
         self.events = 0
         self.overflows = 0
         if watch is not None:
@@ -39,8 +45,8 @@ class Changes:
 
     @property
     def watching(self) -> bool:
-        """Does a watch run now."""
-        return self._watch is not None
+        """Does a watch run that covers all that was reached."""
+        return self._covered
 
     def fileno(self) -> int:
         """Readable when there is something to take(). -1 without a watch."""
@@ -48,16 +54,21 @@ class Changes:
 
     def learn(self, node: Node, fd: int) -> None:
         """A directory was reached: its events come under this handle."""
-        if self._watch is not None:
-            try:
+        if self._watch is None:
+            return
+        try:
+            inside = mount_id_of_fd(fd) == self._mount_id
+            if inside:
                 self._directories[self._watch.dir_handle(fd)] = node
                 self._learned.add(node.nodeid)
-            except OSError:  # another file system, mounted in the store: not watched
-                return
+        except OSError:  # no handle, so no event will ever be told to be of this directory
+            inside = False
+        if not inside:
+            self._covered = self._timeouts.watched = False
 
     def start(self) -> None:
         """The first events can come: long timeouts are safe from now on."""
-        self._timeouts.watched = self._watch is not None
+        self._timeouts.watched = self._covered
         self._timeouts.reported = self.knows
 
     def knows(self, node: Node) -> bool:
