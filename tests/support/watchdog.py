@@ -42,7 +42,11 @@ class Watchdog:
         os.write(self._write_end, b"0 -\n")
 
     def close(self) -> None:
-        """The test run is over: the process clears away what is left and ends."""
+        """The test run is over: the process clears away what is left and ends.
+
+        Said in words: a child that a failed test left behind has the pipe open, too.
+        """
+        os.write(self._write_end, b"end -\n")
         os.close(self._write_end)
         os.waitpid(self.pid, 0)
 
@@ -64,6 +68,9 @@ def _watch(read_end: int, directory: Path) -> None:
         *lines, pending = (pending + data).split(b"\n")
         if lines:
             seconds, label = lines[-1].decode().split(" ", 1)
+            if seconds == "end":
+                clear_away(directory)
+                return
             timeout_s = float(seconds) or None
 
 
