@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from policyfs.errors import PolicyfsError
+from policyfs.tasks import BugLog
 
 Json = dict[str, object]
 Command = Callable[[], Coroutine[object, object, Json]]
@@ -94,15 +95,16 @@ def listen(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))
 
 
-async def serve(listener: trio.SocketListener, commands: dict[str, Command]) -> None:
-    """Answer commands until cancelled. A client that stalls or breaks off harms nobody."""
+async def serve(listener: trio.SocketListener, commands: dict[str, Command], bugs: BugLog) -> None:
+    """Answer commands until cancelled. A client that stalls or breaks off harms nobody, and neither
+    does a command that raises what it should not: that is a bug on record, and an error to the client.
+    """
 
     async def answer(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async with stream:
                 with trio.move_on_after(_DEADLINE_S):
-                    reply = await _reply(await _line(stream), commands)
-                    await stream.send_all(json.dumps(reply).encode())
+                    await stream.send_all(await _reply(await _line(stream), commands, bugs))
 
     await trio.serve_listeners(answer, [listener])
 
@@ -117,13 +119,20 @@ async def _line(stream: trio.SocketStream) -> bytes:
     return data
 
 
-async def _reply(line: bytes, commands: dict[str, Command]) -> Json:
+async def _reply(line: bytes, commands: dict[str, Command], bugs: BugLog) -> bytes:
     try:
-        request = json.loads(line)
-        command = commands[request["command"]]
-    except (ValueError, TypeError, KeyError):
-        return {"error": f"unknown command; there are {', '.join(sorted(commands))}"}
+        name = json.loads(line)["command"]
+        command = commands[name]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
     try:
-        return await command()
+        return _encoded(await command())
     except PolicyfsError as error:
-        return {"error": str(error), "exit_code": error.exit_code}
+        return _encoded({"error": str(error), "exit_code": error.exit_code})
+    except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount
+        bugs.bug(name, error)
+        return _encoded({"error": f"a bug in {name}: {error!r}; the daemon's log has more"})
+
+
+def _encoded(reply: Json) -> bytes:
+    return json.dumps(reply).encode()

@@ -55,6 +55,7 @@ from policyfs.store.memory import open_memory_directory
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
+from policyfs.tasks import kept
 
 Log = structlog.typing.FilteringBoundLogger
 
@@ -231,14 +232,10 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                nursery.start_soon(self._signals)
-                nursery.start_soon(self._flush)
-                nursery.start_soon(self._breaks)
-                nursery.start_soon(self._watching)
-                nursery.start_soon(
-                    control.serve, listener,
-                    {"status": self._status, "reload": self._reload, "stop": self._stop},
-                )  # fmt: skip
+                for work in (self._signals, self._flush, self._breaks, self._watching):
+                    nursery.start_soon(kept, self._bugs, work.__name__, work)
+                commands = {"status": self._status, "reload": self._reload, "stop": self._stop}
+                nursery.start_soon(control.serve, listener, commands, self._bugs)
                 ready()
         finally:
             path.unlink(missing_ok=True)
@@ -301,7 +298,11 @@ class Daemon:
         fd = self.changes.fileno()
         while fd >= 0 and self._notifier is not None:
             await trio.lowlevel.wait_readable(fd)
-            self.changes.take(self._notifier, self.places)
+            try:
+                self.changes.take(self._notifier, self.places)
+            except Exception:
+                self.changes.reset(self._notifier, self.places)  # what was not told is lost
+                raise
             await trio.sleep(_WATCH_PAUSE_S)  # what comes meanwhile is read in one go
 
     # -- commands -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changes import Changes
 from policyfs.store import libc
 from policyfs.store.watch import Change, WatchEvent
-from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.fsparts import on_trio, parts
 from tests.support.policies import engine_of
 
 MAPS = 10012

@@ -1,0 +1,34 @@
+"""Background tasks of the daemon: their bugs are logged, and end neither them nor the mount."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import trio
+
+PAUSE_S: Final = 1.0
+"""Before a task that failed is started again, so that one that always fails costs little."""
+
+
+class BugLog(Protocol):
+    """Where unexpected exceptions go, loudly."""
+
+    def bug(self, where: str, error: BaseException) -> None:
+        """Log a bug with its traceback and count it."""
+
+
+async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run *work* until it returns or is cancelled; after an exception, again.
+
+    INVARIANT: nothing but the end of the FUSE session ends the daemon: an exception in one task
+    of a nursery would cancel all others, and with them the mount.
+    """
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - see INVARIANT
+            bugs.bug(name, error)
+        else:
+            return
+        await trio.sleep(PAUSE_S)
