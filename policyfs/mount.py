@@ -37,6 +37,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
+from policyfs.fs.settled import Settling
 from policyfs.fs.views import Views
 from policyfs.kernel import session
 from policyfs.kernel.backing import Backing
@@ -195,8 +196,9 @@ class Daemon:
             timeouts=timeouts,
         )
         naming = Naming(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing
-        )
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
+            settling=Settling(tree, nodes, places, sniffer, keeper if facts.leases else None),
+        )  # fmt: skip
         changing = Changing(
             tree=tree,
             nodes=nodes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
@@ -27,7 +28,7 @@ from policyfs.fs.opening import Opener, StaleNodeError, describe, ops_of
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
-from policyfs.fs.settled import Settled, Settling
+from policyfs.fs.settled import Settling
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import End, PathState
 from policyfs.store.statx import Stat
@@ -330,45 +331,75 @@ class Naming:
         """rename(2), with NOREPLACE or EXCHANGE."""
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
+        exchange = bool(flags & _EXCHANGE)
         call = Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
-        old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
-        exchange = bool(flags & _EXCHANGE)
-        replaced, new_stat, new_key = None, None, 0
-        try:
-            back = old_end.state if exchange else None
-            replaced, new_stat, new_key = await self._end(new_parent, new, caller, back)
-        except FileNotFoundError:
-            if exchange:
-                raise
-        self._gate.unchanged(generation)
-        target = End(new_state, old_end.ftype, old_end.facts)
-        same = old_parent is new_parent
-        decision = self._gate.engine.rename(
-            caller.principal, old_end, target, replaced, exchange, same_directory=same
-        )
-        decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
-        if not decision.allowed:
-            named = self._nodes.named(old_key, old_parent, old) + self._nodes.named(new_key, new_parent, new)
-            error = self._errno(decision, named)
-            self._refuse_move(caller, call, path, new_path, decision, error)
-        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-        self._still(old_parent, old, old_stat)
-        self._still(new_parent, new, new_stat)
-        if replaced is not None and not exchange:
-            self._keep_open(new_key, new_parent, new)
-        self._tree.rename2(self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags)
+        with contextlib.ExitStack() as stack:
+            old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
+            there: tuple[End, Stat, int] | None = None
+            try:
+                there = await self._end(new_parent, new, caller, old_end.state if exchange else None)
+            except FileNotFoundError:
+                if exchange:
+                    raise
+            replaced, new_stat, new_key = there or (None, None, 0)
+            old_end, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
+            sure_there = _always
+            if exchange and replaced is not None and new_stat is not None:
+                replaced, sure_there = await self._settled(
+                    stack, caller, new_parent, new, new_stat, replaced, old_end.state
+                )
+            self._gate.unchanged(generation)
+            decision = self._gate.engine.rename(
+                caller.principal, old_end, End(new_state, old_end.ftype, old_end.facts), replaced, exchange,
+                same_directory=old_parent is new_parent,
+            )  # fmt: skip
+            decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
+            if _checks_content(decision) and not (sure() and sure_there()):
+                decision = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
+            if not decision.allowed:
+                named = self._nodes.named(old_key, old_parent, old)
+                named += self._nodes.named(new_key, new_parent, new)
+                self._refuse_move(caller, call, path, new_path, decision, self._errno(decision, named))
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+            self._still(old_parent, old, old_stat)
+            self._still(new_parent, new, new_stat)
+            if replaced is not None and not exchange:
+                self._keep_open(new_key, new_parent, new)
+            self._tree.rename2(
+                self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags
+            )
+        here = self._nodes.named(old_key, old_parent, old)
         if exchange:
-            there = self._nodes.named(new_key, new_parent, new)
-            self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
-            self._move(there, new_parent, new, old_parent, old)
-            return
-        if replaced is not None and new_key != old_key:
-            self._drop(new_key, new_parent, new)
-        if new_key != old_key:  # two names of one file: rename does nothing, both stay
-            self._move(self._nodes.named(old_key, old_parent, old), old_parent, old, new_parent, new)
+            other = self._nodes.named(new_key, new_parent, new)
+            self._move(here, old_parent, old, new_parent, new)
+            self._move(other, new_parent, new, old_parent, old)
+        elif new_key != old_key:  # two names of one file: rename does nothing, both stay
+            if replaced is not None:
+                self._drop(new_key, new_parent, new)
+            self._move(here, old_parent, old, new_parent, new)
+
+    async def _settled(
+        self, stack: contextlib.ExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat, end: End,
+        to: PathState,
+    ) -> tuple[End, Callable[[], bool]]:  # fmt: skip
+        """One end that is about to move, and whether it is still what it was found to be.
+
+        Where content is required at its new path and was not before, it is looked at while nobody
+        can change it, until *stack* is closed; if that cannot be had, the answer is never sure.
+        """
+        engine, who = self._gate.engine, caller.principal
+        if end.ftype is not FileType.REGULAR or engine.view(who, end.state).checked:
+            return end, _always
+        if not engine.view(who, to).checked:
+            return end, _always
+        settled = await self._settling.settled(parent, name, stat, who.key)
+        if settled is None:
+            return end, _never
+        stack.callback(settled.close)
+        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner)), settled.holds
 
     def _refuse_move(
         self,
@@ -383,7 +414,7 @@ class Naming:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = ""
         if decision.errno == errno.EXDEV:
-            note = "an app could do more at the new path: copy it there instead (mv does)"
+            note = "an app could do more at the new path, or somebody writes it: copy it instead (mv does)"
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 
     def _move(self, nodes: list[Node], old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:
@@ -397,6 +428,19 @@ class Naming:
                 self._places.drop(node.nodeid)
                 if state is not before:
                     self._nodes.restate(self._gate.engine.child, below=node)
+
+
+def _always() -> bool:
+    return True
+
+
+def _never() -> bool:
+    return False
+
+
+def _checks_content(decision: Decision) -> bool:
+    """Is it allowed because of what the file holds."""
+    return decision.allowed and any(m.effect == "content" and not m.monitor for m in decision.rules)
 
 
 _RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}

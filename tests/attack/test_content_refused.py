@@ -1,0 +1,485 @@
+"""C1 and C2: content of the wrong kind, brought in by every way to write; and the right kind by the same.
+
+Where only photos may be written, whatever is tried: at no time does the store hold a byte of the
+wrong kind, and a new file that was refused is not there afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support import jpegs
+from tests.support.counts import count
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, wait_for
+
+CAMERA, OTHER = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: content}}
+apps:
+  camera: {{uid: {CAMERA}}}
+  other: {{uid: {OTHER}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/DCIM/**"}}
+  - {{id: private, allow: [all], who: {{app: any}}, paths: "/private/***"}}
+  - {{id: photos, require: {{content: [image/jpeg, image/png]}}, paths: "/DCIM/**"}}
+"""
+RIGHT: Final = jpegs.plain(1, 200) * 1
+WRONG: Final = {
+    "text": b"these are words, not a picture\n" * 300,
+    "program": Path("/bin/true").read_bytes()[:9000],
+    "page": b"<!DOCTYPE html><html><script>alert(1)</script></html>\n" * 150,
+    "two bytes of a photo": b"\xff\xd8 and then words, and more words\n" * 250,
+}
+BIG_RIGHT: Final = RIGHT[:-2] + b"\0" * 150_000 + b"\xff\xd9"
+CREATE: Final = os.O_RDWR | os.O_CREAT
+
+
+@pytest.fixture
+def mount(mounts, empty_store: Path) -> Mount:
+    for name in ("DCIM", "private"):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+    return mounts.start(POLICY, empty_store)
+
+
+class Script:
+    """One file being written by a script of calls; failures are collected, not raised."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.failed: list[str] = []
+
+    def open(self, flags: int = CREATE) -> int:
+        return os.open(self.path, flags, 0o644)
+
+    def call(self, function: Callable, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            self.failed.append(errno.errorcode[error.errno or 0])
+            return None
+
+    def close(self, *fds: int) -> None:
+        for fd in fds:
+            self.call(os.close, fd)
+
+
+def at_once(script: Script, data: bytes) -> None:
+    fd = script.open()
+    script.call(os.write, fd, data)
+    script.close(fd)
+
+
+def byte_by_byte(script: Script, data: bytes) -> None:
+    fd = script.open()
+    for at in range(700):
+        script.call(os.pwrite, fd, data[at : at + 1], at)
+    script.call(os.pwrite, fd, data[700:], 700)
+    script.close(fd)
+
+
+def appending(script: Script, data: bytes) -> None:
+    fd = script.open(CREATE | os.O_APPEND)
+    for at in range(0, len(data), 97):
+        script.call(os.write, fd, data[at : at + 97])
+    script.close(fd)
+
+
+def two_handles(script: Script, data: bytes) -> None:
+    fds = [script.open(CREATE | os.O_APPEND) for _ in range(2)]
+    for at in range(0, len(data), 53):
+        script.call(os.write, fds[at // 53 % 2], data[at : at + 53])
+    script.close(*fds)
+
+
+def with_dups(script: Script, data: bytes) -> None:
+    """A descriptor is duplicated and closed again and again: FLUSH is no end of file."""
+    fd = script.open()
+    for at in range(0, len(data), 101):
+        script.call(os.pwrite, fd, data[at : at + 101], at)
+        if at < 1000:
+            with contextlib.suppress(OSError):
+                os.close(os.dup(fd))
+    script.close(fd)
+
+
+def with_fsync(script: Script, data: bytes) -> None:
+    """fsync before the kind is known is an error or durable, never a lie."""
+    fd = script.open()
+    for at in range(0, len(data), 512):
+        script.call(os.pwrite, fd, data[at : at + 512], at)
+        if at == 0:
+            with contextlib.suppress(OSError):
+                os.fsync(fd)
+    script.call(os.fsync, fd)
+    script.close(fd)
+
+
+def vectors(script: Script, data: bytes) -> None:
+    fd = script.open()
+    script.call(os.pwritev, fd, [data[:1], data[1:2], data[2:50]], 0)
+    script.call(os.pwritev, fd, [data[50:]], 50)
+    script.close(fd)
+
+
+def sized_first(script: Script, data: bytes) -> None:
+    fd = script.open()
+    script.call(os.ftruncate, fd, 0)
+    script.call(os.pwrite, fd, data, 0)
+    script.call(os.ftruncate, fd, len(data))
+    script.close(fd)
+
+
+def made_elsewhere(script: Script, data: bytes) -> None:
+    source = script.path.parents[1] / "private" / script.path.name
+    source.write_bytes(data)
+    script.call(os.rename, source, script.path)
+
+
+def opened_again(script: Script, data: bytes) -> None:
+    """Made by mknod, then opened, closed and opened once more."""
+    script.call(os.mknod, script.path, 0o100644)
+    script.close(script.open(os.O_RDWR))
+    fd = script.open(os.O_RDWR)
+    script.call(os.write, fd, data)
+    script.close(fd)
+
+
+def backwards(script: Script, data: bytes) -> None:
+    fd = script.open()
+    for at in range(len(data) // 64 * 64, -1, -64):
+        script.call(os.pwrite, fd, data[at : at + 64], at)
+    script.close(fd)
+
+
+def with_a_hole(script: Script, data: bytes) -> None:
+    fd = script.open()
+    script.call(os.pwrite, fd, data[4096:], 4096)
+    script.call(os.pwrite, fd, data[:4096], 0)
+    script.close(fd)
+
+
+def tail_first(script: Script, data: bytes) -> None:
+    """The first write is beyond all that is ever looked at."""
+    fd = script.open()
+    script.call(os.pwrite, fd, data, 100_000)
+    script.call(os.pwrite, fd, data, 0)
+    script.close(fd)
+
+
+def mapped(script: Script, data: bytes) -> None:
+    fd = script.open()
+    if script.call(os.ftruncate, fd, len(data)) is None and not script.failed:
+        try:
+            with mmap.mmap(fd, len(data)) as memory:
+                memory[:] = data
+                script.call(memory.flush)
+        except OSError as error:
+            script.failed.append(errno.errorcode[error.errno or 0])
+    script.close(fd)
+
+
+def spliced(script: Script, data: bytes) -> None:
+    """Through a pipe, without a copy in user space."""
+    fd = script.open()
+    read_end, write_end = os.pipe()
+    for at in range(0, len(data), 4096):
+        os.write(write_end, data[at : at + 4096])
+        script.call(os.splice, read_end, fd, 4096)
+    script.close(fd, read_end, write_end)
+
+
+def sent(script: Script, data: bytes) -> None:
+    """sendfile and copy_file_range from a file of the app's own."""
+    source = script.path.parents[1] / "private" / f"{script.path.name}.source"
+    source.write_bytes(data)
+    source_fd, fd = os.open(source, os.O_RDONLY), script.open()
+    done = script.call(os.copy_file_range, source_fd, fd, len(data)) or 0
+    if done < len(data):
+        script.call(os.sendfile, fd, source_fd, done, len(data) - done)
+    script.close(source_fd, fd)
+
+
+WAYS: Final = [
+    *(at_once, byte_by_byte, appending, two_handles, with_dups, with_fsync, vectors, sized_first),
+    *(made_elsewhere, opened_again),
+]
+"""By these the right content must get in; by none the wrong one."""
+
+ODD_WAYS: Final = [backwards, with_a_hole, tail_first, mapped, spliced, sent]
+"""By these the right content gets in whole, or is refused in so many words."""
+
+
+def run(mount: Mount, way: Callable, data: bytes, name: str) -> list[str]:
+    """One file written in one way, as the camera; what failed."""
+
+    def script() -> list[str]:
+        one = Script(mount / "DCIM" / name)
+        way(one, data)
+        return one.failed
+
+    return call_as(CAMERA, script)
+
+
+def settled(path: Path) -> bytes | None:
+    """What the store has in the end: RELEASE comes a moment after close()."""
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: not path.exists(), "gone", 0.3)
+    return path.read_bytes() if path.exists() else None
+
+
+@pytest.mark.parametrize("way", WAYS + ODD_WAYS, ids=lambda way: way.__name__)
+def test_the_wrong_content_leaves_nothing_behind_and_the_right_one_gets_in(mount, empty_store, way) -> None:
+    for name, data in WRONG.items():
+        failed = run(mount, way, data, name)
+        assert failed, f"{name}: no call failed"
+        assert set(failed) <= {"EPERM", "EIO"}, f"{name}: {failed}"
+    for name in WRONG:
+        left = settled(empty_store / "DCIM" / name)
+        assert left is None or (left == b"" and way is opened_again), name  # mknod had made it empty
+    failed = run(mount, way, RIGHT, "right.jpg")
+    if way in WAYS:
+        assert failed == []
+        assert (empty_store / "DCIM/right.jpg").read_bytes() == RIGHT
+    elif failed:
+        assert set(failed) <= {"EPERM", "EIO"}
+        left = settled(empty_store / "DCIM/right.jpg")
+        assert left is None or left.startswith(b"\xff\xd8\xff")
+    else:
+        expected = RIGHT.ljust(100_000, b"\0") + RIGHT if way is tail_first else RIGHT
+        assert (empty_store / "DCIM/right.jpg").read_bytes() == expected
+    assert mount.events(operation="write", decision="deny", rules=["photos"]) or way is made_elsewhere
+
+
+# ------------------------------------------------------------- first right, then something else
+
+
+def _overwritten(path: Path, fd: int) -> None:
+    os.pwrite(fd, WRONG["text"], 0)
+
+
+def _first_byte(path: Path, fd: int) -> None:
+    os.pwrite(fd, b"x", 0)
+
+
+def _cut_and_rewritten(path: Path, fd: int) -> None:
+    os.ftruncate(fd, 2)
+    os.pwrite(fd, WRONG["text"], 2)
+
+
+def _cut_by_path(path: Path, fd: int) -> None:
+    os.truncate(path, 1)
+
+
+def _through_another_handle(path: Path, fd: int) -> None:
+    other = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(other, WRONG["program"], 0)
+    finally:
+        os.close(other)
+
+
+def _through_a_mapping(path: Path, fd: int) -> None:
+    with mmap.mmap(fd, 4096) as memory:
+        memory[:400] = WRONG["text"][:400]
+        memory.flush()
+
+
+def _spliced_over(path: Path, fd: int) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, WRONG["text"][:4000])
+        os.splice(read_end, fd, 4000, offset_dst=0)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+CHANGES: Final = [
+    *(_overwritten, _first_byte, _cut_and_rewritten, _cut_by_path, _through_another_handle),
+    *(_through_a_mapping, _spliced_over),
+]
+
+
+@pytest.mark.parametrize("closed_between", [False, True], ids=["same open", "opened again"])
+@pytest.mark.parametrize("data", [RIGHT, BIG_RIGHT], ids=["small", "larger than its head"])
+def test_a_photo_does_not_become_something_else(mount, empty_store, data, closed_between) -> None:
+    stored = empty_store / "DCIM/a.jpg"
+
+    def attempt(change: Callable) -> str:
+        path = mount / "DCIM/a.jpg"
+        fd = os.open(path, CREATE | os.O_TRUNC, 0o644)
+        os.write(fd, data)
+        if closed_between:
+            os.close(fd)
+            fd = os.open(path, os.O_RDWR)
+        try:
+            change(path, fd)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        finally:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        return ""
+
+    for change in CHANGES:
+        said = call_as(CAMERA, attempt, change)
+        assert said in {"EPERM", "EIO"}, change.__name__
+        kept = stored.read_bytes()
+        assert kept.startswith(b"\xff\xd8\xff"), change.__name__
+        assert kept == data[: len(kept)], change.__name__
+
+
+def test_emptied_and_written_with_something_else_stays_empty(mount, empty_store) -> None:
+    path = mount / "DCIM/a.jpg"
+    call_as(CAMERA, path.write_bytes, RIGHT)
+
+    def rewrite() -> str:
+        fd = os.open(path, os.O_RDWR)
+        os.ftruncate(fd, 0)
+        try:
+            os.write(fd, WRONG["text"])
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        finally:
+            os.close(fd)
+        return ""
+
+    assert call_as(CAMERA, rewrite) == "EPERM"
+    assert (empty_store / "DCIM/a.jpg").read_bytes() == b""
+
+
+def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, empty_store) -> None:
+    call_as(CAMERA, (mount / "DCIM/empty").touch)
+    assert (empty_store / "DCIM/empty").read_bytes() == b""
+
+    def hold(channel) -> None:
+        for name, data in (("killed.jpg", WRONG["text"][:3]), ("whole.jpg", RIGHT)):
+            with contextlib.suppress(OSError):
+                os.write(os.open(mount / "DCIM" / name, CREATE, 0o644), data)
+        channel.send("written")
+        signal.pause()
+
+    writer = start_as(CAMERA, hold)
+    writer.receive()
+    writer.kill()
+    wait_for(lambda: not (empty_store / "DCIM/killed.jpg").exists(), "killed.jpg is gone")
+    assert (empty_store / "DCIM/whole.jpg").read_bytes() == RIGHT
+
+
+# ------------------------------------------------------------- moved in
+
+
+def test_what_is_moved_in_cannot_be_changed_afterwards(mount, empty_store) -> None:
+    """A descriptor or a mapping from where anything may be written does not come along."""
+
+    def attempt(mapping: bool) -> str:
+        source, target = mount / "private/x.jpg", mount / f"DCIM/moved-{mapping}.jpg"
+        source.write_bytes(RIGHT)
+        fd = os.open(source, os.O_RDWR)
+        memory = mmap.mmap(fd, len(RIGHT))
+        if mapping:
+            os.close(fd)
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        with contextlib.suppress(OSError):
+            if mapping:
+                memory[:100] = b"w" * 100
+                memory.flush()
+            else:
+                os.pwrite(fd, WRONG["text"], 0)
+        return "moved"
+
+    for mapping in (False, True):
+        said = call_as(CAMERA, attempt, mapping)
+        stored = empty_store / f"DCIM/moved-{mapping}.jpg"
+        assert said in {"moved", "EXDEV", "EBUSY"}
+        assert not stored.exists() or stored.read_bytes()[:3] == b"\xff\xd8\xff", said
+    quiet = mount / "private/quiet.jpg"
+    call_as(CAMERA, quiet.write_bytes, RIGHT)
+    call_as(CAMERA, os.rename, quiet, mount / "DCIM/quiet.jpg")
+    assert (empty_store / "DCIM/quiet.jpg").read_bytes() == RIGHT
+
+
+def test_what_is_looked_at_is_what_is_moved(mount, empty_store) -> None:
+    """While the daemon looks at a photo that is to be moved in, another file takes its name."""
+
+    def race() -> int:
+        source, words = mount / "private/x.jpg", mount / "private/words"
+        moved = 0
+        for turn in range(count(60, 2000)):
+            source.write_bytes(RIGHT + bytes([turn % 251]))
+            words.write_bytes(WRONG["text"])
+
+            def swap() -> None:
+                with contextlib.suppress(OSError):
+                    os.rename(words, source)
+
+            thread = threading.Thread(target=swap)
+            thread.start()
+            with contextlib.suppress(OSError):
+                os.rename(source, mount / f"DCIM/{turn}.jpg")
+                moved += 1
+            thread.join()
+        return moved
+
+    moved = call_as(CAMERA, race, deadline_s=100)
+    stored = sorted((empty_store / "DCIM").iterdir())
+    assert moved == len(stored) > 0
+    assert [path.name for path in stored if not path.read_bytes().startswith(b"\xff\xd8\xff")] == []
+
+
+def test_a_second_name_is_no_way_in(mount, empty_store) -> None:
+    def attempt() -> str:
+        (mount / "private/words").write_bytes(WRONG["text"])
+        try:
+            os.link(mount / "private/words", mount / "DCIM/words.jpg")
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return ""
+
+    assert call_as(CAMERA, attempt) in {"EXDEV", "EPERM"}
+    assert not (empty_store / "DCIM/words.jpg").exists()
+
+
+def test_nothing_is_preallocated_punched_or_tagged_in(mount, empty_store) -> None:
+    """Operations beside write(2): refused, or without effect on the bytes."""
+
+    def attempt() -> dict[str, str]:
+        path = mount / "DCIM/a.jpg"
+        path.write_bytes(RIGHT)
+        said: dict[str, str] = {}
+        fd = os.open(path, os.O_RDWR)
+        for name, call in {
+            "posix_fallocate": lambda: os.posix_fallocate(fd, 0, len(RIGHT)),
+            "truncate to 2": lambda: os.ftruncate(fd, 2),
+            "grow": lambda: os.ftruncate(fd, len(RIGHT) + 10),
+        }.items():
+            try:
+                call()
+                said[name] = ""
+            except OSError as error:
+                said[name] = errno.errorcode[error.errno or 0]
+        os.close(fd)
+        return said
+
+    said = call_as(CAMERA, attempt)
+    assert said["truncate to 2"] == "EPERM"
+    stored = (empty_store / "DCIM/a.jpg").read_bytes()
+    assert stored[: len(RIGHT)] == RIGHT
+    assert stored[len(RIGHT) :].strip(b"\0") == b""
