@@ -116,8 +116,10 @@ class Profile:
                 tally.would_deny.append(live.rule.id)
         if self.lost or self.hiding:
             tally.unseen = True
+            tally.named = bool(self.hiding)
         elif tally.denied & _SEE:
             tally.unseen = not self.top
+            tally.named = True
         elif tally.granted & _SEE:
             return False
         elif not self.top:
@@ -238,6 +240,7 @@ class _Tally:
         self.granted = 0
         self.denied = 0
         self.unseen = False
+        self.named = False  # is there a rule that makes it unseen
         self.would_deny: list[str] = []
         self.would_allow: list[str] = []
         self._redacts: list[Live] = []
@@ -291,7 +294,7 @@ class _Tally:
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
-            if self.unseen or self.ops & ~(self.granted | self.denied) & ~_SEE:
+            if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
         # what is refused obliges to nothing: nobody need sniff a file to refuse it
