@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Op
-from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
+from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Need, Op
+from policyfs.fs.attrs import UNWATCHED_S, Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, HandleTable
@@ -91,9 +91,9 @@ class Seeing:
         try:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
-            return self._absent(state)
+            return self._absent(state, caller)
         if stat.ftype is None:  # fifos, sockets and devices are never shown
-            return self._absent(state)
+            return self._absent(state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
             held = self._held_directory(parent, name, stat)
@@ -102,8 +102,15 @@ class Seeing:
             return self._not_there(parent, name, state, caller, decision)
         return self.entry(parent, name, state, stat, caller)
 
-    def _absent(self, state: PathState) -> pyfuse3.EntryAttributes:
+    def _absent(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Not there, and for how long that may be kept.
+
+        Where a name is seen by what is in the file, hidden may mean that sniffing failed: that must
+        not last. So neither does absent, or the two could be told apart.
+        """
         timeout = self._timeouts.entry(state)
+        if self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR) & Need.KIND:
+            timeout = min(timeout, UNWATCHED_S)
         if not timeout:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return absent(timeout)
@@ -116,7 +123,7 @@ class Seeing:
         if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
             self._gate.refuse(caller, call, path, decision)
         self._gate.recorder.decided(caller, call, path, decision)
-        return self._absent(state)
+        return self._absent(state, caller)
 
     def _held_directory(self, parent: Node, name: bytes, stat: Stat) -> pyfuse3.EntryAttributes | None:
         """A hidden directory that others use stays in place for them.

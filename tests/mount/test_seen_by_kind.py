@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from tests.support.processes import call_as, wait_for
@@ -61,3 +62,18 @@ def test_a_photo_that_becomes_something_else_is_hidden(
         file.write(b"plain words, and then some\n" * 4000)
     wait_for(lambda: listed() == ["a.jpg"], "the listing leaves it out", SEEN_S)
     wait_for(lambda: not call_as(GALLERY, os.path.exists, str(mount / "b.jpg")), "it is not there", SEEN_S)
+
+
+def test_a_failed_sniff_hides_a_file_for_no_longer_than_it_fails(
+    mounts: Mounts, empty_store: Path, media: dict[str, Path]
+) -> None:
+    (empty_store / "a.jpg").write_bytes(media["photo_without_place.jpg"].read_bytes())
+    mount = mounts.start(POLICY, empty_store, "--app", "gallery")
+
+    def found() -> bool:
+        return call_as(GALLERY, os.path.exists, str(mount / "a.jpg"))
+
+    for pid in mount.status()["sniffer"]["worker_pids"]:
+        os.kill(pid, signal.SIGSTOP)
+    assert not found()  # what cannot be sniffed is no photo
+    wait_for(found, "it is seen when sniffing works again", 20)
