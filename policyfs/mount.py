@@ -30,7 +30,7 @@ from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.names import Naming
-from policyfs.fs.nodes import NodeTable
+from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
 from policyfs.fs.opening import Opener
 from policyfs.fs.passing import Passing
@@ -180,11 +180,12 @@ class Daemon:
         )
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased,
+            passing=passing, redactor=redactor, leased=leased, forget_names=self._forget_names,
         )  # fmt: skip
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, checker=Checker(tree, places, gate, sniffer), drop_pages=self._drop_pages,
+            leased=leased, drop_pages=self._drop_pages,
+            checker=Checker(tree, places, gate, sniffer, self._forget_names),
         )  # fmt: skip
         self.seeing = seeing = Seeing(
             tree=tree,
@@ -218,6 +219,15 @@ class Daemon:
     def _drop_pages(self, nodeid: int) -> None:
         if self._notifier is not None:
             self._notifier.inval_inode(nodeid, 0, 0)
+
+    def _forget_names(self, node: Node) -> None:
+        """The watch does not report what we do ourselves: names, listings and attributes."""
+        for known in self.nodes.same_inode(node.ino):
+            for parent, name, _ in known.names():
+                if self._notifier is not None:
+                    self._notifier.inval_entry(parent.nodeid, name, True)
+                    self._notifier.inval_inode(parent.nodeid, 0, 0)
+                    self._notifier.inval_inode(known.nodeid)
 
     # -- running ------------------------------------------------------------------------------------
 

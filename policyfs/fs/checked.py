@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 from policyfs.domain import Audit, Decision
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import HEAD_BYTES, Head, may_become, meets, overlay
-from policyfs.fs.nodes import Node
+from policyfs.fs.nodes import NamesForgotten, Node
 from policyfs.fs.openfile import Handle
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
@@ -42,11 +42,14 @@ class HeadSniffer(Protocol):
 class Checker:
     """Judges writes by what the file would be. All of its work on a node is under the node's lock."""
 
-    def __init__(self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer) -> None:
+    def __init__(
+        self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer, forget_names: NamesForgotten
+    ) -> None:
         self._tree = tree
         self._places = places
         self._gate = gate
         self._sniffer = sniffer
+        self._forget_names = forget_names
 
     async def write(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence
@@ -190,6 +193,8 @@ class Checker:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
                 raise
+        else:
+            self._forget_names(node)
 
     async def _refuse(
         self, handle: Handle, head: Head, decision: Decision, kind: str | None, note: str

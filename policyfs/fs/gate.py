@@ -160,8 +160,11 @@ class Gate:
     async def handle(self, handle: Handle, ops: Op) -> Decision:
         """Decide again, under the policy in force, on what an open handle is used for.
 
-        The facts are those of the file behind the handle, whatever its name is now.
+        The facts are those of the file behind the handle, whatever its name is now; of a frozen
+        copy, those of the file when it was made.
         """
+        if handle.facts is not None:
+            return self.judge(handle.caller.principal, ops, handle.node, handle.facts)
         while True:
             generation, who = self.generation, handle.caller.principal
             need = self._need(who, ops, handle.node)

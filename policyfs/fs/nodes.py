@@ -113,6 +113,10 @@ class Node:
         return b"/".join([top, *reversed(parts)]) or b"/"
 
 
+NamesForgotten = Callable[[Node], None]
+"""Told a node whose names the kernel must ask for again: we changed what they answer."""
+
+
 class NodeTable:
     """All nodes of a mount, by number and by backing inode."""
 
@@ -123,6 +127,7 @@ class NodeTable:
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
         self._by_ino: dict[int, Node] = {root.ino: self.root}
         self._last_id = ROOT_ID
+        self._told: list[Callable[[Node], None]] = []
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -162,6 +167,10 @@ class NodeTable:
         self._by_ino[key] = node
         self._by_id[node.nodeid] = node
         return node
+
+    def tell_of_gone(self, told: Callable[[Node], None]) -> None:
+        """*told* hears of every directory's node that is dropped: nothing will ask for it again."""
+        self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
 
@@ -259,6 +268,9 @@ class NodeTable:
                 known.parent.children -= 1
                 unused.append(known.parent)
             node.parent, node.more = None, ()
+            if node.ftype is FileType.DIRECTORY:
+                for told in self._told:
+                    told(node)
 
     def _unchain(self, node: Node) -> None:
         head = self._by_ino.get(node.ino)

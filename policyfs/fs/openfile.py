@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from policyfs.domain import Patch, Principal
+from policyfs.domain import Facts, Patch, Principal
 from policyfs.fs.heads import Head
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
@@ -86,7 +86,8 @@ class Handle:
     the app is under redaction and got to write by emptying the file (then `seen` is the version
     that its own last write left). created: the file came into being with this handle. noted: a
     monitored content requirement that it did not meet is on record. generation: the policy's, of
-    the decision that the open was allowed by.
+    the decision that the open was allowed by. facts: of the file that a frozen copy was made of,
+    None where they are asked of the file itself.
     """
 
     index: int
@@ -104,6 +105,7 @@ class Handle:
     bytes_written: int = 0
     noted: bool = False
     generation: int = 0
+    facts: Facts | None = None
 
     @property
     def readable(self) -> bool:

@@ -21,7 +21,7 @@ from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
-from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
@@ -84,6 +84,7 @@ class Opener:
         passing: Passing,
         redactor: Redactor,
         leased: Leased,
+        forget_names: NamesForgotten,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -94,6 +95,7 @@ class Opener:
         self._passing = passing
         self._redactor = redactor
         self._leased = leased
+        self._forget_names = forget_names
 
     # -- open -----------------------------------------------------------------------------------
 
@@ -226,6 +228,7 @@ class Opener:
                     caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
                 )
             self._adopt(state, made.copy)
+            handle.facts = Facts(made.kind, owner)
             self._passing.choose(node, state, made.copy.frozen.fd)
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED:
@@ -425,6 +428,7 @@ class Opener:
         self._tree.clear_killpriv(handle.fd)
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
+            self._forget_names(node)  # who sees them may hang on the owner
         self._views.writer_came(node.ino, node.view)
         if not handle.flags & os.O_TRUNC:
             self._see(handle)

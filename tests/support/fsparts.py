@@ -32,6 +32,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
+from policyfs.fs.settled import Settling
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
@@ -117,7 +118,7 @@ class Parts:
         self.store = store
         self.sink, self.sniffed = Sink(), Sniffed()
         self.dropped_pages: list[int] = []
-        self.dropped_names: list[tuple[int, bytes]] = []
+        self.forgotten: list[Node] = []
         self.tree = tree = Tree.open(str(store))
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
         self.handles = handles = HandleTable()
@@ -145,11 +146,11 @@ class Parts:
         leased = Leased(tree, nodes, gate, self.sniffed, None, self.dropped_pages.append)
         self.opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased,
+            passing=passing, redactor=redactor, leased=leased, forget_names=self.forgotten.append,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, checker=Checker(tree, places, gate, self.sniffed),
+            leased=leased, checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append),
             drop_pages=self.dropped_pages.append,
         )  # fmt: skip
         self.seeing = Seeing(
@@ -158,7 +159,7 @@ class Parts:
         )  # fmt: skip
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            passing=passing,
+            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, None),
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
