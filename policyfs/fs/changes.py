@@ -34,14 +34,15 @@ class Changes:
         self._nodes = nodes
         self._timeouts = timeouts
         self._directories: dict[bytes, Node] = {}
-        self._learned: set[int] = set()
+        self._learned: dict[int, bytes] = {}
+        nodes.tell_of_gone(self._gone)
         self._mount_id = mount_id_of_fd(root_fd)
         self._covered = watch is not None
         self.events = 0
         self.overflows = 0
         if watch is not None:
-            self._directories[watch.dir_handle(root_fd)] = nodes.root
-            self._learned.add(nodes.root.nodeid)
+            handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
+            self._directories[handle] = nodes.root
 
     @property
     def watching(self) -> bool:
@@ -59,12 +60,17 @@ class Changes:
         try:
             inside = mount_id_of_fd(fd) == self._mount_id
             if inside:
-                self._directories[self._watch.dir_handle(fd)] = node
-                self._learned.add(node.nodeid)
+                handle = self._learned[node.nodeid] = self._watch.dir_handle(fd)
+                self._directories[handle] = node
         except OSError:  # no handle, so no event will ever be told to be of this directory
             inside = False
         if not inside:
             self._covered = self._timeouts.watched = False
+
+    def _gone(self, node: Node) -> None:
+        handle = self._learned.pop(node.nodeid, None)
+        if handle is not None and self._directories.get(handle) is node:
+            del self._directories[handle]
 
     def start(self) -> None:
         """The first events can come: long timeouts are safe from now on."""
@@ -112,11 +118,6 @@ class Changes:
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
             return True  # elsewhere on the file system: nothing there was ever shown to the kernel
-        if directory is not None and self._nodes.find(directory.nodeid) is not directory:
-            if event.dir_handle is not None:
-                del self._directories[event.dir_handle]
-                self._learned.discard(directory.nodeid)
-            directory = None
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
             # An attribute may be an owner, and other bytes another kind: both change who sees the name.

@@ -50,6 +50,13 @@ class Places:
         self._on_open = on_open
         self._fds: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._removed: OrderedDict[int, int] = OrderedDict()
+        nodes.tell_of_gone(self._gone)
+
+    def _gone(self, node: Node) -> None:
+        self.drop(node.nodeid)
+        fd = self._removed.pop(node.nodeid, -1)
+        if fd >= 0:
+            os.close(fd)
 
     def __len__(self) -> int:
         return len(self._fds)
@@ -76,7 +83,7 @@ class Places:
         """
         for nodeid in list(self._removed):
             known = self._nodes.find(nodeid)
-            if known is None or known.parent is not None:
+            if known is not None and known.parent is not None:  # it was not removed after all
                 os.close(self._removed.pop(nodeid))
         self._removed[node.nodeid] = fd
         self._forget_removed(_REMOVED)

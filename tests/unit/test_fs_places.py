@@ -106,3 +106,28 @@ async def test_a_rename_over_a_depth_that_no_table_holds_moves_the_right_file(tm
         assert (deep / "f").read_bytes() == b"another's"
         await made.naming.rename(new, b"g", old, b"f", 0, made.caller(MAPS))
         assert (tmp_path / "old/f").read_bytes() == b"mine"
+
+
+@on_trio
+async def test_a_directory_that_the_kernel_gave_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither a descriptor nor a handle that the watch goes by, whether it was removed or not."""
+    (tmp_path / "kept/below").mkdir(parents=True)
+    (tmp_path / "removed").mkdir()
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        changes = Changes(Events(), made.nodes, Timeouts(alone=False), made.tree.root_fd)  # type: ignore[arg-type] # ours
+        made.places._on_open = changes.learn
+        before = len(os.listdir("/proc/self/fd"))
+        for path in ("/kept/below", "/removed"):
+            node = await made.walk(path, MAPS)
+            made.places.dirfd(node)
+            assert changes.knows(node)
+        removed = node
+        await made.naming.remove(made.nodes.root, b"removed", made.caller(MAPS), directory=True)
+        made.places.dirfd(removed)
+        for node in made.nodes:
+            made.nodes.forget(node.nodeid, node.lookups)
+        assert len(made.nodes) == 1
+        assert len(made.places) == 0
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert changes._directories.keys() == {libc.file_handle(made.tree.root_fd)}
+        assert changes._learned.keys() == {made.nodes.root.nodeid}
