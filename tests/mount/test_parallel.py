@@ -1,0 +1,248 @@
+"""Eight processes of four uids do everything at once; afterwards every byte is accounted for.
+
+Each process works in a directory of its own that it models exactly (tests/support/worker.py), in
+one that all share (tests/support/crowd.py), and in its photo album, while others look into that
+under redaction. Then the store must hold what the models say, and the daemon must hold nothing:
+no handle, node, backing id, lease or descriptor, no bug in its log, and no more memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import crowd
+from tests.support.counts import count
+from tests.support.model import Model, check_tree
+from tests.support.mounts import Mount
+from tests.support.processes import Child, call_as, start_as, wait_for
+from tests.support.stores import Mounts
+from tests.support.worker import Worker
+
+UIDS = (10091, 10092, 10093, 10094)
+MEMBERS = 8
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: crowd}}
+apps:
+  one: {{uid: {UIDS[0]}}}
+  two: {{uid: {UIDS[1]}}}
+  three: {{uid: {UIDS[2]}}}
+  four: {{uid: {UIDS[3]}, grants: [media.location]}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: ["/Work/**", "/Own/**", "/Shared/**", "/DCIM/**"]}}
+  - {{id: free, allow: [all], paths: ["/Free/**"]}}
+  - id: own
+    require: {{redact: location}}
+    paths: ["/Own/**"]
+    unless: {{owner: self}}
+  - id: places
+    require: {{redact: location}}
+    who: {{not: {{grant: media.location}}}}
+    paths: ["/DCIM/**"]
+    unless: {{owner: self}}
+"""
+AREAS = ("Work", "Free", "Own", "Work", "Free", "Own", "Work", "Free")
+"""Of each member: what the policy decides by uid, what it does not, and what is mediated."""
+
+PHOTOS = ("photo_with_place.jpg", "photo_without_place.jpg")
+RSS_SLACK_BYTES = 24 << 20
+END_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one member is to do. others: members whose photos it sees redacted."""
+
+    mountpoint: Path
+    member: int
+    seconds: float
+    seed: int
+    pictures: Sequence[crowd.Picture]
+    others: tuple[int, ...]
+    sees_places: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a member left behind, by its own account."""
+
+    model: Model
+    album: dict[bytes, int]
+    logged: int
+    done: Counter[str]
+
+
+def member(_channel: object, plan: Plan) -> Account:
+    """The life of one member of the crowd."""
+    top = os.fsencode(plan.mountpoint)
+    done: Counter[str] = Counter()
+    me = plan.member
+    worker = Worker(top + b"/%s/p%d" % (AREAS[me].encode(), me), plan.seed + me)
+    together = crowd.Member(top + b"/Shared", me, plan.seed + me, done)
+    albums = [top + b"/DCIM/p%d" % number for number in range(MEMBERS)]
+    kept = [top + b"/DCIM/kept/" + name.encode() for name in PHOTOS]
+    photographer = crowd.Photographer(
+        albums, me, plan.others, plan.pictures, kept, plan.sees_places, plan.seed + me, done
+    )
+    end = time.monotonic() + plan.seconds
+    step: object = None
+    try:
+        while time.monotonic() < end:
+            step = worker.chance.choices((worker, together, photographer), (12, 4, 3))[0]
+            step.step()
+    except BaseException as error:
+        error.add_note(f"member {me} in {AREAS[me]}, seed {plan.seed}, {type(step).__name__}, after {done}")
+        error.add_note("\n".join(worker.trace))
+        raise
+    model = worker.finish()
+    return Account(model, photographer.album, together.logged, done + worker.done)
+
+
+@pytest.fixture
+def crowded_store(empty_store: Path, media: dict[str, Path]) -> Path:
+    """A directory for each member in each area, the shared one, and photos that nobody owns."""
+    crowd.furnish(empty_store / "Shared")
+    (empty_store / "DCIM" / "kept").mkdir(parents=True)
+    for name in PHOTOS:
+        (empty_store / "DCIM" / "kept" / name).write_bytes(media[name].read_bytes())
+    for number in range(MEMBERS):
+        for area in (AREAS[number], "DCIM"):
+            directory = empty_store / area / f"p{number}"
+            directory.mkdir(parents=True)
+            os.chown(directory, UIDS[number % 4], UIDS[number % 4])
+    return empty_store
+
+
+SORTS = {
+    "shared": ((), count(30, 600)),
+    "app": (("--app", "one", "--any-uid"), count(10, 300)),
+    "mediated": (("--no-passthrough",), count(8, 300)),
+}
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.timeout(1200)
+def test_a_crowd_at_work(mounts: Mounts, crowded_store: Path, sort: str) -> None:
+    options, seconds = SORTS[sort]
+    mount = mounts.start(POLICY, crowded_store, *options)
+    pictures = look_at_photos(mount, crowded_store)
+    before = settled(mount)
+    plans = [plan_of(number, mount, seconds, pictures, sort) for number in range(MEMBERS)]
+    crew = [start_as(UIDS[plan.member % 4], member, plan) for plan in plans]
+    try:
+        accounts, memory = wait_for_all(crew, mount, seconds)
+    finally:
+        for child in crew:
+            child.kill()
+    done = sum((account.done for account in accounts), Counter[str]())
+    check_store(crowded_store, accounts, pictures)
+    check_activity(done, seconds, alone=sort == "app")
+    after = settled(mount)
+    assert after == before, "something is left in the daemon"
+    assert memory[-1] - memory[0] < RSS_SLACK_BYTES, f"anonymous memory in bytes: {memory}"
+
+
+def look_at_photos(mount: Mount, store: Path) -> list[crowd.Picture]:
+    """Each photo as it is and as it is redacted; these two must differ where there is a place."""
+    pictures = []
+    for name in PHOTOS:
+        redacted = call_as(UIDS[0], Path.read_bytes, mount / f"DCIM/kept/{name}")
+        pictures.append(crowd.Picture((store / "DCIM" / "kept" / name).read_bytes(), redacted))
+    assert len(crowd.secrets_of(pictures)) > 10
+    return pictures
+
+
+def plan_of(number: int, mount: Mount, seconds: float, pictures: list[crowd.Picture], sort: str) -> Plan:
+    """In an app mount everyone is the app, and so everything but the kept photos is its own."""
+    alone = sort == "app"
+    sees_places = number % 4 == 3 and not alone
+    others = () if alone or sees_places else tuple(n for n in range(MEMBERS) if n % 4 != number % 4)
+    seed = int.from_bytes(os.urandom(4), "little")
+    return Plan(mount.mountpoint, number, seconds, seed, pictures, others, sees_places)
+
+
+def wait_for_all(crew: list[Child], mount: Mount, seconds: float) -> tuple[list[Account], list[int]]:
+    """What the members say, and the daemon's memory in bytes from a third of the time on."""
+    memory: list[int] = []
+    start = time.monotonic()
+    for part in (1 / 3, 2 / 3):
+        wait_for(lambda part=part: time.monotonic() > start + seconds * part, "time", seconds + END_S)
+        memory.append(anonymous_memory(mount.pid))
+    accounts = [child.result(seconds + END_S) for child in crew]
+    memory.append(anonymous_memory(mount.pid))
+    return accounts, memory
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes of a process's own memory: no files, and no frozen copies, which have a cap."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon")
+
+
+def check_store(store: Path, accounts: list[Account], pictures: list[crowd.Picture]) -> None:
+    """The store, read by root and not through the mount, holds what the members say."""
+    for number, account in enumerate(accounts):
+        check_tree(os.fsencode(store / AREAS[number] / f"p{number}"), account.model)
+        album = {os.fsencode(path.name): path.read_bytes() for path in (store / f"DCIM/p{number}").iterdir()}
+        assert album == {name: pictures[photo].raw for name, photo in account.album.items()}
+    crowd.check_shared(store / "Shared", [account.logged for account in accounts])
+
+
+def check_activity(done: Counter[str], seconds: float, *, alone: bool) -> None:
+    """The members did what they were there for, and not only the easy part of it."""
+    wanted = ["carried", "token read", "tied", "locked", "visited", "take", "retake", "replace", "old"]
+    wanted += ["map_write", "exchange", "use_held", "xattr", "rename", "rewrite"]
+    wanted += [] if alone else ["foreign whole"]
+    assert {name for name in wanted if done[name] < seconds / 2} == set(), done
+
+
+def descriptors(mount: Mount) -> Counter[str]:
+    """What the daemon has open, but for its caches: directories and frozen copies (unnamed files)."""
+    found: Counter[str] = Counter()
+    for number in os.listdir(f"/proc/{mount.pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            link = os.readlink(f"/proc/{mount.pid}/fd/{number}")
+            if not link.startswith(("/memfd:", "/#")) and not os.path.isdir(link.removesuffix(" (deleted)")):
+                found[re.sub(r"\d+", "N", link)] += 1
+    return found
+
+
+def settled(mount: Mount) -> dict[str, Any]:
+    """What the daemon holds once the kernel has given up its caches. Root's node always stays."""
+
+    def holdings() -> dict[str, Any]:
+        status = mount.status()
+        return {
+            "nodes": status["nodes"],
+            "handles": status["handles"],
+            "backing_ids": status["backing_ids"],
+            "leases": status["leases"]["held"],
+            "descriptors": descriptors(mount),
+            "pinned": status["copies"]["pinned"],
+            "bugs": status["bugs"],
+            "lost_replies": status["lost_replies"],
+        }
+
+    def nothing_held() -> dict[str, Any] | None:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+        held = holdings()
+        idle = held["nodes"] == 1 and held["handles"]["open"] == held["backing_ids"] == 0
+        return held if idle else None
+
+    try:
+        return wait_for(nothing_held, "the daemon holds nothing", 20.0)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {holdings()}") from None
