@@ -44,6 +44,7 @@ from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
+from policyfs.kernel.protocol import MINOR_INC_EPOCH
 from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
 from policyfs.sinks.journal import Journal
@@ -268,6 +269,7 @@ class Daemon:
             self._log.warning("everything is mediated", why=self.passing.why)
         self._notifier = Notifier(self._device.fd, minor=answer.minor)
         self._undo.callback(self._notifier.close)
+        self.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.changes.start()
         self._minor = answer.minor
 

@@ -25,12 +25,14 @@ class Timeouts:
     """How long the kernel may keep what one caller was told, by policy and by watch.
 
     alone: only one app looks through this mount. watched: whether changes in the store are
-    reported at the moment; reported: whether those in a directory are.
+    reported at the moment; reported: whether those in a directory are. forgets_absent: whether the
+    kernel can be made to forget names that it knows not to be there (INC_EPOCH).
     """
 
     def __init__(self, *, alone: bool) -> None:
         self.alone = alone
         self.watched = False
+        self.forgets_absent = False
         self.reported: Callable[[Node], bool] = lambda _: False
         self._engine: Engine | None = None
 
@@ -43,6 +45,15 @@ class Timeouts:
         if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
+
+    def missing(self, state: PathState, *, by_kind: bool) -> float:
+        """Seconds for a name that is not there, or hidden from the caller.
+
+        by_kind: what is in the file decides who sees it there. Then hidden may mean that sniffing
+        failed, which must not last; so neither does absent, or the two could be told apart.
+        """
+        allowed = self.entry(state)
+        return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
 
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
         """Seconds for the attributes. A regular file's grow with the time since its last change; a

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Need, Op
-from policyfs.fs.attrs import UNWATCHED_S, Timeouts, absent, fill, shown_size
+from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, HandleTable
@@ -103,14 +103,8 @@ class Seeing:
         return self.entry(parent, name, state, stat, caller)
 
     def _absent(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Not there, and for how long that may be kept.
-
-        Where a name is seen by what is in the file, hidden may mean that sniffing failed: that must
-        not last. So neither does absent, or the two could be told apart.
-        """
-        timeout = self._timeouts.entry(state)
-        if self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR) & Need.KIND:
-            timeout = min(timeout, UNWATCHED_S)
+        need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
+        timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
         if not timeout:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return absent(timeout)
