@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import subprocess
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.support import jpegs
 from tests.support.jpegs import leaks
 from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
+from tests.support.processes import call_as, start_as, tool_as
 
 CAMERA, GALLERY, MAPS, EDITOR = 10010, 10011, 10012, 10013
 POLICY = f"""\
@@ -39,7 +43,12 @@ PHOTO = jpegs.with_segments(
     jpegs.exif_segment(jpegs.exif()),
     jpegs.photoshop_segment(jpegs.resource(0x0404, jpegs.iptc_place())),
 )
+_libc = ctypes.CDLL(None, use_errno=True)
 OTHER = jpegs.with_segments(jpegs.plain(2, 64), jpegs.exif_segment(jpegs.exif("MM")))
+
+
+assert leaks(PHOTO)
+assert leaks(OTHER)  # and a child that cannot import any more has all that leaks() needs
 
 
 @pytest.fixture
@@ -76,6 +85,16 @@ def code_of(function, *arguments) -> str:
     return ""
 
 
+def touched(memory: bytes | mmap.mmap) -> bytes:
+    """Mapped bytes as the kernel copies them: where touching them is SIGBUS, this is EFAULT."""
+    sink = os.memfd_create("sink")
+    try:
+        os.write(sink, memory)
+        return os.pread(sink, len(memory), 0)
+    finally:
+        os.close(sink)
+
+
 # ---------------------------------------------------------------- names that go while a file is open
 
 
@@ -109,3 +128,336 @@ def test_an_open_file_outlives_its_name(mount, photos, app, where, how) -> None:
     assert (size, links) == (len(PHOTO), 0)
     assert bool(leaks(data)) == (app == MAPS)
     assert data[:4] == PHOTO[:4]
+
+
+# ---------------------------------------------------------------- versions
+
+
+def _keep_versions(channel, path: Path) -> list[bytes]:
+    """Opens and maps the file each time it is told to; in the end, what each of them says."""
+    files, maps = [], []
+    while channel.recv() == "open":
+        files.append(path.open("rb", buffering=0))
+        maps.append(mmap.mmap(files[-1].fileno(), 0, prot=mmap.PROT_READ))
+        channel.send(os.fstat(files[-1].fileno()).st_size)
+    mapped = [memory[:] for memory in maps]
+    read = [os.pread(file.fileno(), 1 << 20, 0) for file in files]
+    assert mapped == read
+    return read
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_each_handle_keeps_the_version_that_it_opened(mounts, photos, options) -> None:
+    mount = mounts.start(POLICY, photos, *options)
+    path = mount / "DCIM/a.jpg"
+    longer = jpegs.with_segments(jpegs.plain(3, 96), jpegs.exif_segment(jpegs.exif("MM")))
+    versions = [PHOTO, OTHER, longer]
+    readers = [start_as(app, _keep_versions, path) for app in (GALLERY, GALLERY)]
+    for turn, data in enumerate(versions):
+        if turn == 1:
+            call_as(EDITOR, write, path, data)
+        elif turn == 2:
+            call_as(EDITOR, write, mount / "DCIM/new.jpg", data)
+            call_as(EDITOR, os.rename, mount / "DCIM/new.jpg", path)
+        for reader in readers:
+            reader.send("open")
+            assert reader.receive() == len(data)
+    for reader in readers:
+        reader.send("enough")
+        shown = reader.result()
+        assert [jpegs.pixels(data) for data in shown] == [jpegs.pixels(data) for data in versions]
+        assert [leaks(data) for data in shown] == [[], [], []]
+    assert call_as(MAPS, read, path) == longer
+
+
+def _open_and_read(channel, path: Path) -> tuple[int, dict[str, int]]:
+    turns, failed = 0, {}
+    while not channel.poll():
+        turns += 1
+        try:
+            data = path.read_bytes()
+            assert not leaks(data)
+            path.stat()
+        except OSError as error:
+            name = errno.errorcode[error.errno or 0]
+            failed[name] = failed.get(name, 0) + 1
+    return turns, failed
+
+
+def test_no_program_sees_estale_or_eio(mount) -> None:
+    """Three apps look at a photo that is rewritten, replaced and touched all the time."""
+    path = mount / "DCIM/a.jpg"
+    readers = [start_as(GALLERY, _open_and_read, path) for _ in range(2)]
+
+    def rewrite() -> None:
+        for turn in range(150):
+            data = PHOTO if turn % 2 else OTHER
+            if turn % 3 == 0:
+                path.write_bytes(data)
+            elif turn % 3 == 1:
+                (mount / "DCIM/new.jpg").write_bytes(data)
+                os.rename(mount / "DCIM/new.jpg", path)
+            else:
+                os.utime(path)
+
+    call_as(EDITOR, rewrite)
+    for reader in readers:
+        if reader.channel.poll():
+            reader.result()  # it has failed
+        reader.send("enough")
+        turns, failed = reader.result()
+        assert turns > 20
+        # Half a file is no photo: between O_TRUNC and write it is refused, which is right.
+        assert set(failed) <= {"EACCES"}, failed
+
+
+def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount, photos) -> None:
+    """A3: opened and mapped while there was nothing to hide, in the mount and behind it."""
+    harmless = jpegs.plain(2, 64)
+    for name in ("empty.jpg", "plain.jpg"):
+        for where in ("mount", "store"):
+            data = b"" if name == "empty.jpg" else harmless.ljust(len(PHOTO), b"\0")
+            (photos / "DCIM" / name).write_bytes(data)
+            (photos / "DCIM" / name).chmod(0o666)
+            path = mount / "DCIM" / name
+
+            def watch(channel, path: Path = path, mapped: bool = bool(data)) -> list[bytes]:
+                fd = os.open(path, os.O_RDONLY)
+                memory = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if mapped else b""
+                channel.send("open")
+                channel.recv()
+                with path.open("rb") as again:
+                    return [os.pread(fd, 1 << 20, 0), memory[:], again.read()]
+
+            watcher = start_as(GALLERY, watch)
+            watcher.receive()
+            if where == "mount":
+                call_as(EDITOR, write, path, PHOTO)
+            else:
+                write(photos / "DCIM" / name, PHOTO)
+            watcher.send("look")
+            shown = watcher.result()
+            assert [leaks(bytes(one)) for one in shown] == [[], [], []], (name, where)
+            assert jpegs.pixels(shown[2]) == jpegs.pixels(PHOTO)
+
+
+# ---------------------------------------------------------------- redaction and writing
+
+
+def test_under_redaction_a_file_is_written_only_by_emptying_it(mount, photos) -> None:
+    path, stored = mount / "DCIM/a.jpg", photos / "DCIM/a.jpg"
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT):
+        assert call_as(GALLERY, code_of, os.open, path, flags) == "EACCES"
+    for size in (1, 20, len(PHOTO), len(PHOTO) + 1):
+        assert call_as(GALLERY, code_of, os.truncate, path, size) == "EACCES"
+    assert stored.read_bytes() == PHOTO
+
+    def empty_and_write() -> tuple[bytes, str]:
+        fd = os.open(path, os.O_RDWR | os.O_TRUNC)
+        os.write(fd, OTHER)
+        os.ftruncate(fd, len(OTHER) + 5)
+        os.pwrite(fd, b"\0\0\0\0\0", len(OTHER))
+        back = os.pread(fd, 1 << 20, 0)
+        os.close(fd)
+        return back, code_of(os.open, path, os.O_RDWR)
+
+    back, again = call_as(GALLERY, empty_and_write)
+    assert back[: len(OTHER)] == OTHER or not leaks(back)  # its own bytes, from its own pages
+    assert again == "EACCES"
+    assert stored.read_bytes() == OTHER + b"\0" * 5
+    call_as(GALLERY, os.truncate, path, 0)
+    assert stored.read_bytes() == b""
+    assert not leaks(call_as(GALLERY, read, path))
+
+
+SECRET: Final = jpegs.pack("II", 51, 1, 30, 1, 424242, 10000)
+"""A place that only the editor knows."""
+EDITED: Final = PHOTO.replace(jpegs.pack("II", *jpegs.LATITUDE), SECRET)
+
+
+def test_what_another_writes_into_an_emptied_file_is_not_read_back(mount, photos) -> None:
+    path = mount / "DCIM/a.jpg"
+    assert SECRET in EDITED
+
+    def hold(channel, flags: int, mapped: bool) -> dict[str, bytes | str]:
+        fd = os.open(path, flags)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, jpegs.plain(2, 64).ljust(len(EDITED), b"\0"), 0)
+        memory = mmap.mmap(fd, len(EDITED), prot=mmap.PROT_READ) if mapped else b""
+        channel.send(touched(memory)[:8])
+        channel.recv()
+        shown: dict[str, bytes | str] = {}
+        for name, look in {
+            "pread": lambda: os.pread(fd, 1 << 20, 0),
+            "mapping": lambda: touched(memory),
+            "new mapping": lambda: touched(mmap.mmap(fd, len(EDITED), prot=mmap.PROT_READ)),
+            "new open": path.read_bytes,
+        }.items():
+            try:
+                shown[name] = look()
+            except OSError as error:
+                shown[name] = errno.errorcode[error.errno or 0]
+        shown["write"] = code_of(os.pwrite, fd, b"x", 0)
+        return shown
+
+    for mapped in (False, True):
+        holder = start_as(GALLERY, hold, os.O_RDWR | os.O_TRUNC, mapped)
+        holder.receive()
+        call_as(EDITOR, write, path, EDITED)
+        holder.send("look")
+        shown = holder.result()
+        assert shown.pop("write") == "EACCES"
+        assert {name for name, data in shown.items() if isinstance(data, str)} == set(), shown
+        assert [name for name, data in shown.items() if SECRET in data] == []
+        assert (photos / "DCIM/a.jpg").read_bytes() == EDITED
+
+
+# ---------------------------------------------------------------- own files
+
+
+def test_an_own_photo_is_whole_for_its_owner_and_without_place_for_others(mount) -> None:
+    path = mount / "DCIM/mine.jpg"
+    call_as(CAMERA, write, path, PHOTO)
+
+    def hold(channel) -> tuple[bytes, bytes, bytes]:
+        fd = os.open(path, os.O_RDONLY)
+        memory = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+        channel.send(memory[:])
+        channel.recv()
+        return memory[:], os.pread(fd, 1 << 20, 0), path.read_bytes()
+
+    owner, other = start_as(CAMERA, hold), start_as(GALLERY, hold)
+    assert owner.receive() == PHOTO
+    assert not leaks(other.receive())
+    call_as(EDITOR, write, path, EDITED)  # from now on it is nobody's
+    for child in (owner, other):
+        child.send("look again")
+        for data in child.result():
+            assert SECRET not in data
+    assert not leaks(call_as(CAMERA, read, path))
+    assert call_as(MAPS, read, path) == EDITED
+
+
+def test_an_open_for_writing_ends_ownership_before_it_is_answered(mount) -> None:
+    path = mount / "DCIM/mine.jpg"
+    call_as(CAMERA, write, path, PHOTO)
+    call_as(GALLERY, code_of, os.open, path, os.O_RDWR)  # refused: nothing changes
+    assert call_as(CAMERA, read, path) == PHOTO
+
+    def open_only(channel) -> None:
+        os.open(path, os.O_WRONLY)
+        channel.send("open")
+        channel.recv()
+
+    editor = start_as(EDITOR, open_only)
+    editor.receive()
+    assert not leaks(call_as(CAMERA, read, path))
+    editor.send("end")
+    editor.result()
+    assert not leaks(call_as(CAMERA, read, path))
+
+
+def test_an_owner_survives_a_remount_and_is_not_forged(mounts, photos) -> None:
+    mount = mounts.start(POLICY, photos)
+    call_as(CAMERA, write, mount / "DCIM/mine.jpg", PHOTO)
+    stored = os.getxattr(photos / "DCIM/mine.jpg", "trusted.policyfs.owner")
+    names = ["trusted.policyfs.owner", "user.policyfs.owner", "security.policyfs.owner", "trusted.x"]
+    for uid in (CAMERA, EDITOR, 0):
+        for name in names:
+            said = call_as(uid, code_of, os.setxattr, mount / "DCIM/a.jpg", name, stored)
+            assert said in {"EPERM", "EACCES", "ENOENT", "ENOTSUP"}, (uid, name, said)
+            assert call_as(uid, code_of, os.getxattr, mount / "DCIM/mine.jpg", name) in {"ENODATA", "ENOENT"}
+    assert call_as(CAMERA, os.listxattr, mount / "DCIM/mine.jpg") == []
+    subprocess.run(["cp", "-a", photos / "DCIM/mine.jpg", photos / "DCIM/copy.jpg"], check=True, timeout=30)
+    assert os.getxattr(photos / "DCIM/copy.jpg", "trusted.policyfs.owner") == stored
+    assert mount.stop() == []
+    again = mounts.start(POLICY, photos)
+    assert call_as(CAMERA, read, again / "DCIM/mine.jpg") == PHOTO
+    for name in ("a.jpg", "copy.jpg"):
+        assert not leaks(call_as(CAMERA, read, again / "DCIM" / name)), name
+
+
+# ---------------------------------------------------------------- ways round a view
+
+
+def _reopen_as(path: Path, uid: int) -> tuple[str, bytes]:
+    """Opened by one app, handed on to another in the same process, opened again through /proc."""
+    fd = os.open(path, os.O_RDONLY)
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    data = b""
+
+    def again() -> None:
+        nonlocal data
+        data = Path(f"/proc/self/fd/{fd}").read_bytes()
+
+    return code_of(again), data
+
+
+def test_a_raw_descriptor_is_not_reopened_by_a_restricted_app(mounts, photos) -> None:
+    policy = POLICY.replace("uid: 10012", "uid: [0, 10012]")  # root, who can become another, is maps
+    mount = mounts.start(policy, photos)
+    assert call_as(0, _reopen_as, mount / "DCIM/a.jpg", MAPS) == ("", PHOTO)
+    said, data = call_as(0, _reopen_as, mount / "DCIM/a.jpg", GALLERY)
+    assert said in {"EACCES", "ESTALE", "EPERM"}
+    assert data == b""
+
+
+def test_a_raw_descriptor_is_reopened_where_open_does_not_ask(mounts, photos) -> None:
+    mount = mounts.prepare(POLICY.replace("uid: 10012", "uid: [0, 10012]"), photos)
+    mount.program = ("tests.attack.weakened", "any-node")
+    mount.start()
+    assert call_as(0, _reopen_as, mount / "DCIM/a.jpg", GALLERY)[1] == PHOTO
+
+
+def test_nothing_is_gained_by_moving_or_linking(mount, photos) -> None:
+    """The camera may do anything in both places, but sees the place only in one of them."""
+    photo, there = mount / "DCIM/a.jpg", mount / "Android/camera/a.jpg"
+    call_as(CAMERA, write, mount / "Android/camera/b.jpg", OTHER)
+    assert call_as(CAMERA, code_of, os.rename, photo, there) == "EXDEV"
+    assert call_as(CAMERA, code_of, os.link, photo, there) == "EXDEV"
+    exchange = (photo, mount / "Android/camera/b.jpg", 2)
+    assert call_as(CAMERA, code_of, renameat2, *exchange) == "EXDEV"
+    (photos / "DCIM/album").mkdir()
+    (photos / "DCIM/album").chmod(0o777)
+    os.link(photos / "DCIM/a.jpg", photos / "DCIM/album/a.jpg")
+    for path in ("DCIM/album", "DCIM/album/a.jpg"):
+        target = mount / "Android/camera" / Path(path).name
+        assert call_as(CAMERA, code_of, os.rename, mount / path, target) == "EXDEV"
+    subprocess_mv = tool_as(CAMERA, "mv", photo, there)
+    assert subprocess_mv.returncode == 0, subprocess_mv.stderr
+    assert not leaks((photos / "Android/camera/a.jpg").read_bytes()), "mv has copied what the camera may see"
+    assert not photo.exists()
+
+
+def renameat2(old: Path, new: Path, flags: int) -> None:
+    """renameat2(2)."""
+    if _libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+BY_OWNER: Final = POLICY.replace(
+    "who: {app: [camera, gallery, maps, editor]}, paths", "when: {owner: [camera]}, paths"
+).replace("[see, read, write], who: {app: gallery}", "[write], who: {app: gallery}")
+"""Only what the camera has taken is read, so each read hangs on the owner."""
+
+
+@pytest.mark.parametrize("policy", [POLICY, BY_OWNER], ids=["", "by owner"])
+def test_without_passthrough_the_bytes_are_the_same(mounts, photos, policy) -> None:
+    passing, mediated = (mounts.start(policy, photos, *options) for options in ((), ("--no-passthrough",)))
+    call_as(CAMERA, write, passing / "DCIM/mine.jpg", OTHER)
+    for uid in (CAMERA, GALLERY, MAPS, EDITOR):
+        shown = call_as(uid, read, passing / "DCIM/mine.jpg")
+        assert bool(leaks(shown)) == (uid != GALLERY)
+        for name in ("a.jpg", "mine.jpg"):
+            assert answer(uid, passing / "DCIM" / name) == answer(uid, mediated / "DCIM" / name)
+    assert passing.fuse("READ") < mediated.fuse("READ")
+
+
+def answer(uid: int, path: Path) -> bytes | str:
+    """The bytes that an app reads, or its error."""
+    try:
+        return call_as(uid, read, path)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
