@@ -1,9 +1,9 @@
 """Ordinary work through the mount, by plain uids and unmodified tools: git, tar, rsync, SQLite, make.
 
 Where it happens: in a shared mount and in an app's own mount (both in passthrough), in an app
-mount without passthrough, and in two places of the shared mount whose files are always mediated:
-/Own, where an app is under redaction of all files but its own, and /Checked, where every write
-must be of an allowed content kind.
+mount without passthrough, in a shared mount with the kernel's mode-bit checks, and in two places
+of the shared mount whose files are always mediated: /Own, where an app is under redaction of all
+files but its own, and /Checked, where every write must be of an allowed content kind.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ PLACES = {
     "shared": ("shared", "Work"),
     "app": ("app", "Work"),
     "mediated": ("mediated", "Work"),
+    "posix": ("posix", "Work"),
     "own": ("shared", "Own"),
     "checked": ("shared", "Checked"),
 }
@@ -87,7 +88,9 @@ OPTIONS = {
     "shared": (),
     "app": ("--app", "worker"),
     "mediated": ("--app", "worker", "--no-passthrough"),
+    "posix": ("--posix",),
 }
+PASSING = {"shared", "app", "posix"}
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +100,14 @@ def offices(module_mounts: Mounts, module_arena: Path) -> Callable[[str], tuple[
 
     def of(sort: str) -> tuple[Mount, Path]:
         if sort not in made:
-            store = module_arena / f"store-{sort}"
-            store.mkdir(mode=0o700)
+            # The kernel's mode-bit checks begin at the top: there the store is closed from above.
+            above = module_arena / f"above-{sort}"
+            above.mkdir(mode=0o700)
+            store = above / "store"
+            store.mkdir(mode=0o755 if sort == "posix" else 0o700)
             for name in ("Work", "Own", "Checked"):
-                (store / name).mkdir()
+                (store / name).mkdir(mode=0o755)
+                os.chown(store / name, UID, UID)
             made[sort] = module_mounts.start(POLICY, store, *OPTIONS[sort]), store
         return made[sort]
 
@@ -115,7 +122,7 @@ def place(request: pytest.FixtureRequest, offices: Callable[[str], tuple[Mount, 
     name = f"{top}/{request.node.originalname}"
     uids = (UID, UID + 1) if sort == "shared" and top == "Work" else (UID,)
     call_as(UID, os.mkdir, mount / name)
-    return Place(mount, mount / name, store / name, uids, passing=request.param in {"shared", "app"})
+    return Place(mount, mount / name, store / name, uids, passing=request.param in PASSING)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +140,7 @@ def at(*names: str):
     return pytest.mark.parametrize("place", names, indirect=True)
 
 
-@at("shared", "app", "mediated", "own")
+@at("shared", "app", "mediated", "own", "posix")
 def test_git(place: Place) -> None:
     source = place.directory / "source"
     place.tool("git", "init", "-q", "-b", "main", source)
@@ -263,7 +270,7 @@ def _watching(_channel, path: Path, writers: int, count: int) -> int:
     return databases.watch_sum(path, writers, count, deadline=100_000)
 
 
-@at("shared", "app", "mediated", "own", "checked")
+@at("shared", "app", "mediated", "own", "checked", "posix")
 def test_a_parallel_build(place: Place) -> None:
     place.call(make_c_project, place.directory)
     place.tool("make", "-j2", "program")
