@@ -245,8 +245,15 @@ class Opener:
     ) -> Redacted | Refused:
         """The copy for an open: the node's own while it is current, else the file's as it is now."""
         node = handle.node
-        if state.copy is not None and node.parent is None:  # no LOOKUP leads to a newer version
-            return self._redactor.again(state.copy, owner, judge)
+        if state.copy is not None:
+            made = self._redactor.again(state.copy, owner, judge)
+            if node.parent is None:  # no LOOKUP leads to a newer version
+                return made
+            # Its own, also where another view has put one of its own into the cache since.
+            if isinstance(made, Redacted):
+                if state.version == version_of(stat):
+                    return made
+                made.copy.unpin()
         if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
             raise StaleNodeError
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,9 @@ from policyfs.store.frozen import FrozenTooLarge, Version, freeze
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
+_FULL_S = 2.0
+"""After a copy found no room files go as large ones do for so long: the look-up and the open that
+follow a refusal have to agree, whoever else looks in between."""
 _INLINE_BYTES = 256 * 1024
 """Below this a copy is made on the event loop: a thread's hand-over costs more."""
 
@@ -77,13 +81,12 @@ class Redactor:
         self._size_cap = size_cap
         self._memory = memory_dirfd
         self._made: dict[Copy, Redacted] = {}
-        self._full = False
+        self._full_until = 0.0
 
     def copyable(self, stat: Stat) -> bool:
-        """Does a file of this size go as a frozen copy (else: under a lease)."""
-        if self._full:
-            self._full = False  # the next file tries again: something may have been closed
-            return self._reflink
+        """Does a file of this size go as a frozen copy now (else: under a lease)."""
+        if time.monotonic() < self._full_until:
+            return False
         return self._reflink or stat.size <= self._size_cap
 
     async def redacted(
@@ -155,7 +158,7 @@ class Redactor:
         kept = self._copies.put(key, copy)
         if kept is None:
             copy.close()
-            self._full = True
+            self._full_until = time.monotonic() + _FULL_S
             raise NoRoom
         ranges = tuple((patch.offset, len(patch.data)) for patch in patches)
         made = Redacted(kept, kind, decision.redact, ranges)

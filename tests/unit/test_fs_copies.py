@@ -1,0 +1,75 @@
+"""Frozen copies between several views, and when there is no room for more of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.fs.nodes import Flavor
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.copies import CopyCache
+from tests.support import jpegs
+from tests.support.fsparts import on_trio, parts
+from tests.support.policies import engine_of
+
+CAMERA, GALLERY = 10010, 10011
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+TWO_VIEWS = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: hide, require: {redact: location}, who: {app: [camera, gallery]}, paths: "/**"}
+- {id: more, require: {redact: location}, who: {app: camera}, paths: "/**", raw_types: [text/x-c]}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(PHOTO)
+    return tmp_path
+
+
+@on_trio
+async def test_two_views_that_made_a_copy_at_once_each_go_on_with_their_own(store: Path) -> None:
+    """The copy made last replaces the other in the cache; who has that one open opens it again."""
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        handles = []
+        made.sniffed.gate = trio.Event()
+
+        async def first(uid: int) -> None:
+            handles.append(await made.open("/a.jpg", os.O_RDONLY, uid))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first, CAMERA)
+            nursery.start_soon(first, GALLERY)
+            await trio.testing.wait_all_tasks_blocked()
+            made.sniffed.gate.set()
+        assert len({handle.node for handle in handles}) == 2
+        for uid in (CAMERA, GALLERY, CAMERA):
+            again = await made.open("/a.jpg", os.O_RDONLY, uid)
+            got = await made.io.read(again, 0, 1 << 20)
+            assert len(got) == len(PHOTO)
+            assert not jpegs.leaks(got)
+
+
+@on_trio
+async def test_without_room_for_copies_a_file_goes_as_a_large_one_whoever_looks_in_between(
+    store: Path,
+) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        made.opener._redactor._copies = CopyCache(1 << 26, max_copies=1)
+        await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        node = await made.walk("/b.jpg", GALLERY)
+        with pytest.raises(OSError) as full:
+            await made.opener.open(node, os.O_RDONLY, made.caller(GALLERY))
+        assert full.value.errno == errno.ESTALE
+        await made.walk("/c.jpg", CAMERA)  # another's look-up must not use up what was learnt
+        again = await made.walk("/b.jpg", GALLERY)
+        assert again.flavor is Flavor.LEASED
+        with pytest.raises(pyfuse3.FUSEError) as refused:  # there are no leases in this test
+            await made.opener.open(again, os.O_RDONLY, made.caller(GALLERY))
+        assert refused.value.errno == errno.EACCES
