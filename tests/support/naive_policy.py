@@ -1,6 +1,6 @@
 """The policy language once more, as plainly as can be: loops over rules and path strings.
 
-Nothing is remembered but how a segment reads and what the rules said to the last question.
+Nothing is remembered but whether a glob matches a path and what the rules said to the last question.
 Written from docs/policy-language.md alone, and sharing with the engine only the frozen types of
 model.py and domain.py, so that what both say is unlikely to be wrong in the same way. It answers
 questions about "every possible path below" by trying every path over a given handful of names.
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 # ---------------------------------------------------------------- globs
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1 << 12)
 def alternatives(piece: str) -> list[list[str]]:
     """A segment as rows of symbols: ``=`` and a character, or a wildcard or capture as written."""
     rows: list[list[str]] = [[]]
@@ -112,6 +112,7 @@ def row_matches(row: Sequence[str], name: str, ignore_case: bool, caller: Caller
     return False
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def glob_matches(glob: str, path: bytes, ignore_case: bool, caller: Caller) -> bool:
     names = [n.decode("utf-8", "surrogateescape") for n in path.split(b"/") if n]
     pieces = [] if glob == "/" else glob[1:].split("/")
@@ -311,17 +312,7 @@ class Naive:
 
     def content(self, caller: Caller, node: Node) -> frozenset[frozenset[str]]:
         """The requirements that count for the caller here."""
-        could_write = any(
-            rule.effect is Effect.ALLOW
-            and rule.ops & Op.WRITE
-            and not rule.monitor
-            and any(
-                rule_matches(rule, self.policy, caller, Node(node.path, FileType.REGULAR, facts)) == YES
-                for facts in self.all_facts(FileType.REGULAR, unknown=False)
-            )
-            for rule in self.policy.rules
-        )
-        if not could_write:
+        if not self.content_counts(caller, node):
             return frozenset()
         return frozenset(r.content for r in self.enforced(caller, Op.WRITE, node, Effect.CONTENT))
 
@@ -393,6 +384,9 @@ class Naive:
         ]
 
     def content_counts(self, caller: Caller, node: Node) -> bool:
+        """Some allow of write could apply here, so that content requirements count."""
+        if not any(rule.effect is Effect.CONTENT for rule in self.policy.rules):
+            return False
         for rule in self.policy.rules:
             if rule.effect is Effect.ALLOW and rule.ops & Op.WRITE and not rule.monitor:
                 for facts in self.all_facts(FileType.REGULAR, unknown=False):

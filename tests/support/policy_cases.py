@@ -53,6 +53,14 @@ def globs(draw: st.DrawFn) -> str:
     return text or "/"
 
 
+narrow = st.sampled_from(
+    [
+        (glob,)
+        for glob in (
+            "/a/**", "/a/***", "/b/**", "/*/a", "/a", "/{app}/**", "/{uid}/***", "/**/b", "/b/*/a", "/*/*/a"
+        )
+    ]
+)  # fmt: skip
 glob_lists = st.lists(globs(), min_size=1, max_size=2).map(tuple)
 owners = subsets(["self", "none", *APPS])
 uid_ranges = st.sampled_from([((7, 7),), ((8, 60),), ((0, 8), (50, 50))])
@@ -77,7 +85,7 @@ def blocks(draw: st.DrawFn) -> Block:
     return Block(
         kinds=draw(subsets(KIND_SETS)) if shape & 1 else None,
         owners=draw(owners) if shape & 2 else None,
-        paths=(draw(globs()),) if shape & 4 else None,
+        paths=draw(st.one_of(globs().map(lambda glob: (glob,)), narrow)) if shape & 4 else None,
     )
 
 
@@ -158,20 +166,9 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
     return policy(*made)
 
 
-narrow = st.sampled_from(
-    [
-        ("/a/**",),
-        ("/a/***",),
-        ("/b/**",),
-        ("/*/a",),
-        ("/a",),
-        ("/{app}/**",),
-        ("/{uid}/***",),
-        ("/**/b",),
-        ("/b/*/a",),
-    ]
+plain_effects = st.sampled_from(
+    [Effect.ALLOW, Effect.ALLOW, Effect.DENY, Effect.DENY, Effect.REDACT, Effect.CONTENT]
 )
-plain_effects = st.sampled_from([Effect.ALLOW, Effect.ALLOW, Effect.DENY, Effect.REDACT, Effect.CONTENT])
 
 
 @st.composite
@@ -200,7 +197,13 @@ def simple_rules(draw: st.DrawFn, number: int) -> Rule:
 def moving_policies(draw: st.DrawFn, max_rules: int = 3) -> Policy:
     """Everybody may move everything; what else there is differs from path to path."""
     made = [draw(simple_rules(number)) for number in range(draw(st.integers(1, max_rules)))]
-    ops = draw(st.sampled_from([Op.SEE | Op.CREATE | Op.DELETE, Op.ALL & ~Op.ATTR, Op.ALL & ~Op.WRITE]))
+    base = draw(st.integers(0, 7))
+    if base & 1:
+        more = {"ops": Op.READ, "redact": frozenset({"location"})}
+        made.append(plain(92, Effect.REDACT, draw(narrow), **more))
+    if base & 2:
+        made.append(plain(91, Effect.ALLOW, draw(narrow), ops=Op.READ | Op.WRITE))
+    ops = Op.ALL & ~Op.ATTR if base & 4 else Op.SEE | Op.CREATE | Op.DELETE
     return policy(*made, plain(90, Effect.ALLOW, ("/**",), ops=ops))
 
 
@@ -208,6 +211,9 @@ def moving_policies(draw: st.DrawFn, max_rules: int = 3) -> Policy:
 def common_policies(draw: st.DrawFn) -> Policy:
     """Rules that few callers are told apart by."""
     made = [draw(simple_rules(number)) for number in range(draw(st.integers(1, 3)))]
+    if draw(st.booleans()):
+        made.append(plain(90, Effect.ALLOW, ("/**",), ops=Op.SEE | Op.READ))
+        made.append(plain(91, Effect.DENY, draw(narrow), ops=Op.SEE, who=draw(whos())))
     return policy(*made)
 
 
