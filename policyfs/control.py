@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from policyfs.errors import PolicyfsError
+from policyfs.errors import EXIT_REFUSED, PolicyfsError
 from policyfs.tasks import BugLog
 
 Json = dict[str, object]
@@ -44,7 +44,11 @@ def socket_path(mountpoint: str) -> Path:
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer."""
+    """The daemon of a mount did not answer, or refused; then exit_code is of its reason."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
@@ -67,7 +71,8 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
     if not isinstance(answer, dict):
         raise ControlError("the daemon answered nonsense")
     if "error" in answer:
-        raise ControlError(str(answer["error"]))
+        code = answer.get("exit_code")
+        raise ControlError(str(answer["error"]), code if isinstance(code, int) else EXIT_REFUSED)
     return answer
 
 
