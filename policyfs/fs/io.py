@@ -14,7 +14,7 @@ from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
-from policyfs.fs.nodes import Flavor, NodeTable
+from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable, Mode, OpenState
 from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
@@ -183,7 +183,8 @@ class FileIO:
             if size == 0 or not handle.node.view.redact:
                 return
             own = handle.emptied and handle.seen == version_of(self._tree.fstat(handle.fd))
-            if own or not self._hidden(handle):
+            # What a passing writer puts between two of our looks could not be told from our own.
+            if (own and not self._written_elsewhere(handle.node)) or not self._hidden(handle):
                 return
             refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(
@@ -192,6 +193,13 @@ class FileIO:
             )  # fmt: skip
 
         return check
+
+    def _written_elsewhere(self, node: Node) -> bool:
+        """Has another view of the file a writer now."""
+        return any(
+            sibling is not node and sibling.open is not None and sibling.open.writers > 0
+            for sibling in self._nodes.same_inode(node.ino)
+        )
 
     def _head(self, handle: Handle, state: OpenState, decision: Decision) -> Head | None:
         """The node's head, also for a requirement that came after the open."""

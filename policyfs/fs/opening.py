@@ -104,14 +104,12 @@ class Opener:
         call = Call("open", describe(flags))
         ops = ops_of(flags)
         writing = bool(ops & Op.WRITE)
-        decision = await self._gate.require(caller, ops, node, call)
         if not writing and node.flavor is Flavor.RAW and node.parent is not None and self._passing.has(node):
+            decision = await self._gate.require(caller, ops, node, call)
             return self._open_again(node, flags, caller, decision, call)
-        if node.parent is None:
-            fd, stat = self._reopen_unlinked(node)
-        else:
-            fd, stat = self._open_named(node)
+        fd, stat = self._reopen_unlinked(node) if node.parent is None else self._open_named(node)
         try:
+            decision = await self._gate.require(caller, ops, node, call, fd=fd)
             owner = self._gate.facts.owners.get(fd, stat) if writing or node.view.redact else OWNER_NONE
             self._check_road(node, caller, stat, owner, writing=writing)
             emptied = writing and self._by_emptying(
@@ -119,7 +117,7 @@ class Opener:
             )
             handle = self._new_handle(node, caller, flags, stat)
             handle.emptied = emptied
-            state = self._enter(node, writing=writing)
+            state = self._enter(node, writing=handle.writable)
             try:
                 await self._connect(handle, state, fd, stat, owner, decision, call)
             except BaseException:
@@ -472,7 +470,7 @@ class Opener:
             handle.fd = -1
         self._handles.pop(handle.fh)
         state.handles -= 1
-        state.writers -= bool(ops_of(handle.flags) & Op.WRITE)
+        state.writers -= handle.writable
         if state.handles:
             return
         self._passing.release(node, state)

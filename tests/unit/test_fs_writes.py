@@ -80,6 +80,8 @@ async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts
         for mine in (handle, own):
             assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
             assert await errno_of(made.io.truncate(mine, 100)) == errno.EACCES
+        await made.release(other)
+        assert await errno_of(made.write(own, 0, b"words")) == errno.EACCES
         await made.io.truncate(own, 0)  # this is allowed to whoever may write
         await made.write(own, 0, b"words")
     assert (store / "new.jpg").read_bytes() == b"words"
@@ -124,6 +126,29 @@ async def test_what_is_written_while_a_write_is_judged_is_not_the_writers_own(st
         assert await between(made, made.write(mine, 10, b"x"), other) == errno.EACCES
         await made.release(mine)
     assert (store / "empty").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_while_another_view_is_written_nothing_in_the_file_counts_as_ones_own(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY)
+        other = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
+        await made.release(other)
+        assert await made.write(mine, 0, b"words") == 5
+    assert (store / "a.jpg").read_bytes() == b"words"
+
+
+@on_trio
+async def test_a_file_opened_only_to_empty_it_does_not_keep_a_refused_one_alive(store: Path) -> None:
+    """open(O_RDONLY|O_TRUNC) is no writer: the last writer's release settles what is held."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.naming.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        reader = await made.open("/new", os.O_RDONLY | os.O_TRUNC, MAPS)
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        await made.release(handle)
+        assert not (store / "new").exists()
+        await made.release(reader)
 
 
 # ---------------------------------------------------------------- content
