@@ -63,6 +63,7 @@ Log = structlog.typing.FilteringBoundLogger
 
 _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
+_CLONE_IDLE_S: Final = 10.0
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
 _MIN_TASKS: Final = 4
@@ -301,6 +302,7 @@ class Daemon:
         while True:
             await trio.sleep(_FLUSH_S)
             self.passing.expire()
+            self.copies.expire_clones(_CLONE_IDLE_S)
             await trio.to_thread.run_sync(self.journal.flush)
 
     async def _breaks(self) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -36,6 +36,15 @@ class Locator(Protocol):
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
     """Every copy is in use and the cap is reached: the file goes as a large one does."""
+
+
+class _Key(NamedTuple):
+    """What a copy shows: which file, in which version, and what it hides."""
+
+    ino_key: int
+    btime_ns: int
+    version: Version
+    what: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class Redactor:
         """
         stat = self._tree.fstat(fd)
         version = Version(stat.size, stat.mtime_ns, stat.ctime_ns)
-        copy = self._copies.get((ino_key, stat.btime_ns, version, what))
+        copy = self._copies.get(_Key(ino_key, stat.btime_ns, version, what))
         if copy is not None:
             made = self.again(copy, owner, judge)
             if isinstance(made, Redacted):
@@ -154,7 +163,7 @@ class Redactor:
         except BaseException:
             copy.close()
             raise
-        key = (ino_key, stat.btime_ns, copy.version, what)
+        key = _Key(ino_key, stat.btime_ns, copy.version, what)
         kept = self._copies.put(key, copy)
         if kept is None:
             copy.close()
@@ -162,10 +171,18 @@ class Redactor:
             raise NoRoom
         ranges = tuple((patch.offset, len(patch.data)) for patch in patches)
         made = Redacted(kept, kind, decision.redact, ranges)
+        self._drop_others(key)
         self._made = {c: m for c, m in self._made.items() if c.frozen.fd >= 0}
         self._made[kept] = made
         kept.pin()
         return made
+
+    def _drop_others(self, key: _Key) -> None:
+        """Other versions of the file need no copy but for those who have it open."""
+        for copy in self._made:
+            other = copy.key
+            if isinstance(other, _Key) and other != key and other._replace(version=key.version) == key:
+                self._copies.drop(other)
 
     @staticmethod
     def _refuse(copy: freezing.Frozen, refused: Refused) -> Refused:

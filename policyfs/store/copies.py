@@ -2,12 +2,16 @@
 
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): an
 unpinned copy may be closed by the next put().
+
+A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
+no space in the store. So expire_clones() closes clones that nobody has used for a while.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,11 +37,12 @@ class CopyStats:
 class Copy:
     """One sealed copy in a cache. frozen.fd stays open while it is pinned or cached."""
 
-    __slots__ = ("_cache", "_pins", "frozen", "key")
+    __slots__ = ("_cache", "_pins", "frozen", "key", "used")
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
         self._cache = cache
         self._pins = 0
+        self.used = 0.0
         self.key: Final = key
         self.frozen: Final = frozen
 
@@ -69,13 +74,18 @@ class Copy:
 class CopyCache:
     """Frozen copies by key, at most *max_bytes* and *max_copies* of them, used ones included.
 
-    A copy in a cache belongs to it: the cache closes it.
+    A copy in a cache belongs to it: the cache closes it. *clock* gives seconds that never go back.
     """
 
-    __slots__ = ("_bytes", "_copies", "_evicted", "_hits", "_misses", "_orphans", "_refused", "limits")
+    __slots__ = (
+        "_bytes", "_clock", "_copies", "_evicted", "_hits", "_misses", "_orphans", "_refused", "limits",
+    )  # fmt: skip
 
-    def __init__(self, max_bytes: int, max_copies: int = 1024) -> None:
+    def __init__(
+        self, max_bytes: int, max_copies: int = 1024, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limits: Final = (max_bytes, max_copies)
+        self._clock = clock
         self._copies: OrderedDict[Hashable, Copy] = OrderedDict()
         self._orphans: set[Copy] = set()  # dropped or replaced, but still pinned
         self._bytes = self._hits = self._misses = self._evicted = self._refused = 0
@@ -87,6 +97,7 @@ class CopyCache:
             self._misses += 1
             return None
         self._hits += 1
+        copy.used = self._clock()
         self._copies.move_to_end(key)
         return copy
 
@@ -104,6 +115,7 @@ class CopyCache:
             return None
         self.drop(key)
         self._make_room(copy.cost)
+        copy.used = self._clock()
         self._copies[key] = copy
         self._bytes += copy.cost
         return copy
@@ -117,6 +129,13 @@ class CopyCache:
             self._orphans.add(copy)
         else:
             self._close(copy)
+
+    def expire_clones(self, idle_s: float) -> None:
+        """Close the clones that nobody has used for *idle_s* seconds."""
+        oldest = self._clock() - idle_s
+        for key, copy in list(self._copies.items()):
+            if copy.frozen.how == "reflink" and not copy.pinned and copy.used < oldest:
+                self.drop(key)
 
     def clear(self) -> None:
         """Forget all; copies in use are closed after their last unpin()."""
@@ -159,6 +178,7 @@ class CopyCache:
                 self.drop(key)
 
     def _unpinned(self, copy: Copy) -> None:
+        copy.used = self._clock()
         if copy in self._orphans:
             self._orphans.discard(copy)
             self._close(copy)

@@ -73,3 +73,20 @@ async def test_without_room_for_copies_a_file_goes_as_a_large_one_whoever_looks_
         with pytest.raises(pyfuse3.FUSEError) as refused:  # there are no leases in this test
             await made.opener.open(again, os.O_RDONLY, made.caller(GALLERY))
         assert refused.value.errno == errno.EACCES
+
+
+@on_trio
+async def test_of_a_changed_photo_no_copy_is_kept_but_for_who_has_it_open(store: Path) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        copies = made.opener._redactor._copies
+        old = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        (store / "a.jpg").write_bytes(PHOTO + b"more")
+        new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert copies.stats().pinned == copies.stats().copies == 2
+        assert len(await made.io.read(old, 0, 1 << 20)) == len(PHOTO)
+        made.opener.close(old)
+        assert copies.stats().copies == 1
+        made.opener.close(new)
+        assert copies.stats().copies == 1, "the current one stays for the next reader"
+        made.opener.close(await made.open("/b.jpg", os.O_RDONLY, GALLERY))
+        assert copies.stats().copies == 2

@@ -175,3 +175,32 @@ def test_whatever_happens_caps_hold_and_used_copies_stay_open(steps):
         assert all(copy.frozen.fd >= 0 for copy in used)
     cache.close()
     assert cache.stats().bytes == 0
+
+
+def test_clones_that_nobody_uses_give_their_space_back_and_copies_in_memory_stay():
+    now = [100.0]
+    cache = CopyCache(100 * PAGE, clock=lambda: now[0])
+    old, held, memory = (
+        cache.put(key, copy_of(PAGE, how))
+        for key, how in (("old", "reflink"), ("held", "reflink"), ("memory", "memfd"))
+    )
+    held.pin()
+    now[0] += 5
+    cache.expire_clones(10.0)
+    assert cache.get("old") is old
+    now[0] += 9
+    cache.expire_clones(10.0)
+    assert cache.get("old") is old, "it was used 9 s ago"
+    now[0] += 11
+    cache.expire_clones(10.0)
+    assert (old.frozen.fd, cache.get("old")) == (-1, None)
+    assert cache.get("memory") is memory
+    now[0] += 11
+    held.unpin()
+    now[0] += 9
+    cache.expire_clones(10.0)
+    assert held.frozen.fd >= 0, "it was given back 9 s ago"
+    now[0] += 2
+    cache.expire_clones(10.0)
+    assert held.frozen.fd == -1
+    cache.close()
