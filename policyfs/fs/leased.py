@@ -119,9 +119,14 @@ class Leased:
                 if state.lease is None or not state.lease.holds():
                     stat = self._tree.fstat(handle.fd)
                     owner = self._gate.facts.owners.get(handle.fd, stat)
-                    _, _, reason = await self._arm(handle, node, state, handle.fd, owner)
+                    decision, kind, reason = await self._arm(handle, node, state, handle.fd, owner)
+                    if reason == _BUSY:
+                        raise OSError(errno.EBUSY, reason)
                     if reason:
-                        raise OSError(errno.EBUSY if reason == _BUSY else errno.EACCES, reason)
+                        self._gate.refuse(
+                            handle.caller, Call("read", "read"), node.path(), decision, kind=kind,
+                            note=reason, error=errno.EACCES if decision.allowed else 0,
+                        )  # fmt: skip
         raise OSError(errno.EBUSY, _BUSY)
 
     def give_way(self, ino_key: int) -> None:
