@@ -97,7 +97,7 @@ def check(policy: Policy, engine: Engine, caller: Caller, ops: Op, node: Node, *
         assert got.audit == want.audit
 
 
-@share(0.7)
+@share(0.66)
 @given(
     cases.policies(),
     st.booleans(),
@@ -197,7 +197,7 @@ def owner_hides(engine: Engine, *nodes: Node) -> bool:
     return any(engine.owner_matters_above(engine.state_of(node.path)) for node in nodes)
 
 
-@share(0.05)
+@share(0.09)
 @given(st.one_of(cases.moving_policies(), cases.moving_policies(), cases.policies(max_rules=3)), moves)
 def test_files_move_as_the_text_lets_them(policy, move):
     engine = compile_policy(policy)

@@ -110,7 +110,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         effect=effect,
         ops=ops,
         who=draw(whos()),
-        paths=draw(st.one_of(st.none(), glob_lists, glob_lists, glob_lists)),
+        paths=draw(st.one_of(st.none(), glob_lists, glob_lists, narrow)),
         ignore_case=draw(st.integers(0, 4)) == 0,
         when=draw(blocks()) if conditions in (3, 5) else None,
         unless=tuple(draw(st.lists(blocks(), min_size=1, max_size=2))) if conditions in (4, 5) else (),
@@ -226,10 +226,10 @@ paths = st.lists(
     st.sampled_from([*NAMES, "a", "b", "a", "b", "xa", "\udcff", "é"]), min_size=1, max_size=4
 ).map(lambda names: b"/" + "/".join(names).encode("utf-8", "surrogateescape"))
 near_paths = st.sampled_from(
-    [b"/a/a", b"/a/b", b"/b/a", b"/b/b", b"/7/a", b"/zz/a", b"/zz", b"/a", b"/b", b"/a/zz/a"]
+    [b"/a/a", b"/a/b", b"/b/a", b"/b/b", b"/7/a", b"/7/b", b"/7", b"/zz/a", b"/zz", b"/a", b"/b", b"/a/zz/a"]
 )
 move_paths = st.one_of(near_paths, near_paths, near_paths, paths)
-some_paths = st.one_of(paths, paths, paths, paths, st.just(b"/"))
+some_paths = st.one_of(paths, paths, near_paths, near_paths, st.just(b"/"))
 file_types = st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
 some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
 facts = st.builds(Facts, st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"]), some_owners)

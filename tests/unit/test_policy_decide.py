@@ -375,6 +375,26 @@ def test_captures_are_the_callers_own():
     assert asked.code("stranger", Op.SEE, "/data", DIRECTORY) == ENOENT
 
 
+def test_captures_in_conditions_are_the_callers_own():
+    asked = Asked("""\
+        - {id: a, allow: [all]}
+        - {id: d, deny: [all], paths: ["/data/*/***"], unless: {path: "/data/{app}/***"}}
+        - {id: e, deny: [write], when: {path: "/uid/{uid}/**"}}
+        """)
+    assert asked.code("camera", Op.WRITE, "/data/camera/x") == 0
+    assert asked.code("gallery", Op.WRITE, "/data/camera/x") == ENOENT
+    assert asked.code("stranger", Op.WRITE, "/data/stranger/x") == ENOENT
+    assert asked.code("camera", Op.WRITE, "/uid/10010/x") == EACCES
+    assert asked.code("camera", Op.WRITE, "/uid/10011/x") == 0
+
+
+def test_two_uids_of_one_app_are_told_apart_where_a_capture_asks():
+    apps = "apps:\n  many: {uid: '100-200'}\n"
+    asked = Asked("- {id: a, allow: [all], paths: ['/home/{uid}/***']}", apps=apps)
+    for uid, path in ((100, "/home/100/f"), (101, "/home/100/f"), (101, "/home/101/f"), (100, "/home/101/f")):
+        assert asked.code(uid, Op.WRITE, path) == (0 if str(uid) in path else ENOENT)
+
+
 def test_a_capture_names_one_caller_throughout():
     asked = Asked("- {id: a, allow: [see], paths: ['/{app}/x/{app}/**']}")
     assert asked.code("camera", Op.SEE, "/camera/x/camera/f") == 0

@@ -146,6 +146,11 @@ def test_who_could_copy_it_there_may_move_it_there():
     assert asked.link("camera", "/shared/a", "/own/a") == 0
 
 
+def test_who_may_not_write_there_could_not_copy_it_there():
+    write = "- {id: w, allow: [read, write], who: {app: camera}, paths: ['/own/**']}"
+    assert Asked(GAIN + write).rename("camera", "/own/a", "/shared/a") == EXDEV
+
+
 def test_who_reads_it_redacted_could_not_copy_it():
     asked = Asked(
         GAIN
@@ -194,6 +199,8 @@ def test_captures_are_compared_for_the_callers_they_name():
     assert asked.rename("camera", "/data/maps/f", "/data/nobody/g") == 0
     assert asked.rename("camera", "/uid/10010/f", "/uid/10011/f") == EXDEV
     assert asked.rename("camera", "/uid/10010/f", "/other/f") == 0
+    assert asked.rename("camera", "/other/f", "/uid/10010/f") == EXDEV
+    assert asked.rename("camera", "/other/f", "/data/maps/f") == EXDEV
 
 
 def test_a_path_hidden_from_above_is_no_more_than_hidden():
