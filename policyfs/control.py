@@ -78,13 +78,14 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
 
 def listen(path: Path) -> trio.SocketListener:
     """Open the control socket, in the place of one that a dead daemon left behind."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
     server = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
+    before = os.umask(0o077)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(path.stat().st_mode):
+                path.unlink()
+        os.umask(0o177)
         server.bind(str(path))
     except OSError as error:
         server.close()

@@ -295,7 +295,8 @@ def run_umount(args: argparse.Namespace) -> int:
     except session.MountError as error:
         lines = [str(error), *_holders(path)]
         raise PolicyfsError("\n  ".join(lines)) from error
-    _wait_gone(path)
+    if not args.lazy:  # else the daemon ends when the last open file is closed
+        _wait_gone(path)
     return EXIT_OK
 
 

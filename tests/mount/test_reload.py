@@ -1,0 +1,249 @@
+"""A new policy in a running mount: in force at once for what comes, without disturbing anybody."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, wait_for
+from tests.support.stores import Mounts
+from tests.support.twins import content, error, fd_of
+
+ONE, TWO = 10010, 10011
+HEAD = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: reloaded}}
+apps:
+  one: {{uid: {ONE}}}
+  two: {{uid: {TWO}}}
+rules:
+"""
+OPEN = (
+    HEAD
+    + """\
+  - {id: all, allow: [all], who: {app: any}, paths: "/***"}
+"""
+)
+CLOSED = (
+    HEAD
+    + """\
+  - {id: all, allow: [all], who: {app: one}, paths: "/***"}
+  - {id: some, allow: [see, read], who: {app: two}, paths: "/Documents/***"}
+"""
+)
+HIDDEN = (
+    HEAD
+    + """\
+  - {id: all, allow: [all], who: {app: any}, paths: "/***"}
+  - {id: hide, deny: [all], paths: "/Music/***", errno: ENOENT}
+"""
+)
+READ_ONLY = (
+    HEAD
+    + """\
+  - {id: read, allow: [see, read], who: {app: any}, paths: "/***"}
+"""
+)
+
+
+def change(mount: Mount, policy: str) -> None:
+    """Put another policy in force."""
+    generation = mount.status()["policy"]["generation"]
+    mount.policy.write_text(policy)
+    said = mount.reload()
+    assert said.returncode == 0, said
+    assert f"generation {generation + 1}" in said.stdout
+
+
+@pytest.fixture(params=["shared", "app"])
+def mount(request, mounts: Mounts, store: Path) -> Mount:
+    return mounts.start(OPEN, store, *(("--app", "two") if request.param == "app" else ()))
+
+
+def test_what_is_forbidden_now_is_gone_at_once(mount: Mount) -> None:
+    """Whatever the kernel was allowed to keep: names, attributes, listings, pages."""
+    song, notes = mount / "Music/song.mp3", mount / "Documents/notes.txt"
+
+    def look(channel) -> list[object]:
+        seen: list[object] = []
+        while channel.recv() != "end":
+            seen.append([
+                error(os.stat, song).partition("(")[0], error(os.listdir, mount / "Music"),
+                sorted(os.listdir(mount)), error(content, str(song))[:20],
+                error(content, str(notes)), os.access(song, os.R_OK),
+            ])  # fmt: skip
+            channel.send("looked")
+        return seen
+
+    child = start_as(TWO, look)
+    for policy in (None, HIDDEN, OPEN, CLOSED, OPEN):
+        if policy is not None:
+            change(mount, policy)
+        child.send("look")
+        child.receive()
+    child.send("end")
+    first, hidden, again, closed, last = child.result()
+    assert first == again == last
+    assert hidden[:2] == closed[:2] == ["ENOENT", "ENOENT"]
+    assert "Music" not in hidden[2]
+    assert closed[2] == ["Documents"]
+    assert (hidden[3], hidden[5]) == ("ENOENT", False)
+    assert hidden[4] == closed[4] == first[4] == "b'plain words\\n'"
+
+
+def test_negative_answers_are_forgotten_too(mount: Mount) -> None:
+    change(mount, HIDDEN)
+
+    def ask(channel) -> str:
+        before = [error(os.stat, mount / "Music/song.mp3") for _ in range(3)]
+        channel.send(before)
+        channel.recv()
+        return error(os.stat, mount / "Music/song.mp3")
+
+    child = start_as(TWO, ask)
+    assert child.receive() == ["ENOENT"] * 3
+    change(mount, OPEN)
+    child.send("again")
+    assert child.result().startswith("os.stat_result")
+
+
+def test_open_files_keep_the_rights_they_were_opened_with(mounts: Mounts, store: Path) -> None:
+    """Passthrough: the kernel asks nobody. Mediated: each read and write is decided again."""
+    answers = {}
+    for options in ((), ("--no-passthrough",)):
+        mount = mounts.start(OPEN, store, *options)
+
+        def use(channel, mount=mount) -> list[str]:
+            said = []
+            with fd_of(mount / "Documents/notes.txt", os.O_RDWR) as fd:
+                for _ in range(3):
+                    channel.recv()
+                    said += [error(os.pwrite, fd, b"PLAIN", 0)]
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    channel.send("used")
+            return said
+
+        child = start_as(TWO, use)
+        for policy in (None, READ_ONLY, OPEN):
+            if policy is not None:
+                change(mount, policy)
+            child.send("use")
+            child.receive()
+        answers[options] = child.result()
+        assert call_as(
+            TWO, lambda mount=mount: error(os.open, mount / "Documents/notes.txt", os.O_RDWR)
+        ).isdigit()
+    assert answers == {(): ["5", "5", "5"], ("--no-passthrough",): ["5", "EACCES", "5"]}
+
+
+def test_events_name_the_policy_that_decided(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(OPEN, store)
+    digests = []
+    for policy in (OPEN, READ_ONLY, CLOSED):
+        if digests:
+            change(mount, policy)
+        digests.append(mount.status()["policy"]["digest"])
+        call_as(TWO, content, str(mount / "Documents/notes.txt"))
+    opens = wait_for(
+        lambda: found if len(found := mount.events(operation="open", app="two")) == 3 else None, "three opens"
+    )
+    assert [event["generation"] for event in opens] == [1, 2, 3]
+    assert [event["policy"] for event in opens] == digests
+    assert [event["rules"] for event in opens] == [["all"], ["read"], ["some"]]
+    assert len(set(digests)) == 3
+
+
+def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> None:
+    """What both policies allow never fails, in the middle of a reload either."""
+    mount = mounts.start(OPEN, store)
+
+    def work(channel, number: int) -> tuple[int, list[str]]:
+        rounds, wrong = 0, []
+        os.chdir(mount / "Documents")
+        name = f"work-{number}"
+        with fd_of(name, os.O_RDWR | os.O_CREAT) as held:
+            while not channel.poll():
+                rounds += 1
+                try:
+                    data = b"%d" % rounds
+                    os.pwrite(held, data, 0)
+                    with open(f"{name}-{rounds}", "wb") as file:
+                        file.write(data)
+                    os.rename(f"{name}-{rounds}", f"{name}-done")
+                    if content(f"{name}-done") != data or os.pread(held, 20, 0) != data:
+                        wrong.append("bytes")
+                    if name not in os.listdir("."):
+                        wrong.append("listing")
+                    os.getcwd()
+                    os.unlink(f"{name}-done")
+                except OSError as failed:
+                    wrong.append(repr(failed))
+        return rounds, wrong[:5]
+
+    workers = [start_as(ONE, work, number) for number in range(3)]
+    policies = [CLOSED, OPEN, HIDDEN, OPEN]
+    for step in range(20):
+        change(mount, policies[step % 4])
+        time.sleep(0)  # the workers' turn
+    for worker in workers:
+        worker.send("end")
+    results = [worker.result() for worker in workers]
+    assert [wrong for _, wrong in results] == [[], [], []]
+    assert all(rounds > 20 for rounds, _ in results)
+    assert mount.status()["policy"]["generation"] == 21
+    assert mount.status()["bugs"] == 0
+
+
+def test_an_app_mount_needs_its_app(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(OPEN, store, "--app", "two")
+    before = mount.status()["policy"]
+    mount.policy.write_text(OPEN.replace("  two:", "  three:"))
+    said = mount.reload()
+    assert said.returncode == 2
+    assert "the new policy has no app two, whose mount this is" in said.stderr
+    assert mount.status()["policy"] == before
+    assert call_as(TWO, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
+
+
+def test_a_directory_of_policies_is_taken_as_it_is_now(mounts: Mounts, store: Path, arena: Path) -> None:
+    directory = arena / "policies"
+    directory.mkdir()
+    rule = '  - {id: all, allow: [all], who: {app: one}, paths: "/***"}\n'
+    (directory / "10-apps.yaml").write_text(HEAD + rule)
+    (directory / "README").write_text("not a policy: [")
+    mount = mounts.start(directory, store)
+    assert call_as(TWO, lambda: os.listdir(mount)) == []
+    extra = """\
+apiVersion: policyfs/v1
+kind: Policy
+rules:
+  - {id: more, allow: [see], who: {app: two}, paths: "/***"}
+"""
+    (directory / "20-more.yaml").write_text(extra)
+    assert mount.reload().returncode == 0
+    assert "Music" in call_as(TWO, lambda: os.listdir(mount))
+    (directory / "30-again.yaml").write_text(extra)  # the same rule id twice
+    said = mount.reload()
+    assert said.returncode == 3
+    assert "30-again.yaml" in said.stderr
+    (directory / "30-again.yaml").unlink()
+    (directory / "20-more.yaml").unlink()
+    assert mount.reload().returncode == 0
+    assert call_as(TWO, lambda: os.listdir(mount)) == []
+
+
+def test_the_same_policy_again_changes_nothing(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(OPEN, store)
+    digest = mount.status()["policy"]["digest"]
+    change(mount, OPEN)
+    change(mount, OPEN + "\n# a comment\n")
+    status = mount.status()["policy"]
+    assert status["generation"] == 3
+    assert status["digest"] != digest  # of the text, so that it can be compared with the file
+    change(mount, OPEN)
+    assert mount.status()["policy"]["digest"] == digest
