@@ -19,8 +19,8 @@ from typing import Final
 import pytest
 
 from tests.support import jpegs
+from tests.support.corners import Corner, Corners
 from tests.support.counts import count
-from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
 
 CAMERA, OTHER = 10010, 10011
@@ -32,9 +32,9 @@ apps:
   camera: {{uid: {CAMERA}}}
   other: {{uid: {OTHER}}}
 rules:
-  - {{id: all, allow: [all], who: {{app: any}}, paths: "/DCIM/**"}}
-  - {{id: private, allow: [all], who: {{app: any}}, paths: "/private/***"}}
-  - {{id: photos, require: {{content: [image/jpeg, image/png]}}, paths: "/DCIM/**"}}
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/*/DCIM/**"}}
+  - {{id: private, allow: [all], who: {{app: any}}, paths: "/*/private/***"}}
+  - {{id: photos, require: {{content: [image/jpeg, image/png]}}, paths: "/*/DCIM/**"}}
 """
 RIGHT: Final = jpegs.plain(1, 200) * 1
 WRONG: Final = {
@@ -47,12 +47,27 @@ BIG_RIGHT: Final = RIGHT[:-2] + b"\0" * 150_000 + b"\xff\xd9"
 CREATE: Final = os.O_RDWR | os.O_CREAT
 
 
+@pytest.fixture(scope="module")
+def corners(module_mounts, module_arena: Path) -> Corners:
+    store = module_arena / "store"
+    store.mkdir(mode=0o700)
+    return Corners(module_mounts.start(POLICY, store))
+
+
 @pytest.fixture
-def mount(mounts, empty_store: Path) -> Mount:
+def mount(corners) -> Corner:
+    """A place for photos only, and one for anything."""
+    corner = corners.new()
     for name in ("DCIM", "private"):
-        (empty_store / name).mkdir()
-        (empty_store / name).chmod(0o777)
-    return mounts.start(POLICY, empty_store)
+        (corner.store / name).mkdir()
+        (corner.store / name).chmod(0o777)
+    return corner
+
+
+@pytest.fixture
+def stored(mount) -> Path:
+    """What of it is in the store."""
+    return mount.store
 
 
 class Script:
@@ -85,9 +100,9 @@ def at_once(script: Script, data: bytes) -> None:
 
 def byte_by_byte(script: Script, data: bytes) -> None:
     fd = script.open()
-    for at in range(700):
+    for at in range(530):
         script.call(os.pwrite, fd, data[at : at + 1], at)
-    script.call(os.pwrite, fd, data[700:], 700)
+    script.call(os.pwrite, fd, data[530:], 530)
     script.close(fd)
 
 
@@ -223,7 +238,7 @@ ODD_WAYS: Final = [backwards, with_a_hole, tail_first, mapped, spliced, sent]
 """By these the right content gets in whole, or is refused in so many words."""
 
 
-def run(mount: Mount, way: Callable, data: bytes, name: str) -> list[str]:
+def run(mount: Corner, way: Callable, data: bytes, name: str) -> list[str]:
     """One file written in one way, as the camera; what failed."""
 
     def script() -> list[str]:
@@ -242,25 +257,25 @@ def settled(path: Path) -> bytes | None:
 
 
 @pytest.mark.parametrize("way", WAYS + ODD_WAYS, ids=lambda way: way.__name__)
-def test_the_wrong_content_leaves_nothing_behind_and_the_right_one_gets_in(mount, empty_store, way) -> None:
+def test_the_wrong_content_leaves_nothing_behind_and_the_right_one_gets_in(mount, stored, way) -> None:
     for name, data in WRONG.items():
         failed = run(mount, way, data, name)
         assert failed, f"{name}: no call failed"
         assert set(failed) <= {"EPERM", "EIO"}, f"{name}: {failed}"
     for name in WRONG:
-        left = settled(empty_store / "DCIM" / name)
+        left = settled(stored / "DCIM" / name)
         assert left is None or (left == b"" and way is opened_again), name  # mknod had made it empty
     failed = run(mount, way, RIGHT, "right.jpg")
     if way in WAYS:
         assert failed == []
-        assert (empty_store / "DCIM/right.jpg").read_bytes() == RIGHT
+        assert (stored / "DCIM/right.jpg").read_bytes() == RIGHT
     elif failed:
         assert set(failed) <= {"EPERM", "EIO"}
-        left = settled(empty_store / "DCIM/right.jpg")
+        left = settled(stored / "DCIM/right.jpg")
         assert left is None or left.startswith(b"\xff\xd8\xff")
     else:
         expected = RIGHT.ljust(100_000, b"\0") + RIGHT if way is tail_first else RIGHT
-        assert (empty_store / "DCIM/right.jpg").read_bytes() == expected
+        assert (stored / "DCIM/right.jpg").read_bytes() == expected
     assert mount.events(operation="write", decision="deny", rules=["photos"]) or way is made_elsewhere
 
 
@@ -316,8 +331,8 @@ CHANGES: Final = [
 
 @pytest.mark.parametrize("closed_between", [False, True], ids=["same open", "opened again"])
 @pytest.mark.parametrize("data", [RIGHT, BIG_RIGHT], ids=["small", "larger than its head"])
-def test_a_photo_does_not_become_something_else(mount, empty_store, data, closed_between) -> None:
-    stored = empty_store / "DCIM/a.jpg"
+def test_a_photo_does_not_become_something_else(mount, stored, data, closed_between) -> None:
+    photo = stored / "DCIM/a.jpg"
 
     def attempt(change: Callable) -> str:
         path = mount / "DCIM/a.jpg"
@@ -338,12 +353,12 @@ def test_a_photo_does_not_become_something_else(mount, empty_store, data, closed
     for change in CHANGES:
         said = call_as(CAMERA, attempt, change)
         assert said in {"EPERM", "EIO"}, change.__name__
-        kept = stored.read_bytes()
+        kept = photo.read_bytes()
         assert kept.startswith(b"\xff\xd8\xff"), change.__name__
         assert kept == data[: len(kept)], change.__name__
 
 
-def test_emptied_and_written_with_something_else_stays_empty(mount, empty_store) -> None:
+def test_emptied_and_written_with_something_else_stays_empty(mount, stored) -> None:
     path = mount / "DCIM/a.jpg"
     call_as(CAMERA, path.write_bytes, RIGHT)
 
@@ -359,12 +374,12 @@ def test_emptied_and_written_with_something_else_stays_empty(mount, empty_store)
         return ""
 
     assert call_as(CAMERA, rewrite) == "EPERM"
-    assert (empty_store / "DCIM/a.jpg").read_bytes() == b""
+    assert (stored / "DCIM/a.jpg").read_bytes() == b""
 
 
-def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, empty_store) -> None:
+def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, stored) -> None:
     call_as(CAMERA, (mount / "DCIM/empty").touch)
-    assert (empty_store / "DCIM/empty").read_bytes() == b""
+    assert (stored / "DCIM/empty").read_bytes() == b""
 
     def hold(channel) -> None:
         for name, data in (("killed.jpg", WRONG["text"][:3]), ("whole.jpg", RIGHT)):
@@ -376,14 +391,14 @@ def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, empty_st
     writer = start_as(CAMERA, hold)
     writer.receive()
     writer.kill()
-    wait_for(lambda: not (empty_store / "DCIM/killed.jpg").exists(), "killed.jpg is gone")
-    assert (empty_store / "DCIM/whole.jpg").read_bytes() == RIGHT
+    wait_for(lambda: not (stored / "DCIM/killed.jpg").exists(), "killed.jpg is gone")
+    assert (stored / "DCIM/whole.jpg").read_bytes() == RIGHT
 
 
 # ------------------------------------------------------------- moved in
 
 
-def test_what_is_moved_in_cannot_be_changed_afterwards(mount, empty_store) -> None:
+def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
     """A descriptor or a mapping from where anything may be written does not come along."""
 
     def attempt(mapping: bool) -> str:
@@ -407,16 +422,16 @@ def test_what_is_moved_in_cannot_be_changed_afterwards(mount, empty_store) -> No
 
     for mapping in (False, True):
         said = call_as(CAMERA, attempt, mapping)
-        stored = empty_store / f"DCIM/moved-{mapping}.jpg"
+        moved = stored / f"DCIM/moved-{mapping}.jpg"
         assert said in {"moved", "EXDEV", "EBUSY"}
-        assert not stored.exists() or stored.read_bytes()[:3] == b"\xff\xd8\xff", said
+        assert not moved.exists() or moved.read_bytes()[:3] == b"\xff\xd8\xff", said
     quiet = mount / "private/quiet.jpg"
     call_as(CAMERA, quiet.write_bytes, RIGHT)
     call_as(CAMERA, os.rename, quiet, mount / "DCIM/quiet.jpg")
-    assert (empty_store / "DCIM/quiet.jpg").read_bytes() == RIGHT
+    assert (stored / "DCIM/quiet.jpg").read_bytes() == RIGHT
 
 
-def test_what_is_looked_at_is_what_is_moved(mount, empty_store) -> None:
+def test_what_is_looked_at_is_what_is_moved(mount, stored) -> None:
     """While the daemon looks at a photo that is to be moved in, another file takes its name."""
 
     def race() -> int:
@@ -439,12 +454,12 @@ def test_what_is_looked_at_is_what_is_moved(mount, empty_store) -> None:
         return moved
 
     moved = call_as(CAMERA, race, deadline_s=100)
-    stored = sorted((empty_store / "DCIM").iterdir())
-    assert moved == len(stored) > 0
-    assert [path.name for path in stored if not path.read_bytes().startswith(b"\xff\xd8\xff")] == []
+    photos = sorted((stored / "DCIM").iterdir())
+    assert moved == len(photos) > 0
+    assert [path.name for path in photos if not path.read_bytes().startswith(b"\xff\xd8\xff")] == []
 
 
-def test_a_second_name_is_no_way_in(mount, empty_store) -> None:
+def test_a_second_name_is_no_way_in(mount, stored) -> None:
     def attempt() -> str:
         (mount / "private/words").write_bytes(WRONG["text"])
         try:
@@ -454,10 +469,10 @@ def test_a_second_name_is_no_way_in(mount, empty_store) -> None:
         return ""
 
     assert call_as(CAMERA, attempt) in {"EXDEV", "EPERM"}
-    assert not (empty_store / "DCIM/words.jpg").exists()
+    assert not (stored / "DCIM/words.jpg").exists()
 
 
-def test_nothing_is_preallocated_punched_or_tagged_in(mount, empty_store) -> None:
+def test_nothing_is_preallocated_punched_or_tagged_in(mount, stored) -> None:
     """Operations beside write(2): refused, or without effect on the bytes."""
 
     def attempt() -> dict[str, str]:
@@ -480,6 +495,6 @@ def test_nothing_is_preallocated_punched_or_tagged_in(mount, empty_store) -> Non
 
     said = call_as(CAMERA, attempt)
     assert said["truncate to 2"] == "EPERM"
-    stored = (empty_store / "DCIM/a.jpg").read_bytes()
-    assert stored[: len(RIGHT)] == RIGHT
-    assert stored[len(RIGHT) :].strip(b"\0") == b""
+    left = (stored / "DCIM/a.jpg").read_bytes()
+    assert left[: len(RIGHT)] == RIGHT
+    assert left[len(RIGHT) :].strip(b"\0") == b""

@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 
 from tests.support import jpegs
+from tests.support.corners import Corner, Corners
 from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, tool_as
 
 CAMERA, GALLERY, MAPS, EDITOR = 10010, 10011, 10012, 10013
@@ -27,15 +27,18 @@ apps:
   gallery: {{uid: {GALLERY}}}
   maps: {{uid: {MAPS}, grants: [media.location]}}
   editor: {{uid: {EDITOR}, grants: [media.location]}}
+path_sets:
+  dcim: ["/DCIM/**", "/*/DCIM/**"]
+  own: ["/Android/{{app}}/***", "/*/Android/{{app}}/***"]
 rules:
-  - {{id: read, allow: [see, read], who: {{app: [camera, gallery, maps, editor]}}, paths: "/DCIM/**"}}
-  - {{id: camera, allow: [all], who: {{app: [camera, editor]}}, paths: "/DCIM/**"}}
-  - {{id: gallery, allow: [see, read, write], who: {{app: gallery}}, paths: "/DCIM/**"}}
-  - {{id: private, allow: [all], who: {{app: any}}, paths: "/Android/{{app}}/***"}}
+  - {{id: read, allow: [see, read], who: {{app: [camera, gallery, maps, editor]}}, paths: "@dcim"}}
+  - {{id: camera, allow: [all], who: {{app: [camera, editor]}}, paths: "@dcim"}}
+  - {{id: gallery, allow: [see, read, write], who: {{app: gallery}}, paths: "@dcim"}}
+  - {{id: private, allow: [all], who: {{app: any}}, paths: "@own"}}
   - id: no-location
     require: {{redact: location}}
     who: {{not: {{grant: media.location}}}}
-    paths: "/DCIM/**"
+    paths: "@dcim"
     unless: {{owner: self}}
 """
 PHOTO = jpegs.with_segments(
@@ -51,21 +54,35 @@ assert leaks(PHOTO)
 assert leaks(OTHER)  # and a child that cannot import any more has all that leaks() needs
 
 
+def fill(store: Path) -> Path:
+    """One photo of nobody's, with a place in it, at DCIM/a.jpg."""
+    for name in ("DCIM", "Android/camera", "Android/gallery"):
+        (store / name).mkdir(parents=True)
+        (store / name).chmod(0o777)
+    (store / "DCIM/a.jpg").write_bytes(PHOTO)
+    (store / "DCIM/a.jpg").chmod(0o666)
+    return store
+
+
 @pytest.fixture
 def photos(empty_store: Path) -> Path:
-    """A store with one photo of nobody's, with a place in it, at /DCIM/a.jpg."""
-    for name in ("DCIM", "Android/camera", "Android/gallery"):
-        (empty_store / name).mkdir(parents=True)
-        (empty_store / name).chmod(0o777)
-    (empty_store / "DCIM/a.jpg").write_bytes(PHOTO)
-    (empty_store / "DCIM/a.jpg").chmod(0o666)
-    return empty_store
+    """A store with that photo, for tests that start mounts of their own."""
+    return fill(empty_store)
+
+
+@pytest.fixture(scope="module")
+def corners(module_mounts, module_arena: Path) -> Corners:
+    store = module_arena / "store"
+    store.mkdir(mode=0o700)
+    return Corners(module_mounts.start(POLICY, store))
 
 
 @pytest.fixture
-def mount(mounts, photos: Path) -> Mount:
-    """That store behind a shared mount."""
-    return mounts.start(POLICY, photos)
+def mount(corners) -> Corner:
+    """A corner with that photo of a mount that the tests of this file share."""
+    corner = corners.new()
+    fill(corner.store)
+    return corner
 
 
 def read(path: Path) -> bytes:
@@ -112,10 +129,10 @@ def _outlives_its_name(channel, path: Path) -> tuple[int, int, str, bytes]:
 @pytest.mark.parametrize("app", [MAPS, GALLERY])
 @pytest.mark.parametrize("where", ["mount", "store"])
 @pytest.mark.parametrize("how", ["unlinked", "replaced"])
-def test_an_open_file_outlives_its_name(mount, photos, app, where, how) -> None:
+def test_an_open_file_outlives_its_name(mount, app, where, how) -> None:
     child = start_as(app, _outlives_its_name, mount / "DCIM/a.jpg")
     child.receive()
-    directory = (mount / "DCIM") if where == "mount" else photos / "DCIM"
+    directory = (mount / "DCIM") if where == "mount" else mount.store / "DCIM"
     uid = EDITOR if where == "mount" else 0
     if how == "unlinked":
         call_as(uid, os.unlink, directory / "a.jpg")
@@ -171,16 +188,17 @@ def test_each_handle_keeps_the_version_that_it_opened(mounts, photos, options) -
 
 
 def _open_and_read(channel, path: Path) -> tuple[int, dict[str, int]]:
+    """Open, read and stat over and over; how often, and which of them failed how."""
     turns, failed = 0, {}
     while not channel.poll():
         turns += 1
-        try:
-            data = path.read_bytes()
-            assert not leaks(data)
-            path.stat()
-        except OSError as error:
-            name = errno.errorcode[error.errno or 0]
-            failed[name] = failed.get(name, 0) + 1
+        for name, look in {"read": path.read_bytes, "stat": path.stat}.items():
+            try:
+                data = look()
+                assert name == "stat" or not leaks(data)
+            except OSError as error:
+                what = f"{name}: {errno.errorcode[error.errno or 0]}"
+                failed[what] = failed.get(what, 0) + 1
     return turns, failed
 
 
@@ -208,17 +226,17 @@ def test_no_program_sees_estale_or_eio(mount) -> None:
         turns, failed = reader.result()
         assert turns > 20
         # Half a file is no photo: between O_TRUNC and write it is refused, which is right.
-        assert set(failed) <= {"EACCES"}, failed
+        assert set(failed) <= {"read: EACCES"}, failed
 
 
-def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount, photos) -> None:
+def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount) -> None:
     """A3: opened and mapped while there was nothing to hide, in the mount and behind it."""
     harmless = jpegs.plain(2, 64)
     for name in ("empty.jpg", "plain.jpg"):
         for where in ("mount", "store"):
             data = b"" if name == "empty.jpg" else harmless.ljust(len(PHOTO), b"\0")
-            (photos / "DCIM" / name).write_bytes(data)
-            (photos / "DCIM" / name).chmod(0o666)
+            (mount.store / "DCIM" / name).write_bytes(data)
+            (mount.store / "DCIM" / name).chmod(0o666)
             path = mount / "DCIM" / name
 
             def watch(channel, path: Path = path, mapped: bool = bool(data)) -> list[bytes]:
@@ -234,7 +252,7 @@ def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount, photos) -> N
             if where == "mount":
                 call_as(EDITOR, write, path, PHOTO)
             else:
-                write(photos / "DCIM" / name, PHOTO)
+                write(mount.store / "DCIM" / name, PHOTO)
             watcher.send("look")
             shown = watcher.result()
             assert [leaks(bytes(one)) for one in shown] == [[], [], []], (name, where)
@@ -244,8 +262,8 @@ def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount, photos) -> N
 # ---------------------------------------------------------------- redaction and writing
 
 
-def test_under_redaction_a_file_is_written_only_by_emptying_it(mount, photos) -> None:
-    path, stored = mount / "DCIM/a.jpg", photos / "DCIM/a.jpg"
+def test_under_redaction_a_file_is_written_only_by_emptying_it(mount) -> None:
+    path, stored = mount / "DCIM/a.jpg", mount.store / "DCIM/a.jpg"
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT):
         assert call_as(GALLERY, code_of, os.open, path, flags) == "EACCES"
     for size in (1, 20, len(PHOTO), len(PHOTO) + 1):
@@ -275,7 +293,7 @@ SECRET: Final = jpegs.pack("II", 51, 1, 30, 1, 424242, 10000)
 EDITED: Final = PHOTO.replace(jpegs.pack("II", *jpegs.LATITUDE), SECRET)
 
 
-def test_what_another_writes_into_an_emptied_file_is_not_read_back(mount, photos) -> None:
+def test_what_another_writes_into_an_emptied_file_is_not_read_back(mount) -> None:
     path = mount / "DCIM/a.jpg"
     assert SECRET in EDITED
 
@@ -309,7 +327,7 @@ def test_what_another_writes_into_an_emptied_file_is_not_read_back(mount, photos
         assert shown.pop("write") == "EACCES"
         assert {name for name, data in shown.items() if isinstance(data, str)} == set(), shown
         assert [name for name, data in shown.items() if SECRET in data] == []
-        assert (photos / "DCIM/a.jpg").read_bytes() == EDITED
+        assert (mount.store / "DCIM/a.jpg").read_bytes() == EDITED
 
 
 # ---------------------------------------------------------------- own files
@@ -410,7 +428,7 @@ def test_a_raw_descriptor_is_reopened_where_open_does_not_ask(mounts, photos) ->
     assert call_as(0, _reopen_as, mount / "DCIM/a.jpg", GALLERY)[1] == PHOTO
 
 
-def test_nothing_is_gained_by_moving_or_linking(mount, photos) -> None:
+def test_nothing_is_gained_by_moving_or_linking(mount) -> None:
     """The camera may do anything in both places, but sees the place only in one of them."""
     photo, there = mount / "DCIM/a.jpg", mount / "Android/camera/a.jpg"
     call_as(CAMERA, write, mount / "Android/camera/b.jpg", OTHER)
@@ -418,15 +436,17 @@ def test_nothing_is_gained_by_moving_or_linking(mount, photos) -> None:
     assert call_as(CAMERA, code_of, os.link, photo, there) == "EXDEV"
     exchange = (photo, mount / "Android/camera/b.jpg", 2)
     assert call_as(CAMERA, code_of, renameat2, *exchange) == "EXDEV"
-    (photos / "DCIM/album").mkdir()
-    (photos / "DCIM/album").chmod(0o777)
-    os.link(photos / "DCIM/a.jpg", photos / "DCIM/album/a.jpg")
+    (mount.store / "DCIM/album").mkdir()
+    (mount.store / "DCIM/album").chmod(0o777)
+    os.link(mount.store / "DCIM/a.jpg", mount.store / "DCIM/album/a.jpg")
     for path in ("DCIM/album", "DCIM/album/a.jpg"):
         target = mount / "Android/camera" / Path(path).name
         assert call_as(CAMERA, code_of, os.rename, mount / path, target) == "EXDEV"
     subprocess_mv = tool_as(CAMERA, "mv", photo, there)
     assert subprocess_mv.returncode == 0, subprocess_mv.stderr
-    assert not leaks((photos / "Android/camera/a.jpg").read_bytes()), "mv has copied what the camera may see"
+    assert not leaks((mount.store / "Android/camera/a.jpg").read_bytes()), (
+        "mv has copied what the camera may see"
+    )
     assert not photo.exists()
 
 
