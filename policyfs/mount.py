@@ -184,6 +184,8 @@ class Daemon:
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, forget_names=self._forget_names,
         )  # fmt: skip
+        self._orphans = opener.orphans
+        self._undo.callback(opener.orphans.close)
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self._drop_pages,
@@ -302,6 +304,7 @@ class Daemon:
         while True:
             await trio.sleep(_FLUSH_S)
             self.passing.expire()
+            self._orphans.expire()
             self.copies.expire_clones(_CLONE_IDLE_S)
             await trio.to_thread.run_sync(self.journal.flush)
 

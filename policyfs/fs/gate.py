@@ -111,14 +111,17 @@ class Gate:
             return None
         return self.engine.hidden_above(who, self._chain(parent))
 
-    async def node(self, caller: Caller, ops: Op, node: Node) -> Decision:
-        """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone."""
+    async def node(self, caller: Caller, ops: Op, node: Node, *, fd: int = -1) -> Decision:
+        """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone.
+
+        fd: an O_RDONLY descriptor of it, where there is one: cheaper than finding it by name.
+        """
         while True:
             generation, who = self.generation, caller.principal
             need = self._need(who, ops, node)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
-                facts = await self._facts(node, need, who)
+                facts = await self._facts(node, need, who, fd)
             if generation == self.generation:
                 return self.judge(who, ops, node, facts)
 
@@ -129,10 +132,12 @@ class Gate:
             need |= self.engine.needs(who, ops, state, node.ftype)
         return need
 
-    async def _facts(self, node: Node, need: Need, who: Principal) -> Facts:
-        """Facts of a node by a name that leads to it; of an open file also once it has none."""
-        held = node.open.fd if node.open is not None else -1
-        if node.parent is not None or held < 0:
+    async def _facts(self, node: Node, need: Need, who: Principal, fd: int) -> Facts:
+        """Facts of a node by a descriptor, or by a name that leads to it."""
+        held = fd
+        if held < 0 and node.parent is None and node.open is not None:
+            held = node.open.fd  # an open file that has no name any more
+        if held < 0:
             dirfd, name, stat = self._places.locate(node)
             return await self.facts.find(need, dirfd, name, stat, who.key)
         owner = self.facts.owners.get(held, self.facts.stat(held)) if need & Need.OWNER else None
@@ -189,9 +194,9 @@ class Gate:
 
     # -- answers --------------------------------------------------------------------------------
 
-    async def require(self, caller: Caller, ops: Op, node: Node, call: Call) -> Decision:
-        """Allow a request on a node, or refuse it on record."""
-        decision = await self.node(caller, ops, node)
+    async def require(self, caller: Caller, ops: Op, node: Node, call: Call, *, fd: int = -1) -> Decision:
+        """Allow a request on a node, or refuse it on record. fd: see node()."""
+        decision = await self.node(caller, ops, node, fd=fd)
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision)
         return decision

@@ -202,7 +202,7 @@ class Naming:
         self._gate.recorder.decided(caller, call, path, decision)
         self._still(parent, name, stat)
         dirfd = self._places.dirfd(parent)
-        self._keep_open(key, parent, name)
+        self._keep_open(key, parent, name, replaced=False)
         if directory:
             self._tree.rmdir(dirfd, name)
         else:
@@ -219,9 +219,9 @@ class Naming:
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
 
-    def _keep_open(self, ino_key: int, parent: Node, name: bytes) -> None:
+    def _keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
         """A name is going away: open files that only it leads to, and a directory that somebody may
-        be in, stay within reach (fstat and the like).
+        be in, stay within reach (fstat and the like); for a moment also a file that is replaced.
         """
         for node in self._nodes.named(ino_key, parent, name):
             if node.ftype is FileType.DIRECTORY:
@@ -231,13 +231,17 @@ class Naming:
                 else:
                     os.close(fd)
                 continue
-            if node.open is None or node.open.fd >= 0 or node.more:
+            if node.more or (node.open is not None and node.open.fd >= 0):
+                continue
+            if node.open is None and not (replaced and node.lookups):
                 continue
             fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
-            if self._nodes.is_same(node, self._tree.fstat(fd)):
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                os.close(fd)
+            elif node.open is not None:
                 node.open.fd = fd
             else:
-                os.close(fd)
+                self._opener.orphans.keep(node, fd)
 
     def _drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):
@@ -367,7 +371,7 @@ class Naming:
             self._still(old_parent, old, old_stat)
             self._still(new_parent, new, new_stat)
             if replaced is not None and not exchange:
-                self._keep_open(new_key, new_parent, new)
+                self._keep_open(new_key, new_parent, new, replaced=True)
             self._tree.rename2(
                 self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags
             )

@@ -23,6 +23,7 @@ from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
 from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
+from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
@@ -96,6 +97,7 @@ class Opener:
         self._redactor = redactor
         self._leased = leased
         self._forget_names = forget_names
+        self.orphans = Orphans()
 
     # -- open -----------------------------------------------------------------------------------
 
@@ -225,7 +227,7 @@ class Opener:
                 self._gate.refuse(
                     caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
                 )
-            self._adopt(state, made.copy)
+            self._adopt(node, state, made.copy)
             handle.facts = Facts(made.kind, owner)
             self._passing.choose(node, state, made.copy.frozen.fd)
         handle.mode = state.mode
@@ -253,6 +255,7 @@ class Opener:
                     return made
                 made.copy.unpin()
         if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
+            self._views.outdated(node.ino, node.view)
             raise StaleNodeError
         try:
             return await self._redactor.redacted(
@@ -261,15 +264,22 @@ class Opener:
         except (FrozenTooLarge, NoRoom):
             raise StaleNodeError from None  # LOOKUP will find the node for large files
 
-    @staticmethod
-    def _adopt(state: OpenState, copy: Copy) -> None:
-        """Keep the pin of exactly one copy per open node; another one while it is open is stale."""
-        if state.copy is None:
-            state.copy, state.version = copy, copy.frozen.version
+    def _adopt(self, node: Node, state: OpenState, copy: Copy) -> None:
+        """Keep the pin of exactly one copy per open node; another one while others have it open is
+        stale. Where they have gone meanwhile, the new copy takes the place of theirs.
+        """
+        old = state.copy
+        if old is copy:
+            copy.unpin()
             return
-        copy.unpin()
-        if state.copy is not copy:
-            raise StaleNodeError
+        if old is not None:
+            if state.handles > 1:
+                copy.unpin()
+                self._views.outdated(node.ino, node.view)
+                raise StaleNodeError
+            self._passing.release(node, state)
+            old.unpin()
+        state.copy, state.version = copy, copy.frozen.version
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
         """A handle of our own for truncate(2) by path: everything a write-open does, no road."""
@@ -366,6 +376,10 @@ class Opener:
             if handle.fd >= 0 and node.flavor in {Flavor.RAW, Flavor.LIVE}:
                 fd = self._tree.reopen(handle.fd, os.O_RDONLY)
                 return fd, self._tree.fstat(fd)
+        kept = self.orphans.find(node)
+        if kept >= 0:
+            fd = self._tree.reopen(kept, os.O_RDONLY)
+            return fd, self._tree.fstat(fd)
         raise StaleNodeError
 
     def _check_view(self, node: Node, caller: Caller) -> None:

@@ -40,6 +40,7 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._pending: dict[tuple[int, int], float] = {}
+        self._outdated: dict[tuple[int, int], float] = {}
 
     # -- which road -----------------------------------------------------------------------------
 
@@ -79,6 +80,13 @@ class Views:
                 del self._pending[key]
         self._pending[ino_key, view.key] = now + _PENDING_S
 
+    def outdated(self, ino_key: int, view: View) -> None:
+        """An open was sent back because its node shows another version: the next LOOKUP gets a node
+        of its own, so that the kernel's one second try meets nobody else's version.
+        """
+        self._outdated = {key: until for key, until in self._outdated.items() if until > time.monotonic()}
+        self._outdated[ino_key, view.key] = time.monotonic() + _PENDING_S
+
     def writer_came(self, ino_key: int, view: View) -> None:
         """The expected writer has its node."""
         self._pending.pop((ino_key, view.key), None)
@@ -114,9 +122,11 @@ class Views:
         key = self._nodes.key_of(stat)
         best: Node | None = None
         whose = self.whose(caller, view, flavor)
+        alone = flavor is Flavor.COPY and self._outdated.pop((key, view.key), 0.0) > time.monotonic()
         for node in self._nodes.same_inode(key):
             if (
-                node.whose == whose
+                not alone
+                and node.whose == whose
                 and self._fits(node, stat, view, flavor, state)
                 and (best is None or _newer(node, best))
             ):
