@@ -20,11 +20,12 @@ from policyfs.domain import (
     Need,
     Op,
 )
+from policyfs.fs.entrance import StaleNodeError, describe, ops_of
 from policyfs.fs.gate import Gate, stricter
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Name, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
-from policyfs.fs.opening import Opener, StaleNodeError, describe, ops_of
+from policyfs.fs.opening import Opener
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
@@ -231,7 +232,9 @@ class Naming:
                 else:
                     os.close(fd)
                 continue
-            if node.more or (node.open is not None and node.open.fd >= 0):
+            if node.ftype is not FileType.REGULAR or node.more:
+                continue
+            if node.open is not None and node.open.fd >= 0:
                 continue
             if node.open is None and not (replaced and node.lookups):
                 continue
