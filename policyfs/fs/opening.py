@@ -10,14 +10,10 @@ A refused open has destroyed nothing.
 from __future__ import annotations
 
 import errno
-import functools
-import itertools
 import os
-from typing import Final
 
-import trio
-
-from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op
+from policyfs.domain import OWNER_NONE, Decision, Facts, Op
+from policyfs.fs.entrance import Entrance, StaleNodeError, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
@@ -31,43 +27,8 @@ from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redact
 from policyfs.fs.views import Views, version_of
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.store.copies import Copy
-from policyfs.store.leases import break_foreign
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
-
-_LEASE_WAIT_S: Final = 50.0
-"""Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
-
-_FLAG_NAMES: Final = (
-    (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
-    (os.O_DIRECT, "O_DIRECT"),
-)  # fmt: skip
-
-
-class StaleNodeError(OSError):
-    """The node is not the one for this open: the kernel is to look the name up again."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.ESTALE, "look the name up again")
-
-
-@functools.lru_cache(maxsize=256)
-def ops_of(flags: int) -> Op:
-    """The operations that opening with these flags needs. Any O_TRUNC is a write."""
-    mode = flags & os.O_ACCMODE
-    ops = Op.SEE
-    if mode != os.O_WRONLY:
-        ops |= Op.READ
-    if mode != os.O_RDONLY or flags & os.O_TRUNC:
-        ops |= Op.WRITE
-    return ops
-
-
-@functools.lru_cache(maxsize=256)
-def describe(flags: int) -> str:
-    """Open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
-    mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
-    return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
 
 
 class Opener:
@@ -96,8 +57,11 @@ class Opener:
         self._passing = passing
         self._redactor = redactor
         self._leased = leased
-        self._forget_names = forget_names
         self.orphans = Orphans()
+        self._entrance = Entrance(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            leased=leased, forget_names=forget_names, orphans=self.orphans,
+        )  # fmt: skip
 
     # -- open -----------------------------------------------------------------------------------
 
@@ -109,12 +73,12 @@ class Opener:
         if not writing and node.flavor is Flavor.RAW and node.parent is not None and self._passing.has(node):
             decision = await self._gate.require(caller, ops, node, call)
             return self._open_again(node, flags, caller, decision, call)
-        fd, stat = self._reopen_unlinked(node) if node.parent is None else self._open_named(node)
+        fd, stat = self._entrance.find(node)
         try:
             decision = await self._gate.require(caller, ops, node, call, fd=fd)
             owner = self._gate.facts.owners.get(fd, stat) if writing or node.view.redact else OWNER_NONE
-            self._check_road(node, caller, stat, owner, writing=writing)
-            emptied = writing and self._by_emptying(
+            self._entrance.check_road(node, caller, stat, owner, writing=writing)
+            emptied = writing and self._entrance.by_emptying(
                 node, caller, call, stat, owner, empties=bool(flags & os.O_TRUNC)
             )
             handle = self._new_handle(node, caller, flags, stat)
@@ -132,7 +96,7 @@ class Opener:
     def _open_again(self, node: Node, flags: int, caller: Caller, decision: Decision, call: Call) -> Handle:
         """Open for reading a raw file that is registered already: no descriptor is needed."""
         _, _, stat = self._places.locate(node)  # the name still leads to this very inode
-        self._check_view(node, caller)
+        self._entrance.check_view(node, caller)
         handle = self._new_handle(node, caller, flags, stat)
         state = self._enter(node, writing=False)
         try:
@@ -169,8 +133,8 @@ class Opener:
         """Give the handle its road. *fd* is an O_RDONLY descriptor of the file, the caller's."""
         node = handle.node
         if handle.writable or handle.flags & os.O_TRUNC:
-            handle.fd = await self._writer(node, fd)
-            self._before_writing(node, handle, stat, owner)
+            handle.fd = await self._entrance.writer(node, fd)
+            self._entrance.before_writing(node, handle, stat, owner)
         if node.flavor is Flavor.COPY:
             await self._connect_copy(handle, state, fd, owner, call)
             return
@@ -199,17 +163,7 @@ class Opener:
         self._tree.truncate_fd(handle.fd, 0)
         if state.head is not None:
             state.head = Head(empty=True, created=state.head.created)
-        self._see(handle)
-
-    def _see(self, handle: Handle) -> None:
-        """Note the version that an app under redaction begins to write on: empty, by rule 5.
-
-        ESTALE if another writer was quicker: the kernel opens again, and that is decided anew.
-        """
-        stat = self._tree.fstat(handle.fd)
-        if handle.emptied and stat.size:
-            raise StaleNodeError
-        handle.seen = version_of(stat)
+        self._entrance.see(handle)
 
     async def _connect_copy(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> None:
         """Serve the handle from the node's frozen copy, made or found for the file as it is now."""
@@ -285,18 +239,18 @@ class Opener:
         """A handle of our own for truncate(2) by path: everything a write-open does, no road."""
         call = Call("truncate", "truncate")
         decision = await self._gate.require(caller, Op.SEE | Op.WRITE, node, call)
-        fd, stat = self._open_named(node)
+        fd, stat = self._entrance.open_named(node)
         try:
             owner = self._gate.facts.owners.get(fd, stat)
-            self._check_view(node, caller)
-            emptied = self._by_emptying(node, caller, call, stat, owner, empties=size == 0)
+            self._entrance.check_view(node, caller)
+            emptied = self._entrance.by_emptying(node, caller, call, stat, owner, empties=size == 0)
             flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
             handle = self._new_handle(node, caller, flags, stat)
             handle.emptied = emptied
             state = self._enter(node, writing=True)
             try:
-                handle.fd = await self._writer(node, fd)
-                self._before_writing(node, handle, stat, owner)
+                handle.fd = await self._entrance.writer(node, fd)
+                self._entrance.before_writing(node, handle, stat, owner)
                 self._gate.unchanged(handle.generation)
                 if node.view.checked and state.head is None:
                     state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
@@ -345,112 +299,6 @@ class Opener:
         return handle
 
     # -- parts of an open ---------------------------------------------------------------------------
-
-    def _open_named(self, node: Node) -> tuple[int, Stat]:
-        """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
-        for parent, name, _ in itertools.islice(node.names(), 1):
-            try:
-                fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
-            except OSError as error:
-                if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
-                    raise
-                break
-            stat = self._tree.fstat(fd)
-            if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
-                return fd, stat
-            os.close(fd)
-        dirfd, name, _ = self._places.locate(node)  # slower: tries every name, forgets dead ones
-        fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
-        stat = self._tree.fstat(fd)
-        if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
-            os.close(fd)
-            raise StaleNodeError
-        return fd, stat
-
-    def _reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
-        """A file without a name can be opened again only while the daemon holds it (/proc/self/fd)."""
-        if node.open is not None and node.open.fd >= 0:
-            fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
-            return fd, self._tree.fstat(fd)
-        for handle in self._handles.of_node(node):
-            if handle.fd >= 0 and node.flavor in {Flavor.RAW, Flavor.LIVE}:
-                fd = self._tree.reopen(handle.fd, os.O_RDONLY)
-                return fd, self._tree.fstat(fd)
-        kept = self.orphans.find(node)
-        if kept >= 0:
-            fd = self._tree.reopen(kept, os.O_RDONLY)
-            return fd, self._tree.fstat(fd)
-        raise StaleNodeError
-
-    def _check_view(self, node: Node, caller: Caller) -> None:
-        """The node must be of the caller's view, by every name it has, and not another app's own."""
-        for state in node.states():
-            view = self._gate.engine.view(caller.principal, state)
-            if view is not node.view and not (view.raw and node.view.raw):
-                raise StaleNodeError
-        if node.whose is not None and node.whose != self._views.whose(caller, node.view, node.flavor):
-            raise StaleNodeError
-
-    def _check_road(self, node: Node, caller: Caller, stat: Stat, owner: str, *, writing: bool) -> None:
-        """The node must be of the road that this open takes now."""
-        self._check_view(node, caller)
-        if node.parent is None and node.flavor is not Flavor.COPY:
-            return
-        flavor = self._views.flavor(
-            self._gate.engine, caller, node.view, node.state, stat, lambda: owner, writing=writing
-        )
-        if flavor is not node.flavor:
-            if writing:
-                self._views.expect_writer(node.ino, node.view)
-            raise StaleNodeError
-
-    def _by_emptying(
-        self, node: Node, caller: Caller, call: Call, stat: Stat, owner: str, *, empties: bool
-    ) -> bool:
-        """Rule 5: under redaction an app writes a file that it does not own only by emptying it.
-
-        Returns whether it does so here; refuses otherwise.
-        """
-        who = caller.principal
-        if not node.view.redact or (who.app is not None and owner == who.app):
-            return False
-        if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: owner):
-            return False
-        if stat.size and not empties:
-            decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
-            self._gate.refuse(
-                caller, call, node.path(), decision,
-                note="under redaction a file of another owner is written only by emptying it first",
-            )  # fmt: skip
-        return True
-
-    async def _writer(self, node: Node, fd: int) -> int:
-        """A descriptor for writing, after every lease on the file is broken.
-
-        It is kept while the handle lives, so that no lease comes between it and the kernel's
-        own open of the backing file.
-        """
-        self._leased.give_way(node.ino)
-        probe = break_foreign(fd)
-        with trio.move_on_after(_LEASE_WAIT_S):
-            while probe is None:
-                await trio.sleep(0.005)
-                probe = break_foreign(fd)
-        if probe is None:
-            raise OSError(errno.EBUSY, "a lease on the file is not given up")
-        try:
-            return self._tree.reopen(fd, os.O_RDWR)
-        finally:
-            os.close(probe)
-
-    def _before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        self._tree.clear_killpriv(handle.fd)
-        if owner not in {OWNER_NONE, handle.caller.principal.app}:
-            self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
-            self._forget_names(node)  # who sees them may hang on the owner
-        self._views.writer_came(node.ino, node.view)
-        if not handle.flags & os.O_TRUNC:
-            self._see(handle)
 
     def _enter(self, node: Node, *, writing: bool) -> OpenState:
         """Reserve the node's open state: it lives until as many _leave()s."""

@@ -17,9 +17,9 @@ import policyfs.fs.redactor as redactor_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
+from policyfs.fs.entrance import Entrance
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Flavor
-from policyfs.fs.opening import Opener
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
@@ -82,8 +82,8 @@ def hidden_is_absent() -> None:
 
 def any_node() -> None:
     """OPEN does not ask whether the node is of the caller's view."""
-    Opener._check_view = lambda self, node, caller: None  # type: ignore[method-assign]
-    Opener._check_road = lambda self, *arguments, **named: None  # type: ignore[method-assign]
+    Entrance.check_view = lambda self, node, caller: None  # type: ignore[method-assign]
+    Entrance.check_road = lambda self, *arguments, **named: None  # type: ignore[method-assign]
 
 
 GUARDS: Final[dict[str, Callable[[], None]]] = {

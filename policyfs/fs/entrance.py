@@ -1,0 +1,209 @@
+"""The way to a file's bytes: finding it, and what must hold before an app gets a handle on it.
+
+The parts of an open that decide nothing about roads: descriptors by name or by what is still held,
+whether the node is the caller's at all, rule 5 of the policy language, and a writer's arrival.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import os
+from typing import Final
+
+import trio
+
+from policyfs.domain import OWNER_NONE, Audit, Decision, FileType, Op
+from policyfs.fs.gate import Gate
+from policyfs.fs.leased import Leased
+from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable
+from policyfs.fs.openfile import Caller, Handle, HandleTable
+from policyfs.fs.orphans import Orphans
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.fs.views import Views, version_of
+from policyfs.store.leases import break_foreign
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_LEASE_WAIT_S: Final = 50.0
+"""Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
+
+_FLAG_NAMES: Final = (
+    (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
+    (os.O_DIRECT, "O_DIRECT"),
+)  # fmt: skip
+
+
+class StaleNodeError(OSError):
+    """The node is not the one for this open: the kernel is to look the name up again."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, "look the name up again")
+
+
+@functools.lru_cache(maxsize=256)
+def ops_of(flags: int) -> Op:
+    """The operations that opening with these flags needs. Any O_TRUNC is a write."""
+    mode = flags & os.O_ACCMODE
+    ops = Op.SEE
+    if mode != os.O_WRONLY:
+        ops |= Op.READ
+    if mode != os.O_RDONLY or flags & os.O_TRUNC:
+        ops |= Op.WRITE
+    return ops
+
+
+@functools.lru_cache(maxsize=256)
+def describe(flags: int) -> str:
+    """Open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
+    mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
+    return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
+
+
+class Entrance:
+    """Who gets at which file, for one mount's Opener."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        handles: HandleTable,
+        places: Places,
+        gate: Gate,
+        views: Views,
+        leased: Leased,
+        forget_names: NamesForgotten,
+        orphans: Orphans,
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
+        self._places = places
+        self._gate = gate
+        self._views = views
+        self._leased = leased
+        self._forget_names = forget_names
+        self._orphans = orphans
+
+    def find(self, node: Node) -> tuple[int, Stat]:
+        """An O_RDONLY descriptor of a node's file, the caller's to close, and its attributes."""
+        return self.reopen_unlinked(node) if node.parent is None else self.open_named(node)
+
+    def open_named(self, node: Node) -> tuple[int, Stat]:
+        """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
+        for parent, name, _ in itertools.islice(node.names(), 1):
+            try:
+                fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
+                    raise
+                break
+            stat = self._tree.fstat(fd)
+            if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
+                return fd, stat
+            os.close(fd)
+        dirfd, name, _ = self._places.locate(node)  # slower: tries every name, forgets dead ones
+        fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
+        stat = self._tree.fstat(fd)
+        if not self._nodes.is_same(node, stat) or stat.ftype is not FileType.REGULAR:
+            os.close(fd)
+            raise StaleNodeError
+        return fd, stat
+
+    def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
+        """A file without a name can be opened again only while the daemon holds it (/proc/self/fd)."""
+        if node.open is not None and node.open.fd >= 0:
+            fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
+            return fd, self._tree.fstat(fd)
+        for handle in self._handles.of_node(node):
+            if handle.fd >= 0 and node.flavor in {Flavor.RAW, Flavor.LIVE}:
+                fd = self._tree.reopen(handle.fd, os.O_RDONLY)
+                return fd, self._tree.fstat(fd)
+        kept = self._orphans.find(node)
+        if kept >= 0:
+            fd = self._tree.reopen(kept, os.O_RDONLY)
+            return fd, self._tree.fstat(fd)
+        raise StaleNodeError
+
+    def check_view(self, node: Node, caller: Caller) -> None:
+        """The node must be of the caller's view, by every name it has, and not another app's own."""
+        for state in node.states():
+            view = self._gate.engine.view(caller.principal, state)
+            if view is not node.view and not (view.raw and node.view.raw):
+                raise StaleNodeError
+        if node.whose is not None and node.whose != self._views.whose(caller, node.view, node.flavor):
+            raise StaleNodeError
+
+    def check_road(self, node: Node, caller: Caller, stat: Stat, owner: str, *, writing: bool) -> None:
+        """The node must be of the road that this open takes now."""
+        self.check_view(node, caller)
+        if node.parent is None and node.flavor is not Flavor.COPY:
+            return
+        flavor = self._views.flavor(
+            self._gate.engine, caller, node.view, node.state, stat, lambda: owner, writing=writing
+        )
+        if flavor is not node.flavor:
+            if writing:
+                self._views.expect_writer(node.ino, node.view)
+            raise StaleNodeError
+
+    def by_emptying(
+        self, node: Node, caller: Caller, call: Call, stat: Stat, owner: str, *, empties: bool
+    ) -> bool:
+        """Rule 5: under redaction an app writes a file that it does not own only by emptying it.
+
+        Returns whether it does so here; refuses otherwise.
+        """
+        who = caller.principal
+        if not node.view.redact or (who.app is not None and owner == who.app):
+            return False
+        if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: owner):
+            return False
+        if stat.size and not empties:
+            decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                caller, call, node.path(), decision,
+                note="under redaction a file of another owner is written only by emptying it first",
+            )  # fmt: skip
+        return True
+
+    async def writer(self, node: Node, fd: int) -> int:
+        """A descriptor for writing, after every lease on the file is broken.
+
+        It is kept while the handle lives, so that no lease comes between it and the kernel's
+        own open of the backing file.
+        """
+        self._leased.give_way(node.ino)
+        probe = break_foreign(fd)
+        with trio.move_on_after(_LEASE_WAIT_S):
+            while probe is None:
+                await trio.sleep(0.005)
+                probe = break_foreign(fd)
+        if probe is None:
+            raise OSError(errno.EBUSY, "a lease on the file is not given up")
+        try:
+            return self._tree.reopen(fd, os.O_RDWR)
+        finally:
+            os.close(probe)
+
+    def see(self, handle: Handle) -> None:
+        """Note the version that an app under redaction begins to write on: empty, by rule 5.
+
+        ESTALE if another writer was quicker: the kernel opens again, and that is decided anew.
+        """
+        stat = self._tree.fstat(handle.fd)
+        if handle.emptied and stat.size:
+            raise StaleNodeError
+        handle.seen = version_of(stat)
+
+    def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
+        self._tree.clear_killpriv(handle.fd)
+        if owner not in {OWNER_NONE, handle.caller.principal.app}:
+            self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
+            self._forget_names(node)  # who sees them may hang on the owner
+        self._views.writer_came(node.ino, node.view)
+        if not handle.flags & os.O_TRUNC:
+            self.see(handle)
