@@ -395,6 +395,36 @@ def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, stored) 
     assert (stored / "DCIM/whole.jpg").read_bytes() == RIGHT
 
 
+def test_fsync_and_close_of_a_dup_tell_the_truth(mount, stored) -> None:
+    """C2: before the kind is known they are errors, not lies; the bytes stay held and can still get in."""
+
+    def script(channel) -> list[str]:
+        one = Script(mount / "DCIM/a.jpg")
+        fd = one.open()
+        os.write(fd, RIGHT[:2])
+        one.call(os.fsync, fd)
+        one.call(os.fdatasync, fd)
+        one.call(os.close, os.dup(fd))
+        channel.send(os.fstat(fd).st_size)
+        channel.recv()
+        os.write(fd, RIGHT[2:])
+        os.fsync(fd)
+        channel.send("synced")
+        channel.recv()
+        os.close(os.dup(fd))
+        os.close(fd)
+        return one.failed
+
+    writer = start_as(CAMERA, script)
+    assert writer.receive() == 2, "the writer sees what it has written"
+    assert (stored / "DCIM/a.jpg").read_bytes() == b""
+    writer.send("go on")
+    assert writer.receive() == "synced"
+    assert (stored / "DCIM/a.jpg").read_bytes() == RIGHT
+    writer.send("go on")
+    assert writer.result() == ["EPERM"] * 3
+
+
 # ------------------------------------------------------------- moved in
 
 
