@@ -29,6 +29,7 @@ from policyfs.fs.handlers import Handlers
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
@@ -200,6 +201,7 @@ class Daemon:
             views=views,
             timeouts=timeouts,
         )
+        making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
             settling=Settling(tree, nodes, places, sniffer, keeper if facts.leases else None),
@@ -216,7 +218,7 @@ class Daemon:
         )
         self._handlers = Handlers(
             tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
-            naming=naming, changing=changing, bugs=self._bugs,
+            making=making, naming=naming, changing=changing, bugs=self._bugs,
         )  # fmt: skip
         self._notifier: Notifier | None = None
 

@@ -17,7 +17,7 @@ import trio
 from policyfs.domain import OWNER_NONE, Audit, Decision, FileType, Op
 from policyfs.fs.gate import Gate
 from policyfs.fs.leased import Leased
-from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable
+from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle, HandleTable
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.places import Places
@@ -34,13 +34,6 @@ _FLAG_NAMES: Final = (
     (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
     (os.O_DIRECT, "O_DIRECT"),
 )  # fmt: skip
-
-
-class StaleNodeError(OSError):
-    """The node is not the one for this open: the kernel is to look the name up again."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.ESTALE, "look the name up again")
 
 
 @functools.lru_cache(maxsize=256)

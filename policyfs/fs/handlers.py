@@ -13,6 +13,7 @@ from policyfs.fs.changing import Change, Changing
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable
@@ -47,6 +48,7 @@ class Handlers(pyfuse3.Operations):
         seeing: Seeing,
         opener: Opener,
         io: FileIO,
+        making: Making,
         naming: Naming,
         changing: Changing,
         bugs: BugLog,
@@ -59,6 +61,7 @@ class Handlers(pyfuse3.Operations):
         self._seeing = seeing
         self._opener = opener
         self._io = io
+        self._making = making
         self._naming = naming
         self._changing = changing
         self.bugs = bugs
@@ -142,7 +145,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """CREATE."""
-        handle, entry = await self._naming.create(
+        handle, entry = await self._making.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
@@ -187,7 +190,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """MKDIR."""
-        return self._naming.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+        return self._making.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
     async def mknod(
@@ -199,14 +202,14 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""
-        return self._naming.mknod(self._node(parent), name, mode, self._gate.caller(ctx))
+        return self._making.mknod(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        return self._naming.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+        return self._making.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
     @guarded
     async def link(

@@ -10,6 +10,7 @@ A node costs a few hundred bytes and no descriptor: it is found again through it
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from policyfs.store.frozen import Version
 
 ROOT_ID: Final = 1
+
+
+class StaleNodeError(OSError):
+    """The node is not the one for this open: the kernel is to look the name up again."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, "look the name up again")
 
 
 class Flavor(enum.Enum):

@@ -13,11 +13,11 @@ import errno
 import os
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Op
-from policyfs.fs.entrance import Entrance, StaleNodeError, describe, ops_of
+from policyfs.fs.entrance import Entrance, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
-from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable
+from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing

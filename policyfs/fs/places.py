@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from policyfs.domain import FileType
-from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
+from policyfs.fs.nodes import ROOT_ID, Node, NodeTable, StaleNodeError
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -139,6 +139,23 @@ class Places:
             _, (oldest, _) = self._fds.popitem(last=False)
             os.close(oldest)
         return fd
+
+    def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
+        """INVARIANT: the name still is what was decided on (finding facts may have let others in),
+        and nothing awaits between this and the change. ESTALE makes the kernel look again.
+        """
+        try:
+            now = self._tree.stat(self.dirfd(parent), name)
+        except FileNotFoundError:
+            now = None
+        if decided is None and now is not None and now.ftype is None:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+        if (now is None) != (decided is None):
+            raise StaleNodeError
+        if now is not None and decided is not None:
+            same = (now.dev, now.ino, now.btime_ns) == (decided.dev, decided.ino, decided.btime_ns)
+            if not same:
+                raise StaleNodeError
 
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Directory descriptor, name and attributes of a node by the first name that still leads to it.

@@ -24,6 +24,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable
@@ -157,6 +158,9 @@ class Parts:
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             timeouts=self.timeouts,
         )  # fmt: skip
+        self.making = Making(
+            tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener
+        )
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             passing=passing, settling=Settling(tree, nodes, places, self.sniffed, None),

@@ -108,7 +108,7 @@ async def test_below_what_hides_by_its_owner_everything_is_enoent(store: Path) -
             "open": made.opener.open(node, os.O_RDONLY, caller),
             "write": made.opener.open(node, os.O_WRONLY, caller),
             "lookup": made.seeing.lookup(parent, b"f", caller),
-            "create": made.naming.create(parent, b"new", 0o644, os.O_RDWR, caller),
+            "create": made.making.create(parent, b"new", 0o644, os.O_RDWR, caller),
             "unlink": made.naming.remove(parent, b"f", caller, directory=False),
             "rename out": made.naming.rename(parent, b"f", above, b"f", 0, caller),
             "rename in": made.naming.rename(above, b"mine", parent, b"mine", 0, caller),

@@ -72,7 +72,7 @@ async def between(made: Parts, request, meanwhile) -> int:
 @on_trio
 async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts_of_it(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        handle, _ = await made.naming.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         assert await made.write(handle, 0, PHOTO) == len(PHOTO)
         own = await made.open("/new.jpg", os.O_RDWR, CAMERA)  # as its owner, without emptying it
         other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
@@ -143,7 +143,7 @@ async def test_while_another_view_is_written_nothing_in_the_file_counts_as_ones_
 async def test_a_file_opened_only_to_empty_it_does_not_keep_a_refused_one_alive(store: Path) -> None:
     """open(O_RDONLY|O_TRUNC) is no writer: the last writer's release settles what is held."""
     with parts(store, engine_of(OPEN + TYPES)) as made:
-        handle, _ = await made.naming.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
         reader = await made.open("/new", os.O_RDONLY | os.O_TRUNC, MAPS)
         assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
         await made.release(handle)
@@ -174,7 +174,7 @@ async def test_a_write_judged_on_the_old_bytes_does_not_follow_their_end(store: 
 @on_trio
 async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        handle, _ = await made.naming.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
         raw = await made.open("/empty", os.O_RDWR, MAPS)
         made.reload(engine_of(REDACTED + TYPES))
         for one in (handle, raw):
@@ -207,15 +207,15 @@ async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
         made.sink.broken = True
         caller, before = made.caller(MAPS), len(made.nodes)
         for request in (
-            lambda: made.naming.mkdir(made.root, b"n", 0o755, caller),
-            lambda: made.naming.symlink(made.root, b"n", b"a.jpg", caller),
-            lambda: made.naming.mknod(made.root, b"n", 0o100644, caller),
+            lambda: made.making.mkdir(made.root, b"n", 0o755, caller),
+            lambda: made.making.symlink(made.root, b"n", b"a.jpg", caller),
+            lambda: made.making.mknod(made.root, b"n", 0o100644, caller),
         ):
             with pytest.raises(pyfuse3.FUSEError) as refused:
                 request()
             assert refused.value.errno == errno.EIO
         assert await errno_of(made.naming.link(node, made.root, b"n", caller)) == errno.EIO
-        assert await errno_of(made.naming.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
+        assert await errno_of(made.making.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
         assert (
             await errno_of(made.naming.rename(made.root, b"a.jpg", made.root, b"n", 0, caller)) == errno.EIO
         )

@@ -1,0 +1,158 @@
+"""Making files, directories and symlinks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import KIND_DIRECTORY, KIND_SYMLINK, OWNER_NONE, Audit, Decision, Facts, FileType, Op
+from policyfs.fs.entrance import describe, ops_of
+from policyfs.fs.gate import Gate
+from policyfs.fs.lookup import Seeing, child_path
+from policyfs.fs.nodes import Flavor, Node, StaleNodeError
+from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.opening import Opener
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import PathState
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_FIXED_KINDS: Final = {FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK}
+
+
+class Making:
+    """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
+
+    def __init__(self, *, tree: Tree, places: Places, gate: Gate, seeing: Seeing, opener: Opener) -> None:
+        self._tree = tree
+        self._places = places
+        self._gate = gate
+        self._seeing = seeing
+        self._opener = opener
+
+    def _may_create(
+        self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
+    ) -> tuple[PathState, Decision]:
+        """On create the owner is the caller and the kind is unknown."""
+        state = self._gate.engine.child(parent.state, name)
+        facts = Facts(_FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
+        decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, child_path(parent, name), decision)
+        return state, decision
+
+    async def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Handle, pyfuse3.EntryAttributes]:
+        """Create and open a regular file."""
+        call = Call("create", describe(flags | os.O_CREAT))
+        ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
+        state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
+        fd = await self._new_file(parent, name, mode, flags, caller)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+            engine = self._gate.engine
+            view = engine.view(caller.principal, state)
+            flavor = Flavor.RAW if view.raw else Flavor.LIVE
+            node = self._seeing.views.node(stat, view, flavor, state, parent, name, caller)
+            try:
+                handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+            except BaseException:
+                self._places.still(parent, name, stat)
+                self._tree.unlink(self._places.dirfd(parent), name)
+                raise
+        except BaseException:
+            os.close(fd)
+            raise
+        entry = self._seeing.entry_of(node, state, stat)
+        return handle, entry
+
+    async def _new_file(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> int:
+        dirfd = self._places.dirfd(parent)
+        try:
+            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+        # Somebody made it since the kernel looked, or it is hidden from this caller.
+        stat = self._tree.stat(dirfd, name)
+        if stat.ftype is None:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+        state = self._gate.engine.child(parent.state, name)
+        seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        if seen.allowed:
+            raise StaleNodeError
+        raise OSError(errno.EEXIST, "exists, hidden from the caller")
+
+    def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
+        """Record the owner of what was just made; on failure it is removed again."""
+        try:
+            stat = self._tree.fstat(fd)
+            if caller.principal.app is not None:
+                self._gate.facts.owners.set(fd, stat, caller.principal.app)
+                stat = self._tree.fstat(fd)
+        except OSError:
+            dirfd = self._places.dirfd(parent)
+            if stat_bits.S_ISDIR(os.fstat(fd).st_mode):
+                self._tree.rmdir(dirfd, name)
+            else:
+                self._tree.unlink(dirfd, name)
+            raise
+        return stat
+
+    def make(
+        self,
+        parent: Node,
+        name: bytes,
+        caller: Caller,
+        ftype: FileType,
+        call: Call,
+        make: Callable[[int], None],
+    ) -> pyfuse3.EntryAttributes:
+        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name."""
+        state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
+        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
+        dirfd = self._places.dirfd(parent)
+        make(dirfd)
+        fd = self._tree.open_path(dirfd, name)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+        finally:
+            os.close(fd)
+        return self._seeing.entry(parent, name, state, stat, caller)
+
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+
+        def make(dirfd: int) -> None:
+            self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+
+        return self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
+
+    def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make a symlink; its target is data to us, resolved by the caller's kernel."""
+
+        def make(dirfd: int) -> None:
+            self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
+
+        return self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
+
+    def mknod(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make an empty regular file; anything else is EPERM (fifos would go round the daemon)."""
+        call = Call("mknod", "mknod")
+        if stat_bits.S_IFMT(mode) not in {0, stat_bits.S_IFREG}:
+            decision = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                caller, call, child_path(parent, name), decision,
+                note="only regular files can be made here: fifos, sockets and devices go round the daemon",
+            )  # fmt: skip
+
+        def make(dirfd: int) -> None:
+            os.close(self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid))
+
+        return self.make(parent, name, caller, FileType.REGULAR, call, make)
