@@ -16,32 +16,10 @@ import structlog
 import trio
 
 from policyfs import control
-from policyfs.content.cache import KindCache
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.fs.attrs import Timeouts
-from policyfs.fs.changes import Changes
-from policyfs.fs.changing import Changing
-from policyfs.fs.checked import Checker
-from policyfs.fs.facts import FactFinder
-from policyfs.fs.gate import Gate
-from policyfs.fs.handlers import Handlers
-from policyfs.fs.io import FileIO
-from policyfs.fs.leased import Leased
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.making import Making
-from policyfs.fs.names import Naming
-from policyfs.fs.nodes import Node, NodeTable
-from policyfs.fs.openfile import HandleTable
-from policyfs.fs.opening import Opener
-from policyfs.fs.passing import Passing
-from policyfs.fs.places import Places
-from policyfs.fs.record import Recorder
-from policyfs.fs.redactor import Redactor
-from policyfs.fs.settled import Settling
-from policyfs.fs.views import Views
+from policyfs.fs.filesystem import FileSystem, Foundation, Settings
 from policyfs.kernel import session
-from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
@@ -50,11 +28,9 @@ from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
 from policyfs.sinks.journal import Journal
 from policyfs.status import describe
-from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.holders import holders
 from policyfs.store.leases import LeaseKeeper
-from policyfs.store.memory import open_memory_directory
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
@@ -64,7 +40,6 @@ Log = structlog.typing.FilteringBoundLogger
 
 _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
-_CLONE_IDLE_S: Final = 10.0
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
 _MIN_TASKS: Final = 4
@@ -110,8 +85,8 @@ class Daemon:
     def _build(self, engine: Engine) -> None:
         options = self._options
         # INVARIANT: the keeper blocks its signal before any thread starts.
-        keeper = LeaseKeeper()
-        self._undo.callback(keeper.close)
+        self._keeper = LeaseKeeper()
+        self._undo.callback(self._keeper.close)
         self.journal = Journal(
             str(options.trail), control.mount_id(options.mountpoint),
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
@@ -138,7 +113,15 @@ class Daemon:
         )  # fmt: skip
         self._undo.callback(self._unmount_at_end)
         self._undo.callback(os.close, self._device.fd)
-        self._wire(engine, facts, keeper, owners, watch)
+        settings = Settings(
+            mountpoint=options.mountpoint, app=options.app,
+            device_fd=self._device.fd if options.passthrough else None,
+            copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
+            directories=_directory_descriptors(),
+        )  # fmt: skip
+        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal)
+        self.fs = FileSystem(settings, engine, base, self._bugs)
+        self._undo.callback(self.fs.close)
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
@@ -148,98 +131,11 @@ class Daemon:
         self._undo.callback(watch.close)
         return watch
 
-    def _wire(
-        self, engine: Engine, facts: StoreFacts, keeper: LeaseKeeper, owners: Owners, watch: Watch | None
-    ) -> None:
-        """Collaborators come in through constructors, here and nowhere else."""
-        options, tree, sniffer = self._options, self._tree, self.sniffer
-        self._keeper = keeper
-        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
-        self.handles = handles = HandleTable()
-        self.timeouts = timeouts = Timeouts(alone=options.app is not None)
-        self.changes = changes = Changes(watch, nodes, timeouts, tree.root_fd)
-        self.places = places = Places(
-            tree, nodes, capacity=_directory_descriptors(), watched=lambda: timeouts.watched,
-            on_open=changes.learn,
-        )  # fmt: skip
-        self._undo.callback(places.close)
-        finder = FactFinder(tree, owners, sniffer, KindCache())
-        recorder = Recorder(self.journal, options.mountpoint)
-        self.gate = gate = Gate(engine, app=options.app, places=places, facts=finder, recorder=recorder)
-        timeouts.use(engine)
-        self.copies = CopyCache(options.cache_bytes)
-        self._undo.callback(self.copies.close)
-        memory = open_memory_directory()
-        if memory is not None:
-            self._undo.callback(os.close, memory)
-        redactor = Redactor(
-            tree, sniffer, self.copies, reflink=facts.reflink, size_cap=options.copy_bytes,
-            memory_dirfd=memory,
-        )  # fmt: skip
-        views = Views(nodes, finder, redactor.copyable)
-        self.passing = passing = Passing(Backing(self._device.fd) if options.passthrough else None)
-        self.leased = leased = Leased(
-            tree, nodes, gate, sniffer, keeper if facts.leases else None, self._drop_pages
-        )
-        opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, forget_names=self._forget_names,
-        )  # fmt: skip
-        self._orphans = opener.orphans
-        self._undo.callback(opener.orphans.close)
-        io = FileIO(
-            tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, drop_pages=self._drop_pages,
-            checker=Checker(tree, places, gate, sniffer, self._forget_names),
-        )  # fmt: skip
-        self.seeing = seeing = Seeing(
-            tree=tree,
-            nodes=nodes,
-            handles=handles,
-            places=places,
-            gate=gate,
-            views=views,
-            timeouts=timeouts,
-        )
-        making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
-        naming = Naming(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
-            settling=Settling(tree, nodes, places, sniffer, keeper if facts.leases else None),
-        )  # fmt: skip
-        changing = Changing(
-            tree=tree,
-            nodes=nodes,
-            places=places,
-            gate=gate,
-            seeing=seeing,
-            opener=opener,
-            io=io,
-            leased=leased,
-        )
-        self._handlers = Handlers(
-            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
-            making=making, naming=naming, changing=changing, bugs=self._bugs,
-        )  # fmt: skip
-        self._notifier: Notifier | None = None
-
-    def _drop_pages(self, nodeid: int) -> None:
-        if self._notifier is not None:
-            self._notifier.inval_inode(nodeid, 0, 0)
-
-    def _forget_names(self, node: Node) -> None:
-        """The watch does not report what we do ourselves: names, listings and attributes."""
-        for known in self.nodes.same_inode(node.ino):
-            for parent, name, _ in known.names():
-                if self._notifier is not None:
-                    self._notifier.inval_entry(parent.nodeid, name, True)
-                    self._notifier.inval_inode(parent.nodeid, 0, 0)
-                    self._notifier.inval_inode(known.nodeid)
-
     # -- running ------------------------------------------------------------------------------------
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
-        session.attach(self._handlers, self._device, passthrough=self._options.passthrough)
+        session.attach(self.fs.handlers, self._device, passthrough=self._options.passthrough)
         self._undo.callback(pyfuse3.close, unmount=False)
         trio.run(self._main, ready)
 
@@ -269,13 +165,14 @@ class Daemon:
         with trio.fail_after(_READY_S):
             while (answer := session.negotiated()) is None:  # noqa: ASYNC110 - C code sets it
                 await trio.sleep(0.002)
-        if self.passing.enabled and not answer.passthrough:
-            self.passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
-            self._log.warning("everything is mediated", why=self.passing.why)
-        self._notifier = Notifier(self._device.fd, minor=answer.minor)
-        self._undo.callback(self._notifier.close)
-        self.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
-        self.changes.start()
+        passing = self.fs.passing
+        if passing.enabled and not answer.passthrough:
+            passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
+            self._log.warning("everything is mediated", why=passing.why)
+        self.fs.notifier = Notifier(self._device.fd, minor=answer.minor)
+        self._undo.callback(self.fs.notifier.close)
+        self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
+        self.fs.changes.start()
         self._minor = answer.minor
 
     async def _signals(self) -> None:
@@ -305,9 +202,7 @@ class Daemon:
     async def _flush(self) -> None:
         while True:
             await trio.sleep(_FLUSH_S)
-            self.passing.expire()
-            self._orphans.expire()
-            self.copies.expire_clones(_CLONE_IDLE_S)
+            self.fs.expire()
             await trio.to_thread.run_sync(self.journal.flush)
 
     async def _breaks(self) -> None:
@@ -316,13 +211,14 @@ class Daemon:
             self._keeper.on_signal()
 
     async def _watching(self) -> None:
-        fd = self.changes.fileno()
-        while fd >= 0 and self._notifier is not None:
+        changes, notifier, places = self.fs.changes, self.fs.notifier, self.fs.places
+        fd = changes.fileno()
+        while fd >= 0 and notifier is not None:
             await trio.lowlevel.wait_readable(fd)
             try:
-                self.changes.take(self._notifier, self.places)
+                changes.take(notifier, places)
             except Exception:
-                self.changes.reset(self._notifier, self.places)  # what was not told is lost
+                changes.reset(notifier, places)  # what was not told is lost
                 raise
             await trio.sleep(_WATCH_PAUSE_S)  # what comes meanwhile is read in one go
 
@@ -347,16 +243,12 @@ class Daemon:
                         f"the new policy has no app {self._options.app}, whose mount this is;"
                         " the old policy stays"
                     ) from None
-            self.gate.use(engine)
-            self.timeouts.use(engine)
-            self.nodes.root.state = engine.root
-            self.nodes.restate(engine.child)
-            if self._notifier is not None:
-                self.changes.reset(self._notifier, self.places)
-                if not await trio.to_thread.run_sync(self._notifier.drain, _DRAIN_S):
-                    self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
-            self._log.info("policy reloaded", digest=engine.digest, generation=self.gate.generation)
-            return {"digest": engine.digest, "generation": self.gate.generation}
+            self.fs.use(engine)
+            notifier = self.fs.notifier
+            if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
+                self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
+            self._log.info("policy reloaded", digest=engine.digest, generation=self.fs.gate.generation)
+            return {"digest": engine.digest, "generation": self.fs.gate.generation}
 
     async def _status(self) -> control.Json:
         return describe(self)
@@ -379,11 +271,6 @@ class Daemon:
     def lost_replies(self) -> int:
         """Replies that the kernel did not take."""
         return lost_replies()
-
-    @property
-    def notifier(self) -> Notifier | None:
-        """The notifier, once the session runs."""
-        return self._notifier
 
     # -- end ----------------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def describe(daemon: Daemon) -> control.Json:
     """The state of a daemon, now. Counts; sizes in bytes."""
-    options, engine = daemon.options, daemon.gate.engine
-    journal, copies, sniffer = daemon.journal.stats(), daemon.copies.stats(), daemon.sniffer.stats()
-    notifier = None if daemon.notifier is None else daemon.notifier.stats()
-    handles = list(daemon.handles)
+    options, engine = daemon.options, daemon.fs.gate.engine
+    journal, copies, sniffer = daemon.journal.stats(), daemon.fs.copies.stats(), daemon.sniffer.stats()
+    notifier = None if daemon.fs.notifier is None else daemon.fs.notifier.stats()
+    handles = list(daemon.fs.handles)
     return {
         "mountpoint": options.mountpoint,
         "mount_id": control.mount_id(options.mountpoint),
@@ -27,29 +27,29 @@ def describe(daemon: Daemon) -> control.Json:
         "policy": {
             "name": engine.policy.name,
             "digest": engine.digest,
-            "generation": daemon.gate.generation,
+            "generation": daemon.fs.gate.generation,
             "monitor": engine.monitor,
         },
         "passthrough": {
-            "enabled": daemon.passing.enabled,
-            "why_not": daemon.passing.why,
-            "opens": daemon.passing.passed,
-            "refused": dict(daemon.passing.refused),
+            "enabled": daemon.fs.passing.enabled,
+            "why_not": daemon.fs.passing.why,
+            "opens": daemon.fs.passing.passed,
+            "refused": dict(daemon.fs.passing.refused),
         },
         "handles": {
-            "open": len(handles) + daemon.seeing.listings,
+            "open": len(handles) + daemon.fs.seeing.listings,
             "files": len(handles),
-            "directories": daemon.seeing.listings,
+            "directories": daemon.fs.seeing.listings,
             "mediated": sum(handle.mode.value == "mediated" for handle in handles),
         },
-        "nodes": len(daemon.nodes),
-        "directory_descriptors": len(daemon.places),
+        "nodes": len(daemon.fs.nodes),
+        "directory_descriptors": len(daemon.fs.places),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,
-        "backing_ids": daemon.passing.live,
+        "backing_ids": daemon.fs.passing.live,
         "leases": {
-            "held": daemon.leased.live,
-            "refused": daemon.leased.refusals,
-            "broken": daemon.leased.breaks,
+            "held": daemon.fs.leased.live,
+            "refused": daemon.fs.leased.refusals,
+            "broken": daemon.fs.leased.breaks,
         },
         "copies": {
             "bytes": copies.bytes,
@@ -59,9 +59,9 @@ def describe(daemon: Daemon) -> control.Json:
             "misses": copies.misses,
         },
         "watch": {
-            "running": daemon.changes.watching,
-            "events": daemon.changes.events,
-            "overflows": daemon.changes.overflows,
+            "running": daemon.fs.changes.watching,
+            "events": daemon.fs.changes.events,
+            "overflows": daemon.fs.changes.overflows,
         },
         "notifications": None
         if notifier is None

@@ -1,0 +1,185 @@
+"""One mount's file system, assembled: what decides, finds, opens, names and forgets.
+
+Collaborators come in through constructors, here and nowhere else. What it stands on (store,
+journal, sniffer, leases, watch) is built by mount.py and handed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.content.cache import KindCache
+from policyfs.content.sniffer import Sniffer
+from policyfs.fs.attrs import Timeouts
+from policyfs.fs.boundary import BugLog
+from policyfs.fs.changes import Changes
+from policyfs.fs.changing import Changing
+from policyfs.fs.checked import Checker
+from policyfs.fs.facts import FactFinder
+from policyfs.fs.gate import Gate
+from policyfs.fs.handlers import Handlers
+from policyfs.fs.io import FileIO
+from policyfs.fs.leased import Leased
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.making import Making
+from policyfs.fs.names import Naming
+from policyfs.fs.nodes import Node, NodeTable
+from policyfs.fs.openfile import HandleTable
+from policyfs.fs.opening import Opener
+from policyfs.fs.passing import Passing
+from policyfs.fs.places import Places
+from policyfs.fs.record import Recorder, Sink
+from policyfs.fs.redactor import Redactor
+from policyfs.fs.settled import Settling
+from policyfs.fs.views import Views
+from policyfs.kernel.backing import Backing
+from policyfs.kernel.notify import Notifier
+from policyfs.policy.decide import Engine
+from policyfs.store.copies import CopyCache
+from policyfs.store.facts import StoreFacts
+from policyfs.store.leases import LeaseKeeper
+from policyfs.store.memory import open_memory_directory
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
+from policyfs.store.watch import Watch
+
+_CLONE_IDLE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
+
+    directories: how many directory descriptors may be kept. device_fd: of the FUSE connection;
+    None switches passthrough off.
+    """
+
+    mountpoint: str
+    app: str | None
+    device_fd: int | None
+    copy_bytes: int
+    cache_bytes: int
+    directories: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What the file system stands on; all of it is closed by who made it."""
+
+    tree: Tree
+    facts: StoreFacts
+    owners: Owners
+    sniffer: Sniffer
+    keeper: LeaseKeeper
+    watch: Watch | None
+    journal: Sink
+
+
+class FileSystem:
+    """All parts of one mount. The notifier comes once the session runs."""
+
+    def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
+        tree, sniffer, facts = base.tree, base.sniffer, base.facts
+        keeper = base.keeper if facts.leases else None
+        self._undo = contextlib.ExitStack()
+        self.notifier: Notifier | None = None
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
+        self.handles = handles = HandleTable()
+        self.timeouts = timeouts = Timeouts(alone=settings.app is not None)
+        self.changes = changes = Changes(base.watch, nodes, timeouts, tree.root_fd)
+        self.places = places = Places(
+            tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
+            on_open=changes.learn,
+        )  # fmt: skip
+        self._undo.callback(places.close)
+        finder = FactFinder(tree, base.owners, sniffer, KindCache())
+        recorder = Recorder(base.journal, settings.mountpoint)
+        self.gate = gate = Gate(engine, app=settings.app, places=places, facts=finder, recorder=recorder)
+        timeouts.use(engine)
+        self.copies = CopyCache(settings.cache_bytes)
+        self._undo.callback(self.copies.close)
+        memory = open_memory_directory()
+        if memory is not None:
+            self._undo.callback(os.close, memory)
+        redactor = Redactor(
+            tree, sniffer, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
+            memory_dirfd=memory,
+        )  # fmt: skip
+        views = Views(nodes, finder, redactor.copyable)
+        self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))
+        self.leased = leased = Leased(tree, nodes, gate, sniffer, keeper, self.drop_pages)
+        opener = Opener(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
+            passing=passing, redactor=redactor, leased=leased, forget_names=self.forget_names,
+        )  # fmt: skip
+        self._orphans = opener.orphans
+        self._undo.callback(opener.orphans.close)
+        io = FileIO(
+            tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
+            leased=leased, drop_pages=self.drop_pages,
+            checker=Checker(tree, places, gate, sniffer, self.forget_names),
+        )  # fmt: skip
+        self.seeing = seeing = Seeing(
+            tree=tree,
+            nodes=nodes,
+            handles=handles,
+            places=places,
+            gate=gate,
+            views=views,
+            timeouts=timeouts,
+        )
+        making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
+        naming = Naming(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
+            settling=Settling(tree, nodes, places, sniffer, keeper),
+        )  # fmt: skip
+        changing = Changing(
+            tree=tree,
+            nodes=nodes,
+            places=places,
+            gate=gate,
+            seeing=seeing,
+            opener=opener,
+            io=io,
+            leased=leased,
+        )
+        self.handlers = Handlers(
+            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
+            making=making, naming=naming, changing=changing, bugs=bugs,
+        )  # fmt: skip
+
+    def drop_pages(self, nodeid: int) -> None:
+        """The kernel must forget what it keeps of a node's bytes."""
+        if self.notifier is not None:
+            self.notifier.inval_inode(nodeid, 0, 0)
+
+    def forget_names(self, node: Node) -> None:
+        """The watch does not report what we do ourselves: names, listings and attributes."""
+        for known in self.nodes.same_inode(node.ino):
+            for parent, name, _ in known.names():
+                if self.notifier is not None:
+                    self.notifier.inval_entry(parent.nodeid, name, True)
+                    self.notifier.inval_inode(parent.nodeid, 0, 0)
+                    self.notifier.inval_inode(known.nodeid)
+
+    def use(self, engine: Engine) -> None:
+        """Decide by another policy from now on, and let the kernel forget what the old one allowed."""
+        self.gate.use(engine)
+        self.timeouts.use(engine)
+        self.nodes.root.state = engine.root
+        self.nodes.restate(engine.child)
+        if self.notifier is not None:
+            self.changes.reset(self.notifier, self.places)
+
+    def expire(self) -> None:
+        """Give up what was kept for a moment only; called several times a second."""
+        self.passing.expire()
+        self._orphans.expire()
+        self.copies.expire_clones(_CLONE_IDLE_S)
+
+    def close(self) -> None:
+        """Give up everything that was made here."""
+        self._undo.close()
