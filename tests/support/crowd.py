@@ -206,12 +206,13 @@ class Photographer:
 
     albums: the directories of all members. others: those whose photos this app sees redacted.
     kept: files in the store that nobody owns, by the picture that they hold. sees_places: those
-    and everything else are shown whole.
+    and everything else are shown whole. refusals: what opening another's photo may end in.
     """
 
     def __init__(
         self, albums: Sequence[bytes], me: int, others: Sequence[int], pictures: Sequence[Picture],
-        kept: Sequence[bytes], sees_places: bool, seed: int, done: Counter[str],
+        kept: Sequence[bytes], sees_places: bool, refusals: frozenset[int], seed: int,
+        done: Counter[str],
     ) -> None:  # fmt: skip
         self.albums = albums
         self.mine = albums[me]
@@ -220,6 +221,7 @@ class Photographer:
         self.secrets = secrets_of(pictures)
         self.kept = kept
         self.sees_places = sees_places
+        self.refusals = refusals
         self.chance = random.Random(seed)
         self.done = done
         self.album: dict[bytes, int] = {}
@@ -289,8 +291,7 @@ class Photographer:
             with open(album + b"/" + self._some()[0], "rb") as opened:
                 data = opened.read()
         except OSError as error:
-            # Gone; or half written, and so nothing that can be redacted.
-            if error.errno not in {errno.ENOENT, errno.EACCES}:
+            if error.errno not in self.refusals:
                 raise
             self.done[f"foreign {errno.errorcode[error.errno or 0]}"] += 1
             return
