@@ -53,6 +53,7 @@ rules:
     who: {{not: {{grant: media.location}}}}
     paths: ["/DCIM/**"]
     unless: {{owner: self}}
+  - {{id: kinds, require: {{content: ["image/*"]}}, paths: ["/DCIM/**"]}}
 """
 AREAS = ("Work", "Free", "Own", "Work", "Free", "Own", "Work", "Free")
 """Of each member: what the policy decides by uid, what it does not, and what is mediated."""
