@@ -7,11 +7,13 @@ import json
 import os
 import pwd
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from policyfs import control
 from policyfs.cli.policy import read_sources
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _DEFAULT_TRAIL: Final = "/var/log/policyfs"
 
 
@@ -213,12 +216,28 @@ def _serve(
     from policyfs.mount import Daemon
 
     logger = log.configure(as_json=as_json)
-    daemon = Daemon(options, load, logger)
+    # Until the daemon listens to signals itself they end it in order: a mount that was made goes.
+    for number in _ENDING:
+        signal.signal(number, _leave)
     try:
-        daemon.run(ready)
-    finally:
-        daemon.close()
+        daemon = Daemon(options, load, logger)
+        try:
+            daemon.run(ready)
+        finally:
+            for number in _ENDING:  # it is ending already
+                signal.signal(number, signal.SIG_IGN)
+            daemon.close()
+    except _Left:
+        logger.info("told to end before it was mounted")
     return EXIT_OK
+
+
+class _Left(BaseException):
+    """A signal that ends the daemon, before it listens to signals."""
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Left
 
 
 def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: Path) -> int:
