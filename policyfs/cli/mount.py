@@ -1,15 +1,13 @@
-"""`policyfs mount`, `umount`, `status` and `reload`."""
+"""`policyfs mount`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pwd
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -33,7 +31,7 @@ _DEFAULT_TRAIL: Final = "/var/log/policyfs"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the four commands that deal with mounts."""
+    """Add `mount` to the command line."""
     mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
     add = mount.add_argument
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
@@ -54,21 +52,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
     mount.set_defaults(run=run_mount)
-
-    umount = subparsers.add_parser("umount", help="unmount, a dead mount too")
-    umount.add_argument("--lazy", action="store_true", help="detach now, let open files finish")
-    umount.add_argument("mountpoint", metavar="MOUNTPOINT")
-    umount.set_defaults(run=run_umount)
-
-    status = subparsers.add_parser("status", help="what mounts do and hold")
-    status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
-    status.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait until it answers")
-    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
-    status.set_defaults(run=run_status)
-
-    reload_ = subparsers.add_parser("reload", help="take a mount's policy anew; a broken one changes nothing")
-    reload_.add_argument("mountpoint", metavar="MOUNTPOINT")
-    reload_.set_defaults(run=run_reload)
 
 
 def _size(text: str) -> int:
@@ -295,124 +278,3 @@ def _become_daemon(options: MountOptions, load: Callable[[], Engine], log_fd: in
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-# -- umount, status, reload -----------------------------------------------------------------------
-
-
-def run_umount(args: argparse.Namespace) -> int:
-    """Unmount by the daemon, or, where none answers, what is left of it."""
-    from policyfs.kernel import session
-    from policyfs.kernel.probe import MountState, mount_state
-
-    path = _known(args.mountpoint)
-    state = mount_state(path)
-    if state is MountState.NONE:
-        raise PolicyfsError(f"nothing is mounted on {path}")
-    try:
-        session.unmount(path, lazy=args.lazy or state is MountState.DEAD)
-    except session.MountError as error:
-        lines = [str(error), *_holders(path)]
-        raise PolicyfsError("\n  ".join(lines)) from error
-    if not args.lazy:  # else the daemon ends when the last open file is closed
-        _wait_gone(path)
-    return EXIT_OK
-
-
-def _holders(path: str) -> list[str]:
-    from policyfs.store.holders import holders
-
-    return [str(holder) for holder in holders(os.fsencode(path))]
-
-
-def _wait_gone(path: str, deadline_s: float = 10.0) -> None:
-    """The daemon ends after its mount; its socket goes last."""
-    until = time.monotonic() + deadline_s
-    while control.socket_path(path).exists() and time.monotonic() < until:
-        try:
-            control.ask(control.socket_path(path), "status", 1.0)
-        except control.ControlError:
-            break
-        time.sleep(0.02)
-
-
-def _known(mountpoint: str) -> str:
-    from policyfs.kernel.mountinfo import resolve
-
-    try:
-        return resolve(mountpoint)
-    except OSError as error:
-        raise PolicyfsError(f"{mountpoint}: {error.strerror}") from error
-
-
-def run_status(args: argparse.Namespace) -> int:
-    """State of one mount, or of all."""
-    one = None if args.mountpoint is None else _status_of(_known(args.mountpoint), args.wait)
-    found = _all_status() if one is None else [one]
-    if args.json:
-        print(json.dumps(found if one is None else one, indent=2))
-    elif not found:
-        print("no policyfs mount answers")
-    else:
-        for status in found:
-            print(_as_text(status))
-    return EXIT_OK
-
-
-def _status_of(path: str, wait_s: float) -> control.Json:
-    until = time.monotonic() + wait_s
-    while True:
-        try:
-            return control.ask(control.socket_path(path), "status")
-        except control.ControlError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.05)
-
-
-def _all_status() -> list[control.Json]:
-    found: list[control.Json] = []
-    for path in sorted(control.runtime_dir().glob("*.sock")):
-        try:
-            found.append(control.ask(path, "status", 2.0))
-        except control.ControlError as error:
-            print(f"policyfs: {error}", file=sys.stderr)
-    return found
-
-
-def _as_text(status: control.Json) -> str:
-    """One screen for people; the whole is in --json."""
-    policy, passthrough = _part(status, "policy"), _part(status, "passthrough")
-    handles, trail, fuse = _part(status, "handles"), _part(status, "trail"), _part(status, "fuse")
-    kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
-    through = "on" if passthrough["enabled"] else f"off: {passthrough['why_not']}"
-    refused = _part(passthrough, "refused")
-    monitor = ", monitor" if policy["monitor"] else ""
-    failing = f"; FAILING: {trail['last_error']}" if trail["failing"] else ""
-    digest = str(policy["digest"])[:16]
-    lines = [
-        f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']}), pid {status['pid']}",
-        f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
-        f"  passthrough  {through}; {passthrough['opens']} files passed",
-        *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
-        f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
-        f"               {handles['directories']} directories; {status['nodes']} nodes",
-        f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
-        f"               in {trail['directory']}",
-        "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
-    ]
-    if status["bugs"]:
-        lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
-    return "\n".join(lines)
-
-
-def _part(status: control.Json, name: str) -> control.Json:
-    part = status[name]
-    return part if isinstance(part, dict) else {}
-
-
-def run_reload(args: argparse.Namespace) -> int:
-    """Take the policy anew."""
-    answer = control.ask(control.socket_path(_known(args.mountpoint)), "reload", 30.0)
-    print(f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
-    return EXIT_OK
