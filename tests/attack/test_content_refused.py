@@ -12,6 +12,7 @@ import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ import pytest
 from tests.support import jpegs
 from tests.support.corners import Corner, Corners
 from tests.support.counts import count
+from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
 
 CAMERA, OTHER = 10010, 10011
@@ -54,14 +56,17 @@ def corners(module_mounts, module_arena: Path) -> Corners:
     return Corners(module_mounts.start(POLICY, store))
 
 
-@pytest.fixture
-def mount(corners) -> Corner:
+def with_places(corner: Corner) -> Corner:
     """A place for photos only, and one for anything."""
-    corner = corners.new()
     for name in ("DCIM", "private"):
         (corner.store / name).mkdir()
         (corner.store / name).chmod(0o777)
     return corner
+
+
+@pytest.fixture
+def mount(corners) -> Corner:
+    return with_places(corners.new())
 
 
 @pytest.fixture
@@ -428,11 +433,11 @@ def test_fsync_and_close_of_a_dup_tell_the_truth(mount, stored) -> None:
 # ------------------------------------------------------------- moved in
 
 
-def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
-    """A descriptor or a mapping from where anything may be written does not come along."""
+def move_with_a_writer(corner: Corner, mapping: bool) -> str:
+    """As the camera: move a photo in, while a descriptor or a mapping of it can be written."""
 
-    def attempt(mapping: bool) -> str:
-        source, target = mount / "private/x.jpg", mount / f"DCIM/moved-{mapping}.jpg"
+    def attempt() -> str:
+        source, target = corner / "private/x.jpg", corner / f"DCIM/moved-{mapping}.jpg"
         source.write_bytes(RIGHT)
         fd = os.open(source, os.O_RDWR)
         memory = mmap.mmap(fd, len(RIGHT))
@@ -450,8 +455,50 @@ def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
                 os.pwrite(fd, WRONG["text"], 0)
         return "moved"
 
+    return call_as(CAMERA, attempt)
+
+
+def swap_while_moving(corner: Corner, other: Mount, turns: int) -> list[str]:
+    """While the daemon looks at a photo that is to be moved in, another file takes its name.
+
+    Through another mount of the store: in one mount the kernel holds both directories meanwhile.
+    Returns the names of moved files that are no photos.
+    """
+    elsewhere = other / corner.name / "private"
+
+    def race() -> int:
+        source, words = corner / "private/x.jpg", corner / "private/words"
+        moved = 0
+        for turn in range(turns):
+            source.write_bytes(RIGHT + bytes([turn % 251]))
+            words.write_bytes(WRONG["text"])
+
+            def swap(start: threading.Barrier, after_s: float) -> None:
+                start.wait()
+                time.sleep(after_s)
+                with contextlib.suppress(OSError):
+                    os.rename(elsewhere / "words", elsewhere / "x.jpg")
+
+            start = threading.Barrier(2)
+            thread = threading.Thread(target=swap, args=(start, turn % 16 * 0.0001))
+            thread.start()
+            start.wait()
+            with contextlib.suppress(OSError):
+                os.rename(source, corner / f"DCIM/{turn}.jpg")
+                moved += 1
+            thread.join()
+        return moved
+
+    moved = call_as(CAMERA, race, deadline_s=100)
+    photos = sorted((corner.store / "DCIM").glob("[0-9]*.jpg"))
+    assert moved == len(photos) > 0
+    return [path.name for path in photos if not path.read_bytes().startswith(b"\xff\xd8\xff")]
+
+
+def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
+    """A descriptor or a mapping from where anything may be written does not come along."""
     for mapping in (False, True):
-        said = call_as(CAMERA, attempt, mapping)
+        said = move_with_a_writer(mount, mapping)
         moved = stored / f"DCIM/moved-{mapping}.jpg"
         assert said in {"moved", "EXDEV", "EBUSY"}
         assert not moved.exists() or moved.read_bytes()[:3] == b"\xff\xd8\xff", said
@@ -461,32 +508,18 @@ def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
     assert (stored / "DCIM/quiet.jpg").read_bytes() == RIGHT
 
 
-def test_what_is_looked_at_is_what_is_moved(mount, stored) -> None:
-    """While the daemon looks at a photo that is to be moved in, another file takes its name."""
+def test_what_is_looked_at_is_what_is_moved(mounts, mount) -> None:
+    other = mounts.start(POLICY, mount.mount.store)
+    assert swap_while_moving(mount, other, count(60, 2000)) == []
 
-    def race() -> int:
-        source, words = mount / "private/x.jpg", mount / "private/words"
-        moved = 0
-        for turn in range(count(60, 2000)):
-            source.write_bytes(RIGHT + bytes([turn % 251]))
-            words.write_bytes(WRONG["text"])
 
-            def swap() -> None:
-                with contextlib.suppress(OSError):
-                    os.rename(words, source)
-
-            thread = threading.Thread(target=swap)
-            thread.start()
-            with contextlib.suppress(OSError):
-                os.rename(source, mount / f"DCIM/{turn}.jpg")
-                moved += 1
-            thread.join()
-        return moved
-
-    moved = call_as(CAMERA, race, deadline_s=100)
-    photos = sorted((stored / "DCIM").iterdir())
-    assert moved == len(photos) > 0
-    assert [path.name for path in photos if not path.read_bytes().startswith(b"\xff\xd8\xff")] == []
+def test_something_else_is_moved_in_where_nobody_asks_for_writers(mounts, without, empty_store) -> None:
+    corner = with_places(Corner(without("moved-unsettled", POLICY, empty_store), "corner"))
+    for mapping in (False, True):
+        assert move_with_a_writer(corner, mapping) == "moved"
+        moved = corner.store / f"DCIM/moved-{mapping}.jpg"
+        assert moved.read_bytes()[:3] in {b"the", b"www"}
+    assert swap_while_moving(corner, mounts.start(POLICY, empty_store), 60) != []
 
 
 def test_a_second_name_is_no_way_in(mount, stored) -> None:

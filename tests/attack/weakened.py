@@ -13,17 +13,27 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+import trio
+
 import policyfs.fs.redactor as redactor_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
 from policyfs.fs.entrance import Entrance
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Flavor
+from policyfs.fs.places import Places
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
+
+
+def put(owner: Any, name: str, replacement: Any) -> None:
+    """Take a guard out; it must have been there."""
+    assert hasattr(owner, name), f"{owner} has no {name} any more: this guard is elsewhere now"
+    setattr(owner, name, replacement)
 
 
 def locate_in_source() -> None:
@@ -44,8 +54,8 @@ def locate_in_source() -> None:
         status = os.fstat(fd)
         return await locate(self, sources.get((status.st_dev, status.st_ino), fd), what, **named)
 
-    redactor_module.freeze = remembering
-    Sniffer.locate = in_source  # type: ignore[method-assign]
+    put(redactor_module, "freeze", remembering)
+    put(Sniffer, "locate", in_source)
 
 
 def no_leases() -> None:
@@ -63,27 +73,44 @@ def no_leases() -> None:
         self._leases[fd] = lease
         return lease
 
-    LeaseKeeper.grant = grant  # type: ignore[method-assign]
+    put(LeaseKeeper, "grant", grant)
 
 
 def one_view() -> None:
     """Raw and restricted apps share one node, and with it the kernel's pages."""
     shared = View(1, frozenset({"location"}), False)
-    Engine.view = lambda self, who, state: shared  # type: ignore[method-assign]
-    Views.whose = staticmethod(lambda caller, view, flavor: None)  # type: ignore[method-assign]
-    Views.flavor = lambda self, *args, **named: Flavor.LIVE  # type: ignore[method-assign]
+    put(Engine, "view", lambda self, who, state: shared)
+    put(Views, "whose", staticmethod(lambda caller, view, flavor: None))
+    put(Views, "flavor", lambda self, *args, **named: Flavor.LIVE)
 
 
 def hidden_is_absent() -> None:
     """A directory that is hidden from the caller answers ENOENT to LOOKUP, whoever else is in it."""
-
-    Seeing._held_directory = lambda self, parent, name, stat: None  # type: ignore[method-assign]
+    put(Seeing, "_held_directory", lambda self, parent, name, stat: None)
 
 
 def any_node() -> None:
     """OPEN does not ask whether the node is of the caller's view."""
-    Entrance.check_view = lambda self, node, caller: None  # type: ignore[method-assign]
-    Entrance.check_road = lambda self, *arguments, **named: None  # type: ignore[method-assign]
+    put(Entrance, "check_view", lambda self, node, caller: None)
+    put(Entrance, "check_road", lambda self, *arguments, **named: None)
+
+
+def moved_unsettled() -> None:
+    """What is moved to where content is required may have writers, and be another file by then."""
+
+    async def settled(self: Naming, stack: Any, caller: Any, parent: Any, name: Any, stat: Any, end: Any,
+                      to: Any) -> Any:  # fmt: skip
+        del stack, caller, parent, name, stat, to
+        await trio.sleep(0.01)  # a slow look, so that the swap falls into it
+        return end, lambda: True
+
+    put(Naming, "_settled", settled)
+    put(Places, "still", lambda self, parent, name, decided: None)
+
+
+def written_in_place() -> None:
+    """Under redaction a file of another owner may be written without emptying it."""
+    put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
 GUARDS: Final[dict[str, Callable[[], None]]] = {
@@ -92,6 +119,8 @@ GUARDS: Final[dict[str, Callable[[], None]]] = {
     "one-view": one_view,
     "hidden-is-absent": hidden_is_absent,
     "any-node": any_node,
+    "moved-unsettled": moved_unsettled,
+    "written-in-place": written_in_place,
 }
 
 if __name__ == "__main__":

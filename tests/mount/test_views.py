@@ -288,6 +288,13 @@ def test_under_redaction_a_file_is_written_only_by_emptying_it(mount) -> None:
     assert not leaks(call_as(GALLERY, read, path))
 
 
+def test_without_that_rule_single_bytes_could_be_changed(mounts, photos) -> None:
+    mount = mounts.prepare(POLICY, photos)
+    mount.program = ("tests.attack.weakened", "written-in-place")
+    mount.start()
+    assert call_as(GALLERY, code_of, os.open, mount / "DCIM/a.jpg", os.O_WRONLY) == ""
+
+
 SECRET: Final = jpegs.pack("II", 51, 1, 30, 1, 424242, 10000)
 """A place that only the editor knows."""
 EDITED: Final = PHOTO.replace(jpegs.pack("II", *jpegs.LATITUDE), SECRET)
