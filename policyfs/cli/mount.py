@@ -202,6 +202,7 @@ def _serve(
     # Until the daemon listens to signals itself they end it in order: a mount that was made goes.
     for number in _ENDING:
         signal.signal(number, _leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
     try:
         daemon = Daemon(options, load, logger)
         try:
