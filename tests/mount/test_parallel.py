@@ -148,7 +148,7 @@ class Sort:
 
 SHARED = Sort(count(30, 600))
 CLONING = Sort(count(6, 300))
-APP = Sort(count(8, 300), ("--app", "one", "--any-uid"), alone=True)
+APP = Sort(count(6, 300), ("--app", "one", "--any-uid"), alone=True)
 MEDIATED = Sort(count(6, 300), ("--no-passthrough",))
 LEASED = Sort(count(6, 300), ("--copy-max", "16K"), refusals=SHARED.refusals | {errno.EBUSY})
 

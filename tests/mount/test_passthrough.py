@@ -20,6 +20,7 @@ from tests.support.bytesio import (
     digest_by_map,
     digest_by_read,
     digest_of,
+    every_way,
     padded_video,
     pattern,
     store_by_map,
@@ -135,6 +136,22 @@ def test_a_redacted_photo_is_read_and_mapped_without_the_daemon(start: Start, bi
     assert (copies["count"], copies["pinned"], copies["misses"]) == (1, 0, 1), "one copy serves every open"
 
 
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_every_way_of_reading_gives_the_same_bytes(
+    mounts: Mounts, big_store: Path, options: tuple[str, ...]
+) -> None:
+    """A redacted file as much as a raw one: there is no way round the copy."""
+    mount = mounts.start(POLICY, big_store, *options)
+    digests = {}
+    for name in ("Movies/trip.mp4", "DCIM/Camera/big.jpg"):
+        ways = call_as(APP_UID, every_way, mount / name, mount / "Work/spare")
+        assert len(ways) == 7
+        (digests[name],) = set(ways.values())
+    assert digests["Movies/trip.mp4"] == digest_by_read(big_store / "Movies/trip.mp4")
+    assert digests["DCIM/Camera/big.jpg"] != digest_by_read(big_store / "DCIM/Camera/big.jpg")
+    assert (daemon_io(mount) == (0, 0)) == (not options)
+
+
 def test_redacted_and_raw_readers_have_one_file_open_without_the_daemon(
     mounts: Mounts, big_store: Path
 ) -> None:
@@ -161,8 +178,8 @@ def hold_mapped(channel, path: Path) -> str:
         return read
 
 
-def test_mappings_agree_with_the_store(start: Start, big_store: Path) -> None:
-    mount = start()
+def test_mappings_agree_with_the_store(mounts: Mounts, big_store: Path) -> None:
+    mount = mounts.start(POLICY, big_store, "--app", "app")
     call_as(APP_UID, write_whole, mount / "Work/mapped.bin", bytes(4 * MIB))
     call_as(APP_UID, store_by_map, mount / "Work/mapped.bin", 3 * MIB - 5, b"over the edge")
     expected = bytes(3 * MIB - 5) + b"over the edge" + bytes(MIB - 8)
@@ -193,8 +210,8 @@ def write_after_close(path: Path) -> bytes:
     return again
 
 
-def test_without_passthrough_the_same_bytes_come_through_the_daemon(start: Start, big_store: Path) -> None:
-    passing, mediated = start(), start("--no-passthrough")
+def test_without_passthrough_the_same_bytes_come_through_the_daemon(mounts: Mounts, big_store: Path) -> None:
+    passing, mediated = (mounts.start(POLICY, big_store, *more) for more in ((), ("--no-passthrough",)))
     truth = digest_by_read(big_store / "Movies/long.mp4")
     written = pattern(2, VIDEO_BYTES)
     assert call_as(APP_UID, digest_by_read, mediated / "Movies/long.mp4") == truth

@@ -140,7 +140,7 @@ def at(*names: str):
     return pytest.mark.parametrize("place", names, indirect=True)
 
 
-@at("shared", "app", "mediated", "own", "posix")
+@at("shared", "app", "mediated", "own")
 def test_git(place: Place) -> None:
     source = place.directory / "source"
     place.tool("git", "init", "-q", "-b", "main", source)

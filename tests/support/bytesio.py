@@ -70,3 +70,68 @@ def padded_video(path: Path, video: Path, size: int) -> Path:
     assert 8 < box < 1 << 32
     path.write_bytes(beginning + box.to_bytes(4, "big") + b"free" + pattern(5, box - 8))
     return path
+
+
+def every_way(path: str | os.PathLike[str], spare: str | os.PathLike[str]) -> dict[str, str]:
+    """SHA-256 of a file's bytes by each way that there is to read or copy them: way -> digest.
+
+    spare: a name in a directory where this process may make a file; it is gone afterwards.
+    """
+    digests = {"read": digest_by_read(path, 10_007), "map": digest_by_map(path)}
+    size = os.stat(path).st_size
+    for way, move in (("sendfile", _sendfile), ("copy_file_range", _copy_range), ("splice", _splice)):
+        source = os.open(path, os.O_RDONLY)
+        target = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            move(source, target, size)
+            digests[way] = digest_by_read(spare)
+        finally:
+            os.close(source)
+            os.close(target)
+            os.unlink(spare)
+    digests["O_DIRECT"] = _digest_direct(path)
+    buffers = [bytearray(4099), bytearray(size)]
+    with open(path, "rb") as file:
+        got = os.preadv(file.fileno(), buffers, 0)
+    digests["preadv"] = digest_of(b"".join(buffers)[:got])
+    return digests
+
+
+def _sendfile(source: int, target: int, size: int) -> None:
+    while size > 0:
+        moved = os.sendfile(target, source, None, size)
+        assert moved > 0
+        size -= moved
+
+
+def _copy_range(source: int, target: int, size: int) -> None:
+    while size > 0:
+        moved = os.copy_file_range(source, target, size)
+        assert moved > 0
+        size -= moved
+
+
+def _splice(source: int, target: int, size: int) -> None:
+    out_of, into = os.pipe()
+    try:
+        while size > 0:
+            moved = os.splice(source, into, min(size, 65536))
+            assert moved > 0
+            size -= moved
+            while moved > 0:
+                moved -= os.splice(out_of, target, moved)
+    finally:
+        os.close(out_of)
+        os.close(into)
+
+
+def _digest_direct(path: str | os.PathLike[str]) -> str:
+    digest = hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, MIB) as aligned:
+            while got := os.readv(fd, [aligned]):
+                digest.update(aligned[:got])
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
