@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.counts import count
 from tests.support.twins import ROADS, UID, Case, Twins, twins_on
 
 TARGETS = (
@@ -156,7 +157,7 @@ ON_ONE: dict[str, Callable[[str], object]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=ROADS[:3], ids=lambda road: road.name)
+@pytest.fixture(scope="module", params=ROADS[: count(2, 6)], ids=lambda road: road.name)
 def twins(request, module_arena: Path) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

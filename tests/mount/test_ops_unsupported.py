@@ -29,7 +29,7 @@ EXT4_IOC_GETVERSION, BLKGETSIZE64 = 0x80087601, 0x80081272
 AT_HANDLE_EMPTY_PATH = 0x1000
 
 
-@pytest.fixture(scope="module", params=[ROADS[1], ROADS[2], ROADS[3]], ids=lambda road: road.name)
+@pytest.fixture(scope="module", params=ROADS[1:4], ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

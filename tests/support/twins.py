@@ -168,8 +168,8 @@ CHECKED: Final = """\
 PASSED: Final = Road("passthrough")
 ROADS: Final = (
     PASSED,
-    Road("passthrough on ext4", disk="ext4"),
     Road("app mount", options=("--app", "all")),
+    Road("passthrough on ext4", disk="ext4"),
     Road("mediated", options=("--no-passthrough",)),
     Road("own under redaction", rules=REDACTED, own=True),
     Road("checked", rules=CHECKED),
