@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import shutil
 import signal
@@ -53,7 +54,9 @@ class Ground:
             "POLICYFS_RUNTIME_DIR": str(arena / "run"),
             "POLICYFS_TRAIL_DIR": str(self.trail),
         }
-        policyfs("--version")  # imported now: a plain uid cannot read the checkout
+        # Imported once, here: a plain uid cannot read the checkout, and each child would do it again.
+        policyfs("--version")
+        importlib.import_module("policyfs.mount")
 
     def run(self, *arguments: str | Path, prepare: Callable[[], object] = lambda: None) -> Said:
         """A command in a process of its own, which is ended after 20 s, after *prepare* in it."""
