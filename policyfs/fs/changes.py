@@ -138,7 +138,8 @@ class Changes:
                 places.drop(directory.nodeid)
             return notifier.inval_inode(directory.nodeid, 0, 0)
         hint = inode_hint(event.target_handle)
-        if hint is not None and next(self._nodes.same_inode(hint), None) is None:
+        unknown = hint is not None and next(self._nodes.same_inode(hint), None) is None
+        if unknown and not self._nodes.several_devices:
             return True  # a file that the kernel was never told of
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:

@@ -126,10 +126,14 @@ NamesForgotten = Callable[[Node], None]
 
 
 class NodeTable:
-    """All nodes of a mount, by number and by backing inode."""
+    """All nodes of a mount, by number and by backing inode.
+
+    several_devices: were files of another device number met (btrfs subvolumes have their own).
+    """
 
     def __init__(self, root: Stat, state: PathState) -> None:
         self._root_dev = root.dev
+        self.several_devices = False
         self.root = Node(ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, state)
         self.root.lookups = 1
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
@@ -153,7 +157,10 @@ class NodeTable:
 
     def key_of(self, stat: Stat) -> int:
         """The inode number, made distinct where another file system is mounted in the store."""
-        return stat.ino if stat.dev == self._root_dev else (stat.dev << 64) | stat.ino
+        if stat.dev == self._root_dev:
+            return stat.ino
+        self.several_devices = True
+        return (stat.dev << 64) | stat.ino
 
     def same_inode(self, ino_key: int) -> Iterator[Node]:
         """Every node of a backing inode."""
