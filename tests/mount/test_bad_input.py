@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -598,3 +599,38 @@ def test_a_store_that_disappears_is_said_and_survived(mounts: Mounts, arena: Pat
         call_as(UID, lambda: os.listdir(mount))
     assert call_as(UID, lambda: error(os.mkdir, mount / "new")) == "ENOENT"
     assert mount.status()["bugs"] == 0
+
+
+def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground) -> None:
+    """Root of a container with a user namespace of its own: the kernel refuses backing files."""
+
+    def in_a_container(channel) -> dict[str, object]:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(0x10000000 | 0x20000) == 0  # CLONE_NEWUSER | CLONE_NEWNS
+        channel.send("unshared")
+        channel.recv()
+        os.environ.update(ground.environment)
+        mounting = policyfs("mount", "--policy", ground.policy, ground.store, ground.mountpoint)
+        assert mounting == Said(0, "", "")
+        try:
+            answers = [call_as(UID, content, str(ground.mountpoint / "file"))]
+            call_as(UID, _write, ground.mountpoint / "new", b"written")
+            answers.append((ground.store / "new").read_bytes())
+            status = policyfs("status", "--json", ground.mountpoint).stdout
+            shown = policyfs("status", ground.mountpoint).stdout
+        finally:
+            ended = policyfs("umount", ground.mountpoint)
+        return {"answers": answers, "status": json.loads(status), "shown": shown, "ended": ended}
+
+    child = start_as(0, in_a_container)
+    child.receive()
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{child.pid}/{kind}_map").write_text("0 0 65536\n")
+    child.send("mapped")
+    got = child.result(60)
+    assert got["answers"] == [b"text\n", b"written"]
+    assert got["ended"] == Said(0, "", "")
+    assert got["status"]["fuse"]["READ"] > 0
+    assert got["status"]["backing_ids"] == 0
+    assert "lacks CAP_SYS_ADMIN" in got["shown"]
+    assert got["status"]["bugs"] == 0
