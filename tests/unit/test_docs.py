@@ -22,7 +22,7 @@ SET_UP = {
     "python3 -m venv /opt/policyfs",
     "/opt/policyfs/bin/pip install .",
     "ln -s /opt/policyfs/bin/policyfs /usr/local/bin/policyfs",
-    "ln -s /opt/policyfs/share/mount.fuse.policyfs /sbin/mount.fuse.policyfs",
+    "ln -s /opt/policyfs/bin/mount.fuse.policyfs /sbin/mount.fuse.policyfs",
     "chown root:root /srv/media",
     "chmod 700 /srv/media",
     "systemctl enable --now policyfs-app@gallery",

@@ -218,6 +218,8 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
         shutil.copy(CHECKOUT / name, source / name)
     ignore = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(CHECKOUT / "policyfs", source / "policyfs", ignore=ignore)
+    (source / "packaging").mkdir()
+    shutil.copy(HELPER, source / "packaging")
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -233,6 +235,9 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
         names = archive.namelist()
         [entry] = [name for name in names if name.endswith("entry_points.txt")]
         assert "policyfs = policyfs.cli.main:main" in archive.read(entry).decode()
+        # Installed into bin/, where the helper finds the command beside itself.
+        [script] = [name for name in names if name.endswith(f".data/scripts/{HELPER.name}")]
+        assert archive.read(script) == HELPER.read_bytes()
     assert any(re.fullmatch(r"policyfs/kernel/_bridge\..*\.so", name) for name in names)
     assert "policyfs/py.typed" in names
     modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "policyfs").rglob("*.py")}
