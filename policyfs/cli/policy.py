@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
@@ -31,9 +35,12 @@ def read_sources(path: str) -> list[SourceText]:
     where = Path(path)
     try:
         files = sorted(where.glob("*.yaml")) if where.is_dir() else [where]
-        return [SourceText(str(file), file.read_bytes()) for file in files]
+        texts = [SourceText(str(file), file.read_bytes()) for file in files]
     except OSError as error:
         raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
+    if not texts:
+        raise UnreadableError(f"cannot read the policy {path}: the directory holds no *.yaml file")
+    return texts
 
 
 # ---------------------------------------------------------------- check
@@ -45,6 +52,9 @@ def run_check(args: argparse.Namespace) -> int:
     for path in args.policy:
         try:
             policy = parse_policy(read_sources(path))
+        except UnreadableError as error:
+            print(f"policyfs: {error}", file=sys.stderr)
+            code = error.exit_code
         except PolicyErrors as errors:
             print(errors)
             code = errors.exit_code
@@ -88,7 +98,20 @@ def run_explain(args: argparse.Namespace) -> int:
         print(explanation.text())
         if refusal:
             print(f"  but opening it is denied (EACCES): {refusal}")
+        for hint in _hints(engine, explanation, facts, args):
+            print(f"  {hint}")
     return EXIT_OK
+
+
+def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.Namespace) -> Iterator[str]:
+    """What the answer leaves open because the question did not say what is there."""
+    decision = explained.decision
+    if decision.redact and facts.kind is None:
+        yield "can it be opened: only if its kind can be cleaned; say --kind TYPE or --content FILE"
+    if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
+        who, path = _asker(engine, args), explained.path
+        if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
+            yield "a directory of this name would be seen: ask with --directory"
 
 
 def _refusal(decision: Decision, kind: str | None) -> str | None:
@@ -121,6 +144,8 @@ def _file_type(args: argparse.Namespace) -> FileType:
 
 def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
     """What is said to be known of the file; what is not said is unknown."""
+    if args.kind is not None and not re.fullmatch(r"[a-z0-9_.+-]+/[a-z0-9_.+-]+", args.kind):
+        raise UsageError(f"--kind is a MIME type in lower case, such as image/jpeg, not {args.kind!r}")
     kind = args.kind if args.content is None else _sniffed(args.content)
     owner = args.owner
     if owner == SELF:

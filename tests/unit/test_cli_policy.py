@@ -88,6 +88,14 @@ def test_a_policy_that_is_not_there(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     said = policyfs("policy", "check", tmp_path / name)
     assert said.returncode == 3, said
+    assert f"cannot read the policy {tmp_path / name}: " in said.stderr
+
+
+def test_a_policy_that_is_not_there_hides_no_other(policy: Path, tmp_path: Path) -> None:
+    said = policyfs("policy", "check", tmp_path / "absent.yaml", policy)
+    assert said.returncode == 3
+    assert "absent.yaml" in said.stderr
+    assert f"{policy}: fine" in said.stdout
 
 
 # ---------------------------------------------------------------- explain
@@ -110,6 +118,23 @@ def test_people_get_text(policy: Path) -> None:
     said = policyfs("policy", "explain", policy, "--app", "gallery", "--op", "write", "/DCIM/a.jpg")
     assert said.returncode == 0
     assert said.stdout.startswith("write /DCIM/a.jpg by gallery: denied (EACCES)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["/DCIM/a.jpg"], "only if its kind can be cleaned"),
+        (["/DCIM/a.jpg", "--kind", "image/jpeg"], None),
+        (["/DCIM", "--op", "see"], "ask with --directory"),
+        (["/DCIM", "--op", "see", "--directory"], None),
+        (["/Music", "--op", "see"], None),
+    ],
+)
+def test_what_the_question_leaves_open_is_said(policy: Path, arguments: list[str], hint: str | None) -> None:
+    said = policyfs("policy", "explain", policy, "--app", "gallery", *arguments)
+    assert said.returncode == 0
+    last = said.stdout.splitlines()[-1]
+    assert hint in last if hint is not None else last.startswith("  kernel:")
 
 
 @pytest.mark.parametrize(
