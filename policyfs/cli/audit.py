@@ -205,6 +205,8 @@ def _tail(args: argparse.Namespace) -> int:
             last_seq[item.place.mount_id] = item.seq
     if follower is not None:
         _follow(follower, printer, last_seq)
+    elif not items:
+        print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
     return EXIT_OK if items or follower is not None else EXIT_REFUSED
 
 
@@ -244,6 +246,8 @@ def _search(args: argparse.Namespace) -> int:
     for item in newest:
         printer.print(item)
     _warn(trouble)
+    if not found:
+        print(f"policyfs: no event in the trail at {args.trail} matches", file=sys.stderr)
     return EXIT_OK if found else EXIT_REFUSED
 
 

@@ -238,7 +238,8 @@ def report_lines(report: Report) -> list[str]:
     """What a verification found, the first break first."""
     name = shown(report.mount_id)
     verdict = "whole" if report.whole else "BROKEN"
-    lines = [f"{name}: {verdict}, {report.records} records in {report.segments} segments"]
+    segments = "1 segment" if report.segments == 1 else f"{report.segments} segments"
+    lines = [f"{name}: {verdict}, {report.records} records in {segments}"]
     lines += [f"  break: {_place(found.place)}: {shown(found.what)}" for found in report.breaks]
     lines += [f"  note: {_place(found.place)}: {shown(found.what)}" for found in report.notes]
     if report.head:
