@@ -51,8 +51,12 @@ class ControlError(PolicyfsError):
         self.exit_code = exit_code
 
 
+class NoDaemonError(ControlError):
+    """Nobody listens at a control socket: the mount is not there, or its daemon is gone."""
+
+
 def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
-    """Send one command and return the answer. Raises ControlError (nobody there, or refused)."""
+    """Send one command and return the answer. Raises NoDaemonError, ControlError (refused)."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
         try:
@@ -61,7 +65,10 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
             client.shutdown(socket.SHUT_WR)
             data = b"".join(iter(lambda: client.recv(65536), b""))
         except (FileNotFoundError, ConnectionError) as error:
-            raise ControlError(f"no policyfs daemon answers at {path}: {error.strerror or error}") from error
+            reason = error.strerror or str(error)
+            raise NoDaemonError(f"no policyfs daemon answers at {path}: {reason}") from error
+        except PermissionError as error:
+            raise ControlError(f"only root may ask the daemon at {path}") from error
         except TimeoutError as error:
             raise ControlError(f"the daemon at {path} did not answer within {timeout_s:g} s") from error
     try:

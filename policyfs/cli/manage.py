@@ -89,22 +89,54 @@ def run_status(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
+    """Ask the daemon of the mount at a path; where none answers, say what there is instead."""
+    try:
+        return control.ask(control.socket_path(path), command, timeout_s)
+    except control.NoDaemonError as error:
+        raise PolicyfsError(f"no policyfs daemon answers for {path}: {_instead(path)}") from error
+
+
+def _instead(path: str) -> str:
+    """What is at a mountpoint for which no daemon answers, and what to do."""
+    from policyfs.kernel.probe import MountState, mount_state
+
+    state = mount_state(path)
+    if state is MountState.NONE:
+        return "it is no policyfs mount; `policyfs status` lists those there are"
+    if state is MountState.DEAD:
+        return f"it is gone and left its mount behind; `policyfs umount {path}` clears that"
+    return (
+        f"there is a mount, but not its control socket {control.socket_path(path)};"
+        " POLICYFS_RUNTIME_DIR must be what it was when that was mounted"
+    )
+
+
 def _status_of(path: str, wait_s: float) -> control.Json:
     until = time.monotonic() + wait_s
-    while True:
+    while time.monotonic() < until:
         try:
             return control.ask(control.socket_path(path), "status")
         except control.ControlError:
-            if time.monotonic() >= until:
-                raise
             time.sleep(0.05)
+    return _ask(path, "status")
 
 
 def _all_status() -> list[control.Json]:
+    from policyfs.kernel.mountinfo import FSTYPE, mounts
+
+    directory = control.runtime_dir()
+    if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
+        raise PolicyfsError(f"cannot look for mounts in {directory}: only root may")
+    mounted = {control.socket_path(mount.path): mount.path for mount in mounts() if mount.fstype == FSTYPE}
     found: list[control.Json] = []
-    for path in sorted(control.runtime_dir().glob("*.sock")):
+    for path in sorted(directory.glob("*.sock")):
         try:
             found.append(control.ask(path, "status", 2.0))
+        except control.NoDaemonError:
+            if path in mounted:  # else a daemon that was killed left its socket, and its mount is gone
+                mountpoint = mounted[path]
+                print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
         except control.ControlError as error:
             print(f"policyfs: {error}", file=sys.stderr)
     return found
@@ -143,6 +175,6 @@ def _part(status: control.Json, name: str) -> control.Json:
 
 def run_reload(args: argparse.Namespace) -> int:
     """Take the policy anew."""
-    answer = control.ask(control.socket_path(_known(args.mountpoint)), "reload", 30.0)
+    answer = _ask(_known(args.mountpoint), "reload", 30.0)
     print(f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
     return EXIT_OK

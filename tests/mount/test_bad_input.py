@@ -215,8 +215,10 @@ def test_a_dead_mount_in_the_way(ground: Ground, dead: Mount) -> None:
     assert "--clear-dead" in said.stderr
     with dead.as_environment():
         status = policyfs("status", dead.mountpoint)
+        every = policyfs("status")
     assert status.returncode == 1
-    assert "no policyfs daemon answers" in status.stderr
+    assert f"`policyfs umount {dead.mountpoint}` clears that" in status.stderr
+    assert f"{dead.mountpoint}: no daemon answers: it is gone" in every.stderr
     cleared = ground.run("umount", dead.mountpoint)
     assert cleared.returncode == 0, cleared
     assert not dead.is_mounted()

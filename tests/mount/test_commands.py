@@ -105,9 +105,14 @@ def test_counters_show_that_bytes_do_not_come_this_way(live: Mount) -> None:
 def test_status_of_what_is_no_mount(live: Mount, arena: Path) -> None:
     said = command(live, "status", arena)
     assert (said.returncode, said.stdout) == (1, "")
-    assert "no policyfs daemon answers" in said.stderr
+    assert f"no policyfs daemon answers for {arena}: it is no policyfs mount" in said.stderr
     assert command(live, "status", arena / "missing").returncode == 1
-    assert command(live, "reload", arena).returncode == 1
+    said = command(live, "reload", arena)
+    assert (said.returncode, "it is no policyfs mount" in said.stderr) == (1, True)
+    elsewhere = policyfs_process(
+        "status", live.mountpoint, environment={"POLICYFS_RUNTIME_DIR": str(arena / "none")}
+    )
+    assert "POLICYFS_RUNTIME_DIR must be what it was" in elsewhere.stderr
     said = command(live, "umount", arena)
     assert said.returncode == 1
     assert f"nothing is mounted on {arena}" in said.stderr
@@ -128,6 +133,18 @@ def test_the_control_socket_is_roots_alone(live: Mount) -> None:
             return error(client.connect, str(live.control_socket))
 
     assert call_as(ONE, ask) in {"EACCES", "ENOENT"}
+
+    def status(*arguments: Path) -> str:
+        with live.as_environment():
+            said = policyfs("status", *arguments)
+        return f"{said.returncode} {said.stderr}"
+
+    assert status().startswith("0 ")
+    assert "only root may ask the daemon at" in call_as(ONE, status)
+    os.chmod(live.control_socket.parent, 0o700)
+    assert call_as(ONE, status).startswith("1 policyfs: cannot look for mounts in")
+    os.chmod(live.control_socket.parent, 0o711)
+    assert call_as(ONE, lambda: status(live.mountpoint)).startswith("1 policyfs: only root may ask")
 
 
 @pytest.mark.parametrize(
