@@ -87,6 +87,8 @@ class Changing:
             return os.dup(node.open.fd)
         if node.parent is None and handle is not None and handle.fd >= 0:
             return os.dup(handle.fd)
+        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and somebody is in it
+            return os.dup(self._places.dirfd(node))
         dirfd, name, _ = self._places.locate(node)
         fd = self._tree.open_path(dirfd, name)
         if not self._nodes.is_same(node, self._tree.fstat(fd)):

@@ -137,6 +137,8 @@ class Gate:
         held = fd
         if held < 0 and node.parent is None and node.open is not None:
             held = node.open.fd  # an open file that has no name any more
+        if held < 0 and node.parent is None and node.ftype is FileType.DIRECTORY:
+            held = self._places.dirfd(node)  # removed, and somebody is in it
         if held < 0:
             dirfd, name, stat = self._places.locate(node)
             return await self.facts.find(need, dirfd, name, stat, who.key)
