@@ -268,6 +268,7 @@ class Sniffer:
         self._busy.clear()
 
     async def _take(self) -> WorkerLink:
+        self._forget_gone()
         while self._idle:
             worker = self._idle.pop()
             self._busy.add(worker)
@@ -276,8 +277,12 @@ class Sniffer:
             self._kill(worker)
         return await self._spawn()
 
+    def _forget_gone(self) -> None:
+        if self._killed:
+            self._killed = [worker for worker in self._killed if not worker.gone()]
+
     async def _spawn(self) -> WorkerLink:
-        self._killed = [worker for worker in self._killed if not worker.gone()]
+        self._forget_gone()
         if len(self._killed) > _UNDEAD_MAX:
             raise _FailedError("died", f"{len(self._killed)} killed workers do not end (hung storage?)")
         try:

@@ -241,13 +241,16 @@ def check_activity(done: Counter[str], seconds: float, *, alone: bool) -> None:
 
 
 def descriptors(mount: Mount) -> Counter[str]:
-    """What the daemon has open, but for its caches: directories and frozen copies (unnamed files)."""
+    """What the daemon has open, but for its caches: directories and frozen copies (unnamed files).
+
+    Nor for pidfds: that of a worker which has served its time is closed when the next file is sniffed.
+    """
     found: Counter[str] = Counter()
     for number in os.listdir(f"/proc/{mount.pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
             link = os.readlink(f"/proc/{mount.pid}/fd/{number}")
-            copy = link.startswith("/memfd:") or "/#" in link
-            if not copy and not os.path.isdir(link.removesuffix(" (deleted)")):
+            spare = link.startswith("/memfd:") or "/#" in link or "[pidfd]" in link
+            if not spare and not os.path.isdir(link.removesuffix(" (deleted)")):
                 found[re.sub(r"\d+", "N", link)] += 1
     return found
 
