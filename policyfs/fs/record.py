@@ -84,7 +84,7 @@ class Recorder:
             new_path=new_path,
             kind=kind,
             errno=error or decision.errno,
-            rules=tuple(dict.fromkeys(match.rule for match in decision.rules if not match.monitor)),
+            rules=_rules(decision, verdict),
             io=io,
             view=view,
             redacted=tuple(redacted),
@@ -148,6 +148,16 @@ class Recorder:
             self._sink.record(event, audit)
         except JournalError:
             raise pyfuse3.FUSEError(errno.EIO) from None
+
+
+def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
+    """The rules an event names: none that allowed what was refused all the same."""
+    matches = [
+        match
+        for match in decision.rules
+        if not match.monitor and (verdict != DENY or match.effect != "allow")
+    ]
+    return tuple(dict.fromkeys(match.rule for match in matches))
 
 
 def executable(pid: int) -> str:
