@@ -110,7 +110,10 @@ def a_directory_goes_under_its_user() -> object:
         seen = [content(f"/proc/self/fd/{at}/inner"), sorted(os.listdir(at))]
         os.chdir("gone/sub")
         os.rmdir("../sub")
+        os.chmod(".", 0o700)
+        os.setxattr(".", "user.x", b"1")
         seen += [
+            marks(os.stat(".")), os.listxattr("."), error(os.utime, "."),
             error(os.mkdir, "x"), error(os.open, "x", os.O_CREAT | os.O_WRONLY), error(os.stat, "x"),
             os.listdir("."), os.stat(".").st_nlink, error(os.symlink, "a", "b"),
             error(os.link, "../../file", "l"), error(os.rename, "../inner", "i"), error(os.getcwd),

@@ -210,6 +210,7 @@ class Twins:
     def __init__(self, mount: Mount, native: Path, *, own: bool = False) -> None:
         self.mount = mount
         self.native = native
+        self.left: list[dict[str, tuple[Any, ...]]] = []
         self._own = own
         self._made = 0
 
@@ -258,6 +259,18 @@ class Twins:
         assert mounted == plain
         assert left[0] == left[1]
         return mounted
+
+    def both(self, call: Call, deadline_s: float = 60.0) -> tuple[Outcome, Outcome]:
+        """The call in an empty directory on each side; `left` then has what it left there."""
+        self._made += 1
+        name = f"own-{self._made}"
+        outcomes, self.left = [], []
+        for root, inside in ((self.mount.store, self.mount.mountpoint), (self.native, self.native)):
+            (root / name).mkdir()
+            (root / name).chmod(0o777)
+            outcomes.append(call_as(UID, _attempt_in, f"{inside}/{name}", call, deadline_s=deadline_s))
+            self.left.append(look(root / name))
+        return outcomes[0], outcomes[1]
 
     @staticmethod
     def zoo(directory: Path) -> None:
