@@ -171,6 +171,7 @@ class Daemon:
             self._log.warning("everything is mediated", why=passing.why)
         self.fs.notifier = Notifier(self._device.fd, minor=answer.minor)
         self._undo.callback(self.fs.notifier.close)
+        self._undo.callback(self._cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
         self._minor = answer.minor
@@ -196,7 +197,8 @@ class Daemon:
                 who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
-                session.unmount(self._options.mountpoint, lazy=True)
+                # INVARIANT: by force, since nobody answers from here on. See _cut_off().
+                session.unmount(self._options.mountpoint, lazy=True, force=True)
             pyfuse3.terminate()
 
     async def _flush(self) -> None:
@@ -283,8 +285,23 @@ class Daemon:
     def _unmount_at_end(self) -> None:
         """Whatever ended us, no dead mount stays behind."""
         with contextlib.suppress(session.MountError):
-            if any(m.device == self._device.conn_id for m in mounts_at(self._options.mountpoint)):
+            if self._is_mounted():
                 session.unmount(self._options.mountpoint, lazy=True)
+
+    def _cut_off(self) -> None:
+        """No request waits for us any more: those that do get an error.
+
+        An app that waited for an answer would hang; so would a notification that waits for a lock
+        which that app holds (in the kernel, where nothing can end it), and with it this process,
+        which then would keep the connection, and the app, for ever.
+        """
+        if session.is_connected(self._device):
+            with contextlib.suppress(OSError, session.MountError):
+                if not session.abort_connection(self._device.conn_id) and self._is_mounted():
+                    session.unmount(self._options.mountpoint, lazy=True, force=True)
+
+    def _is_mounted(self) -> bool:
+        return any(mount.device == self._device.conn_id for mount in mounts_at(self._options.mountpoint))
 
     def close(self) -> None:
         """Give up everything, in reverse order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import stat
 from dataclasses import dataclass
 from typing import Final
@@ -204,6 +205,13 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
         errno.EPERM: ": unmounting needs CAP_SYS_ADMIN; run as root",
     }.get(code, "")
     raise MountError(f"cannot unmount {path}: {os.strerror(code)}{advice}", code)
+
+
+def is_connected(device: Device) -> bool:
+    """Does the kernel still have the connection: requests may come or wait for their answers."""
+    poll = select.poll()
+    poll.register(device.fd, select.POLLIN)
+    return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def abort_connection(conn_id: int) -> bool:

@@ -122,6 +122,7 @@ class Mount:
         self.expected_log: list[str] = []
         self.expected_mediated = "--no-passthrough" in self.options
         self.expected_exit = 0
+        self._device: int | None = None
         self.wrapper: tuple[str, ...] = ()
 
     # ------------------------------------------------------------ life
@@ -165,7 +166,10 @@ class Mount:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with exit code {self.process.returncode}")
-        if not self.is_mounted():
+        for entry in mounts_below(self.mountpoint):
+            if entry.mountpoint == str(self.mountpoint):
+                self._device = entry.device
+        if self._device is None:
             return False
         with socket.socket(socket.AF_UNIX) as control:
             try:
@@ -223,6 +227,8 @@ class Mount:
                 abort_connection(entry.device)
             detach(entry.mountpoint)
         if self.process is not None and self.process.poll() is None:
+            if self._device is not None:  # detached, and yet not ended: requests may wait in it
+                abort_connection(self._device)
             self.process.kill()
             self.process.wait(STOP_S)
 

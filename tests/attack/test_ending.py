@@ -1,0 +1,89 @@
+"""A daemon that is told to end while its mount is in full use: it ends, and nobody hangs in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import jpegs
+from tests.support.counts import count
+from tests.support.mounts import Mount
+from tests.support.processes import start_as, wait_for
+
+EDITOR, GALLERY = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: ending}}
+apps:
+  editor: {{uid: {EDITOR}, grants: [media.location]}}
+  gallery: {{uid: {GALLERY}}}
+rules:
+  - {{id: read, allow: [see, read], who: {{app: any}}, paths: "/DCIM/**"}}
+  - {{id: editor, allow: [all], who: {{app: editor}}, paths: "/DCIM/**"}}
+  - id: no-location
+    require: {{redact: location}}
+    who: {{not: {{grant: media.location}}}}
+    paths: "/DCIM/**"
+    audit: best_effort
+"""
+PHOTO = jpegs.photo_with(jpegs.exif())
+ENDS_WITHIN_S = 10.0
+
+
+def _look(channel, directory: Path) -> None:
+    """Opens, reads, stats and lists until it is told to stop; whatever fails."""
+    while not channel.poll():
+        for look in (
+            (directory / "a.jpg").read_bytes,
+            (directory / "b.jpg").stat,
+            lambda: os.listdir(directory),
+        ):
+            try:
+                look()
+            except OSError:
+                continue
+
+
+def _change(channel, directory: Path) -> None:
+    """Rewrites, replaces and touches until it is told to stop; whatever fails."""
+    while not channel.poll():
+        for name in ("a.jpg", "b.jpg"):
+            try:
+                (directory / f"{name}.new").write_bytes(PHOTO)
+                os.rename(directory / f"{name}.new", directory / name)
+                os.utime(directory / name)
+            except OSError:
+                continue
+
+
+@pytest.mark.parametrize("turn", range(count(4, 40)))
+def test_a_daemon_ends_in_the_middle_of_everything(mounts, empty_store, turn) -> None:
+    directory = empty_store / "DCIM"
+    directory.mkdir()
+    directory.chmod(0o777)
+    for name in ("a.jpg", "b.jpg"):
+        (directory / name).write_bytes(PHOTO)
+    mount: Mount = mounts.start(POLICY, empty_store)
+    mount.expected_log.append("detached while busy")
+    crowd = [start_as(GALLERY, _look, mount / "DCIM") for _ in range(2)]
+    crowd.append(start_as(EDITOR, _change, mount / "DCIM"))
+    crowd.append(start_as(0, _change, directory))  # what the daemon has to tell the kernel of
+    try:
+        wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
+        start = time.monotonic()
+        assert mount.process is not None
+        mount.process.send_signal(signal.SIGTERM)
+        mount.process.wait(ENDS_WITHIN_S + 5)
+        assert time.monotonic() - start < ENDS_WITHIN_S
+        for child in crowd:
+            child.send("enough")
+            child.result(10)
+    finally:
+        mount.force_away()
+        for child in crowd:
+            child.kill()
