@@ -250,6 +250,22 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
 
 
+def check_closed(store: str) -> Finding:
+    """Apps cannot get at the store by its path: it is closed itself, or a directory above it is."""
+    top = Path(store).resolve()
+    for where in (top, *top.parents):
+        found = where.stat()
+        if found.st_uid in {0, os.geteuid()} and not found.st_mode & (0o077 if where == top else 0o011):
+            return Finding("store mode", State.OK, f"{where} is closed to apps")
+    mode, owner = top.stat().st_mode & 0o7777, top.stat().st_uid
+    return Finding(
+        "store mode",
+        State.OFF,
+        f"{store} is open to others (mode {mode:04o}, uid {owner}): apps can go round the mount",
+        f"chown root: {store}; chmod 700 {store}",
+    )
+
+
 def probe_store(store: str) -> Iterator[Finding]:
     """check_store after opening the directory; what is wrong with the path is a finding too."""
     try:
@@ -258,16 +274,7 @@ def probe_store(store: str) -> Iterator[Finding]:
         yield Finding("store", State.BAD, f"{store}: {error.strerror}", "name the directory with the media")
         return
     try:
-        mode = os.fstat(fd).st_mode & 0o077
-        if mode:
-            yield Finding(
-                "store mode",
-                State.OFF,
-                f"{store} is open to others (mode {mode:03o}): apps can go round the mount",
-                f"chown root: {store}; chmod 700 {store}",
-            )
-        else:
-            yield Finding("store mode", State.OK, "nobody but its owner reaches the store")
+        yield check_closed(store)
         yield from check_store(probe(fd), store)
     finally:
         os.close(fd)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from policyfs import control
+from policyfs.cli.doctor import State, check_closed
 from policyfs.cli.policy import read_sources
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.policy.decide import Engine, compile_policy
@@ -82,6 +83,9 @@ def run_mount(args: argparse.Namespace) -> int:
                 f"the trail directory {options.trail} lies in the {name} {place}: apps could reach it,"
                 " or the mount would wait for itself; choose another with --trail"
             )
+    closed = check_closed(store)
+    if closed.state is not State.OK:
+        print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
     if args.foreground:
         return _serve(options, load, lambda: None, as_json=not sys.stderr.isatty())
     log = Path(args.log) if args.log else options.trail / "daemon.log"

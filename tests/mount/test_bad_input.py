@@ -603,6 +603,19 @@ def test_a_store_that_disappears_is_said_and_survived(mounts: Mounts, arena: Pat
     assert mount.status()["bugs"] == 0
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_store_that_others_reach_is_mounted_with_a_warning(ground: Ground, closed: bool) -> None:
+    ground.store.chmod(0o700 if closed else 0o755)
+    said = ground.run("mount", "--policy", ground.policy, ground.store, ground.mountpoint)
+    try:
+        assert (said.returncode, said.stdout) == (0, "")
+        assert said.stderr.startswith("policyfs: warning: ") is not closed
+        assert (f"chmod 700 {ground.store}" in said.stderr) is not closed
+    finally:
+        ended = ground.run("umount", ground.mountpoint)
+    assert ended.returncode == 0
+
+
 def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground) -> None:
     """Root of a container with a user namespace of its own: the kernel refuses backing files."""
 
@@ -613,7 +626,7 @@ def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground
         channel.recv()
         os.environ.update(ground.environment)
         mounting = policyfs("mount", "--policy", ground.policy, ground.store, ground.mountpoint)
-        assert mounting == Said(0, "", "")
+        assert (mounting.returncode, mounting.stdout) == (0, "")
         try:
             answers = [call_as(UID, content, str(ground.mountpoint / "file"))]
             call_as(UID, _write, ground.mountpoint / "new", b"written")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,14 +109,26 @@ def test_what_a_store_lacks(tmp_path: Path, field: str, value: bool, name: str, 
     assert finding.todo
 
 
-def test_a_store_open_to_others_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    [finding] = [row for row in doctor.probe_store(str(tmp_path)) if row.name == "store mode"]
-    assert finding.state is State.OFF
-    assert f"chmod 700 {tmp_path}" in finding.todo
-    tmp_path.chmod(0o700)
-    [finding] = [row for row in doctor.probe_store(str(tmp_path)) if row.name == "store mode"]
-    assert finding.state is State.OK
+@pytest.mark.parametrize(
+    ("above", "mode", "state"),
+    [
+        (0o755, 0o755, State.OFF),
+        (0o755, 0o750, State.OFF),
+        (0o755, 0o700, State.OK),
+        (0o700, 0o755, State.OK),
+    ],
+)
+def test_a_store_open_to_others_is_told(above: int, mode: int, state: State) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        store = Path(top) / "store"
+        store.mkdir()
+        store.chmod(mode)
+        os.chmod(top, above)
+        [finding] = [row for row in doctor.probe_store(str(store)) if row.name == "store mode"]
+        assert finding.state is state
+        if state is State.OFF:
+            assert f"(mode {mode:04o}, uid {os.geteuid()})" in finding.what
+            assert f"chmod 700 {store}" in finding.todo
 
 
 def test_a_store_that_is_not_there_is_bad(tmp_path: Path) -> None:
