@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from policyfs import __version__
 from policyfs.cli import audit, doctor, manage, mount, policy
-from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code (0 fine, 1 refused or found something, 2 usage,
     3 policy does not compile); argparse leaves by SystemExit(2).
     """
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    options = parser.parse_args(words)
     try:
         code = options.run(options)
     except PolicyfsError as error:

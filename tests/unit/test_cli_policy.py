@@ -53,6 +53,13 @@ def refused(*arguments: str | Path) -> Said:
     return said
 
 
+def test_without_a_command_all_of_them_are_shown() -> None:
+    said = refused()
+    assert said.returncode == 2
+    for command in ("mount", "umount", "status", "reload", "policy", "audit", "doctor"):
+        assert f"    {command} " in said.stderr
+
+
 # ---------------------------------------------------------------- check
 
 
