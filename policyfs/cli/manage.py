@@ -39,14 +39,25 @@ def run_umount(args: argparse.Namespace) -> int:
     state = mount_state(path)
     if state is MountState.NONE:
         raise PolicyfsError(f"nothing is mounted on {path}")
+    # A daemon that was killed while the kernel held one of its threads keeps its connection, and
+    # every request in it waits: only force ends that.
+    stuck = state is MountState.SILENT and not _daemon_answers(path)
     try:
-        session.unmount(path, lazy=args.lazy or state is MountState.DEAD)
+        session.unmount(path, lazy=args.lazy or stuck or state is MountState.DEAD, force=stuck)
     except session.MountError as error:
         lines = [str(error), *_holders(path)]
         raise PolicyfsError("\n  ".join(lines)) from error
     if not args.lazy:  # else the daemon ends when the last open file is closed
         _wait_gone(path)
     return EXIT_OK
+
+
+def _daemon_answers(path: str) -> bool:
+    try:
+        control.ask(control.socket_path(path), "status", 5.0)
+    except control.ControlError:
+        return False
+    return True
 
 
 def _holders(path: str) -> list[str]:

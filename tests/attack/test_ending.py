@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import jpegs
 from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, wait_for
+from tests.support.mounts import Mount, policyfs
+from tests.support.processes import Child, start_as, wait_for
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\
@@ -61,8 +62,9 @@ def _change(channel, directory: Path) -> None:
                 continue
 
 
-@pytest.mark.parametrize("turn", range(count(4, 40)))
-def test_a_daemon_ends_in_the_middle_of_everything(mounts, empty_store, turn) -> None:
+@pytest.fixture
+def crowded(mounts, empty_store: Path) -> Iterator[tuple[Mount, list[Child]]]:
+    """A mount in full use: by its apps, and in the store, so that the daemon has much to tell."""
     directory = empty_store / "DCIM"
     directory.mkdir()
     directory.chmod(0o777)
@@ -72,18 +74,45 @@ def test_a_daemon_ends_in_the_middle_of_everything(mounts, empty_store, turn) ->
     mount.expected_log.append("detached while busy")
     crowd = [start_as(GALLERY, _look, mount / "DCIM") for _ in range(2)]
     crowd.append(start_as(EDITOR, _change, mount / "DCIM"))
-    crowd.append(start_as(0, _change, directory))  # what the daemon has to tell the kernel of
+    crowd.append(start_as(0, _change, directory))
     try:
-        wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
-        start = time.monotonic()
-        assert mount.process is not None
-        mount.process.send_signal(signal.SIGTERM)
-        mount.process.wait(ENDS_WITHIN_S + 5)
-        assert time.monotonic() - start < ENDS_WITHIN_S
-        for child in crowd:
-            child.send("enough")
-            child.result(10)
+        yield mount, crowd
     finally:
         mount.force_away()
         for child in crowd:
             child.kill()
+
+
+def nobody_hangs(crowd: list[Child]) -> None:
+    """All of them end when they are told to, at whatever they were."""
+    for child in crowd:
+        child.send("enough")
+    for child in crowd:
+        child.result(10)
+
+
+@pytest.mark.parametrize("turn", range(count(4, 40)))
+def test_a_daemon_ends_in_the_middle_of_everything(crowded, turn) -> None:
+    mount, crowd = crowded
+    wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
+    start = time.monotonic()
+    mount.process.send_signal(signal.SIGTERM)
+    mount.process.wait(ENDS_WITHIN_S + 5)
+    assert time.monotonic() - start < ENDS_WITHIN_S
+    nobody_hangs(crowd)
+
+
+@pytest.mark.parametrize("turn", range(count(3, 30)))
+def test_umount_frees_those_whom_a_killed_daemon_left_waiting(crowded, turn) -> None:
+    """After kill -9 the kernel may hold a thread of the daemon, which waits for an app that waits for it."""
+    mount, crowd = crowded
+    wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
+    mount.expected_exit = -signal.SIGKILL
+    mount.process.send_signal(signal.SIGKILL)
+    with mount.as_environment():
+        said = policyfs("umount", mount.mountpoint)
+    assert said.returncode == 0, said
+    assert not mount.is_mounted()
+    nobody_hangs(crowd)
+    mount.process.wait(ENDS_WITHIN_S)
+    mount.control_socket.unlink(missing_ok=True)
