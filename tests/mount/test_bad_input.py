@@ -48,6 +48,7 @@ class Ground:
         self.trail = arena / "trail"
         (self.store / "dir").mkdir(parents=True)
         (self.store / "file").write_text("text\n")
+        self.store.chmod(0o700)  # nothing to warn of
         self.mountpoint.mkdir()
         self.policy.write_text(POLICY)
         self.uid = 0
