@@ -26,6 +26,7 @@ from policyfs.kernel.notify import Notifier
 from policyfs.kernel.protocol import MINOR_INC_EPOCH
 from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
+from policyfs.policy.model import Policy
 from policyfs.sinks.journal import Journal
 from policyfs.status import describe
 from policyfs.store.facts import StoreFacts, probe
@@ -237,20 +238,27 @@ class Daemon:
         """Take the policy anew. A broken one raises, and the old one stays in force."""
         async with self._reload_lock:
             engine = await trio.to_thread.run_sync(self._load)
-            if self._options.app is not None:
-                try:
-                    engine.app_principal(self._options.app, self._options.user_id or 0)
-                except KeyError:
-                    raise UsageError(
-                        f"the new policy has no app {self._options.app}, whose mount this is;"
-                        " the old policy stays"
-                    ) from None
+            self._check_app(engine.policy)
             self.fs.use(engine)
             notifier = self.fs.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
                 self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
             self._log.info("policy reloaded", digest=engine.digest, generation=self.fs.gate.generation)
             return {"digest": engine.digest, "generation": self.fs.gate.generation}
+
+    def _check_app(self, policy: Policy) -> None:
+        """An app mount goes on only under a policy that knows its app, and as the user it admits."""
+        name, uid = self._options.app, self._options.user_id
+        if name is None:
+            return
+        app = next((app for app in policy.apps if app.name == name), None)
+        if app is None:
+            raise UsageError(f"the new policy has no app {name}, whose mount this is; the old policy stays")
+        if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
+            raise UsageError(
+                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )
 
     async def _status(self) -> control.Json:
         return describe(self)
@@ -281,6 +289,10 @@ class Daemon:
         self.journal.close()
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
+        if last.failing:
+            self._log.warning(
+                "the trail could not be written to its end", refused=last.refused, reason=last.last_error
+            )
 
     def _unmount_at_end(self) -> None:
         """Whatever ended us, no dead mount stays behind."""

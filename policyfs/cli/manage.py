@@ -42,6 +42,8 @@ def run_umount(args: argparse.Namespace) -> int:
     # A daemon that was killed while the kernel held one of its threads keeps its connection, and
     # every request in it waits: only force ends that.
     stuck = state is MountState.SILENT and not _daemon_answers(path)
+    if state is MountState.ALIVE:
+        _warn_of_the_trail(path)
     try:
         session.unmount(path, lazy=args.lazy or stuck or state is MountState.DEAD, force=stuck)
     except session.MountError as error:
@@ -50,6 +52,20 @@ def run_umount(args: argparse.Namespace) -> int:
     if not args.lazy:  # else the daemon ends when the last open file is closed
         _wait_gone(path)
     return EXIT_OK
+
+
+def _warn_of_the_trail(path: str) -> None:
+    """What is not on record when the daemon ends will never be: say so while somebody looks."""
+    try:
+        trail = _part(control.ask(control.socket_path(path), "status", 5.0), "trail")
+    except control.ControlError:
+        return
+    if trail["failing"]:
+        print(
+            f"policyfs: the trail in {trail['directory']} cannot be written ({trail['last_error']}):"
+            f" {trail['refused']} refused requests are not on record",
+            file=sys.stderr,
+        )
 
 
 def _daemon_answers(path: str) -> bool:

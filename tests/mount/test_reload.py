@@ -210,6 +210,16 @@ def test_an_app_mount_needs_its_app(mounts: Mounts, store: Path) -> None:
     assert call_as(TWO, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
 
 
+def test_an_app_mount_needs_the_user_it_admits(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(OPEN, store, "--app", "two")
+    mount.policy.write_text(OPEN.replace(f"two: {{uid: {TWO}", f"two: {{uid: {TWO + 50}"))
+    assert mount.policy.read_text() != OPEN
+    said = mount.reload()
+    assert said.returncode == 2
+    assert f"uid {TWO}, which this mount admits, is not the app two's" in said.stderr
+    assert call_as(TWO, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
+
+
 def test_a_directory_of_policies_is_taken_as_it_is_now(mounts: Mounts, store: Path, arena: Path) -> None:
     directory = arena / "policies"
     directory.mkdir()
