@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import socket
+import struct
 import sys
 import time
+from pathlib import Path
 
 from policyfs import control
 from policyfs.errors import EXIT_OK, PolicyfsError
@@ -39,16 +43,12 @@ def run_umount(args: argparse.Namespace) -> int:
     state = mount_state(path)
     if state is MountState.NONE:
         raise PolicyfsError(f"nothing is mounted on {path}")
-    # A daemon that was killed while the kernel held one of its threads keeps its connection, and
-    # every request in it waits: only force ends that.
-    stuck = state is MountState.SILENT and not _daemon_answers(path)
-    if state is MountState.ALIVE:
-        _warn_of_the_trail(path)
     try:
-        session.unmount(path, lazy=args.lazy or stuck or state is MountState.DEAD, force=stuck)
+        session.unmount(path, lazy=args.lazy or state is MountState.DEAD, force=_daemon_died(path))
     except session.MountError as error:
-        lines = [str(error), *_holders(path)]
-        raise PolicyfsError("\n  ".join(lines)) from error
+        if error.errno != errno.EBUSY or not _daemon_died(path):
+            raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
+        session.unmount(path, lazy=True, force=True)
     if not args.lazy:  # else the daemon ends when the last open file is closed
         _wait_gone(path)
     return EXIT_OK
@@ -68,12 +68,26 @@ def _warn_of_the_trail(path: str) -> None:
         )
 
 
-def _daemon_answers(path: str) -> bool:
+def _daemon_died(path: str) -> bool:
+    """Nobody answers a mount's control socket any more, or who did is dead but for a thread.
+
+    A daemon that was killed while the kernel held one of its threads keeps its connection, and
+    every request in it waits for ever: then only force ends the mount. False if it is not known.
+    """
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(2.0)
+        try:
+            asking.connect(str(control.socket_path(path)))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
-        control.ask(control.socket_path(path), "status", 5.0)
-    except control.ControlError:
-        return False
-    return True
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except OSError:
+        return True
+    return state in {b"Z", b"X"}
 
 
 def _holders(path: str) -> list[str]:
