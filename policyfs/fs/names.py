@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -229,9 +230,11 @@ class Naming:
             self._places.still(new_parent, new, new_stat)
             if replaced is not None and not exchange:
                 self._keep_open(new_key, new_parent, new, replaced=True)
-            self._tree.rename2(
-                self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new, flags
-            )
+            ends = (self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new)
+            if exchange or sure is _always:
+                self._tree.rename2(*ends, flags)
+            else:
+                self._rename_exactly(*ends, old_stat, new_stat)
         here = self._nodes.named(old_key, old_parent, old)
         if exchange:
             other = self._nodes.named(new_key, new_parent, new)
@@ -241,6 +244,28 @@ class Naming:
             if replaced is not None:
                 self._drop(new_key, new_parent, new)
             self._move(here, old_parent, old, new_parent, new)
+
+    def _rename_exactly(
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None
+    ) -> None:
+        """Move the very file that was looked at, or nothing (ESTALE: the kernel asks again).
+
+        renameat2 goes by name, and between our last look and it somebody may swap the file through
+        another mount or in the store. So nothing is replaced before it is known what was moved.
+        """
+        swap = 0 if replaced is None else _EXCHANGE
+        try:
+            self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
+        except (FileExistsError, FileNotFoundError):
+            raise StaleNodeError from None
+        if not _same(self._tree.stat(new_dir, new), moved):
+            with contextlib.suppress(FileExistsError):  # its old name is taken: it must not stay either
+                self._tree.rename2(new_dir, new, old_dir, old, swap or _NOREPLACE)
+                raise StaleNodeError
+            self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
+            raise StaleNodeError
+        if replaced is not None and _same(self._tree.stat(old_dir, old), replaced):
+            self._tree.unlink(old_dir, old)
 
     async def _settled(
         self, stack: contextlib.ExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat, end: End,
@@ -289,6 +314,15 @@ class Naming:
                 self._places.drop(node.nodeid)
                 if state is not before:
                     self._nodes.restate(self._gate.engine.child, below=node)
+
+
+def _same(one: Stat, other: Stat) -> bool:
+    return (one.dev, one.ino, one.btime_ns) == (other.dev, other.ino, other.btime_ns)
+
+
+def _aside(moved: Stat) -> bytes:
+    """A name for a file that was swapped in and whose own name is taken: nothing is lost."""
+    return b"swapped-%d-%d" % (moved.ino, time.time_ns())
 
 
 def _always() -> bool:

@@ -106,6 +106,11 @@ def moved_unsettled() -> None:
 
     put(Naming, "_settled", settled)
     put(Places, "still", lambda self, parent, name, decided: None)
+    put(
+        Naming,
+        "_rename_exactly",
+        lambda self, old_dir, old, new_dir, new, *_: self._tree.rename2(old_dir, old, new_dir, new, 0),
+    )
 
 
 def written_in_place() -> None:
