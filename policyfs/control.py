@@ -83,8 +83,10 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
     return answer
 
 
-def listen(path: Path) -> trio.SocketListener:
-    """Open the control socket, in the place of one that a dead daemon left behind."""
+def claim(path: Path) -> socket.socket:
+    """Bind the control socket, in the place of one that a dead daemon left behind. Nobody can connect
+    before answer_on().
+    """
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
     try:
@@ -103,6 +105,11 @@ def listen(path: Path) -> trio.SocketListener:
         ) from error
     finally:
         os.umask(before)
+    return server
+
+
+def answer_on(server: socket.socket) -> trio.SocketListener:
+    """Let clients connect to a claimed socket: whoever can, finds the daemon ready."""
     server.listen(8)
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))

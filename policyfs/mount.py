@@ -79,6 +79,7 @@ class Daemon:
         self._bugs = Bugs(log)
         self._undo = contextlib.ExitStack()
         self._reload_lock = trio.Lock()
+        self._listening = trio.Event()
         self._stopping = ""
         with _undone_on_error(self._undo):
             self._build(load())
@@ -142,17 +143,19 @@ class Daemon:
 
     async def _main(self, ready: Callable[[], None]) -> None:
         path = control.socket_path(self._options.mountpoint)
-        listener = control.listen(path)
+        server = control.claim(path)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 for work in (self._signals, self._flush, self._breaks, self._watching):
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
+                await self._listening.wait()  # who finds the socket may send signals, too
                 commands = {"status": self._status, "reload": self._reload, "stop": self._stop}
-                nursery.start_soon(control.serve, listener, commands, self._bugs)
+                nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
                 ready()
         finally:
+            server.close()
             path.unlink(missing_ok=True)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
@@ -179,6 +182,7 @@ class Daemon:
 
     async def _signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            self._listening.set()
             async for number in received:
                 if number == signal.SIGHUP:
                     try:

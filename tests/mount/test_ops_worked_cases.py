@@ -15,52 +15,13 @@ import pytest
 from tests.support.images import file_system
 from tests.support.media import HOME
 from tests.support.mounts import Mount
+from tests.support.policies import FAMILY, HEAD
 from tests.support.processes import call_as, start_as, tool_as, wait_for
 from tests.support.stores import Mounts, populate
 from tests.support.twins import content, error, fd_of
 
 CAMERA, GALLERY, MAPS, BACKUP, STRANGER = 10010, 10011, 10012, 10020, 10099
-POLICY = """\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {name: family-photos}
-apps:
-  camera:  {uid: 10010}
-  gallery: {uid: 10011}
-  maps:    {uid: 10012, grants: [media.location]}
-  backup:  {uid: 10020, grants: [manage, media.location]}
-sets:
-  photos: [image/jpeg, image/heic, image/png, image/webp, image/tiff]
-rules:
-  - id: media.read
-    allow: [see, read]
-    who: {app: [camera, gallery, maps]}
-    paths: ["/DCIM/**", "/Pictures/**"]
-  - id: media.own
-    allow: [see, read, write, create, delete, attr]
-    who: {app: camera}
-    paths: ["/DCIM/**"]
-    when: {owner: self}
-  - id: media.types
-    require: {content: "@photos"}
-    paths: ["/DCIM/**"]
-  - id: media.no-location
-    require: {redact: [location]}
-    who: {not: {grant: media.location}}
-    unless: {owner: self}
-    raw_types: [application/x-subrip]
-    audit: required
-  - id: app.private
-    deny: [all]
-    who: {not: {grant: manage}}
-    paths: ["/Android/{data,obb}/*/***"]
-    unless: {path: "/Android/{data,obb}/{app}/***"}
-    errno: ENOENT
-  - id: backup.all
-    allow: [see, read]
-    who: {grant: manage}
-    paths: ["/**"]
-"""
+POLICY = HEAD + FAMILY
 SUBTITLES = "1\n00:00:01,000 --> 00:00:02,500\nGuten Tag\n\n2\n00:00:03,000 --> 00:00:04,000\nZirbelstadt\n"
 
 

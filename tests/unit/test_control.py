@@ -47,7 +47,7 @@ def served(path: Path, client: Callable[[], None]) -> list[str]:
 
     async def main() -> None:
         with trio.fail_after(20):
-            listener = control.listen(path)
+            listener = control.answer_on(control.claim(path))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(control.serve, listener, COMMANDS, Log())
                 await trio.to_thread.run_sync(client)
