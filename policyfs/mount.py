@@ -80,7 +80,6 @@ class Daemon:
         self._undo = contextlib.ExitStack()
         self._reload_lock = trio.Lock()
         self._listening = trio.Event()
-        self._stopping = ""
         with _undone_on_error(self._undo):
             self._build(load())
 
@@ -178,7 +177,6 @@ class Daemon:
         self._undo.callback(self._cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
-        self._minor = answer.minor
 
     async def _signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
@@ -190,7 +188,6 @@ class Daemon:
                     except PolicyfsError as error:
                         self._log.warning("reload refused, the old policy stays", reason=str(error))
                 else:
-                    self._stopping = signal.Signals(number).name
                     await self._end()
 
     async def _end(self) -> None:

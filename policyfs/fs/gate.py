@@ -254,8 +254,3 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
         audit=max(one.audit, other.audit),
         would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
     )
-
-
-def needs_owner(engine: Engine, who: Principal, ops: Op, state: PathState, ftype: FileType) -> bool:
-    """Does the answer hang on the owner."""
-    return bool(engine.needs(who, ops, state, ftype) & Need.OWNER)
