@@ -17,7 +17,7 @@ from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.line import Line
 from policyfs.content.link import WorkerGoneError, WorkerLink
 from policyfs.content.plans import refusal, unpack_plan
-from policyfs.content.spawner import ZygoteError, ZygoteProcess
+from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 from policyfs.content.wire import Command, Reply, Status, WireError
 from policyfs.errors import PolicyfsError
 from policyfs.redact.plan import Plan
@@ -86,6 +86,7 @@ class Sniffer:
         self._workers = workers
         self._deadline_s = deadline_s
         self._line = Line(workers, queue)
+        self._launcher: Launcher | None = None
         self._zygote: ZygoteProcess | None = None
         self._spawning = trio.Lock()
         self._pause_s = self._not_before_s = 0.0
@@ -188,6 +189,9 @@ class Sniffer:
             if self._zygote is not None:
                 await self._zygote.close(_CLOSE_S)
                 self._zygote = None
+            if self._launcher is not None:
+                await self._launcher.close(_CLOSE_S)
+                self._launcher = None
 
     def close(self) -> None:
         """aclose() for where no trio runs."""
@@ -312,7 +316,10 @@ class Sniffer:
             await trio.sleep(max(0.0, self._not_before_s - time.monotonic()))
             if self._closed:
                 raise ZygoteError("the sniffer is closed")
-            self._zygote = ZygoteProcess(self._limits)
+            if self._launcher is None:
+                # INVARIANT: at the start, never again: a daemon that serves can execute nothing.
+                self._launcher = Launcher(self._limits)
+            self._zygote = await self._launcher.zygote()
             self._zygotes_started += 1
         return self._zygote
 

@@ -1,4 +1,4 @@
-"""The daemon's end of the zygote: starts it, orders workers from it, ends it."""
+"""The daemon's end of launcher and zygote: starts them, orders workers, ends them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,11 +19,14 @@ import trio
 import policyfs
 from policyfs.content import wire
 from policyfs.content.confine import Limits
+from policyfs.content.launcher import START, ZYGOTE_FD
 from policyfs.content.link import WorkerLink
 from policyfs.content.zygote import FORK, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
 """A zygote that owes an answer for this long is hung."""
+_KILLED_MS: Final = 5_000
+"""How long (ms) to wait for the end of a killed zygote."""
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -30,11 +34,8 @@ class ZygoteError(Exception):
     """The zygote cannot do what it was told, or is gone; the message says why."""
 
 
-class ZygoteProcess:
-    """One zygote. At most one task at a time calls worker().
-
-    A call of worker() that is cancelled loses nothing: the next one takes up where it was.
-    """
+class Launcher:
+    """The process that starts zygotes, however often, once the daemon itself can execute nothing."""
 
     def __init__(self, limits: Limits) -> None:
         """Execute a fresh interpreter, with the daemon's own module path and nothing else of it.
@@ -46,18 +47,92 @@ class ZygoteProcess:
         # Not the daemon's stderr: whoever reads that to its end must not wait for the zygote too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
+        zygote = [sys.executable, "-P", "-s", "-m", "policyfs.content.zygote", str(ZYGOTE_FD), options]
+        environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
+        words = [str(theirs.fileno()), json.dumps(zygote), json.dumps(environment)]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
-                [sys.executable, "-P", "-s", "-m", "policyfs.content.zygote", str(theirs.fileno()), options],
+                [sys.executable, "-P", "-s", "-S", "-m", "policyfs.content.launcher", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
                 cwd="/",
-                env=_ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())},
+                env=environment,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self._owed = 0  # answers to calls of zygote() that were cancelled
+
+    @property
+    def pid(self) -> int:
+        """Its pid; meaningful until close()."""
+        return self._process.pid
+
+    async def zygote(self) -> ZygoteProcess:
+        """A new zygote; it is then still importing. Raises ZygoteError. One task at a time."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs, trio.fail_after(_OVERDUE_S):
+                await self._settle()
+                socket.send_fds(self._control, [START], [theirs.fileno()])
+                self._owed += 1
+                message, fds = await _received(self._control)
+                self._owed -= 1
+            if len(fds) != 1:
+                reason = message.decode(errors="replace") or last_words(self._stderr)
+                raise ZygoteError(f"no zygote could be started: {reason}")
+        except (OSError, trio.ClosedResourceError) as error:
+            ours.close()
+            raise ZygoteError(f"the launcher is gone: {error}; {last_words(self._stderr)}") from error
+        except trio.TooSlowError as error:
+            ours.close()
+            raise ZygoteError(f"the launcher has not answered for {_OVERDUE_S:g} s") from error
+        except BaseException:
+            ours.close()
+            raise
+        return ZygoteProcess(int(message), fds[0], ours, self._stderr)
+
+    async def _settle(self) -> None:
+        """End what was started for a call that did not wait for it."""
+        while self._owed:
+            _, fds = await _received(self._control)
+            self._owed -= 1
+            for fd in fds:
+                os.close(fd)  # its control socket is closed, so it ends by itself
+
+    async def close(self, grace_s: float) -> None:
+        """Let it exit; SIGKILL after grace_s seconds. May be called twice."""
+        if self._control.fileno() < 0:
+            return
+        trio.lowlevel.notify_closing(self._control)
+        self._control.close()
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            with trio.move_on_after(grace_s):
+                await trio.lowlevel.wait_readable(pidfd)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+            self._process.wait()
+            os.close(self._stderr)
+
+
+class ZygoteProcess:
+    """One zygote. At most one task at a time calls worker().
+
+    A call of worker() that is cancelled loses nothing: the next one takes up where it was.
+    """
+
+    def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
+        """Takes over the pidfd and the control socket. stderr: where its last words are, the launcher's."""
+        control.setblocking(False)
+        self._pid = pid
+        self._pidfd = pidfd
+        self._control = control
+        self._stderr = stderr
+        self._alive = select.poll()
+        self._alive.register(pidfd, select.POLLIN)
         self._ready = False
         self._ordered = False
         self.started_s = self._waiting_since_s = time.monotonic()
@@ -65,13 +140,13 @@ class ZygoteProcess:
     @property
     def pid(self) -> int:
         """Its pid; meaningful until close()."""
-        return self._process.pid
+        return self._pid
 
     def fit(self) -> bool:
         """Whether it lives and does not owe an answer for too long."""
         owes = self._ordered or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
-        return self._process.poll() is None and not overdue
+        return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
     async def worker(self) -> WorkerLink:
         """A newly forked worker; wait for its hello() before use.
@@ -105,14 +180,13 @@ class ZygoteProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL (its workers die with it) and reap it; then it can only be thrown away."""
+        """SIGKILL (its workers die with it); the launcher reaps it. Then it can only be thrown away."""
         self._hang_up()
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self._process.wait()
+            self._alive.poll(_KILLED_MS)
             os.close(self._pidfd)
-            os.close(self._stderr)
             self._pidfd = -1
 
     def _hang_up(self) -> None:
@@ -123,25 +197,33 @@ class ZygoteProcess:
     async def _expect_ready(self) -> None:
         message, _ = await self._receive()
         if message != READY:
-            raise ZygoteError(message.decode(errors="replace") or self._last_words())
+            raise ZygoteError(message.decode(errors="replace") or last_words(self._stderr))
         self._ready = True
 
     async def _receive(self) -> tuple[bytes, list[int]]:
-        while True:
-            try:
-                message, data, _, _ = self._control.recvmsg(
-                    MAX_MESSAGE, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._control)
-                continue
-            if not message and self._ready:
-                raise ConnectionResetError("it ended")
-            return message, wire.take_fds(data)
+        message, fds = await _received(self._control)
+        if not message and self._ready:
+            raise ConnectionResetError("it ended")
+        return message, fds
 
-    def _last_words(self) -> str:
-        text = os.pread(self._stderr, 1 << 16, 0).decode(errors="replace").strip()
-        return text.rpartition("\n")[2] or "it ended without a word"
+
+async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message, with its descriptors; b"" when the other end is closed."""
+    while True:
+        try:
+            message, data, _, _ = control.recvmsg(
+                MAX_MESSAGE, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(control)
+            continue
+        return message, wire.take_fds(data)
+
+
+def last_words(stderr: int) -> str:
+    """The last line that launcher or zygotes have written."""
+    text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
+    return text.decode(errors="replace").strip().rpartition("\n")[2] or "it ended without a word"
 
 
 def _module_path() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ import trio
 import policyfs
 from policyfs.content import spawner
 from policyfs.content.confine import Limits
-from policyfs.content.spawner import ZygoteError, ZygoteProcess
+from policyfs.content.rights import ZYGOTE, rights_of
+from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
 LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=8)
 
@@ -30,13 +32,18 @@ def run(function):
     """Run an async function of one zygote, and end the zygote."""
 
     async def main() -> None:
-        zygote = ZygoteProcess(LIMITS)
+        launcher = Launcher(LIMITS)
         try:
             with trio.fail_after(30):
-                await function(zygote)
+                zygote = await launcher.zygote()
+                try:
+                    await function(zygote)
+                finally:
+                    await zygote.close(5)
+                while children_of(zygote.pid) is not None:
+                    await trio.lowlevel.checkpoint()
         finally:
-            await zygote.close(5)
-        assert children_of(zygote.pid) is None
+            await launcher.close(5)
 
     before = len(os.listdir("/proc/self/fd"))
     trio.run(main)
@@ -96,13 +103,59 @@ def test_a_killed_one_is_not_fit_and_says_so():
 
 def test_an_interpreter_that_cannot_run_it_has_last_words(monkeypatch):
     monkeypatch.setattr(spawner, "_module_path", lambda: ["/nowhere"])
-
-    async def story(zygote: ZygoteProcess) -> None:
-        with pytest.raises(ZygoteError, match="policyfs"):
-            await zygote.worker()
-
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    run(story)
+    with pytest.raises(ZygoteError, match="No module named 'policyfs'"):
+        run(nothing)
+
+
+async def nothing(zygote: ZygoteProcess) -> None:
+    """Of a zygote that is not used."""
+
+
+def test_the_launcher_runs_nothing_but_zygotes_and_has_only_their_rights():
+    async def main() -> None:
+        launcher = Launcher(LIMITS)
+        try:
+            zygote = await launcher.zygote()
+            worker = await zygote.worker()
+            await worker.hello()
+            for pid in (launcher.pid, zygote.pid):
+                rights = rights_of(pid)
+                assert rights.effective == rights.permitted == rights.bounding == ZYGOTE
+                assert rights.no_new_privs
+                assert not rights.handed_on
+            await worker_ends(worker)
+            await zygote.close(5)
+            launcher._control.send(json.dumps(["/bin/true"]).encode())
+            with pytest.raises(ZygoteError, match="gone"):
+                await launcher.zygote()
+        finally:
+            await launcher.close(5)
+
+    trio.run(main)
+
+
+def test_a_zygote_that_nobody_waited_for_ends():
+    async def main() -> None:
+        launcher = Launcher(LIMITS)
+        try:
+            zygote = await launcher.zygote()
+            for _ in range(3):
+                with trio.move_on_after(0):
+                    await launcher.zygote()
+            again = await launcher.zygote()
+            await worker_ends(await again.worker())
+            with trio.fail_after(10):
+                while len(children_of(launcher.pid) or ()) > 2:
+                    await trio.lowlevel.checkpoint()
+            await zygote.close(5)
+            await again.close(5)
+        finally:
+            await launcher.close(5)
+
+    before = len(os.listdir("/proc/self/fd"))
+    trio.run(main)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_modules_are_found_where_the_daemon_found_them_and_nowhere_relative(monkeypatch):

@@ -1,0 +1,164 @@
+"""Capabilities and no_new_privs of processes of policyfs: given up for good, and read back.
+
+Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAPABILITIES_MAX: Final = 64
+_SECCOMP_MODES: Final = ("off", "strict", "filter")
+
+
+class Capability(enum.IntEnum):
+    """Those that policyfs has a use for, by their numbers."""
+
+    CHOWN = 0
+    DAC_OVERRIDE = 1
+    DAC_READ_SEARCH = 2
+    FOWNER = 3
+    FSETID = 4
+    KILL = 5
+    SETGID = 6
+    SETUID = 7
+    SETPCAP = 8
+    SYS_CHROOT = 18
+    SYS_PTRACE = 19
+    SYS_ADMIN = 21
+    LEASE = 28
+    SETFCAP = 31
+
+
+ZYGOTE: Final = frozenset({
+    Capability.DAC_READ_SEARCH,  # modules and libraries, wherever they are
+    Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
+})  # fmt: skip
+"""What launcher and zygote need: to give workers another uid, to shut them in, to end them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a process may: capabilities by number (effective, permitted, bounding, inheritable and
+    ambient sets), and whether exec can give it more. seccomp: ``off``, ``strict`` or ``filter``.
+
+    Of several threads the sets are united, and the weakest of their other properties counts.
+    """
+
+    effective: frozenset[int]
+    permitted: frozenset[int]
+    bounding: frozenset[int]
+    handed_on: frozenset[int]
+    no_new_privs: bool
+    seccomp: str
+
+
+def no_new_privs() -> None:
+    """No exec gives this thread, or what it starts, anything that it lacks. Raises OSError."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def keep(wanted: frozenset[Capability]) -> None:
+    """Give up every capability but these, for good: out of the bounding set too, and nothing is
+    handed on by exec but what root gets of the bounding set.
+
+    Of the calling thread and of threads that it starts later. What it does not have it does not
+    get. Raises OSError where even that is refused.
+    """
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in sorted(rights_of("thread-self").bounding - wanted):
+        _drop_from_bounding_set(number)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
+    if _LIBC.capget(header, sets):
+        raise _failure("capget")
+    mask = sum(1 << number for number in wanted)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    for place, part in enumerate((low, low, 0, high, high, 0)):
+        sets[place] &= part
+    if _LIBC.capset(header, sets):
+        raise _failure("capset")
+
+
+def _drop_from_bounding_set(number: int) -> None:
+    try:
+        _prctl(_PR_CAPBSET_DROP, number)
+    except OSError as error:
+        # Without CAP_SETPCAP it stays what whoever started us has made of it; with no_new_privs an
+        # exec gains nothing by it.
+        if error.errno != errno.EPERM:
+            raise
+
+
+def rights_of(pid: int | str = "self") -> Rights:
+    """The rights of a process (a pid, or ``self``), of all its threads together; of the calling thread
+    alone by ``thread-self``. Raises OSError if it is gone.
+    """
+    found = [_rights_of_thread(text) for text in _threads(pid)]
+    if not found:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    def union(name: str) -> frozenset[int]:
+        return frozenset().union(*(getattr(one, name) for one in found))
+
+    return Rights(
+        union("effective"), union("permitted"), union("bounding"), union("handed_on"),
+        all(one.no_new_privs for one in found),
+        min((one.seccomp for one in found), key=_SECCOMP_MODES.index),
+    )  # fmt: skip
+
+
+def _threads(pid: int | str) -> Iterator[str]:
+    place = Path(f"/proc/{pid}")
+    for thread in (place / "task").iterdir() if pid != "thread-self" else [place]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield (thread / "status").read_text(encoding="ascii", errors="replace")
+
+
+def _rights_of_thread(status: str) -> Rights:
+    fields = dict(re.findall(r"^(Cap\w+|NoNewPrivs|Seccomp):\s*(\w+)$", status, re.MULTILINE))
+
+    def numbers(name: str) -> frozenset[int]:
+        mask = int(fields[name], 16)
+        return frozenset(number for number in range(_CAPABILITIES_MAX) if mask >> number & 1)
+
+    return Rights(
+        numbers("CapEff"), numbers("CapPrm"), numbers("CapBnd"), numbers("CapInh") | numbers("CapAmb"),
+        fields["NoNewPrivs"] == "1", _SECCOMP_MODES[int(fields.get("Seccomp", "0"))],
+    )  # fmt: skip
+
+
+def name_of(number: int) -> str:
+    """CAP_... as man pages write it; of others than policyfs uses the number."""
+    try:
+        return f"CAP_{Capability(number).name}"
+    except ValueError:
+        return f"capability {number}"
+
+
+def _prctl(option: int, value: int) -> None:
+    # Unused arguments must be zero, in full width.
+    zero = ctypes.c_ulong(0)
+    if _LIBC.prctl(option, ctypes.c_ulong(value), zero, zero, zero):
+        raise _failure(f"prctl {option}")
+
+
+def _failure(what: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, f"{what}: {os.strerror(code)}")
