@@ -7,7 +7,6 @@ journal, sniffer, leases, watch) is built by mount.py and handed in.
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +40,7 @@ from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts
 from policyfs.store.leases import LeaseKeeper
-from policyfs.store.memory import open_memory_directory
+from policyfs.store.memory import MemoryPlaces
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
@@ -99,17 +98,15 @@ class FileSystem:
         recorder = Recorder(base.journal, settings.mountpoint)
         self.gate = gate = Gate(engine, app=settings.app, places=places, facts=finder, recorder=recorder)
         timeouts.use(engine)
-        self.copies = CopyCache(settings.cache_bytes)
+        self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))
+        self.copies = CopyCache(settings.cache_bytes, give_back=passing.give_back)
         self._undo.callback(self.copies.close)
-        memory = open_memory_directory()
-        if memory is not None:
-            self._undo.callback(os.close, memory)
+        memory = self._undo.enter_context(MemoryPlaces())
         redactor = Redactor(
             tree, sniffer, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
-            memory_dirfd=memory,
+            places=memory,
         )  # fmt: skip
         views = Views(nodes, finder, redactor.copyable)
-        self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))
         self.leased = leased = Leased(tree, nodes, gate, sniffer, keeper, self.drop_pages)
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,

@@ -70,9 +70,14 @@ class Opener:
         call = Call("open", describe(flags))
         ops = ops_of(flags)
         writing = bool(ops & Op.WRITE)
-        if not writing and node.flavor is Flavor.RAW and node.parent is not None and self._passing.has(node):
-            decision = await self._gate.require(caller, ops, node, call)
-            return self._open_again(node, flags, caller, decision, call)
+        if not writing and node.parent is not None:
+            if node.flavor is Flavor.RAW and self._passing.has(node):
+                decision = await self._gate.require(caller, ops, node, call)
+                return self._open_again(node, flags, caller, decision, call)
+            if node.flavor is Flavor.COPY:
+                again = self._open_copy_again(node, flags, caller, call)
+                if again is not None:
+                    return again
         fd, stat = self._entrance.find(node)
         try:
             decision = await self._gate.require(caller, ops, node, call, fd=fd)
@@ -112,6 +117,51 @@ class Opener:
             self._leave(handle, state)
             raise
         return handle
+
+    def _open_copy_again(self, node: Node, flags: int, caller: Caller, call: Call) -> Handle | None:
+        """Open a copy that was made of the file as it is now and that the kernel knows already.
+
+        None where any of that is not so, or the answer is not the one it was made for: then
+        everything is looked at from the start. Nothing here awaits.
+        """
+        dirfd, name, stat = self._places.locate(node)
+        copy = self._redactor.known(node.ino, stat, node.view.redact)
+        if copy is None or not copy.backing_id or node.mediated:
+            return None
+        if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
+            return None
+        owner = self._gate.facts.owner_at(dirfd, name, stat)
+        self._entrance.check_road(node, caller, stat, owner, writing=False)
+        decisions: list[Decision] = []
+
+        def judge(facts: Facts) -> Decision:
+            decisions.append(self._gate.judge(caller.principal, ops_of(flags), node, facts))
+            return decisions[-1]
+
+        made = self._redactor.again(copy, owner, judge)
+        if isinstance(made, Refused):
+            return None
+        handle = self._new_handle(node, caller, flags, stat)
+        handle.facts = Facts(made.kind, owner)
+        state = self._enter(node, writing=False)
+        try:
+            self._adopt(node, state, copy)
+            self._passing.choose_copy(node, state, copy)
+            handle.mode = state.mode
+            self._finish(handle, state, stat)
+            self._record_copy(handle, call, decisions[-1], made)
+        except BaseException:
+            self._leave(handle, state)
+            raise
+        return handle
+
+    def _record_copy(self, handle: Handle, call: Call, decision: Decision, made: Redacted) -> None:
+        """What was opened is a copy: which kind, and where something is hidden in it."""
+        node = handle.node
+        self._gate.recorder.decided(
+            handle.caller, call, node.path(), decision, kind=made.kind, io=handle.mode.value,
+            view=node.view.label, redacted=made.ranges, handle=handle.index, before=handle.before,
+        )  # fmt: skip
 
     def _new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
         """A handle that is not connected yet, right after the decision that allows it."""
@@ -183,16 +233,12 @@ class Opener:
                 )
             self._adopt(node, state, made.copy)
             handle.facts = Facts(made.kind, owner)
-            self._passing.choose(node, state, made.copy.frozen.fd)
+            self._passing.choose_copy(node, state, made.copy)
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED:
             handle.fd = os.dup(made.copy.frozen.fd)
         self._finish(handle, state, stat)
-        self._gate.recorder.decided(
-            caller, call, node.path(), judge(Facts(made.kind, owner)), kind=made.kind,
-            io=handle.mode.value, view=node.view.label, redacted=made.ranges, handle=handle.index,
-            before=handle.before,
-        )  # fmt: skip
+        self._record_copy(handle, call, judge(Facts(made.kind, owner)), made)
 
     async def _copy_for(
         self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge

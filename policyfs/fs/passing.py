@@ -9,6 +9,7 @@ from typing import Final
 from policyfs.fs.nodes import Flavor, Node
 from policyfs.fs.openfile import Mode, OpenState
 from policyfs.kernel.backing import Backing, BackingRefused
+from policyfs.store.copies import Copy
 
 _IDLE_S: Final = 1.0
 _IDLE_MAX: Final = 256
@@ -60,6 +61,18 @@ class Passing:
                 return
         node.mediated = True
 
+    def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
+        """Set the mode of a node that shows a frozen copy. A copy is registered once, for as long as
+        it lives, whoever shows it (the kernel takes one id for several nodes).
+        """
+        if not state.backing_id:
+            if not copy.backing_id:
+                self.choose(node, state, copy.frozen.fd)
+                copy.backing_id = state.backing_id
+            elif not node.mediated:
+                state.backing_id, state.mode = copy.backing_id, Mode.PASSTHROUGH
+                self.passed += 1
+
     def take_idle(self, node: Node, state: OpenState) -> bool:
         """Use again the id of a node's file that was closed a moment ago. False: there is none."""
         kept = self._idle.pop(node.nodeid, None)
@@ -74,22 +87,22 @@ class Passing:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """The node's last handle is gone: a raw file's id is kept for _IDLE_S, any other released."""
+        """The node's last handle is gone: a file's id is kept for _IDLE_S, a copy's by the copy."""
         backing_id, state.backing_id = state.backing_id, 0
-        if not backing_id:
+        if not backing_id or node.flavor is Flavor.COPY:
             return
         if node.flavor is Flavor.RAW and node.parent is not None:
             self._idle[node.nodeid] = (backing_id, time.monotonic())
             if len(self._idle) <= _IDLE_MAX:
                 return
             _, (backing_id, _) = self._idle.popitem(last=False)
-        self._give_back(backing_id)
+        self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
         """A name of the file is gone: its space must not wait for us."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
-            self._give_back(kept[0])
+            self.give_back(kept[0])
 
     def expire(self, *, everything: bool = False) -> None:
         """Release what was idle for too long; called from time to time."""
@@ -99,8 +112,9 @@ class Passing:
             if since > oldest and not everything:
                 return
             del self._idle[nodeid]
-            self._give_back(backing_id)
+            self.give_back(backing_id)
 
-    def _give_back(self, backing_id: int) -> None:
+    def give_back(self, backing_id: int) -> None:
+        """Release an id that no node will use again."""
         if self._backing is not None:
             self._backing.release(backing_id)

@@ -15,6 +15,7 @@ from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, Version, freeze
+from policyfs.store.memory import MemoryPlaces
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -45,6 +46,10 @@ class _Key(NamedTuple):
     btime_ns: int
     version: Version
     what: frozenset[str]
+
+
+def _key(ino_key: int, stat: Stat, what: frozenset[str]) -> _Key:
+    return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +86,14 @@ class Redactor:
         *,
         reflink: bool,
         size_cap: int,
-        memory_dirfd: int | None,
+        places: MemoryPlaces | None,
     ) -> None:
         self._tree = tree
         self._locator = locator
         self._copies = copies
         self._reflink = reflink
         self._size_cap = size_cap
-        self._memory = memory_dirfd
+        self._places = places
         self._made: dict[Copy, Redacted] = {}
         self._full_until = 0.0
 
@@ -113,13 +118,17 @@ class Redactor:
         Raises FrozenTooLarge, NoRoom, OSError.
         """
         stat = self._tree.fstat(fd)
-        version = Version(stat.size, stat.mtime_ns, stat.ctime_ns)
-        copy = self._copies.get(_Key(ino_key, stat.btime_ns, version, what))
+        copy = self._copies.get(_key(ino_key, stat, what))
         if copy is not None:
             made = self.again(copy, owner, judge)
             if isinstance(made, Redacted):
                 return made
         return await self._make(fd, ino_key, stat, what, owner, judge, lane)
+
+    def known(self, ino_key: int, stat: Stat, what: frozenset[str]) -> Copy | None:
+        """The finished copy of a file in the version that *stat* tells, if there is one."""
+        key = _key(ino_key, stat, what)
+        return self._copies.get(key) if key in self._copies else None
 
     def again(self, copy: Copy, owner: str | None, judge: Judge) -> Redacted | Refused:
         """A finished copy once more, pinned, if this caller may read just what it shows."""
@@ -192,7 +201,7 @@ class Redactor:
     async def _freeze(self, fd: int, stat: Stat) -> freezing.Frozen:
         def make() -> freezing.Frozen:
             root = self._tree.root_fd if self._reflink else None
-            return freeze(fd, self._size_cap, root, self._reflink, self._memory)
+            return freeze(fd, self._size_cap, root, self._reflink, self._places)
 
         if self._reflink or stat.size <= _INLINE_BYTES:
             return make()

@@ -35,21 +35,25 @@ class CopyStats:
 
 
 class Copy:
-    """One sealed copy in a cache. frozen.fd stays open while it is pinned or cached."""
+    """One sealed copy in a cache. frozen.fd stays open while it is pinned or cached.
 
-    __slots__ = ("_cache", "_pins", "frozen", "key", "used")
+    backing_id: under which the kernel knows it, 0 if it does not; given back when it is closed.
+    """
+
+    __slots__ = ("_cache", "_pins", "backing_id", "frozen", "key", "used")
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
         self._cache = cache
         self._pins = 0
         self.used = 0.0
+        self.backing_id = 0
         self.key: Final = key
         self.frozen: Final = frozen
 
     @property
     def cost(self) -> int:
         """Bytes that it counts against the cap of its cache."""
-        return _LEAST_COST if self.frozen.how == "reflink" else max(_LEAST_COST, self.frozen.size)
+        return max(_LEAST_COST, self.frozen.memory)
 
     @property
     def pinned(self) -> bool:
@@ -74,17 +78,24 @@ class Copy:
 class CopyCache:
     """Frozen copies by key, at most *max_bytes* and *max_copies* of them, used ones included.
 
-    A copy in a cache belongs to it: the cache closes it. *clock* gives seconds that never go back.
+    A copy in a cache belongs to it: the cache closes it, and hands its backing id to *give_back*.
+    *clock* gives seconds that never go back.
     """
 
     __slots__ = (
-        "_bytes", "_clock", "_copies", "_evicted", "_hits", "_misses", "_orphans", "_refused", "limits",
+        "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_misses", "_orphans", "_refused",
+        "limits",
     )  # fmt: skip
 
     def __init__(
-        self, max_bytes: int, max_copies: int = 1024, clock: Callable[[], float] = time.monotonic
+        self,
+        max_bytes: int,
+        max_copies: int = 1024,
+        clock: Callable[[], float] = time.monotonic,
+        give_back: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.limits: Final = (max_bytes, max_copies)
+        self._give_back = give_back
         self._clock = clock
         self._copies: OrderedDict[Hashable, Copy] = OrderedDict()
         self._orphans: set[Copy] = set()  # dropped or replaced, but still pinned
@@ -100,6 +111,10 @@ class CopyCache:
         copy.used = self._clock()
         self._copies.move_to_end(key)
         return copy
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Is there a copy under that key (asking counts for nothing)."""
+        return key in self._copies
 
     def put(self, key: Hashable, frozen: Frozen) -> Copy | None:
         """Take a sealed copy in, in the place of an older one under that key.
@@ -185,4 +200,7 @@ class CopyCache:
 
     def _close(self, copy: Copy) -> None:
         self._bytes -= copy.cost
+        backing_id, copy.backing_id = copy.backing_id, 0
+        if backing_id:
+            self._give_back(backing_id)
         copy.frozen.close()

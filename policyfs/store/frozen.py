@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple, Self
 
 from policyfs.domain import Patch
 from policyfs.store.libc import proc_fd
+from policyfs.store.memory import MemoryPlaces
 from policyfs.store.statx import fstatx
 
 _FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
@@ -46,18 +47,24 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size.
+    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size; memory:
+    bytes that it takes.
 
     fd is open for reading and writing until seal(), for reading only afterwards. version: of
     the source, taken before the copy began, so that a change meanwhile makes it outdated.
     """
 
-    __slots__ = ("fd", "how", "sealed", "size", "version")
+    __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
 
-    def __init__(self, fd: int, how: How, size: int, version: Version) -> None:
+    def __init__(
+        self, fd: int, how: How, size: int, version: Version, *, memory: int | None = None
+    ) -> None:
         self.fd = fd
         self.how: Final = how
         self.size: Final = size
+        if memory is None:
+            memory = 0 if how == "reflink" else size
+        self.memory: Final = memory
         self.version: Final = version
         self.sealed = False
 
@@ -75,14 +82,14 @@ class Frozen:
 
 
 def freeze(
-    src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool, memory_dirfd: int | None = None
+    src_fd: int, size_cap: int, tmp_dirfd: int | None, reflink: bool, places: MemoryPlaces | None = None
 ) -> Frozen:
     """Copy the regular file behind *src_fd* (open for reading) as it is now.
 
     reflink: clone it (FICLONE, microseconds at any size, no memory) into an unnamed file in the
     directory *tmp_dirfd* on the same file system. Where that is off or does not work for this
     file, copy it into memory: at most *size_cap* bytes, else FrozenTooLarge; into an unnamed file
-    in *memory_dirfd* (memory.open_memory_directory) if it is given, else into a memfd. Of a source
+    in one of *places* if they are given, else into a memfd. Of a source
     that shrinks meanwhile the rest is zeros; of one that grows, what was there at first.
 
     Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), EMFILE. Blocks on the store:
@@ -102,7 +109,7 @@ def freeze(
             return Frozen(fd, "reflink", before.size, version)
     if before.size > size_cap:
         raise FrozenTooLarge(before.size, size_cap)
-    fd, how = _in_memory(memory_dirfd)
+    fd, how, memory = _in_memory(before.size, places)
     try:
         os.fchmod(fd, 0o400)  # who is handed a reading descriptor cannot make it a writing one
         os.ftruncate(fd, before.size)
@@ -110,7 +117,7 @@ def freeze(
     except BaseException:
         os.close(fd)
         raise
-    return Frozen(fd, how, before.size, version)
+    return Frozen(fd, how, before.size, version, memory=memory)
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
@@ -165,13 +172,15 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
     return fd
 
 
-def _in_memory(dirfd: int | None) -> tuple[int, How]:
-    """An empty file in memory that has no name and can never get one."""
-    if dirfd is not None:
+def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
+    """An empty file in memory that has no name and can never get one, and the memory it may take."""
+    place = None if places is None else places.place(size)
+    if place is not None:
+        dirfd, memory = place
         with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd meets and reports the same
             flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs"
-    return _memfd(), "memfd"
+            return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs", memory
+    return _memfd(), "memfd", size
 
 
 def _memfd() -> int:

@@ -1,16 +1,18 @@
-"""A private place in memory for copies: a tmpfs with huge pages that is mounted nowhere.
+"""Private places in memory for copies: tmpfs mounts with huge pages that are mounted nowhere.
 
 A memfd is made of 4 KiB pages wherever the machine's shmem_enabled says `never`, as it does by
 default. A tmpfs mount of our own chooses for itself: with huge pages a copy of 8 MB is made
-several times faster and read at twice the speed (docs/performance.md). The mount is attached to
-no path; its one descriptor is the only way in, and closing it is its end (fsopen(2), fsmount(2)).
+several times faster and read at twice the speed (docs/performance.md). The mounts are attached to
+no path; their one descriptor is the only way in, and closing it is their end (fsopen(2),
+fsmount(2)).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from typing import Final
+from typing import Final, Self
 
 # The numbers are the same on every architecture (Linux 5.2).
 _FSOPEN: Final = 430
@@ -21,24 +23,71 @@ _SET_STRING: Final = 1  # FSCONFIG_SET_STRING
 _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
+HUGE_PAGE: Final = 2 << 20
+"""Bytes of a huge page as most machines have it; where they are larger, whole ones are not used."""
+_HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def open_memory_directory() -> int | None:
-    """A directory descriptor for O_TMPFILE, the caller's to close. None where the kernel has no
-    such mounts or no huge pages for them; memfds do the same, slower.
+class MemoryPlaces:
+    """Directories in memory for O_TMPFILE; owns their descriptors until close().
+
+    A copy whose last huge page is filled by half at least goes where every page is a huge one,
+    others where huge pages lie within the file only.
     """
+
+    __slots__ = ("_always", "_within")
+
+    def __init__(self) -> None:
+        self._within = _open_tmpfs(b"within_size")
+        self._always = _open_tmpfs(b"always") if _huge_page() == HUGE_PAGE else -1
+
+    def place(self, size: int) -> tuple[int, int] | None:
+        """Directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
+
+        None where the kernel has no such mounts or no huge pages for them; memfds do the same,
+        slower.
+        """
+        rounded = -(-size // HUGE_PAGE) * HUGE_PAGE
+        if self._always >= 0 and rounded - size <= HUGE_PAGE // 2:
+            return self._always, rounded
+        return (self._within, size) if self._within >= 0 else None
+
+    def close(self) -> None:
+        """Give the places up; copies in them live on as long as somebody has them open."""
+        for name in self.__slots__:
+            fd = getattr(self, name)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _huge_page() -> int:
+    with contextlib.suppress(OSError, ValueError), open(_HUGE_PAGE_FILE, "rb") as file:
+        return int(file.read())
+    return 0
+
+
+def _open_tmpfs(huge: bytes) -> int:
+    """A directory descriptor of a new tmpfs, the caller's to close; -1 where there can be none."""
     try:
         context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
     except OSError:
-        return None
+        return -1
     try:
-        _call(_FSCONFIG, context, _SET_STRING, b"huge", b"within_size", 0)
+        _call(_FSCONFIG, context, _SET_STRING, b"huge", huge, 0)
         _call(_FSCONFIG, context, _SET_STRING, b"mode", b"0700", 0)
         _call(_FSCONFIG, context, _CREATE, None, None, 0)
         return _call(_FSMOUNT, context, _CLOEXEC, _ATTRIBUTES)
     except OSError:
-        return None
+        return -1
     finally:
         os.close(context)
 

@@ -136,6 +136,35 @@ def test_a_redacted_photo_is_read_and_mapped_without_the_daemon(start: Start, bi
     assert (copies["count"], copies["pinned"], copies["misses"]) == (1, 0, 1), "one copy serves every open"
 
 
+def test_a_copy_is_registered_once_and_each_open_is_decided_and_on_record(
+    mounts: Mounts, big_store: Path
+) -> None:
+    """The short way to a copy that the kernel knows leaves nothing out."""
+    mount = mounts.start(POLICY, big_store)
+    source = big_store / "DCIM/Camera/big.jpg"
+    photo = mount / "DCIM/Camera/big.jpg"
+    seen = call_as(APP_UID, Path.read_bytes, photo)
+    assert call_as(APP_UID, Path.read_bytes, photo) == seen
+    assert mount.status()["backing_ids"] == 1, "it stays registered while it is kept"
+    opens = mount.events(operation="open", path="/DCIM/Camera/big.jpg", decision="allow")
+    assert len(opens) == 2
+    assert opens[0]["redacted"]
+    for field in ("redacted", "kind", "rules", "view", "io", "uid"):
+        assert opens[0][field] == opens[1][field], field
+    with source.open("ab") as file:
+        file.write(b"another version")
+    assert len(call_as(APP_UID, Path.read_bytes, photo)) == len(seen) + len(b"another version")
+    assert mount.status()["backing_ids"] == 1, "the id of the old version is given back"
+    assert mount.policy is not None
+    mount.policy.write_text(POLICY.replace('"/Movies/**", "/DCIM/**"', '"/Movies/**"'), encoding="utf-8")
+    assert mount.reload().returncode == 0
+    with pytest.raises(FileNotFoundError):
+        call_as(APP_UID, Path.read_bytes, photo)
+    mount.policy.write_text(POLICY.replace("who: {not: {grant: media.location}}", "who: {app: other}"))
+    assert mount.reload().returncode == 0
+    assert call_as(APP_UID, Path.read_bytes, photo) == source.read_bytes()
+
+
 @pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
 def test_every_way_of_reading_gives_the_same_bytes(
     mounts: Mounts, big_store: Path, options: tuple[str, ...]

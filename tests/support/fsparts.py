@@ -140,7 +140,7 @@ class Parts:
         )
         self.copies = CopyCache(1 << 26)
         redactor = Redactor(
-            tree, self.sniffed, self.copies, reflink=False, size_cap=1 << 24, memory_dirfd=None
+            tree, self.sniffed, self.copies, reflink=False, size_cap=1 << 24, places=None
         )
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passing = passing = Passing(None)

@@ -114,6 +114,22 @@ def test_clones_and_empty_files_count_a_page_and_copies_are_counted():
     assert cache.stats().copies == 0
 
 
+def test_the_backing_id_of_a_copy_is_given_back_exactly_when_it_is_closed():
+    given: list[int] = []
+    cache = CopyCache(2 * PAGE, give_back=given.append)
+    used, idle = cache.put("used", copy_of(PAGE)), cache.put("idle", copy_of(PAGE))
+    used.backing_id, idle.backing_id = 7, 8
+    used.pin()
+    cache.put("third", copy_of(PAGE))
+    assert given == [8], "what had to make room"
+    cache.drop("used")
+    assert given == [8], "still in use"
+    used.unpin()
+    assert given == [8, 7]
+    cache.close()
+    assert given == [8, 7], "the third was never registered"
+
+
 def test_misuse_is_loud(cache):
     copy = cache.put("a", copy_of(PAGE))
     with pytest.raises(ValueError, match="unpin without pin"):
