@@ -56,6 +56,7 @@ class Mode(enum.Enum):
 class OpenState:
     """Shared by all handles of one node, from the first open to the last release.
 
+    lock: held while bytes are judged that then are written, or a road is made; see Opener._enter().
     backing_id: the kernel's id in passthrough, else 0. copy: the pinned frozen copy of a COPY
     node; version: the version it was made of. lease and patches: of a LEASED node. writers:
     handles open for writing. head: held or remembered first bytes of a checked node. fd: of a

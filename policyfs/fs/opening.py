@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Op
 from policyfs.fs.entrance import Entrance, describe, ops_of
@@ -29,6 +30,9 @@ from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pa
 from policyfs.store.copies import Copy
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
+
+_WRITTEN: Final = frozenset({Flavor.RAW, Flavor.LIVE})
+"""Flavors through which bytes of the store change."""
 
 
 class Opener:
@@ -347,9 +351,20 @@ class Opener:
     # -- parts of an open ---------------------------------------------------------------------------
 
     def _enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Reserve the node's open state: it lives until as many _leave()s."""
+        """Reserve the node's open state: it lives until as many _leave()s.
+
+        INVARIANT: all open nodes of an inode through which the daemon writes have one lock, so that
+        what was judged in one view is still so when it is written, whatever other views do meanwhile.
+        Nobody waits for one such lock while holding another. Copies and leases have locks of their
+        own: what takes long there must not hold up a writer.
+        """
         if node.open is None:
             node.open = OpenState()
+            if node.flavor in _WRITTEN:
+                for other in self._nodes.same_inode(node.ino):
+                    if other is not node and other.open is not None and other.flavor in _WRITTEN:
+                        node.open.lock = other.open.lock
+                        break
         node.open.handles += 1
         node.open.writers += writing
         return node.open

@@ -172,6 +172,47 @@ async def test_a_write_judged_on_the_old_bytes_does_not_follow_their_end(store: 
 
 
 @on_trio
+async def test_a_write_judged_in_one_view_does_not_follow_the_end_of_the_bytes_in_another(store) -> None:
+    """Two apps together: one's write is judged while the other, in a view of its own, empties the file."""
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        first = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        opened = []
+
+        async def empty() -> None:
+            opened.append(await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY))
+
+        await between(made, made.write(first, 3, b"words of mine"), empty)
+        assert opened[0].node is not first.node
+        await errno_of(made.write(first, 5, b"words of mine"))
+        for handle in (first, *opened):
+            await made.release(handle)
+    assert (store / "a.jpg").read_bytes() in (b"", PHOTO)
+
+
+@on_trio
+async def test_two_writes_judged_by_two_names_are_not_laid_over_each_other(store: Path) -> None:
+    """Each would be fine by itself: the second is judged on what the first has made of the file."""
+    photo = jpegs.plain(1, 64)
+    (store / "d").mkdir()
+    os.link(store / "empty", store / "d/too")
+    elsewhere = '- {id: elsewhere, deny: [attr], who: {app: gallery}, paths: "/d/**"}\n'
+    with parts(store, engine_of(OPEN + TYPES + elsewhere)) as made:
+        first = await made.open("/empty", os.O_RDWR, MAPS)
+        second = await made.open("/d/too", os.O_RDWR, MAPS)
+        assert first.node is not second.node
+        said: list[int] = []
+
+        async def other() -> None:  # no photo without the first two bytes of the other
+            said.append(await errno_of(made.write(second, 2, b"words")))
+
+        assert await between(made, made.write(first, 0, photo), other) == 0
+        assert said == [errno.EPERM]
+        for handle in (first, second):
+            await errno_of(made.release(handle))
+    assert (store / "empty").read_bytes() == photo
+
+
+@on_trio
 async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
