@@ -44,6 +44,7 @@ class SnifferError(PolicyfsError):
 class SnifferStats:
     """Counts since the start; pids, queued and in_flight are now.
 
+    repeated: requests asked of a second worker because the first one died.
     failed: reason (``died``, ``deadline``, ``busy``, ``refused``) -> requests that ended so.
     confinement: what a worker gave up, e.g. ``chroot, uid 65534, no_new_privs, limits,
     landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
@@ -52,6 +53,7 @@ class SnifferStats:
     zygote_pid: int
     worker_pids: tuple[int, ...]
     requests: int
+    repeated: int
     failed: dict[str, int]
     queued: int
     in_flight: int
@@ -74,7 +76,8 @@ class Sniffer:
 
     Every request ends within three deadlines (two waiting for a worker, one asking it) and never
     raises because of a file: what cannot be told is None, or a plan that refuses. A worker
-    that dies, hangs or eats memory costs its own request and is replaced at the next one.
+    that dies, hangs or eats memory is replaced. Over a file at which two died, or one hung, nothing
+    more is tried: that request has no answer, and no other is hurt.
 
     The optional ``lane`` of a request names whom it is for (an app): lanes take turns, so nobody
     waits for more than one of another's files. Only for use from one trio run at a time.
@@ -94,7 +97,7 @@ class Sniffer:
         self._busy: set[WorkerLink] = set()
         self._killed: list[WorkerLink] = []
         self._failed: Counter[str] = Counter()
-        self._requests = self._workers_started = self._zygotes_started = 0
+        self._requests = self._repeated = self._workers_started = self._zygotes_started = 0
         self._confinement = self._last_error = ""
         self._closed = False
 
@@ -167,6 +170,7 @@ class Sniffer:
             zygote_pid=self._zygote.pid if self._zygote is not None else 0,
             worker_pids=tuple(worker.pid for worker in workers),
             requests=self._requests,
+            repeated=self._repeated,
             failed=dict(self._failed),
             queued=self._line.waiting,
             in_flight=len(self._busy),
@@ -220,10 +224,22 @@ class Sniffer:
             raise _FailedError("busy", "no worker was free")
         try:
             with trio.move_on_after(self._deadline_s):
-                return await self._with_worker(command, fd, size, payload)
+                return await self._with_workers(command, fd, size, payload)
             raise _FailedError("deadline", f"no answer within {self._deadline_s:g} s")
         finally:
             self._line.leave()
+
+    async def _with_workers(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
+        """Once more if a worker dies over it: whoever killed it (the kernel for memory, say) may not
+        have meant this file. One that kills its workers kills two, and is unknown.
+        """
+        try:
+            return await self._with_worker(command, fd, size, payload)
+        except _FailedError as failure:
+            if failure.why != "died" or self._closed:
+                raise
+        self._repeated += 1
+        return await self._with_worker(command, fd, size, payload)
 
     async def _with_worker(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         worker = await self._take()

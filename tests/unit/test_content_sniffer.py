@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from policyfs.content.kinds import SNIFF_BYTES
+from policyfs.content.link import WorkerLink
 from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.redact.plan import Outcome
 from tests.support.processes import call_as, wait_for
@@ -247,15 +248,30 @@ async def during_a_request(sniffer: Sniffer, fd: int, happens) -> tuple[str | No
     return result[0], time.monotonic() - begin
 
 
-def test_a_worker_killed_in_the_middle_costs_its_request_only(start, jpeg_fd):
+def test_a_worker_killed_in_the_middle_costs_nothing(start, jpeg_fd):
     sniffer = start(workers=1, deadline_s=30)
     kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: os.kill(pid, signal.SIGKILL))
-    assert kind is None
+    assert kind == "image/jpeg"
     assert seconds < 10
+    stats = sniffer.stats()
+    assert (stats.failed, stats.repeated) == ({}, 1)
+    assert (stats.workers_started, stats.zygotes_started) == (2, 1)
+
+
+def test_a_file_at_which_two_workers_die_is_unknown_and_costs_no_other(start, jpeg_fd, monkeypatch):
+    sniffer = start(workers=1, deadline_s=30)
+    honest = WorkerLink.ask
+
+    async def dies(self, command, fd, size, payload):
+        os.kill(self.pid, signal.SIGKILL)
+        return await honest(self, command, fd, size, payload)
+
+    monkeypatch.setattr(WorkerLink, "ask", dies)
+    assert kinds(sniffer, jpeg_fd) == [None]
+    monkeypatch.undo()
     assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
     stats = sniffer.stats()
-    assert stats.failed == {"died": 1}
-    assert (stats.workers_started, stats.zygotes_started) == (2, 1)
+    assert (stats.failed, stats.repeated, stats.workers_started) == ({"died": 1}, 1, 3)
 
 
 def test_a_worker_killed_while_idle_costs_nothing(start, jpeg_fd):
