@@ -23,6 +23,7 @@ from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
+from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH
 from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
@@ -123,6 +124,7 @@ class Daemon:
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal)
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
+        self._door = Door(self.fs.requests(), self._bugs)
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
@@ -136,7 +138,10 @@ class Daemon:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
-        session.attach(self.fs.handlers, self._device, passthrough=self._options.passthrough)
+        session.attach(
+            self.fs.handlers, self._device,
+            passthrough=self._options.passthrough, flags=self._door.init_flags,
+        )  # fmt: skip
         self._undo.callback(pyfuse3.close, unmount=False)
         trio.run(self._main, ready)
 
@@ -145,6 +150,7 @@ class Daemon:
         server = control.claim(path)
         try:
             async with trio.open_nursery() as nursery:
+                await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 for work in (self._signals, self._flush, self._breaks, self._watching):

@@ -36,6 +36,8 @@ from policyfs.fs.settled import Settling
 from policyfs.fs.views import Views
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.notify import Notifier
+from policyfs.kernel.operations import Handler
+from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts
@@ -147,6 +149,10 @@ class FileSystem:
             tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
             making=making, naming=naming, changing=changing, bugs=bugs,
         )  # fmt: skip
+
+    def requests(self) -> dict[Opcode, Handler]:
+        """Handlers of the requests that pyfuse3 does not know."""
+        return {}
 
     def drop_pages(self, nodeid: int) -> None:
         """The kernel must forget what it keeps of a node's bytes."""

@@ -11,16 +11,13 @@
  * copy of the request read last.
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_bridge.h"
 
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,7 +25,7 @@
 #include <unistd.h>
 
 /* ---- Wire format (include/uapi/linux/fuse.h, protocol 7.45) ----------------------------- */
-/* Defined here, not included, so that the build does not depend on the age of the headers. */
+/* More of it is in _bridge.h. */
 
 #define OPCODE_INIT 26
 #define OPCODE_WRITE 16
@@ -37,21 +34,8 @@
 #define FUSE_INIT_EXT_BIT 30
 #define BIT(n) ((uint64_t)1 << (n))
 
-struct wire_in_header {
-	uint32_t len, opcode;
-	uint64_t unique, nodeid;
-	uint32_t uid, gid, pid;
-	uint16_t extension_words, padding;
-};
-
 struct wire_init_in {
 	uint32_t major, minor, max_readahead, flags, flags2;
-};
-
-struct wire_out_header {
-	uint32_t len;
-	int32_t error;
-	uint64_t unique;
 };
 
 struct wire_init_out {
@@ -81,7 +65,6 @@ struct wire_open_out {
 	int32_t backing_id;
 };
 
-_Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
@@ -134,6 +117,7 @@ static struct {
 	struct fuse_session *(*session_new_318)(struct fuse_args *,
 						const struct fuse_lowlevel_ops *, size_t, void *,
 						void *);
+	void (*session_destroy)(struct fuse_session *);
 	int (*reply_entry)(fuse_req_t, const struct fuse_entry_param *);
 	int (*reply_attr)(fuse_req_t, const struct stat *, double);
 	size_t (*add_direntry_plus)(fuse_req_t, char *, size_t, const char *,
@@ -176,7 +160,10 @@ static ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 	(void)userdata;
 	if (got >= 0) {
 		note_request(buffer, (size_t)got);
-		return got;
+		if (!operations_take(buffer, (size_t)got))
+			return got;
+		errno = EINTR; /* as if nothing had come */
+		return -1;
 	}
 	/* pyfuse3 ends its loop at any error but EINTR. The fd is non-blocking, and readable
 	 * only means that a request was there a moment ago: EAGAIN is as harmless as EINTR. An
@@ -237,7 +224,7 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 	return sent;
 }
 
-/* ---- Operations that pyfuse3 has no handler for ------------------------------------------- */
+/* ---- What is answered where nobody takes it (see _operations.c) ---------------------------- */
 
 static void refuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 			     struct fuse_file_info *fi)
@@ -291,6 +278,7 @@ struct fuse_session *bridge_session_new_318(struct fuse_args *, const struct fus
 	INTERPOSES("fuse_session_new_versioned");
 int bridge_session_mount(struct fuse_session *, const char *) INTERPOSES("fuse_session_mount");
 void bridge_session_unmount(struct fuse_session *) INTERPOSES("fuse_session_unmount");
+void bridge_session_destroy(struct fuse_session *) INTERPOSES("fuse_session_destroy");
 int bridge_reply_open(fuse_req_t, const struct fuse_file_info *) INTERPOSES("fuse_reply_open");
 int bridge_reply_create(fuse_req_t, const struct fuse_entry_param *,
 			const struct fuse_file_info *) INTERPOSES("fuse_reply_create");
@@ -355,6 +343,7 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 	if (fuse_session_custom_io(session, &io, fd) != 0)
 		return -1;
 	bridge.attached = true;
+	operations_session(fd);
 	return 0;
 }
 
@@ -362,6 +351,13 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 void bridge_session_unmount(struct fuse_session *session)
 {
 	(void)session;
+}
+
+/* libfuse closes the descriptor here, and its number may be something else's soon. */
+void bridge_session_destroy(struct fuse_session *session)
+{
+	operations_session(-1);
+	real.session_destroy(session);
 }
 
 static void fill_open(struct wire_open_out *out, uint64_t fh)
@@ -517,7 +513,7 @@ static PyObject *py_attached(PyObject *module, PyObject *unused)
 static PyObject *py_lost_replies(PyObject *module, PyObject *unused)
 {
 	(void)module, (void)unused;
-	return PyLong_FromUnsignedLongLong(bridge.lost_replies);
+	return PyLong_FromUnsignedLongLong(bridge.lost_replies + operations_lost());
 }
 
 static PyObject *py_raw_request(PyObject *module, PyObject *unused)
@@ -542,6 +538,8 @@ static PyMethodDef methods[] = {
 	{"attached", py_attached, METH_NOARGS,
 	 "Did pyfuse3 mount through this module, as it does if the symbols are bound as they must."},
 	{"lost_replies", py_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
+	{"operations", operations_register, METH_VARARGS,
+	 "operations(callable, opcodes): hand requests of these opcodes (one bit each) to it; None."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"negotiated", py_negotiated, METH_NOARGS,
 	 "(kernel minor, flags offered, flags set, max_stack_depth, max_write), None before INIT."},
@@ -557,20 +555,26 @@ static bool find_real(void)
 	*(void **)&real.session_new = dlsym(RTLD_NEXT, "fuse_session_new");
 	*(void **)&real.session_new_317 = dlsym(RTLD_NEXT, "_fuse_session_new");
 	*(void **)&real.session_new_318 = dlsym(RTLD_NEXT, "fuse_session_new_versioned");
+	*(void **)&real.session_destroy = dlsym(RTLD_NEXT, "fuse_session_destroy");
 	*(void **)&real.reply_entry = dlsym(RTLD_NEXT, "fuse_reply_entry");
 	*(void **)&real.reply_attr = dlsym(RTLD_NEXT, "fuse_reply_attr");
 	*(void **)&real.add_direntry_plus = dlsym(RTLD_NEXT, "fuse_add_direntry_plus");
 	return (real.session_new != NULL || real.session_new_317 != NULL ||
 		real.session_new_318 != NULL) &&
-	       real.reply_entry != NULL && real.reply_attr != NULL &&
+	       real.session_destroy != NULL && real.reply_entry != NULL && real.reply_attr != NULL &&
 	       real.add_direntry_plus != NULL;
 }
 
 PyMODINIT_FUNC PyInit__bridge(void)
 {
+	PyObject *module;
+
 	if (!find_real()) {
 		PyErr_SetString(PyExc_ImportError, "libfuse3 lacks functions that policyfs needs");
 		return NULL;
 	}
-	return PyModule_Create(&definition);
+	module = PyModule_Create(&definition);
+	if (module != NULL && operations_add_types(module) < 0)
+		Py_CLEAR(module);
+	return module;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from collections.abc import Callable, Collection
 from typing import Final
 
 # INVARIANT: nobody else imports _bridge: its first loading decides the scope of its symbols.
@@ -26,6 +27,9 @@ import pyfuse3  # noqa: E402 - the bridge must be loaded first
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 
+Pending = _bridge.Pending
+"""A request to be answered once; it answers EIO by itself if it is dropped unanswered."""
+
 __all__ = [
     "FH_CACHE_DIR",
     "FH_DIRECT_IO",
@@ -37,16 +41,19 @@ __all__ = [
     "FH_STREAM",
     "MAX_BACKING_ID",
     "MAX_INDEX",
+    "Pending",
     "RawRequest",
     "attached",
     "counters",
     "fh_index",
     "init_answer",
     "lost_replies",
+    "open_reply",
     "pack_fh",
     "prepare",
     "pyfuse3",
     "raw_request",
+    "take_requests",
 ]
 
 # The kernel's FOPEN_* flags (include/uapi/linux/fuse.h).
@@ -91,6 +98,26 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
 def fh_index(fh: int) -> int:
     """The index that pack_fh was given."""
     return fh & MAX_INDEX
+
+
+_OPEN_REPLY: Final = struct.Struct("=QIi")
+
+
+def open_reply(fh: int) -> bytes:
+    """struct fuse_open_out for a handle of pack_fh's, as the bridge makes it itself (fill_open)."""
+    if fh & _PASSTHROUGH_BIT:
+        flags = FH_PASSTHROUGH | (FH_NOFLUSH if fh & _NOFLUSH_BIT else 0)
+        return _OPEN_REPLY.pack(fh, flags, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
+    return _OPEN_REPLY.pack(fh, fh >> _FLAGS_SHIFT, 0)
+
+
+def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
+    """From now on requests of these opcodes go to *take* instead of libfuse; None ends it.
+
+    It is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT has no
+    answer, and is lost to libfuse (which makes no use of it) if it is among them.
+    """
+    _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
 
 _OPCODES: Final = tuple((opcode.name, opcode.value) for opcode in Opcode)

@@ -110,8 +110,11 @@ WANTED: Final = (
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may lead round a hidden directory
 )
 """Asked of every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse,
-WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon, locks, which
-pyfuse3 cannot forward, and READDIRPLUS_AUTO, since pyfuse3 has no plain READDIR."""
+WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon, locks, which are
+asked for where there are handlers for them (operations.py), and READDIRPLUS_AUTO, since pyfuse3
+has no plain READDIR."""
+
+NO_FLAGS: Final = InitFlag(0)
 
 MINOR_EXPIRE_ONLY: Final = 38
 MINOR_PASSTHROUGH: Final = 40

@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3
 from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
-from policyfs.kernel.protocol import WANTED, InitFlag
+from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
 
 DEVICE_PATH: Final = "/dev/fuse"
@@ -152,14 +152,17 @@ def _connection_at(path: str) -> int:
     return mounts[-1].device
 
 
-def attach(ops: pyfuse3.Operations, device: Device, *, passthrough: bool) -> None:
+def attach(
+    ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS
+) -> None:
     """Make the mounted device pyfuse3's session, of which a process has one.
 
-    INIT is answered when pyfuse3.main() runs. The session works on a duplicate: device.fd
-    stays the caller's, for backing ids and notifications, to be closed after pyfuse3.close().
+    flags: INIT flags to ask for beside WANTED. INIT is answered when pyfuse3.main() runs. The
+    session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
+    to be closed after pyfuse3.close().
     Raises MountError if pyfuse3 does not run on the bridge: without it, its replies would be wrong.
     """
-    wanted = WANTED | InitFlag.PASSTHROUGH if passthrough else WANTED
+    wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
     prepare(int(wanted), STACK_DEPTH if passthrough else 0)
     duplicate = os.dup(device.fd)
     try:

@@ -30,6 +30,7 @@ from policyfs.kernel import session
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.kernel.bridge import (
     FH_PASSTHROUGH,
+    Pending,
     RawRequest,
     counters,
     fh_index,
@@ -37,9 +38,13 @@ from policyfs.kernel.bridge import (
     pack_fh,
     pyfuse3,
     raw_request,
+    take_requests,
 )
 from policyfs.kernel.notify import Notifier
-from policyfs.kernel.protocol import Opcode
+from policyfs.kernel.operations import Door
+from policyfs.kernel.operations import Request as DoorRequest
+from policyfs.kernel.protocol import NO_FLAGS, Opcode
+from policyfs.kernel.requests import fallocate, offset_reply, seek
 from tests.support.processes import Child, start_as, wait_for
 
 INO_BASE = 7_000_000_000_000
@@ -50,7 +55,7 @@ DIRECTORIES = {1, 5}
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to mount. timeout_s: of entries and attributes. weak: give up CAP_SYS_ADMIN after
-    mounting, before anything is registered."""
+    mounting, before anything is registered. door: handle FALLOCATE, LSEEK and SETLK, see Asked."""
 
     passthrough: bool = True
     user_id: int = 0
@@ -59,6 +64,7 @@ class Options:
     read_only: bool = False
     timeout_s: float = 0.0
     weak: bool = False
+    door: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +94,8 @@ class State:
     modes: list[tuple[int, int]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     xattrs: list[bytes] = field(default_factory=list)
+    through_door: list[tuple[str, int, int, bytes]] = field(default_factory=list)
+    bugs: list[str] = field(default_factory=list)
     flags: int = 0  # FH_* of mediated files and directories
     index: int = 0
 
@@ -113,6 +121,7 @@ class TinyFs(pyfuse3.Operations):
         self.gate = trio.Event()
         self.waiting = trio.Event()
         self.notifier: Notifier | None = None
+        self.door_scope = trio.CancelScope()
 
     # -- commands ---------------------------------------------------------------------------
 
@@ -155,10 +164,30 @@ class TinyFs(pyfuse3.Operations):
     def is_waiting(self) -> bool:
         return self.waiting.is_set()
 
+    def close_door(self) -> None:
+        self.door_scope.cancel()
+
+    def answer_badly(self) -> None:
+        """From now on FALLOCATE is answered by its offset: twice; never; not at all well; well."""
+
+        def take(pending: Pending) -> None:
+            offset = fallocate(DoorRequest(pending.data)).offset
+            tries = {0: [(0, b""), (5, b"")], 1: [], 2: [(-1, b""), (1000, b""), (5, b"body"), (28, b"")]}
+            for answer in tries[offset]:
+                try:
+                    self.state.bugs.append(str(pending.answer(*answer)))
+                except (RuntimeError, ValueError) as error:
+                    self.state.bugs.append(type(error).__name__)
+
+        take_requests(take, {Opcode.FALLOCATE})
+
     def let_go(self) -> None:
         self.gate.set()
 
     # -- handlers ---------------------------------------------------------------------------
+
+    def bug(self, where: str, error: BaseException) -> None:
+        self.state.bugs.append(f"{where}: {error}")
 
     async def wait(self) -> None:
         self.waiting.set()
@@ -316,15 +345,69 @@ def serve(channel, mountpoint: str, backing: Path, options: Options) -> int:
     if options.weak:
         lose_cap_sys_admin()
     ops = TinyFs(backing, options, device)
-    session.attach(ops, device, passthrough=options.passthrough)
+    door = Door(Asked(ops).handlers(), ops) if options.door else None
+    flags = NO_FLAGS if door is None else door.init_flags
+    session.attach(ops, device, passthrough=options.passthrough, flags=flags)
     channel.send(device)
-    trio.run(_run, channel, ops)
+    trio.run(_run, channel, ops, door)
     pyfuse3.close()
     return lost_replies()
 
 
-async def _run(channel, ops: TinyFs) -> None:
+STORY = {1: OSError(errno.ENOSPC, ""), 2: ValueError("a bug"), 3: pyfuse3.FUSEError(errno.EROFS)}
+
+
+class Asked:
+    """What a TinyFs with a door does: LSEEK answers 1,000 more than was asked for, FALLOCATE does
+    as its offset says (see STORY), SETLK succeeds."""
+
+    SLOW, SLOW_TO_THE_END = 4, 5
+
+    def __init__(self, ops: TinyFs) -> None:
+        self._ops = ops
+
+    def handlers(self):
+        return {
+            Opcode.FALLOCATE: self.fallocate, Opcode.LSEEK: self.lseek,
+            Opcode.SETLK: self.lock, Opcode.SETLKW: self.lock,
+        }  # fmt: skip
+
+    def _note(self, request: DoorRequest) -> None:
+        who = (request.opcode.name, request.nodeid, request.uid, request.body)
+        self._ops.state.through_door.append(who)
+
+    async def lseek(self, request: DoorRequest) -> bytes:
+        self._note(request)
+        return offset_reply(seek(request).offset + 1000)
+
+    async def lock(self, request: DoorRequest) -> bytes:
+        self._note(request)
+        return b""
+
+    async def fallocate(self, request: DoorRequest) -> bytes:
+        self._note(request)
+        offset = fallocate(request).offset
+        if offset in STORY:
+            raise STORY[offset]
+        if offset == self.SLOW:
+            with request.interruptible() as scope:
+                await self._ops.wait()
+            if scope.cancelled_caught:
+                raise OSError(errno.EINTR, "")
+        elif offset == self.SLOW_TO_THE_END:
+            await self._ops.wait()
+        return b""
+
+
+async def _serve_door(ops: TinyFs, door: Door, task_status=trio.TASK_STATUS_IGNORED) -> None:
+    with ops.door_scope:
+        await door.serve(task_status=task_status)
+
+
+async def _run(channel, ops: TinyFs, door: Door | None) -> None:
     async with trio.open_nursery() as nursery:
+        if door is not None:
+            await nursery.start(_serve_door, ops, door)
         nursery.start_soon(_obey, channel, ops)
         await pyfuse3.main()
         nursery.cancel_scope.cancel()

@@ -26,13 +26,14 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("source", ["_bridge.c", "_operations.c"])
 @pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
-def test_the_bridge_compiles_without_a_warning(optimisation):
+def test_the_bridge_compiles_without_a_warning(optimisation, source):
     flags = run("pkg-config", "--cflags", "fuse3").stdout.split()
     strict = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     include = f"-isystem{sysconfig.get_path('include')}"
-    source = "policyfs/kernel/_bridge.c"
-    done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *flags, source)
+    path = f"policyfs/kernel/{source}"
+    done = run("gcc", optimisation, "-c", "-o", "/dev/null", *strict, include, *flags, path)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -1,0 +1,210 @@
+/*
+ * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE,
+ * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read and handed to one
+ * Python callable, which answers each through the object that it gets with it.
+ *
+ * What is said here is the kernel's wire format and nothing of libfuse, so that it does not matter
+ * which of these operations a libfuse knows.
+ */
+
+#include "_bridge.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define OPCODE_INTERRUPT 36
+#define OPCODES 64
+
+static struct {
+	int fd;			/* of the session's device, -1 while there is none */
+	uint64_t session;	/* counts sessions: a request of an old one is answered no more */
+	uint64_t taken;		/* one bit for each opcode that the callable takes */
+	uint64_t lost_replies;
+	PyObject *callable;	/* owned; NULL while nothing is registered */
+} door = {.fd = -1};
+
+/* ---- One request ----------------------------------------------------------------------------- */
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *data;
+	uint64_t unique, session;
+	bool open; /* not answered yet */
+} Pending;
+
+/* Writes a reply; false if the kernel did not take it (the caller was killed, the mount aborted). */
+static bool send_reply(const Pending *pending, int error, const void *body, size_t size)
+{
+	struct wire_out_header header = {
+		.len = (uint32_t)(sizeof(header) + size),
+		.error = -error,
+		.unique = pending->unique,
+	};
+	/* iovec has no const; nothing is written through it. */
+	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)(uintptr_t)body, size}};
+
+	if (door.fd < 0 || pending->session != door.session)
+		return false;
+	if (writev(door.fd, iov, size > 0 ? 2 : 1) >= 0)
+		return true;
+	door.lost_replies++;
+	return false;
+}
+
+static PyObject *pending_answer(PyObject *self, PyObject *args)
+{
+	Pending *pending = (Pending *)self;
+	int error = 0;
+	Py_buffer body = {0};
+	bool delivered;
+
+	if (!PyArg_ParseTuple(args, "i|y*:answer", &error, &body))
+		return NULL;
+	if (error < 0 || error >= 512 || (error > 0 && body.len > 0) || body.len > INT32_MAX / 2) {
+		PyBuffer_Release(&body);
+		PyErr_SetString(PyExc_ValueError, "an answer is an errno or a body");
+		return NULL;
+	}
+	if (!pending->open) {
+		PyBuffer_Release(&body);
+		PyErr_SetString(PyExc_RuntimeError, "the request has been answered");
+		return NULL;
+	}
+	pending->open = false;
+	delivered = send_reply(pending, error, body.buf, (size_t)body.len);
+	PyBuffer_Release(&body);
+	return PyBool_FromLong(delivered);
+}
+
+static PyObject *pending_data(PyObject *self, void *closure)
+{
+	(void)closure;
+	return Py_NewRef(((Pending *)self)->data);
+}
+
+/* Nobody waits for ever: what was forgotten is an error. */
+static void pending_dealloc(PyObject *self)
+{
+	Pending *pending = (Pending *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	if (pending->open)
+		send_reply(pending, EIO, NULL, 0);
+	Py_CLEAR(pending->data);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyMethodDef pending_methods[] = {
+	{"answer", pending_answer, METH_VARARGS,
+	 "answer(errno, body=b''): the one reply. False if the kernel waits for it no more."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef pending_attributes[] = {
+	{"data", pending_data, NULL, "The whole request, header first.", NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot pending_slots[] = {
+	{Py_tp_dealloc, pending_dealloc},
+	{Py_tp_methods, pending_methods},
+	{Py_tp_getset, pending_attributes},
+	{Py_tp_doc, "A request to be answered once; EIO, if it is dropped unanswered."},
+	{0, NULL},
+};
+
+static PyType_Spec pending_spec = {
+	.name = "policyfs.kernel._bridge.Pending",
+	.basicsize = sizeof(Pending),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.slots = pending_slots,
+};
+
+static PyTypeObject *pending_type;
+
+/* ---- Taking requests ------------------------------------------------------------------------- */
+
+static void call_door(const unsigned char *message, size_t size, const struct wire_in_header *header)
+{
+	Pending *pending = PyObject_New(Pending, pending_type);
+	PyObject *result;
+
+	if (pending != NULL) {
+		pending->unique = header->unique;
+		pending->session = door.session;
+		pending->open = header->opcode != OPCODE_INTERRUPT; /* which has no answer */
+		pending->data = PyBytes_FromStringAndSize((const char *)message, (Py_ssize_t)size);
+	}
+	if (pending == NULL || pending->data == NULL) {
+		/* No memory. A request is told so; an interrupt is lost, as if it came too late. */
+		Pending dropped = {.unique = header->unique, .session = door.session};
+
+		PyErr_Clear();
+		if (pending == NULL && header->opcode != OPCODE_INTERRUPT)
+			send_reply(&dropped, ENOMEM, NULL, 0);
+		Py_XDECREF(pending);
+		return;
+	}
+	result = PyObject_CallOneArg(door.callable, (PyObject *)pending);
+	if (result == NULL)
+		PyErr_WriteUnraisable(door.callable); /* and the request answers EIO */
+	Py_XDECREF(result);
+	Py_DECREF(pending);
+}
+
+bool operations_take(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	PyGILState_STATE state;
+
+	if (door.callable == NULL || size < sizeof(header))
+		return false;
+	memcpy(&header, message, sizeof(header));
+	if (header.opcode >= OPCODES || !(door.taken & ((uint64_t)1 << header.opcode)))
+		return false;
+	state = PyGILState_Ensure();
+	call_door(message, size, &header);
+	PyGILState_Release(state);
+	return true;
+}
+
+void operations_session(int fd)
+{
+	door.fd = fd;
+	door.session++;
+	door.lost_replies = 0;
+}
+
+uint64_t operations_lost(void)
+{
+	return door.lost_replies;
+}
+
+PyObject *operations_register(PyObject *module, PyObject *args)
+{
+	unsigned long long taken;
+	PyObject *callable, *before = door.callable;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "OK:operations", &callable, &taken))
+		return NULL;
+	if (callable != Py_None && !PyCallable_Check(callable)) {
+		PyErr_SetString(PyExc_TypeError, "operations() takes a callable or None");
+		return NULL;
+	}
+	door.callable = callable == Py_None ? NULL : Py_NewRef(callable);
+	door.taken = callable == Py_None ? 0 : taken;
+	Py_XDECREF(before);
+	Py_RETURN_NONE;
+}
+
+int operations_add_types(PyObject *module)
+{
+	pending_type = (PyTypeObject *)PyType_FromSpec(&pending_spec);
+	if (pending_type == NULL)
+		return -1;
+	return PyModule_AddObjectRef(module, "Pending", (PyObject *)pending_type);
+}

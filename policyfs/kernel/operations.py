@@ -1,0 +1,131 @@
+"""Requests that pyfuse3 has no handlers for: one door, one task for each, one answer.
+
+Each opcode with a handler here is taken out of the stream before libfuse sees it
+(``_operations.c``); those without go on to libfuse, which refuses them. The structures are the
+kernel's, include/uapi/linux/fuse.h; requests.py parses them.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol
+
+import trio
+
+from policyfs.kernel.bridge import HEADER_SIZE, Pending, pyfuse3, take_requests
+from policyfs.kernel.protocol import InitFlag, Opcode
+
+_HEADER: Final = struct.Struct("=IIQQIIIHH")
+_INTERRUPT: Final = struct.Struct("=Q")
+_RESENT: Final = 1 << 63
+_UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, umask
+
+
+class Request:
+    """One request: who asks, about which node, and what.
+
+    uid, gid: the caller's for the file system; pid: its thread group, 0 if that is outside the
+    daemon's pid namespace. umask: of TMPFILE, else 0. body: all that follows the header.
+    """
+
+    __slots__ = ("_interrupted", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "umask", "unique")
+
+    def __init__(self, data: bytes) -> None:
+        _, opcode, unique, self.nodeid, self.uid, self.gid, self.pid, _, _ = _HEADER.unpack_from(data)
+        self.opcode = Opcode(opcode)
+        self.unique: int = unique & ~_RESENT
+        self.body = data[HEADER_SIZE:]
+        self.umask: int = _UMASK.unpack_from(self.body)[0] if opcode == Opcode.TMPFILE else 0
+        self._scope: trio.CancelScope | None = None
+        self._interrupted = False
+
+    def interruptible(self) -> trio.CancelScope:
+        """A scope that ends when a signal comes for the caller (or has come already).
+
+        If its ``cancelled_caught`` is set afterwards, the answer is EINTR. What is not done in
+        such a scope is finished, however many signals come; a killed caller does not wait for it.
+        """
+        self._scope = trio.CancelScope()
+        if self._interrupted:
+            self._scope.cancel()
+        return self._scope
+
+    def interrupt(self) -> None:
+        """A signal came for the caller."""
+        self._interrupted = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+Handler = Callable[[Request], Awaitable[bytes]]
+"""Returns the body of a reply. Raises FUSEError or OSError to refuse; anything else is a bug."""
+
+
+class BugLog(Protocol):
+    """Where unexpected exceptions go."""
+
+    def bug(self, where: str, error: BaseException) -> None:
+        """Log a bug with its traceback and count it."""
+
+
+class Door:
+    """Hands requests to their handlers while serve() runs. One for a process, as its session."""
+
+    def __init__(self, handlers: Mapping[Opcode, Handler], bugs: BugLog) -> None:
+        self._handlers = dict(handlers)
+        self._bugs = bugs
+        self._waiting: dict[int, Request] = {}
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def init_flags(self) -> InitFlag:
+        """What INIT must ask for, so that the kernel sends what is handled here."""
+        locks = Opcode.SETLK in self._handlers
+        return InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS if locks else InitFlag(0)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are being handled."""
+        return len(self._waiting)
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take requests until cancelled; then what is unanswered is EIO."""
+        opcodes = {*self._handlers, Opcode.INTERRUPT} if self._handlers else set()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            take_requests(self._take, opcodes)
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                take_requests(None, set())
+                self._nursery = None
+
+    def _take(self, pending: Pending) -> None:
+        """Called by the bridge, on the loop's thread, in the middle of its read."""
+        request = Request(pending.data)
+        if request.opcode is Opcode.INTERRUPT:
+            (unique,) = _INTERRUPT.unpack_from(request.body)
+            known = self._waiting.get(unique & ~_RESENT)
+            if known is not None:  # else it is answered, or pyfuse3's, which interrupts nothing
+                known.interrupt()
+        elif self._nursery is not None:
+            self._waiting[request.unique] = request
+            self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
+
+    async def _answer(self, request: Request, pending: Pending) -> None:
+        body, code = b"", 0
+        try:
+            body = await self._handlers[request.opcode](request)
+        except pyfuse3.FUSEError as error:
+            code = error.errno
+        except OSError as error:
+            code = error.errno or errno.EIO
+        except Exception as error:  # noqa: BLE001 - nothing ends the mount
+            self._bugs.bug(request.opcode.name, error)
+            code = errno.EIO
+        finally:
+            del self._waiting[request.unique]
+        pending.answer(code, body)

@@ -1,0 +1,189 @@
+"""Bodies of the requests that come through the door, and of their replies.
+
+Structures of the kernel's include/uapi/linux/fuse.h (7.45), named after them. Offsets and sizes
+in bytes. A body that is too short raises struct.error: the kernel sends none.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from policyfs.kernel.bridge import open_reply, pyfuse3
+from policyfs.kernel.operations import Request
+from policyfs.kernel.protocol import Opcode
+
+_FALLOCATE: Final = struct.Struct("=QQQI")
+_LSEEK: Final = struct.Struct("=QQI")
+_COPY: Final = struct.Struct("=QQQQQQQ")
+_IOCTL: Final = struct.Struct("=QIIQII")
+_CREATE: Final = struct.Struct("=IIII")
+_LOCK: Final = struct.Struct("=QQQQIIII")
+
+_OFFSET_REPLY: Final = struct.Struct("=Q")
+_WRITE_REPLY: Final = struct.Struct("=II")
+_IOCTL_REPLY: Final = struct.Struct("=iIII")
+_LOCK_REPLY: Final = struct.Struct("=QQII")
+_ENTRY_REPLY: Final = struct.Struct("=QQQQII")
+_ATTR: Final = struct.Struct("=QQQQQQIIIIIIIIII")
+_STATX_REPLY: Final = struct.Struct("=QII16x")
+_STATX: Final = struct.Struct("=IIQIIIHxxQQQQ" + "qIxxxx" * 4 + "IIII112x")
+
+_FUSE_LK_FLOCK: Final = 1 << 0
+_STATX_BASIC_STATS: Final = 0x7FF  # include/uapi/linux/stat.h
+_STATX_BTIME: Final = 0x800
+_S: Final = 1_000_000_000
+
+
+class Fallocate(NamedTuple):
+    """fallocate(2): mode is FALLOC_FL_* bits."""
+
+    fh: int
+    offset: int
+    length: int
+    mode: int
+
+
+class Seek(NamedTuple):
+    """lseek(2) with SEEK_DATA or SEEK_HOLE (the kernel does the others itself)."""
+
+    fh: int
+    offset: int
+    whence: int
+
+
+class CopyRange(NamedTuple):
+    """copy_file_range(2): from the request's node to nodeid_out. flags: 0 so far."""
+
+    fh_in: int
+    offset_in: int
+    nodeid_out: int
+    fh_out: int
+    offset_out: int
+    length: int
+    flags: int
+
+
+class Ioctl(NamedTuple):
+    """ioctl(2): data has the bytes that command says are read by it, out_size what may be answered."""
+
+    fh: int
+    flags: int
+    command: int
+    argument: int
+    in_size: int
+    out_size: int
+
+
+class Unnamed(NamedTuple):
+    """open(2) with O_TMPFILE in the request's directory."""
+
+    flags: int
+    mode: int
+    umask: int
+    open_flags: int
+
+
+class Lock(NamedTuple):
+    """fcntl(2) and flock(2) locks. owner: the kernel's 64-bit lock owner. start, end: the first and
+    the last byte (2^63 - 1: to the end). kind: fcntl.F_RDLCK, F_WRLCK or F_UNLCK. sleep: wait.
+    """
+
+    fh: int
+    owner: int
+    start: int
+    end: int
+    kind: int
+    pid: int
+    flock: bool
+    sleep: bool
+
+
+def fallocate(request: Request) -> Fallocate:
+    """Of FALLOCATE."""
+    return Fallocate._make(_FALLOCATE.unpack_from(request.body))
+
+
+def seek(request: Request) -> Seek:
+    """Of LSEEK. A negative offset stays negative."""
+    fh, offset, whence = _LSEEK.unpack_from(request.body)
+    return Seek(fh, offset - (1 << 64) if offset >> 63 else offset, whence)
+
+
+def copy_range(request: Request) -> CopyRange:
+    """Of COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
+    return CopyRange._make(_COPY.unpack_from(request.body))
+
+
+def ioctl(request: Request) -> Ioctl:
+    """Of IOCTL."""
+    return Ioctl._make(_IOCTL.unpack_from(request.body))
+
+
+def unnamed(request: Request) -> Unnamed:
+    """Of TMPFILE."""
+    return Unnamed._make(_CREATE.unpack_from(request.body))
+
+
+def lock(request: Request) -> Lock:
+    """Of GETLK, SETLK and SETLKW."""
+    fh, owner, start, end, kind, pid, flags, _ = _LOCK.unpack_from(request.body)
+    return Lock(
+        fh, owner, start, end, kind, pid,
+        flock=bool(flags & _FUSE_LK_FLOCK), sleep=request.opcode is Opcode.SETLKW,
+    )  # fmt: skip
+
+
+def offset_reply(offset: int) -> bytes:
+    """To LSEEK."""
+    return _OFFSET_REPLY.pack(offset)
+
+
+def copied_reply(request: Request, count: int) -> bytes:
+    """To COPY_FILE_RANGE (at most 2^32 - 1 bytes) or COPY_FILE_RANGE_64."""
+    if request.opcode is Opcode.COPY_FILE_RANGE_64:
+        return _OFFSET_REPLY.pack(count)
+    return _WRITE_REPLY.pack(count, 0)
+
+
+def ioctl_reply(data: bytes) -> bytes:
+    """To IOCTL: result 0, and what the caller's argument gets."""
+    return _IOCTL_REPLY.pack(0, 0, 0, 0) + data
+
+
+def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
+    """To GETLK: the lock that is in the way, or F_UNLCK. SETLK and SETLKW have an empty answer."""
+    return _LOCK_REPLY.pack(start, end, kind, pid)
+
+
+def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
+    """To TMPFILE, as to CREATE. The store's inode number is in the entry's st_rdev."""
+    entry_s, entry_ns = _split(entry.entry_timeout)
+    attr_s, attr_ns = _split(entry.attr_timeout)
+    head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)
+    atime, mtime, ctime = entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns
+    attr = _ATTR.pack(
+        entry.st_rdev or entry.st_ino, entry.st_size, entry.st_blocks,
+        atime // _S % (1 << 64), mtime // _S % (1 << 64), ctime // _S % (1 << 64),
+        atime % _S, mtime % _S, ctime % _S,
+        entry.st_mode, entry.st_nlink, entry.st_uid, entry.st_gid, 0, entry.st_blksize, 0,
+    )  # fmt: skip
+    return head + attr + open_reply(fh)
+
+
+def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
+    """To STATX: what GETATTR answers, and when the file was made (0: not known)."""
+    seconds, nanoseconds = _split(entry.attr_timeout)
+    times: list[int] = []
+    for ns in (entry.st_atime_ns, btime_ns, entry.st_ctime_ns, entry.st_mtime_ns):
+        times += (ns // _S, ns % _S)
+    return _STATX_REPLY.pack(seconds, nanoseconds, 0) + _STATX.pack(
+        _STATX_BASIC_STATS | (_STATX_BTIME if btime_ns else 0), entry.st_blksize, 0,
+        entry.st_nlink, entry.st_uid, entry.st_gid, entry.st_mode,
+        entry.st_rdev or entry.st_ino, entry.st_size, entry.st_blocks, 0, *times, 0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def _split(timeout_s: float) -> tuple[int, int]:
+    whole = max(0, min(int(timeout_s), (1 << 31) - 1))
+    return whole, max(0, int((timeout_s - whole) * 1e9)) if timeout_s < (1 << 31) - 1 else 0

@@ -1,0 +1,129 @@
+"""The door for requests that pyfuse3 does not know: taken, answered once, interrupted, never lost."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+
+import pytest
+
+from policyfs.kernel.bridge import Pending, take_requests
+from policyfs.kernel.protocol import InitFlag
+from tests.support.processes import Child, start_as, wait_for
+from tests.support.tinyfs import Asked, Tiny, error_of
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_offset = ctypes.c_int64
+
+
+def allocate(path: str, offset: int) -> str:
+    """fallocate(2) of one byte there: None or the errno's name."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        done = _libc.fallocate(fd, 0, _offset(offset), _offset(1))
+        return "None" if done == 0 else errno.errorcode[ctypes.get_errno()]
+    finally:
+        os.close(fd)
+
+
+def _slowly(_channel, path: str, offset: int) -> str:
+    """In a child that SIGUSR1 does not end: what its call came to."""
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.siginterrupt(signal.SIGUSR1, True)
+    return allocate(path, offset)
+
+
+def test_without_handlers_the_old_answers(tiny) -> None:
+    fs = tiny()
+    assert allocate(fs.path("f"), 0) == "ENOTSUP"
+    with open(fs.path("f"), "rb") as file:
+        assert os.lseek(file.fileno(), 3, os.SEEK_DATA) == 3
+        assert error_of(fcntl.ioctl, file.fileno(), 0x80086601, bytearray(8)) == errno.ENOTTY
+    flags = fs.initialised().flags
+    assert not flags & (InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS)
+
+
+def test_handlers_answer_and_refuse(tiny) -> None:
+    fs = tiny(door=True)
+    assert [allocate(fs.path("f"), at) for at in (0, 1, 2, 3)] == ["None", "ENOSPC", "EIO", "EROFS"]
+    with open(fs.path("m"), "rb") as file:
+        assert os.lseek(file.fileno(), 3, os.SEEK_HOLE) == 1003
+    seen = fs.call("look")
+    assert seen.bugs == ["FALLOCATE: a bug"]
+    assert [name for name, *_ in seen.through_door] == ["FALLOCATE"] * 4 + ["LSEEK"]
+    assert fs.count("FALLOCATE") == 4
+    assert os.stat(fs.path("f")).st_size == 12, "the mount goes on"
+
+
+def test_locks_are_asked_for_where_they_are_handled(tiny) -> None:
+    fs = tiny(door=True)
+    assert fs.initialised().flags & InitFlag.POSIX_LOCKS
+    assert fs.initialised().flags & InitFlag.FLOCK_LOCKS
+    with open(fs.path("m"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert [name for name, *_ in fs.call("look").through_door][:2] == ["SETLKW", "SETLK"]
+
+
+@pytest.fixture
+def slow(tiny):
+    """`slow(offset)`: a file system, and a child that waits in its FALLOCATE."""
+    children: list[Child] = []
+
+    def start(offset: int) -> tuple[Tiny, Child]:
+        fs = tiny(door=True)
+        children.append(start_as(0, _slowly, fs.path("m"), offset))
+        wait_for(lambda: fs.call("is_waiting"), "the request")
+        return fs, children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+
+
+def test_a_signal_ends_what_may_be_interrupted(slow) -> None:
+    fs, child = slow(Asked.SLOW)
+    os.kill(child.pid, signal.SIGUSR1)
+    assert child.result() == "EINTR"
+    assert os.stat(fs.path("f")).st_size == 12
+
+
+def test_a_signal_does_not_end_the_rest(slow) -> None:
+    fs, child = slow(Asked.SLOW_TO_THE_END)
+    os.kill(child.pid, signal.SIGUSR1)
+    wait_for(lambda: fs.count("INTERRUPT"), "the interrupt")
+    fs.call("let_go")
+    assert child.result() == "None"
+
+
+def test_a_killed_caller_leaves_nothing(slow) -> None:
+    fs, child = slow(Asked.SLOW)
+    child.kill()
+    wait_for(lambda: fs.count("INTERRUPT"), "the interrupt")
+    assert os.stat(fs.path("f")).st_size == 12
+    assert fs.call("look").bugs == []
+
+
+def test_what_is_dropped_unanswered_is_an_error(slow) -> None:
+    """The loop ends while a request waits in it: the caller is told, and not left there."""
+    fs, child = slow(Asked.SLOW_TO_THE_END)
+    fs.call("close_door")
+    assert child.result() == "EIO"
+    assert allocate(fs.path("f"), 0) == "ENOTSUP", "nobody takes it any more: libfuse answers"
+
+
+def test_answers_are_given_once_and_well(tiny) -> None:
+    fs = tiny(door=True)
+    fs.call("answer_badly")
+    assert [allocate(fs.path("f"), at) for at in (0, 1, 2)] == ["None", "EIO", "ENOSPC"]
+    assert fs.call("look").bugs == ["True", "RuntimeError", *["ValueError"] * 3, "True"]
+
+
+def test_nobody_else_makes_requests() -> None:
+    with pytest.raises(TypeError):
+        Pending()
+    with pytest.raises(TypeError):
+        take_requests("no callable", set())  # type: ignore[arg-type] # what the test is about
