@@ -1,0 +1,370 @@
+"""Locks that apps take through a mount, held on the store's own files.
+
+Whoever locks a file, in whichever view, mount or in the store itself, locks the same inode: each
+lock owner of an app has one open file description of the backing file here, and its byte ranges are
+OFD locks of that description (fcntl(2)), its flock(2) is that description's flock. So they conflict
+with each other and with everybody else's exactly as the kernel has it, and end with the
+descriptor. No call here waits: what cannot be had at once is asked for again when a lock of this
+table goes, in the order of arrival, and by retry_all() for what somebody else holds.
+
+A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of
+descriptors (POSIX locks) or to an open file description (OFD locks, flock). It does not say which
+of the first two it is: both come as byte ranges.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Blocker, Owner, find_blocker, set_lock
+from policyfs.store.spans import Span, Spans
+
+Inode = tuple[int, int]
+"""A backing inode: its number (NodeTable.key_of) and its birth time in ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What apps may use up: descriptors (one for each lock owner and file) in all and of one app,
+    requests of one app that wait, byte ranges of one owner in one file.
+    """
+
+    holders: int
+    holders_per_app: int
+    waiting_per_app: int
+    spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockStats:
+    """held: locked byte ranges and flocks. descriptors: lock owners that have one. waiting: requests.
+
+    refused: for a limit. deadlocks: requests that would have waited for themselves.
+    """
+
+    held: int
+    descriptors: int
+    waiting: int
+    refused: int
+    deadlocks: int
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """One lock owner's descriptor of one file, and what it has locked there.
+
+    app: whom it counts for. handles: the open handles (of the mount) that it locked through.
+    """
+
+    inode: Inode
+    owner: Owner
+    app: object
+    fd: int
+    writable: bool
+    spans: Spans = field(default_factory=Spans)
+    pid: int = 0
+    handles: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that waits. told: called once, with 0 or an errno, when it does so no longer."""
+
+    holder: Holder
+    asked: Asked
+    handle: int
+    told: Callable[[int], None]
+
+
+class LockTable:
+    """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._files: dict[Inode, dict[Owner, Holder]] = {}
+        self._through: dict[int, set[Holder]] = {}
+        self._waiters: dict[Inode, list[Waiter]] = {}
+        self._count: dict[object, int] = {}
+        self._holders = 0
+        self._waiting = 0
+        self._refused = 0
+        self._deadlocks = 0
+
+    # -- owners -----------------------------------------------------------------------------------
+
+    def find(self, inode: Inode, owner: Owner) -> Holder | None:
+        """The descriptor of an owner in a file, if it has one."""
+        return self._files.get(inode, {}).get(owner)
+
+    def room(self, app: object) -> None:
+        """Make room for one descriptor more: idle ones go. Raises ENOLCK where that is not enough."""
+        for idle in self._idle(app):
+            if not self._full(app):
+                break
+            self._give_up(idle)
+        if self._full(app):
+            self._refused += 1
+            raise OSError(errno.ENOLCK, "too many locks")
+
+    def _full(self, app: object) -> bool:
+        limits = self._limits
+        return self._holders >= limits.holders or self._count.get(app, 0) >= limits.holders_per_app
+
+    def _idle(self, app: object) -> list[Holder]:
+        """Where a limit is reached: the holders without a lock, of the app or (if all are too many)
+        of anyone.
+        """
+        if not self._full(app):
+            return []
+        anyones = self._count.get(app, 0) < self._limits.holders_per_app
+        busy = {id(waiter.holder) for waiter in self._all_waiters()}
+        some = [holder for holder in self._all() if anyones or holder.app == app]
+        return [holder for holder in some if not holder.spans and id(holder) not in busy]
+
+    def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
+        """A holder for an owner that has none. *fd*: a descriptor of the file that nobody else uses,
+        ours from now on, O_RDWR if writable, else O_RDONLY.
+        """
+        holder = Holder(inode, owner, app, fd, writable)
+        self._files.setdefault(inode, {})[owner] = holder
+        self._count[app] = self._count.get(app, 0) + 1
+        self._holders += 1
+        return holder
+
+    def strengthen(self, holder: Holder, fd: int) -> None:
+        """Go on with another descriptor of the same file, an O_RDWR one, without a gap: so far the
+        owner has read locks only, which two can have.
+        """
+        try:
+            for span in holder.spans:
+                set_lock(fd, holder.owner, Asked(span.start, span.end, RDLCK, 0))
+        except OSError:
+            os.close(fd)
+            raise
+        old, holder.fd, holder.writable = holder.fd, fd, True
+        os.close(old)
+
+    # -- locking ----------------------------------------------------------------------------------
+
+    def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
+        """Lock or unlock now. False: somebody else's lock is in the way.
+
+        Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
+        """
+        done, freed = self._try(holder, asked, handle)
+        if freed:
+            self._wake(holder.inode)
+        return done
+
+    def _try(self, holder: Holder, asked: Asked, handle: int) -> tuple[bool, bool]:
+        """Lock or unlock now: was it done, and may others get something by it."""
+        self._bound_spans(holder, asked)
+        holder.handles.add(handle)
+        self._through.setdefault(handle, set()).add(holder)
+        had = len(holder.spans)
+        done = set_lock(holder.fd, holder.owner, asked)
+        if done:
+            self._note(holder, asked, had)
+        elif holder.owner.flock and had:
+            holder.spans = Spans()  # flock(2): to change one is to give it up and ask for another
+            return False, True
+        return done, done and had > 0 and asked.kind != WRLCK
+
+    def _bound_spans(self, holder: Holder, asked: Asked) -> None:
+        room = self._limits.spans - len(holder.spans)
+        grows = holder.spans.splits(asked.start, asked.end) if asked.kind == UNLCK else 2
+        if grows > room:
+            self._refused += 1
+            raise OSError(errno.ENOLCK, "too many byte ranges")
+
+    def _note(self, holder: Holder, asked: Asked, had: int) -> None:
+        if asked.kind == UNLCK:
+            holder.spans.unlock(asked.start, asked.end)
+            return
+        holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
+        holder.pid = asked.pid
+        if not had:  # who was first to lock is named first by blocker(), as the kernel does
+            owners = self._files[holder.inode]
+            owners[holder.owner] = owners.pop(holder.owner)
+
+    def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
+        """What keeps an owner from a lock (F_GETLK), None if nothing does. *fd*: any of the file.
+
+        For UNLCK it is the owner's own lock there, as F_OFD_GETLK has it.
+        """
+        mine = self.find(inode, owner)
+        if asked.kind == UNLCK:
+            span = mine.spans.first_overlap(asked.start, asked.end) if mine is not None else None
+            return _blocker(span, mine.pid) if span is not None and mine is not None else None
+        for other, span in self._conflicts(inode, owner, asked):
+            return _blocker(span, other.pid)
+        return find_blocker(fd if mine is None else mine.fd, asked)
+
+    def _conflicts(self, inode: Inode, owner: Owner, asked: Asked) -> Iterator[tuple[Holder, Span]]:
+        """Other owners of this table whose locks are in the way, each with one of them."""
+        for other, holder in self._files.get(inode, {}).items():
+            if other != owner and other.flock == owner.flock:
+                span = holder.spans.conflict(asked.start, asked.end, exclusive=asked.kind == WRLCK)
+                if span is not None:
+                    yield holder, span
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    def wait(self, holder: Holder, asked: Asked, handle: int, told: Callable[[int], None]) -> Waiter:
+        """Wait for a lock that attempt() has not had. Raises EDEADLK, ENOLCK (a limit)."""
+        of_app = sum(waiter.holder.app == holder.app for waiter in self._all_waiters())
+        if of_app >= self._limits.waiting_per_app:
+            self._refused += 1
+            raise OSError(errno.ENOLCK, "too many requests wait for locks")
+        if not holder.owner.flock and self._deadlock(holder, asked):
+            self._deadlocks += 1
+            raise OSError(errno.EDEADLK, "whoever has the lock waits for one of the asker's")
+        waiter = Waiter(holder, asked, handle, told)
+        self._waiters.setdefault(holder.inode, []).append(waiter)
+        self._waiting += 1
+        return waiter
+
+    def cancel(self, waiter: Waiter) -> None:
+        """It waits no longer, and is not told. One that was told already is left alone."""
+        queue = self._waiters.get(waiter.holder.inode, [])
+        if waiter in queue:
+            self._remove(waiter)
+
+    def _remove(self, waiter: Waiter) -> None:
+        queue = self._waiters[waiter.holder.inode]
+        queue.remove(waiter)
+        self._waiting -= 1
+        if not queue:
+            del self._waiters[waiter.holder.inode]
+
+    def retry_all(self) -> None:
+        """Ask again for what only others than this table's owners can be holding."""
+        for inode in list(self._waiters):
+            self._wake(inode)
+
+    def _wake(self, inode: Inode) -> None:
+        """Ask again for those who wait in this file, in the order in which they came."""
+        again = True
+        while again:
+            again = False
+            for waiter in list(self._waiters.get(inode, ())):
+                if next(self._conflicts(inode, waiter.holder.owner, waiter.asked), None) is not None:
+                    continue
+                answer = 0
+                try:
+                    done, freed = self._try(waiter.holder, waiter.asked, waiter.handle)
+                except OSError as error:
+                    done, freed, answer = True, False, error.errno or errno.EIO
+                again |= freed
+                if done:
+                    self._remove(waiter)
+                    waiter.told(answer)
+
+    def _deadlock(self, holder: Holder, asked: Asked) -> bool:
+        """Does somebody who holds what is asked for wait, at the end, for the asker."""
+        waits: dict[int, list[Waiter]] = {}
+        for waiter in self._all_waiters():
+            if not waiter.holder.owner.flock:
+                waits.setdefault(waiter.holder.owner.number, []).append(waiter)
+        me, seen = holder.owner.number, set[int]()
+        ahead = [other.owner.number for other, _ in self._conflicts(holder.inode, holder.owner, asked)]
+        while ahead:
+            number = ahead.pop()
+            if number == me:
+                return True
+            if number in seen:
+                continue
+            seen.add(number)
+            for waiter in waits.get(number, ()):
+                blocked = self._conflicts(waiter.holder.inode, waiter.holder.owner, waiter.asked)
+                ahead += [other.owner.number for other, _ in blocked]
+        return False
+
+    # -- the end of locks ---------------------------------------------------------------------------
+
+    def drop(self, inode: Inode, owner: Owner) -> None:
+        """Give up all that an owner has locked in a file: a process has closed a descriptor of it."""
+        holder = self.find(inode, owner)
+        if holder is not None:
+            self._give_up(holder)
+
+    def released(self, handle: int) -> None:
+        """An open file description is gone, and with it what was locked through it."""
+        for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
+            self._remove(waiter)
+            waiter.told(errno.EINTR)
+        for holder in self._through.pop(handle, ()):
+            self._give_up(holder)
+
+    def _give_up(self, holder: Holder) -> None:
+        owners = self._files.get(holder.inode, {})
+        if owners.get(holder.owner) is not holder:
+            return
+        if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
+            # Another thread of the process waits for a lock in the same file: it goes on waiting.
+            # It locks anew what it is given, through the handle that it waits at.
+            for span in holder.spans:
+                set_lock(holder.fd, holder.owner, Asked(span.start, span.end, UNLCK, 0))
+            holder.spans = Spans()
+            self._unlink(holder)
+            self._wake(holder.inode)
+            return
+        del owners[holder.owner]
+        if not owners:
+            del self._files[holder.inode]
+        self._unlink(holder)
+        self._holders -= 1
+        self._count[holder.app] -= 1
+        if not self._count[holder.app]:
+            del self._count[holder.app]
+        os.close(holder.fd)
+        if holder.spans:
+            self._wake(holder.inode)
+
+    def _unlink(self, holder: Holder) -> None:
+        """What it locked so far is not to end with any handle: it has ended."""
+        for handle in holder.handles:
+            through = self._through.get(handle)
+            if through is not None:
+                through.discard(holder)
+                if not through:
+                    del self._through[handle]
+        holder.handles.clear()
+
+    def close(self) -> None:
+        """Give everything up; who waits hears EINTR."""
+        for waiter in list(self._all_waiters()):
+            self._remove(waiter)
+            waiter.told(errno.EINTR)
+        for holder in self._all():
+            self._give_up(holder)
+
+    # -- looking ------------------------------------------------------------------------------------
+
+    def _all(self) -> list[Holder]:
+        return [holder for owners in self._files.values() for holder in owners.values()]
+
+    def _all_waiters(self) -> Iterator[Waiter]:
+        for queue in list(self._waiters.values()):
+            yield from list(queue)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._waiting
+
+    def ranges_held(self) -> bool:
+        """Does anybody have byte ranges locked, so that the end of a descriptor matters."""
+        return any(not owner.flock for owners in self._files.values() for owner in owners)
+
+    def stats(self) -> LockStats:
+        """What there is now."""
+        held = sum(len(holder.spans) for holder in self._all())
+        return LockStats(held, self._holders, self._waiting, self._refused, self._deadlocks)
+
+
+def _blocker(span: Span, pid: int) -> Blocker:
+    return Blocker(span.start, span.end, WRLCK if span.exclusive else RDLCK, pid)

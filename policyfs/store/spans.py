@@ -1,0 +1,97 @@
+"""The byte ranges that one lock owner has locked: how POSIX splits and merges them (fcntl(2)).
+
+Pure. A new lock replaces the owner's old ones where they overlap; what sticks out on either side
+stays as it was; neighbours of one kind become one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+LAST_BYTE: Final = (1 << 63) - 1
+"""The end of a lock that reaches to the end of the file, however far it grows (OFFSET_MAX)."""
+
+
+class Span(NamedTuple):
+    """A locked range in bytes, both ends in it. exclusive: a write lock."""
+
+    start: int
+    end: int
+    exclusive: bool
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Has it a byte in common with start..end."""
+        return self.start <= end and start <= self.end
+
+
+class Spans:
+    """The locked ranges of one owner: sorted, apart from each other, none empty."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self._spans)
+
+    def _touched(self, start: int, end: int) -> tuple[int, int]:
+        """Which spans overlap start..end: the slice [first, behind)."""
+        first = bisect_left(self._spans, start, key=lambda span: span.end)
+        behind = first
+        while behind < len(self._spans) and self._spans[behind].start <= end:
+            behind += 1
+        return first, behind
+
+    def lock(self, start: int, end: int, *, exclusive: bool) -> None:
+        """Lock start..end (bytes, inclusive)."""
+        first, behind = self._cut(start, end)
+        if first:
+            before = self._spans[first - 1]
+            if before.end + 1 == start and before.exclusive is exclusive:
+                start = before.start
+                first -= 1
+        if behind < len(self._spans):
+            after = self._spans[behind]
+            if after.start == end + 1 and after.exclusive is exclusive:
+                end = after.end
+                behind += 1
+        self._spans[first:behind] = [Span(start, end, exclusive)]
+
+    def unlock(self, start: int, end: int) -> None:
+        """Nothing of start..end is locked any more."""
+        first, behind = self._cut(start, end)
+        del self._spans[first:behind]
+
+    def _cut(self, start: int, end: int) -> tuple[int, int]:
+        """Split spans at both ends; returns the slice of those that lie wholly in start..end."""
+        first, behind = self._touched(start, end)
+        parts: list[Span] = []
+        for span in self._spans[first:behind]:
+            if span.start < start:
+                parts.append(span._replace(end=start - 1))
+            parts.append(span._replace(start=max(span.start, start), end=min(span.end, end)))
+            if span.end > end:
+                parts.append(span._replace(start=end + 1))
+        self._spans[first:behind] = parts
+        return self._touched(start, end)
+
+    def first_overlap(self, start: int, end: int) -> Span | None:
+        """The first span that has a byte of start..end."""
+        first, behind = self._touched(start, end)
+        return self._spans[first] if first < behind else None
+
+    def conflict(self, start: int, end: int, *, exclusive: bool) -> Span | None:
+        """The first span that another owner's lock on start..end would conflict with."""
+        first, behind = self._touched(start, end)
+        return next((span for span in self._spans[first:behind] if exclusive or span.exclusive), None)
+
+    def splits(self, start: int, end: int) -> bool:
+        """Would unlock() leave one span more than there are."""
+        first, behind = self._touched(start, end)
+        return behind - first == 1 and self._spans[first].start < start and end < self._spans[first].end
