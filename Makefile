@@ -13,7 +13,7 @@ help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
 	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
-	@echo "make soak        the long counts (about an hour)"
+	@echo "make soak        the long counts (some hours)"
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make setup       system packages, .venv, the C bridge"
@@ -49,11 +49,18 @@ lint: setup
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
 
-test: lint
-	@$(PY) -m pytest -q
+# How many tests run at the same time.
+JOBS ?= 2
+SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
+test: lint
+	@$(SIDE_BY_SIDE) -m "not soak and not alone"
+	@$(PY) -m pytest -q -m "alone and not soak"
+
+LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: setup
-	@POLICYFS_SOAK=1 POLICYFS_CASES=200000 $(PY) -m pytest -q -m "soak or not soak" --timeout=3600
+	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
+	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600
 
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)

@@ -7,6 +7,7 @@ they are missing. Temporary directories can be entered by plain uids; stores are
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -35,11 +36,19 @@ hypothesis.settings.load_profile("policyfs")
 
 
 class Run:
-    """What one test run has once: its directory, and the watchdog once something may hang."""
+    """What one process that runs tests has once: its directory, and the watchdog once something may hang.
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="policyfs-test-"))
+    Where tests run side by side, each of these processes has its own, mounts and all, below the
+    directory of the process that hands the tests out and runs none itself.
+    """
+
+    def __init__(self, above: Path | None = None) -> None:
+        """above: the directory of the process that hands out the tests, if this is not it."""
+        prefix = "policyfs-test-" if above is None else "w-"  # a socket below has 107 bytes for its path
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=above))
         self.directory.chmod(0o711)
+        self.common = self.directory if above is None else above
+        """What all processes of the run share."""
         self.watchdog: Watchdog | None = None
 
     def may_mount(self) -> None:
@@ -47,6 +56,16 @@ class Run:
         if self.watchdog is None:
             enter_private_namespace()
             self.watchdog = Watchdog(self.directory)
+
+    def media(self) -> dict[str, Path]:
+        """One of each kind of media file, by name; made by the process that needs them first."""
+        made = self.common / "media"
+        with (self.common / "media.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                media_tools.make_all(self.common / "media.new")
+                (self.common / "media.new").rename(made)
+        return {path.name: path for path in sorted(made.iterdir())}
 
     def close(self) -> None:
         """Clear everything away."""
@@ -59,7 +78,14 @@ RUN = pytest.StashKey[Run]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RUN] = Run()
+    above = getattr(config, "workerinput", {}).get("policyfs_directory")
+    config.stash[RUN] = Run(None if above is None else Path(above))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """xdist is about to start a process that runs tests."""
+    node.workerinput["policyfs_directory"] = str(node.config.stash[RUN].directory)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -68,8 +94,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run.close()
 
 
+def deadline_s(item: pytest.Item) -> float:
+    """How long a test may take: its own marker's number, else that of the run."""
+    marker = item.get_closest_marker("timeout")
+    of_the_run = item.config.getvalue("timeout") or item.config.getini("timeout")
+    return float(marker.args[0] if marker else of_the_run)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything below mount/ and attack/ mounts; a test that uses `mounts` does too."""
+    """Everything below mount/ and attack/ mounts; a test that uses `mounts` does too.
+
+    Tests with more time than others come first: where several processes share the tests out, none
+    of them is to begin a long one at the end.
+    """
     for item in items:
         below = {"mount", "attack"} & set(item.path.relative_to(config.rootpath).parts)
         if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
@@ -78,6 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if os.geteuid() != 0:
             raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
         config.stash[RUN].may_mount()
+    items.sort(key=deadline_s, reverse=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,9 +123,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     watchdog = item.config.stash[RUN].watchdog
     if watchdog is None or item.get_closest_marker("mount") is None:
         return (yield)
-    marker = item.get_closest_marker("timeout")
-    limit = marker.args[0] if marker else item.config.getvalue("timeout") or item.config.getini("timeout")
-    watchdog.arm(float(limit) + WATCHDOG_GRACE_S, item.nodeid)
+    watchdog.arm(deadline_s(item) + WATCHDOG_GRACE_S, item.nodeid)
     try:
         return (yield)
     finally:
@@ -97,7 +133,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def media(request: pytest.FixtureRequest) -> dict[str, Path]:
     """One of each kind of media file, made once: name -> path (see tests/support/media.py)."""
-    return media_tools.make_all(request.config.stash[RUN].directory / "media")
+    return request.config.stash[RUN].media()
 
 
 @contextlib.contextmanager

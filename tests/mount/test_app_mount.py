@@ -201,6 +201,7 @@ def _write(path: Path, text: str, flags: str = "w") -> None:
         file.write(text)
 
 
+@pytest.mark.alone
 def test_changes_elsewhere_are_seen_within_a_second(own, elsewhere) -> None:
     uid, there = elsewhere
     eyes = Eyes(own)
@@ -247,6 +248,7 @@ def test_changes_elsewhere_are_seen_within_a_second(own, elsewhere) -> None:
     eyes.child.result()
 
 
+@pytest.mark.alone
 def test_a_photo_changed_elsewhere_is_read_anew_and_without_its_place(own, filled) -> None:
     eyes = Eyes(own)
     other = jpegs.with_segments(jpegs.plain(3, 64), jpegs.exif_segment(jpegs.exif("MM")))
@@ -261,6 +263,7 @@ def test_a_photo_changed_elsewhere_is_read_anew_and_without_its_place(own, fille
     eyes.child.result()
 
 
+@pytest.mark.alone
 def test_exec_maps_of_the_kernel_are_those_of_the_file(own, filled) -> None:
     """A program in the store runs through the mount, and a newer one after it was replaced."""
     program = filled / "Music/program"

@@ -26,6 +26,7 @@ from tests.support.counts import count
 from tests.support.images import file_system
 from tests.support.model import Model, check_tree
 from tests.support.mounts import Mount
+from tests.support.namespace import forget_unused
 from tests.support.processes import Child, call_as, start_as, wait_for
 from tests.support.stores import Mounts
 from tests.support.worker import Worker
@@ -275,7 +276,7 @@ def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any
         }
 
     def nothing_held() -> dict[str, Any] | None:
-        Path("/proc/sys/vm/drop_caches").write_text("2")
+        forget_unused(mount)
         held = holdings()
         idle = held["nodes"] == 1 and held["handles"]["open"] == held["backing_ids"] == 0
         return held if idle and (before is None or held == before) else None

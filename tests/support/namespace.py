@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Final
 
 CLONE_NEWNS: Final = 0x00020000
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_REMOUNT: Final = 32
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
@@ -94,6 +97,16 @@ def abort_connection(device: int) -> bool:
 def detach(mountpoint: str) -> None:
     """Lazy unmount; nothing to do if nothing is mounted there."""
     _libc.umount2(os.fsencode(mountpoint), MNT_DETACH)
+
+
+def forget_unused(mountpoint: str | os.PathLike[str]) -> None:
+    """Make the kernel forget the names and inodes of one FUSE mount that nobody uses now.
+
+    A remount does that (reconfigure_super() in fs/super.c) and changes nothing else; dropping the
+    caches of the machine would disturb whatever else runs on it.
+    """
+    flags = MS_REMOUNT | MS_NOSUID | MS_NODEV
+    _check(_libc.mount(None, os.fsencode(mountpoint), None, flags, None), f"remount {mountpoint}")
 
 
 def clear_away(directory: Path) -> list[str]:
