@@ -8,25 +8,22 @@ no handle, node, backing id, lease or descriptor, no bug in its log, and no more
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import crowd
 from tests.support.counts import count
+from tests.support.holdings import anonymous_memory, settled
 from tests.support.images import file_system
 from tests.support.model import Model, check_tree
 from tests.support.mounts import Mount
-from tests.support.namespace import forget_unused
 from tests.support.processes import Child, call_as, start_as, wait_for
 from tests.support.stores import Mounts
 from tests.support.worker import Worker
@@ -216,14 +213,6 @@ def wait_for_all(crew: list[Child], mount: Mount, seconds: float) -> tuple[list[
     return accounts, memory
 
 
-def anonymous_memory(pid: int) -> int:
-    """Bytes of a process's own memory: no files, and no frozen copies, which have a cap."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no RssAnon")
-
-
 def check_store(store: Path, accounts: list[Account], pictures: list[crowd.Picture]) -> None:
     """The store, read by root and not through the mount, holds what the members say."""
     for number, account in enumerate(accounts):
@@ -239,49 +228,3 @@ def check_activity(done: Counter[str], seconds: float, *, alone: bool) -> None:
     wanted += ["map_write", "exchange", "use_held", "xattr", "rename", "rewrite"]
     wanted += [] if alone else ["foreign whole"]
     assert {name for name in wanted if done[name] < seconds / 2} == set(), done
-
-
-def descriptors(mount: Mount) -> Counter[str]:
-    """What the daemon has open, but for its caches: directories and frozen copies (unnamed files).
-
-    Nor for pidfds: that of a worker which has served its time is closed when the next file is sniffed.
-    """
-    found: Counter[str] = Counter()
-    for number in os.listdir(f"/proc/{mount.pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            link = os.readlink(f"/proc/{mount.pid}/fd/{number}")
-            spare = link.startswith("/memfd:") or "/#" in link or "[pidfd]" in link
-            if not spare and not os.path.isdir(link.removesuffix(" (deleted)")):
-                found[re.sub(r"\d+", "N", link)] += 1
-    return found
-
-
-def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What the daemon holds once the kernel has given up its caches. Root's node always stays.
-
-    Fails if that is not what it held before.
-    """
-
-    def holdings() -> dict[str, Any]:
-        status = mount.status()
-        return {
-            "nodes": status["nodes"],
-            "handles": status["handles"],
-            "backing_ids": status["backing_ids"],
-            "leases": status["leases"]["held"],
-            "descriptors": descriptors(mount),
-            "pinned": status["copies"]["pinned"],
-            "bugs": status["bugs"],
-            "lost_replies": status["lost_replies"],
-        }
-
-    def nothing_held() -> dict[str, Any] | None:
-        forget_unused(mount)
-        held = holdings()
-        idle = held["nodes"] == 1 and held["handles"]["open"] == held["backing_ids"] == 0
-        return held if idle and (before is None or held == before) else None
-
-    try:
-        return wait_for(nothing_held, "the daemon holds nothing that it did not hold before", 20.0)
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {holdings()}, and before {before}") from None
