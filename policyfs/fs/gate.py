@@ -7,7 +7,7 @@ decided for every name that the node is known by, and the strictest answer count
 from __future__ import annotations
 
 import errno
-from typing import NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.errors import ERRNO_RANK
@@ -20,12 +20,24 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import Engine, PathState
 from policyfs.store.statx import Stat
 
+_REMEMBERED: Final = 1 << 14
+"""How many paths are remembered as hidden or not; beyond that all are forgotten."""
+
 
 class PolicyChangedError(OSError):
     """The policy changed while a request was being decided: ESTALE makes the kernel ask again."""
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "the policy changed")
+
+
+class Unseen(NamedTuple):
+    """Denials of seeing that hang on a path and on no fact: of whatever is there, and of all but a
+    directory. None: it may be seen, by its type or by a fact.
+    """
+
+    whatever: Decision | None
+    but_directory: Decision | None
 
 
 class Gate:
@@ -46,6 +58,7 @@ class Gate:
         self.recorder = recorder
         self._places = places
         self._principals: dict[int, Principal] = {}
+        self._unseen: dict[tuple[PathState, int], Unseen] = {}
         self.engine = engine
         self.generation = 0
         self.use(engine)
@@ -55,6 +68,7 @@ class Gate:
         self.engine = engine
         self.generation += 1
         self._principals.clear()
+        self._unseen.clear()
         self.recorder.use_policy(self.generation, engine.digest)
 
     # -- who --------------------------------------------------------------------------------
@@ -104,6 +118,43 @@ class Gate:
         if decision.errno == errno.ENOENT:
             return decision
         return self.hidden(who, state, parent) or decision
+
+    def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
+        """The state of a name that LOOKUP asks for, and what of it is hidden by its path alone.
+
+        Where all but a directory is hidden this takes as long for a name that was asked for or listed
+        before as for one that is new (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        """
+        known = self.engine.known_child(above, name)
+        state = self.engine.step(above, name) if known is None else known
+        unseen = self._unseen_at(who, state)
+        if unseen.but_directory is None:
+            if known is None:
+                self.engine.remember(above, name, state)
+        elif known is not None:
+            self.engine.step(above, name)
+        return state, unseen
+
+    def _unseen_at(self, who: Principal, state: PathState) -> Unseen:
+        key = (state, who.key)
+        found = self._unseen.get(key)
+        if found is None:
+            if len(self._unseen) >= _REMEMBERED:
+                self._unseen.clear()
+            found = self._unseen[key] = self._hidden_by_path(who, state)
+        return found
+
+    def _hidden_by_path(self, who: Principal, state: PathState) -> Unseen:
+        answers: dict[FileType, Decision | None] = {}
+        for ftype in FileType:
+            answer = self.engine.decide(who, Op.SEE, state, ftype, NO_FACTS)
+            fact = self.engine.needs(who, Op.SEE, state, ftype)
+            answers[ftype] = None if fact or answer.allowed else answer
+        file, link, directory = (
+            answers[ftype] for ftype in (FileType.REGULAR, FileType.SYMLINK, FileType.DIRECTORY)
+        )
+        but_directory = file if file == link else None
+        return Unseen(but_directory if directory == file else None, but_directory)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
         """The denial, if a directory above hides what is at this path by its owner."""

@@ -85,24 +85,31 @@ class Seeing:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe)."""
-        state = self._gate.engine.child(parent.state, name)
+        """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
+
+        INVARIANT: what is hidden by its path is answered without a look at the store, so that it
+        takes as long as a name that is not there (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        """
+        state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
+        if unseen.whatever is not None:
+            held = self._held_directory(parent, name)
+            return held or self._not_there(parent, name, state, caller, unseen.whatever)
         dirfd = self._places.dirfd(parent)
         try:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
-            return self._absent(state, caller)
-        if stat.ftype is None:  # fifos, sockets and devices are never shown
-            return self._absent(state, caller)
+            stat = None
+        if stat is None or stat.ftype is None:  # fifos, sockets and devices are never shown
+            if unseen.but_directory is not None:
+                return self._not_there(parent, name, state, caller, unseen.but_directory)
+            return self._nothing(state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
-            held = self._held_directory(parent, name, stat)
-            if held is not None:
-                return held
-            return self._not_there(parent, name, state, caller, decision)
+            held = self._held_directory(parent, name)
+            return held or self._not_there(parent, name, state, caller, decision)
         return self.entry(parent, name, state, stat, caller)
 
-    def _absent(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
+    def _nothing(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
         need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
         timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
         if not timeout:
@@ -117,21 +124,25 @@ class Seeing:
         if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
             self._gate.refuse(caller, call, path, decision)
         self._gate.recorder.decided(caller, call, path, decision)
-        return self._absent(state, caller)
+        return self._nothing(state, caller)
 
-    def _held_directory(self, parent: Node, name: bytes, stat: Stat) -> pyfuse3.EntryAttributes | None:
+    def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
         """A hidden directory that others use stays in place for them.
 
         This caller gets ENOENT from the GETATTR, ACCESS, OPENDIR or LOOKUP that follows: a failed
         revalidation would take the others' working directory away. Anything else is not there.
         """
-        if stat.ftype is not FileType.DIRECTORY or self._timeouts.alone:
+        node = None if self._timeouts.alone else self._nodes.directory(parent, name)
+        if node is None or not node.lookups:
             return None
-        for node in self._nodes.named(self._nodes.key_of(stat), parent, name):
-            if node.lookups and node.btime_ns == stat.btime_ns:
-                node.lookups += 1
-                return fill(stat, node.nodeid, 0.0, 0.0)
-        return None
+        try:
+            stat = self._tree.stat(self._places.dirfd(parent), name)
+        except FileNotFoundError:
+            return None
+        if not self._nodes.is_same(node, stat):
+            return None
+        node.lookups += 1
+        return fill(stat, node.nodeid, 0.0, 0.0)
 
     def entry(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller

@@ -138,6 +138,7 @@ class NodeTable:
         self.root.lookups = 1
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
         self._by_ino: dict[int, Node] = {root.ino: self.root}
+        self._directories: dict[tuple[int, bytes], Node] = {}
         self._last_id = ROOT_ID
         self._told: list[Callable[[Node], None]] = []
 
@@ -200,6 +201,8 @@ class NodeTable:
             return
         else:
             node.more += (Name(parent, name, state),)
+        if node.ftype is FileType.DIRECTORY:
+            self._directories[parent.nodeid, name] = node
         parent.children += 1
 
     def drop_name(self, node: Node, parent: Node, name: bytes) -> None:
@@ -217,7 +220,16 @@ class NodeTable:
                 return
             node.more = kept
         parent.children -= 1
+        self._unlist(node, parent, name)
         self._collect(parent)
+
+    def _unlist(self, node: Node, parent: Node, name: bytes) -> None:
+        if self._directories.get((parent.nodeid, name)) is node:
+            del self._directories[parent.nodeid, name]
+
+    def directory(self, parent: Node, name: bytes) -> Node | None:
+        """The directory that is known as *name* in *parent*, without a look at the store."""
+        return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:
         """The nodes of a backing inode that are known as *name* in *parent*."""
@@ -280,6 +292,7 @@ class NodeTable:
                 continue
             self._unchain(node)
             for known in node.names():
+                self._unlist(node, known.parent, known.name)
                 known.parent.children -= 1
                 unused.append(known.parent)
             node.parent, node.more = None, ()

@@ -15,6 +15,7 @@ from policyfs.domain import RAW_VIEW, Decision, Facts, FileType, Need, Op, Princ
 from policyfs.policy.callers import Caller
 from policyfs.policy.model import Policy
 from policyfs.policy.moves import End, Mover
+from policyfs.policy.names import text_of
 from policyfs.policy.profile import Profile, hidden_by
 from policyfs.policy.scope import Scope
 from policyfs.policy.sight import Sight
@@ -52,6 +53,18 @@ class Engine:
     def child(self, state: PathState, name: bytes) -> PathState:
         """The state of the entry ``name`` in the directory with this state."""
         return self._paths.child(state, name)
+
+    def known_child(self, state: PathState, name: bytes) -> PathState | None:
+        """As child, if that was asked before and is remembered."""
+        return self._paths.known(state, name)
+
+    def step(self, state: PathState, name: bytes) -> PathState:
+        """As child, without remembering it: it takes as long each time."""
+        return self._paths.step(state, text_of(name))
+
+    def remember(self, state: PathState, name: bytes, child: PathState) -> None:
+        """Let child and known_child answer this from now on; it must be what step answered."""
+        self._paths.remember(state, name, child)
 
     def state_of(self, path: bytes) -> PathState:
         """The state of an absolute path such as ``b"/DCIM/a.jpg"``."""

@@ -72,10 +72,18 @@ class Paths:
         found = self._children.get(key)
         if found is None:
             found = self.step(state, text_of(name))
-            if len(self._children) >= self._remembered:
-                self._children.clear()
-            self._children[key] = found
+            self.remember(state, name, found)
         return found
+
+    def remember(self, state: PathState, name: bytes, child: PathState) -> None:
+        """Let child answer this from now on."""
+        if len(self._children) >= self._remembered:
+            self._children.clear()
+        self._children[state, name] = child
+
+    def known(self, state: PathState, name: bytes) -> PathState | None:
+        """As child, if it is remembered."""
+        return self._children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
         """As child, by decoded name, and without remembering it."""

@@ -20,6 +20,7 @@ from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
 from policyfs.fs.entrance import Entrance
+from policyfs.fs.gate import Gate, Unseen
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Flavor
@@ -86,7 +87,13 @@ def one_view() -> None:
 
 def hidden_is_absent() -> None:
     """A directory that is hidden from the caller answers ENOENT to LOOKUP, whoever else is in it."""
-    put(Seeing, "_held_directory", lambda self, parent, name, stat: None)
+    put(Seeing, "_held_directory", lambda self, parent, name: None)
+
+
+def looked_at_first() -> None:
+    """What is hidden by its path is looked at in the store all the same, and only then denied."""
+    nothing = Unseen(None, None)
+    put(Gate, "asked_for", lambda self, who, above, name: (self.engine.child(above, name), nothing))
 
 
 def any_node() -> None:
@@ -123,6 +130,7 @@ GUARDS: Final[dict[str, Callable[[], None]]] = {
     "no-leases": no_leases,
     "one-view": one_view,
     "hidden-is-absent": hidden_is_absent,
+    "looked-at-first": looked_at_first,
     "any-node": any_node,
     "moved-unsettled": moved_unsettled,
     "written-in-place": written_in_place,
