@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from policyfs.domain import FileType
-from policyfs.fs.nodes import Node
+from policyfs.fs.nodes import Flavor, Node
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import Engine, PathState
 from policyfs.store.statx import Stat
@@ -19,6 +19,10 @@ UNWATCHED_S: Final = 1.0
 COLD_S: Final = 60.0
 """The longest that a regular file's attributes are believed: a program that holds a file open
 and writes now and then, or truncates it by path, is seen by no watch before it closes."""
+
+_UNCHANGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
+"""Flavors whose bytes do not change while they can be read. The kernel asks for the attributes at
+every read of a page-cached file if it may not keep them; every path leads through a LOOKUP anyway."""
 
 
 class Timeouts:
@@ -61,6 +65,8 @@ class Timeouts:
         """
         allowed = self.entry(state)
         ftype = node.ftype
+        if not allowed and node.open is not None and node.flavor in _UNCHANGED:
+            return UNWATCHED_S
         if ftype is FileType.DIRECTORY and not self.reported(node):
             return min(allowed, UNWATCHED_S)
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:

@@ -66,7 +66,7 @@ class FileIO:
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
             self._gate.refuse(handle.caller, Call("read", "read"), node.path(), decision)
-        if decision.redact - node.view.redact:  # a policy that came after the open
+        if decision.redact - handle.hides:  # a policy that came after the open
             self._gate.refuse(
                 handle.caller, Call("read", "read"), node.path(), decision, error=errno.EACCES,
                 note="opened in a view that does not hide what the policy hides now: open it again",

@@ -18,6 +18,7 @@ from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
     from policyfs.fs.nodes import Node
+    from policyfs.redact.plan import Plan
     from policyfs.store.copies import Copy
     from policyfs.store.leases import Lease
     from policyfs.store.statx import Stat
@@ -58,7 +59,9 @@ class OpenState:
 
     lock: held while bytes are judged that then are written, or a road is made; see Opener._enter().
     backing_id: the kernel's id in passthrough, else 0. copy: the pinned frozen copy of a COPY
-    node; version: the version it was made of. lease and patches: of a LEASED node. writers:
+    node; version: the version it was made of. lease, patches, generation (of the policy that the
+    patches are for) and located (kind and plan for all that the view hides, found under the lease):
+    of a LEASED node. writers:
     handles open for writing. head: held or remembered first bytes of a checked node. fd: of a
     file whose last name was taken away through this mount while it was open, else -1. stat: what
     the file was when it was opened last, for one whose name went in the store.
@@ -74,6 +77,8 @@ class OpenState:
     lease: Lease | None = None
     lease_fd: int = -1
     patches: tuple[Patch, ...] = ()
+    generation: int = 0
+    located: tuple[str | None, Plan] | None = None
     head: Head | None = None
     fd: int = -1
     stat: Stat | None = None
@@ -88,7 +93,8 @@ class Handle:
     that its own last write left). created: the file came into being with this handle. noted: a
     monitored content requirement that it did not meet is on record. generation: the policy's, of
     the decision that the open was allowed by. facts: of the file that a frozen copy was made of,
-    None where they are asked of the file itself.
+    None where they are asked of the file itself. hidden: what is hidden in the copy that the handle
+    shows, None where its bytes are looked at when they are read.
     """
 
     index: int
@@ -107,6 +113,12 @@ class Handle:
     noted: bool = False
     generation: int = 0
     facts: Facts | None = None
+    hidden: frozenset[str] | None = None
+
+    @property
+    def hides(self) -> frozenset[str]:
+        """What this handle never shows."""
+        return self.node.view.redact if self.hidden is None else self.hidden
 
     @property
     def readable(self) -> bool:

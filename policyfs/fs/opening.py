@@ -146,7 +146,7 @@ class Opener:
         if isinstance(made, Refused):
             return None
         handle = self._new_handle(node, caller, flags, stat)
-        handle.facts = Facts(made.kind, owner)
+        handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
         state = self._enter(node, writing=False)
         try:
             self._adopt(node, state, copy)
@@ -236,7 +236,7 @@ class Opener:
                     caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
                 )
             self._adopt(node, state, made.copy)
-            handle.facts = Facts(made.kind, owner)
+            handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
             self._passing.choose_copy(node, state, made.copy)
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED:

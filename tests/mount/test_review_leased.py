@@ -144,3 +144,26 @@ def test_a_leased_file_outlives_its_name(mount: Mount, empty_store: Path) -> Non
     child.send("end")
     child.result()
     assert os.listdir(empty_store) == []
+
+
+def test_a_large_file_shown_as_it_is_is_not_read_on_when_a_reload_hides_something(
+    mount: Mount,
+) -> None:
+    strict = mount.policy.read_text()
+    who = "who: {not: {grant: media.location}},"
+    shown = strict.replace(who, "who: {app: gallery}, unless: {type: image/jpeg},")
+    assert shown != strict
+    mount.policy.write_text(shown)
+    assert mount.reload().returncode == 0
+    child = start_as(GALLERY, reader, mount / "a.jpg")
+    assert child.receive() == "open"
+    child.send("read")
+    assert child.receive() == PHOTO
+    mount.policy.write_text(strict)
+    assert mount.reload().returncode == 0
+    child.send("read")
+    got = child.receive()
+    assert got in ("EACCES", "EIO", "EBUSY", "ESTALE") or not jpegs.leaks(got), got
+    assert not jpegs.leaks(call_as(GALLERY, read, mount / "a.jpg"))
+    child.send("end")
+    child.result()

@@ -90,3 +90,29 @@ async def test_of_a_changed_photo_no_copy_is_kept_but_for_who_has_it_open(store:
         assert copies.stats().copies == 1, "the current one stays for the next reader"
         made.opener.close(await made.open("/b.jpg", os.O_RDONLY, GALLERY))
         assert copies.stats().copies == 2
+
+
+JPEGS_ARE_SHOWN = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: hide, require: {redact: location}, who: {app: gallery}, unless: {type: image/jpeg}, paths: "/**"}
+"""
+JPEGS_ARE_REDACTED = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: hide, require: {redact: location}, who: {app: gallery}, paths: "/**"}
+"""
+
+
+@on_trio
+async def test_a_copy_in_which_nothing_was_hidden_is_not_read_on_when_a_reload_hides_something(
+    store: Path,
+) -> None:
+    with parts(store, engine_of(JPEGS_ARE_SHOWN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert handle.node.flavor is Flavor.COPY
+        assert await made.io.read(handle, 0, 1 << 20) == PHOTO
+        made.reload(engine_of(JPEGS_ARE_REDACTED))
+        with pytest.raises(pyfuse3.FUSEError) as refused:
+            await made.io.read(handle, 0, 1 << 20)
+        assert refused.value.errno == errno.EACCES
+        again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert not jpegs.leaks(await made.io.read(again, 0, 1 << 20))
