@@ -24,15 +24,17 @@ class Op(enum.IntFlag):
 
 
 class FileType(enum.Enum):
-    """What an inode is, as far as policy cares. Fifos, sockets, devices never get here."""
+    """What an inode is, as far as policy cares. SPECIAL: a fifo, a socket or a device."""
 
     REGULAR = "regular"
     DIRECTORY = "directory"
     SYMLINK = "symlink"
+    SPECIAL = "special"
 
 
 KIND_DIRECTORY: Final = "inode/directory"
 KIND_SYMLINK: Final = "inode/symlink"
+KIND_SPECIAL: Final = "inode/special"
 KIND_EMPTY: Final = "inode/x-empty"
 
 OWNER_NONE: Final = "none"

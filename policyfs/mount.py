@@ -119,7 +119,7 @@ class Daemon:
             mountpoint=options.mountpoint, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
-            directories=_directory_descriptors(),
+            directories=_directory_descriptors(), posix=options.posix,
         )  # fmt: skip
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal)
         self.fs = FileSystem(settings, engine, base, self._bugs)

@@ -84,8 +84,8 @@ class Timeouts:
 def fill(
     stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
 ) -> pyfuse3.EntryAttributes:
-    """The reply for a node: st_ino carries the node number, st_rdev the store's inode number
-    (kernel/bridge puts them where they belong).
+    """The reply for a node: st_ino carries the node number, st_rdev the store's inode number, and
+    of a device st_blocks its number (kernel/bridge puts them where they belong).
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)
@@ -99,7 +99,7 @@ def fill(
     entry.st_gid = stat.gid
     entry.st_size = stat.size if size is None else size
     entry.st_blksize = stat.blksize
-    entry.st_blocks = stat.blocks
+    entry.st_blocks = stat.blocks or stat.rdev
     entry.st_atime_ns = stat.atime_ns
     entry.st_mtime_ns = stat.mtime_ns
     entry.st_ctime_ns = stat.ctime_ns

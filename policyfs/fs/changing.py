@@ -138,7 +138,8 @@ class Changing:
             if change.mode is None:
                 self._tree.clear_killpriv(fd)
         if change.mode is not None:
-            self._tree.chmod_fd(fd, stat_bits.S_IMODE(change.mode))
+            suid = all(self._gate.free(caller.principal, state, node.parent) for state in node.states())
+            self._tree.chmod_fd(fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
             self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
 

@@ -55,7 +55,7 @@ class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
     directories: how many directory descriptors may be kept. device_fd: of the FUSE connection;
-    None switches passthrough off.
+    None switches passthrough off. posix: behave natively where no rule asks for anything.
     """
 
     mountpoint: str
@@ -64,6 +64,7 @@ class Settings:
     copy_bytes: int
     cache_bytes: int
     directories: int
+    posix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,9 @@ class FileSystem:
         self._undo.callback(places.close)
         finder = FactFinder(tree, base.owners, sniffer, KindCache())
         recorder = Recorder(base.journal, settings.mountpoint)
-        self.gate = gate = Gate(engine, app=settings.app, places=places, facts=finder, recorder=recorder)
+        self.gate = gate = Gate(
+            engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix
+        )  # fmt: skip
         timeouts.use(engine)
         self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))
         self.copies = CopyCache(settings.cache_bytes, give_back=passing.give_back)

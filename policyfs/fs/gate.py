@@ -24,6 +24,9 @@ _REMEMBERED: Final = 1 << 14
 """How many paths are remembered as hidden or not; beyond that all are forgotten."""
 
 
+_NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
+
+
 class PolicyChangedError(OSError):
     """The policy changed while a request was being decided: ESTALE makes the kernel ask again."""
 
@@ -47,13 +50,15 @@ class Gate:
     bring another. So nothing of a policy is used after an await unless the generation is still
     the same (unchanged()); what came by node number is decided again instead.
 
-    app: the app whose mount this is, None for a shared mount.
+    app: the app whose mount this is, None for a shared mount. posix: was it mounted with --posix.
     """
 
     def __init__(
-        self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder
-    ) -> None:
+        self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder,
+        posix: bool = False,
+    ) -> None:  # fmt: skip
         self.app = app
+        self._posix = posix
         self.facts = facts
         self.recorder = recorder
         self._places = places
@@ -104,7 +109,7 @@ class Gate:
 
         Raises PolicyChangedError if the policy changed while they were found.
         """
-        generation, ftype = self.generation, stat.ftype or FileType.REGULAR
+        generation, ftype = self.generation, stat.ftype
         need = self.engine.needs(who, ops, state, ftype)
         facts = await self.facts.find(need, dirfd, name, stat, who.key) if need else NO_FACTS
         self.unchanged(generation)
@@ -114,6 +119,8 @@ class Gate:
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
         """The engine's answer, with directories above that hide by their owners taken in."""
+        if not self.shows(who, state, ftype, parent):
+            return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
         if decision.errno == errno.ENOENT:
             return decision
@@ -155,6 +162,20 @@ class Gate:
         )
         but_directory = file if file == link else None
         return Unseen(but_directory if directory == file else None, but_directory)
+
+    def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
+        """May the caller do everything at this path, whatever is there, with nothing asked in return.
+
+        Only on a mount with --posix. There special files and suid bits are as natively: what goes
+        round the daemon goes round no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
+        """
+        return (
+            self._posix and self.engine.unrestricted(who, state) and self.hidden(who, state, parent) is None
+        )
+
+    def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
+        """False for fifos, sockets and devices: opening them never asks the daemon (see free)."""
+        return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
         """The denial, if a directory above hides what is at this path by its owner."""

@@ -198,11 +198,11 @@ class Handlers(pyfuse3.Operations):
         parent: int,
         name: bytes,
         mode: int,
-        rdev: int,  # noqa: ARG002 - devices are refused
+        rdev: int,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""
-        return self._making.mknod(self._node(parent), name, mode, self._gate.caller(ctx))
+        return self._making.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @guarded
     async def symlink(

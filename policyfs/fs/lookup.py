@@ -99,7 +99,7 @@ class Seeing:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
             stat = None
-        if stat is None or stat.ftype is None:  # fifos, sockets and devices are never shown
+        if stat is None or not self._gate.shows(caller.principal, state, stat.ftype, parent):
             if unseen.but_directory is not None:
                 return self._not_there(parent, name, state, caller, unseen.but_directory)
             return self._nothing(state, caller)
@@ -269,10 +269,10 @@ class Seeing:
                 await trio.lowlevel.checkpoint()
                 self._gate.unchanged(generation)
             name, _, kind = entry
-            ftype = _TYPES.get(kind)
-            if ftype is None:
-                continue
+            ftype = _TYPES.get(kind, FileType.SPECIAL)
             state = engine.child(node.state, name)
+            if not self._gate.shows(who, state, ftype, node):
+                continue
             if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
                 if not await self._seen(node, name, state, listing.caller):
                     continue
@@ -340,7 +340,7 @@ class Seeing:
                 stat = None  # removed or replaced since: a name without attributes, as natively
             if (
                 stat is not None
-                and stat.ftype is _TYPES[kind]
+                and stat.ftype is _TYPES.get(kind, FileType.SPECIAL)
                 and self._as_decided(listing, state, stat, ino)
             ):
                 found = self.node_for(node, name, state, stat, listing.caller)
@@ -350,7 +350,7 @@ class Seeing:
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
         """Is what has the name now what the snapshot decided on, if that hung on more than the name."""
-        engine, ftype = self._gate.engine, stat.ftype or FileType.REGULAR
+        engine, ftype = self._gate.engine, stat.ftype
         if stat.ino == ino or engine.owner_matters_above(state):
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)

@@ -8,7 +8,17 @@ import stat as stat_bits
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.domain import KIND_DIRECTORY, KIND_SYMLINK, OWNER_NONE, Audit, Decision, Facts, FileType, Op
+from policyfs.domain import (
+    KIND_DIRECTORY,
+    KIND_SPECIAL,
+    KIND_SYMLINK,
+    OWNER_NONE,
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Op,
+)
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.lookup import Seeing, child_path
@@ -22,7 +32,9 @@ from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
-_FIXED_KINDS: Final = {FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK}
+_FIXED_KINDS: Final = {
+    FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK, FileType.SPECIAL: KIND_SPECIAL,
+}  # fmt: skip
 
 
 class Making:
@@ -53,7 +65,7 @@ class Making:
         call = Call("create", describe(flags | os.O_CREAT))
         ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
         state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
-        fd = await self._new_file(parent, name, mode, flags, caller)
+        fd = await self._new_file(parent, name, mode, flags, caller, state)
         try:
             stat = self._own_new(fd, parent, name, caller)
             engine = self._gate.engine
@@ -72,16 +84,21 @@ class Making:
         entry = self._seeing.entry_of(node, state, stat)
         return handle, entry
 
-    async def _new_file(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> int:
+    async def _new_file(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
+    ) -> int:
         dirfd = self._places.dirfd(parent)
+        suid = self._gate.free(caller.principal, state, parent)
         try:
-            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+            return self._tree.create_file(
+                dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid
+            )
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
         # Somebody made it since the kernel looked, or it is hidden from this caller.
         stat = self._tree.stat(dirfd, name)
-        if stat.ftype is None:
+        if stat.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "exists, hidden from everyone")
         state = self._gate.engine.child(parent.state, name)
         seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
@@ -142,10 +159,16 @@ class Making:
 
         return self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
 
-    def mknod(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file; anything else is EPERM (fifos would go round the daemon)."""
+    def mknod(
+        self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """Make an empty regular file. Anything else is EPERM, since opening it goes round the daemon,
+        but where there is nothing to go round (Gate.free).
+        """
         call = Call("mknod", "mknod")
-        if stat_bits.S_IFMT(mode) not in {0, stat_bits.S_IFREG}:
+        free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
+        ftype = FileType.REGULAR if stat_bits.S_IFMT(mode) in {0, stat_bits.S_IFREG} else FileType.SPECIAL
+        if ftype is FileType.SPECIAL and not free:
             decision = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             self._gate.refuse(
                 caller, call, child_path(parent, name), decision,
@@ -153,6 +176,10 @@ class Making:
             )  # fmt: skip
 
         def make(dirfd: int) -> None:
-            os.close(self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid))
+            who = (caller.umask, caller.uid, caller.gid)
+            if ftype is FileType.SPECIAL:
+                self._tree.make_special(dirfd, name, mode, rdev, *who)
+            else:
+                os.close(self._tree.create_file(dirfd, name, mode, *who, suid=free))
 
-        return self.make(parent, name, caller, FileType.REGULAR, call, make)
+        return self.make(parent, name, caller, ftype, call, make)

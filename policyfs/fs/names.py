@@ -136,7 +136,7 @@ class Naming:
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._places.dirfd(parent)
         stat = self._tree.stat(dirfd, name)
-        if stat.ftype is None:
+        if not self._gate.shows(caller.principal, state, stat.ftype, parent):
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
         if moves_to is not None:
@@ -178,6 +178,8 @@ class Naming:
                 decision = stricter(decision, answer)
             for above, _, state in [*node.names(), Name(parent, name, new_state)]:
                 decision = self._gate.hidden(who, state, above) or decision
+            if not self._gate.shows(who, new_state, node.ftype, parent):
+                decision = stricter(decision, _ELSEWHERE)
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
@@ -220,7 +222,11 @@ class Naming:
             )  # fmt: skip
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
             if _checks_content(decision) and not (sure() and sure_there()):
-                decision = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
+                decision = _ELSEWHERE
+            back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
+            for place in ((new_state, old_end.ftype, new_parent), back):
+                if place is not None and not self._gate.shows(caller.principal, *place):
+                    decision = stricter(decision, _ELSEWHERE)
             if not decision.allowed:
                 named = self._nodes.named(old_key, old_parent, old)
                 named += self._nodes.named(new_key, new_parent, new)
@@ -237,13 +243,12 @@ class Naming:
                 self._rename_exactly(*ends, old_stat, new_stat)
         here = self._nodes.named(old_key, old_parent, old)
         if exchange:
-            other = self._nodes.named(new_key, new_parent, new)
-            self._move(here, old_parent, old, new_parent, new)
-            self._move(other, new_parent, new, old_parent, old)
-        elif new_key != old_key:  # two names of one file: rename does nothing, both stay
-            if replaced is not None:
-                self._drop(new_key, new_parent, new)
-            self._move(here, old_parent, old, new_parent, new)
+            self._move(self._nodes.named(new_key, new_parent, new), new_parent, new, old_parent, old)
+        elif new_key == old_key:
+            return  # two names of one file: rename does nothing, both stay
+        elif replaced is not None:
+            self._drop(new_key, new_parent, new)
+        self._move(here, old_parent, old, new_parent, new)
 
     def _rename_exactly(
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None
@@ -338,4 +343,6 @@ def _checks_content(decision: Decision) -> bool:
     return decision.allowed and any(m.effect == "content" and not m.monitor for m in decision.rules)
 
 
+_ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
+"""What cannot be moved there, but may be copied."""
 _RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}

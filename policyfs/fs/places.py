@@ -148,7 +148,7 @@ class Places:
             now = self._tree.stat(self.dirfd(parent), name)
         except FileNotFoundError:
             now = None
-        if decided is None and now is not None and now.ftype is None:
+        if decided is None and now is not None and now.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "exists, hidden from everyone")
         if (now is None) != (decided is None):
             raise StaleNodeError

@@ -155,7 +155,7 @@ class Views:
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
         """The one node of a directory, or of a symlink."""
-        ftype = stat.ftype or FileType.REGULAR
+        ftype = stat.ftype
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
             one_name = ftype is FileType.DIRECTORY or node.state is state
             if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:

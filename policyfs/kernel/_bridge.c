@@ -382,13 +382,16 @@ int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* st_rdev carries the store's inode number: only fifos, sockets and devices have a use of their
- * own for it, and those never get through. */
+/* st_rdev carries the store's inode number, and st_blocks a device's number: it has no blocks. */
 static void place_ino(struct stat *attr)
 {
 	if (attr->st_rdev != 0)
 		attr->st_ino = attr->st_rdev;
 	attr->st_rdev = 0;
+	if (S_ISCHR(attr->st_mode) || S_ISBLK(attr->st_mode)) {
+		attr->st_rdev = (dev_t)attr->st_blocks;
+		attr->st_blocks = 0;
+	}
 }
 
 static void split_seconds(double timeout, uint64_t *seconds, uint32_t *nanoseconds)

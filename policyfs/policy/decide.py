@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.domain import RAW_VIEW, Decision, Facts, FileType, Need, Op, Principal, View
+from policyfs.domain import (
+    NO_FACTS,
+    RAW_VIEW,
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Need,
+    Op,
+    Principal,
+    View,
+)
 from policyfs.policy.callers import Caller
 from policyfs.policy.model import Policy
 from policyfs.policy.moves import End, Mover
@@ -121,6 +132,19 @@ class Engine:
         if state.position.lost:
             return RAW_VIEW
         return self._views.view(self._profile(state, self._caller(who)))
+
+    def unrestricted(self, who: Principal, state: PathState) -> bool:
+        """True only if the caller may do everything at this path, whatever is there, with nothing
+        asked in return: no redaction, no check, no record that must be made.
+        """
+        answer = self.decide(who, Op.ALL, state, FileType.REGULAR, NO_FACTS)
+        return (
+            answer.allowed
+            and not answer.would_deny
+            and answer.audit is not Audit.REQUIRED
+            and self.view(who, state).raw
+            and not self.needs(who, Op.ALL, state, FileType.REGULAR)
+        )
 
     def owner_matters_above(self, state: PathState) -> bool:
         """True if whether an ancestor hides this path may hang on that ancestor's owner."""

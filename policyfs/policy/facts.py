@@ -14,6 +14,7 @@ from typing import Final
 from policyfs.domain import (
     KIND_DIRECTORY,
     KIND_EMPTY,
+    KIND_SPECIAL,
     KIND_SYMLINK,
     OWNER_NONE,
     Facts,
@@ -33,8 +34,13 @@ NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
 """``NOT[truth]`` is Kleene's *not*."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+"""What rules may be about. Special files are shown only where no rule asks for anything."""
 
-_FIXED_KINDS: Final = {FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK}
+_FIXED_KINDS: Final = {
+    FileType.DIRECTORY: KIND_DIRECTORY,
+    FileType.SYMLINK: KIND_SYMLINK,
+    FileType.SPECIAL: KIND_SPECIAL,
+}
 
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"

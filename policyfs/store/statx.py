@@ -24,8 +24,8 @@ _BUFFER: Final = ctypes.c_char * 256
 
 # struct statx (include/uapi/linux/stat.h): mask, blksize, attributes (skipped), nlink, uid, gid,
 # mode, ino, size, blocks, attributes_mask (skipped), atime, btime, ctime, mtime as (s64, u32,
-# padding), rdev (skipped), dev_major, dev_minor.
-_LAYOUT: Final = struct.Struct("=II8xIIIH2xQQQ8xqI4xqI4xqI4xqI4x8xII")
+# padding), rdev_major, rdev_minor, dev_major, dev_minor.
+_LAYOUT: Final = struct.Struct("=II8xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
 _FTYPES: Final = {
     stat.S_IFREG: FileType.REGULAR,
     stat.S_IFDIR: FileType.DIRECTORY,
@@ -36,7 +36,7 @@ _FTYPES: Final = {
 class Stat(NamedTuple):
     """Attributes of one inode. Sizes in bytes, blocks of 512 bytes, times in ns since 1970.
 
-    btime_ns: birth time, 0 where the file system keeps none.
+    btime_ns: birth time, 0 where the file system keeps none. rdev: a device's number, else 0.
     """
 
     ino: int
@@ -52,11 +52,12 @@ class Stat(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     btime_ns: int
+    rdev: int = 0
 
     @property
-    def ftype(self) -> FileType | None:
-        """Regular, directory or symlink; None for fifos, sockets and devices."""
-        return _FTYPES.get(stat.S_IFMT(self.mode))
+    def ftype(self) -> FileType:
+        """Regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
+        return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
@@ -78,7 +79,7 @@ def _statx(dirfd: int, name: bytes, flags: int) -> Stat:
         raise fail(name or None)
     (
         mask, blksize, nlink, uid, gid, mode, ino, size, blocks,
-        a_s, a_ns, b_s, b_ns, c_s, c_ns, m_s, m_ns, major, minor,
+        a_s, a_ns, b_s, b_ns, c_s, c_ns, m_s, m_ns, r_major, r_minor, major, minor,
     ) = _LAYOUT.unpack_from(buffer)  # fmt: skip  # one line per group of the C struct
     return Stat(
         ino,
@@ -94,4 +95,5 @@ def _statx(dirfd: int, name: bytes, flags: int) -> Stat:
         m_s * 1_000_000_000 + m_ns,
         c_s * 1_000_000_000 + c_ns,
         b_s * 1_000_000_000 + b_ns if mask & _STATX_BTIME else 0,
+        os.makedev(r_major, r_minor),
     )

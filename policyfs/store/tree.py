@@ -131,18 +131,27 @@ class Tree:
     # -- making (INVARIANT: on the event-loop thread only, see libc.Identity) -----------------
 
     def create_file(
-        self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int, flags: int = os.O_RDWR
-    ) -> int:
+        self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int,
+        flags: int = os.O_RDWR, *, suid: bool = False,
+    ) -> int:  # fmt: skip
         """Make a regular file as the caller natively would, and open it. EEXIST if the name is taken.
 
         Owner, group (setgid parent, grpid), umask or default ACL: libc.Identity. suid and sgid
-        are stripped from *mode*. *flags*: access mode and status flags of the descriptor; the
-        access mode binds the descriptor, not the file's mode.
+        are stripped from *mode* unless *suid* is set. *flags*: access mode and status flags of the
+        descriptor; the access mode binds the descriptor, not the file's mode.
         """
         check_name(name)
         flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
         with Identity(uid, gid, umask):
-            return os.open(name, flags, mode & 0o1777, dir_fd=dirfd)
+            return os.open(name, flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
+
+    def make_special(
+        self, dirfd: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
+    ) -> None:
+        """Make a fifo, a socket or a device (*mode* says which) as the caller natively would."""
+        check_name(name)
+        with Identity(uid, gid, umask):
+            os.mknod(name, mode, rdev, dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
         """Make a directory as the caller natively would; setgid comes from the parent only."""
@@ -181,10 +190,12 @@ class Tree:
 
     # -- changing what a descriptor holds ----------------------------------------------------
 
-    def chmod_fd(self, fd: int, mode: int) -> None:
-        """Permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid."""
+    def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
+        """Permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid,
+        unless *suid* is set.
+        """
         mode &= 0o7777
-        if mode & _SUID_SGID:
+        if mode & _SUID_SGID and not suid:
             is_dir = stat.S_ISDIR(fstatx(fd).mode)
             mode &= ~stat.S_ISUID if is_dir else ~_SUID_SGID
         os.chmod(proc_fd(fd), mode)
