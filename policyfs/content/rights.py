@@ -42,6 +42,7 @@ class Capability(enum.IntEnum):
     SYS_CHROOT = 18
     SYS_PTRACE = 19
     SYS_ADMIN = 21
+    MKNOD = 27
     LEASE = 28
     SETFCAP = 31
 
