@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from policyfs import control
+from policyfs.contain import close_door, give_up_rights
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
@@ -89,6 +90,9 @@ class Daemon:
         # INVARIANT: the keeper blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
+        self.sniffer = Sniffer.start()
+        self._undo.callback(self.sniffer.close)
+        give_up_rights(special_files=options.posix)
         self.journal = Journal(
             str(options.trail), control.mount_id(options.mountpoint),
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
@@ -103,8 +107,6 @@ class Daemon:
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
-        self.sniffer = Sniffer.start()
-        self._undo.callback(self.sniffer.close)
         watch = self._open_watch(facts)
         self._device = session.mount_device(
             options.mountpoint, source=options.store,
@@ -149,6 +151,9 @@ class Daemon:
         path = control.socket_path(self._options.mountpoint)
         server = control.claim(path)
         try:
+            # INVARIANT: before the first request of any app.
+            if not close_door(special_files=self._options.posix):
+                self._log.warning("no filter of system calls: this kernel or machine has none")
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from policyfs import control
+from policyfs.contain import containment
 
 if TYPE_CHECKING:
     from policyfs.mount import Daemon
@@ -67,6 +68,7 @@ def describe(daemon: Daemon) -> control.Json:
         if notifier is None
         else {"sent": notifier.sent, "failed": notifier.failed, "refused": notifier.refused},
         "sniffer": _fields(sniffer),
+        "contained": _fields(containment()),
         "trail": {
             "directory": str(options.trail),
             "written": journal.written,

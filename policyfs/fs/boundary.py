@@ -12,8 +12,9 @@ from policyfs.kernel.bridge import pyfuse3
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK})
-"""System call errors that only a bug of ours can cause: an app never sees these."""
+_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
+"""System call errors that only a bug of ours can cause: an app never sees these. EBADRQC: a call that
+the daemon's own filter refuses (policyfs/syscalls.py)."""
 
 
 class BugLog(Protocol):

@@ -19,7 +19,7 @@ from tests.support import databases
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, tool_as
 from tests.support.stores import Mounts
-from tests.support.trees import PROGRAM_PRINTS, differences, inventory, make_c_project, make_tree
+from tests.support.trees import PROGRAM_PRINTS, alter_tree, differences, inventory, make_c_project, make_tree
 
 UID = 10081
 POLICY = f"""\
@@ -229,19 +229,10 @@ def test_rsync_with_checksums(place: Place, arena: Path) -> None:
     assert differences(inventory(place.stored / "tree"), truth) == [], "in the store as well"
     place.tool(*copy, "tree/", native / "back/")
     assert differences(place.call(inventory, native / "back"), truth) == []
-    place.call(_alter, native / "tree")
+    place.call(alter_tree, native / "tree")
     place.tool(*copy, "--delete", "--inplace", f"{native}/tree/", "tree/")
     changed = place.call(inventory, native / "tree")
     assert differences(place.call(inventory, place.directory / "tree"), changed) == []
-
-
-def _alter(tree: Path) -> None:
-    (tree / "d0" / "e0" / "file 0.txt").unlink()
-    (tree / "added").write_bytes(os.urandom(100_000))
-    with (tree / "big.bin").open("r+b") as file:
-        file.seek(1 << 20)
-        file.write(b"changed in the middle")
-    (tree / "hollow").rename(tree / "renamed")
 
 
 @at("shared", "app", "mediated", "own", "checked")

@@ -48,7 +48,7 @@ def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any
         return {
             "nodes": status["nodes"],
             "handles": status["handles"],
-            "backing_ids": status["backing_ids"],
+            "backing_ids": max(0, status["backing_ids"] - status["copies"]["count"]),  # kept copies keep theirs
             "leases": status["leases"]["held"],
             "descriptors": descriptors(mount),
             "pinned": status["copies"]["pinned"],

@@ -74,6 +74,16 @@ def make_tree(root: Path, seed: int = 7) -> None:
             os.utime(path, ns=(_OLD_NS, _OLD_NS + number), follow_symlinks=False)
 
 
+def alter_tree(tree: Path) -> None:
+    """Change a tree that make_tree() made: one file less, one more, one changed, one renamed."""
+    (tree / "d0" / "e0" / "file 0.txt").unlink()
+    (tree / "added").write_bytes(os.urandom(100_000))
+    with (tree / "big.bin").open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"changed in the middle")
+    (tree / "hollow").rename(tree / "renamed")
+
+
 def _write(path: bytes, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.mounts import is_suspicious
 from tests.support.namespace import clear_away, mount_entries, mounts_below
 from tests.support.processes import DeadlineExceeded, call_as, start_as, tool_as, wait_for
+from tests.support.trend import trend
 
 UID = 10011
 
@@ -97,3 +98,18 @@ def test_waiting_has_a_deadline() -> None:
 )
 def test_suspicious_log_lines(line: str, suspicious: bool) -> None:
     assert is_suspicious(line) is suspicious
+
+
+@pytest.mark.parametrize(
+    ("values", "growth"),
+    [
+        ([7.0] * 9, 0.0),
+        ([100.0, 50.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0], 0.0),  # the first quarter is not looked at
+        ([float(n) for n in range(9)], 6.0),
+        ([float(-n) for n in range(9)], -6.0),
+    ],
+)
+def test_a_trend_is_what_the_line_through_the_later_samples_gains(values: list[float], growth: float) -> None:
+    found = trend([10.0 * n for n in range(9)], values)
+    assert found.growth == pytest.approx(growth)
+    assert (found.lowest, found.highest) == (min(values[2:]), max(values[2:]))

@@ -1,0 +1,96 @@
+"""What the daemon gives up: most capabilities before its first thread, most system calls before its
+first request.
+
+Opening passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
+first user namespace, so the daemon stays root. See docs/threat-model.md, "The daemon itself".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs import syscalls
+from policyfs.content.rights import Capability, Rights, keep, name_of, no_new_privs, rights_of
+from policyfs.errors import PolicyfsError
+
+DAEMON: Final = frozenset({
+    Capability.CHOWN,  # chown of an app's own files
+    Capability.DAC_OVERRIDE,  # stores of mode 0700 and any owner: the policy decides, not mode bits
+    Capability.DAC_READ_SEARCH,  # files by handle, for the watch
+    Capability.FOWNER,  # chmod, utimens, xattrs of files that belong to apps
+    Capability.FSETID,  # setgid directories, and what natively keeps its setgid bit
+    Capability.KILL,  # workers that hang; they have another uid
+    Capability.SETGID, Capability.SETUID,  # new files are made with the caller's identity
+    Capability.SETFCAP,  # taking file capabilities away
+    Capability.LEASE,  # leases on files that belong to apps
+    Capability.SYS_PTRACE,  # the trail names the program: /proc/PID/exe of any uid
+    Capability.SYS_ADMIN,  # backing ids, fanotify, trusted xattrs, umount
+})  # fmt: skip
+WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
+"""With --posix: devices, for callers of whom the kernel has asked CAP_MKNOD before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Containment:
+    """How far a daemon is contained. missing: what does not hold, for people; empty if all does."""
+
+    capabilities: tuple[str, ...]
+    no_new_privs: bool
+    seccomp: str
+    missing: tuple[str, ...]
+
+
+def give_up_rights(*, special_files: bool = False) -> None:
+    """Keep DAEMON of all capabilities (with special_files: WITH_DEVICES, if it has them). Before any
+    thread, since each has its own.
+
+    Raises PolicyfsError if something is left that should not be.
+    """
+    try:
+        no_new_privs()
+        kept = WITH_DEVICES if special_files else DAEMON
+        keep(kept)
+        rights = rights_of()
+    except OSError as error:
+        raise PolicyfsError(f"the daemon cannot give up rights: {error.strerror}") from error
+    if not rights.no_new_privs or (rights.effective | rights.permitted | rights.handed_on) - kept:
+        raise PolicyfsError("the daemon could not give up rights: a thread of it still has them")
+
+
+def close_door(*, special_files: bool = False) -> bool:
+    """Only the system calls of policyfs.syscalls from now on, in every thread, those to come too.
+
+    special_files: making fifos, sockets and devices is among them.
+
+    False where the kernel or this machine has no filter. Raises PolicyfsError if it is refused.
+    """
+    try:
+        return syscalls.close_door(os.getpid(), special_files=special_files)
+    except OSError as error:
+        raise PolicyfsError(f"the daemon cannot give up system calls: {error.strerror}") from error
+
+
+def containment(pid: int | str = "self") -> Containment:
+    """What holds of a daemon now, by the kernel's own word. Raises OSError if it is gone."""
+    rights = rights_of(pid)
+    return Containment(
+        tuple(name_of(number) for number in sorted(rights.effective | rights.permitted)),
+        rights.no_new_privs,
+        rights.seccomp,
+        tuple(_missing(rights)),
+    )
+
+
+def _missing(rights: Rights) -> list[str]:
+    missing = []
+    if more := (rights.effective | rights.permitted | rights.handed_on) - WITH_DEVICES:
+        missing.append(f"it has {', '.join(name_of(number) for number in sorted(more))} more than it needs")
+    if rights.bounding - WITH_DEVICES:
+        missing.append("its bounding set is larger than what it needs")
+    if not rights.no_new_privs:
+        missing.append("a program that it executed could gain rights")
+    if rights.seccomp != "filter":
+        missing.append("it may make every system call")
+    return missing
