@@ -126,7 +126,8 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
     """From now on every thread of this process has the listed calls only, for good.
 
     pid: of this process, the one it may send signals to. special_files: may it make fifos, sockets
-    and devices. False where there is no list for this machine or the kernel has no seccomp. Raises OSError if a thread could not be included.
+    and devices. False where there is no list for this machine or the kernel has no seccomp.
+    Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
