@@ -13,7 +13,9 @@ from policyfs.fs.attrs import Timeouts
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Mode
 from policyfs.fs.places import Places
+from policyfs.fs.views import version_of
 from policyfs.kernel.notify import Notifier
+from policyfs.store.frozen import Version
 from policyfs.store.mountinfo import mount_id_of_fd
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
 
@@ -145,11 +147,19 @@ class Changes:
         if stat is None:
             return True
         nodes = self._nodes.same_inode(self._nodes.key_of(stat))
-        return all(self._forget_node(node, notifier) for node in list(nodes))
+        version = version_of(stat)
+        return all(self._forget_node(node, version, notifier) for node in list(nodes))
 
     @staticmethod
-    def _forget_node(node: Node, notifier: Notifier) -> bool:
-        """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours."""
+    def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
+        """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours.
+
+        Nothing where the kernel knows this very version: a late event must not hit an app that has
+        opened the file since. (The kernel throws away a GETATTR reply that a notification overtakes,
+        and a read then ends at the size that it knew before.)
+        """
+        if node.told == version and node.cached in {None, version}:
+            return True
         passing = node.open is not None and node.open.mode is Mode.PASSTHROUGH
         if passing and node.ftype is FileType.REGULAR:
             return notifier.inval_inode(node.nodeid)

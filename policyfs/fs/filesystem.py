@@ -10,6 +10,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
 from policyfs.content.cache import KindCache
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.attrs import Timeouts
@@ -48,6 +50,7 @@ from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
 _CLONE_IDLE_S: Final = 10.0
+_FORGET_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class FileSystem:
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, forget_names=self.forget_names,
+            forget_size=self.forget_size,
         )  # fmt: skip
         self._orphans = opener.orphans
         self._undo.callback(opener.orphans.close)
@@ -161,6 +165,24 @@ class FileSystem:
         """The kernel must forget what it keeps of a node's bytes."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid, 0, 0)
+
+    async def forget_size(self, nodeid: int) -> None:
+        """The kernel must ask for a node's attributes before it goes by them again."""
+        await self.forget_seen(nodeid, pages=False)
+
+    async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
+        """The kernel must ask for a node's attributes, and its pages if so told; it does when this
+        returns.
+        """
+        forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def done() -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(forgotten.set)
+
+        if self.notifier is not None and self.notifier.inval_then(nodeid, done, pages=pages):
+            with trio.move_on_after(_FORGET_S):  # a notifier that is being closed says nothing more
+                await forgotten.wait()
 
     def forget_names(self, node: Node) -> None:
         """The watch does not report what we do ourselves: names, listings and attributes."""

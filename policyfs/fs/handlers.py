@@ -160,9 +160,9 @@ class Handlers(pyfuse3.Operations):
         """WRITE, of mediated files only."""
         (flags,) = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
-        append = bool(handle.flags & os.O_APPEND) and not flags & _FUSE_WRITE_CACHE
-        kill = bool(flags & _FUSE_WRITE_KILL_SUIDGID)
-        return await self._io.write(handle, off, buf, append=append, kill_priv=kill)
+        back, kill = bool(flags & _FUSE_WRITE_CACHE), bool(flags & _FUSE_WRITE_KILL_SUIDGID)
+        append = bool(handle.flags & os.O_APPEND)
+        return await self._io.write(handle, off, buf, append=append, kill_priv=kill, back=back)
 
     @guarded
     async def flush(self, fh: int) -> None:

@@ -130,8 +130,41 @@ class FileIO:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def write(self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool) -> int:
-        """Write as the handle's app may now. append: at the end of the file, wherever that is."""
+    async def write(
+        self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
+    ) -> int:
+        """Write as the handle's app may now. append: at the end of the file, wherever that is.
+
+        back: the kernel writes a page back that was changed through a mapping. That never makes a
+        file longer: what lies behind its end was cut off since.
+
+        The kernel has put the bytes into its page before it asks us. Where they are refused that
+        page must go: whoever has it mapped would see, and write back, what the file never held.
+        """
+        try:
+            if not back:
+                return await self._write(handle, offset, data, append=append, kill_priv=kill_priv)
+            await self._write_back(handle, offset, data)
+            return len(data)
+        except Exception:
+            self._drop_pages(handle.node.nodeid)
+            raise
+
+    async def _write_back(self, handle: Handle, offset: int, data: bytes) -> None:
+        decision = await self._may_write(handle)
+        state = _open_state(handle)
+        head = self._head(handle, state, decision)
+        async with state.lock:
+            size = self._tree.fstat(handle.fd).size
+            data = data[: max(0, (size if head is None else head.size(size)) - offset)]
+            if data and head is not None and (decision.content or head.held):
+                await self._checker.write(handle, head, offset, data, decision, self._fence(handle))
+            elif data:
+                os.pwrite(handle.fd, data, offset)
+        self._wrote(handle)
+        handle.bytes_written += len(data)
+
+    async def _write(self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool) -> int:
         decision = await self._may_write(handle)
         if kill_priv:
             self._tree.clear_killpriv(handle.fd)

@@ -17,7 +17,7 @@ from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
-from policyfs.fs.views import Views
+from policyfs.fs.views import Views, version_of
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -155,6 +155,7 @@ class Seeing:
         node.lookups += 1
         entry_s = self._timeouts.entry(state)
         attr_s = self._timeouts.attr(state, node, stat)
+        node.told = version_of(stat)
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
@@ -199,6 +200,7 @@ class Seeing:
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""
         timeout = self._timeouts.attr(node.state, node, stat)
+        node.told = version_of(stat)
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
@@ -345,6 +347,7 @@ class Seeing:
             ):
                 found = self.node_for(node, name, state, stat, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
+                found.told = version_of(stat)
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 

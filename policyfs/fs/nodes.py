@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import RAW_VIEW, FileType, View
@@ -59,12 +59,13 @@ class Node:
     node of the same backing inode. open: state of open handles, None while nobody has it open.
     mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
-    kernel may hold. whose: the principal that alone may use the node (see views.py), or None.
+    kernel may hold. told: the version whose attributes it was told last. whose: the principal that
+    alone may use the node (see views.py), or None.
     """
 
     __slots__ = (
         "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
-        "name", "next", "nodeid", "open", "parent", "state", "view", "whose",
+        "name", "next", "nodeid", "open", "parent", "state", "told", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class Node:
         self.open: OpenState | None = None
         self.mediated = False
         self.cached: Version | None = None
+        self.told: Version | None = None
         self.whose: str | int | None = None
 
     def names(self) -> Iterator[Name]:
@@ -123,6 +125,10 @@ class Node:
 
 NamesForgotten = Callable[[Node], None]
 """Told a node whose names the kernel must ask for again: we changed what they answer."""
+
+
+SizeForgotten = Callable[[int], Awaitable[None]]
+"""Makes the kernel ask for a node's attributes again; returns when it will."""
 
 
 class NodeTable:

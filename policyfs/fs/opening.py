@@ -18,7 +18,7 @@ from policyfs.fs.entrance import Entrance, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
-from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable, StaleNodeError
+from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable, SizeForgotten, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
@@ -28,6 +28,7 @@ from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redact
 from policyfs.fs.views import Views, version_of
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.store.copies import Copy
+from policyfs.store.frozen import Version
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -51,6 +52,7 @@ class Opener:
         redactor: Redactor,
         leased: Leased,
         forget_names: NamesForgotten,
+        forget_size: SizeForgotten,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -61,6 +63,7 @@ class Opener:
         self._passing = passing
         self._redactor = redactor
         self._leased = leased
+        self._forget_size = forget_size
         self.orphans = Orphans()
         self._entrance = Entrance(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
@@ -201,6 +204,7 @@ class Opener:
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED and handle.fd < 0:
             handle.fd = os.dup(fd)
+        await self._show_size(handle, version_of(stat))
         self._finish(handle, state, stat)
         if node.flavor is not Flavor.LEASED:
             self._gate.recorder.decided(
@@ -211,6 +215,15 @@ class Opener:
             async with state.lock:  # no write that was judged on the old bytes may come after
                 self._gate.unchanged(handle.generation)
                 self._empty(handle, state)
+
+    async def _show_size(self, handle: Handle, version: Version) -> None:
+        """What is read here was changed elsewhere since the kernel was told its size: it must ask
+        again, for it reads no further than the size it knows. (In passthrough it goes by the file.)
+        """
+        node = handle.node
+        if handle.mode is Mode.MEDIATED and node.told not in {None, version}:
+            await self._forget_size(node.nodeid)
+            node.told = version
 
     def _empty(self, handle: Handle, state: OpenState) -> None:
         """Carry out O_TRUNC."""
@@ -241,6 +254,7 @@ class Opener:
         handle.mode = state.mode
         if handle.mode is Mode.MEDIATED:
             handle.fd = os.dup(made.copy.frozen.fd)
+        await self._show_size(handle, made.copy.frozen.version)
         self._finish(handle, state, stat)
         self._record_copy(handle, call, judge(Facts(made.kind, owner)), made)
 

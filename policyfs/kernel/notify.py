@@ -15,7 +15,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -53,6 +53,13 @@ _Key: TypeAlias = bytes | int
 
 def _message(code: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), code, 0) + body
+
+
+def _and_then(message: bytes, done: Callable[[], None]) -> Iterator[bytes]:
+    try:
+        yield message
+    finally:
+        done()
 
 
 def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
@@ -106,6 +113,13 @@ class Notifier:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
         pages) for length (0: to the end)."""
         return self._put_one(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+
+    def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
+        """Forget a node's attributes, and all its pages if so told; *done* is called in the notifier's
+        thread when that is so.
+        """
+        message = _message(_INVAL_INODE, _INODE.pack(nodeid, 0 if pages else -1, 0))
+        return self._put(next(self._batches), _and_then(message, done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
         """Forget the attributes and all pages of many nodes. However many, they take one place

@@ -120,6 +120,7 @@ class Parts:
         self.sink, self.sniffed = Sink(), Sniffed()
         self.dropped_pages: list[int] = []
         self.forgotten: list[Node] = []
+        self.sizes_forgotten: list[int] = []
         self.tree = tree = Tree.open(str(store))
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
         self.handles = handles = HandleTable()
@@ -148,6 +149,7 @@ class Parts:
         self.opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, forget_names=self.forgotten.append,
+            forget_size=self._forget_size,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
@@ -169,6 +171,9 @@ class Parts:
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             io=self.io, leased=leased,
         )  # fmt: skip
+
+    async def _forget_size(self, nodeid: int) -> None:
+        self.sizes_forgotten.append(nodeid)
 
     def close(self) -> None:
         for handle in list(self.handles):

@@ -279,3 +279,18 @@ async def test_a_release_that_meets_a_failing_disk_gives_everything_up(store: Pa
         assert not len(made.handles)
         assert handle.fd == -1
         assert handle.node.open is None
+
+
+# ---------------------------------------------------------------- pages that the kernel writes back
+
+
+@on_trio
+async def test_a_page_that_is_written_back_late_brings_nothing_back_that_was_cut_off(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/empty", os.O_RDWR, CAMERA)
+        assert await made.write(handle, 0, b"x" * 5000) == 5000
+        await made.io.truncate(handle, 100)
+        page = b"y" * 4096
+        assert await made.io.write(handle, 0, page, append=False, kill_priv=False, back=True) == 4096
+        assert await made.io.write(handle, 4096, page, append=False, kill_priv=False, back=True) == 4096
+        assert (store / "empty").read_bytes() == b"y" * 100

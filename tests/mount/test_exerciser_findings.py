@@ -1,0 +1,93 @@
+"""What the exerciser and the model have found, one small test each."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.support.jpegs import plain
+from tests.support.processes import start_as, wait_for
+from tests.support.stores import Mounts
+
+WRITER, READER = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: all}}
+apps:
+  writer: {{uid: {WRITER}}}
+  reader: {{uid: {READER}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}}}
+"""
+CHECKED = POLICY + "  - {id: kinds, require: {content: [image/jpeg]}}\n"
+
+
+def map_and_look(channel: Any, path: Path) -> None:
+    """Map the file and answer each message with what the mapping shows."""
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as area:
+        channel.send(bytes(area))
+        while channel.recv():
+            channel.send(bytes(area))
+
+
+def spoil(channel: Any, path: Path) -> str:
+    fd = os.open(path, os.O_RDWR)
+    channel.send("open")
+    channel.recv()
+    try:
+        os.pwrite(fd, b"no picture " * 50, 0)
+    except PermissionError:
+        return "refused"
+    finally:
+        os.close(fd)
+    return "written"
+
+
+def test_refused_bytes_do_not_stay_in_a_mapping(mounts: Mounts, empty_store: Path) -> None:
+    (empty_store / "a.jpg").write_bytes(plain())
+    mount = mounts.start(CHECKED, empty_store)
+    writer = start_as(WRITER, spoil, mount / "a.jpg")
+    assert writer.receive() == "open"
+    looker = start_as(READER, map_and_look, mount / "a.jpg")
+    assert looker.receive() == plain()
+    writer.send("write")
+    assert writer.result() == "refused"
+
+    def shown() -> bool:
+        looker.send(True)
+        return looker.receive() == plain()
+
+    wait_for(shown, "the mapping shows the file as it is", 5.0)
+    looker.send(False)
+    looker.result()
+
+
+def stat_then_read(channel: Any, path: Path) -> bytes:
+    assert os.stat(path).st_size == 10
+    channel.send("seen")
+    channel.recv()
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, 100_000)
+    finally:
+        os.close(fd)
+
+
+def test_a_mediated_read_goes_as_far_as_the_file_did_when_it_was_opened(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    """Grown in the store by a program that still has it open: no watch reports that."""
+    (empty_store / "log").write_bytes(b"0123456789")
+    os.utime(empty_store / "log", (1, 1))
+    mount = mounts.start(POLICY, empty_store, "--app", "reader", "--no-passthrough")
+    reader = start_as(READER, stat_then_read, mount / "log")
+    assert reader.receive() == "seen"
+    with (empty_store / "log").open("ab") as log:
+        log.write(b"x" * 50_000)
+        log.flush()
+        reader.send("go on")
+        assert reader.result() == b"0123456789" + b"x" * 50_000
