@@ -48,7 +48,8 @@ def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any
         return {
             "nodes": status["nodes"],
             "handles": status["handles"],
-            "backing_ids": max(0, status["backing_ids"] - status["copies"]["count"]),  # kept copies keep theirs
+            # Copies that are kept for the next reader keep theirs.
+            "backing_ids": max(0, status["backing_ids"] - status["copies"]["count"]),
             "leases": status["leases"]["held"],
             "descriptors": descriptors(mount),
             "pinned": status["copies"]["pinned"],
