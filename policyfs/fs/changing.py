@@ -20,6 +20,7 @@ from policyfs.fs.opening import Opener
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.ranges import inode_flags
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -157,6 +158,29 @@ class Changing:
         foreign = change.gid is not None and change.gid != stat.gid
         if foreign and (caller.uid != stat.uid or change.gid not in caller_groups(caller)):
             raise OSError(errno.EPERM, "not a group of the caller")
+
+    # -- inode flags --------------------------------------------------------------------------------
+
+    async def inode_flags(self, node: Node, caller: Caller) -> int:
+        """FS_*_FL bits (immutable, append-only, ...): what stat does not tell of attributes. ENOTTY
+        where the store has none. They cannot be changed through the mount.
+        """
+        await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
+        if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:
+            raise OSError(errno.ENOTTY, "no flags")
+        path_fd = self._any_fd(node, None)
+        try:
+            fd = self._tree.reopen(path_fd, os.O_RDONLY)
+        finally:
+            os.close(path_fd)
+        try:
+            return inode_flags(fd)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            raise OSError(errno.ENOTTY, "the store has no flags") from None
+        finally:
+            os.close(fd)
 
     # -- xattrs -----------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from policyfs.fs.openfile import Handle
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store import ranges
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
 
 Content = tuple[frozenset[str], ...]
@@ -130,6 +132,34 @@ class Checker:
             await self._judge(handle, head, after, decision)
         fence()
         self._tree.truncate_fd(handle.fd, size)
+
+    async def allocate(
+        self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
+        fence: Fence,
+    ) -> None:  # fmt: skip
+        """fallocate(2): judged as the zeros that it makes, if it makes any.
+
+        EOPNOTSUPP where it would change a head that is held: there is nothing in the store yet that
+        space could be reserved in, or zeros put between. Programs write instead, and that is judged.
+        """
+        await self._unhold(handle, head, decision, fence)
+        size = self._tree.fstat(handle.fd).size
+        if head.held is None and not size:
+            head.held = b""
+        if mode != KEEP_SIZE:
+            if head.held is not None:
+                raise OSError(errno.EOPNOTSUPP, "its beginning is not known yet: write it")
+            end = min(offset + length, HEAD_BYTES)
+            if mode & KEEP_SIZE:
+                end = min(end, size)
+            if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
+                first = offset
+            else:  # what grows has zeros from its end on
+                first = min(offset, size) if mode & ZERO_RANGE else size
+            if first < end:
+                await self._judge_stored(handle, head, first, bytes(end - first), decision)
+        fence()
+        ranges.allocate(handle.fd, mode, offset, length)
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""

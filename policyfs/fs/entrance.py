@@ -32,7 +32,7 @@ _LEASE_WAIT_S: Final = 50.0
 
 _FLAG_NAMES: Final = (
     (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
-    (os.O_DIRECT, "O_DIRECT"),
+    (os.O_DIRECT, "O_DIRECT"), (os.O_TMPFILE & ~os.O_DIRECTORY, "O_TMPFILE"),
 )  # fmt: skip
 
 

@@ -30,11 +30,14 @@ from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
 from policyfs.fs.opening import Opener
+from policyfs.fs.operations import Operations
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
+from policyfs.fs.ranges import Ranges
 from policyfs.fs.record import Recorder, Sink
 from policyfs.fs.redactor import Redactor
 from policyfs.fs.settled import Settling
+from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.notify import Notifier
@@ -125,7 +128,7 @@ class FileSystem:
         self._undo.callback(opener.orphans.close)
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, drop_pages=self.drop_pages,
+            leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd,
             checker=Checker(tree, places, gate, sniffer, self.forget_names),
         )  # fmt: skip
         self.seeing = seeing = Seeing(
@@ -152,6 +155,12 @@ class FileSystem:
             io=io,
             leased=leased,
         )
+        self._operations = Operations(
+            nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,
+            ranges=Ranges(tree=tree, io=io, opener=opener),
+            unnamed=Unnamed(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener),
+            bugs=bugs,
+        )  # fmt: skip
         self.handlers = Handlers(
             tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
             making=making, naming=naming, changing=changing, bugs=bugs,
@@ -159,7 +168,7 @@ class FileSystem:
 
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the requests that pyfuse3 does not know."""
-        return {}
+        return self._operations.handlers()
 
     def drop_pages(self, nodeid: int) -> None:
         """The kernel must forget what it keeps of a node's bytes."""

@@ -7,7 +7,7 @@ decided for every name that the node is known by, and the strictest answer count
 from __future__ import annotations
 
 import errno
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.errors import ERRNO_RANK
@@ -25,6 +25,26 @@ _REMEMBERED: Final = 1 << 14
 
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
+
+
+class Context(Protocol):
+    """Who sent a request, as the kernel says it."""
+
+    @property
+    def uid(self) -> int:
+        """The uid for the file system."""
+
+    @property
+    def gid(self) -> int:
+        """The gid for the file system."""
+
+    @property
+    def pid(self) -> int:
+        """The thread group, 0 where the daemon cannot see it."""
+
+    @property
+    def umask(self) -> int:
+        """Of requests that create something, else 0."""
 
 
 class PolicyChangedError(OSError):
@@ -78,7 +98,7 @@ class Gate:
 
     # -- who --------------------------------------------------------------------------------
 
-    def caller(self, ctx: pyfuse3.RequestContext) -> Caller:
+    def caller(self, ctx: Context) -> Caller:
         """Who sent the request: the mount's app, or the app of the caller's uid."""
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
@@ -193,7 +213,7 @@ class Gate:
             need = self._need(who, ops, node)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
-                facts = await self._facts(node, need, who, fd)
+                facts = await self.facts_of(node, need, who, fd)
             if generation == self.generation:
                 return self.judge(who, ops, node, facts)
 
@@ -204,7 +224,7 @@ class Gate:
             need |= self.engine.needs(who, ops, state, node.ftype)
         return need
 
-    async def _facts(self, node: Node, need: Need, who: Principal, fd: int) -> Facts:
+    async def facts_of(self, node: Node, need: Need, who: Principal, fd: int = -1) -> Facts:
         """Facts of a node by a descriptor, or by a name that leads to it."""
         held = fd
         if held < 0 and node.parent is None and node.open is not None:

@@ -14,16 +14,18 @@ from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
-from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.nodes import Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Handle, HandleTable, Mode, OpenState
 from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
 from policyfs.fs.views import Views, version_of
+from policyfs.store import ranges
 from policyfs.store.tree import Tree
 
 _READ: Final = Op.SEE | Op.READ
 _WRITE: Final = Op.SEE | Op.WRITE
+_WRITING: Final = Call("write", "write")
 _INLINE_WRITE: Final = 64 * 1024
 """A write up to this size goes to the page cache from the loop; larger ones from a thread."""
 
@@ -43,6 +45,7 @@ class FileIO:
         leased: Leased,
         checker: Checker,
         drop_pages: PagesDropped,
+        backing_fd: Callable[[Handle], int],
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -53,6 +56,7 @@ class FileIO:
         self._leased = leased
         self._checker = checker
         self._drop_pages = drop_pages
+        self._backing_fd = backing_fd
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -63,14 +67,7 @@ class FileIO:
             # readahead(2) and POSIX_FADV_WILLNEED ask us even so, and nobody gets what we say: the
             # kernel reads the file itself. The app sees no error.
             raise OSError(errno.EOPNOTSUPP, "the kernel reads this file itself")
-        decision = await self._gate.handle(handle, _READ)
-        if not decision.allowed and handle.readable:
-            self._gate.refuse(handle.caller, Call("read", "read"), node.path(), decision)
-        if decision.redact - handle.hides:  # a policy that came after the open
-            self._gate.refuse(
-                handle.caller, Call("read", "read"), node.path(), decision, error=errno.EACCES,
-                note="opened in a view that does not hide what the policy hides now: open it again",
-            )  # fmt: skip
+        await self.may_read(handle, Call("read", "read"))
         if node.flavor is Flavor.LEASED:
             data = await self._leased.read(handle, offset, size)
         elif node.flavor is Flavor.LIVE:
@@ -79,6 +76,18 @@ class FileIO:
             data = await read_store(handle.fd, offset, size)
         handle.bytes_read += len(data)
         return data
+
+    async def may_read(self, handle: Handle, call: Call) -> None:
+        """Go on only if the handle's app may read now, in the view that it was opened in."""
+        node = handle.node
+        decision = await self._gate.handle(handle, _READ)
+        if not decision.allowed and handle.readable:
+            self._gate.refuse(handle.caller, call, node.path(), decision)
+        if decision.redact - handle.hides:  # a policy that came after the open
+            self._gate.refuse(
+                handle.caller, call, node.path(), decision, error=errno.EACCES,
+                note="opened in a view that does not hide what the policy hides now: open it again",
+            )  # fmt: skip
 
     async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes:
         """The file's own bytes while nothing is hidden from this app, else those of a copy."""
@@ -198,10 +207,41 @@ class FileIO:
             handle.emptied = handle.emptied or bool(handle.node.view.redact)
         self._wrote(handle)
 
-    async def _may_write(self, handle: Handle, size: int | None = None) -> Decision:
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """fallocate(2) with a mode that only reserves space or makes zeros."""
+        decision = await self._may_write(handle, call=Call("write", "fallocate"))
+        self._tree.clear_killpriv(handle.fd)
+        state = _open_state(handle)
+        head = self._head(handle, state, decision)
+        if head is not None and (decision.content or head.held):
+            async with state.lock:
+                fence = self._fence(handle)
+                await self._checker.allocate(handle, head, mode, offset, length, decision, fence)
+        elif handle.node.view.redact:  # INVARIANT: no await after the fence of _may_write
+            ranges.allocate(handle.fd, mode, offset, length)
+        else:
+            await trio.to_thread.run_sync(ranges.allocate, handle.fd, mode, offset, length)
+        self._wrote(handle)
+
+    async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
+        """Copy a range of *fd* into a raw handle's file, within the store. Returns how much."""
+        decision = await self._may_write(handle, call=Call("write", "copy_file_range"))
+        if decision.content:  # a policy that came after the open
+            raise OSError(errno.EOPNOTSUPP, "what is written here is looked at: write it")
+        self._tree.clear_killpriv(handle.fd)
+        copied = await trio.to_thread.run_sync(
+            ranges.copy, fd, source_at, handle.fd, target_at, length
+        )
+        self._wrote(handle)
+        handle.bytes_written += copied
+        return copied
+
+    async def _may_write(
+        self, handle: Handle, size: int | None = None, call: Call = _WRITING
+    ) -> Decision:
         decision = await self._gate.handle(handle, _WRITE)
         if not decision.allowed:
-            self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
+            self._gate.refuse(handle.caller, call, handle.node.path(), decision)
         self._fence(handle, size)()
         return decision
 
@@ -258,10 +298,18 @@ class FileIO:
         await self._settle(handle)
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
-        """Durable, or an error."""
+        """Durable, or an error: whoever wrote it, and whatever view of it this is."""
         await self._settle(handle)
-        if handle.fd >= 0 and handle.writable:
-            await trio.to_thread.run_sync(self._tree.fsync, handle.fd, datasync)
+        try:
+            fd = self._backing_fd(handle)
+        except StaleNodeError:
+            if handle.writable:
+                raise
+            return  # a reader's file that is gone: there is nothing to be durable
+        try:
+            await trio.to_thread.run_sync(self._tree.fsync, fd, datasync)
+        finally:
+            os.close(fd)
 
     async def _settle(self, handle: Handle) -> None:
         state = _open_state(handle)

@@ -175,9 +175,13 @@ class Seeing:
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
         """Attributes of a node."""
+        return self.attributes(node, await self.look(node, caller))
+
+    async def look(self, node: Node, caller: Caller) -> Stat:
+        """What the store says of a node, to a caller who may see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
-        return self.attributes(node, self.stat(node))
+        return self.stat(node)
 
     def stat(self, node: Node) -> Stat:
         """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""

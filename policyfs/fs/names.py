@@ -155,10 +155,9 @@ class Naming:
         call = Call("link", "link")
         if node.ftype is FileType.DIRECTORY:
             raise OSError(errno.EPERM, "a directory has one name")
-        dirfd, old_name, stat = self._places.locate(node)
         path, new_path = node.path(), child_path(parent, name)
         new_state = self._gate.engine.child(parent.state, name)
-        fd = self._tree.open_path(dirfd, old_name)
+        fd = self._reach(node)
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
@@ -168,10 +167,10 @@ class Naming:
                 need |= self._gate.needed(who, state, node.ftype)
                 need |= engine.needs_move(who, state, new_state, node.ftype)
             generation = self._gate.generation
-            facts = await self._gate.facts.find(need, self._places.locate(node)[0], old_name, stat, who.key)
+            facts = await self._gate.facts_of(node, need, who)
             self._gate.unchanged(generation)
             decision: Decision | None = None
-            same = all(known.parent is parent for known in node.names())
+            same = node.parent is not None and all(known.parent is parent for known in node.names())
             for state in node.states():
                 old_end, new_end = End(state, node.ftype, facts), End(new_state, node.ftype, facts)
                 answer = engine.link(who, old_end, new_end, same_directory=same)
@@ -188,6 +187,15 @@ class Naming:
         finally:
             os.close(fd)
         return self._seeing.entry(parent, name, new_state, stat, caller)
+
+    def _reach(self, node: Node) -> int:
+        """A descriptor of a node's object, the caller's to close: by name, or of a file that is open
+        and has none (O_TMPFILE; of one whose last name was removed the store makes no new name).
+        """
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return os.dup(node.open.fd)
+        dirfd, name, _ = self._places.locate(node)
+        return self._tree.open_path(dirfd, name)
 
     async def rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller

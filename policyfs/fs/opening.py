@@ -329,6 +329,16 @@ class Opener:
             os.close(fd)
         return handle
 
+    def backing_fd(self, handle: Handle) -> int:
+        """A descriptor of the store's file behind a handle, whatever its view; the caller's to close.
+
+        For reading at least. Of a copy's reader it is the file that has the name now. ESTALE if
+        neither a descriptor nor a name leads to it.
+        """
+        if handle.fd >= 0 and handle.node.flavor is not Flavor.COPY:
+            return os.dup(handle.fd)
+        return self._entrance.find(handle.node)[0]
+
     # -- create -----------------------------------------------------------------------------------
 
     def created(

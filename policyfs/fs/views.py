@@ -153,6 +153,15 @@ class Views:
             return True
         return node.open.version == version
 
+    def unnamed(
+        self, stat: Stat, view: View, flavor: Flavor, state: PathState, path: bytes, caller: Caller
+    ) -> Node:
+        """A node for a file that has no name yet; *path* is what it is known by on the trail."""
+        node = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
+        node.whose = self.whose(caller, view, flavor)
+        node.name = path
+        return node
+
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
         """The one node of a directory, or of a symlink."""
         ftype = stat.ftype

@@ -70,6 +70,7 @@ _fanotify_init: Final = _bind("fanotify_init", _int, ctypes.c_uint, ctypes.c_uin
 _fanotify_mark: Final = _bind("fanotify_mark", _int, _int, ctypes.c_uint, ctypes.c_uint64, _int, _str)
 _signalfd: Final = _bind("signalfd", _int, _int, _ptr, _int)
 _getxattr: Final = _bind("getxattr", _ssize, _str, _str, _ptr, ctypes.c_size_t)
+_fallocate: Final = _bind("fallocate", _int, _int, _int, ctypes.c_int64, ctypes.c_int64)
 _setfsuid: Final = _bind("setfsuid", _int, ctypes.c_uint32)
 _setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
 _capget: Final = _bind("capget", _int, _ptr, _ptr)
@@ -135,6 +136,12 @@ def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
     for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
         slot.tv_sec, slot.tv_nsec = (0, UTIME_OMIT) if value is None else divmod(value, 1_000_000_000)
     if _utimensat(fd, b"", times, AT_EMPTY_PATH):
+        raise fail()
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
+    if _fallocate(fd, mode, offset, length):
         raise fail()
 
 

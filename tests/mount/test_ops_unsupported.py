@@ -23,8 +23,8 @@ from tests.support.twins import ROADS, UID, Twins, content, error, fd_of, marks,
 _libc = ctypes.CDLL(None, use_errno=True)
 _offset = ctypes.c_int64
 
-FALLOC = {"reserve": 0, "keep size": 1, "punch": 3, "collapse": 8, "zero": 16, "insert": 32, "unshare": 64}
-FICLONE, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_FIEMAP = 0x40049409, 0x80086601, 0x40086602, 0xC020660B
+FICLONE, FS_IOC_SETFLAGS, FS_IOC_FIEMAP = 0x40049409, 0x40086602, 0xC020660B
+FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION = 0x801C581F, 0x401C5820, 0x40087602
 EXT4_IOC_GETVERSION, BLKGETSIZE64 = 0x80087601, 0x80081272
 AT_HANDLE_EMPTY_PATH = 0x1000
 
@@ -48,84 +48,22 @@ def _code(result: int) -> str:
     return "None" if result >= 0 else errno.errorcode[ctypes.get_errno()]
 
 
-def fallocate(fd: int, mode: int, offset: int, length: int) -> str:
-    return _code(_libc.fallocate(fd, mode, _offset(offset), _offset(length)))
+def test_blocks_are_not_shared_on_request(zoo: Path) -> None:
+    """FICLONE never reaches the daemon; a program that hears no copies ranges."""
 
-
-def test_fallocate(zoo: Path) -> None:
-    def try_it() -> object:
-        with fd_of(zoo / "file", os.O_RDWR) as fd, fd_of(zoo / "file", os.O_RDONLY) as reader:
-            asked = {name: fallocate(fd, mode, 0, 4096) for name, mode in FALLOC.items()}
-            again = fallocate(fd, 0, 0, 10_000)
-            refused = fallocate(reader, 0, 0, 10), fallocate(fd, 0, -1, 10)
-            return asked, again, refused, marks(os.fstat(fd))[2], content(zoo / "file")
-
-    asked, again, refused, size, bytes_now = call_as(UID, try_it)
-    assert asked == dict.fromkeys(FALLOC, "ENOTSUP")
-    assert again == "ENOTSUP"
-    assert refused == ("EBADF", "EINVAL")
-    assert (size, bytes_now) == (12, b"hello world\n")
-
-
-def test_seeking_data_and_holes(zoo: Path) -> None:
-    """One extent of data up to the end, which is always a right answer."""
-
-    def seek() -> object:
-        with fd_of(zoo / "new", os.O_RDWR | os.O_CREAT) as fd:
-            os.write(fd, b"begin")
-            os.pwrite(fd, b"x", 1 << 20)
-            return [
-                error(os.lseek, fd, at, how)
-                for how in (os.SEEK_DATA, os.SEEK_HOLE)
-                for at in (0, 500_000, 1 << 20, (1 << 20) + 1, -1)
-            ]
-
-    end = (1 << 20) + 1
-    assert call_as(UID, seek) == [
-        "0", "500000", str(1 << 20), "ENXIO", "ENXIO", str(end), str(end), str(end), "ENXIO", "ENXIO",
-    ]  # fmt: skip
-
-
-def test_copying_ranges_goes_another_way(twins: Twins, zoo: Path) -> None:
-    """Not by the daemon: the kernel splices, and between file systems says EXDEV."""
-
-    def copy() -> object:
+    def share() -> object:
         with fd_of(zoo / "file", os.O_RDONLY) as source, fd_of(zoo / "new", os.O_RDWR | os.O_CREAT) as target:
-            inside = [os.copy_file_range(source, target, 7, 0, at) for at in (0, 9)]
-            with fd_of("/proc/self/fd", os.O_RDONLY):
-                pass
-            closed = error(os.copy_file_range, target, source, 5)
-            clone = error(fcntl.ioctl, target, FICLONE, source)
-            return inside, closed, clone, content(zoo / "new")
+            return error(fcntl.ioctl, target, FICLONE, source), marks(os.fstat(target))[2]
 
-    inside, closed, clone, copied = call_as(UID, copy)
-    assert inside == [7, 7]
-    assert closed == "EBADF"
+    clone, size = call_as(UID, share)
     assert clone in {"ENOTSUP", "ENOTTY", "EXDEV"}
-    assert copied == b"hello w\0\0hello w"
-
-
-def test_unnamed_files(twins: Twins, zoo: Path) -> None:
-    def try_it() -> object:
-        return [error(os.open, zoo, os.O_TMPFILE | how, 0o600) for how in (os.O_RDWR, os.O_WRONLY, os.O_RDWR)]
-
-    assert call_as(UID, try_it) == ["ENOTSUP"] * 3
-    made = call_as(UID, _named_temporary, zoo)
-    assert made == b"by another way"
-
-
-def _named_temporary(directory: Path) -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryFile(dir=directory) as file:  # tries O_TMPFILE first
-        file.write(b"by another way")
-        file.seek(0)
-        return file.read()
+    assert size == 0
 
 
 def test_ioctls(zoo: Path) -> None:
     numbers = (
-        FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IOC_FIEMAP, EXT4_IOC_GETVERSION, BLKGETSIZE64, 0x5401, 0, 0xFFFF,
+        FS_IOC_SETFLAGS, FS_IOC_FIEMAP, FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION,
+        EXT4_IOC_GETVERSION, BLKGETSIZE64, 0x5401, 0, 0xFFFF,
     )  # fmt: skip
 
     def ask() -> object:

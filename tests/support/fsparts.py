@@ -154,7 +154,7 @@ class Parts:
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append),
-            drop_pages=self.dropped_pages.append,
+            drop_pages=self.dropped_pages.append, backing_fd=self.opener.backing_fd,
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,

@@ -1,0 +1,115 @@
+"""The requests that pyfuse3 does not know, from the door. Handlers translate; nothing is decided here."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Final
+
+from policyfs.fs.boundary import BugLog, guarded
+from policyfs.fs.changing import Changing
+from policyfs.fs.gate import Gate
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.nodes import Node, NodeTable
+from policyfs.fs.openfile import HandleTable
+from policyfs.fs.ranges import Ranges
+from policyfs.fs.unnamed import Unnamed
+from policyfs.kernel import requests
+from policyfs.kernel.operations import Handler, Request
+from policyfs.kernel.protocol import Opcode
+
+_FS_IOC_GETFLAGS: Final = 0x80086601
+_FLAGS: Final = struct.Struct("=II")
+
+
+class Operations:
+    """Handlers by opcode, for one mount's door."""
+
+    def __init__(
+        self,
+        *,
+        nodes: NodeTable,
+        handles: HandleTable,
+        gate: Gate,
+        seeing: Seeing,
+        changing: Changing,
+        ranges: Ranges,
+        unnamed: Unnamed,
+        bugs: BugLog,
+    ) -> None:
+        self._nodes = nodes
+        self._handles = handles
+        self._gate = gate
+        self._seeing = seeing
+        self._changing = changing
+        self._ranges = ranges
+        self._unnamed = unnamed
+        self.bugs = bugs
+
+    def handlers(self) -> dict[Opcode, Handler]:
+        """What the door is to take."""
+        return {
+            Opcode.FALLOCATE: self.fallocate,
+            Opcode.LSEEK: self.lseek,
+            Opcode.COPY_FILE_RANGE: self.copy_file_range,
+            Opcode.COPY_FILE_RANGE_64: self.copy_file_range,
+            Opcode.IOCTL: self.ioctl,
+            Opcode.TMPFILE: self.tmpfile,
+            Opcode.STATX: self.statx,
+        }
+
+    def _node(self, request: Request) -> Node:
+        return self._nodes.get(request.nodeid)
+
+    @guarded
+    async def fallocate(self, request: Request) -> bytes:
+        """FALLOCATE."""
+        asked = requests.fallocate(request)
+        await self._ranges.allocate(self._handles.get(asked.fh), asked.mode, asked.offset, asked.length)
+        return b""
+
+    @guarded
+    async def lseek(self, request: Request) -> bytes:
+        """LSEEK, for holes and data."""
+        asked = requests.seek(request)
+        found = await self._ranges.seek(self._handles.get(asked.fh), asked.offset, asked.whence)
+        return requests.offset_reply(found)
+
+    @guarded
+    async def copy_file_range(self, request: Request) -> bytes:
+        """COPY_FILE_RANGE, in both sizes."""
+        asked = requests.copy_range(request)
+        source, target = self._handles.get(asked.fh_in), self._handles.get(asked.fh_out)
+        if asked.flags:
+            raise OSError(errno.EINVAL, "no flags are known")
+        copied = await self._ranges.copy(
+            source, asked.offset_in, target, asked.offset_out, asked.length
+        )
+        return requests.copied_reply(request, copied)
+
+    @guarded
+    async def ioctl(self, request: Request) -> bytes:
+        """IOCTL: FS_IOC_GETFLAGS, which tells no more than stat does. No other
+        (docs/decisions/0011-one-ioctl.md).
+        """
+        asked = requests.ioctl(request)
+        if asked.command != _FS_IOC_GETFLAGS:
+            raise OSError(errno.ENOTTY, "not through this mount")
+        flags = await self._changing.inode_flags(self._node(request), self._gate.caller(request))
+        return requests.ioctl_reply(_FLAGS.pack(flags, 0)[: asked.out_size])
+
+    @guarded
+    async def tmpfile(self, request: Request) -> bytes:
+        """TMPFILE."""
+        asked = requests.unnamed(request)
+        handle, entry = await self._unnamed.open(
+            self._node(request), asked.mode, asked.flags, self._gate.caller(request)
+        )
+        return requests.create_reply(entry, handle.fh)
+
+    @guarded
+    async def statx(self, request: Request) -> bytes:
+        """STATX: GETATTR with the time of birth."""
+        node = self._node(request)
+        stat = await self._seeing.look(node, self._gate.caller(request))
+        return requests.statx_reply(self._seeing.attributes(node, stat), stat.btime_ns)

@@ -1,0 +1,47 @@
+"""Ranges of a file: space reserved, punched and zeroed, holes found, bytes copied in the store.
+
+Offsets and lengths in bytes. Thin wrappers around one system call each; every one raises a plain
+OSError with its errno. Those that may take long say so: call them on a worker thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from typing import Final
+
+from policyfs.store import libc
+
+# include/uapi/linux/falloc.h
+KEEP_SIZE: Final = 1
+PUNCH_HOLE: Final = 2
+ZERO_RANGE: Final = 16
+
+_FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); what comes back is an int
+_FLAGS: Final = struct.Struct("=i4x")
+
+
+def allocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2) with FALLOC_FL_* bits. May take long (EOPNOTSUPP where the store cannot)."""
+    libc.fallocate(fd, mode, offset, length)
+
+
+def seek(fd: int, offset: int, whence: int) -> int:
+    """Where data (os.SEEK_DATA) or a hole (os.SEEK_HOLE) begins from *offset* on. ENXIO behind the end."""
+    return os.lseek(fd, offset, whence)
+
+
+def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
+    """copy_file_range(2): how many bytes were copied, by sharing blocks where the store can.
+
+    EXDEV where the two are not of one file system. May take long.
+    """
+    return os.copy_file_range(source, target, length, source_at, target_at)
+
+
+def inode_flags(fd: int) -> int:
+    """FS_*_FL bits (immutable, append-only, ...). ENOTTY or EOPNOTSUPP where there are none."""
+    answer: bytes = fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(_FLAGS.size))
+    flags: int = _FLAGS.unpack(answer)[0]
+    return flags & 0xFFFFFFFF
