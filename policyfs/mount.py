@@ -121,7 +121,7 @@ class Daemon:
             mountpoint=options.mountpoint, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
-            directories=_directory_descriptors(), posix=options.posix,
+            directories=_descriptors(1024), posix=options.posix, lock_owners=_descriptors(4096),
         )  # fmt: skip
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal)
         self.fs = FileSystem(settings, engine, base, self._bugs)
@@ -158,7 +158,8 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                for work in (self._signals, self._flush, self._breaks, self._watching):
+                works = (self._signals, self._flush, self._breaks, self._watching, self.fs.locks.ask_again)
+                for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too
                 commands = {"status": self._status, "reload": self._reload, "stop": self._stop}
@@ -350,7 +351,7 @@ def _check_store(store: str, facts: StoreFacts) -> None:
         )
 
 
-def _directory_descriptors() -> int:
-    """How many directory descriptors may be kept: a small part of the limit."""
+def _descriptors(most: int) -> int:
+    """How many descriptors may be kept for one purpose: a small part of the limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(1024, soft // 8))
+    return max(16, min(most, soft // 8))

@@ -52,6 +52,7 @@ def describe(daemon: Daemon) -> control.Json:
             "refused": daemon.fs.leased.refusals,
             "broken": daemon.fs.leased.breaks,
         },
+        "locks": _fields(daemon.fs.locks.stats()),
         "copies": {
             "bytes": copies.bytes,
             "count": copies.copies,

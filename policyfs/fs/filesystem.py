@@ -24,6 +24,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
@@ -47,12 +48,17 @@ from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts
 from policyfs.store.leases import LeaseKeeper
+from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
 _CLONE_IDLE_S: Final = 10.0
+_WAITING_LOCKS: Final = 256
+"""How many requests of one app may wait for locks."""
+_LOCKED_RANGES: Final = 4096
+"""How many byte ranges one lock owner may have in one file."""
 _FORGET_S: Final = 2.0
 
 
@@ -60,8 +66,9 @@ _FORGET_S: Final = 2.0
 class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
-    directories: how many directory descriptors may be kept. device_fd: of the FUSE connection;
-    None switches passthrough off. posix: behave natively where no rule asks for anything.
+    directories: how many directory descriptors may be kept; lock_owners: how many for locks.
+    device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively where no
+    rule asks for anything.
     """
 
     mountpoint: str
@@ -71,6 +78,7 @@ class Settings:
     cache_bytes: int
     directories: int
     posix: bool = False
+    lock_owners: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +169,19 @@ class FileSystem:
             unnamed=Unnamed(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener),
             bugs=bugs,
         )  # fmt: skip
+        self.locks = locks = Locks(
+            table=LockTable(_lock_limits(settings)), tree=tree, handles=handles,
+            find_file=opener.backing_fd, forget=self.forget_seen, bugs=bugs,
+        )  # fmt: skip
+        self._undo.callback(locks.close)
         self.handlers = Handlers(
             tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
-            making=making, naming=naming, changing=changing, bugs=bugs,
+            making=making, naming=naming, changing=changing, locks=locks, bugs=bugs,
         )  # fmt: skip
 
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the requests that pyfuse3 does not know."""
-        return self._operations.handlers()
+        return self._operations.handlers() | self.locks.requests()
 
     def drop_pages(self, nodeid: int) -> None:
         """The kernel must forget what it keeps of a node's bytes."""
@@ -220,3 +233,10 @@ class FileSystem:
     def close(self) -> None:
         """Give up everything that was made here."""
         self._undo.close()
+
+
+def _lock_limits(settings: Settings) -> Limits:
+    """In a shared mount no app takes more than a quarter of what there is for all."""
+    owners = settings.lock_owners
+    mine = owners if settings.app is not None else max(1, owners // 4)
+    return Limits(owners, mine, _WAITING_LOCKS, _LOCKED_RANGES)

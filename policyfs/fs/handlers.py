@@ -12,6 +12,7 @@ from policyfs.fs.boundary import BugLog, guarded
 from policyfs.fs.changing import Change, Changing
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
+from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _WRITE_FLAGS: Final = struct.Struct("=20xI")  # struct fuse_write_in: fh, offset, size, write_flags
 _FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
 _FUSE_WRITE_KILL_SUIDGID: Final = 1 << 2
+_FLUSH_OWNER: Final = struct.Struct("=16xQ")  # struct fuse_flush_in: fh, unused, lock_owner
 _SETATTR_VALID: Final = struct.Struct("=I")  # struct fuse_setattr_in: valid
 _FATTR_KILL_SUIDGID: Final = 1 << 11
 
@@ -51,6 +53,7 @@ class Handlers(pyfuse3.Operations):
         making: Making,
         naming: Naming,
         changing: Changing,
+        locks: Locks,
         bugs: BugLog,
     ) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class Handlers(pyfuse3.Operations):
         self._making = making
         self._naming = naming
         self._changing = changing
+        self._locks = locks
         self.bugs = bugs
 
     def _node(self, inode: int) -> Node:
@@ -167,7 +171,10 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def flush(self, fh: int) -> None:
         """FLUSH: some descriptor of the handle was closed."""
-        await self._io.flush(self._handles.get(fh))
+        (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
+        handle = self._handles.get(fh)
+        self._locks.flushed(handle, owner)
+        await self._io.flush(handle)
 
     @guarded
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -178,6 +185,7 @@ class Handlers(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         """RELEASE: the last descriptor and mapping is gone."""
         handle = self._handles.get(fh)
+        self._locks.released(handle)
         try:
             await self._io.finish(handle)
         finally:

@@ -64,7 +64,8 @@ class OpenState:
     of a LEASED node. writers:
     handles open for writing. head: held or remembered first bytes of a checked node. fd: of a
     file whose last name was taken away through this mount while it was open, else -1. stat: what
-    the file was when it was opened last, for one whose name went in the store.
+    the file was when it was opened last, for one whose name went in the store. locked: the version
+    that the kernel was last made to ask for since somebody locked the file here.
     """
 
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -82,6 +83,7 @@ class OpenState:
     head: Head | None = None
     fd: int = -1
     stat: Stat | None = None
+    locked: Version | None = None
 
 
 @dataclass(slots=True, eq=False)
