@@ -36,8 +36,8 @@ from tests.support.trend import Trend, trend
 SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or count(10, 3600))
 RELOAD_S = 10.0 if SOAK else 2.0
 KILL_S = 5.0 if SOAK else 1.0
-ZYGOTE_S = 120.0
-"""How often the parent of the workers is killed; one that lives for less is started with a delay."""
+ZYGOTE_S = (8.0, 120.0)
+"""When the parent of the workers is killed first, and how often later: soon again means a delay."""
 SAMPLE_S = 10.0 if SOAK else 1.0
 
 APPS = {name: 10301 + number for number, name in enumerate(
@@ -276,9 +276,9 @@ class Troubles:
         self._due = {
             self.reload: now + RELOAD_S,
             self.kill_worker: now + KILL_S,
-            self.kill_zygote: now + ZYGOTE_S,
+            self.kill_zygote: now + ZYGOTE_S[0],
         }
-        self._every = {self.reload: RELOAD_S, self.kill_worker: KILL_S, self.kill_zygote: ZYGOTE_S}
+        self._every = {self.reload: RELOAD_S, self.kill_worker: KILL_S, self.kill_zygote: ZYGOTE_S[1]}
 
     def make(self) -> None:
         """What is due."""
