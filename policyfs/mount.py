@@ -121,12 +121,16 @@ class Daemon:
             mountpoint=options.mountpoint, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
-            directories=_descriptors(1024), posix=options.posix, lock_owners=_descriptors(4096),
+            directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
+            lock_owners=_descriptors(4096),
         )  # fmt: skip
-        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal)
+        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, self._warn)
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         self._door = Door(self.fs.requests(), self._bugs)
+
+    def _warn(self, what: str, path: bytes) -> None:
+        self._log.warning(what, path=os.fsdecode(path))
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
@@ -355,3 +359,10 @@ def _descriptors(most: int) -> int:
     """How many descriptors may be kept for one purpose: a small part of the limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(most, soft // 8))
+
+
+
+def _file_descriptors() -> int:
+    """How many descriptors open files may hold: half of the limit, the rest is for all else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, soft // 2)

@@ -7,6 +7,7 @@ journal, sniffer, leases, watch) is built by mount.py and handed in.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +55,8 @@ from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
+_FOLDING_SAID: Final = 1000
+"""Of how many directories it is said that they are closed."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 256
 """How many requests of one app may wait for locks."""
@@ -66,9 +69,9 @@ _FORGET_S: Final = 2.0
 class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
-    directories: how many directory descriptors may be kept; lock_owners: how many for locks.
-    device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively where no
-    rule asks for anything.
+    directories: how many directory descriptors may be kept; lock_owners: how many for locks;
+    descriptors: how many for open files. device_fd: of the FUSE connection; None switches passthrough
+    off. posix: behave natively where no rule asks for anything.
     """
 
     mountpoint: str
@@ -77,13 +80,17 @@ class Settings:
     copy_bytes: int
     cache_bytes: int
     directories: int
+    descriptors: int
     posix: bool = False
     lock_owners: int = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What the file system stands on; all of it is closed by who made it."""
+    """What the file system stands on; all of it is closed by who made it.
+
+    warn: says in the daemon's log what is wrong with a path of the store.
+    """
 
     tree: Tree
     facts: StoreFacts
@@ -92,6 +99,7 @@ class Foundation:
     keeper: LeaseKeeper
     watch: Watch | None
     journal: Sink
+    warn: Callable[[str, bytes], None]
 
 
 class FileSystem:
@@ -101,14 +109,16 @@ class FileSystem:
         tree, sniffer, facts = base.tree, base.sniffer, base.facts
         keeper = base.keeper if facts.leases else None
         self._undo = contextlib.ExitStack()
+        self._warn = base.warn
+        self._folding: set[int] = set()
         self.notifier: Notifier | None = None
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
-        self.handles = handles = HandleTable()
+        self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(alone=settings.app is not None)
         self.changes = changes = Changes(base.watch, nodes, timeouts, tree.root_fd)
         self.places = places = Places(
             tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
-            on_open=changes.learn,
+            on_open=changes.learn, on_folding=self._say_folding,
         )  # fmt: skip
         self._undo.callback(places.close)
         finder = FactFinder(tree, base.owners, sniffer, KindCache())
@@ -182,6 +192,12 @@ class FileSystem:
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the requests that pyfuse3 does not know."""
         return self._operations.handlers() | self.locks.requests()
+
+    def _say_folding(self, node: Node) -> None:
+        """Nothing in a directory that finds names whatever their case is shown; said once of each."""
+        if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
+            self._folding.add(node.nodeid)
+            self._warn("this directory finds names whatever their case: it is closed", node.path())
 
     def drop_pages(self, nodeid: int) -> None:
         """The kernel must forget what it keeps of a node's bytes."""

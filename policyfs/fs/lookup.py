@@ -17,6 +17,7 @@ from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.shares import Holder, Shares
 from policyfs.fs.views import Views, version_of
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
 from policyfs.policy.decide import PathState
@@ -25,6 +26,11 @@ from policyfs.store.tree import Tree
 
 _SLICE: Final = 256
 """Entries decided at a time before other requests get their turn."""
+
+_LISTED: Final = 2_000_000
+"""How many names the listings that are open may keep together; a name takes some 150 bytes."""
+_LISTING_COSTS: Final = 8
+"""For how many names an open directory counts by itself."""
 
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
@@ -48,6 +54,7 @@ class Listing:
     index: int
     node: Node
     caller: Caller
+    holder: Holder
     entries: list[Entry | None] | None = None
     generation: int = 0
     served: int = 0
@@ -75,6 +82,7 @@ class Seeing:
         self.views = views
         self._timeouts = timeouts
         self._listings: dict[int, Listing] = {}
+        self.shares = Shares(_LISTED, "listed names")
         self._last_listing = 0
 
     @property
@@ -235,10 +243,12 @@ class Seeing:
         self._last_listing = self._last_listing % 0xFFFFFF + 1
         while self._last_listing in self._listings:
             self._last_listing = self._last_listing % 0xFFFFFF + 1
-        listing = Listing(self._last_listing, node, caller)
+        self.shares.check(caller.holder)
+        listing = Listing(self._last_listing, node, caller, caller.holder)
         self._places.dirfd(node)  # it is still there
         self._gate.recorder.decided(caller, call, node.path(), decision)
         self._listings[listing.index] = listing
+        self.shares.take(listing.holder, _LISTING_COSTS)
         cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
         return pack_fh(listing.index, cached)
 
@@ -251,12 +261,21 @@ class Seeing:
             except PolicyChangedError:
                 continue
             if listing.entries is None or start == 0:
-                listing.entries = [*shown]
+                self._keep(listing, [*shown])
             else:  # positions are the kernel's already
                 names = {name for name, _, _ in shown}
                 listing.entries = [e if e is not None and e[0] in names else None for e in listing.entries]
             listing.generation = generation
         return listing.entries
+
+    def _keep(self, listing: Listing, entries: list[Entry | None] | None) -> None:
+        """The listing's snapshot, counted for whom it was taken. EMFILE if that one has its share."""
+        self.shares.give(listing.holder, len(listing.entries or ()))
+        listing.entries = None
+        if entries is not None:
+            self.shares.check(listing.holder)
+            listing.entries = entries
+            self.shares.take(listing.holder, len(entries))
 
     async def _snapshot(self, listing: Listing) -> list[Entry]:
         """All names that the caller sees now; long directories in slices, so that others go on.
@@ -304,7 +323,8 @@ class Seeing:
         """
         listing = self._listings[index]
         if start == 0 and listing.served:
-            listing.entries, listing.served = None, 0
+            self._keep(listing, None)
+            listing.served = 0
         entries = await self._current(listing, start)
         node = listing.node
         position = start
@@ -368,7 +388,9 @@ class Seeing:
 
     def releasedir(self, index: int) -> None:
         """The listing is closed."""
-        del self._listings[index]
+        listing = self._listings.pop(index)
+        self._keep(listing, None)
+        self.shares.give(listing.holder, _LISTING_COSTS)
 
 
 def child_path(parent: Node, name: bytes) -> bytes:

@@ -114,7 +114,7 @@ class Naming:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 os.close(fd)
             elif node.open is not None:
-                node.open.fd = fd
+                self._opener.keep(node, fd)
             else:
                 self._opener.orphans.keep(node, fd)
 

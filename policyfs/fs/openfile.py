@@ -7,12 +7,13 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from policyfs.domain import Facts, Patch, Principal
 from policyfs.fs.heads import Head
+from policyfs.fs.shares import Holder, Shares
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from policyfs.store.copies import Copy
     from policyfs.store.leases import Lease
     from policyfs.store.statx import Stat
+
+
+_HANDLES: Final = 1 << 18
+"""How many files may be open at once; one costs the daemon less than a kilobyte."""
 
 
 class Caller:
@@ -44,6 +49,11 @@ class Caller:
     def principal(self) -> Principal:
         """The principal under the policy in force."""
         return self._who(self.uid)
+
+    @property
+    def holder(self) -> Holder:
+        """Whose share of what is limited it takes from: the app's, or a stranger's own."""
+        return self.principal.app or self.uid
 
 
 class Mode(enum.Enum):
@@ -134,21 +144,34 @@ class Handle:
 
 
 class HandleTable:
-    """All open handles of a mount, by the 64-bit number that the kernel sends back."""
+    """All open handles of a mount, by the 64-bit number that the kernel sends back.
 
-    def __init__(self) -> None:
-        self._by_fh: dict[int, Handle] = {}
+    descriptors: how many of the daemon's all handles may hold. Nobody gets more than there is left
+    for all others: neither of those nor of handles.
+    """
+
+    def __init__(self, descriptors: int = 1 << 16) -> None:
+        self._by_fh: dict[int, _Kept] = {}
+        self._by_node: dict[Node, dict[int, Handle]] = {}
         self._used: set[int] = set()
         self._next = 0
+        self.shares = Shares(_HANDLES, "open files")
+        self.descriptors = Shares(descriptors, "descriptors")
 
     def __len__(self) -> int:
         return len(self._by_fh)
 
     def __iter__(self) -> Iterator[Handle]:
-        return iter(list(self._by_fh.values()))
+        return iter([kept.handle for kept in self._by_fh.values()])
 
-    def new_index(self) -> int:
-        """An index (bridge.MAX_INDEX at most) that no open handle has."""
+    def new_index(self, caller: Caller) -> int:
+        """An index (bridge.MAX_INDEX at most) that no open handle has.
+
+        Raises OSError: EMFILE if the caller's app has its share of what can be open, ENFILE if there
+        is no index left.
+        """
+        self.shares.check(caller.holder)
+        self.descriptors.check(caller.holder)
         for _ in range(MAX_INDEX):
             self._next = self._next + 1 if self._next < MAX_INDEX else 1
             if self._next not in self._used:
@@ -156,21 +179,60 @@ class HandleTable:
         raise OSError(errno.ENFILE, "too many open files")
 
     def add(self, handle: Handle) -> None:
-        """Keep a handle under its ``fh``."""
-        self._by_fh[handle.fh] = handle
+        """Keep a handle under its ``fh``. What descriptor it has, it has by now."""
+        kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
+        self._by_node.setdefault(handle.node, {})[handle.fh] = handle
         self._used.add(handle.index)
+        self.shares.take(kept.holder)
+        if handle.fd >= 0:
+            self._charge(kept)
+
+    def _charge(self, kept: _Kept) -> None:
+        self.descriptors.take(kept.holder)
+        kept.descriptors += 1
+
+    def charge(self, node: Node) -> bool:
+        """Count one more descriptor, for a file that is open, as that of one who has it open; False
+        if that one has its share already. It counts as long as the handle lives.
+        """
+        for fh in self._by_node.get(node, {}):
+            kept = self._by_fh[fh]
+            try:
+                self.descriptors.check(kept.holder)
+            except OSError:
+                continue
+            self._charge(kept)
+            return True
+        return False
 
     def get(self, fh: int) -> Handle:
         """The handle of a number that the kernel sent. KeyError if it is not open."""
-        return self._by_fh[fh]
+        return self._by_fh[fh].handle
 
     def pop(self, fh: int) -> Handle | None:
         """Forget a handle; None if it is not there."""
-        handle = self._by_fh.pop(fh, None)
-        if handle is not None:
-            self._used.discard(handle.index)
+        kept = self._by_fh.pop(fh, None)
+        if kept is None:
+            return None
+        handle = kept.handle
+        self._used.discard(handle.index)
+        siblings = self._by_node[handle.node]
+        del siblings[fh]
+        if not siblings:
+            del self._by_node[handle.node]
+        self.shares.give(kept.holder)
+        self.descriptors.give(kept.holder, kept.descriptors)
         return handle
 
     def of_node(self, node: Node) -> list[Handle]:
         """The open handles of one node."""
-        return [handle for handle in self._by_fh.values() if handle.node is node]
+        return list(self._by_node.get(node, {}).values())
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A handle in the table, for whom it counts, and how many descriptors it counts for."""
+
+    handle: Handle
+    holder: Holder
+    descriptors: int = 0

@@ -172,7 +172,7 @@ class Opener:
 
     def _new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
         """A handle that is not connected yet, right after the decision that allows it."""
-        handle = Handle(self._handles.new_index(), node, caller, flags, -1)
+        handle = Handle(self._handles.new_index(caller), node, caller, flags, -1)
         handle.before = version_of(stat)
         handle.generation = self._gate.generation
         return handle
@@ -428,6 +428,15 @@ class Opener:
             os.close(state.fd)
         node.open = None
         self._nodes.closed(node)
+
+    def keep(self, node: Node, fd: int) -> None:
+        """A file that is open loses its last name: *fd*, ours from now on, leads to it for fstat and
+        the like. Who has its share of descriptors goes without.
+        """
+        if node.open is not None and self._handles.charge(node):
+            node.open.fd = fd
+        else:
+            os.close(fd)
 
     # -- release ---------------------------------------------------------------------------------
 

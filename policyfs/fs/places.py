@@ -16,6 +16,7 @@ from typing import Final
 
 from policyfs.domain import FileType
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable, StaleNodeError
+from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -29,7 +30,9 @@ _UNWATCHED_S: Final = 1.0
 class Places:
     """Finds nodes in the store.
 
-    on_open is told of each directory when it gets a descriptor (the watch learns its handle).
+    on_open is told of each directory when it gets a descriptor (the watch learns its handle),
+    on_folding of each that gets none since it finds names whatever their case: no rule would hold
+    in it (docs/decisions/0009-no-case-insensitive-stores.md).
     INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, for
     the LRU may close it then.
     """
@@ -42,12 +45,14 @@ class Places:
         capacity: int,
         watched: Callable[[], bool],
         on_open: Callable[[Node, int], None],
+        on_folding: Callable[[Node], None] = lambda _: None,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
         self._capacity = capacity
         self._watched = watched
         self._on_open = on_open
+        self._on_folding = on_folding
         self._fds: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._removed: OrderedDict[int, int] = OrderedDict()
         nodes.tell_of_gone(self._gone)
@@ -128,6 +133,9 @@ class Places:
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise OSError(errno.ESTALE, "another directory has the name now", node.name)
+            if directory_folds_by_flag(fd):
+                self._on_folding(node)
+                raise OSError(errno.EACCES, "a directory that finds names whatever their case", node.name)
         except OSError:
             os.close(fd)
             raise

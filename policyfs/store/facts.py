@@ -50,6 +50,8 @@ _LEASES_MEAN: Final = frozenset(
 """Local, one kernel, one inode per file. Overlays, FUSE and network stores grant leases that a
 writer beneath or on another machine never breaks; so may file systems not named here."""
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
+_FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
+"""Those that can have the casefold flag on single directories."""
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
@@ -112,6 +114,29 @@ def probe(root_fd: int) -> StoreFacts:
         os.close(directory)
 
 
+def directory_folds_by_flag(dirfd: int) -> bool:
+    """Whether this directory finds names in any case, as its file system's kind or flags say.
+
+    Without a try (see directory_folds), so quick enough to be asked of each directory that is
+    reached. O_PATH will do. Raises OSError: EACCES if its flags cannot be read.
+    """
+    kind = _NAMES.get(libc.file_system_type(dirfd))
+    if kind in _FOLDING or kind not in _FLAGGED:
+        return kind in _FOLDING
+    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
+    try:
+        return _casefold_flag(fd)
+    finally:
+        os.close(fd)
+
+
+def _casefold_flag(fd: int) -> bool:
+    flags = bytearray(8)
+    with contextlib.suppress(OSError):  # ENOTTY: a file system without flags
+        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags, True)
+    return bool(int.from_bytes(flags[:4], "little") & _FS_CASEFOLD_FL)
+
+
 def directory_folds(dirfd: int) -> bool:
     """Whether this directory finds names in another case than it lists them in.
 
@@ -120,12 +145,7 @@ def directory_folds(dirfd: int) -> bool:
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:
-        flags = bytearray(8)
-        with contextlib.suppress(OSError):  # ENOTTY: a file system without flags
-            fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags, True)
-            if int.from_bytes(flags[:4], "little") & _FS_CASEFOLD_FL:
-                return True
-        return _finds_swapped_case(fd)
+        return _casefold_flag(fd) or _finds_swapped_case(fd)
     finally:
         os.close(fd)
 

@@ -52,10 +52,13 @@ def mounts_on(store_on: Callable[[str], Path], mounts: Mounts) -> Mounts:
 
 @pytest.fixture
 def without(mounts_on: Mounts) -> Callable[..., Mount]:
-    """`without(guard, policy, store, *options)`: a running mount whose daemon lacks one guard."""
+    """`without(guards, policy, store, *options)`: a running mount whose daemon lacks one guard, or several
+    that have nothing to do with each other (separated by commas). wrapper: see Mount.
+    """
 
-    def start(guard: str, policy: str, store: Path, *options: str) -> Mount:
+    def start(guard: str, policy: str, store: Path, *options: str, wrapper: tuple[str, ...] = ()) -> Mount:
         mount = mounts_on.prepare(policy, store, *options)
+        mount.wrapper = wrapper
         mount.program = ("tests.attack.weakened", guard)
         return mount.start()
 

@@ -1,6 +1,6 @@
 """`policyfs` with one of its guards taken out: what each attack must be seen to get through.
 
-    python -m tests.attack.weakened GUARD mount --foreground ...
+    python -m tests.attack.weakened GUARD[,GUARD...] mount --foreground ...
 
 A test that cannot fail proves nothing. So each race here is also run against a daemon that lacks
 the very thing which the race is about, and there it has to succeed.
@@ -29,12 +29,8 @@ from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
-
-
-def put(owner: Any, name: str, replacement: Any) -> None:
-    """Take a guard out; it must have been there."""
-    assert hasattr(owner, name), f"{owner} has no {name} any more: this guard is elsewhere now"
-    setattr(owner, name, replacement)
+from tests.attack.guards import put
+from tests.attack.guards_reaching import REACHING
 
 
 def locate_in_source() -> None:
@@ -125,7 +121,7 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = {
+GUARDS: Final[dict[str, Callable[[], None]]] = REACHING | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,
@@ -137,5 +133,6 @@ GUARDS: Final[dict[str, Callable[[], None]]] = {
 }
 
 if __name__ == "__main__":
-    GUARDS[sys.argv.pop(1)]()
+    for guard in sys.argv.pop(1).split(","):
+        GUARDS[guard]()
     raise SystemExit(main())

@@ -22,7 +22,7 @@ def a_node() -> Node:
 
 
 def a_handle(table: HandleTable, node: Node, flags: int = os.O_RDONLY, backing_id: int = 0) -> Handle:
-    handle = Handle(table.new_index(), node, CALLER, flags, -1)
+    handle = Handle(table.new_index(CALLER), node, CALLER, flags, -1)
     handle.fh = pack_fh(handle.index, FH_PASSTHROUGH if backing_id else 0, backing_id)
     table.add(handle)
     return handle
@@ -49,9 +49,9 @@ def test_an_index_starts_over_and_steps_over_what_is_open(monkeypatch) -> None:
     handles = [a_handle(table, node) for _ in range(3)]
     assert [handle.index for handle in handles] == [1, 2, 3]
     with pytest.raises(OSError, match="too many"):
-        table.new_index()
+        table.new_index(CALLER)
     table.pop(handles[1].fh)
-    assert table.new_index() == 2
+    assert table.new_index(CALLER) == 2
 
 
 @pytest.mark.parametrize(

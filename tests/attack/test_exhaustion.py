@@ -1,0 +1,138 @@
+"""B6: one app takes all it can get, and its neighbour works on undisturbed.
+
+The daemon has few descriptors here, so that what one app can take of them shows soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, wait_for
+from tests.support.stores import Mounts
+
+GREEDY, HONEST = 10010, 10011
+FILES: Final = 700
+DESCRIPTORS: Final = 600
+"""What the daemon is given: more than an app holds elsewhere, less than there are files."""
+LIMITED: Final = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: exhaustion}}
+apps:
+  greedy: {{uid: {GREEDY}}}
+  honest: {{uid: {HONEST}}}
+rules:
+  - {{id: own, allow: [all], who: {{app: any}}, paths: "/{{app}}/***"}}
+"""
+
+
+@pytest.fixture
+def furnished(empty_store: Path) -> Path:
+    for name, uid in (("greedy", GREEDY), ("honest", HONEST)):
+        (empty_store / name).mkdir()
+        os.chown(empty_store / name, uid, uid)
+        for number in range(FILES if uid == GREEDY else 60):
+            (empty_store / name / str(number)).write_bytes(b"0123456789")
+    return empty_store
+
+
+def _hold(channel, directory: Path, flags: int, unlink: bool) -> tuple[int, set[str]]:
+    """Opens as many as it gets, and keeps them until it is told."""
+    held, said = [], set()
+    for number in range(FILES):
+        try:
+            held.append(os.open(directory / str(number), flags))
+        except OSError as error:
+            said.add(os.strerror(error.errno or 0))
+    for number in range(len(held) if unlink else 0):
+        with contextlib.suppress(OSError):
+            os.unlink(directory / str(number))
+    channel.send((len(held), said))
+    channel.recv()
+    assert all(os.pread(fd, 10, 0) == b"0123456789" for fd in held)
+    for fd in held:
+        os.close(fd)
+    return len(held), said
+
+
+def _work(directory: Path) -> list[str]:
+    """What an honest app does, all at once: 60 files open for writing, a listing, new files."""
+    wrong = []
+    fds = []
+    for number in range(60):
+        try:
+            fds.append(os.open(directory / str(number), os.O_RDWR))
+            os.pwrite(fds[-1], b"mine", 0)
+            os.fstat(fds[-1])
+        except OSError as error:
+            wrong.append(f"{number}: {error.strerror}")
+    for fd in fds:
+        os.close(fd)
+    for call in (
+        lambda: os.listdir(directory),
+        lambda: (directory / "new").write_bytes(b"new"),
+        (directory / "new").unlink,
+    ):
+        try:
+            call()
+        except OSError as error:
+            wrong.append(str(error.strerror))
+    return wrong
+
+
+WAYS: Final = {"writers": (os.O_RDWR, False), "unlinked": (os.O_RDONLY, True)}
+"""How to make the daemon hold a descriptor: as a writer; by taking away the last name of an open file."""
+
+
+@pytest.fixture
+def greedy(furnished: Path) -> Iterator[list]:
+    children: list = []
+    yield children
+    for child in children:
+        child.kill()
+
+
+def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], list[str]]:
+    """What the greedy app got and heard, and what went wrong for the honest one meanwhile."""
+    flags, unlink = WAYS[way]
+    child = start_as(GREEDY, _hold, mount / "greedy", flags, unlink)
+    greedy.append(child)
+    got, said = child.receive(60)
+    wrong = call_as(HONEST, _work, mount / "honest")
+    child.send("enough")
+    child.result()
+    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all is given back")
+    return got, said, wrong
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path, greedy, way: str) -> None:
+    mount = mounts.prepare(POLICY, furnished)
+    mount.wrapper = LIMITED
+    mount.start()
+    before = mount.descriptors()
+    got, said, wrong = beside(greedy, mount, way)
+    assert wrong == []
+    if way == "writers":
+        assert DESCRIPTORS // 5 < got < DESCRIPTORS // 3
+        assert said == {"Too many open files"}
+    else:
+        assert (got, said) == (FILES, set())
+    wait_for(lambda: mount.descriptors() <= before + 8, "the daemon's descriptors are given back")
+    got, said, wrong = beside(greedy, mount, "writers")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_neighbour_gets_nothing_where_nobody_shares(without, furnished: Path, greedy, way: str) -> None:
+    mount = without("no-shares", POLICY, furnished, wrapper=LIMITED)
+    _, _, wrong = beside(greedy, mount, way)
+    assert any("Too many open files" in line for line in wrong)
