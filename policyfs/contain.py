@@ -1,5 +1,5 @@
-"""What the daemon gives up: most capabilities before its first thread, most system calls before its
-first request.
+"""What the daemon gives up: the network and most capabilities before its first thread, most system
+calls before its first request.
 
 Opening passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
 first user namespace, so the daemon stays root. See docs/threat-model.md, "The daemon itself".
@@ -7,8 +7,10 @@ first user namespace, so the daemon stays root. See docs/threat-model.md, "The d
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from policyfs import syscalls
@@ -31,15 +33,30 @@ DAEMON: Final = frozenset({
 WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
 """With --posix: devices, for callers of whom the kernel has asked CAP_MKNOD before."""
 
+_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """How far a daemon is contained. missing: what does not hold, for people; empty if all does."""
+    """How far a daemon is contained. missing: what does not hold, for people; empty if all does.
+
+    no_network: it is in a network namespace that has nothing but its own loopback.
+    """
 
     capabilities: tuple[str, ...]
     no_new_privs: bool
     seccomp: str
+    no_network: bool
     missing: tuple[str, ...]
+
+
+def leave_network() -> bool:
+    """A network namespace of its own, with nothing in it, for this process and all that it starts.
+
+    Before any thread. False where the kernel has none to give; a mount does not fail for that. What
+    the kernel itself does for a network store goes on in the namespace in which that was mounted.
+    """
+    return not ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET)
 
 
 def give_up_rights(*, special_files: bool = False) -> None:
@@ -75,15 +92,23 @@ def close_door(*, special_files: bool = False) -> bool:
 def containment(pid: int | str = "self") -> Containment:
     """What holds of a daemon now, by the kernel's own word. Raises OSError if it is gone."""
     rights = rights_of(pid)
+    alone = set(_interfaces(pid)) <= {"lo"}
     return Containment(
         tuple(name_of(number) for number in sorted(rights.effective | rights.permitted)),
         rights.no_new_privs,
         rights.seccomp,
-        tuple(_missing(rights)),
+        alone,
+        tuple(_missing(rights, alone=alone)),
     )
 
 
-def _missing(rights: Rights) -> list[str]:
+def _interfaces(pid: int | str) -> list[str]:
+    """Names of the network interfaces that a process sees."""
+    table = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii", errors="replace")
+    return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
+
+
+def _missing(rights: Rights, *, alone: bool) -> list[str]:
     missing = []
     if more := (rights.effective | rights.permitted | rights.handed_on) - WITH_DEVICES:
         missing.append(f"it has {', '.join(name_of(number) for number in sorted(more))} more than it needs")
@@ -93,4 +118,6 @@ def _missing(rights: Rights) -> list[str]:
         missing.append("a program that it executed could gain rights")
     if rights.seccomp != "filter":
         missing.append("it may make every system call")
+    if not alone:
+        missing.append("it can reach a network")
     return missing

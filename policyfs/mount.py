@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from policyfs import control
-from policyfs.contain import close_door, give_up_rights
+from policyfs.contain import close_door, give_up_rights, leave_network
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
@@ -90,6 +90,7 @@ class Daemon:
         # INVARIANT: the keeper blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
+        leave_network()  # the sniffer's processes with it
         self.sniffer = Sniffer.start()
         self._undo.callback(self.sniffer.close)
         give_up_rights(special_files=options.posix)

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs import control, syscalls
+from policyfs.contain import Containment, containment
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.kernel.mountinfo import FSTYPE, mounts
 from policyfs.store.facts import StoreFacts, probe
 
 PASSTHROUGH_SINCE: Final = (6, 9)
@@ -25,6 +28,8 @@ DESCRIPTORS_FEW: Final = 16_384
 CAP_SYS_ADMIN: Final = 21  # include/uapi/linux/capability.h
 TRAIL_ROOT: Final = "/var/log/policyfs"
 FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
+_STATUS_S: Final = 3.0
 
 
 class State(enum.Enum):
@@ -166,6 +171,41 @@ def check_trail(root: str) -> Finding:
     return Finding("trail", State.OK, f"{root} can be written")
 
 
+def check_filter(machine: str, kernel_has: bool) -> Finding:
+    """A daemon that serves can be left with few system calls. machine: as uname -m names it."""
+    calls = syscalls.NUMBERS.get(machine)
+    if calls is None:
+        what = f"no list of system calls for {machine}: a daemon that is taken over has all of them"
+        return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")
+    if not kernel_has:
+        what = "the kernel has no filter of system calls: a daemon that is taken over has all of them"
+        return Finding("system calls", State.OFF, what, "CONFIG_SECCOMP_FILTER")
+    return Finding("system calls", State.OK, f"a daemon that serves has {len(calls)} left")
+
+
+def check_daemons() -> Iterator[Finding]:
+    """What holds of each daemon that runs here, by the kernel's own word."""
+    for mount in mounts():
+        if mount.fstype != FSTYPE:
+            continue
+        name = f"daemon of {mount.path}"
+        try:
+            pid = control.ask(control.socket_path(mount.path), "status", _STATUS_S)["pid"]
+            held = containment(int(str(pid)))
+        except (PolicyfsError, OSError, LookupError, ValueError) as error:
+            yield Finding(name, State.OFF, f"does not say: {error}", f"policyfs status {mount.path}")
+            continue
+        yield daemon_finding(name, held)
+
+
+def daemon_finding(name: str, held: Containment) -> Finding:
+    """What a daemon has left, as a finding."""
+    if held.missing:
+        return Finding(name, State.OFF, "; ".join(held.missing), "start it anew; see `system calls`")
+    what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"
+    return Finding(name, State.OK, what)
+
+
 # ---------------------------------------------------------------- passthrough and the store
 
 
@@ -298,6 +338,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         check_libmagic,
         lambda: check_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         lambda: check_trail(trail),
+        lambda: check_filter(os.uname().machine, SECCOMP.exists()),
     ]
     findings = [check() for check in checks]
     if any(finding.state is State.BAD for finding in findings[:6]):
@@ -306,6 +347,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         findings.append(check_passthrough(store))
     if store is not None:
         findings += probe_store(store)
+    findings += check_daemons()
     return findings
 
 

@@ -202,11 +202,19 @@ def _as_text(status: control.Json) -> str:
         f"               {handles['directories']} directories; {status['nodes']} nodes",
         f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
         f"               in {trail['directory']}",
+        f"  contained    {_contained(_part(status, 'contained'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
     if status["bugs"]:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
     return "\n".join(lines)
+
+
+def _contained(held: control.Json) -> str:
+    missing = held["missing"]
+    if isinstance(missing, list) and missing:
+        return "; ".join(map(str, missing))
+    return "few capabilities, no new privileges, system calls filtered, no network"
 
 
 def _part(status: control.Json, name: str) -> control.Json:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.contain import DAEMON
+from policyfs.content.rights import ZYGOTE, Capability
 from tests.support.processes import call_as, tool_as
 from tests.support.stores import Mounts
 
@@ -39,6 +41,28 @@ def _work(mountpoint: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_the_units_give_no_more_than_the_daemon_would_keep(unit: Path) -> None:
+    kept = {one.name.lower() for one in DAEMON | ZYGOTE | {Capability.SETPCAP}}
+    assert set(_bounding_set(unit)) == kept
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_the_units_make_no_mount_namespace(unit: Path) -> None:
+    """Of a service that has one nobody else sees a mount: systemd.exec(5), `shared` propagation included."""
+    text = unit.read_text(encoding="utf-8")
+    found = set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+    assert not found & {
+        "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork",
+        "PrivateIPC", "PrivateUsers", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
+        "ProtectControlGroups", "ProtectProc", "ProcSubset", "ProtectHostname", "ReadOnlyPaths",
+        "ReadWritePaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths",
+        "TemporaryFileSystem", "RootDirectory", "RootImage", "MountFlags", "MountAPIVFS", "DynamicUser", "ProtectClock",
+    }  # fmt: skip
+    # New files get the setgid bit of their directory, and apps may set modes of their own files.
+    assert "RestrictSUIDSGID" not in found
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 def test_the_daemon_works_with_the_units_capabilities(unit: Path, store: Path, mounts: Mounts) -> None:
     policy = CHECKOUT / "policies" / "family-photos.yaml"
     mount = mounts.prepare(policy, store, *(("--app", "camera") if "app" in unit.name else ()))
@@ -48,6 +72,7 @@ def test_the_daemon_works_with_the_units_capabilities(unit: Path, store: Path, m
     effective = re.search(r"CapEff:\s*(\w+)", Path(f"/proc/{mount.pid}/status").read_text())
     assert effective is not None
     assert int(effective[1], 16).bit_count() <= len(_bounding_set(unit))
+    assert mount.status()["contained"]["missing"] == []
 
     call_as(CAMERA, _work, str(mount.mountpoint))
     assert mount.status()["passthrough"]["enabled"]

@@ -1,0 +1,115 @@
+"""A running daemon has given up what it does not need, and does all its work without it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from policyfs import contain
+from policyfs.cli import doctor
+from policyfs.content.rights import ZYGOTE, rights_of
+from tests.support.processes import call_as, tool_as, wait_for
+from tests.support.stores import Mounts
+
+pytestmark = pytest.mark.mount
+
+CAMERA, GALLERY = 10010, 10011
+POLICY = Path(__file__).resolve().parents[2] / "policies" / "family-photos.yaml"
+
+
+def status_fields(pid: int, thread: str = "") -> dict[str, str]:
+    """/proc/PID/status, or of one thread."""
+    text = Path(f"/proc/{pid}/{thread and f'task/{thread}/'}status").read_text()
+    return dict(re.findall(r"^(\w+):\s*(.*)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("options", [(), ("--posix",)], ids=["", "posix"])
+def test_every_thread_of_a_daemon_is_contained(options, store: Path, mounts: Mounts) -> None:
+    mount = mounts.start(POLICY, store, *options)
+    kept = contain.WITH_DEVICES if options else contain.DAEMON
+    mask = sum(1 << number for number in kept)
+    threads = os.listdir(f"/proc/{mount.pid}/task")
+    assert len(threads) > 1  # that of notifications
+    for thread in threads:
+        fields = status_fields(mount.pid, thread)
+        for name in ("CapEff", "CapPrm", "CapBnd"):
+            assert int(fields[name], 16) & ~mask == 0, f"{name} of {fields['Name']}"
+        assert (int(fields["CapInh"], 16), int(fields["CapAmb"], 16)) == (0, 0)
+        assert fields["NoNewPrivs"] == "1"
+        assert (fields["Seccomp"], fields["Seccomp_filters"]) == ("2", "2")
+    interfaces = Path(f"/proc/{mount.pid}/net/dev").read_text()
+    assert re.findall(r"^\s*(\w+):", interfaces, re.MULTILINE) == ["lo"]
+
+
+def test_the_processes_that_sniff_have_less(store: Path, mounts: Mounts) -> None:
+    mount = mounts.start(POLICY, store)
+    sniffer = mount.status()["sniffer"]
+    zygote, launcher = sniffer["zygote_pid"], int(status_fields(sniffer["zygote_pid"])["PPid"])
+    assert int(status_fields(launcher)["PPid"]) == mount.pid
+    for pid in (zygote, launcher):
+        assert rights_of(pid).effective <= ZYGOTE
+        assert rights_of(pid).bounding <= ZYGOTE
+    for pid in sniffer["worker_pids"]:
+        assert rights_of(pid).effective == frozenset()
+        assert rights_of(pid).seccomp == "filter"
+
+
+def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
+    mount = mounts.start(POLICY, store)
+    contained = mount.status()["contained"]
+    assert contained["missing"] == []
+    assert contained["seccomp"] == "filter"
+    assert contained["no_new_privs"]
+    assert set(contained["capabilities"]) <= {f"CAP_{one.name}" for one in contain.DAEMON}
+    with mount.as_environment():
+        found = {finding.name: finding for finding in doctor.check_daemons()}
+    finding = found[f"daemon of {mount.mountpoint}"]
+    assert finding.state is doctor.State.OK
+    assert "no network" in finding.what
+
+
+def test_a_zygote_that_is_killed_comes_back(store: Path, mounts: Mounts) -> None:
+    """The daemon can execute nothing; what it needs executed another process does."""
+    mount = mounts.start(POLICY, store)
+    photo = mount / "DCIM/Camera/a.jpg"
+    place = ("exiftool", "-s3", "-GPSPosition", photo)
+    assert tool_as(GALLERY, *place, check=True).stdout == b""
+    before = mount.status()["sniffer"]
+    os.kill(before["zygote_pid"], signal.SIGKILL)
+
+    def again() -> bool:
+        os.utime(store / "DCIM/Camera/a.jpg", ns=(0, time.time_ns()))  # another version: it is looked at anew
+        try:
+            return call_as(GALLERY, photo.read_bytes)[:2] == b"\xff\xd8"
+        except PermissionError:
+            return False
+
+    wait_for(again, "photos are looked at again", 20)
+    assert mount.status()["sniffer"]["zygotes_started"] == before["zygotes_started"] + 1
+    assert tool_as(GALLERY, *place, check=True).stdout == b""
+
+
+def test_what_a_daemon_does_later_works_too(store: Path, mounts: Mounts) -> None:
+    """Reloads and a new segment of the trail."""
+    mount = mounts.start(POLICY, store, "--trail-segment", "64K")
+    assert mount.reload().returncode == 0
+    mount.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: mount.status()["policy"]["generation"] == 3, "the second reload")
+
+    def look() -> None:
+        for number in range(400):
+            with contextlib.suppress(PermissionError):
+                os.mkdir(mount / f"DCIM/mine{number}")
+
+    call_as(GALLERY, look)
+    wait_for(lambda: len(list(mount.trail_dir.glob("*.jsonl"))) > 1, "a second segment of the trail")
+    status = mount.status()
+    assert (status["bugs"], status["trail"]["failing"]) == (0, False)
+    assert json.dumps(status["contained"]["missing"]) == "[]"
