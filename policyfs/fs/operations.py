@@ -90,7 +90,7 @@ class Operations:
     @guarded
     async def ioctl(self, request: Request) -> bytes:
         """IOCTL: FS_IOC_GETFLAGS, which tells no more than stat does. No other
-        (docs/decisions/0011-one-ioctl.md).
+        (docs/decisions/one-ioctl.md).
         """
         asked = requests.ioctl(request)
         if asked.command != _FS_IOC_GETFLAGS:

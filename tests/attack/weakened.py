@@ -30,6 +30,7 @@ from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
 from tests.attack.guards import put
+from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_reaching import REACHING
 
 
@@ -121,7 +122,7 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = REACHING | {
+GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | REACHING | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

@@ -1,0 +1,67 @@
+"""The guards that stand before operations beside the main road (threat B10), to be taken out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from policyfs.domain import Decision
+from policyfs.fs.checked import Checker
+from policyfs.fs.gate import Gate
+from policyfs.fs.ranges import Ranges
+from policyfs.policy.decide import Engine
+from policyfs.store import ranges as store_ranges
+from tests.attack.guards import put
+
+
+def handles_undecided() -> None:
+    """What an open handle is used for is not decided again."""
+
+    async def handle(self: Gate, handle: Any, ops: Any) -> Decision:
+        del self, handle, ops
+        return Decision(allowed=True, errno=0)
+
+    put(Gate, "handle", handle)
+
+
+def copies_of_any_view() -> None:
+    """copy_file_range takes the store's file, whatever the view of it is."""
+
+    async def copy(self: Ranges, source: Any, source_at: int, target: Any, to: int, length: int) -> int:
+        fd = self._opener.backing_fd(source)
+        try:
+            return await self._io.copy_into(target, fd, source_at, to, length)
+        finally:
+            os.close(fd)
+
+    put(Ranges, "copy", copy)
+
+
+def ranges_unjudged() -> None:
+    """fallocate on a checked file is not judged."""
+
+    async def allocate(self: Checker, handle: Any, head: Any, *asked: Any) -> None:
+        del self, head
+        store_ranges.allocate(handle.fd, *asked[:3])
+
+    put(Checker, "allocate", allocate)
+
+
+def create_undecided() -> None:
+    """Whoever reaches a directory may make files in it."""
+    put(Gate, "decide", lambda self, *arguments: Decision(allowed=True, errno=0))
+
+
+def link_undecided() -> None:
+    """A name may be given anywhere."""
+    put(Engine, "link", lambda self, *arguments, **named: Decision(allowed=True, errno=0))
+
+
+BESIDE: Final[dict[str, Callable[[], None]]] = {
+    "handles-undecided": handles_undecided,
+    "copies-of-any-view": copies_of_any_view,
+    "ranges-unjudged": ranges_unjudged,
+    "create-undecided": create_undecided,
+    "link-undecided": link_undecided,
+}

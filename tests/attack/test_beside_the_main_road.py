@@ -1,0 +1,382 @@
+"""B10: reaching by other operations what open, read and write refuse.
+
+fallocate, copy_file_range, ioctl, files without a name, and naming them. Each attempt is a function
+that says whether it succeeded; it is made on a whole daemon, in a shared mount and in the app's own,
+and on one that lacks the very guard which it is about, and there it must succeed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support import jpegs
+from tests.support.calls import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, inode_flags, name_it
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, wait_for
+from tests.support.twins import content, error, fd_of
+
+APP, OTHER = 10010, 10011
+HEAD: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: beside}}
+apps:
+  app: {{uid: {APP}}}
+  other: {{uid: {OTHER}}}
+rules:
+"""
+OPEN_RULE: Final = '  - {id: later, allow: [all], who: {app: app}, paths: "/later/***"}\n'
+POLICY: Final = HEAD + OPEN_RULE + """\
+  - {id: free, allow: [all], who: {app: any}, paths: "/free/***"}
+  - {id: photos, allow: [all], who: {app: any}, paths: "/photos/***"}
+  - {id: kinds, require: {content: [image/jpeg]}, paths: "/photos/**"}
+  - {id: look, allow: [see, read], who: {app: any}, paths: ["/look/***", "/shown/***"]}
+  - {id: change, allow: [see, read, write], who: {app: any}, paths: "/change/***"}
+  - {id: places, require: {redact: [location]}, who: {app: any}, paths: "/shown/**"}
+  - {id: secret, deny: [all], who: {app: any}, paths: "/secret/***", errno: ENOENT}
+"""
+PHOTO: Final = jpegs.photo_with(jpegs.exif())
+JPEG: Final = jpegs.plain(1, 200)
+LONG_JPEG: Final = JPEG[:-2] + b"\0" * 150_000 + b"\xff\xd9"
+WORDS: Final = b"these are words, not a picture\n" * 300
+K: Final = 1024
+NEW: Final = os.O_RDWR | os.O_CREAT
+PLACES: Final = ("free", "photos", "look", "change", "shown", "secret", "later")
+
+
+def fill(store: Path) -> Path:
+    """A store with one directory for each rule."""
+    store.mkdir(mode=0o700, exist_ok=True)
+    for name in PLACES:
+        (store / name).mkdir()
+        (store / name).chmod(0o777)
+    for name, data in (
+        ("look/file", WORDS), ("change/file", WORDS), ("later/file", WORDS), ("free/flagged", WORDS),
+        ("shown/photo.jpg", PHOTO), ("photos/photo.jpg", LONG_JPEG),
+    ):  # fmt: skip
+        (store / name).write_bytes(data)
+        (store / name).chmod(0o666)
+    return store
+
+
+KINDS: Final = {"shared": (), "own": ("--app", "app"), "mediated": ("--no-passthrough",)}
+
+
+@pytest.fixture(scope="module", params=list(KINDS.values()), ids=list(KINDS))
+def mount(request, module_mounts, module_arena: Path) -> Iterator[Mount]:
+    name = "store" + "".join(request.param).replace("-", "_")
+    running = module_mounts.start(POLICY, fill(module_arena / name), *request.param)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def weak(without: Callable[..., Mount], arena: Path) -> Callable[[str], Mount]:
+    """`weak(guard)`: the same store and policy, and a daemon without that guard."""
+    return lambda guard: without(guard, POLICY, fill(arena / "weak"))
+
+
+def _no_loss(mount: Mount) -> None:
+    """What the apps may only read is as it was."""
+    for name, data in (("look/file", WORDS), ("shown/photo.jpg", PHOTO)):
+        assert (mount.store / name).read_bytes() == data
+
+
+# ---------------------------------------------------------------- ranges of what one may only read
+
+
+def punch_what_may_be_read(root: Path) -> list[str]:
+    """Every way to a descriptor that fallocate takes."""
+    path = root / "look/file"
+    said = [error(os.open, path, how) for how in (os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_APPEND)]
+    with fd_of(path, os.O_RDONLY) as fd:
+        said += [fallocate(fd, mode, 0, 4 * K) for mode in (0, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE)]
+        said += [error(os.open, f"/proc/self/fd/{fd}", os.O_RDWR)]
+        with fd_of(root / "free/mine", os.O_RDWR | os.O_CREAT) as mine:
+            os.write(mine, b"mine" * 2000)
+            said.append(error(os.copy_file_range, mine, fd, 4 * K, 0, 0))
+    return said
+
+
+def test_what_may_only_be_read_is_not_punched(mount: Mount) -> None:
+    assert set(call_as(APP, punch_what_may_be_read, mount.mountpoint)) == {"EACCES", "EBADF"}
+    _no_loss(mount)
+
+
+def _with_open_file(channel, root: Path, out: Path) -> dict[str, object]:
+    """Opens while it may, waits for the policy to change, and then goes on."""
+    with fd_of(root / "later/file", os.O_RDWR) as fd, fd_of(out, os.O_RDWR | os.O_CREAT) as mine:
+        os.write(mine, b"mine" * 2000)
+        channel.send("open")
+        channel.recv()
+        said: dict[str, object] = {
+            "ranges": {fallocate(fd, mode, 0, 4 * K) for mode in (0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE)},
+            "in": error(os.copy_file_range, mine, fd, 4 * K, 0, 0),
+            "out": error(os.copy_file_range, fd, mine, 4 * K, 0, 0),
+            "holes": error(os.lseek, fd, 0, os.SEEK_HOLE),
+        }
+        said["mine"] = os.pread(mine, 4 * K, 0) == b"mine" * K
+    return said
+
+
+def _after_a_reload(mount: Mount) -> dict[str, object]:
+    child = start_as(APP, _with_open_file, mount.mountpoint, mount.mountpoint / "free/out")
+    assert child.receive() == "open"
+    mount.policy.write_text(POLICY.replace("{id: later, allow: [all]", "{id: later, allow: [see]"))
+    assert mount.reload().returncode == 0
+    child.send("go on")
+    return child.result()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
+def test_what_a_reload_took_away_is_refused_to_open_files(mounts, arena: Path, options) -> None:
+    mount = mounts.start(POLICY, fill(arena / "store"), *options)
+    said = _after_a_reload(mount)
+    assert said == {"ranges": {"EACCES"}, "in": "EACCES", "out": "EACCES", "holes": "EACCES", "mine": True}
+    assert (mount.store / "later/file").read_bytes() == WORDS
+    denied = {event["syscall"] for event in mount.events(decision="deny", path="/later/file")}
+    assert {"fallocate", "copy_file_range", "lseek"} <= denied
+
+
+def test_without_a_decision_open_files_go_on_being_changed(weak) -> None:
+    mount = weak("handles-undecided")
+    said = _after_a_reload(mount)
+    assert "None" in said["ranges"]
+    assert (mount.store / "later/file").read_bytes() != WORDS
+
+
+# ---------------------------------------------------------------- copies out of what is redacted
+
+
+def copy_out(root: Path) -> bytes:
+    """All of a photo that is shown without its place, by copy_file_range."""
+    with fd_of(root / "shown/photo.jpg", os.O_RDONLY) as source, fd_of(root / "free/copy", NEW) as to:
+        while os.copy_file_range(source, to, 1 << 20):
+            pass
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(to, 0x40049409, source)  # FICLONE
+        return os.pread(to, 1 << 24, 0)
+
+
+def test_copies_of_what_is_redacted_have_no_place(mount: Mount) -> None:
+    copied = call_as(APP, copy_out, mount.mountpoint)
+    assert len(copied) == len(PHOTO)
+    assert jpegs.leaks(PHOTO)
+    assert jpegs.leaks(copied) == []
+    _no_loss(mount)
+
+
+def test_copied_in_the_store_they_would_have_it(weak) -> None:
+    assert jpegs.leaks(call_as(APP, copy_out, weak("copies-of-any-view").mountpoint))
+
+
+# ---------------------------------------------------------------- ranges of what is judged
+
+
+def zero_the_head(root: Path) -> list[str]:
+    """A photo is to become something else, byte range by byte range."""
+    with fd_of(root / "photos/photo.jpg", os.O_RDWR) as fd:
+        return [
+            fallocate(fd, mode, at, length)
+            for mode in (KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE)
+            for at, length in ((0, 4 * K), (0, 1 << 20))
+        ]
+
+
+def keep_the_head(root: Path) -> list[str]:
+    """What leaves it a photo."""
+    with fd_of(root / "photos/photo.jpg", os.O_RDWR) as fd:
+        said = [
+            fallocate(fd, mode, at, 4 * K)
+            for mode, at in ((0, 0), (KEEP_SIZE, 200 * K), (KEEP_SIZE | PUNCH_HOLE, 100 * K), (0, 300 * K))
+        ]
+        os.ftruncate(fd, len(LONG_JPEG))
+        return said
+
+
+def test_a_checked_file_stays_what_it_must_be(mount: Mount) -> None:
+    path = mount.store / "photos/photo.jpg"
+    said = call_as(APP, zero_the_head, mount.mountpoint)
+    assert set(said) <= {"EPERM", "ENOTSUP"}
+    assert "EPERM" in said
+    assert path.read_bytes() == LONG_JPEG
+    assert call_as(APP, keep_the_head, mount.mountpoint) == ["None"] * 4
+    assert path.read_bytes() == LONG_JPEG  # zeros were zeros
+    assert mount.events(syscall="write", decision="deny", path="/photos/photo.jpg")
+
+
+def test_unjudged_it_becomes_something_else(weak) -> None:
+    mount = weak("ranges-unjudged")
+    assert "None" in call_as(APP, zero_the_head, mount.mountpoint)
+    assert (mount.store / "photos/photo.jpg").read_bytes()[:3] == b"\0\0\0"
+
+
+def reserve_before_writing(root: Path, data: bytes) -> list[str]:
+    """As downloaders do: space first, then bytes."""
+    with fd_of(root / "photos/new.jpg", os.O_RDWR | os.O_CREAT) as fd:
+        said = [fallocate(fd, mode, 0, len(data)) for mode in (0, KEEP_SIZE, ZERO_RANGE)]
+        said.append(error(os.write, fd, data))
+        said += [fallocate(fd, 0, 0, len(data)), error(os.fsync, fd)]
+        return said
+
+
+def test_space_is_reserved_for_what_is_not_known_yet(mount: Mount) -> None:
+    said = call_as(APP, reserve_before_writing, mount.mountpoint, JPEG)
+    assert said == ["ENOTSUP", "None", "ENOTSUP", str(len(JPEG)), "None", "None"]
+    assert (mount.store / "photos/new.jpg").read_bytes() == JPEG
+    (mount.store / "photos/new.jpg").unlink()
+    said = call_as(APP, reserve_before_writing, mount.mountpoint, WORDS)
+    assert said[3:] == ["EPERM", "ENOTSUP", "None"]
+    wait_for(lambda: not (mount.store / "photos/new.jpg").exists(), "the refused file to go")
+
+
+# ---------------------------------------------------------------- ioctl
+
+
+def poke(root: Path) -> list[str]:
+    """Flags changed, blocks told, blocks shared, by numbers that a store would know."""
+    numbers = (
+        0x40086602, 0x401C5820, 0x40087602, 0xC020660B, 0x40049409, 0x4020940D, 0xC0185879, 0x40305839,
+        0x801C581F, 0x8004587D, 0x5402, 0x80086601 + 1, 0xC0E86201, 0x5450 + 0x1000,
+    )  # fmt: skip
+    said = []
+    for name in ("free/flagged", "look/file", "shown/photo.jpg", "look"):
+        with fd_of(root / name, os.O_RDONLY) as fd:
+            said += [error(fcntl.ioctl, fd, number, bytearray(b"\x50" * 256)) for number in numbers]
+    return said
+
+
+def test_no_flag_is_set_and_no_block_is_told(mount: Mount) -> None:
+    names = ("free/flagged", "look/file", "shown/photo.jpg", "look")
+
+    def flags() -> list[str]:
+        found = []
+        for name in names:
+            with fd_of(mount.store / name, os.O_RDONLY) as fd:
+                found.append(inode_flags(fd))
+        return found
+
+    before = flags()
+    refusals = {"ENOTTY", "ENOTSUP", "EPERM", "EINVAL", "EACCES", "EBADF", "EFAULT", "EXDEV"}
+    assert set(call_as(APP, poke, mount.mountpoint)) <= refusals
+    assert flags() == before
+    _no_loss(mount)
+
+
+# ---------------------------------------------------------------- files without a name
+
+
+def make_unnamed(root: Path) -> dict[str, str]:
+    """O_TMPFILE everywhere: what came of it."""
+    said = {}
+    for name in PLACES:
+        try:
+            os.close(os.open(root / name, os.O_TMPFILE | os.O_RDWR, 0o600))
+            said[name] = "None"
+        except OSError as wrong:
+            said[name] = errno.errorcode[wrong.errno]
+    return said
+
+
+def test_nothing_is_made_where_nothing_may_be_created(mount: Mount) -> None:
+    assert call_as(APP, make_unnamed, mount.mountpoint) == {
+        "free": "None", "photos": "None", "later": "None",
+        "look": "EACCES", "change": "EACCES", "shown": "EACCES", "secret": "ENOENT",
+    }  # fmt: skip
+    for name in ("look", "change", "shown"):
+        assert mount.events(decision="deny", operation="create", path=f"/{name}/#unnamed")
+    for name in ("free", "photos"):
+        assert mount.events(decision="allow", operation="create", path=f"/{name}/#unnamed")
+
+
+def test_undecided_something_is_made(weak) -> None:
+    assert call_as(APP, make_unnamed, weak("create-undecided").mountpoint)["look"] == "None"
+
+
+def name_words(root: Path) -> dict[str, str]:
+    """Words that were written where they may be, named where they may not."""
+    said = {}
+    with fd_of(root / "free", os.O_TMPFILE | os.O_RDWR) as fd:
+        os.write(fd, WORDS)
+        for name in ("photos", "look", "change", "shown", "secret", "free"):
+            said[name] = name_it(fd, root / name / "words.jpg")
+        said["again"] = name_it(fd, root / "look/file")
+    with contextlib.suppress(OSError):
+        os.unlink(root / "free/words.jpg")
+    return said
+
+
+def test_a_name_is_given_only_where_one_could_have_been_made(mount: Mount) -> None:
+    said = call_as(APP, name_words, mount.mountpoint)
+    assert said.pop("free") == "None"
+    assert said.pop("again") == "EEXIST"
+    assert said.pop("photos") in {"EXDEV", "EPERM"}
+    assert set(said.values()) <= {"EACCES", "ENOENT"}
+    for name in ("photos", "look", "change", "shown", "secret"):
+        assert not (mount.store / name / "words.jpg").exists()
+    assert mount.events(decision="deny", operation="link", new_path="/photos/words.jpg")
+    _no_loss(mount)
+
+
+def test_undecided_words_get_the_name_of_a_photo(weak) -> None:
+    mount = weak("link-undecided")
+    assert call_as(APP, name_words, mount.mountpoint)["photos"] == "None"
+    assert (mount.store / "photos/words.jpg").read_bytes() == WORDS
+
+
+def unnamed_photo(root: Path, name: str, *parts: bytes) -> list[str]:
+    """Parts written one by one to a file without a name, which gets one before the last."""
+    said = []
+    fd = os.open(root / "photos", os.O_TMPFILE | os.O_RDWR, 0o600)
+    for part in parts[:-1]:
+        said.append(error(os.write, fd, part))
+    said.append(name_it(fd, root / "photos" / name))
+    said.append(error(os.pwrite, fd, parts[-1], 0))
+    with contextlib.suppress(OSError):  # tells of a head that is no photo
+        os.close(fd)
+    return said
+
+
+def test_what_has_no_name_yet_is_judged_like_what_has(mount: Mount) -> None:
+    root, photos = mount.mountpoint, mount.store / "photos"
+    half = b"\xff\xd8"
+    assert call_as(APP, unnamed_photo, root, "a.jpg", WORDS, WORDS) == ["EPERM", "None", "EPERM"]
+    wait_for(lambda: not (photos / "a.jpg").exists(), "the refused file to go with its last close")
+    assert call_as(APP, unnamed_photo, root, "b.jpg", half, b"\xff\xd8 no") == ["2", "None", "EPERM"]
+    wait_for(lambda: not (photos / "b.jpg").exists(), "a head that is no photo to leave nothing behind")
+    assert call_as(APP, unnamed_photo, root, "c.jpg", JPEG, WORDS) == [str(len(JPEG)), "None", "EPERM"]
+    assert (photos / "c.jpg").read_bytes() == JPEG
+    assert call_as(APP, unnamed_photo, root, "d.jpg", half, JPEG) == ["2", "None", str(len(JPEG))]
+    assert (photos / "d.jpg").read_bytes() == JPEG
+    assert sorted(os.listdir(photos)) == ["c.jpg", "d.jpg", "photo.jpg"]
+    for name in ("c.jpg", "d.jpg"):
+        (photos / name).unlink()
+
+
+def test_nobody_else_gets_at_it(mount: Mount) -> None:
+    """A file without a name is its maker's alone; the neighbour works beside it."""
+
+    def hold(channel) -> None:
+        with fd_of(mount / "free", os.O_TMPFILE | os.O_RDWR, 0o666) as fd:
+            os.write(fd, WORDS)
+            channel.send(os.listdir(mount / "free"))
+            channel.recv()
+            assert name_it(fd, mount / "free/kept") == "None"
+
+    other = APP if "--app" in mount.options else OTHER
+    child = start_as(APP, hold)
+    listed = child.receive()
+    assert listed == call_as(other, os.listdir, mount / "free")
+    assert not [name for name in os.listdir(mount.store / "free") if name.startswith("#")]
+    child.send("go on")
+    child.result()
+    assert call_as(other, content, str(mount / "free/kept")) == WORDS
+    (mount.store / "free/kept").unlink()
