@@ -56,7 +56,8 @@ def test_the_units_make_no_mount_namespace(unit: Path) -> None:
         "PrivateIPC", "PrivateUsers", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
         "ProtectControlGroups", "ProtectProc", "ProcSubset", "ProtectHostname", "ReadOnlyPaths",
         "ReadWritePaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths",
-        "TemporaryFileSystem", "RootDirectory", "RootImage", "MountFlags", "MountAPIVFS", "DynamicUser", "ProtectClock",
+        "TemporaryFileSystem", "RootDirectory", "RootImage", "MountFlags", "MountAPIVFS", "DynamicUser",
+        "ProtectClock",
     }  # fmt: skip
     # New files get the setgid bit of their directory, and apps may set modes of their own files.
     assert "RestrictSUIDSGID" not in found
