@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,10 @@ BALANCE: Final = 1000
 _BUSY_S: Final = 60.0
 
 
-def create(path: Path) -> str:
-    """Make the database in WAL mode; returns the journal mode that SQLite settled on."""
+def create(path: Path, journal: str = "wal") -> str:
+    """Make the database with that journal; returns the journal mode that SQLite settled on."""
     with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as database, database:
-        (mode,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
+        (mode,) = database.execute(f"PRAGMA journal_mode={journal}").fetchone()
         database.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER, note BLOB)")
         database.execute("CREATE TABLE transfer (writer INTEGER, number INTEGER, UNIQUE (writer, number))")
         database.executemany(
@@ -30,15 +31,7 @@ def transfer(path: Path, writer: int, count: int) -> int:
     chance = random.Random(writer)
     with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)) as database:
         for number in range(count):
-            one, other = chance.sample(range(ACCOUNTS), 2)
-            amount = chance.randrange(50)
-            database.execute("BEGIN IMMEDIATE")
-            note = chance.randbytes(500)
-            change = "UPDATE account SET balance = balance + ?, note = ? WHERE id = ?"
-            database.execute(change, (-amount, note, one))
-            database.execute(change, (amount, note, other))
-            database.execute("INSERT INTO transfer VALUES (?, ?)", (writer, number))
-            database.execute("COMMIT")
+            _transaction(database, chance, writer, number)
         return count
 
 
@@ -64,3 +57,26 @@ def verdict(path: Path) -> tuple[str, int, int]:
         (total,) = database.execute("SELECT sum(balance) FROM account").fetchone()
         (done,) = database.execute("SELECT count(*) FROM transfer").fetchone()
     return str(check), int(total), int(done)
+
+
+def transfer_for(path: Path, writer: int, seconds: float) -> int:
+    """As transfer(), for a time; returns how many transactions were committed."""
+    chance = random.Random(writer)
+    number, end = 0, time.monotonic() + seconds
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)) as database:
+        while time.monotonic() < end:
+            _transaction(database, chance, writer, number)
+            number += 1
+    return number
+
+
+def _transaction(database: sqlite3.Connection, chance: random.Random, writer: int, number: int) -> None:
+    one, other = chance.sample(range(ACCOUNTS), 2)
+    amount = chance.randrange(50)
+    note = chance.randbytes(500)
+    database.execute("BEGIN IMMEDIATE")
+    change = "UPDATE account SET balance = balance + ?, note = ? WHERE id = ?"
+    database.execute(change, (-amount, note, one))
+    database.execute(change, (amount, note, other))
+    database.execute("INSERT INTO transfer VALUES (?, ?)", (writer, number))
+    database.execute("COMMIT")
