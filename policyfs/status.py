@@ -59,6 +59,9 @@ def describe(daemon: Daemon) -> control.Json:
             "pinned": copies.pinned,
             "hits": copies.hits,
             "misses": copies.misses,
+            "mapped": copies.mapped,
+            "refused": copies.refused,
+            "over_share": copies.shares,
         },
         "watch": {
             "running": daemon.fs.changes.watching,

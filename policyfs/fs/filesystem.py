@@ -133,7 +133,7 @@ class FileSystem:
         memory = self._undo.enter_context(MemoryPlaces())
         redactor = Redactor(
             tree, sniffer, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
-            places=memory,
+            places=memory, apart=settings.app is None,
         )  # fmt: skip
         views = Views(nodes, finder, redactor.copyable)
         self.leased = leased = Leased(tree, nodes, gate, sniffer, keeper, self.drop_pages)
@@ -245,6 +245,7 @@ class FileSystem:
         self.passing.expire()
         self._orphans.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)
+        self.copies.sweep()
 
     def close(self) -> None:
         """Give up everything that was made here."""

@@ -119,9 +119,9 @@ class FileIO:
 
         read_only = self._tree.reopen(handle.fd, os.O_RDONLY)
         try:
-            made = await self._redactor.redacted(
-                read_only, node.ino, node.view.redact, owner, judge, caller.principal.key
-            )
+            who = caller.principal
+            payer = self._redactor.payer(who)
+            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
         finally:
@@ -135,7 +135,7 @@ class FileIO:
         try:
             return await read_store(made.copy.frozen.fd, offset, size)
         finally:
-            made.copy.unpin()
+            made.copy.unpin(payer)
 
     # -- writing ----------------------------------------------------------------------------------
 

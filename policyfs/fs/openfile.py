@@ -68,13 +68,12 @@ class OpenState:
     """Shared by all handles of one node, from the first open to the last release.
 
     lock: held while bytes are judged that then are written, or a road is made; see Opener._enter().
-    backing_id: the kernel's id in passthrough, else 0. copy: the pinned frozen copy of a COPY
-    node; version: the version it was made of. lease, patches, generation (of the policy that the
+    backing_id: the kernel's id in passthrough, else 0. copy: the frozen copy of a COPY node,
+    pinned; version: the version it was made of. lease, patches, generation (of the policy that the
     patches are for) and located (kind and plan for all that the view hides, found under the lease):
-    of a LEASED node. writers:
-    handles open for writing. head: held or remembered first bytes of a checked node. fd: of a
-    file whose last name was taken away through this mount while it was open, else -1. stat: what
-    the file was when it was opened last, for one whose name went in the store. locked: the version
+    of a LEASED node. writers: handles open for writing. head: held or remembered first bytes of a
+    checked node. fd: of a file whose last name was taken away through this mount while it was open,
+    else -1. stat: what the file was when it was opened last, for one whose name went in the store. locked: the version
     that the kernel was last made to ask for since somebody locked the file here.
     """
 
@@ -106,7 +105,7 @@ class Handle:
     monitored content requirement that it did not meet is on record. generation: the policy's, of
     the decision that the open was allowed by. facts: of the file that a frozen copy was made of,
     None where they are asked of the file itself. hidden: what is hidden in the copy that the handle
-    shows, None where its bytes are looked at when they are read.
+    shows, None where its bytes are looked at when they are read. copy: that copy, pinned for *payer*.
     """
 
     index: int
@@ -126,6 +125,8 @@ class Handle:
     generation: int = 0
     facts: Facts | None = None
     hidden: frozenset[str] | None = None
+    copy: Copy | None = None
+    payer: str | None = None
 
     @property
     def hides(self) -> frozenset[str]:

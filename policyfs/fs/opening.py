@@ -13,7 +13,7 @@ import errno
 import os
 from typing import Final
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, Op
+from policyfs.domain import OWNER_NONE, Decision, Facts, Op, Principal
 from policyfs.fs.entrance import Entrance, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
@@ -145,10 +145,14 @@ class Opener:
             decisions.append(self._gate.judge(caller.principal, ops_of(flags), node, facts))
             return decisions[-1]
 
-        made = self._redactor.again(copy, owner, judge)
+        handle, who = self._new_handle(node, caller, flags, stat), caller.principal
+        try:
+            made = self._redactor.again(copy, owner, judge, who)
+        except NoRoom:
+            return None
         if isinstance(made, Refused):
             return None
-        handle = self._new_handle(node, caller, flags, stat)
+        handle.copy, handle.payer = copy, self._redactor.payer(who)
         handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
         state = self._enter(node, writing=False)
         try:
@@ -241,13 +245,14 @@ class Opener:
 
         async with state.lock:
             stat = self._tree.fstat(fd)
-            made = await self._copy_for(handle, state, fd, stat, owner, judge)
+            made = await self._copy_for(handle, state, fd, stat, owner, judge, caller.principal)
             if isinstance(made, Refused):
                 note = f"cannot be redacted: {made.reason}" if made.reason else ""
                 error = 0 if not made.decision.allowed else errno.EACCES
                 self._gate.refuse(
                     caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
                 )
+            handle.copy = made.copy
             self._adopt(node, state, made.copy)
             handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
             self._passing.choose_copy(node, state, made.copy)
@@ -259,44 +264,41 @@ class Opener:
         self._record_copy(handle, call, judge(Facts(made.kind, owner)), made)
 
     async def _copy_for(
-        self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge
+        self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge, who: Principal
     ) -> Redacted | Refused:
-        """The copy for an open: the node's own while it is current, else the file's as it is now."""
+        """The copy for an open, pinned: the node's own while it is current, else the file's as it is now."""
         node = handle.node
-        if state.copy is not None:
-            made = self._redactor.again(state.copy, owner, judge)
-            if node.parent is None:  # no LOOKUP leads to a newer version
-                return made
+        handle.payer = self._redactor.payer(who)
+        try:
             # Its own, also where another view has put one of its own into the cache since.
-            if isinstance(made, Redacted):
-                if state.version == version_of(stat):
+            if state.copy is not None and (node.parent is None or state.version == version_of(stat)):
+                made = self._redactor.again(state.copy, owner, judge, who)
+                if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
                     return made
-                made.copy.unpin()
+        except NoRoom:
+            raise StaleNodeError from None
         if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
             self._views.outdated(node.ino, node.view)
             raise StaleNodeError
         try:
-            return await self._redactor.redacted(
-                fd, node.ino, node.view.redact, owner, judge, handle.caller.principal.key
-            )
+            return await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise StaleNodeError from None  # LOOKUP will find the node for large files
 
     def _adopt(self, node: Node, state: OpenState, copy: Copy) -> None:
-        """Keep the pin of exactly one copy per open node; another one while others have it open is
-        stale. Where they have gone meanwhile, the new copy takes the place of theirs.
+        """Pin exactly one copy per open node; another one while others have it open is stale. Where
+        they have gone meanwhile, the new copy takes the place of theirs.
         """
         old = state.copy
         if old is copy:
-            copy.unpin()
             return
         if old is not None:
             if state.handles > 1:
-                copy.unpin()
                 self._views.outdated(node.ino, node.view)
                 raise StaleNodeError
             self._passing.release(node, state)
             old.unpin()
+        copy.pin()
         state.copy, state.version = copy, copy.frozen.version
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
@@ -416,6 +418,9 @@ class Opener:
             os.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)
+        if handle.copy is not None:
+            handle.copy.unpin(handle.payer)
+            handle.copy = None
         state.handles -= 1
         state.writers -= handle.writable
         if state.handles:

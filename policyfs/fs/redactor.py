@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Hashable
@@ -10,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from policyfs.domain import Decision, Facts, Patch
+from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
@@ -76,7 +77,9 @@ Judge = Callable[[Facts], Decision]
 
 
 class Redactor:
-    """Makes and keeps copies. reflink_dirfd: where clones may be made, None without reflink."""
+    """Makes and keeps copies. size_cap: of a copy in memory, in bytes. apart: several apps share the
+    cache, and each has a share of its own.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Redactor:
         reflink: bool,
         size_cap: int,
         places: MemoryPlaces | None,
+        apart: bool = True,
     ) -> None:
         self._tree = tree
         self._locator = locator
@@ -95,13 +99,33 @@ class Redactor:
         self._size_cap = size_cap
         self._places = places
         self._made: dict[Copy, Redacted] = {}
-        self._full_until = 0.0
+        self._full_until: dict[str, float] = {}
+        self._apart = apart
 
-    def copyable(self, stat: Stat) -> bool:
-        """Does a file of this size go as a frozen copy now (else: under a lease)."""
-        if time.monotonic() < self._full_until:
+    def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
+        """Does a file go as a frozen copy for them now (else: under a lease).
+
+        INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there: the
+        kernel tries once more only.
+        """
+        if self._full_until and time.monotonic() < self._full_until.get(who.label, 0.0):
             return False
-        return self._reflink or stat.size <= self._size_cap
+        if not self._reflink and stat.size > self._size_cap:
+            return False
+        copy = self._copies.peek(_key(ino_key, stat, what))
+        size = 0 if self._reflink else stat.size
+        return self._copies.has_room(size if copy is None else copy, self.payer(who))
+
+    def payer(self, who: Principal) -> str | None:
+        """Whose share of the cache a copy counts for; None where one app has it all to itself."""
+        return who.label if self._apart else None
+
+    def _full(self, who: Principal) -> NoRoom:
+        """There is no room for them; others may still have some."""
+        now = time.monotonic()
+        self._full_until = {name: until for name, until in self._full_until.items() if until > now}
+        self._full_until[who.label] = now + _FULL_S
+        return NoRoom()
 
     async def redacted(
         self,
@@ -110,33 +134,38 @@ class Redactor:
         what: frozenset[str],
         owner: str | None,
         judge: Judge,
-        lane: Hashable,
+        who: Principal,
     ) -> Redacted | Refused:
-        """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once.
+        """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once
+        for its payer().
 
-        judge decides for the kind found in the copy. lane: for whom (see FactFinder.find).
+        judge decides for the kind found in the copy.
         Raises FrozenTooLarge, NoRoom, OSError.
         """
         stat = self._tree.fstat(fd)
         copy = self._copies.get(_key(ino_key, stat, what))
         if copy is not None:
-            made = self.again(copy, owner, judge)
+            made = self.again(copy, owner, judge, who)
             if isinstance(made, Redacted):
                 return made
-        return await self._make(fd, ino_key, stat, what, owner, judge, lane)
+        return await self._make(fd, ino_key, stat, what, owner, judge, who)
 
     def known(self, ino_key: int, stat: Stat, what: frozenset[str]) -> Copy | None:
         """The finished copy of a file in the version that *stat* tells, if there is one."""
         key = _key(ino_key, stat, what)
-        return self._copies.get(key) if key in self._copies else None
+        return self._copies.get(key) if self._copies.peek(key) is not None else None
 
-    def again(self, copy: Copy, owner: str | None, judge: Judge) -> Redacted | Refused:
-        """A finished copy once more, pinned, if this caller may read just what it shows."""
+    def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
+        """A finished copy once more, pinned, if this caller may read just what it shows. NoRoom if
+        their share of the cache is in use.
+        """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
         if not decision.allowed or decision.redact != made.hidden:
             return Refused(decision, made.kind, "made for another decision")
-        copy.pin()
+        if not self._copies.admits(copy, self.payer(who)):
+            raise self._full(who)
+        copy.pin(self.payer(who))
         return made
 
     async def _make(
@@ -147,44 +176,64 @@ class Redactor:
         what: frozenset[str],
         owner: str | None,
         judge: Judge,
-        lane: Hashable,
+        who: Principal,
     ) -> Redacted | Refused:
-        copy = await self._freeze(fd, stat)
+        room = self._copies.book(0 if self._reflink else stat.size, self.payer(who))
+        if room is None:
+            raise self._full(who)
+        with room:
+            try:
+                copy = await self._freeze(fd, stat)
+            except OSError as error:
+                if error.errno not in {errno.ENOMEM, errno.ENOSPC}:
+                    raise
+                raise self._full(who) from None  # the machine has no memory for it
+            patched_copy = await self._patched(copy, what, owner, judge, who)
+        if isinstance(patched_copy, Refused):
+            copy.close()
+            return patched_copy
+        kind, hidden, ranges = patched_copy
+        key = _Key(ino_key, stat.btime_ns, copy.version, what)
+        kept = self._copies.put(key, copy, self.payer(who))
+        if kept is None:
+            copy.close()
+            raise self._full(who)
+        made = Redacted(kept, kind, hidden, ranges)
+        self._drop_others(key)
+        self._made = {c: m for c, m in self._made.items() if c.frozen.fd >= 0}
+        self._made[kept] = made
+        kept.pin(self.payer(who))
+        return made
+
+    async def _patched(
+        self, copy: freezing.Frozen, what: frozenset[str], owner: str | None, judge: Judge, who: Principal
+    ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...]] | Refused:
+        """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where. The copy
+        is the caller's to close where it is refused; it is closed where this raises.
+        """
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._locator.locate(read_only, what, lane=lane)
+                kind, plan = await self._locator.locate(read_only, what, lane=who.key)
                 decision = judge(Facts(kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
-                    kind, plan = await self._locator.locate(read_only, decision.redact, lane=lane)
+                    kind, plan = await self._locator.locate(read_only, decision.redact, lane=who.key)
                     decision = judge(Facts(kind, owner))
             finally:
                 os.close(read_only)
             if not decision.allowed:
-                return self._refuse(copy, Refused(decision, kind, ""))
+                return Refused(decision, kind, "")
             patches: tuple[Patch, ...] = ()
             if decision.redact:
                 if plan.outcome is Outcome.REFUSE:
-                    return self._refuse(copy, Refused(decision, kind, plan.reason))
+                    return Refused(decision, kind, plan.reason)
                 patches = plan.patches
             freezing.apply(copy, patches)
             freezing.seal(copy)
         except BaseException:
             copy.close()
             raise
-        key = _Key(ino_key, stat.btime_ns, copy.version, what)
-        kept = self._copies.put(key, copy)
-        if kept is None:
-            copy.close()
-            self._full_until = time.monotonic() + _FULL_S
-            raise NoRoom
-        ranges = tuple((patch.offset, len(patch.data)) for patch in patches)
-        made = Redacted(kept, kind, decision.redact, ranges)
-        self._drop_others(key)
-        self._made = {c: m for c, m in self._made.items() if c.frozen.fd >= 0}
-        self._made[kept] = made
-        kept.pin()
-        return made
+        return kind, decision.redact, tuple((patch.offset, len(patch.data)) for patch in patches)
 
     def _drop_others(self, key: _Key) -> None:
         """Other versions of the file need no copy but for those who have it open."""
@@ -192,11 +241,6 @@ class Redactor:
             other = copy.key
             if isinstance(other, _Key) and other != key and other._replace(version=key.version) == key:
                 self._copies.drop(other)
-
-    @staticmethod
-    def _refuse(copy: freezing.Frozen, refused: Refused) -> Refused:
-        copy.close()
-        return refused
 
     async def _freeze(self, fd: int, stat: Stat) -> freezing.Frozen:
         def make() -> freezing.Frozen:

@@ -26,6 +26,9 @@ from policyfs.store.statx import Stat
 
 _PENDING_S: Final = 5.0
 
+Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
+"""Does a file (attributes, inode) go as a frozen copy, with this hidden, for them now."""
+
 
 def version_of(stat: Stat) -> Version:
     """The version of a file's bytes, as far as stat tells."""
@@ -35,7 +38,7 @@ def version_of(stat: Stat) -> Version:
 class Views:
     """Chooses and makes the nodes of regular files."""
 
-    def __init__(self, nodes: NodeTable, facts: FactFinder, copyable: Callable[[Stat], bool]) -> None:
+    def __init__(self, nodes: NodeTable, facts: FactFinder, copyable: Copyable) -> None:
         self._nodes = nodes
         self._facts = facts
         self._copyable = copyable
@@ -58,7 +61,7 @@ class Views:
             return Flavor.LIVE
         if not self.hidden_now(engine, caller.principal, state, owner):
             return Flavor.LIVE
-        return Flavor.COPY if self._copyable(stat) else Flavor.LEASED
+        return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
 
     @staticmethod
     def hidden_now(

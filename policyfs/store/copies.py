@@ -3,6 +3,11 @@
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): an
 unpinned copy may be closed by the next put().
 
+A copy is in use while it is pinned, and beyond that while an app has it mapped: in passthrough a
+mapping outlives the descriptor it was made of, and so does the memory. What is in use is charged to
+whom it is pinned for. **Nobody may have more in use than it leaves free**: the first gets half, and
+whatever several together take, something is left for one who comes later.
+
 A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that nobody has used for a while.
 """
@@ -10,12 +15,12 @@ no space in the store. So expire_clones() closes clones that nobody has used for
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-from policyfs.store.frozen import Frozen
+from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
 """What any copy counts for at least, in bytes; a clone's data are extents of the source, not memory."""
@@ -23,7 +28,9 @@ _LEAST_COST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """bytes and copies held (pinned of them in use), and how often get() found one."""
+    """bytes and copies held (pinned of them in use, mapped of them by a mapping alone), and how often
+    get() found one. refused: for want of room, shares: because of one's share.
+    """
 
     bytes: int
     copies: int
@@ -32,21 +39,28 @@ class CopyStats:
     misses: int
     evicted: int
     refused: int
+    mapped: int
+    shares: int
 
 
 class Copy:
-    """One sealed copy in a cache. frozen.fd stays open while it is pinned or cached.
+    """One sealed copy in a cache. frozen.fd stays open while it is in use or cached.
 
     backing_id: under which the kernel knows it, 0 if it does not; given back when it is closed.
     """
 
-    __slots__ = ("_cache", "_pins", "backing_id", "frozen", "key", "used")
+    __slots__ = (
+        "_cache", "_holders", "_pins", "_since", "backing_id", "frozen", "key", "mapped_by", "used"
+    )  # fmt: skip
 
     def __init__(self, cache: CopyCache, key: Hashable, frozen: Frozen) -> None:
         self._cache = cache
         self._pins = 0
+        self._holders: Counter[Hashable] = Counter()
+        self._since: set[Hashable] = set()  # for whom it was pinned since it was last free
         self.used = 0.0
         self.backing_id = 0
+        self.mapped_by: Hashable = None
         self.key: Final = key
         self.frozen: Final = frozen
 
@@ -57,22 +71,68 @@ class Copy:
 
     @property
     def pinned(self) -> bool:
-        """Whether somebody uses it."""
+        """Whether somebody has it open."""
         return self._pins > 0
 
-    def pin(self) -> None:
-        """Keep it from being closed until as many unpin()s."""
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody has it open or mapped."""
+        return self._pins > 0 or self.mapped_by is not None
+
+    def pin(self, who: Hashable = None) -> None:
+        """Keep it from being closed until as many unpin()s, at the cost of *who* (None: nobody)."""
         if self.frozen.fd < 0:
             raise ValueError("this copy is closed already")
+        self._cache._free_mapped(self)  # noqa: SLF001 - Copy and CopyCache are one unit
+        if not self.in_use:
+            self._cache._count(self, 1)  # noqa: SLF001 - one unit
         self._pins += 1
+        if who is not None:
+            if not self._holders[who]:
+                self._cache._charge(who, self, 1)  # noqa: SLF001 - one unit
+            self._holders[who] += 1
+            self._since.add(who)
 
-    def unpin(self) -> None:
-        """Take back one pin(); ValueError if there is none."""
-        if self._pins == 0:
+    def unpin(self, who: Hashable = None) -> None:
+        """Take back one pin() for the same; ValueError if there is none."""
+        if self._pins == 0 or (who is not None and not self._holders[who]):
             raise ValueError("unpin without pin")
         self._pins -= 1
+        if who is not None:
+            self._holders[who] -= 1
+            if not self._holders[who]:
+                del self._holders[who]
+                self._cache._charge(who, self, -1)  # noqa: SLF001 - one unit
         if self._pins == 0:
-            self._cache._unpinned(self)  # noqa: SLF001 - Copy and CopyCache are one unit
+            self._cache._unpinned(self)  # noqa: SLF001 - one unit
+
+    def held_by(self, who: Hashable) -> bool:
+        """Whether it is pinned for them."""
+        return self._holders[who] > 0
+
+
+class Booking:
+    """Room in a cache for a copy that is being made, until it is put or cancelled."""
+
+    __slots__ = ("_cache", "_cost", "_who")
+
+    def __init__(self, cache: CopyCache, cost: int, who: Hashable) -> None:
+        self._cache: CopyCache | None = cache
+        self._cost = cost
+        self._who = who
+        cache._book(who, cost, 1)  # noqa: SLF001 - one unit
+
+    def cancel(self) -> None:
+        """Give the room back. Twice does nothing."""
+        cache, self._cache = self._cache, None
+        if cache is not None:
+            cache._book(self._who, -self._cost, -1)  # noqa: SLF001 - one unit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
 
 
 class CopyCache:
@@ -83,8 +143,8 @@ class CopyCache:
     """
 
     __slots__ = (
-        "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_misses", "_orphans", "_refused",
-        "limits",
+        "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_mapped", "_misses",
+        "_orphans", "_own", "_refused", "_shares", "_used", "limits",
     )  # fmt: skip
 
     def __init__(
@@ -98,8 +158,12 @@ class CopyCache:
         self._give_back = give_back
         self._clock = clock
         self._copies: OrderedDict[Hashable, Copy] = OrderedDict()
-        self._orphans: set[Copy] = set()  # dropped or replaced, but still pinned
-        self._bytes = self._hits = self._misses = self._evicted = self._refused = 0
+        self._orphans: set[Copy] = set()  # dropped or replaced, but still in use
+        self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use by mappings alone
+        # Bytes and copies: all in use or being made, being made, and of each holder.
+        self._used, self._booked = [0, 0], [0, 0]
+        self._own: dict[Hashable, list[int]] = {}
+        self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
 
     def get(self, key: Hashable) -> Copy | None:
         """The copy under that key, now the most recently used one."""
@@ -112,21 +176,31 @@ class CopyCache:
         self._copies.move_to_end(key)
         return copy
 
-    def __contains__(self, key: Hashable) -> bool:
-        """Is there a copy under that key (asking counts for nothing)."""
-        return key in self._copies
+    def peek(self, key: Hashable) -> Copy | None:
+        """The copy under that key; asking counts for nothing."""
+        return self._copies.get(key)
 
-    def put(self, key: Hashable, frozen: Frozen) -> Copy | None:
+    def book(self, size: int, who: Hashable = None) -> Booking | None:
+        """Room for a copy of *size* bytes that is about to be made for them, None if there is none.
+
+        Whatever nobody uses goes for it.
+        """
+        cost = max(_LEAST_COST, size)
+        if not self._fits(cost, who):
+            return None
+        self._make_room(cost)
+        return Booking(self, cost, who)
+
+    def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
         """Take a sealed copy in, in the place of an older one under that key.
 
-        None if there is no room even after every unused copy went: then *frozen* stays the
-        caller's. ValueError if it is not sealed.
+        None if there is no room even after every unused copy went, or *who* has its share in use:
+        then *frozen* stays the caller's. ValueError if it is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")
         copy = Copy(self, key, frozen)
-        if not self._fits(copy):
-            self._refused += 1
+        if not self._fits(copy.cost, who):
             return None
         self.drop(key)
         self._make_room(copy.cost)
@@ -135,12 +209,22 @@ class CopyCache:
         self._bytes += copy.cost
         return copy
 
+    def admits(self, copy: Copy, who: Hashable) -> bool:
+        """May they have this copy in use, besides what they have."""
+        return copy.held_by(who) or self._fits(copy.cost, who, counted=copy.in_use)
+
+    def has_room(self, what: Copy | int, who: Hashable) -> bool:
+        """Would this copy, or a new one of so many bytes, be let in now. Asking counts for nothing."""
+        if isinstance(what, Copy):
+            return what.held_by(who) or all(self._room(what.cost, who, what.in_use))
+        return all(self._room(max(_LEAST_COST, what), who, counted=False))
+
     def drop(self, key: Hashable) -> None:
         """Forget that key; a copy in use is closed after its last unpin()."""
         copy = self._copies.pop(key, None)
         if copy is None:
             return
-        if copy.pinned:
+        if copy.in_use:
             self._orphans.add(copy)
         else:
             self._close(copy)
@@ -149,8 +233,17 @@ class CopyCache:
         """Close the clones that nobody has used for *idle_s* seconds."""
         oldest = self._clock() - idle_s
         for key, copy in list(self._copies.items()):
-            if copy.frozen.how == "reflink" and not copy.pinned and copy.used < oldest:
+            if copy.frozen.how == "reflink" and not copy.in_use and copy.used < oldest:
                 self.drop(key)
+
+    def sweep(self, most: int = 64) -> None:
+        """Look whether the mappings that keep copies in use are gone, of *most* copies in turn."""
+        for _ in range(min(most, len(self._mapped))):
+            copy = next(iter(self._mapped))
+            self._mapped.move_to_end(copy)
+            if is_alone(copy.frozen):
+                self._free_mapped(copy)
+                self._free(copy)
 
     def clear(self) -> None:
         """Forget all; copies in use are closed after their last unpin()."""
@@ -163,6 +256,7 @@ class CopyCache:
         for copy in list(self._orphans):
             self._orphans.discard(copy)
             self._close(copy)
+        self._mapped.clear()
 
     def stats(self) -> CopyStats:
         """What is held now, and what happened so far."""
@@ -174,26 +268,89 @@ class CopyCache:
             misses=self._misses,
             evicted=self._evicted,
             refused=self._refused,
+            mapped=len(self._mapped),
+            shares=self._shares,
         )
 
-    def _fits(self, copy: Copy) -> bool:
-        """Whether it fits beside the copies that cannot go."""
-        stay = [other for other in self._copies.values() if other.pinned]
-        used = sum(other.cost for other in stay) + sum(other.cost for other in self._orphans)
-        max_bytes, max_copies = self.limits
-        return used + copy.cost <= max_bytes and len(stay) + len(self._orphans) < max_copies
+    def _fits(self, cost: int, who: Hashable, *, counted: bool = False) -> bool:
+        """Whether it fits beside the copies that cannot go, and into their share.
+
+        counted: it is among those in use already.
+        """
+        room, fair = self._room(cost, who, counted)
+        if not (room and fair):
+            self.sweep(len(self._mapped))
+            room, fair = self._room(cost, who, counted)
+        self._refused += not room
+        self._shares += room and not fair
+        return room and fair
+
+    def _room(self, cost: int, who: Hashable, counted: bool) -> tuple[bool, bool]:
+        """Is there room in all, and in their share."""
+        (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
+        more_bytes, more_copies = (0, 0) if counted else (cost, 1)
+        room = used_bytes + more_bytes <= max_bytes and used_copies + more_copies <= max_copies
+        if who is None:
+            return room, True
+        own_bytes, own_copies = self._own.get(who, (0, 0))
+        return room, own_bytes + cost <= max_bytes - used_bytes and own_copies < max_copies - used_copies
 
     def _make_room(self, cost: int) -> None:
         max_bytes, max_copies = self.limits
         for key, copy in list(self._copies.items()):
-            if self._bytes + cost <= max_bytes and len(self._copies) + len(self._orphans) < max_copies:
+            held = self._bytes + self._booked[0]
+            count = len(self._copies) + len(self._orphans) + self._booked[1]
+            if held + cost <= max_bytes and count < max_copies:
                 return
-            if not copy.pinned:
+            if not copy.in_use:
                 self._evicted += 1
                 self.drop(key)
 
+    def _charge(self, who: Hashable, copy: Copy, sign: int) -> None:
+        self._own_of(who, sign * copy.cost, sign)
+
+    def _own_of(self, who: Hashable, size: int, count: int) -> None:
+        own = self._own.setdefault(who, [0, 0])
+        own[0] += size
+        own[1] += count
+        if not own[1]:
+            del self._own[who]
+
+    def _count(self, copy: Copy, sign: int) -> None:
+        self._used[0] += sign * copy.cost
+        self._used[1] += sign
+
+    def _book(self, who: Hashable, cost: int, count: int) -> None:
+        for totals in (self._used, self._booked):
+            totals[0] += cost
+            totals[1] += count
+        if who is not None:
+            self._own_of(who, cost, count)
+
     def _unpinned(self, copy: Copy) -> None:
+        """The last user closed it. An app may have it mapped on: then it stays in use, and counts for
+        whom of those that had it has most (who of them maps it nobody can tell).
+        """
         copy.used = self._clock()
+        held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
+        if held and copy.frozen.fd >= 0 and not is_alone(copy.frozen):
+            copy.mapped_by = max(held, key=lambda who: self._own.get(who, [0, 0])[0])
+            self._charge(copy.mapped_by, copy, 1)
+            self._mapped[copy] = None
+        else:
+            self._count(copy, -1)
+            self._free(copy)
+
+    def _free_mapped(self, copy: Copy) -> None:
+        """It no longer counts as in use by a mapping."""
+        who, copy.mapped_by = copy.mapped_by, None
+        if who is not None:
+            self._charge(who, copy, -1)
+            del self._mapped[copy]
+            self._count(copy, -1)
+
+    def _free(self, copy: Copy) -> None:
+        copy._since.clear()  # noqa: SLF001 - one unit
         if copy in self._orphans:
             self._orphans.discard(copy)
             self._close(copy)

@@ -152,6 +152,21 @@ def open_readonly(frozen: Frozen) -> int:
     return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
 
 
+def is_alone(frozen: Frozen) -> bool:
+    """False while somebody else has the copy open or mapped: through the kernel, in passthrough, also
+    when the app's descriptor is closed. A file system without leases cannot tell, and says True.
+
+    A write lease is granted only to the one open file of an inode. INVARIANT: nobody opens the copy
+    while this asks (it would wait, or with O_NONBLOCK fail); who is to open it has it pinned.
+    """
+    try:
+        fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        return error.errno != errno.EAGAIN
+    fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
 def _clone(src_fd: int, dirfd: int) -> int | None:
     """A clone of the source in an unnamed file; None where this file cannot be cloned now.
 

@@ -31,6 +31,7 @@ from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
+from tests.attack.guards_copies import COPIES
 from tests.attack.guards_reaching import REACHING
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.store.copies import CopyCache
-from policyfs.store.frozen import Frozen, Version, seal
+from policyfs.store.copies import Copy, CopyCache
+from policyfs.store.frozen import Frozen, Version, open_readonly, seal
 
 PAGE = 4096
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +167,121 @@ def test_the_end_of_the_mount_closes_used_copies_too():
     cache.close()
     assert copy.frozen.fd == -1
     copy.unpin()
+
+
+class Mapping:
+    """A mapping of a copy that outlives its descriptor, as an app's in passthrough does."""
+
+    def __init__(self, copy: Copy) -> None:
+        fd = open_readonly(copy.frozen)
+        self._at = _libc.mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        assert self._at != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+        os.close(fd)
+
+    def close(self) -> None:
+        assert _libc.munmap(self._at, PAGE) == 0
+
+
+def hold(cache: CopyCache, who: str, first: int, most: int = 99) -> list[Copy]:
+    """Put and pin copies of one page for somebody until there is no more room for them."""
+    held: list[Copy] = []
+    while len(held) < most:
+        frozen = copy_of(PAGE)
+        copy = cache.put((who, first + len(held)), frozen, who)
+        if copy is None:
+            frozen.close()
+            return held
+        copy.pin(who)
+        held.append(copy)
+    return held
+
+
+@pytest.mark.parametrize("limits", [(16 * PAGE, 1000), (1000 * PAGE, 16)], ids=["bytes", "copies"])
+def test_nobody_may_have_more_in_use_than_it_leaves_free(limits):
+    cache = CopyCache(*limits)
+    greedy = hold(cache, "greedy", 0)
+    assert len(greedy) == 8
+    honest = hold(cache, "honest", 0)
+    assert len(honest) == 4
+    assert cache.stats().shares == 2
+    for copy in greedy:
+        copy.unpin("greedy")
+    assert len(hold(cache, "honest", 100)) == 4, "what is given back is there for others"
+    cache.close()
+
+
+def test_what_is_there_already_counts_for_whom_has_it_in_use():
+    """Copies that nobody uses may go; to take them all into use again is no way round the share."""
+    cache = CopyCache(16 * PAGE)
+    idle = [cache.put(number, copy_of(PAGE)) for number in range(16)]
+    taken = []
+    for copy in idle:
+        if cache.admits(copy, "greedy"):
+            copy.pin("greedy")
+            taken.append(copy)
+    assert len(taken) == 8
+    assert cache.admits(taken[0], "greedy"), "once more costs nothing"
+    assert len(hold(cache, "honest", 0)) == 4
+    cache.close()
+
+
+def test_room_is_booked_while_a_copy_is_being_made():
+    cache = CopyCache(16 * PAGE)
+    first, second = cache.book(4 * PAGE, "greedy"), cache.book(4 * PAGE, "greedy")
+    assert first
+    assert second
+    assert cache.book(PAGE, "greedy") is None
+    with cache.book(4 * PAGE, "honest"):
+        assert cache.book(PAGE, "honest") is None
+    second.cancel()
+    second.cancel()
+    assert cache.book(2 * PAGE, "greedy")
+    cache.close()
+
+
+def test_what_is_being_made_counts_against_the_cap_of_what_is_kept():
+    cache = CopyCache(4 * PAGE)
+    idle = [cache.put(number, copy_of(PAGE)) for number in range(4)]
+    with cache.book(2 * PAGE):
+        assert [copy.frozen.fd >= 0 for copy in idle] == [False, False, True, True]
+    cache.close()
+
+
+def test_a_copy_that_is_still_mapped_is_in_use_and_counts():
+    cache = CopyCache(4 * PAGE)
+    held = hold(cache, "greedy", 0)
+    assert len(held) == 2
+    mappings = [Mapping(copy) for copy in held]
+    for copy in held:
+        copy.unpin("greedy")
+    assert (cache.stats().pinned, cache.stats().mapped) == (0, 2)
+    assert hold(cache, "greedy", 10) == [], "the memory is still taken"
+    honest = hold(cache, "honest", 0)
+    assert len(honest) == 1
+    cache.drop(held[0].key)
+    assert held[0].frozen.fd >= 0, "closed, it would take the memory and count for nobody"
+    mappings[0].close()
+    mappings[1].close()
+    cache.sweep()
+    assert (cache.stats().mapped, held[0].frozen.fd) == (0, -1)
+    assert len(hold(cache, "greedy", 20)) == 2
+    cache.close()
+
+
+def test_a_mapped_copy_that_is_opened_again_counts_once():
+    cache = CopyCache(8 * PAGE)
+    [copy] = hold(cache, "greedy", 0, most=1)
+    mapping = Mapping(copy)
+    for _ in range(3):
+        copy.unpin("greedy")
+        assert cache.stats().mapped == 1
+        copy.pin("greedy")
+        assert cache.stats().mapped == 0
+    assert len(hold(cache, "greedy", 10)) == 3
+    mapping.close()
+    copy.unpin("greedy")
+    assert cache.stats().mapped == 0
+    cache.close()
 
 
 STEPS = st.lists(
