@@ -73,8 +73,8 @@ class OpenState:
     patches are for) and located (kind and plan for all that the view hides, found under the lease):
     of a LEASED node. writers: handles open for writing. head: held or remembered first bytes of a
     checked node. fd: of a file whose last name was taken away through this mount while it was open,
-    else -1. stat: what the file was when it was opened last, for one whose name went in the store. locked: the version
-    that the kernel was last made to ask for since somebody locked the file here.
+    else -1. stat: what the file was when it was opened last, for one whose name went in the store.
+    locked: the version that the kernel was last made to ask for since somebody locked the file here.
     """
 
     lock: trio.Lock = field(default_factory=trio.Lock)

@@ -123,7 +123,7 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | REACHING | {
+GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | REACHING | COPIES | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,
