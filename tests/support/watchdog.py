@@ -23,14 +23,16 @@ class Watchdog:
     def __init__(self, directory: Path) -> None:
         """Start the process. directory: all mounts of the test run are below it."""
         read_end, self._write_end = os.pipe()
+        # Blocked from its first moment on in the new process: they are sent to the whole group.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._write_end)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 _watch(read_end, directory)
             finally:
                 os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(read_end)
 
     def arm(self, seconds: float, label: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -41,17 +42,22 @@ def test_a_wait_in_a_hung_mount_ends_with_an_error(arena: Path, capfd: pytest.Ca
     assert mounts_below(arena) == []
 
 
-def _die_with_a_mount(where: Path) -> None:
+def _die_with_a_mount(where: Path, number: int) -> None:
+    os.setpgid(0, 0)
     Watchdog(where.parent).arm(60, "a run that is killed")
     _hanging_mount(where)
-    os.kill(os.getpid(), 9)
+    if number == signal.SIGKILL:
+        os.kill(os.getpid(), number)
+    os.killpg(0, number)
 
 
-def test_what_a_killed_run_left_is_cleared_away(arena: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_what_a_killed_run_left_is_cleared_away(arena: Path, number: int) -> None:
+    """SIGTERM and SIGHUP come to the whole process group, from timeout(1) or a terminal."""
     where = arena / "mnt"
     where.mkdir()
     with pytest.raises(AssertionError, match="died"):
-        call_as(0, _die_with_a_mount, where)
+        call_as(0, _die_with_a_mount, where, number)
     wait_for(lambda: not mounts_below(arena), "the mounts are gone")
 
 
