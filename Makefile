@@ -7,13 +7,14 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak bench setup packages-demo packages-test packages-bench lock clean
+.PHONY: help demo demo-shell test lint soak sanitize bench setup packages-demo packages-test packages-bench lock clean
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
 	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
 	@echo "make soak        the long counts (some hours)"
+	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make setup       system packages, .venv, the C bridge"
@@ -61,6 +62,9 @@ LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: setup
 	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
 	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600
+
+sanitize: setup
+	@$(PY) -m tests.sanitize
 
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)

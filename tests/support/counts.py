@@ -6,6 +6,8 @@ import os
 from typing import Final
 
 SOAK: Final = os.environ.get("POLICYFS_SOAK") == "1"
+PATIENCE: Final = float(os.environ.get("POLICYFS_TEST_PATIENCE", "1"))
+"""How many times longer than usual everything may take: `make sanitize` has slow processes."""
 
 
 def count(quick: int, soak: int) -> int:

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.counts import PATIENCE
 from tests.support.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.processes import wait_for
 
-READY_S: Final = 20.0
-STOP_S: Final = 15.0
+READY_S: Final = 20.0 * PATIENCE
+STOP_S: Final = 15.0 * PATIENCE
 SUSPICIOUS: Final = re.compile(r"Traceback|\b(ERROR|CRITICAL|error|critical|exception|bug)\b")
 
 
@@ -112,8 +113,9 @@ class Mount:
         self.runtime = work / "run"
         self.log = work / f"daemon-{mount_id(mountpoint)}.log"
         self.options = tuple(map(os.fspath, options))
-        self.program: tuple[str, ...] = ("policyfs.cli.main",)
-        """Module and leading arguments of the daemon; tests of the tests put a weakened one here."""
+        self.program: tuple[str, ...] = (os.environ.get("POLICYFS_TEST_DAEMON", "policyfs.cli.main"),)
+        """Module and leading arguments of the daemon; tests of the tests put a weakened one here, and
+        `make sanitize` its own."""
         self.environment = dict(environment or {}) | {
             "POLICYFS_RUNTIME_DIR": str(self.runtime),
             "POLICYFS_TRAIL_DIR": str(self.trail),

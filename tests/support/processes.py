@@ -18,9 +18,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
+from tests.support.counts import PATIENCE
 from tests.support.namespace import die_with_parent
 
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 30.0 * PATIENCE
 TOOL_ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/tmp",
@@ -33,7 +34,7 @@ class DeadlineExceeded(AssertionError):
     """Something did not happen in the time it was given."""
 
 
-def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0 * PATIENCE) -> T:
     """Call a condition until it gives something true; returns that.
 
     Raises DeadlineExceeded, naming `what`. Polls every 5 ms at first, every 50 ms later.

@@ -1,0 +1,166 @@
+"""`make sanitize`: the tests of the bridge with AddressSanitizer and UndefinedBehaviorSanitizer in it.
+
+    python -m tests.sanitize [test files ...]
+
+The bridge is built with both in a private copy of the checkout, and tests run there: each daemon, and
+each process that has the bridge loaded, ends with a report at the first bad access or undefined
+behaviour, and each daemon looks for leaks when it ends. Python's own allocator is switched off, so
+that its objects are seen, too. First two faults are planted in a copy of the C source, each in its
+own build: if they are not found nothing else is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+FLAGS: Final = "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+LEFT_OUT: Final = shutil.ignore_patterns(".*", "build", "*.so", "__pycache__")
+TESTS: Final = (
+    "tests/mount/test_kernel_*.py", "tests/mount/test_ops_*.py", "tests/mount/test_passthrough.py",
+    "tests/mount/test_locks.py", "tests/attack/test_beside_the_main_road.py",
+)  # fmt: skip
+DEADLINE_S: Final = 3600.0
+FOUND: Final = 99
+"""The exit code of a process that the sanitizers ended."""
+
+SUPPRESSIONS: Final = """\
+# Made once, when a policy is loaded or the session begins, and kept to the end.
+leak:_pydantic_core
+leak:fuse_opt_add_arg
+"""
+
+
+class Fault(NamedTuple):
+    """A fault to plant: in a C file, this instead of that; test: what walks into it; report: what is said."""
+
+    file: str
+    good: str
+    bad: str
+    test: str
+    report: str
+
+
+FAULTS: Final = (
+    Fault(
+        "_bridge.c",
+        "unsigned char last[LAST_CAPACITY];",
+        "unsigned char last[16];",
+        "tests/mount/test_kernel_operations.py::test_handlers_answer_and_refuse",
+        r"(global-buffer-overflow|runtime error)",
+    ),
+    Fault(
+        "_operations.c",
+        "\tPy_XDECREF(result);\n\tPy_DECREF(pending);\n",
+        "\tPy_XDECREF(result);\n",
+        "tests/mount/test_ops_extra.py::test_space_is_given_back[passthrough on ext4]",
+        r"detected memory leaks",
+    ),
+)
+
+
+class Sanitized:
+    """A private copy of the checkout with a sanitized bridge in it."""
+
+    def __init__(self, fault: Fault | None = None) -> None:
+        """Copies and builds. Raises CalledProcessError if it does not compile."""
+        self.directory = Path(tempfile.mkdtemp(prefix="policyfs-sanitize-"))
+        self.directory.chmod(0o711)
+        self.copy = self.directory / "checkout"
+        shutil.copytree(CHECKOUT, self.copy, ignore=LEFT_OUT)
+        self.reports = self.directory / "reports"
+        self.reports.mkdir()
+        self.reports.chmod(0o777)  # plain uids report, too
+        (self.directory / "suppressions").write_text(SUPPRESSIONS, encoding="utf-8")
+        if fault is not None:
+            path = self.copy / "policyfs/kernel" / fault.file
+            source = path.read_text(encoding="utf-8")
+            assert source.count(fault.good) == 1, f"{fault.file} has changed: plant the fault elsewhere"
+            path.write_text(source.replace(fault.good, fault.bad), encoding="utf-8")
+        self._build()
+
+    def _build(self) -> None:
+        environment = os.environ | {"CFLAGS": f"-O1 -g -fno-omit-frame-pointer {FLAGS}", "LDFLAGS": FLAGS}
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        subprocess.run(
+            [*command, "--build-temp", str(self.directory / "build")],
+            cwd=self.copy, env=environment, check=True, timeout=120, capture_output=True,
+        )  # fmt: skip
+
+    def run(self, tests: Sequence[str]) -> int:
+        """pytest's exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=600", *tests],
+            cwd=self.copy, env=self._environment(), timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        return done.returncode
+
+    def _environment(self) -> dict[str, str]:
+        library = subprocess.run(
+            ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        options = {
+            "exitcode": FOUND, "log_path": self.reports / "report",
+            "detect_leaks": 1, "leak_check_at_exit": 0,  # daemon.py asks for it
+        }  # fmt: skip
+        return os.environ | {
+            "LD_PRELOAD": library,
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(self.copy),
+            "ASAN_OPTIONS": ":".join(f"{name}={value}" for name, value in options.items()),
+            "LSAN_OPTIONS": f"suppressions={self.directory / 'suppressions'}:print_suppressions=0",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "POLICYFS_TEST_DAEMON": "tests.sanitize.daemon",
+            "POLICYFS_TEST_PATIENCE": "6",
+        }
+
+    def found(self) -> str:
+        """All reports, empty if there are none."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.reports.iterdir()))
+
+    def close(self) -> None:
+        """Remove the copy."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def faults_are_found() -> bool:
+    """Plants each fault and walks into it."""
+    for fault in FAULTS:
+        sanitized = Sanitized(fault)
+        try:
+            print(f"planted in {fault.file}: {fault.bad.strip()}", flush=True)
+            code, report = sanitized.run([fault.test]), sanitized.found()
+        finally:
+            sanitized.close()
+        if code == 0 or not re.search(fault.report, report):
+            print(f"not found (pytest said {code}):\n{report}")
+            return False
+        print(f"found, as it must be: {next(re.finditer(r'SUMMARY.*|runtime error.*', report)).group()}")
+    return True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code: 0 if the planted faults were found, and nothing else was."""
+    if not arguments and not faults_are_found():
+        return 1
+    sanitized = Sanitized()
+    try:
+        names = [str(path.relative_to(CHECKOUT)) for pattern in TESTS for path in CHECKOUT.glob(pattern)]
+        code = sanitized.run(list(arguments) or sorted(names))
+        report = sanitized.found()
+    finally:
+        sanitized.close()
+    print(report or "no finding, no leak")
+    return 1 if code or report else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
