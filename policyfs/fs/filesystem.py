@@ -58,8 +58,8 @@ from policyfs.store.watch import Watch
 _FOLDING_SAID: Final = 1000
 """Of how many directories it is said that they are closed."""
 _CLONE_IDLE_S: Final = 10.0
-_WAITING_LOCKS: Final = 256
-"""How many requests of one app may wait for locks."""
+_WAITING_LOCKS: Final = 1024
+"""How many requests may wait for locks, in all."""
 _LOCKED_RANGES: Final = 4096
 """How many byte ranges one lock owner may have in one file."""
 _FORGET_S: Final = 2.0
@@ -179,9 +179,10 @@ class FileSystem:
             unnamed=Unnamed(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener),
             bugs=bugs,
         )  # fmt: skip
+        lock_limits = Limits(settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
-            table=LockTable(_lock_limits(settings)), tree=tree, handles=handles,
-            find_file=opener.backing_fd, forget=self.forget_seen, bugs=bugs,
+            table=LockTable(lock_limits), tree=tree, handles=handles, find_file=opener.backing_fd,
+            forget=self.forget_seen, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.handlers = Handlers(
@@ -250,10 +251,3 @@ class FileSystem:
     def close(self) -> None:
         """Give up everything that was made here."""
         self._undo.close()
-
-
-def _lock_limits(settings: Settings) -> Limits:
-    """In a shared mount no app takes more than a quarter of what there is for all."""
-    owners = settings.lock_owners
-    mine = owners if settings.app is not None else max(1, owners // 4)
-    return Limits(owners, mine, _WAITING_LOCKS, _LOCKED_RANGES)

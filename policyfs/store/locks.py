@@ -28,13 +28,15 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What apps may use up: descriptors (one for each lock owner and file) in all and of one app,
-    requests of one app that wait, byte ranges of one owner in one file.
+    """How much there is for all apps: descriptors (one for each lock owner and file), requests that
+    wait; and how many byte ranges one owner may have in one file.
+
+    An app gets more of the first two while it has less than what is still free: one alone half of
+    all, and whoever has nothing yet is let in.
     """
 
     holders: int
-    holders_per_app: int
-    waiting_per_app: int
+    waiting: int
     spans: int
 
 
@@ -101,28 +103,20 @@ class LockTable:
 
     def room(self, app: object) -> None:
         """Make room for one descriptor more: idle ones go. Raises ENOLCK where that is not enough."""
-        for idle in self._idle(app):
-            if not self._full(app):
-                break
-            self._give_up(idle)
+        if self._full(app):
+            for idle in self._idle():
+                self._give_up(idle)
         if self._full(app):
             self._refused += 1
             raise OSError(errno.ENOLCK, "too many locks")
 
     def _full(self, app: object) -> bool:
-        limits = self._limits
-        return self._holders >= limits.holders or self._count.get(app, 0) >= limits.holders_per_app
+        return self._count.get(app, 0) >= self._limits.holders - self._holders
 
-    def _idle(self, app: object) -> list[Holder]:
-        """Where a limit is reached: the holders without a lock, of the app or (if all are too many)
-        of anyone.
-        """
-        if not self._full(app):
-            return []
-        anyones = self._count.get(app, 0) < self._limits.holders_per_app
+    def _idle(self) -> list[Holder]:
+        """The holders without a lock, which are kept for the next one only."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
-        some = [holder for holder in self._all() if anyones or holder.app == app]
-        return [holder for holder in some if not holder.spans and id(holder) not in busy]
+        return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
     def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
         """A holder for an owner that has none. *fd*: a descriptor of the file that nobody else uses,
@@ -216,7 +210,7 @@ class LockTable:
     def wait(self, holder: Holder, asked: Asked, handle: int, told: Callable[[int], None]) -> Waiter:
         """Wait for a lock that attempt() has not had. Raises EDEADLK, ENOLCK (a limit)."""
         of_app = sum(waiter.holder.app == holder.app for waiter in self._all_waiters())
-        if of_app >= self._limits.waiting_per_app:
+        if of_app >= self._limits.waiting - self._waiting:
             self._refused += 1
             raise OSError(errno.ENOLCK, "too many requests wait for locks")
         if not holder.owner.flock and self._deadlock(holder, asked):

@@ -32,6 +32,7 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
+from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_reaching import REACHING
 
 
@@ -123,7 +124,7 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | REACHING | COPIES | {
+GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACHING | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

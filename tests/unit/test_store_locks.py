@@ -64,9 +64,9 @@ def locking(tmp_path: Path) -> Iterator[Callable[..., Locking]]:
     made: list[Locking] = []
     before = len(os.listdir("/proc/self/fd"))
 
-    def make(holders: int = 50, per_app: int = 50, waiting: int = 50, spans: int = 50) -> Locking:
+    def make(holders: int = 50, waiting: int = 50, spans: int = 50) -> Locking:
         (tmp_path / "file").touch()
-        made.append(Locking(tmp_path / "file", Limits(holders, per_app, waiting, spans)))
+        made.append(Locking(tmp_path / "file", Limits(holders, waiting, spans)))
         return made[-1]
 
     yield make
@@ -271,7 +271,7 @@ def test_two_flocks_that_wait_for_each_other_are_left_to_it(locking) -> None:
 
 
 def test_limits(locking) -> None:
-    one = locking(holders=3, per_app=2, waiting=1, spans=3)
+    one = locking(holders=3, waiting=2, spans=3)
     assert one.take(ranges(1), WRLCK, 0, 9, app="a")
     assert one.take(ranges(2), WRLCK, 10, 19, app="a")
     with pytest.raises(OSError, match="too many locks"):
