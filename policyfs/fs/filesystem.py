@@ -176,7 +176,10 @@ class FileSystem:
         self._operations = Operations(
             nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,
             ranges=Ranges(tree=tree, io=io, opener=opener),
-            unnamed=Unnamed(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener),
+            unnamed=Unnamed(
+                tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing,
+                opener=opener,
+            ),
             bugs=bugs,
         )  # fmt: skip
         lock_limits = Limits(settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)

@@ -14,7 +14,7 @@ from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
-from policyfs.fs.nodes import Flavor, Node, NodeTable, StaleNodeError
+from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable, Mode, OpenState
 from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
@@ -302,8 +302,8 @@ class FileIO:
         await self._settle(handle)
         try:
             fd = self._backing_fd(handle)
-        except StaleNodeError:
-            if handle.writable:
+        except OSError as error:
+            if handle.writable or error.errno != errno.ESTALE:
                 raise
             return  # a reader's file that is gone: there is nothing to be durable
         try:

@@ -14,8 +14,8 @@ from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.lookup import Seeing, child_path
-from policyfs.fs.nodes import Flavor, Node
-from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.nodes import Flavor, Node, NodeTable
+from policyfs.fs.openfile import Caller, Handle, HandleTable
 from policyfs.fs.opening import Opener
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
@@ -30,8 +30,13 @@ UNNAMED: Final = b"#unnamed"
 class Unnamed:
     """Makes files without a name, for one mount."""
 
-    def __init__(self, *, tree: Tree, places: Places, gate: Gate, seeing: Seeing, opener: Opener) -> None:
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, handles: HandleTable, places: Places, gate: Gate,
+        seeing: Seeing, opener: Opener,
+    ) -> None:  # fmt: skip
         self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
         self._places = places
         self._gate = gate
         self._seeing = seeing
@@ -51,8 +56,9 @@ class Unnamed:
             self._gate.refuse(caller, call, path, decision)
         view = self._gate.engine.view(who, state)
         dirfd = self._places.dirfd(parent)
-        fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid)
-        within_reach = -1
+        suid = self._gate.free(who, state, parent)
+        fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)
+        within_reach, node = -1, None
         try:
             stat = self._owned(fd, caller)
             within_reach = self._tree.reopen(fd, os.O_RDONLY)
@@ -63,9 +69,12 @@ class Unnamed:
             os.close(fd)
             if within_reach >= 0:
                 os.close(within_reach)
+            if node is not None:
+                self._nodes.closed(node)
             raise
         if node.open is not None:  # it is: the handle has just opened it
             node.open.fd = within_reach
+            self._handles.charge(node)
         return handle, self._seeing.entry_of(node, state, stat)
 
     def _owned(self, fd: int, caller: Caller) -> Stat:

@@ -45,7 +45,8 @@ class Request:
         """A scope that ends when a signal comes for the caller (or has come already).
 
         If its ``cancelled_caught`` is set afterwards, the answer is EINTR. What is not done in
-        such a scope is finished, however many signals come; a killed caller does not wait for it.
+        such a scope is finished, however many signals come, and the caller stays in its call until
+        then, even if it is killed: the kernel waits for the answer to what it has sent.
         """
         self._scope = trio.CancelScope()
         if self._interrupted:

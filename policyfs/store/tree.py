@@ -153,14 +153,16 @@ class Tree:
         with Identity(uid, gid, umask):
             os.mknod(name, mode, rdev, dir_fd=dirfd)
 
-    def create_unnamed(self, dirfd: int, mode: int, umask: int, uid: int, gid: int) -> int:
+    def create_unnamed(
+        self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
+    ) -> int:
         """Make a regular file without a name, as create_file, and open it O_RDWR. link() names it.
 
         EOPNOTSUPP where the file system has none.
         """
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         with Identity(uid, gid, umask):
-            return os.open(b".", flags, mode & 0o1777, dir_fd=dirfd)
+            return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
         """Make a directory as the caller natively would; setgid comes from the parent only."""
