@@ -13,12 +13,15 @@ from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
 from policyfs.fs.ranges import Ranges
+from policyfs.fs.turns import Turns
 from policyfs.fs.unnamed import Unnamed
 from policyfs.kernel import requests
 from policyfs.kernel.operations import Handler, Request
 from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
+_AT_ONCE: Final = 2
+"""Requests of one app that may each have a thread for long."""
 _FLAGS: Final = struct.Struct("=II")
 
 
@@ -45,6 +48,7 @@ class Operations:
         self._ranges = ranges
         self._unnamed = unnamed
         self.bugs = bugs
+        self._turns = Turns(_AT_ONCE)
 
     def handlers(self) -> dict[Opcode, Handler]:
         """What the door is to take."""
@@ -65,7 +69,9 @@ class Operations:
     async def fallocate(self, request: Request) -> bytes:
         """FALLOCATE."""
         asked = requests.fallocate(request)
-        await self._ranges.allocate(self._handles.get(asked.fh), asked.mode, asked.offset, asked.length)
+        handle = self._handles.get(asked.fh)
+        async with self._turns.of(handle.caller.holder):
+            await self._ranges.allocate(handle, asked.mode, asked.offset, asked.length)
         return b""
 
     @guarded
@@ -82,9 +88,10 @@ class Operations:
         source, target = self._handles.get(asked.fh_in), self._handles.get(asked.fh_out)
         if asked.flags:
             raise OSError(errno.EINVAL, "no flags are known")
-        copied = await self._ranges.copy(
-            source, asked.offset_in, target, asked.offset_out, asked.length
-        )
+        async with self._turns.of(target.caller.holder):
+            copied = await self._ranges.copy(
+                source, asked.offset_in, target, asked.offset_out, asked.length
+            )
         return requests.copied_reply(request, copied)
 
     @guarded

@@ -138,6 +138,18 @@ def test_nobody_mounts_or_swaps_from_here(zoo: Path) -> None:
     assert call_as(UID, ask) == ["EPERM"] * 5
 
 
+def test_nobody_hears_of_syncfs(twins: Twins, zoo: Path) -> None:
+    """docs/operations.md says so. If this fails the kernel has begun to pass it on: then answer it."""
+
+    def ask() -> str:
+        with fd_of(zoo / "file", os.O_RDWR) as fd:
+            os.write(fd, b"HELLO")
+            return _code(_libc.syncfs(fd))
+
+    assert call_as(UID, ask) == "None"
+    assert twins.mount.fuse("SYNCFS") == 0
+
+
 def test_the_rest_of_sync_and_advice(zoo: Path) -> None:
     def ask() -> object:
         with fd_of(zoo / "file", os.O_RDWR) as fd:

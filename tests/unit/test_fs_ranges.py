@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,13 @@ import trio
 import trio.testing
 
 from policyfs.fs.nodes import Flavor
+from policyfs.fs.operations import Operations
 from policyfs.fs.ranges import Ranges
 from policyfs.fs.unnamed import UNNAMED, Unnamed
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.operations import Request
+from policyfs.kernel.protocol import Opcode
+from policyfs.store import ranges as store_ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
 from tests.support import jpegs
@@ -205,3 +211,42 @@ async def test_after_a_reload_it_is_decided_by_the_name_it_never_had(store: Path
         assert await errno_of(made.write(handle, 0, b"words")) in {errno.EACCES, errno.ENOENT}
         made.reload(engine_of("- {id: all, allow: [all], who: {app: any}, paths: '/*'}\n"))
         assert await made.write(handle, 0, b"words") == 5
+
+
+@on_trio
+async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkeypatch) -> None:
+    """Sixty slow requests of one app; another app's request, and the threads of all, do not wait."""
+    go_on, begun = threading.Event(), []
+
+    def slow(fd: int, mode: int, offset: int, length: int) -> None:
+        begun.append(length)
+        if length == 1:
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(store_ranges, "allocate", slow)
+    with parts(store, engine_of(OPEN)) as made:
+        operations = Operations(
+            nodes=made.nodes, handles=made.handles, gate=made.gate, seeing=made.seeing,
+            changing=made.changing, ranges=ranges_of(made), unnamed=unnamed_of(made), bugs=made,
+        )  # fmt: skip
+        handles = {uid: await made.open("/a.jpg", os.O_RDWR, uid) for uid in (CAMERA, MAPS)}
+
+        def request(uid: int, length: int) -> Request:
+            body = struct.pack("=QQQII", handles[uid].fh, 0, length, KEEP_SIZE, 0)
+            numbers = (40 + len(body), Opcode.FALLOCATE, 1, handles[uid].node.nodeid, uid, uid, 1, 0, 0)
+            header = struct.pack("=IIQQIIIHH", *numbers)
+            return Request(header + body)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(60):
+                nursery.start_soon(operations.fallocate, request(CAMERA, 1))
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                with trio.fail_after(5):
+                    await operations.fallocate(request(MAPS, 2))
+                    await trio.to_thread.run_sync(os.stat, store)
+                assert sorted(begun) == [1, 1, 2]
+            finally:
+                go_on.set()
+        assert begun.count(1) == 60
+        assert len(operations._turns) == 0
