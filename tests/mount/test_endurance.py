@@ -326,7 +326,7 @@ def look_on(crew: Crew, mounts: list[Mount]) -> tuple[list[float], list[list[dic
                 series.append(sample(mount))
         return crew.look()
 
-    wait_for(one_step, "all clients are done", SECONDS + 120)
+    wait_for(one_step, "all clients are done", SECONDS + clients.TOOL_S)
     return times, samples, troubles.done
 
 
@@ -347,7 +347,7 @@ def denials(mount: Mount) -> Iterator[dict]:
 # ---------------------------------------------------------------- the test
 
 
-@pytest.mark.timeout(SECONDS + 400)
+@pytest.mark.timeout(SECONDS + clients.TOOL_S + 200)
 def test_ordinary_work_for_hours(busy_store: Path, mounts: Mounts, arena: Path) -> None:
     options = ("--copy-max", "1M", "--copies-max", "4M", "--trail-segment", "16M")
     shared = mounts.start(POLICIES[0], busy_store, *options)

@@ -20,11 +20,12 @@ from random import Random
 from typing import Any, Final
 
 from tests.support import databases
+from tests.support.counts import SOAK
 from tests.support.crowd import Photographer, Picture
 from tests.support.processes import TOOL_ENVIRONMENT
 from tests.support.trees import alter_tree, differences, inventory, make_tree
 
-TOOL_S: Final = 120.0
+TOOL_S: Final = 600.0 if SOAK else 120.0
 _ENVIRONMENT: Final = TOOL_ENVIRONMENT | {
     "GIT_AUTHOR_NAME": "Client",
     "GIT_AUTHOR_EMAIL": "client@example.org",
