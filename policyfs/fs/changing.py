@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
@@ -14,6 +15,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.native import Native, caller_groups
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
@@ -51,7 +53,7 @@ class Changing:
 
     def __init__(
         self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing,
-        opener: Opener, io: FileIO, leased: Leased,
+        opener: Opener, io: FileIO, leased: Leased, native: Native | None,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
@@ -61,6 +63,7 @@ class Changing:
         self._opener = opener
         self._io = io
         self._leased = leased
+        self._native = native
 
     # -- setattr ----------------------------------------------------------------------------------
 
@@ -76,6 +79,8 @@ class Changing:
                 await self._attributes(node, change, fd, caller)
             elif change.kill_priv:
                 self._tree.clear_killpriv(fd)
+            elif change.size is None and self._native is not None:
+                self._nothing(self._native, node, fd, caller)
             return self._seeing.attributes(node, self._tree.fstat(fd))
         finally:
             os.close(fd)
@@ -130,19 +135,45 @@ class Changing:
         call = Call("attr", "+".join(names))
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         stat = self._tree.fstat(fd)
-        self._native_limits(change, stat, caller)
+        if self._native is None:  # else the kernel has asked, who knows the caller's groups
+            self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         if change.uid is not None or change.gid is not None:
             self._tree.chown_fd(
                 fd, -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
             )
-            if change.mode is None:
+            if self._native is not None:
+                self._native.chowned(fd, stat, caller)
+            elif change.mode is None:
                 self._tree.clear_killpriv(fd)
         if change.mode is not None:
             suid = all(self._gate.free(caller.principal, state, node.parent) for state in node.states())
-            self._tree.chmod_fd(fd, stat_bits.S_IMODE(change.mode), suid=suid)
+            await self._chmod(fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
             self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
+
+    def _nothing(self, native: Native, node: Node, fd: int, caller: Caller) -> None:
+        """chown(path, -1, -1), or a write to a file with suid: as natively, ctime moves and suid goes.
+
+        Whoever may not change attributes just gets them: he may be the one who writes.
+        """
+        if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
+            stat = self._tree.fstat(fd)
+            if native.loses_ids(stat, caller) and caller.uid not in {0, stat.uid}:
+                if node.open is None or not node.open.writers:
+                    raise OSError(errno.EPERM, "only the owner drops suid, or who writes")
+                self._tree.clear_killpriv(fd)
+            else:
+                self._tree.chown_fd(fd, -1, -1)
+                native.chowned(fd, stat, caller)
+
+    async def _chmod(self, fd: int, mode: int, *, suid: bool) -> None:
+        generation = self._gate.generation
+        with contextlib.ExitStack() as stack:
+            if suid and self._native is not None:
+                suid = await self._native.may_set_ids(stack, fd, mode)
+                self._gate.unchanged(generation)
+            self._tree.chmod_fd(fd, mode, suid=suid)
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
@@ -241,11 +272,3 @@ class Changing:
 def _is_user(name: bytes) -> bool:
     """user.* without what could be taken for ours."""
     return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")
-
-
-def caller_groups(caller: Caller) -> set[int]:
-    """The caller's groups: its gid, and what /proc says of its others (gone process: none)."""
-    try:
-        return {caller.gid, *pyfuse3.get_sup_groups(caller.pid)}
-    except (OSError, RuntimeError, ValueError):
-        return {caller.gid}

@@ -30,6 +30,9 @@ from policyfs.store.tree import Tree
 _LEASE_WAIT_S: Final = 50.0
 """Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
 
+_FMODE_EXEC: Final = 0x20
+"""In the flags of an open that execve(2) makes (include/linux/fs.h); it stays open while the program runs."""
+
 _FLAG_NAMES: Final = (
     (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
     (os.O_DIRECT, "O_DIRECT"), (os.O_TMPFILE & ~os.O_DIRECTORY, "O_TMPFILE"),
@@ -143,6 +146,18 @@ class Entrance:
                 self._views.expect_writer(node.ino, node.view)
             raise StaleNodeError
 
+    def check_running(self, node: Node, flags: int) -> None:
+        """O_RDONLY|O_TRUNC of a running program is ETXTBSY.
+
+        The kernel looks whether a file is being executed (fs/namei.c, handle_truncate) only after
+        OPEN was answered, and the bytes would be gone. Any other writer it refuses by itself.
+        """
+        if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
+            return
+        for other in self._nodes.same_inode(node.ino):
+            if any(handle.flags & _FMODE_EXEC for handle in self._handles.of_node(other)):
+                raise OSError(errno.ETXTBSY, "it is being executed")
+
     def by_emptying(
         self, node: Node, caller: Caller, call: Call, stat: Stat, owner: str, *, empties: bool
     ) -> bool:
@@ -193,7 +208,8 @@ class Entrance:
         handle.seen = version_of(stat)
 
     def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        self._tree.clear_killpriv(handle.fd)
+        if self._tree.clear_killpriv(handle.fd):
+            self._forget_names(node)  # the kernel keeps the mode
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
             self._forget_names(node)  # who sees them may hang on the owner

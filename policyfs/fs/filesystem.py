@@ -29,6 +29,7 @@ from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
+from policyfs.fs.native import Native
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
 from policyfs.fs.opening import Opener
@@ -172,6 +173,7 @@ class FileSystem:
             opener=opener,
             io=io,
             leased=leased,
+            native=Native(tree, keeper) if settings.posix else None,
         )
         self._operations = Operations(
             nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,

@@ -20,7 +20,7 @@ from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable
 from policyfs.fs.opening import Opener
 from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
-from policyfs.store.tree import Tree
+from policyfs.store.tree import TIME_NOW, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ _FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
 _FUSE_WRITE_KILL_SUIDGID: Final = 1 << 2
 _FLUSH_OWNER: Final = struct.Struct("=16xQ")  # struct fuse_flush_in: fh, unused, lock_owner
 _SETATTR_VALID: Final = struct.Struct("=I")  # struct fuse_setattr_in: valid
+_FATTR_ATIME_NOW: Final = 1 << 7
+_FATTR_MTIME_NOW: Final = 1 << 8
 _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
@@ -261,8 +263,8 @@ class Handlers(pyfuse3.Operations):
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
-            atime_ns=attr.st_atime_ns if fields.update_atime else None,
-            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            atime_ns=_time(attr.st_atime_ns, valid & _FATTR_ATIME_NOW) if fields.update_atime else None,
+            mtime_ns=_time(attr.st_mtime_ns, valid & _FATTR_MTIME_NOW) if fields.update_mtime else None,
             kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
@@ -287,3 +289,8 @@ class Handlers(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
         await self._changing.removexattr(self._node(inode), name, self._gate.caller(ctx))
+
+
+def _time(given_ns: int, now: int) -> int:
+    """A time to set; "now" stays that, so that the store's clock says when, as for ctime."""
+    return TIME_NOW if now else given_ns

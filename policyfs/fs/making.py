@@ -88,7 +88,8 @@ class Making:
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
     ) -> int:
         dirfd = self._places.dirfd(parent)
-        suid = self._gate.free(caller.principal, state, parent)
+        # Whoever may write at once would leave suid in place: see native.Native.may_set_ids.
+        suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         try:
             return self._tree.create_file(
                 dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid

@@ -90,6 +90,7 @@ class Opener:
             decision = await self._gate.require(caller, ops, node, call, fd=fd)
             owner = self._gate.facts.owners.get(fd, stat) if writing or node.view.redact else OWNER_NONE
             self._entrance.check_road(node, caller, stat, owner, writing=writing)
+            self._entrance.check_running(node, flags)
             emptied = writing and self._entrance.by_emptying(
                 node, caller, call, stat, owner, empties=bool(flags & os.O_TRUNC)
             )

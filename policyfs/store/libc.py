@@ -23,7 +23,10 @@ AT_EMPTY_PATH: Final = 0x1000
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 
+UTIME_NOW: Final = (1 << 30) - 1
 UTIME_OMIT: Final = (1 << 30) - 2
+TIME_NOW: Final = -(1 << 63)
+"""For utimens_fd: the kernel's own current time, in the place of nanoseconds since 1970."""
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
@@ -130,11 +133,14 @@ def chown_fd(fd: int, uid: int, gid: int) -> None:
 def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
     """utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time alone.
 
-    Times in nanoseconds since 1970, negative ones allowed. AT_EMPTY_PATH needs Linux 5.8.
+    Times in nanoseconds since 1970, negative ones allowed, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
     """
     times = (_Timespec * 2)()
     for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
-        slot.tv_sec, slot.tv_nsec = (0, UTIME_OMIT) if value is None else divmod(value, 1_000_000_000)
+        if value is None or value == TIME_NOW:
+            slot.tv_sec, slot.tv_nsec = 0, UTIME_OMIT if value is None else UTIME_NOW
+        else:
+            slot.tv_sec, slot.tv_nsec = divmod(value, 1_000_000_000)
     if _utimensat(fd, b"", times, AT_EMPTY_PATH):
         raise fail()
 

@@ -17,8 +17,10 @@ import struct
 from typing import Final, Self
 
 from policyfs.store import libc
-from policyfs.store.libc import Identity, check_name, proc_fd
+from policyfs.store.libc import TIME_NOW, Identity, check_name, proc_fd
 from policyfs.store.statx import Stat, fstatx, statx
+
+__all__ = ["TIME_NOW", "Tree"]
 
 _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -216,24 +218,27 @@ class Tree:
         libc.chown_fd(fd, uid, gid)
 
     def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Times in ns (O_PATH and symlinks too); None leaves one alone."""
+        """Times in ns, or TIME_NOW (O_PATH and symlinks too); None leaves one alone."""
         libc.utimens_fd(fd, atime_ns, mtime_ns)
 
     def truncate_fd(self, fd: int, size: int) -> None:
         """Set the size in bytes through a descriptor open for writing (else EINVAL or EBADF)."""
         os.ftruncate(fd, size)
 
-    def clear_killpriv(self, fd: int) -> None:
-        """Drop suid, sgid and security.capability of a regular file (O_PATH will do).
+    def clear_killpriv(self, fd: int) -> bool:
+        """Drop suid, sgid and security.capability of a regular file (O_PATH will do); was there any.
 
         What the kernel does natively at a write by another than root, and leaves to the daemon
         under FUSE_HANDLE_KILLPRIV_V2. sgid goes also without group execution.
         """
         mode = fstatx(fd).mode
-        if stat.S_ISREG(mode) and mode & _SUID_SGID:
+        ids = stat.S_ISREG(mode) and bool(mode & _SUID_SGID)
+        if ids:
             os.chmod(proc_fd(fd), stat.S_IMODE(mode) & ~_SUID_SGID)
-        if libc.get_xattr(fd, _CAPABILITY) is not None:
+        capable = libc.get_xattr(fd, _CAPABILITY) is not None
+        if capable:
             os.removexattr(proc_fd(fd), _CAPABILITY)
+        return ids or capable
 
     def fsync(self, fd: int, datasync: bool = False) -> None:
         """Write to the medium. Blocks: call it on a worker thread."""

@@ -169,7 +169,7 @@ class Parts:
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            io=self.io, leased=leased,
+            io=self.io, leased=leased, native=None,
         )  # fmt: skip
 
     async def _forget_size(self, nodeid: int) -> None:

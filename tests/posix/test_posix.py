@@ -1,0 +1,106 @@
+"""Under --posix and a policy that allows everything, a mount is the native file system.
+
+Thousands of calls by several users, each made on a mount and natively on a file system of the same
+kind beside its store; outcome and everything that can be seen afterwards are compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.posix import cases_attrs, cases_long, cases_names, cases_open
+from tests.posix.differences import LISTED, listed_for
+from tests.posix.sides import Case, checks_in, differences, places, run_cases
+from tests.support.counts import count
+from tests.support.images import file_system
+from tests.support.processes import call_as
+from tests.support.stores import Mounts
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: everything}
+apps:
+  all: {}
+rules:
+  - {id: all, allow: [all], paths: "/***"}
+"""
+
+
+class Road(NamedTuple):
+    """One way through a mount, on one kind of disk."""
+
+    name: str
+    options: tuple[str, ...]
+    disk: str = "ext4"
+
+
+ROADS = (
+    Road("shared", ("--posix",)),
+    Road("mediated", ("--posix", "--no-passthrough")),
+    Road("app", ("--posix", "--app", "all", "--any-uid")),
+)
+OTHER_DISKS = tuple(Road(f"shared on {disk}", ("--posix",), disk) for disk in ("tmpfs", "xfs", "btrfs"))
+
+
+def table(offset: int) -> list[Case]:
+    """All cases; of the two largest families every few, beginning with another one for each road."""
+    few = count(8, 1)
+    many = [*cases_names.sticky(), *cases_names.rights_in_directories()]
+    return [
+        *cases_attrs.all_cases(), *cases_names.all_cases(), *many[offset % few :: few],
+        *cases_open.all_cases(), *cases_long.all_cases(),
+    ]  # fmt: skip
+
+
+def compare(road: Road, cases: list[Case], arena: Path) -> Counter[str]:
+    """Run cases on both sides. Fails with every difference that is not listed; how many were."""
+    seen: Counter[str] = Counter()
+    unlisted = []
+    with file_system(road.disk, arena) as disk:
+        store = places(disk, "store")
+        native = places(disk, "native")
+        mounts = Mounts(arena)
+        try:
+            mount = mounts.start(POLICY, store, *road.options)
+            plain = call_as(0, run_cases, str(native), str(native), cases, deadline_s=300)
+            through = call_as(0, run_cases, str(mount.mountpoint), str(store), cases, deadline_s=300)
+            mounts.assert_idle()
+        finally:
+            wrong = mounts.stop_all()
+        assert not wrong, wrong
+    for step, said in differences(cases, through, plain):
+        known = listed_for(step, said)
+        if known is None:
+            unlisted.append(f"{step}\n    {said[:600]}")
+        else:
+            seen[known.name] += 1
+    assert not unlisted, "\n".join([f"{len(unlisted)} differences", *unlisted[:60]])
+    return seen
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+def test_a_mount_is_as_the_native_file_system(road: Road, arena: Path) -> None:
+    cases = table(ROADS.index(road))
+    assert checks_in(cases) >= 10_000
+    seen = compare(road, cases, arena)
+    missed = {known.name for known in LISTED if not known.sometimes} - set(seen)
+    assert not missed, "what is listed and not seen any more goes"
+
+
+def test_the_documentation_lists_them_all() -> None:
+    text = (Path(__file__).parents[2] / "docs/posix.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")}
+    assert rows - {"what differs"} == {known.name for known in LISTED}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("road", OTHER_DISKS, ids=lambda road: road.name)
+def test_other_file_systems_too(road: Road, arena: Path) -> None:
+    compare(road, table(0), arena)
