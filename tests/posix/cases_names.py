@@ -212,16 +212,19 @@ def specials() -> Iterator[Case]:
     """Fifos, sockets and devices: made, changed, moved, opened."""
     for kind, user in itertools.product(("fifo", "socket", "char", "block"), (ROOT, OWNER)):
         yield case(
-            f"made: {kind}", do(user, make_special, kind, "x", umask=0o027), do(user, make_special, kind, "x"),
+            f"made: {kind}", do(user, make_special, kind, "x", umask=0o027),
+            do(user, make_special, kind, "x"),
             do(user, os.link, "x", "y"), do(user, os.chmod, "y", 0o6640), do(user, os.utime, "x"),
             do(user, os.rename, "x", "z"), do(user, os.truncate, "z", 0), do(user, list_sorted, "."),
             do(user, os.setxattr, "z", "user.a", b"1"), do(user, os.listdir, "z"),
-            do(user, os.readlink, "z"), do(user, os.unlink, "z"), do(user, os.rmdir, "y"), do(user, os.unlink, "y"),
+            do(user, os.readlink, "z"), do(user, os.unlink, "z"), do(user, os.rmdir, "y"),
+            do(user, os.unlink, "y"),
         )  # fmt: skip
         yield case(
             f"root's: {kind}", thing(kind), do(user, lambda: os.lstat("x").st_rdev),
             do(user, os.chmod, "x", 0o600), do(user, lchown, "x", -1, 65534),
-            do(user, lchown, "x", 65534, -1), do(user, make_special, kind, "x"), do(user, os.mkdir, "x"), do(user, os.symlink, "t", "x"), do(user, gone, "x"),
+            do(user, lchown, "x", 65534, -1), do(user, make_special, kind, "x"),
+            do(user, os.mkdir, "x"), do(user, os.symlink, "t", "x"), do(user, gone, "x"),
         )  # fmt: skip
     yield case(
         "through a fifo", thing("fifo"), do(OWNER, opened, "x", os.O_WRONLY | os.O_NONBLOCK),
