@@ -43,6 +43,7 @@ from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
 from policyfs.kernel.backing import Backing
+from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Handler
 from policyfs.kernel.protocol import Opcode
@@ -160,9 +161,12 @@ class FileSystem:
             timeouts=timeouts,
         )
         making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
+        unnamed = Unnamed(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
+        )  # fmt: skip
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
-            settling=Settling(tree, nodes, places, sniffer, keeper),
+            settling=Settling(tree, nodes, places, sniffer, keeper), unnamed=unnamed,
         )  # fmt: skip
         changing = Changing(
             tree=tree,
@@ -178,16 +182,12 @@ class FileSystem:
         self._operations = Operations(
             nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,
             ranges=Ranges(tree=tree, io=io, opener=opener),
-            unnamed=Unnamed(
-                tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing,
-                opener=opener,
-            ),
-            bugs=bugs,
+            unnamed=unnamed, bugs=bugs,
         )  # fmt: skip
         lock_limits = Limits(settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
-            table=LockTable(lock_limits), tree=tree, handles=handles, find_file=opener.backing_fd,
-            forget=self.forget_seen, bugs=bugs,
+            table=LockTable(lock_limits, hear_flushes), tree=tree, handles=handles,
+            find_file=opener.backing_fd, forget=self.forget_seen, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.handlers = Handlers(

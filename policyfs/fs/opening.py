@@ -26,7 +26,7 @@ from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redactor, Refused
 from policyfs.fs.views import Views, version_of
-from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_PASSTHROUGH, pack_fh
+from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 from policyfs.store.statx import Stat
@@ -402,9 +402,9 @@ class Opener:
         node = handle.node
         state.stat = stat
         if handle.mode is Mode.PASSTHROUGH:
-            handle.fh = pack_fh(handle.index, FH_PASSTHROUGH, state.backing_id)
+            handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | FH_NOFLUSH, state.backing_id)
         else:
-            flags = 0
+            flags = 0 if state.head is not None else FH_NOFLUSH
             version = state.version or version_of(stat)
             if node.cached == version and node.flavor in {Flavor.COPY, Flavor.RAW}:
                 flags |= FH_KEEP_CACHE

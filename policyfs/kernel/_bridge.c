@@ -69,20 +69,6 @@ _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
-/* A file handle, as bridge.pack_fh makes it:
- *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
- *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
- * The kernel gives out backing ids upwards to 2^31 - 1 before it uses one again, so they need
- * all 31 bits; no other flag means anything together with passthrough. */
-#define FH_PASSTHROUGH_BIT 63
-#define FH_NOFLUSH_BIT 62
-#define FH_FLAGS_SHIFT 56
-#define FH_BACKING_SHIFT 31
-#define FH_BACKING_MASK 0x7fffffffu
-
-#define FOPEN_NOFLUSH_FLAG (1u << 5)
-#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
-
 /* ---- The one session's state ------------------------------------------------------------- */
 
 /* Readahead requests in flight. The kernel's own 12 are soon used up by readers of one slow file,
@@ -372,6 +358,8 @@ static void fill_open(struct wire_open_out *out, uint64_t fh)
 		out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
 		out->backing_id = 0;
 	}
+	if (operations_lock())
+		out->open_flags &= ~FOPEN_NOFLUSH_FLAG;
 }
 
 int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
@@ -543,6 +531,8 @@ static PyMethodDef methods[] = {
 	{"lost_replies", py_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
 	{"operations", operations_register, METH_VARARGS,
 	 "operations(callable, opcodes): hand requests of these opcodes (one bit each) to it; None."},
+	{"hear_flushes", operations_hear_flushes, METH_O,
+	 "hear_flushes(every): while locks are taken, is each FLUSH of any handle to be heard."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"negotiated", py_negotiated, METH_NOARGS,
 	 "(kernel minor, flags offered, flags set, max_stack_depth, max_write), None before INIT."},

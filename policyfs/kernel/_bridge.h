@@ -19,6 +19,20 @@ struct wire_in_header {
 	uint16_t extension_words, padding;
 };
 
+/* A file handle, as bridge.pack_fh makes it:
+ *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
+ *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
+ * The kernel gives out backing ids upwards to 2^31 - 1 before it uses one again, so they need
+ * all 31 bits; no other flag means anything together with passthrough. */
+#define FH_PASSTHROUGH_BIT 63
+#define FH_NOFLUSH_BIT 62
+#define FH_FLAGS_SHIFT 56
+#define FH_BACKING_SHIFT 31
+#define FH_BACKING_MASK 0x7fffffffu
+
+#define FOPEN_NOFLUSH_FLAG (1u << 5)
+#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
+
 struct wire_out_header {
 	uint32_t len;
 	int32_t error;
@@ -36,10 +50,14 @@ void operations_session(int fd);
 /* Does the registered callable take this request? If so it is answered apart from libfuse. */
 bool operations_take(const unsigned char *message, size_t size);
 
+/* Are requests for locks taken? Then the kernel must send each FLUSH, by which locks end. */
+bool operations_lock(void);
+
 /* How many replies of the callable's the kernel did not take since the session began. */
 uint64_t operations_lost(void);
 
 PyObject *operations_register(PyObject *module, PyObject *args);
+PyObject *operations_hear_flushes(PyObject *module, PyObject *every);
 int operations_add_types(PyObject *module);
 
 #endif

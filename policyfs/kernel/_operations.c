@@ -14,6 +14,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define OPCODE_FLUSH 25
+#define OPCODE_SETLK 32
 #define OPCODE_INTERRUPT 36
 #define OPCODES 64
 
@@ -21,6 +23,7 @@ static struct {
 	int fd;			/* of the session's device, -1 while there is none */
 	uint64_t session;	/* counts sessions: a request of an old one is answered no more */
 	uint64_t taken;		/* one bit for each opcode that the callable takes */
+	bool every_flush;	/* locks are held that end with a FLUSH */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -155,6 +158,25 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 	Py_DECREF(pending);
 }
 
+bool operations_lock(void)
+{
+	return (door.taken & ((uint64_t)1 << OPCODE_SETLK)) != 0;
+}
+
+/* A FLUSH that nobody waits to hear of. If locks could not be taken, FOPEN_NOFLUSH would spare it. */
+static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
+{
+	uint64_t fh;
+
+	if (header->opcode != OPCODE_FLUSH || door.every_flush || !operations_lock() ||
+	    size < sizeof(*header) + sizeof(fh))
+		return false;
+	memcpy(&fh, message + sizeof(*header), sizeof(fh));
+	if (fh >> FH_PASSTHROUGH_BIT)
+		return fh >> FH_NOFLUSH_BIT & 1;
+	return (fh >> FH_FLAGS_SHIFT & FOPEN_NOFLUSH_FLAG) != 0;
+}
+
 bool operations_take(const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
@@ -163,6 +185,12 @@ bool operations_take(const unsigned char *message, size_t size)
 	if (door.callable == NULL || size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
+	if (idle_flush(message, size, &header)) {
+		Pending flush = {.unique = header.unique, .session = door.session};
+
+		send_reply(&flush, 0, NULL, 0);
+		return true;
+	}
 	if (header.opcode >= OPCODES || !(door.taken & ((uint64_t)1 << header.opcode)))
 		return false;
 	state = PyGILState_Ensure();
@@ -175,6 +203,7 @@ void operations_session(int fd)
 {
 	door.fd = fd;
 	door.session++;
+	door.every_flush = false;
 	door.lost_replies = 0;
 }
 
@@ -198,6 +227,17 @@ PyObject *operations_register(PyObject *module, PyObject *args)
 	door.callable = callable == Py_None ? NULL : Py_NewRef(callable);
 	door.taken = callable == Py_None ? 0 : taken;
 	Py_XDECREF(before);
+	Py_RETURN_NONE;
+}
+
+PyObject *operations_hear_flushes(PyObject *module, PyObject *every)
+{
+	int truth = PyObject_IsTrue(every);
+
+	(void)module;
+	if (truth < 0)
+		return NULL;
+	door.every_flush = truth != 0;
 	Py_RETURN_NONE;
 }
 

@@ -46,6 +46,7 @@ __all__ = [
     "attached",
     "counters",
     "fh_index",
+    "hear_flushes",
     "init_answer",
     "lost_replies",
     "open_reply",
@@ -78,7 +79,8 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
     """The file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
-    start over there, and step over what is still open). flags: FH_* bits. backing_id: from
+    start over there, and step over what is still open). flags: FH_* bits; FH_NOFLUSH says that
+    nobody needs to hear of its FLUSH but for locks (see hear_flushes). backing_id: from
     Backing.register, with FH_PASSTHROUGH only, which goes with no flag but FH_NOFLUSH: the
     kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
     Raises ValueError for everything else.
@@ -104,11 +106,21 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 
 
 def open_reply(fh: int) -> bytes:
-    """struct fuse_open_out for a handle of pack_fh's, as the bridge makes it itself (fill_open)."""
+    """struct fuse_open_out for a handle of pack_fh's, as the bridge makes it itself (fill_open) where
+    locks are taken: without FOPEN_NOFLUSH.
+    """
     if fh & _PASSTHROUGH_BIT:
-        flags = FH_PASSTHROUGH | (FH_NOFLUSH if fh & _NOFLUSH_BIT else 0)
-        return _OPEN_REPLY.pack(fh, flags, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
-    return _OPEN_REPLY.pack(fh, fh >> _FLAGS_SHIFT, 0)
+        return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
+    return _OPEN_REPLY.pack(fh, fh >> _FLAGS_SHIFT & ~FH_NOFLUSH, 0)
+
+
+def hear_flushes(every: bool) -> None:
+    """Where requests for locks are taken: whether each FLUSH is to be heard.
+
+    Else the bridge itself answers those of handles with FH_NOFLUSH, at the tenth of the price. At
+    first it does.
+    """
+    _bridge.hear_flushes(every)
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:

@@ -82,10 +82,16 @@ class Waiter:
 
 
 class LockTable:
-    """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads."""
+    """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads.
 
-    def __init__(self, limits: Limits) -> None:
+    ranges_held is told whether there are locked byte ranges, each time that this changes: while there
+    are, each close(2) by a process matters.
+    """
+
+    def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
         self._limits = limits
+        self._ranges_held = ranges_held
+        self._ranges = 0  # owners that have some
         self._files: dict[Inode, dict[Owner, Holder]] = {}
         self._through: dict[int, set[Holder]] = {}
         self._waiters: dict[Inode, list[Waiter]] = {}
@@ -177,12 +183,23 @@ class LockTable:
     def _note(self, holder: Holder, asked: Asked, had: int) -> None:
         if asked.kind == UNLCK:
             holder.spans.unlock(asked.start, asked.end)
+            if had and not holder.spans:
+                self._count_ranges(holder, -1)
             return
+        if not had:
+            self._count_ranges(holder, 1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
         if not had:  # who was first to lock is named first by blocker(), as the kernel does
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
+
+    def _count_ranges(self, holder: Holder, change: int) -> None:
+        """An owner has locked its first byte range, or has no more of them."""
+        if not holder.owner.flock:
+            self._ranges += change
+            if self._ranges == (change > 0):
+                self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
         """What keeps an owner from a lock (F_GETLK), None if nothing does. *fd*: any of the file.
@@ -297,6 +314,8 @@ class LockTable:
         owners = self._files.get(holder.inode, {})
         if owners.get(holder.owner) is not holder:
             return
+        if holder.spans:
+            self._count_ranges(holder, -1)
         if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
             # Another thread of the process waits for a lock in the same file: it goes on waiting.
             # It locks anew what it is given, through the handle that it waits at.
@@ -349,10 +368,6 @@ class LockTable:
     def waiting(self) -> int:
         """How many requests wait."""
         return self._waiting
-
-    def ranges_held(self) -> bool:
-        """Does anybody have byte ranges locked, so that the end of a descriptor matters."""
-        return any(not owner.flock for owners in self._files.values() for owner in owners)
 
     def stats(self) -> LockStats:
         """What there is now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,8 @@ class Locking:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
-        self.table = LockTable(limits)
+        self.ranges_held: list[bool] = []
+        self.table = LockTable(limits, self.ranges_held.append)
 
     def holder(self, owner: Owner, *, writable: bool = True, app: str = "app") -> Holder:
         found = self.table.find(FILE, owner)
@@ -268,6 +270,24 @@ def test_two_flocks_that_wait_for_each_other_are_left_to_it(locking) -> None:
     one.table.drop(FILE, flock(1))
     one.table.drop(FILE, flock(2))
     assert (first, second) == ([0], [])
+
+
+def test_it_is_said_whether_byte_ranges_are_held(locking) -> None:
+    one = locking()
+    one.take(flock(1), WRLCK)
+    one.take(ranges(1), UNLCK)
+    assert one.ranges_held == []
+    one.take(ranges(1), WRLCK, 0, 9)
+    one.take(ranges(1), RDLCK, 20, 29)
+    one.take(ranges(2), WRLCK, 40, 49)
+    one.take(ranges(1), UNLCK)
+    assert one.ranges_held == [True]
+    waiting = one.wait(ranges(3), WRLCK, 45, 45)
+    one.table.drop(FILE, ranges(2))
+    assert (waiting, one.ranges_held[-1]) == ([0], True)
+    one.table.released(1)
+    assert one.ranges_held[-1] is False
+    assert all(now is not then for now, then in itertools.pairwise(one.ranges_held))
 
 
 def test_limits(locking) -> None:
