@@ -20,6 +20,7 @@ from typing import Final
 from tests.support.processes import wait_for
 
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+COLLAPSE_RANGE, INSERT_RANGE = 8, 32
 FALLOCATE_MODES: Final = {
     "allocate": 0,
     "allocate beyond": KEEP_SIZE,
@@ -51,15 +52,11 @@ class Plan:
     paths: the file, through each mount. together: through all at the same time, else by turns, a
     mount being left (everything closed) before the next is taken. head: bytes that the file has to
     begin with from its first write on (its kind); a write that spoils them must be EPERM.
-    fallocates: the fallocate modes (names in FALLOCATE_MODES) that must work; others must be
-    EOPNOTSUPP. copies: copy_file_range must work; else it may also be EOPNOTSUPP.
     """
 
     paths: tuple[bytes, ...]
     together: bool
     head: bytes
-    fallocates: frozenset[str]
-    copies: bool
     operations: int
     seed: int
 
@@ -91,8 +88,8 @@ class Exerciser:
         self.at = self.sessions[0]
         self.operations: tuple[Callable[[], None], ...] = (
             *(self.read,) * 6, *(self.write,) * 5, *(self.append,) * 2, *(self.map_read,) * 3,
-            *(self.map_write,) * 3, *(self.truncate,) * 2, *(self.fallocate,) * 3, self.copy_range,
-            *(self.reopen,) * 2, self.sync, self.size, self.empty, self.spoil, self.turn,
+            *(self.map_write,) * 3, *(self.truncate,) * 2, *(self.fallocate,) * 3, *(self.reopen,) * 2,
+            self.copy_range, self.shift, self.holes, self.sync, self.size, self.empty, self.spoil, self.turn,
         )  # fmt: skip
 
     def run(self) -> Counter[str]:
@@ -301,14 +298,7 @@ class Exerciser:
         offset, length = self._span()
         fd = self._fd(writing=True)
         self._say(f"{name}({length}, {offset}), size was {len(self.data)}")
-        try:
-            fallocate(fd, FALLOCATE_MODES[name], offset, length)
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP and name not in self.plan.fallocates:
-                return
-            raise
-        if name not in self.plan.fallocates:
-            raise Differs(f"fallocate to {name} worked")
+        fallocate(fd, FALLOCATE_MODES[name], offset, length)
         self.done[name] += 1
         if not FALLOCATE_MODES[name] & KEEP_SIZE and offset + length > len(self.data):
             self._resize(offset + length)
@@ -328,20 +318,41 @@ class Exerciser:
         if source < target + length and target < source + length:
             return
         self._say(f"copy_file_range({length}, {source} to {target})")
-        try:
-            copied = os.copy_file_range(
-                self._fd(writing=False), self._fd(writing=True), length, source, target
-            )
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP and not self.plan.copies:
-                return
-            raise
+        copied = os.copy_file_range(self._fd(writing=False), self._fd(writing=True), length, source, target)
         if copied < length and self.at.exact:
             raise Differs(f"{copied} bytes copied")
         if not copied:  # as far as this mount knows the source is behind the end
             return
         self.done["copied"] += 1
         self._put(target, bytes(self.data[source : source + copied]))
+
+    def shift(self) -> None:
+        """Ranges are not taken out nor put in: other mounts could not be told."""
+        mode = self.chance.choice((COLLAPSE_RANGE, INSERT_RANGE))
+        self._say("shift")
+        try:
+            fallocate(self._fd(writing=True), mode, _PAGE, _PAGE)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return
+            raise
+        raise Differs("a range was shifted")
+
+    def holes(self) -> None:
+        """Where there is a hole, there are zeros."""
+        if not self.data or not self.at.exact:
+            return
+        offset = self.chance.randrange(len(self.data))
+        fd = self._fd(writing=False)
+        self._say(f"data behind {offset}")
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            start = len(self.data)
+        if any(self.data[offset:start]):
+            raise Differs(f"no hole from {offset} to {start}")
 
     def reopen(self) -> None:
         """Close a descriptor, or open one more."""
