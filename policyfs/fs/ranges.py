@@ -13,8 +13,8 @@ from typing import Final
 
 from policyfs.fs.attrs import shown_size
 from policyfs.fs.io import FileIO
-from policyfs.fs.nodes import Flavor, Node
-from policyfs.fs.openfile import Handle
+from policyfs.fs.nodes import Flavor
+from policyfs.fs.openfile import Handle, Mode
 from policyfs.fs.opening import Opener
 from policyfs.fs.record import Call
 from policyfs.store import ranges
@@ -29,12 +29,16 @@ _COPY_MOST: Final = 64 << 20
 multiple of every block size, so that what follows can share blocks, too."""
 
 
-def _as_stored(node: Node) -> bool:
-    """Do readers of the node see just what is in the store's file."""
-    if node.flavor is Flavor.RAW:
-        return True
-    held = node.open is not None and node.open.head is not None and node.open.head.held
-    return node.flavor is Flavor.LIVE and not node.view.redact and not held
+def _as_stored(handle: Handle) -> bool:
+    """Do readers of the handle see just what is in the store's file.
+
+    Not while somebody has a mediated file open for writing: what he stores through a mapping is in
+    the kernel's pages alone until they are written back, and the store still has a hole there.
+    """
+    node = handle.node
+    if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
+        return False
+    return node.flavor is Flavor.RAW or (node.flavor is Flavor.LIVE and not node.view.redact)
 
 
 class Ranges:
@@ -54,8 +58,9 @@ class Ranges:
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Where data or a hole begins. Who may not read the file's own bytes is told of no holes.
 
-        A redacted range is a hole that is none, a held head is data that is not there: such a
-        file is one extent of data up to its end, which is right for any file.
+        A redacted range is a hole that is none, a held head or a page that is not written back is
+        data that is not there: such a file is one extent of data up to its end, which is right
+        for any file.
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
@@ -63,7 +68,7 @@ class Ranges:
             await self._io.may_read(handle, Call("read", "lseek"))
         fd = self._opener.backing_fd(handle)
         try:
-            if handle.readable and _as_stored(handle.node):
+            if handle.readable and _as_stored(handle):
                 return ranges.seek(fd, offset, whence)
             size = shown_size(handle.node, self._tree.fstat(fd))
         finally:

@@ -66,6 +66,20 @@ def test_refused_bytes_do_not_stay_in_a_mapping(mounts: Mounts, empty_store: Pat
     looker.result()
 
 
+def store_and_seek(_channel: Any, path: Path) -> int:
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, 1 << 20) as area:
+        area[500_000:500_005] = b"bytes"
+        return os.lseek(fd, 400_000, os.SEEK_DATA)
+
+
+def test_what_waits_in_a_mapping_is_in_no_hole(mounts: Mounts, empty_store: Path) -> None:
+    (empty_store / "sparse").touch()
+    os.truncate(empty_store / "sparse", 1 << 20)
+    mount = mounts.start(POLICY, empty_store, "--no-passthrough")
+    assert start_as(WRITER, store_and_seek, mount / "sparse").result() <= 500_000
+
+
 def stat_then_read(channel: Any, path: Path) -> bytes:
     assert os.stat(path).st_size == 10
     channel.send("seen")
