@@ -77,8 +77,10 @@ class FileIO:
         handle.bytes_read += len(data)
         return data
 
-    async def may_read(self, handle: Handle, call: Call) -> None:
-        """Go on only if the handle's app may read now, in the view that it was opened in."""
+    async def may_read(self, handle: Handle, call: Call) -> bool:
+        """Go on only if the handle's app may read now, in the view that it was opened in. Of a handle
+        that was not opened for reading: whether it could.
+        """
         node = handle.node
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
@@ -88,6 +90,7 @@ class FileIO:
                 handle.caller, call, node.path(), decision, error=errno.EACCES,
                 note="opened in a view that does not hide what the policy hides now: open it again",
             )  # fmt: skip
+        return decision.allowed
 
     async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes:
         """The file's own bytes while nothing is hidden from this app, else those of a copy."""

@@ -26,6 +26,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.settled import Settling
+from policyfs.fs.unnamed import Unnamed
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import End, PathState
 from policyfs.store.statx import Stat
@@ -49,6 +50,7 @@ class Naming:
         opener: Opener,
         passing: Passing,
         settling: Settling,
+        unnamed: Unnamed,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -58,6 +60,7 @@ class Naming:
         self._opener = opener
         self._passing = passing
         self._settling = settling
+        self._unnamed = unnamed
 
     # -- removing ---------------------------------------------------------------------------------
 
@@ -155,9 +158,12 @@ class Naming:
         call = Call("link", "link")
         if node.ftype is FileType.DIRECTORY:
             raise OSError(errno.EPERM, "a directory has one name")
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return await self._unnamed.link(node, parent, name, caller)
         path, new_path = node.path(), child_path(parent, name)
         new_state = self._gate.engine.child(parent.state, name)
-        fd = self._reach(node)
+        dirfd, old_name, _ = self._places.locate(node)
+        fd = self._tree.open_path(dirfd, old_name)
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
@@ -170,7 +176,7 @@ class Naming:
             facts = await self._gate.facts_of(node, need, who)
             self._gate.unchanged(generation)
             decision: Decision | None = None
-            same = node.parent is not None and all(known.parent is parent for known in node.names())
+            same = all(known.parent is parent for known in node.names())
             for state in node.states():
                 old_end, new_end = End(state, node.ftype, facts), End(new_state, node.ftype, facts)
                 answer = engine.link(who, old_end, new_end, same_directory=same)
@@ -187,15 +193,6 @@ class Naming:
         finally:
             os.close(fd)
         return self._seeing.entry(parent, name, new_state, stat, caller)
-
-    def _reach(self, node: Node) -> int:
-        """A descriptor of a node's object, the caller's to close: by name, or of a file that is open
-        and has none (O_TMPFILE; of one whose last name was removed the store makes no new name).
-        """
-        if node.parent is None and node.open is not None and node.open.fd >= 0:
-            return os.dup(node.open.fd)
-        dirfd, name, _ = self._places.locate(node)
-        return self._tree.open_path(dirfd, name)
 
     async def rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller

@@ -64,11 +64,10 @@ class Ranges:
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
-        if handle.readable:
-            await self._io.may_read(handle, Call("read", "lseek"))
+        readable = await self._io.may_read(handle, Call("read", "lseek"))
         fd = self._opener.backing_fd(handle)
         try:
-            if handle.readable and _as_stored(handle):
+            if readable and _as_stored(handle):
                 return ranges.seek(fd, offset, whence)
             size = shown_size(handle.node, self._tree.fstat(fd))
         finally:

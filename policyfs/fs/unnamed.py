@@ -1,16 +1,17 @@
 """Files without a name: open(2) with O_TMPFILE.
 
 Whoever may create a file in the directory may create one there that has no name yet. It is decided
-on, and stands on the trail, under the name UNNAMED in that directory; what it is called later is
-decided when it is linked (names.py). Until then it is what an open file is whose name was removed.
+on, and stands on the trail, under the name UNNAMED in that directory. Naming it is making a file at
+the new path, and is decided as that. Until then it is what an open file is whose name was removed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
-from policyfs.domain import OWNER_NONE, Facts, FileType, Op
+from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.lookup import Seeing, child_path
@@ -20,6 +21,7 @@ from policyfs.fs.opening import Opener
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -77,6 +79,48 @@ class Unnamed:
             self._handles.charge(node)
         return handle, self._seeing.entry_of(node, state, stat)
 
+    async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Give a file its name: what making it there, open as it is, would have needed.
+
+        What was written into it so far was judged by the view that it is open in, and whoever has it
+        open goes on writing in that view. So at the new path each of them must have the same view,
+        and the rights that they have it open with; else EXDEV or what the policy says.
+        """
+        call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
+        state = self._gate.engine.child(parent.state, name)
+        generation, ftype = self._gate.generation, FileType.REGULAR
+        need = self._gate.needed(caller.principal, state, ftype)
+        for who, _ in self._users(node):
+            need |= self._gate.needed(who, state, ftype)
+        facts = await self._gate.facts_of(node, need, caller.principal)
+        self._gate.unchanged(generation)
+        users = self._users(node)
+        ops = Op.SEE | Op.CREATE
+        for _, rights in users:
+            ops |= rights
+        decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, path, decision, new_path=new_path)
+        kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in users)
+        if not kept or node.open is None:
+            refusal = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
+            note = "whoever has it open would have other rights there, or other checks: copy it instead"
+            self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
+        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+        self._tree.link(node.open.fd, self._places.dirfd(parent), name)
+        return self._seeing.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
+
+    def _users(self, node: Node) -> list[tuple[Principal, Op]]:
+        return [(handle.caller.principal, _rights(handle)) for handle in self._handles.of_node(node)]
+
+    def _keeps(
+        self, node: Node, who: Principal, rights: Op, state: PathState, facts: Facts, parent: Node
+    ) -> bool:
+        view = self._gate.engine.view(who, state)
+        if view is not node.view and not (view.raw and node.view.raw):
+            return False
+        return self._gate.decide(who, Op.SEE | rights, state, FileType.REGULAR, facts, parent).allowed
+
     def _owned(self, fd: int, caller: Caller) -> Stat:
         stat = self._tree.fstat(fd)
         app = caller.principal.app
@@ -84,3 +128,9 @@ class Unnamed:
             self._gate.facts.owners.set(fd, stat, app)
             stat = self._tree.fstat(fd)
         return stat
+
+
+def _rights(handle: Handle) -> Op:
+    """What a handle was opened for."""
+    rights = Op.READ if handle.readable else Op(0)
+    return rights | Op.WRITE if handle.writable else rights

@@ -86,11 +86,6 @@ class Door:
         locks = Opcode.SETLK in self._handlers
         return InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS if locks else InitFlag(0)
 
-    @property
-    def waiting(self) -> int:
-        """Requests that are being handled."""
-        return len(self._waiting)
-
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled; then what is unanswered is EIO."""
         opcodes = {*self._handlers, Opcode.INTERRUPT} if self._handlers else set()

@@ -10,7 +10,7 @@ from policyfs.domain import Decision
 from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.ranges import Ranges
-from policyfs.policy.decide import Engine
+from policyfs.fs.unnamed import Unnamed
 from policyfs.store import ranges as store_ranges
 from tests.attack.guards import put
 
@@ -53,9 +53,9 @@ def create_undecided() -> None:
     put(Gate, "decide", lambda self, *arguments: Decision(allowed=True, errno=0))
 
 
-def link_undecided() -> None:
-    """A name may be given anywhere."""
-    put(Engine, "link", lambda self, *arguments, **named: Decision(allowed=True, errno=0))
+def named_unasked() -> None:
+    """A file is given a name whatever those who have it open may do there."""
+    put(Unnamed, "_keeps", lambda self, *arguments: True)
 
 
 BESIDE: Final[dict[str, Callable[[], None]]] = {
@@ -63,5 +63,5 @@ BESIDE: Final[dict[str, Callable[[], None]]] = {
     "copies-of-any-view": copies_of_any_view,
     "ranges-unjudged": ranges_unjudged,
     "create-undecided": create_undecided,
-    "link-undecided": link_undecided,
+    "named-unasked": named_unasked,
 }

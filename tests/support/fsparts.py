@@ -34,6 +34,7 @@ from policyfs.fs.places import Places
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
 from policyfs.fs.settled import Settling
+from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
@@ -163,9 +164,13 @@ class Parts:
         self.making = Making(
             tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener
         )
+        self.unnamed = Unnamed(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,
+            opener=self.opener,
+        )  # fmt: skip
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, None),
+            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, None), unnamed=self.unnamed,
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,

@@ -15,7 +15,7 @@ import trio.testing
 from policyfs.fs.nodes import Flavor
 from policyfs.fs.operations import Operations
 from policyfs.fs.ranges import Ranges
-from policyfs.fs.unnamed import UNNAMED, Unnamed
+from policyfs.fs.unnamed import UNNAMED
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
@@ -62,13 +62,6 @@ def ranges_of(made: Parts) -> Ranges:
 
 def stored(path: Path) -> bytes:
     return path.read_bytes()
-
-
-def unnamed_of(made: Parts) -> Unnamed:
-    return Unnamed(
-        tree=made.tree, nodes=made.nodes, handles=made.handles, places=made.places, gate=made.gate,
-        seeing=made.seeing, opener=made.opener,
-    )  # fmt: skip
 
 
 @on_trio
@@ -186,7 +179,7 @@ async def test_what_cannot_be_recorded_is_not_made_without_a_name_either(store: 
     with parts(store, engine_of(required)) as made:
         open_before, nodes_before = len(os.listdir("/proc/self/fd")), len(made.nodes)
         made.sink.broken = True
-        unnamed = unnamed_of(made)
+        unnamed = made.unnamed
         caller = made.caller(CAMERA)
         assert await errno_of(unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, caller)) == errno.EIO
         made.sink.broken = False
@@ -204,13 +197,33 @@ async def test_what_cannot_be_recorded_is_not_made_without_a_name_either(store: 
 @on_trio
 async def test_after_a_reload_it_is_decided_by_the_name_it_never_had(store: Path) -> None:
     with parts(store, engine_of(OPEN)) as made:
-        unnamed = unnamed_of(made)
+        unnamed = made.unnamed
         handle, _ = await unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
         assert await made.write(handle, 0, b"words") == 5
         made.reload(engine_of("- {id: photos, allow: [all], who: {app: any}, paths: '/*.jpg'}\n"))
         assert await errno_of(made.write(handle, 0, b"words")) in {errno.EACCES, errno.ENOENT}
         made.reload(engine_of("- {id: all, allow: [all], who: {app: any}, paths: '/*'}\n"))
         assert await made.write(handle, 0, b"words") == 5
+
+
+@on_trio
+async def test_nobody_names_another_apps_file_where_that_app_may_not_write(store: Path) -> None:
+    """A descriptor was handed over: the one who made the file would go on writing it there."""
+    rules = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/*"}
+- {id: own, allow: [all], who: {app: gallery}, paths: "/gallery/***"}
+"""
+    (store / "gallery").mkdir()
+    with parts(store, engine_of(rules)) as made:
+        handle, _ = await made.unnamed.open(
+            made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA)
+        )
+        there, gallery = await made.walk("/gallery", GALLERY), made.caller(GALLERY)
+        assert await errno_of(made.naming.link(handle.node, there, b"given", gallery)) == errno.EXDEV
+        assert made.sink.events[-1].errno == errno.EXDEV
+        assert await errno_of(made.naming.link(handle.node, made.root, b"given", gallery)) == 0
+        assert handle.node.path() == b"/given"
+    assert sorted(os.listdir(store)) == ["a.jpg", "gallery", "given"]
 
 
 @on_trio
@@ -227,7 +240,7 @@ async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkey
     with parts(store, engine_of(OPEN)) as made:
         operations = Operations(
             nodes=made.nodes, handles=made.handles, gate=made.gate, seeing=made.seeing,
-            changing=made.changing, ranges=ranges_of(made), unnamed=unnamed_of(made), bugs=made,
+            changing=made.changing, ranges=ranges_of(made), unnamed=made.unnamed, bugs=made,
         )  # fmt: skip
         handles = {uid: await made.open("/a.jpg", os.O_RDWR, uid) for uid in (CAMERA, MAPS)}
 
