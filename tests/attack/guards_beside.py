@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import policyfs.mount as mount_module
 from policyfs.domain import Decision
 from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
+from policyfs.fs.operations import Operations
 from policyfs.fs.ranges import Ranges
 from policyfs.fs.unnamed import Unnamed
+from policyfs.kernel import requests
+from policyfs.kernel.operations import Request
 from policyfs.store import ranges as store_ranges
 from tests.attack.guards import put
 
@@ -58,10 +63,27 @@ def named_unasked() -> None:
     put(Unnamed, "_keeps", lambda self, *arguments: True)
 
 
+def any_ioctl() -> None:
+    """Every ioctl goes to the store's file, and no filter of system calls holds it up."""
+
+    async def ioctl(self: Operations, request: Request) -> bytes:
+        asked = requests.ioctl(request)
+        fd = self._changing._any_fd(self._nodes.get(request.nodeid), None)
+        with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)) as file:
+            os.close(fd)
+            data = bytearray(request.body[32:].ljust(max(asked.in_size, asked.out_size), b"\0"))
+            fcntl.ioctl(file, asked.command, data)
+        return requests.ioctl_reply(bytes(data[: asked.out_size]))
+
+    put(Operations, "ioctl", ioctl)
+    put(mount_module, "close_door", lambda **_: True)
+
+
 BESIDE: Final[dict[str, Callable[[], None]]] = {
     "handles-undecided": handles_undecided,
     "copies-of-any-view": copies_of_any_view,
     "ranges-unjudged": ranges_unjudged,
     "create-undecided": create_undecided,
     "named-unasked": named_unasked,
+    "any-ioctl": any_ioctl,
 }

@@ -7,6 +7,7 @@ and on one that lacks the very guard which it is about, and there it must succee
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import fcntl
@@ -18,7 +19,15 @@ from typing import Final
 import pytest
 
 from tests.support import jpegs
-from tests.support.calls import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, fallocate, inode_flags, name_it
+from tests.support.calls import (
+    FS_IOC_SETFLAGS,
+    KEEP_SIZE,
+    PUNCH_HOLE,
+    ZERO_RANGE,
+    fallocate,
+    inode_flags,
+    name_it,
+)
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
 from tests.support.twins import content, error, fd_of
@@ -49,6 +58,7 @@ JPEG: Final = jpegs.plain(1, 200)
 LONG_JPEG: Final = JPEG[:-2] + b"\0" * 150_000 + b"\xff\xd9"
 WORDS: Final = b"these are words, not a picture\n" * 300
 K: Final = 1024
+FS_NODUMP_FL: Final = 0x40
 NEW: Final = os.O_RDWR | os.O_CREAT
 PLACES: Final = ("free", "photos", "look", "change", "shown", "secret", "later", "drop")
 
@@ -65,6 +75,7 @@ def fill(store: Path) -> Path:
     ):  # fmt: skip
         (store / name).write_bytes(data)
         (store / name).chmod(0o666)
+    os.chown(store / "free/flagged", APP, APP)
     return store
 
 
@@ -255,6 +266,25 @@ def poke(root: Path) -> list[str]:
     return said
 
 
+def no_dump(root: Path) -> str:
+    """A flag that the owner of a file may set natively."""
+    with fd_of(root / "free/flagged", os.O_RDONLY) as fd:
+        flags = int(inode_flags(fd), 16)
+        return error(fcntl.ioctl, fd, FS_IOC_SETFLAGS, array.array("i", [flags | FS_NODUMP_FL]))
+
+
+def is_no_dump(mount: Mount) -> bool:
+    """Has the store's file the flag."""
+    with fd_of(mount.store / "free/flagged", os.O_RDONLY) as fd:
+        return bool(int(inode_flags(fd), 16) & FS_NODUMP_FL)
+
+
+def test_passed_on_a_flag_would_be_set(weak) -> None:
+    mount = weak("any-ioctl")
+    call_as(APP, no_dump, mount.mountpoint)
+    assert is_no_dump(mount)
+
+
 def test_no_flag_is_set_and_no_block_is_told(mount: Mount) -> None:
     names = ("free/flagged", "look/file", "shown/photo.jpg", "look")
 
@@ -268,6 +298,8 @@ def test_no_flag_is_set_and_no_block_is_told(mount: Mount) -> None:
     before = flags()
     refusals = {"ENOTTY", "ENOTSUP", "EPERM", "EINVAL", "EACCES", "EBADF", "EFAULT", "EXDEV"}
     assert set(call_as(APP, poke, mount.mountpoint)) <= refusals
+    assert call_as(APP, no_dump, mount.mountpoint) in refusals
+    assert not is_no_dump(mount)
     assert flags() == before
     _no_loss(mount)
 
