@@ -25,7 +25,7 @@ from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
-from policyfs.kernel.protocol import MINOR_INC_EPOCH
+from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.log import Bugs
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
@@ -145,10 +145,12 @@ class Daemon:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
+        flags = self._door.init_flags
+        if self._options.posix:
+            flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
         session.attach(
-            self.fs.handlers, self._device,
-            passthrough=self._options.passthrough, flags=self._door.init_flags,
-        )  # fmt: skip
+            self.fs.handlers, self._device, passthrough=self._options.passthrough, flags=flags
+        )
         self._undo.callback(pyfuse3.close, unmount=False)
         trio.run(self._main, ready)
 

@@ -24,7 +24,7 @@ from policyfs.fs.record import Call
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.ranges import inode_flags
 from policyfs.store.statx import Stat
-from policyfs.store.tree import Tree
+from policyfs.store.tree import ACLS, Tree
 
 T = TypeVar("T")
 
@@ -216,7 +216,13 @@ class Changing:
     # -- xattrs -----------------------------------------------------------------------------------
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Value of a user.* xattr. ENODATA for any other namespace and under redaction."""
+        """Value of a user.* xattr. ENODATA for any other namespace and under redaction.
+
+        ACLs: only where the kernel asks for them to check them (--posix). They say no more than modes do.
+        """
+        if self._native is not None and name in ACLS:
+            await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
+            return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
         if not _is_user(name):
             raise OSError(errno.ENODATA, "no such xattr here")
         decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("getxattr", "getxattr"))
@@ -225,11 +231,12 @@ class Changing:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Names of the user.* xattrs; none under redaction."""
+        """Names of the user.* xattrs, and of ACLs where they are shown; none under redaction."""
         decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("listxattr", "listxattr"))
         if decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
             return []
-        return self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])
+        acls = [] if self._native is None else self._with_fd(node, self._tree.acl_names)
+        return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
         """Is the caller under redaction of the file, whatever its kind."""
@@ -243,17 +250,22 @@ class Changing:
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP."""
         await self._change_xattr(node, name, caller, "setxattr")
-        self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
+        native = self._native
+        if native is not None and name in ACLS:
+            self._with_fd(node, lambda fd: native.set_acl(fd, name, value, caller))
+        else:
+            self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
 
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
         await self._change_xattr(node, name, caller, "removexattr")
-        self._with_fd(node, lambda fd: self._tree.removexattr(fd, name))
+        remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
+        self._with_fd(node, lambda fd: remove(fd, name))
 
     async def _change_xattr(self, node: Node, name: bytes, caller: Caller, syscall: str) -> None:
         call = Call("xattr", syscall)
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
-        if not _is_user(name):
+        if not _is_user(name) and not (self._native is not None and name in ACLS):
             if not name.startswith((b"security.", b"trusted.", b"user.")):
                 raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount, and no namespaces unknown to it")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)

@@ -1,6 +1,6 @@
-"""suid and sgid where a mount has the kernel's own mode-bit checks (--posix): as natively.
+"""suid, sgid and ACLs where a mount has the kernel's own mode-bit checks (--posix): as natively.
 
-The mount itself never honours them (MS_NOSUID). What the kernel has decided before it sends
+The mount itself never honours suid and sgid (MS_NOSUID). What the kernel has decided before it sends
 SETATTR or CREATE it has decided with the caller's groups at hand: who may change a mode, and
 whether sgid is to be dropped for one who is not in the group. Here is what it leaves to us.
 """
@@ -18,7 +18,7 @@ from policyfs.fs.openfile import Caller
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.statx import Stat
-from policyfs.store.tree import Tree
+from policyfs.store.tree import ACLS, Tree
 
 _IDS: Final = stat_bits.S_ISUID | stat_bits.S_ISGID
 _TRIES: Final = 10
@@ -74,6 +74,19 @@ class Native:
             return
         if before.gid not in caller_groups(caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
+
+
+    def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set an ACL, as the owner: the kernel has asked for that. As after chmod, sgid goes for one who
+        is not in the group (posix_acl_update_mode).
+        """
+        before = self._tree.fstat(fd)
+        self._tree.set_acl(fd, name, value)
+        if name != ACLS[0] or not before.mode & stat_bits.S_ISGID or caller.uid == 0:
+            return
+        if before.gid not in caller_groups(caller):
+            mode = stat_bits.S_IMODE(self._tree.fstat(fd).mode)
+            self._tree.chmod_fd(fd, mode & ~stat_bits.S_ISGID, suid=True)
 
 
 def caller_groups(caller: Caller) -> set[int]:

@@ -20,7 +20,9 @@ from policyfs.store import libc
 from policyfs.store.libc import TIME_NOW, Identity, check_name, proc_fd
 from policyfs.store.statx import Stat, fstatx, statx
 
-__all__ = ["TIME_NOW", "Tree"]
+__all__ = ["ACLS", "TIME_NOW", "Tree"]
+
+ACLS: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -252,6 +254,33 @@ class Tree:
         finally:
             os.close(fd)
 
+    # -- POSIX ACLs (acl(5)), in the form in which they are in xattrs --------------------------------
+
+    def acl(self, fd: int, name: bytes) -> bytes:
+        """One of ACLS of what is behind *fd* (O_PATH will do). ENODATA also where there can be none."""
+        try:
+            found = libc.get_xattr(fd, _acl_name(name))
+        except OSError as error:
+            if error.errno != errno.ERANGE:
+                raise
+            found = os.getxattr(proc_fd(fd), name)
+        if found is None:
+            raise OSError(errno.ENODATA, "no ACL", name)
+        return found
+
+    def set_acl(self, fd: int, name: bytes, value: bytes) -> None:
+        """Set one of ACLS; the file system changes the mode as the ACL says."""
+        os.setxattr(proc_fd(fd), _acl_name(name), value)
+
+    def remove_acl(self, fd: int, name: bytes) -> None:
+        """Remove one of ACLS."""
+        os.removexattr(proc_fd(fd), _acl_name(name))
+
+    def acl_names(self, fd: int) -> list[bytes]:
+        """Those of ACLS that are there."""
+        names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
+        return [name for name in names if name in ACLS]
+
     # -- user xattrs (any other namespace is EOPNOTSUPP: owners and ACLs are not reached here) ---
 
     def getxattr(self, fd: int, name: bytes) -> bytes:
@@ -270,6 +299,12 @@ class Tree:
         """Names of the ``user.`` xattrs, those of other namespaces left out."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name.startswith(_USER)]
+
+
+def _acl_name(name: bytes) -> bytes:
+    if name not in ACLS:
+        raise OSError(errno.EOPNOTSUPP, "no ACL", name)
+    return name
 
 
 def _user_xattr(name: bytes) -> bytes:

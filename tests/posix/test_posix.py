@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.posix import cases_attrs, cases_long, cases_names, cases_open
+from tests.posix import cases_acl, cases_attrs, cases_long, cases_names, cases_open
 from tests.posix.differences import LISTED, listed_for
 from tests.posix.sides import Case, checks_in, differences, places, run_cases
 from tests.support.counts import count
@@ -53,7 +53,7 @@ def table(offset: int) -> list[Case]:
     many = [*cases_names.sticky(), *cases_names.rights_in_directories()]
     return [
         *cases_attrs.all_cases(), *cases_names.all_cases(), *many[offset % few :: few],
-        *cases_open.all_cases(), *cases_long.all_cases(),
+        *cases_open.all_cases(), *cases_long.all_cases(), *cases_acl.all_cases(),
     ]  # fmt: skip
 
 

@@ -75,13 +75,13 @@ class TestStat:
         )
         assert mine.btime_ns > 1_500_000_000 * 10**9
 
-    def test_a_symlink_is_looked_at_itself_and_fifos_have_no_type(self, tree, here):
+    def test_a_symlink_is_looked_at_itself_and_fifos_are_special(self, tree, here):
         tree.symlink(tree.root_fd, b"link", b"/nowhere", UID, GID)
         tree.mkdir(tree.root_fd, b"dir", 0o755, 0, UID, GID)
         make(tree, b"file")
         os.mkfifo(here / "fifo")
         types = [tree.stat(tree.root_fd, name).ftype for name in (b"link", b"dir", b"file", b"fifo")]
-        assert types == [FileType.SYMLINK, FileType.DIRECTORY, FileType.REGULAR, None]
+        assert types == [FileType.SYMLINK, FileType.DIRECTORY, FileType.REGULAR, FileType.SPECIAL]
 
     def test_by_descriptor_o_path_or_not_deleted_or_not(self, tree):
         make(tree, b"a", b"abc")
