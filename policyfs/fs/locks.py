@@ -34,6 +34,8 @@ _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
 _SLOWER: Final = 1.5
 """How soon a lock that somebody outside holds is asked for again: at first, at most, and the factor."""
+_EACH_S: Final = 0.0005
+"""And how much later for each request that waits, so that a crowd of them costs no more."""
 
 FindFile = Callable[[Handle], int]
 """A descriptor of the store's file behind a handle, the caller's to close. ESTALE if nothing leads there."""
@@ -201,7 +203,7 @@ class Locks:
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:
-                await trio.sleep(self._pause_s)
+                await trio.sleep(self._pause_s + self._table.waiting * _EACH_S)
                 self._pause_s = min(_LAST_S, self._pause_s * _SLOWER)
                 self._table.retry_all()
             self._somebody_waits = trio.Event()

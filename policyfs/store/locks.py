@@ -18,9 +18,13 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Blocker, Owner, find_blocker, set_lock
 from policyfs.store.spans import Span, Spans
+
+_DEADLOCK_LOOKS: Final = 16
+"""How many waiting requests are followed to find a circle; the kernel follows 10."""
 
 Inode = tuple[int, int]
 """A backing inode: its number (NodeTable.key_of) and its birth time in ns."""
@@ -252,7 +256,7 @@ class LockTable:
             del self._waiters[waiter.holder.inode]
 
     def retry_all(self) -> None:
-        """Ask again for what only others than this table's owners can be holding."""
+        """Ask again for everything, also for what somebody outside held."""
         for inode in list(self._waiters):
             self._wake(inode)
 
@@ -262,8 +266,6 @@ class LockTable:
         while again:
             again = False
             for waiter in list(self._waiters.get(inode, ())):
-                if next(self._conflicts(inode, waiter.holder.owner, waiter.asked), None) is not None:
-                    continue
                 answer = 0
                 try:
                     done, freed = self._try(waiter.holder, waiter.asked, waiter.handle)
@@ -280,7 +282,7 @@ class LockTable:
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
                 waits.setdefault(waiter.holder.owner.number, []).append(waiter)
-        me, seen = holder.owner.number, set[int]()
+        me, seen, looks = holder.owner.number, set[int](), _DEADLOCK_LOOKS
         ahead = [other.owner.number for other, _ in self._conflicts(holder.inode, holder.owner, asked)]
         while ahead:
             number = ahead.pop()
@@ -289,7 +291,8 @@ class LockTable:
             if number in seen:
                 continue
             seen.add(number)
-            for waiter in waits.get(number, ()):
+            for waiter in waits.get(number, ())[:looks]:
+                looks -= 1
                 blocked = self._conflicts(waiter.holder.inode, waiter.holder.owner, waiter.asked)
                 ahead += [other.owner.number for other, _ in blocked]
         return False
