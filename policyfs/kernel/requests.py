@@ -6,6 +6,8 @@ in bytes. A body that is too short raises struct.error: the kernel sends none.
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from typing import Final, NamedTuple
 
@@ -172,7 +174,11 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 
 
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
-    """To STATX: what GETATTR answers, and when the file was made (0: not known)."""
+    """To STATX: what GETATTR answers, and when the file was made (0: not known).
+
+    Of a device the entry's st_blocks is its number, as in every reply (place_ino in _bridge.c).
+    """
+    device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)
     times: list[int] = []
     for ns in (entry.st_atime_ns, btime_ns, entry.st_ctime_ns, entry.st_mtime_ns):
@@ -180,7 +186,8 @@ def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
     return _STATX_REPLY.pack(seconds, nanoseconds, 0) + _STATX.pack(
         _STATX_BASIC_STATS | (_STATX_BTIME if btime_ns else 0), entry.st_blksize, 0,
         entry.st_nlink, entry.st_uid, entry.st_gid, entry.st_mode,
-        entry.st_rdev or entry.st_ino, entry.st_size, entry.st_blocks, 0, *times, 0, 0, 0, 0,
+        entry.st_rdev or entry.st_ino, entry.st_size, 0 if device else entry.st_blocks, 0, *times,
+        os.major(device), os.minor(device), 0, 0,
     )  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""Requests and replies of the door, by the layouts of the kernel's include/uapi/linux/fuse.h."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+import pytest
+
+from policyfs.kernel import requests
+from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh, pyfuse3
+from policyfs.kernel.operations import Request
+from policyfs.kernel.protocol import Opcode
+
+
+def request(opcode: Opcode, body: bytes) -> Request:
+    """As the kernel sends it."""
+    header = struct.pack("=IIQQIIIHH", 40 + len(body), opcode, 1 << 63 | 77, 9, 10, 11, 12, 0, 0)
+    return Request(header + body)
+
+
+def entry(mode: int, **attributes: int) -> pyfuse3.EntryAttributes:
+    made = pyfuse3.EntryAttributes()
+    made.st_ino, made.st_mode, made.st_rdev, made.st_nlink = 5, mode, 700, 2
+    made.st_uid, made.st_gid, made.st_size, made.st_blksize, made.st_blocks = 10, 11, 12, 4096, 8
+    made.entry_timeout, made.attr_timeout = 1.5, 86_400.25
+    made.st_atime_ns, made.st_mtime_ns, made.st_ctime_ns = -1, 10**18 + 7, 3 * 10**9
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_headers() -> None:
+    asked = request(Opcode.TMPFILE, struct.pack("=IIII", 1, 0o640, 0o027, 3))
+    assert (asked.unique, asked.nodeid, asked.umask) == (77, 9, 0o027)
+    assert (asked.uid, asked.gid, asked.pid) == (10, 11, 12)
+    assert requests.unnamed(asked) == (1, 0o640, 0o027, 3)
+    assert request(Opcode.LSEEK, bytes(24)).umask == 0
+
+
+def test_bodies() -> None:
+    assert requests.fallocate(request(Opcode.FALLOCATE, struct.pack("=QQQII", 1, 2, 3, 4, 0))) == (1, 2, 3, 4)
+    assert requests.seek(request(Opcode.LSEEK, struct.pack("=QqII", 1, -2, 3, 0))) == (1, -2, 3)
+    assert requests.seek(request(Opcode.LSEEK, struct.pack("=QqII", 1, 2**63 - 1, 4, 0))).offset == 2**63 - 1
+    numbers = (1, 2, 3, 4, 5, 1 << 62, 0)
+    assert requests.copy_range(request(Opcode.COPY_FILE_RANGE, struct.pack("=7Q", *numbers))) == numbers
+    asked = request(Opcode.IOCTL, struct.pack("=QIIQII", 1, 2, 3, 4, 5, 6))
+    assert requests.ioctl(asked) == (1, 2, 3, 4, 5, 6)
+    lock = struct.pack("=QQQQIIII", 1, 2**64 - 1, 0, 2**63 - 1, 1, 99, 1, 0)
+    asked = requests.lock(request(Opcode.SETLKW, lock))
+    assert asked == (1, 2**64 - 1, 0, 2**63 - 1, 1, 99, True, True)
+    assert not requests.lock(request(Opcode.SETLK, lock)).sleep
+
+
+@pytest.mark.parametrize("parse", [requests.fallocate, requests.seek, requests.copy_range, requests.lock])
+def test_what_is_cut_off_is_an_error(parse) -> None:
+    with pytest.raises(struct.error):
+        parse(request(Opcode.FALLOCATE, bytes(10)))
+
+
+def test_short_replies() -> None:
+    assert requests.offset_reply(1 << 40) == struct.pack("=Q", 1 << 40)
+    assert requests.copied_reply(request(Opcode.COPY_FILE_RANGE, b""), 5) == struct.pack("=II", 5, 0)
+    wide = request(Opcode.COPY_FILE_RANGE_64, b"")
+    assert requests.copied_reply(wide, 1 << 40) == struct.pack("=Q", 1 << 40)
+    assert requests.ioctl_reply(b"abcd") == bytes(16) + b"abcd"
+    assert requests.lock_reply(1, 2, 2, 3) == struct.pack("=QQII", 1, 2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fh", "flags", "backing"),
+    [
+        (pack_fh(3, FH_PASSTHROUGH | FH_NOFLUSH, 0x7FFFFFFF), FH_PASSTHROUGH, 0x7FFFFFFF),
+        (pack_fh(3, FH_KEEP_CACHE | FH_NOFLUSH), FH_KEEP_CACHE, 0),
+    ],
+)
+def test_a_new_file_is_answered_like_create(fh: int, flags: int, backing: int) -> None:
+    reply = requests.create_reply(entry(stat.S_IFREG | 0o640), fh)
+    assert len(reply) == 128 + 16
+    assert struct.unpack_from("=QQQQII", reply) == (5, 0, 1, 86_400, 500_000_000, 250_000_000)
+    attr = struct.unpack_from("=QQQqqqIIIIIIIIII", reply, 40)
+    assert attr[:6] == (700, 12, 8, -1, 10**9, 3)
+    assert attr[6:9] == (999_999_999, 7, 0)
+    assert attr[9:] == (stat.S_IFREG | 0o640, 2, 10, 11, 0, 4096, 0)
+    assert struct.unpack_from("=QIi", reply, 128) == (fh, flags, backing)
+
+
+def test_statx() -> None:
+    reply = requests.statx_reply(entry(stat.S_IFREG | 0o640), 5 * 10**9 + 6)
+    assert len(reply) == 32 + 256
+    assert struct.unpack_from("=QII", reply) == (86_400, 250_000_000, 0)
+    assert struct.unpack_from("=IIQIIIHxxQQQQ", reply, 32) == (
+        0xFFF, 4096, 0, 2, 10, 11, stat.S_IFREG | 0o640, 700, 12, 8, 0,
+    )  # fmt: skip
+    times = [struct.unpack_from("=qI", reply, 32 + 64 + 16 * number) for number in range(4)]
+    assert times == [(-1, 999_999_999), (5, 6), (3, 0), (10**9, 7)]
+    assert struct.unpack_from("=IIII", reply, 32 + 128) == (0, 0, 0, 0)
+
+
+def test_statx_without_birth_and_of_a_device() -> None:
+    number = os.makedev(8, 300)
+    reply = requests.statx_reply(entry(stat.S_IFBLK | 0o600, st_blocks=number, st_size=0), 0)
+    mask, *_, blocks, attributes = struct.unpack_from("=IIQIIIHxxQQQQ", reply, 32)
+    assert (mask, blocks, attributes) == (0x7FF, 0, 0)
+    assert struct.unpack_from("=IIII", reply, 32 + 128) == (8, 300, 0, 0)
