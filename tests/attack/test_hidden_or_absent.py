@@ -79,6 +79,7 @@ def told_apart(mount: Mount, place: str) -> float:
     return longer / (len(hidden) * len(absent))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("options", [(), ("--app", "gallery")], ids=["shared", "app"])
 def test_time_does_not_tell_hidden_from_absent(mounts: Mounts, empty_store: Path, options) -> None:
     furnish(empty_store)
@@ -90,6 +91,7 @@ def test_time_does_not_tell_hidden_from_absent(mounts: Mounts, empty_store: Path
     assert told["way"] < 0.5 + FAIR, told
 
 
+@pytest.mark.alone
 def test_time_tells_where_the_store_is_asked_first(without, empty_store: Path) -> None:
     furnish(empty_store)
     mount = without("looked-at-first", POLICY, empty_store)
