@@ -171,6 +171,7 @@ class Entrance:
         if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: owner):
             return False
         if stat.size and not empties:
+            self._views.writer_came(node.ino, node.view)  # no writer comes: readers go the way they went
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(
                 caller, call, node.path(), decision,

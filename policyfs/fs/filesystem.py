@@ -126,7 +126,8 @@ class FileSystem:
         finder = FactFinder(tree, base.owners, sniffer, KindCache())
         recorder = Recorder(base.journal, settings.mountpoint)
         self.gate = gate = Gate(
-            engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix
+            engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix,
+            open_fd=handles.descriptor_of,
         )  # fmt: skip
         timeouts.use(engine)
         self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))

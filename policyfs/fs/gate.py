@@ -7,6 +7,8 @@ decided for every name that the node is known by, and the strictest answer count
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
@@ -63,6 +65,10 @@ class Unseen(NamedTuple):
     but_directory: Decision | None
 
 
+def _nobody_has_it_open(_node: Node) -> int:
+    return -1
+
+
 class Gate:
     """Decides requests of one mount under the policy in force.
 
@@ -71,13 +77,15 @@ class Gate:
     the same (unchanged()); what came by node number is decided again instead.
 
     app: the app whose mount this is, None for a shared mount. posix: was it mounted with --posix.
+    open_fd: a descriptor of a node's file, of one who has it open (the caller's to close), or -1.
     """
 
     def __init__(
         self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder,
-        posix: bool = False,
+        posix: bool = False, open_fd: Callable[[Node], int] = _nobody_has_it_open,
     ) -> None:  # fmt: skip
         self.app = app
+        self._open_fd = open_fd
         self._posix = posix
         self.facts = facts
         self.recorder = recorder
@@ -232,8 +240,21 @@ class Gate:
         if held < 0 and node.parent is None and node.ftype is FileType.DIRECTORY:
             held = self._places.dirfd(node)  # removed, and somebody is in it
         if held < 0:
-            dirfd, name, stat = self._places.locate(node)
+            try:
+                dirfd, name, stat = self._places.locate(node)
+            except OSError as error:
+                # Renamed or replaced elsewhere, and open here: it still is what it is.
+                held = self._open_fd(node) if error.errno == errno.ESTALE else -1
+                if held < 0:
+                    raise
+                try:
+                    return await self._facts_behind(held, need, who)
+                finally:
+                    os.close(held)
             return await self.facts.find(need, dirfd, name, stat, who.key)
+        return await self._facts_behind(held, need, who)
+
+    async def _facts_behind(self, held: int, need: Need, who: Principal) -> Facts:
         owner = self.facts.owners.get(held, self.facts.stat(held)) if need & Need.OWNER else None
         return Facts(await self.facts.kind_of(held, who.key) if need & Need.KIND else None, owner)
 

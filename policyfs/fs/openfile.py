@@ -229,6 +229,14 @@ class HandleTable:
         """The open handles of one node."""
         return list(self._by_node.get(node, {}).values())
 
+    def descriptor_of(self, node: Node) -> int:
+        """A descriptor of the store's file behind an open node, the caller's to close; -1 without one."""
+        state = node.open
+        if state is not None and state.copy is not None:
+            return -1
+        held = next((handle.fd for handle in self.of_node(node) if handle.fd >= 0), -1)
+        return held if held < 0 else os.dup(held)
+
 
 @dataclass(slots=True, eq=False)
 class _Kept:

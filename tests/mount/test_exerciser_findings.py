@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -105,3 +106,43 @@ def test_a_mediated_read_goes_as_far_as_the_file_did_when_it_was_opened(
         log.flush()
         reader.send("go on")
         assert reader.result() == b"0123456789" + b"x" * 50_000
+
+
+def refused_then_read(_channel: Any, path: Path) -> list[int]:
+    said = []
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDONLY):
+        try:
+            os.close(os.open(path, flags))
+            said.append(0)
+        except OSError as error:
+            said.append(error.errno or -1)
+    return said
+
+
+def test_a_refused_writer_leaves_readers_on_their_road(mounts: Mounts, empty_store: Path) -> None:
+    """A kind that cannot be cleaned is refused when it is opened, whoever tried to write it before."""
+    (empty_store / "words").write_text("words\n" * 100)
+    mount = mounts.start(POLICY + "  - {id: places, require: {redact: location}}\n", empty_store)
+    assert start_as(READER, refused_then_read, mount / "words").result() == [errno.EACCES] * 3
+
+
+def create_then_stat(channel: Any, path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    channel.send("open")
+    channel.recv()
+    return os.fstat(fd).st_size
+
+
+def test_a_file_that_was_renamed_elsewhere_can_be_asked_for_by_its_descriptor(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    """What the answer hangs on is found by the descriptor where no known name leads to the file."""
+    own = POLICY.replace("all, allow: [all], who: {app: any}", "own, allow: [all], when: {owner: self}")
+    empty_store.chmod(0o700)
+    mount = mounts.start(own, empty_store)
+    writer = start_as(WRITER, create_then_stat, mount / "a")
+    assert writer.receive() == "open"
+    os.rename(empty_store / "a", empty_store / "b")
+    os.truncate(empty_store / "b", 10)
+    writer.send("stat")
+    assert writer.result() == 10

@@ -17,12 +17,25 @@ from tests.support.counts import count
 from tests.support.images import file_system
 from tests.support.sequence_policies import POLICIES
 from tests.support.sequenced import Difference, Sequenced, campaign, worlds
+from tests.support.sequences import MAKERS
 from tests.support.stores import Mounts
 
 SEQUENCES = count(1000, 50_000)
 SECONDS = count(110, 3400)
 LENGTH = 14
 BLOCK = 25
+MUST_BE_REFUSED = {
+    "open",
+    "content",
+    "unlink",
+    "mkdir",
+    "rename",
+    "link",
+    "truncate",
+    "chmod",
+    "pwrite",
+    "list",
+}
 
 
 @contextlib.contextmanager
@@ -51,8 +64,11 @@ def world_on(arena: Path, *, app_mount: bool, program: tuple[str, ...] = ()) -> 
 @pytest.mark.parametrize("app_mount", [False, True], ids=["two shared mounts", "a shared and an app mount"])
 def test_calls_come_to_what_policy_and_twin_say(arena: Path, app_mount: bool) -> None:
     with world_on(arena, app_mount=app_mount) as world:
-        calls = campaign(world, 1, SEQUENCES, LENGTH, BLOCK)
-    assert calls > SEQUENCES * LENGTH // 2
+        campaign(world, 1, SEQUENCES, LENGTH, BLOCK)
+    for call in MAKERS:
+        assert world.outcomes[f"{call} ok"] > SEQUENCES // 100, f"{call} hardly ever came to something"
+    for call in MUST_BE_REFUSED:
+        assert world.outcomes[f"{call} refused"] > SEQUENCES // 100, f"{call} was hardly ever refused"
 
 
 @pytest.mark.timeout(SECONDS)

@@ -139,6 +139,7 @@ class Parts:
             places=places,
             facts=FactFinder(tree, owners, self.sniffed, KindCache()),
             recorder=Recorder(self.sink, "/mnt"),
+            open_fd=handles.descriptor_of,
         )
         self.copies = CopyCache(1 << 26)
         redactor = Redactor(

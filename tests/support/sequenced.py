@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,9 @@ _PATIENCE_S: Final = 3.0
 """How long what was changed through another mount, or by a RELEASE, may go unseen."""
 _KEPT: Final = frozenset({"stat", "lstat", "readlink", "list", "fstat"})
 """Calls that the kernel may answer by what it was told before; all others are decided anew."""
+
+
+_NAMES_GONE: Final = frozenset({"rename", "move", "unlink", "rmdir"})
 
 
 class Difference(AssertionError):
@@ -56,7 +60,8 @@ class Sequenced:
         self._generations = [0] * len(mounts)
         self._made = itertools.count()
         self._owners = Owners(True)
-        self.steps = 0
+        self.outcomes: Counter[str] = Counter()
+        """How often each call came to what it should: to something, or to which errno by the policy."""
 
     def close(self) -> None:
         """End the uids' processes."""
@@ -139,7 +144,6 @@ class Sequenced:
         self, name: str, reference: Reference, step: Step, changed_by: set[int], done: list[str]
     ) -> None:
         expected = reference.expect(step)
-        self.steps += 1
         late = bool(changed_by - {step.mount}) or -1 in changed_by
         said, value = self.ask(name, step)
         done.append(f"{step} -> {_words(said, value)}")
@@ -160,16 +164,18 @@ class Sequenced:
                 theirs = natively(expected)
         if wrong:
             raise Difference(f"{step} -> {_words(said, value)}: {wrong}")
+        self.outcomes[f"{step.call} {'refused' if not expected.allowed else said}"] += 1
         if said == "ok" and theirs is not None and theirs[0] == "ok":
             expected.after()
-            if step.call in {"rename", "move"} and reference.has_directory(*step.arguments[:2]):
+            if step.call in _NAMES_GONE:
                 self._let_all_see(name, reference, step, done)
 
     def _let_all_see(self, name: str, reference: Reference, step: Step, done: list[str]) -> None:
-        """A directory was moved: until the other mounts have heard of it, calls below its old name go
-        where it is now.
+        """Names are gone: until the other mounts have heard of it, calls by them, or below them, go to
+        where what had them is now.
         """
-        for (who, number), path in itertools.product(self.through, step.arguments[:2]):
+        paths = [path for path in step.arguments[:2] if isinstance(path, bytes)]
+        for (who, number), path in itertools.product(self.through, paths):
             if number != step.mount:
                 self._step(name, reference, Step(who, number, "lstat", (path,)), {-1}, done)
 
@@ -271,8 +277,8 @@ def _named(data: bytes) -> str:
 
 def campaign(
     world: Sequenced, seed: int, sequences: int, length: int, block: int, *, cut: bool = True
-) -> int:
-    """Many sequences under many policies; returns how many calls were made. Raises Difference, with
+) -> None:
+    """Many sequences under many policies. Raises Difference, with
     the shortest sequence that still differs as far as some replays show (if *cut*).
     """
     chance = random.Random(seed)
@@ -297,7 +303,6 @@ def campaign(
                     rules = oracle.text.split("rules:\n")[1]
                     difference.add_note(f"policy of mount {number}:\n{rules}")
                 raise
-    return world.steps
 
 
 def explain(world: Sequenced, steps: list[Step], difference: Difference) -> None:

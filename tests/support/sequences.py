@@ -51,17 +51,33 @@ class Step(NamedTuple):
 # ---------------------------------------------------------------- making sequences
 
 
-def a_path(chance: random.Random) -> bytes:
-    depth = chance.choices((1, 2, 3), (6, 9, 2))[0]
-    names = [chance.choice(NAMES[:2]) for _ in range(depth - 1)]
-    return "/".join([*names, chance.choice(NAMES[2:] if chance.random() < 0.75 else NAMES)]).encode()
+class Chance(random.Random):
+    """Choices for one sequence, mostly of what may be there. paths: what is there at first, or may have
+    been made since; opened: uid, mount and slot of earlier opens.
+    """
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(seed)
+        self.paths = [b"a", b"one/a", b"two/b"]
+        self.directories = [b"", b"one", b"two"]
+        self.opened: list[tuple[int, int, int]] = []
 
 
-def a_directory(chance: random.Random) -> bytes:
-    return chance.choice((b"", b"one", b"two", b"one/two", b"two/one", b"a"))
+def a_new_path(chance: Chance) -> bytes:
+    name = chance.choice(NAMES[2:] if chance.random() < 0.8 else NAMES).encode()
+    directory = chance.choice(chance.directories)
+    return directory + b"/" + name if directory.count(b"/") < 2 and directory else name
 
 
-MAKERS: Final[dict[str, tuple[int, Callable[[random.Random], tuple[Any, ...]]]]] = {
+def a_path(chance: Chance) -> bytes:
+    return chance.choice(chance.paths) if chance.random() < 0.75 else a_new_path(chance)
+
+
+def a_directory(chance: Chance) -> bytes:
+    return chance.choice([*chance.directories, b"a"] if chance.random() < 0.9 else [a_path(chance)])
+
+
+MAKERS: Final[dict[str, tuple[int, Callable[[Chance], tuple[Any, ...]]]]] = {
     "open": (12, lambda c: (c.randrange(SLOTS), a_path(c), c.choice(FLAGS))),
     "put": (8, lambda c: (a_path(c), c.choice(list(DATA)[:4]))),
     "content": (7, lambda c: (a_path(c),)),
@@ -73,11 +89,11 @@ MAKERS: Final[dict[str, tuple[int, Callable[[random.Random], tuple[Any, ...]]]]]
     "truncate": (3, lambda c: (a_path(c), c.choice((0, 0, 10, 3000)))),
     "unlink": (5, lambda c: (a_path(c),)),
     "rmdir": (2, lambda c: (a_directory(c),)),
-    "mkdir": (5, lambda c: (a_path(c),)),
-    "rename": (8, lambda c: (a_path(c), a_path(c), c.choice((0, 0, 0, 1, 2)))),
+    "mkdir": (5, lambda c: (a_new_path(c),)),
+    "rename": (8, lambda c: (a_path(c), c.choice((a_path, a_new_path))(c), c.choice((0, 0, 0, 1, 2)))),
     "move": (3, lambda c: (a_directory(c), a_directory(c), c.choice((0, 0, 1, 2)))),
-    "link": (5, lambda c: (a_path(c), a_path(c))),
-    "symlink": (2, lambda c: (c.choice((b"a", b"nowhere", b"b")), a_path(c))),
+    "link": (5, lambda c: (a_path(c), a_new_path(c))),
+    "symlink": (2, lambda c: (c.choice((b"a", b"nowhere", b"b")), a_new_path(c))),
     "readlink": (1, lambda c: (a_path(c),)),
     "stat": (4, lambda c: (a_path(c),)),
     "lstat": (4, lambda c: (a_path(c),)),
@@ -92,11 +108,34 @@ MAKERS: Final[dict[str, tuple[int, Callable[[random.Random], tuple[Any, ...]]]]]
 """Call -> (how often, its arguments)."""
 
 
+ON_HANDLES: Final = frozenset({"pread", "pwrite", "ftruncate", "fstat", "close"})
+
+
 def sequence(seed: str, length: int, through: tuple[tuple[int, int], ...]) -> list[Step]:
     """A random sequence. through: the pairs of uid and mount there are (indices)."""
-    chance = random.Random(seed)
+    chance = Chance(seed)
     calls = chance.choices(list(MAKERS), [weight for weight, _ in MAKERS.values()], k=length)
-    return [Step(*chance.choice(through), call, MAKERS[call][1](chance)) for call in calls]
+    return [_step(chance, call, through) for call in calls]
+
+
+def _step(chance: Chance, call: str, through: tuple[tuple[int, int], ...]) -> Step:
+    if call in ON_HANDLES and not chance.opened:
+        call = "open"
+    who, mount = chance.choice(through)
+    arguments = MAKERS[call][1](chance)
+    if call in ON_HANDLES:
+        who, mount, slot = chance.choice(chance.opened[-3:])
+        arguments = (slot, *arguments[1:])
+    elif call == "open":
+        chance.opened.append((who, mount, arguments[0]))
+        chance.paths.append(arguments[1])
+    elif call in {"rename", "link", "symlink"}:
+        chance.paths.append(arguments[1])
+    elif call == "put":
+        chance.paths.append(arguments[0])
+    elif call == "mkdir":
+        chance.directories.append(arguments[0])
+    return Step(who, mount, call, arguments)
 
 
 # ---------------------------------------------------------------- making calls

@@ -203,10 +203,6 @@ class TwinTree:
                 return Found(here, errno.ENOTDIR)
             done.append(name)
 
-    def has_directory(self, *paths: bytes) -> bool:
-        """Is one of these a directory."""
-        return any(os.path.isdir(self.at(path)) and not os.path.islink(self.at(path)) for path in paths)
-
     def names_of(self, ino: int) -> list[bytes]:
         """All paths of a file."""
         found = []
