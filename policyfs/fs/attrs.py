@@ -107,11 +107,13 @@ def fill(
 
 
 def shown_size(node: Node, stat: Stat) -> int:
-    """A file's size as this node's readers see it: held bytes count, a pinned copy has its own."""
+    """A file's size as this node's readers see it: held bytes count, a pinned copy has its own, unless
+    the file was cut through this very node: then its size is what that made it, as natively.
+    """
     state = node.open
     if state is None:
         return stat.size
-    if state.version is not None:
+    if state.version is not None and not state.cut:
         return state.version.size
     return stat.size if state.head is None else state.head.size(stat.size)
 

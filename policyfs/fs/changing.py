@@ -121,6 +121,8 @@ class Changing:
             await self._io.finish(opened)
         finally:
             self._opener.close(opened)
+        if node.open is not None:
+            node.open.cut = True
 
     async def _attributes(self, node: Node, change: Change, fd: int, caller: Caller) -> None:
         names = [

@@ -69,7 +69,8 @@ class OpenState:
 
     lock: held while bytes are judged that then are written, or a road is made; see Opener._enter().
     backing_id: the kernel's id in passthrough, else 0. copy: the frozen copy of a COPY node,
-    pinned; version: the version it was made of. lease, patches, generation (of the policy that the
+    pinned; version: the version it was made of. cut: the file got another size by its path through
+    this node since. lease, patches, generation (of the policy that the
     patches are for) and located (kind and plan for all that the view hides, found under the lease):
     of a LEASED node. writers: handles open for writing. head: held or remembered first bytes of a
     checked node. fd: of a file whose last name was taken away through this mount while it was open,
@@ -87,6 +88,7 @@ class OpenState:
     lease: Lease | None = None
     lease_fd: int = -1
     patches: tuple[Patch, ...] = ()
+    cut: bool = False
     generation: int = 0
     located: tuple[str | None, Plan] | None = None
     head: Head | None = None

@@ -300,7 +300,7 @@ class Opener:
             self._passing.release(node, state)
             old.unpin()
         copy.pin()
-        state.copy, state.version = copy, copy.frozen.version
+        state.copy, state.version, state.cut = copy, copy.frozen.version, False
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
         """A handle of our own for truncate(2) by path: everything a write-open does, no road."""

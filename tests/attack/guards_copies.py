@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
+import policyfs.fs.leased as leased_module
+from policyfs.fs.leased import Leased
 from policyfs.fs.redactor import Redactor
 from tests.attack.guards import put
 
@@ -13,7 +16,31 @@ def no_shares() -> None:
     """One app may have all the room for frozen copies in use."""
     put(Redactor, "payer", lambda self, who: None)
 
+FIFOS: Final = "POLICYFS_TEST_FIFOS"
+
+
+def late() -> None:
+    """No guard is gone, but the daemon's loop stands still between the question for the lease and the
+    read: it says so in the first of two fifos, and goes on when something is written to the other.
+    """
+    read = leased_module.read_store
+    says, hears = (os.open(path, os.O_RDWR) for path in os.environ[FIFOS].split(":"))
+
+    async def late_read(fd: int, offset: int, size: int) -> bytes:
+        os.write(says, b".")
+        os.read(hears, 1)
+        return await read(fd, offset, size)
+
+    put(leased_module, "read_store", late_read)
+
+
+def lease_not_asked() -> None:
+    """What was read under a lease is sent without the question whether the lease still holds."""
+    put(Leased, "_current", lambda self, state: state.lease is not None and not state.lease.released)
+
 
 COPIES: Final[dict[str, Callable[[], None]]] = {
     "no-shares": no_shares,
+    "late": late,
+    "lease-not-asked": lease_not_asked,
 }

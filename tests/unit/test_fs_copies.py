@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.changing import Change
 from policyfs.fs.nodes import Flavor
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.copies import CopyCache
@@ -116,3 +117,19 @@ async def test_a_copy_in_which_nothing_was_hidden_is_not_read_on_when_a_reload_h
         assert refused.value.errno == errno.EACCES
         again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert not jpegs.leaks(await made.io.read(again, 0, 1 << 20))
+
+
+@on_trio
+async def test_a_file_emptied_by_its_path_has_its_new_size_also_while_a_copy_is_open(store: Path) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        old = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        emptied = Change(
+            mode=None, uid=None, gid=None, size=0, atime_ns=None, mtime_ns=None, kill_priv=False
+        )  # fmt: skip
+        entry = await made.changing.setattr(old.node, emptied, None, made.caller(GALLERY))
+        assert entry.st_size == 0
+        assert (await made.seeing.getattr(old.node, made.caller(GALLERY))).st_size == 0
+        assert len(await made.io.read(old, 0, 1 << 20)) == len(PHOTO), "who has it open reads on"
+        new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert await made.io.read(new, 0, 1 << 20) == b""
+    assert (store / "a.jpg").read_bytes() == b""
