@@ -37,7 +37,7 @@ setup(
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",
-            ["policyfs/kernel/_bridge.c", "policyfs/kernel/_operations.c"],
+            ["policyfs/kernel/_bridge.c", "policyfs/kernel/_operations.c", "policyfs/kernel/_turns.c"],
             depends=["policyfs/kernel/_bridge.h"],
             extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),

@@ -45,6 +45,8 @@ _READY_S: Final = 20.0
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
+_NICE: Final = -10
+"""Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = 128
 
@@ -93,6 +95,8 @@ class Daemon:
         leave_network()  # the sniffer's processes with it
         self.sniffer = Sniffer.start()
         self._undo.callback(self.sniffer.close)
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)  # after the sniffer's processes: of those it may be asked a lot
         give_up_rights(special_files=options.posix)
         self.journal = Journal(
             str(options.trail), control.mount_id(options.mountpoint),
@@ -148,9 +152,10 @@ class Daemon:
         flags = self._door.init_flags
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
-        session.attach(
+        self._readiness = session.attach(
             self.fs.handlers, self._device, passthrough=self._options.passthrough, flags=flags
         )
+        self._undo.callback(self._readiness.close)
         self._undo.callback(pyfuse3.close, unmount=False)
         trio.run(self._main, ready)
 
@@ -221,6 +226,7 @@ class Daemon:
                 # INVARIANT: by force, since nobody answers from here on. See _cut_off().
                 session.unmount(self._options.mountpoint, lazy=True, force=True)
             pyfuse3.terminate()
+            self._readiness.end()
 
     async def _flush(self) -> None:
         while True:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policyfs import control
 from policyfs.contain import containment
+from policyfs.kernel.bridge import waiting
 
 if TYPE_CHECKING:
     from policyfs.mount import Daemon
@@ -86,6 +87,7 @@ def describe(daemon: Daemon) -> control.Json:
             "head": journal.head,
         },
         "bugs": daemon.bugs,
+        "requests": dict(zip(("waiting", "under_way"), waiting(), strict=True)),
         "lost_replies": daemon.lost_replies,
         "fuse": daemon.fuse_counters(),
     }

@@ -141,13 +141,16 @@ static void note_request(const unsigned char *message, size_t size)
 
 static ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 {
-	ssize_t got = read(fd, buffer, size);
+	ssize_t got = turns_read(fd, buffer, size);
 
 	(void)userdata;
 	if (got >= 0) {
 		note_request(buffer, (size_t)got);
-		if (!operations_take(buffer, (size_t)got))
+		if (!operations_take(buffer, (size_t)got)) {
+			turns_begun(buffer, (size_t)got);
 			return got;
+		}
+		turns_begun(NULL, 0);
 		errno = EINTR; /* as if nothing had come */
 		return -1;
 	}
@@ -203,6 +206,12 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 			if (header.error == 0)
 				return send_init(fd, iov);
 		}
+	}
+	if (iov[0].iov_len == sizeof(struct wire_out_header)) {
+		struct wire_out_header header;
+
+		memcpy(&header, iov[0].iov_base, sizeof(header));
+		turns_answered(header.unique);
 	}
 	sent = writev(fd, iov, count);
 	if (sent < 0)
@@ -471,6 +480,7 @@ static PyObject *py_prepare(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "KI", &flags, &depth))
 		return NULL;
 	memset(&bridge, 0, sizeof(bridge));
+	turns_reset();
 	bridge.want_flags = flags;
 	bridge.want_depth = depth;
 	Py_RETURN_NONE;
@@ -533,6 +543,10 @@ static PyMethodDef methods[] = {
 	 "operations(callable, opcodes): hand requests of these opcodes (one bit each) to it; None."},
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): while locks are taken, is each FLUSH of any handle to be heard."},
+	{"take_turns", turns_take, METH_VARARGS,
+	 "take_turns(most): users take turns, each with so many requests under way at most; 0 is off.\n"
+	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
+	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"negotiated", py_negotiated, METH_NOARGS,
 	 "(kernel minor, flags offered, flags set, max_stack_depth, max_write), None before INIT."},

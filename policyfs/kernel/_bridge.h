@@ -1,4 +1,4 @@
-/* What the bridge's two C files share. */
+/* What the bridge's C files share. */
 
 #ifndef POLICYFS_BRIDGE_H
 #define POLICYFS_BRIDGE_H
@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* include/uapi/linux/fuse.h, protocol 7.45. Defined here, not included, so that the build does not
  * depend on the age of the headers. */
@@ -55,6 +56,22 @@ bool operations_lock(void);
 
 /* How many replies of the callable's the kernel did not take since the session began. */
 uint64_t operations_lost(void);
+
+/* _turns.c */
+
+/* read(2) of the device, but users take turns (once take_turns() was called). */
+ssize_t turns_read(int fd, void *buffer, size_t size);
+
+/* A request that was read goes to libfuse: it is under way until it is answered. One of size 0 does
+ * not. Called after each request. */
+void turns_begun(const unsigned char *message, size_t size);
+void turns_answered(uint64_t unique);
+
+/* Forget the last session. */
+void turns_reset(void);
+
+PyObject *turns_take(PyObject *module, PyObject *args);
+PyObject *turns_waiting(PyObject *module, PyObject *unused);
 
 PyObject *operations_register(PyObject *module, PyObject *args);
 PyObject *operations_hear_flushes(PyObject *module, PyObject *every);

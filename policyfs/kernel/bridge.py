@@ -55,6 +55,8 @@ __all__ = [
     "pyfuse3",
     "raw_request",
     "take_requests",
+    "take_turns",
+    "waiting",
 ]
 
 # The kernel's FOPEN_* flags (include/uapi/linux/fuse.h).
@@ -228,3 +230,18 @@ class RawRequest:
 def raw_request() -> RawRequest:
     """The request being processed. Right only before the handler's first await."""
     return RawRequest(_bridge.raw_request())
+
+
+def take_turns(most: int) -> int:
+    """From now on the users (uids) of the session take turns, whoever has asked how much, and none has
+    more than *most* requests under way at once. 0: as the kernel sends them.
+
+    Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
+    go on. Called after prepare(), which forgets it.
+    """
+    return _bridge.take_turns(most)
+
+
+def waiting() -> tuple[int, int]:
+    """Requests that were read and wait for their turn; requests under way."""
+    return _bridge.waiting()

@@ -29,10 +29,13 @@ _MOST: Final = 8
 class Readiness:
     """One session's wait for requests. install() puts it in the place of pyfuse3's."""
 
-    def __init__(self, session_fd: int) -> None:
-        self._fd = session_fd
+    def __init__(self, session_fd: int, turns_fd: int) -> None:
+        """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
         self._poll = select.poll()
-        self._poll.register(session_fd, select.POLLIN)
+        self._either = select.epoll()
+        for fd in (session_fd, turns_fd):
+            self._poll.register(fd, select.POLLIN)
+            self._either.register(fd, select.EPOLLIN)
         self._lock: trio.Lock | None = None
         self._ended = False
         self._in_a_row = 0
@@ -42,6 +45,14 @@ class Readiness:
     def install(self) -> None:
         """From now on pyfuse3's tasks wait here."""
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
+
+    def end(self) -> None:
+        """Wake who waits: the session is over. In the trio run, once."""
+        trio.lowlevel.notify_closing(self._either.fileno())
+
+    def close(self) -> None:
+        """Nobody waits here any more."""
+        self._either.close()
 
     async def wait(self) -> bool:
         """True when a request may be there (a reader that comes too late gets EAGAIN, which the
@@ -83,8 +94,8 @@ class Readiness:
             async with self._lock:
                 if self._ended:
                     return False
-                await trio.lowlevel.wait_readable(self._fd)
-        except trio.ClosedResourceError:  # pyfuse3.terminate()
+                await trio.lowlevel.wait_readable(self._either.fileno())
+        except trio.ClosedResourceError:  # end()
             self._ended = True
             return False
         self._in_a_row = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3
+from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take_turns
 from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
@@ -21,6 +21,9 @@ CONNECTIONS: Final = "/sys/fs/fuse/connections"
 STACK_DEPTH: Final = 1
 """How many file systems may be stacked below: 1 lets the store be any that is not itself
 stacked (an overlay is, and its files are refused with ELOOP)."""
+
+UNDER_WAY: Final = 32
+"""Requests of one uid that are worked on at once, at most; more wait, those of others go on."""
 
 # include/uapi/linux/mount.h, sys/mount.h
 _MS_RDONLY: Final = 1
@@ -154,12 +157,13 @@ def _connection_at(path: str) -> int:
 
 def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS
-) -> None:
+) -> Readiness:
     """Make the mounted device pyfuse3's session, of which a process has one.
 
     flags: INIT flags to ask for beside WANTED. INIT is answered when pyfuse3.main() runs. The
     session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
-    to be closed after pyfuse3.close().
+    to be closed after pyfuse3.close(). What is returned is to be closed then, too; its end() comes
+    after pyfuse3.terminate().
     Raises MountError if pyfuse3 does not run on the bridge: without it, its replies would be wrong.
     """
     wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
@@ -170,12 +174,14 @@ def attach(
     except BaseException:
         os.close(duplicate)
         raise
-    Readiness(duplicate).install()
+    readiness = Readiness(duplicate, take_turns(UNDER_WAY))
+    readiness.install()
     if not attached():
         raise MountError(
             "pyfuse3 is not bound to policyfs's bridge: another library has brought libfuse3 into"
             " the process before it (LD_PRELOAD, perhaps); see docs/decisions/0001-symbol-interposition.md"
         )
+    return readiness
 
 
 def negotiated() -> Negotiated | None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 import policyfs.fs.redactor as redactor_module
+import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
@@ -124,6 +125,12 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
+def one_line() -> None:
+    """All users wait in one line, as the kernel makes it."""
+    take_turns = session_module.take_turns
+    put(session_module, "take_turns", lambda most: take_turns(0))
+
+
 GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACHING | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
@@ -133,6 +140,7 @@ GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACH
     "any-node": any_node,
     "moved-unsettled": moved_unsettled,
     "written-in-place": written_in_place,
+    "one-line": one_line,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,379 @@
+/*
+ * Users take turns. The kernel queues the requests of all in one line, so that an app with many
+ * processes would make every other wait for all of them. Here the line is read ahead, sorted by
+ * the caller's uid, and handed on in turns; and no uid has more than so many requests under way
+ * at once, so that requests that take long (a slow disk, a lease) do not use up what all share.
+ *
+ * What has no caller (RELEASE, FORGET, INIT) comes first: it makes room, nobody can flood with it
+ * without requests of another kind, and what follows may rely on it. Within one uid the order stays.
+ * Requests of different uids have no order to keep: each waits for its answer.
+ */
+
+#include "_bridge.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define OPCODE_FORGET 2
+#define OPCODE_RELEASE 18
+#define OPCODE_INIT 26
+#define OPCODE_RELEASEDIR 29
+#define OPCODE_INTERRUPT 36
+#define OPCODE_DESTROY 38
+#define OPCODE_BATCH_FORGET 42
+
+#define LANES 256	       /* uids with a lane of their own; more share the last ones */
+#define COUNT_MAX 16384	       /* requests that wait here; more wait in the kernel, in one line */
+#define BYTES_MAX (32u << 20)  /* likewise, in bytes */
+#define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
+#define PROBES 16
+
+struct waiting {
+	struct waiting *next;
+	uint64_t unique;
+	size_t size;
+	unsigned char data[];
+};
+
+struct lane {
+	uint32_t uid;
+	unsigned int under_way;
+	struct waiting *first, *last;
+};
+
+static struct {
+	bool on;
+	int eventfd;	     /* readable while a request can be handed on; made once, -1 before */
+	bool told;	     /* the eventfd is readable */
+	unsigned int most;   /* requests of one uid under way */
+	unsigned int count;  /* that wait */
+	size_t bytes;
+	unsigned int cursor; /* the lane that had the last turn */
+	struct lane urgent, lanes[LANES];
+	unsigned int used;   /* lanes that have been used; beyond are none */
+	unsigned char *spare; /* where a request is read before it has a place */
+	size_t spare_size;
+	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
+} turns = {.eventfd = -1};
+
+static bool is_urgent(uint32_t opcode)
+{
+	return opcode == OPCODE_FORGET || opcode == OPCODE_BATCH_FORGET || opcode == OPCODE_RELEASE ||
+	       opcode == OPCODE_RELEASEDIR || opcode == OPCODE_INIT || opcode == OPCODE_DESTROY;
+}
+
+static bool is_idle(const struct lane *lane)
+{
+	return lane->first == NULL && lane->under_way == 0;
+}
+
+static struct lane *lane_of(uint32_t uid)
+{
+	struct lane *idle = NULL;
+
+	for (unsigned int i = 0; i < turns.used; i++) {
+		if (turns.lanes[i].uid == uid)
+			return &turns.lanes[i];
+		if (idle == NULL && is_idle(&turns.lanes[i]))
+			idle = &turns.lanes[i];
+	}
+	if (idle == NULL && turns.used < LANES)
+		idle = &turns.lanes[turns.used++];
+	if (idle == NULL)
+		return &turns.lanes[uid % LANES];
+	idle->uid = uid;
+	return idle;
+}
+
+/* The lane in which a request waits, NULL if it does not. */
+static struct lane *where_waits(uint64_t unique)
+{
+	for (unsigned int i = 0; i < turns.used; i++)
+		for (struct waiting *one = turns.lanes[i].first; one != NULL; one = one->next)
+			if (one->unique == unique)
+				return &turns.lanes[i];
+	return NULL;
+}
+
+static struct lane *lane_for(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	uint64_t target;
+	struct lane *lane;
+
+	if (size < sizeof(header))
+		return &turns.urgent;
+	memcpy(&header, message, sizeof(header));
+	if (header.opcode == OPCODE_INTERRUPT && size >= sizeof(header) + sizeof(target)) {
+		/* Never before the request that it is about. */
+		memcpy(&target, message + sizeof(header), sizeof(target));
+		lane = where_waits(target);
+		return lane != NULL ? lane : &turns.urgent;
+	}
+	return is_urgent(header.opcode) ? &turns.urgent : lane_of(header.uid);
+}
+
+/* False if there is no memory: the request is then handed on out of turn, not lost. */
+static bool enqueue(const unsigned char *message, size_t size)
+{
+	struct lane *lane = lane_for(message, size);
+	struct waiting *one = malloc(sizeof(*one) + size);
+
+	if (one == NULL)
+		return false;
+	one->next = NULL;
+	one->size = size;
+	one->unique = size >= sizeof(struct wire_in_header)
+			      ? ((const struct wire_in_header *)(const void *)message)->unique
+			      : 0;
+	memcpy(one->data, message, size);
+	if (lane->first == NULL)
+		lane->first = one;
+	else
+		lane->last->next = one;
+	lane->last = one;
+	turns.count++;
+	turns.bytes += size;
+	return true;
+}
+
+/* The lane whose turn it is, NULL if nothing can be handed on. full: the room for those who wait is
+ * used up, so somebody must go on although it has its share already. */
+static struct lane *whose_turn(bool full)
+{
+	struct lane *any = NULL;
+
+	if (turns.urgent.first != NULL)
+		return &turns.urgent;
+	for (unsigned int step = 1; step <= turns.used; step++) {
+		struct lane *lane = &turns.lanes[(turns.cursor + step) % turns.used];
+
+		if (lane->first == NULL)
+			continue;
+		if (lane->under_way < turns.most)
+			return lane;
+		if (any == NULL)
+			any = lane;
+	}
+	return full ? any : NULL;
+}
+
+static bool is_full(void)
+{
+	return turns.count >= COUNT_MAX || turns.bytes >= BYTES_MAX;
+}
+
+/* Says by the eventfd whether a request can be handed on. */
+static void tell(void)
+{
+	bool ready = whose_turn(is_full()) != NULL;
+	uint64_t one = 1;
+
+	if (ready == turns.told)
+		return;
+	if ((ready ? write(turns.eventfd, &one, sizeof(one)) : read(turns.eventfd, &one, sizeof(one))) ==
+	    (ssize_t)sizeof(one))
+		turns.told = ready;
+}
+
+static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
+{
+	struct waiting *one = lane->first;
+	ssize_t got = (ssize_t)one->size;
+
+	if (one->size > size) { /* cannot be: the same buffer size every time */
+		errno = EIO;
+		return -1;
+	}
+	memcpy(buffer, one->data, one->size);
+	lane->first = one->next;
+	if (lane != &turns.urgent)
+		turns.cursor = (unsigned int)(lane - turns.lanes);
+	turns.count--;
+	turns.bytes -= one->size;
+	free(one);
+	return got;
+}
+
+/* There is no memory to keep a request: its caller is told, rather than never answered. */
+static void refuse(int fd, const unsigned char *message, size_t size)
+{
+	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};
+	struct wire_in_header header;
+
+	if (size < sizeof(header))
+		return;
+	memcpy(&header, message, sizeof(header));
+	reply.unique = header.unique;
+	if (header.opcode != OPCODE_FORGET && header.opcode != OPCODE_BATCH_FORGET &&
+	    header.opcode != OPCODE_INTERRUPT)
+		(void)!write(fd, &reply, sizeof(reply));
+}
+
+/* Reads what the kernel has, as long as there is room for it. */
+static void read_ahead(int fd, size_t size)
+{
+	ssize_t got;
+
+	while (!is_full() && (got = read(fd, turns.spare, size)) >= 0)
+		if (!enqueue(turns.spare, (size_t)got))
+			refuse(fd, turns.spare, (size_t)got);
+}
+
+static bool has_room(const struct lane *lane)
+{
+	return lane == &turns.urgent || lane->under_way < turns.most;
+}
+
+/* Reads the next request. True if it is alone, so that it can go on as it is, without being copied. */
+static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
+{
+	ssize_t second;
+
+	*got = read(fd, buffer, size);
+	if (*got < 0)
+		return false;
+	if (turns.count == 0) {
+		second = read(fd, turns.spare, size);
+		if (second < 0 && has_room(lane_for(buffer, (size_t)*got)))
+			return true;
+		if (!enqueue(buffer, (size_t)*got))
+			refuse(fd, buffer, (size_t)*got);
+		if (second >= 0 && !enqueue(turns.spare, (size_t)second))
+			refuse(fd, turns.spare, (size_t)second);
+	} else if (!enqueue(buffer, (size_t)*got)) {
+		refuse(fd, buffer, (size_t)*got);
+	}
+	read_ahead(fd, size);
+	return false;
+}
+
+ssize_t turns_read(int fd, void *buffer, size_t size)
+{
+	struct lane *lane;
+	ssize_t got;
+	int failed = EAGAIN;
+
+	if (!turns.on)
+		return read(fd, buffer, size);
+	if (turns.spare_size < size) {
+		unsigned char *larger = realloc(turns.spare, size);
+
+		if (larger == NULL)
+			return read(fd, buffer, size);
+		turns.spare = larger;
+		turns.spare_size = size;
+	}
+	if (!is_full()) {
+		if (read_next(fd, buffer, size, &got))
+			return got;
+		if (got < 0)
+			failed = errno;
+	}
+	lane = whose_turn(is_full());
+	if (lane != NULL)
+		return hand_on(lane, buffer, size);
+	tell();
+	errno = failed;
+	return -1;
+}
+
+void turns_begun(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	struct lane *lane;
+	size_t slot;
+
+	if (!turns.on)
+		return;
+	if (size >= sizeof(header)) {
+		memcpy(&header, message, sizeof(header));
+		if (!is_urgent(header.opcode) && header.opcode != OPCODE_INTERRUPT) {
+			lane = lane_of(header.uid);
+			slot = (header.unique >> 1) % UNDER_WAY;
+			for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
+				if (turns.under_way[slot].unique != 0)
+					continue;
+				turns.under_way[slot].unique = header.unique;
+				turns.under_way[slot].lane = (uint16_t)(lane - turns.lanes);
+				lane->under_way++;
+				break;
+			}
+		}
+	}
+	tell();
+}
+
+void turns_answered(uint64_t unique)
+{
+	size_t slot = (unique >> 1) % UNDER_WAY;
+
+	if (!turns.on || unique == 0)
+		return;
+	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
+		if (turns.under_way[slot].unique != unique)
+			continue;
+		turns.under_way[slot].unique = 0;
+		turns.lanes[turns.under_way[slot].lane].under_way--;
+		tell();
+		return;
+	}
+}
+
+static void empty_lane(struct lane *lane)
+{
+	while (lane->first != NULL) {
+		struct waiting *one = lane->first;
+
+		lane->first = one->next;
+		free(one);
+	}
+	memset(lane, 0, sizeof(*lane));
+}
+
+void turns_reset(void)
+{
+	int descriptor = turns.eventfd;
+	uint64_t count;
+
+	empty_lane(&turns.urgent);
+	for (unsigned int i = 0; i < turns.used; i++)
+		empty_lane(&turns.lanes[i]);
+	free(turns.spare);
+	if (turns.told)
+		(void)!read(descriptor, &count, sizeof(count));
+	memset(&turns, 0, sizeof(turns));
+	turns.eventfd = descriptor;
+}
+
+/* take_turns(most) -> descriptor */
+PyObject *turns_take(PyObject *module, PyObject *args)
+{
+	unsigned int most;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "I:take_turns", &most))
+		return NULL;
+	if (turns.eventfd < 0)
+		turns.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (turns.eventfd < 0)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	turns.most = most;
+	turns.on = most > 0;
+	return PyLong_FromLong(turns.eventfd);
+}
+
+/* waiting() -> (requests that wait, most of one uid under way) */
+PyObject *turns_waiting(PyObject *module, PyObject *unused)
+{
+	unsigned int under_way = 0;
+
+	(void)module;
+	(void)unused;
+	for (unsigned int i = 0; i < turns.used; i++)
+		under_way += turns.lanes[i].under_way;
+	return Py_BuildValue("II", turns.count, under_way);
+}

@@ -1,0 +1,192 @@
+"""An app that floods the daemon makes no other wait for all that it asks: users take turns.
+
+Times mean little on a busy machine, so most of this is about order: the daemon is stopped while
+requests pile up, and goes on; who is answered when is then its own choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import fairness
+from tests.support.fairness import FLOOD, QUIET
+from tests.support.mounts import Mount
+from tests.support.processes import Child, start_as, wait_for
+from tests.support.stores import Mounts
+
+pytestmark = pytest.mark.mount
+
+MANY = 60
+
+
+@pytest.fixture
+def fair(arena: Path, mounts: Mounts):
+    """`fair(*options, listed=N, guard="")`: a running shared mount of two apps."""
+
+    def start(*options: str, listed: int = 0, guard: str = "") -> Mount:
+        store = arena / "fair"
+        store.mkdir(mode=0o700)
+        fairness.furnish(store, b"no photo", listed=listed, photos=0)
+        mount = mounts.prepare(fairness.POLICY, store, *options)
+        mount.expected_mediated = True  # nothing is opened in some of these
+        if guard:
+            mount.program = ("tests.attack.weakened", guard)
+        return mount.start()
+
+    return start
+
+
+def _pending(mount: Mount) -> int:
+    """Requests that the kernel has and that are not answered."""
+    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
+
+
+def _ask_at_once(channel, path: str, count: int) -> list[int]:
+    """*count* threads stat a name each, at once; returns when each was answered."""
+    answered: list[int] = []
+    path += f"-{time.monotonic_ns()}-"  # a name that nobody asked for: the kernel does not know it
+
+    def one(number: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(f"{path}{number}")  # one name is looked up once at a time
+        answered.append(time.monotonic_ns())
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+    channel.recv()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answered
+
+
+def _turn_of_the_last(mount: Mount) -> int:
+    """How many of MANY requests of one app, all there before, are answered before another's one."""
+    flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
+    quiet = start_as(QUIET, _ask_at_once, str(mount / "other"), 1)
+    before = _pending(mount)
+    os.kill(mount.pid, signal.SIGSTOP)
+    try:
+        flood.send("go")
+        wait_for(lambda: _pending(mount) == before + MANY, "the flood", 30)
+        quiet.send("go")
+        wait_for(lambda: _pending(mount) == before + MANY + 1, "the quiet app's request", 30)
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+    (answered,) = quiet.result()
+    return sum(at < answered for at in flood.result())
+
+
+def test_one_request_waits_for_no_flood_that_came_before_it(fair) -> None:
+    mount = fair()
+    # Threads wake in any order, hence not 1.
+    assert sorted(_turn_of_the_last(mount) for _ in range(3))[1] <= 8
+
+
+def test_without_turns_it_waits_for_all(fair) -> None:
+    mount = fair(guard="one-line")
+    assert sorted(_turn_of_the_last(mount) for _ in range(3))[1] >= MANY // 2
+
+
+def _open_leased(channel, path: str, count: int) -> int:
+    """*count* threads open a file for writing, on which somebody has a lease."""
+    got: list[int] = []
+
+    def one() -> None:
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY))
+        got.append(1)
+
+    threads = [threading.Thread(target=one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    channel.send("started")
+    for thread in threads:
+        thread.join()
+    return len(got)
+
+
+def _open_one(channel, path: str) -> float:
+    before = time.monotonic()
+    os.close(os.open(path, os.O_RDONLY))
+    del channel
+    return time.monotonic() - before
+
+
+@contextlib.contextmanager
+def _leased(path: Path):
+    """While inside, whoever opens the file for writing waits (until the 45 s of the kernel are over)."""
+    previous = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        yield
+    finally:
+        with contextlib.suppress(BlockingIOError):  # what the kernel says when it was taken by force
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # children have the descriptor, too
+        os.close(fd)
+        signal.signal(signal.SIGIO, previous)
+
+
+def _opened_beside(mount: Mount) -> bool:
+    """Can an app open a file while 160 opens of another hang."""
+    path = mount.store / "flood/notes/leased"
+    path.touch(mode=0o666)
+    with _leased(path):
+        flood: Child = start_as(FLOOD, _open_leased, str(mount / "flood/notes/leased"), 160)
+        assert flood.receive() == "started"
+        wait_for(lambda: _pending(mount) >= 160, "opens that hang", 30)
+        quiet = start_as(QUIET, _open_one, str(mount / "quiet/file0"))
+        deadline = time.monotonic() + 5
+        while not (done := quiet.channel.poll(0.1)) and time.monotonic() < deadline:
+            pass
+    quiet.result(60)
+    assert flood.result(60) == 160
+    return done
+
+
+def test_what_hangs_in_one_app_leaves_room_for_others(fair) -> None:
+    assert _opened_beside(fair())
+
+
+def test_without_a_bound_it_hangs_with_them(fair) -> None:
+    assert not _opened_beside(fair(guard="one-line"))
+
+
+def test_more_users_than_lanes(fair) -> None:
+    """Beyond 256 users at once some share a turn; nobody is forgotten."""
+    mount = fair()
+    children = [start_as(20_000 + one, _ask_at_once, str(mount / f"none{one}"), 1) for one in range(280)]
+    before = _pending(mount)
+    os.kill(mount.pid, signal.SIGSTOP)
+    try:
+        for child in children:
+            child.send("go")
+        wait_for(lambda: _pending(mount) == before + 280, "requests of 280 users", 60)
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+    assert sum(len(child.result(60)) for child in children) == 280
+
+
+def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:
+    """Its request is read ahead, and taken back by the kernel (INTERRUPT) before its turn comes."""
+    mount = fair()
+    before = _pending(mount)
+    os.kill(mount.pid, signal.SIGSTOP)
+    try:
+        flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
+        flood.send("go")
+        wait_for(lambda: _pending(mount) == before + MANY, "the flood", 30)
+        os.kill(flood.pid, signal.SIGKILL)
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+    wait_for(lambda: _pending(mount) == before, "an end to all of it", 30)
+    assert start_as(QUIET, _open_one, str(mount / "quiet/file0")).result() < 30
