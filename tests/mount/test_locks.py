@@ -15,8 +15,9 @@ from typing import Final
 import pytest
 
 from tests.support.counts import count
-from tests.support.lockers import SORTS, Locker
-from tests.support.lockplace import SIDES, Place, how
+from tests.support.images import file_system
+from tests.support.lockers import SORTS, Locker, lockers
+from tests.support.lockplace import POLICY, SIDES, UIDS, Place, how
 from tests.support.processes import wait_for
 from tests.support.stores import Mounts
 
@@ -110,6 +111,37 @@ def test_a_file_that_has_no_name_any_more(place: Place, locker) -> None:
     assert other.lock("flock", "write") == reader.lock("flock", "read") == "EAGAIN"
     assert other.lock("posix", "write") == "ok"
     assert reader.lock("posix", "read") == "EAGAIN"
+
+
+def test_locks_are_no_writers(module_arena: Path, module_mounts: Mounts, media: dict[str, Path]) -> None:
+    """A large photo is shown under a lease, which no writer may disturb: no reader's lock does, and of a
+    writer's lock nothing is left when it has closed the file.
+    """
+    with file_system("tmpfs", module_arena) as top:
+        (top / "store").mkdir(mode=0o700)
+        (top / "store" / "a.jpg").write_bytes(media["photo_with_place.jpg"].read_bytes())
+        mount = module_mounts.start(POLICY, top / "store", "--copy-max", "4K")
+        try:
+            with lockers() as make:
+                readers = [make(UIDS[side], mount / "a.jpg", os.O_RDONLY) for side in ("redacted", "raw")]
+                assert readers[0]("read", "f", 2, 0) == b"\xff\xd8"
+                before = mount.status()["leases"]
+                assert before["held"] == 1
+                for sort, reader in itertools.product(SORTS, readers):
+                    assert reader.lock(sort, "read") == "ok"
+                assert mount.status()["leases"] == before
+                writer = make(UIDS["raw"], mount / "a.jpg")
+                assert writer.lock("posix", "write", 9, 1) == "EAGAIN"
+                readers[0]("lock", "f", "posix", "unlock")
+                assert [reader.lock("ofd", "unlock") for reader in readers] == ["ok", "ok"]
+                assert readers[1].lock("posix", "unlock") == "ok"
+                assert writer.lock("posix", "write", 9, 1) == writer.lock("ofd", "write", 10, 1) == "ok"
+                assert readers[0]("read", "f", 2, 0) == "EBUSY"
+                assert writer("close", "f") == "ok"
+                wait_for(lambda: readers[0]("read", "f", 2, 0) == b"\xff\xd8", "a lease again")
+        finally:
+            assert mount.stop() == []
+            module_mounts.all.remove(mount)
 
 
 # -- one program, here and natively --------------------------------------------------------------------
