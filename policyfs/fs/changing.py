@@ -81,7 +81,8 @@ class Changing:
                 self._tree.clear_killpriv(fd)
             elif change.size is None and self._native is not None:
                 self._nothing(self._native, node, fd, caller)
-            return self._seeing.attributes(node, self._tree.fstat(fd))
+            stat = self._seeing.told(self._tree.fstat(fd), node.state, caller)
+            return self._seeing.attributes(node, stat)
         finally:
             os.close(fd)
 

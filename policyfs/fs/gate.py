@@ -92,6 +92,7 @@ class Gate:
         self._places = places
         self._principals: dict[int, Principal] = {}
         self._unseen: dict[tuple[PathState, int], Unseen] = {}
+        self._shown: dict[tuple[PathState, int], bool] = {}
         self.engine = engine
         self.generation = 0
         self.use(engine)
@@ -102,6 +103,7 @@ class Gate:
         self.generation += 1
         self._principals.clear()
         self._unseen.clear()
+        self._shown.clear()
         self.recorder.use_policy(self.generation, engine.digest)
 
     # -- who --------------------------------------------------------------------------------
@@ -204,6 +206,23 @@ class Gate:
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
         """False for fifos, sockets and devices: opening them never asks the daemon (see free)."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
+
+    def shows_all_in(self, who: Principal, state: PathState) -> bool:
+        """Does the caller see all that is in the directory at this path, whatever it is.
+
+        False, too, where the kernel tells everybody what it was told of the directory, and not
+        everybody sees the same in it.
+        """
+        key = (state, who.key)
+        found = self._shown.get(key)
+        if found is None:
+            if len(self._shown) >= _REMEMBERED:
+                self._shown.clear()
+            engine = self.engine
+            kept = self.app is None and not engine.caller_matters(state)
+            found = engine.shows_all_in(who, state) and not (kept and engine.caller_matters_below(state))
+            self._shown[key] = found
+        return found
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
         """The denial, if a directory above hides what is at this path by its owner."""

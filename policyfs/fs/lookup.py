@@ -13,7 +13,7 @@ import trio
 from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate, PolicyChangedError
-from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
+from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
@@ -29,6 +29,7 @@ _SLICE: Final = 256
 
 _LISTED: Final = 2_000_000
 """How many names the listings that are open may keep together; a name takes some 150 bytes."""
+_DIRECTORY_SIZE: Final = 4096
 _LISTING_COSTS: Final = 8
 """For how many names an open directory counts by itself."""
 
@@ -150,13 +151,14 @@ class Seeing:
         if not self._nodes.is_same(node, stat):
             return None
         node.lookups += 1
-        return fill(stat, node.nodeid, 0.0, 0.0)
+        return fill(_uncounted(stat), node.nodeid, 0.0, 0.0)
 
     def entry(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
     ) -> pyfuse3.EntryAttributes:
         """The reply for a name that the caller sees; counts one kernel reference to its node."""
-        return self.entry_of(self.node_for(parent, name, state, stat, caller), state, stat)
+        node = self.node_for(parent, name, state, stat, caller)
+        return self.entry_of(node, state, self.told(stat, state, caller))
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply that gives a node to the kernel; counts one reference."""
@@ -186,10 +188,18 @@ class Seeing:
         return self.attributes(node, await self.look(node, caller))
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """What the store says of a node, to a caller who may see it."""
+        """What a caller is told of a node, if it may see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
-        return self.stat(node)
+        return self.told(self.stat(node), node.state, caller)
+
+    def told(self, stat: Stat, state: PathState, caller: Caller) -> Stat:
+        """Attributes as a caller is told them: of a directory in which something may be hidden from it,
+        nothing that counts what is there.
+        """
+        if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
+            return stat
+        return _uncounted(stat)
 
     def stat(self, node: Node) -> Stat:
         """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""
@@ -219,7 +229,13 @@ class Seeing:
         """Target of a symlink, as data."""
         await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
         dirfd, name, _ = self._places.locate(node)
-        return self._tree.readlink(dirfd, name)
+        fd = self._tree.open_path(dirfd, name)
+        try:
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):  # replaced this very moment
+                raise StaleNodeError
+            return self._tree.readlink_fd(fd)
+        finally:
+            os.close(fd)
 
     async def access(self, node: Node, mode: int, caller: Caller) -> bool:
         """access(2) and chdir(2): may the caller do what *mode* (R_OK, W_OK, X_OK) asks."""
@@ -370,6 +386,7 @@ class Seeing:
                 and self._as_decided(listing, state, stat, ino)
             ):
                 found = self.node_for(node, name, state, stat, listing.caller)
+                stat = self.told(stat, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
                 found.told = version_of(stat)
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
@@ -391,6 +408,13 @@ class Seeing:
         listing = self._listings.pop(index)
         self._keep(listing, None)
         self.shares.give(listing.holder, _LISTING_COSTS)
+
+
+def _uncounted(stat: Stat) -> Stat:
+    """A directory's attributes without its number of links, which counts directories in it (1 says
+    that it does not), and its size, which on many file systems counts the letters of the names.
+    """
+    return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
 
 
 def child_path(parent: Node, name: bytes) -> bytes:

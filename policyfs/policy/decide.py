@@ -36,6 +36,8 @@ from policyfs.policy.views import Views
 
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
+_NO_NAME: Final = "\x01 a name that no rule has \x01"
+
 REMEMBERED: Final = 1 << 16
 """How many answers of each sort an engine keeps; beyond that it forgets all and starts anew."""
 
@@ -203,6 +205,17 @@ class Engine:
     def caller_matters_below(self, state: PathState) -> bool:
         """False only if every caller gets the same answers at every path below this one."""
         return self._scope.caller_matters_below(state)
+
+    def shows_all_in(self, who: Principal, state: PathState) -> bool:
+        """True only if the caller sees everything in the directory at this path, whatever it is."""
+        if self._scope.may_hide_below(state):
+            return False
+        child = self._paths.step(state, _NO_NAME)
+        for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK):
+            answer = self.decide(who, Op.SEE, child, ftype, NO_FACTS)
+            if not answer.allowed or answer.bare or self.needs(who, Op.SEE, child, ftype):
+                return False
+        return True
 
     # ---- parts for explaining
 

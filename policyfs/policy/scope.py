@@ -30,6 +30,11 @@ class Scope:
         self._everywhere: Final = any(told_apart[number] for number in table.everywhere())
         wanted = {a for a, number in table.first_accepts().items() if told_apart[number]} | captured
         self._nodes: Final = table.automaton.leading_to(wanted)
+        hides = [_hides(rule) for rule in table.rules]
+        self._hides_everywhere: Final = any(hides[number] for number in table.everywhere())
+        self._hiding: Final = table.automaton.leading_to(
+            {accept for accept, number in table.first_accepts().items() if hides[number]}
+        )
 
     def owner_matters_above(self, state: PathState) -> bool:
         """True if whether an ancestor hides this path may hang on that ancestor's owner."""
@@ -58,6 +63,17 @@ class Scope:
             or any(map(self._tells, state.hides_below(self._table)))
         )
 
+    def may_hide_below(self, state: PathState) -> bool:
+        """False only if no rule denies anybody to see something below this path."""
+        position = state.position
+        return (
+            position.lost
+            or self._hides_everywhere
+            or not self._hiding.isdisjoint(position.free)
+            or any(number in self._hiding for number, _ in position.bound)
+            or bool(state.hides_below(self._table))
+        )
+
     def _tells(self, situated: Situated) -> bool:
         return (
             self._told_apart[situated.rule]
@@ -84,6 +100,10 @@ class Scope:
             if rule.effect is Effect.ALLOW and rule.when is None and not situated.unless:
                 allowed = True
         return allowed
+
+
+def _hides(rule: Rule) -> bool:
+    return rule.effect is Effect.DENY and not rule.monitor and bool(rule.ops & Op.SEE)
 
 
 def tells_callers_apart(rule: Rule) -> bool:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import policyfs.fs.changing as changing_module
 import policyfs.fs.places as places_module
 import policyfs.store.facts as facts_module
-from policyfs.fs.gate import Gate
+import policyfs.store.tree as tree_module
+import policyfs.trail.render as render_module
+import policyfs.trail.table as table_module
+from policyfs.domain import Decision
+from policyfs.fs.attrs import LONG_S, Timeouts
+from policyfs.fs.changes import Changes
+from policyfs.fs.gate import Gate, Unseen
+from policyfs.fs.lookup import Seeing
+from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.shares import Shares
+from policyfs.policy.decide import Engine
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
 
@@ -62,10 +73,139 @@ def specials_shown() -> None:
     put(Gate, "shows", lambda self, who, state, ftype, parent: True)
 
 
+def moves_not_compared() -> None:
+    """A link or rename needs what it needs at both ends, and nobody asks who gains by it."""
+    yes = Decision(allowed=True, errno=0)
+    put(Engine, "rename", lambda self, *ends, **named: yes)
+    put(Engine, "link", lambda self, *ends, **named: yes)
+
+
+def follows_links() -> None:
+    """The daemon opens by name whatever the name leads to, and does not compare it with what it was."""
+
+    def open_dir(self: Tree, dirfd: int, name: bytes) -> int:
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
+
+    def open_file(self: Tree, dirfd: int, name: bytes, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dirfd)
+
+    put(Tree, "open_dir", open_dir)
+    put(Tree, "open_file", open_file)
+    put(NodeTable, "is_same", lambda self, node, stat: True)
+
+
+def kept_for_all() -> None:
+    """The kernel keeps what one caller was told for a day, and answers everybody with it."""
+    put(Timeouts, "entry", lambda self, state: LONG_S)
+    put(Timeouts, "attr", lambda self, state, node, stat: LONG_S)
+    put(Timeouts, "listing", lambda self, state: True)
+
+
+def reload_drops_nothing() -> None:
+    """A new policy is in force in the daemon, and the kernel hears nothing of it."""
+    put(Changes, "reset", lambda self, *arguments: None)
+
+
+def shown_as_is() -> None:
+    """Whoever reads the trail on a terminal gets names as they are."""
+    for module in (render_module, table_module):
+        for name in ("shown", "shown_path"):
+            if hasattr(module, name):
+                put(module, name, _plainly)
+
+
+def _plainly(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+
+
+def real_uid() -> None:
+    """Who asks is whom /proc names as the process's real uid, not whom the kernel sends."""
+    asked = Gate.caller
+
+    def caller(self: Gate, ctx: Any) -> Any:
+        found = asked(self, ctx)
+        with open(f"/proc/{ctx.pid}/status", encoding="ascii", errors="replace") as lines:
+            found.uid = next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))
+        return found
+
+    put(Gate, "caller", caller)
+
+
+def first_name_decides() -> None:
+    """Of a node with several names only the first one counts."""
+    put(Node, "states", lambda self: (self.state,))
+    put(
+        Gate,
+        "judge",
+        lambda self, who, ops, node, facts: self.decide(who, ops, node.state, node.ftype, facts, node.parent),
+    )
+
+
+def any_file_of_the_name() -> None:
+    """What has a node's name now is taken for the node."""
+    put(NodeTable, "is_same", lambda self, node, stat: True)
+
+
+def any_xattr() -> None:
+    """Extended attributes of every namespace go through to the store."""
+    put(changing_module, "_is_user", lambda name: True)
+    put(tree_module, "_user_xattr", lambda name: name)
+
+
+def hidden_keep_places() -> None:
+    """A listing leaves hidden names out, and keeps their places."""
+    snapshot = Seeing._snapshot
+
+    async def with_gaps(self: Seeing, listing: Any) -> Any:
+        shown = await snapshot(self, listing)
+        entries = self._tree.list_dir(self._places.dirfd(listing.node))
+        return [entry if entry in shown else None for entry in entries]
+
+    put(Seeing, "_snapshot", with_gaps)
+
+
+def hidden_are_counted() -> None:
+    """A directory's number of links and size are the store's, whatever is hidden in it."""
+    put(Gate, "shows_all_in", lambda self, who, state: True)
+
+
+def hidden_is_refused() -> None:
+    """What is hidden answers EACCES instead of ENOENT, and is looked at in the store first."""
+    nothing = Unseen(None, None)
+    put(Gate, "asked_for", lambda self, who, above, name: (self.engine.child(above, name), nothing))
+
+    def not_there(self: Seeing, *asked: Any) -> Any:
+        raise OSError(errno.EACCES, "hidden")
+
+    put(Seeing, "_not_there", not_there)
+
+
+def nobody_refused() -> None:
+    """What is decided is recorded, and carried out all the same."""
+
+    async def require(self: Gate, caller: Any, ops: Any, node: Any, *more: Any, **named: Any) -> Decision:
+        return Decision(allowed=True, errno=0)
+
+    put(Gate, "require", require)
+
+
 REACHING: Final[dict[str, Callable[[], None]]] = {
     "no-shares": no_shares,
     "folding": folding,
     "open-though-folding": open_though_folding,
+    "moves-not-compared": moves_not_compared,
+    "follows-links": follows_links,
+    "kept-for-all": kept_for_all,
+    "reload-drops-nothing": reload_drops_nothing,
+    "shown-as-is": shown_as_is,
+    "real-uid": real_uid,
+    "first-name-decides": first_name_decides,
+    "any-file-of-the-name": any_file_of_the_name,
+    "any-xattr": any_xattr,
+    "hidden-is-refused": hidden_is_refused,
+    "nobody-refused": nobody_refused,
+    "hidden-keep-places": hidden_keep_places,
+    "hidden-are-counted": hidden_are_counted,
     "rights-stay": rights_stay,
     "specials-shown": specials_shown,
 }

@@ -221,6 +221,43 @@ def test_nothing_is_told_of_a_directory_that_nobody_uses(mounts, home) -> None:
     assert different == {}
 
 
+def told_of(mount: Mount, hidden: str, absent: str) -> dict[str, tuple[Counter[str], Counter[str]]]:
+    """Probes that answer otherwise for a hidden name than for one that is not there."""
+    answers = start_as(GALLERY, _probe, os.fsencode(mount / hidden), 2).result()
+    nothing = start_as(GALLERY, _probe, os.fsencode(mount / absent), 2).result()
+    return {name: (answers[name], nothing[name]) for name in PROBE if answers[name] != nothing[name]}
+
+
+def test_an_app_mount_tells_nothing_whoever_uses_it_elsewhere(mounts, home) -> None:
+    """Not even what the kernel answers by itself: in this mount nobody holds the directory."""
+    mine, shared = mounts.start(POLICY, home, "--app", "gallery"), mounts.start(POLICY, home)
+    honest = start_as(CAMERA, _work, os.fsencode(shared / "Android/data/camera"))
+    honest.receive()
+    try:
+        assert told_of(mine, "Android/data/camera", "Android/data/absent") == {}
+        honest.send("enough")
+        turns, wrong = honest.result()
+    finally:
+        honest.kill()
+    assert turns
+    assert not wrong
+
+
+@pytest.mark.parametrize("options", [(), ("--app", "gallery")], ids=["shared", "app"])
+def test_a_hidden_file_is_as_good_as_none(mounts, home, options) -> None:
+    (home / "Android/data/file").write_text("camera's")
+    mount = mounts.start(POLICY, home, *options)
+    assert told_of(mount, "Android/data/file", "Android/data/none") == {}
+    assert (home / "Android/data/file").read_text() == "camera's"
+
+
+def test_a_refusal_tells_where_hidden_is_no_absence(without, home) -> None:
+    (home / "Android/data/file").write_text("camera's")
+    mount = without("hidden-is-refused", POLICY, home)
+    hidden, absent = told_of(mount, "Android/data/file", "Android/data/none")["stat"]
+    assert (set(hidden), set(absent)) == ({"EACCES"}, {"ENOENT"})
+
+
 def test_the_honest_app_is_thrown_out_where_hidden_is_absent(without, home) -> None:
     mount = without("hidden-is-absent", POLICY, home)
     _, _, wrong = attack(mount)

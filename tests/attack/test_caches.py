@@ -1,0 +1,135 @@
+"""B4: one app warms the kernel's caches; another asks for the same names. Then the policy is changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as
+from tests.support.stores import Mounts
+from tests.support.twins import content, error
+
+WARM, COLD = 10010, 10011
+ROUNDS: Final = 40
+HEAD = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: caches}}
+apps:
+  warm: {{uid: {WARM}}}
+  cold: {{uid: {COLD}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
+"""
+APART = HEAD + '  - {id: warm, deny: [all], who: {app: cold}, paths: "/warm/***", errno: ENOENT}\n'
+CLOSED = HEAD + '  - {id: closed, deny: [all], paths: "/common/***", errno: ENOENT}\n'
+
+
+@pytest.fixture
+def furnished(empty_store: Path) -> Path:
+    for name in ("warm", "common"):
+        (empty_store / name / "inner").mkdir(parents=True)
+        (empty_store / name / "file").write_bytes(b"text")
+        (empty_store / name / "link").symlink_to("file")
+        for path in (empty_store / name, *(empty_store / name).rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o777)
+    return empty_store
+
+
+LOOKS: Final[dict[str, Callable[[str], object]]] = {
+    "stat": lambda d: os.stat(d + "/file").st_size,
+    "stat of the directory": lambda d: os.stat(d).st_nlink > 0,
+    "open": lambda d: content(d + "/file"),
+    "open as a path": lambda d: os.close(os.open(d + "/file", os.O_PATH)),
+    "list": lambda d: sorted(os.listdir(d)),
+    "readlink": lambda d: os.readlink(d + "/link"),
+    "through a link": lambda d: os.stat(d + "/link").st_size,
+    "inner": lambda d: os.stat(d + "/inner").st_nlink > 0,
+    "access": lambda d: os.access(d + "/file", os.R_OK) or os.stat(d + "/file"),
+    "xattrs": lambda d: os.listxattr(d + "/file"),
+    "absent": lambda d: os.stat(d + "/absent"),
+}
+
+
+def look(directory: str) -> dict[str, str]:
+    return {name: error(call, directory) for name, call in LOOKS.items()}
+
+
+def _keep_warm(channel, directory: str) -> list[str]:
+    """Asks for everything, again and again, so that the kernel keeps all it may; what ever changed."""
+    first = look(directory)
+    channel.send(first)
+    odd = []
+    while not channel.poll():
+        if (now := look(directory)) != first:
+            odd.append(str({name: said for name, said in now.items() if said != first[name]}))
+    return odd
+
+
+def beside(mount: Mount, directory: str) -> tuple[list[dict[str, str]], list[str]]:
+    """What the cold app is told while the warm one asks for the same, and what that one lost by it."""
+    warm = start_as(WARM, _keep_warm, directory)
+    try:
+        warm.receive()
+        told = [call_as(COLD, look, directory) for _ in range(ROUNDS // 10)]
+        told += call_as(COLD, lambda: [look(directory) for _ in range(ROUNDS)])
+        warm.send("enough")
+        return told, warm.result()
+    finally:
+        warm.kill()
+
+
+def test_what_one_app_was_told_answers_nobody_else(mounts: Mounts, furnished: Path) -> None:
+    mount = mounts.start(APART, furnished)
+    told, odd = beside(mount, str(mount / "warm"))
+    asked = [said for answers in told for name, said in answers.items() if name != "open as a path"]
+    assert set(asked) == {"ENOENT"}
+    assert odd == []
+    # Nor does what one was not told: the cold app's misses are the warm one's names.
+    assert call_as(COLD, lambda: [error(os.stat, mount / "warm/inner") for _ in range(3)]) == ["ENOENT"] * 3
+    assert call_as(WARM, look, str(mount / "warm"))["inner"] == "True"
+    assert "warm" not in call_as(COLD, lambda: os.listdir(mount))
+    assert "warm" in call_as(WARM, lambda: os.listdir(mount))
+
+
+def test_it_does_where_the_kernel_keeps_all_it_is_told(without, furnished: Path) -> None:
+    mount = without("kept-for-all", APART, furnished)
+    told, _ = beside(mount, str(mount / "warm"))
+    assert any(answers["stat"] == "4" for answers in told)
+
+
+def reloaded(mount: Mount) -> dict[str, str]:
+    """What an app that has everything in the kernel's caches is told right after a policy closes it."""
+
+    def ask(channel) -> dict[str, str]:
+        for _ in range(3):
+            look(str(mount / "common"))
+        channel.send("warm")
+        channel.recv()
+        return look(str(mount / "common"))
+
+    child = start_as(WARM, ask)
+    child.receive()
+    mount.policy.write_text(CLOSED)
+    assert mount.reload().returncode == 0
+    child.send("look")
+    return child.result()
+
+
+@pytest.mark.parametrize("options", [(), ("--app", "warm")], ids=["shared", "app"])
+def test_no_cache_leads_round_a_new_policy(mounts: Mounts, furnished: Path, options) -> None:
+    mount = mounts.start(HEAD, furnished, *options)
+    assert set(reloaded(mount).values()) == {"ENOENT"}
+    if not options:
+        assert call_as(COLD, lambda: error(os.stat, mount / "warm/file")).startswith("os.stat_result")
+
+
+def test_it_is_where_a_reload_drops_nothing(without, furnished: Path) -> None:
+    mount = without("reload-drops-nothing", HEAD, furnished, "--app", "warm")
+    assert reloaded(mount)["stat"] == "4"
