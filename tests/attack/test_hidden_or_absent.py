@@ -22,6 +22,7 @@ from tests.support.mounts import Mount
 from tests.support.processes import call_as
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.alone
 CAMERA, GALLERY = 10010, 10011
 NAMES: Final = count(700, 3000)
 """Names of each sort at each place, each asked for once."""

@@ -20,7 +20,7 @@ import pytest
 from policyfs.store import libc
 from tests.support.counts import count
 from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
+from tests.support.processes import call_as, start_as, wait_for
 from tests.support.stores import Mounts
 from tests.support.twins import content, error
 
@@ -130,13 +130,17 @@ def _swap(channel, store: str, one: bytes, two: bytes, counter: mmap.mmap) -> in
 
 
 def _open_all(_channel, path: str, counter: mmap.mmap, wanted: int) -> tuple[int, dict[str, int]]:
-    """Opens and reads until *wanted* tries had an exchange in them: how many did, and what was read."""
+    """Opens and reads until *wanted* tries had an exchange in them: how many did, and what was read.
+
+    A try that saw the link from the first does not count: nobody asked the daemon to open it.
+    """
     entered, seen = 0, {}
     until = time.monotonic() + SECONDS
     while entered < wanted and time.monotonic() < until:
         (before,) = struct.unpack("=Q", counter[:8])
         said = error(content, path)
-        entered += struct.unpack("=Q", counter[:8])[0] > before
+        moved = struct.unpack("=Q", counter[:8])[0] > before
+        entered += moved and said != "EACCES"  # the link was seen, and followed by the app's own kernel
         seen[said] = seen.get(said, 0) + 1
         if repr(SECRET) in seen:
             break
@@ -166,13 +170,21 @@ def exchanged(mount: Mount, sort: str, wanted: int) -> tuple[int, dict[str, int]
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_what_becomes_a_link_during_an_open_is_not_followed(linked, sort: str) -> None:
-    mount, _ = linked
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--app", "app"), marks=pytest.mark.soak)], ids=["shared", "app"]
+)
+def test_what_becomes_a_link_during_an_open_is_not_followed(
+    mounts: Mounts, arena: Path, empty_store: Path, options, sort: str
+) -> None:
+    """In an app mount the kernel keeps names, and asks the daemon far less often."""
+    furnish(arena, empty_store)
+    arena.chmod(0o755)
+    mount = mounts.start(POLICY, empty_store, *options)
     entered, seen = exchanged(mount, sort, ENTERED)
     assert entered >= ENTERED
     assert set(seen) <= {repr(OWN), "EACCES", "ENOENT", "ESTALE", "ELOOP", "ENOTDIR"}, seen
     assert seen.get(repr(OWN), 0) > 0, "the race was never won by who is in the right"
-    assert call_as(APP, content, str(mount / SORTS[sort][2])) == OWN
+    wait_for(lambda: call_as(APP, content, str(mount / SORTS[sort][2])) == OWN, "it is as it was")
 
 
 def test_the_daemon_reads_what_only_root_may_where_it_follows(
