@@ -181,7 +181,7 @@ def test_no_handle_opens_what_a_name_does_not(mount: Mount) -> None:
 
 
 def test_it_is_emptied_where_nobody_is_refused(without, empty_store: Path) -> None:
-    mount = without("nobody-refused", POLICY, furnish(empty_store))
+    mount = without("nobody-refused,handles-undecided", POLICY, furnish(empty_store))
     make_kept(mount)
     call_as(THIEF, lambda: os.truncate(mount / "kept/file", 0))
     assert (empty_store / "kept/file").read_bytes() == b""
