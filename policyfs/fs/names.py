@@ -36,6 +36,15 @@ _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 
 
+class _HiddenError(OSError):
+    """One end of a request is hidden from the caller, by this decision. key: of its inode."""
+
+    def __init__(self, decision: Decision, key: int) -> None:
+        super().__init__(decision.errno, "hidden from the caller")
+        self.decision = decision
+        self.key = key
+
+
 class Naming:
     """Changes names in the store as the policy allows, and keeps the nodes' names true."""
 
@@ -150,8 +159,25 @@ class Naming:
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
             if not seen.allowed:
-                raise OSError(errno.ENOENT, "hidden from the caller", name)
+                raise _HiddenError(seen, self._nodes.key_of(stat))
         return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
+
+    async def _target(
+        self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, moves_to: PathState | None
+    ) -> tuple[End, Stat, int] | None:
+        """What has the new name of a rename already. What the caller may not see he may not replace.
+
+        moves_to: where it would go, in an exchange; then something must be there.
+        """
+        try:
+            return await self._end(parent, name, caller, moves_to)
+        except FileNotFoundError:
+            if moves_to is not None:
+                raise
+            return None
+        except _HiddenError as hidden:
+            error = self._errno(hidden.decision, self._nodes.named(hidden.key, parent, name))
+            self._refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
 
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """One more name for a file; decided for every name that it is known by."""
@@ -207,12 +233,9 @@ class Naming:
         new_state = self._gate.engine.child(new_parent.state, new)
         with contextlib.ExitStack() as stack:
             old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
-            there: tuple[End, Stat, int] | None = None
-            try:
-                there = await self._end(new_parent, new, caller, old_end.state if exchange else None)
-            except FileNotFoundError:
-                if exchange:
-                    raise
+            there = await self._target(
+                call, path, new_parent, new, caller, old_end.state if exchange else None
+            )
             replaced, new_stat, new_key = there or (None, None, 0)
             old_end, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
             sure_there = _always

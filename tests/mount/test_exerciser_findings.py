@@ -146,3 +146,24 @@ def test_a_file_that_was_renamed_elsewhere_can_be_asked_for_by_its_descriptor(
     os.truncate(empty_store / "b", 10)
     writer.send("stat")
     assert writer.result() == 10
+
+
+def make_a_link(_channel: Any, path: Path) -> None:
+    os.symlink("nowhere", path)
+
+
+def rename_error(_channel: Any, old: Path, new: Path) -> str:
+    try:
+        os.rename(old, new)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "renamed"
+
+
+def test_what_an_owner_hides_is_not_renamed_over(mounts: Mounts, empty_store: Path) -> None:
+    (empty_store / "mine").touch()
+    shy = "  - {id: shy, deny: [all], who: {app: reader}, when: {owner: writer}, errno: ENOENT}\n"
+    mount = mounts.start(POLICY + shy, empty_store)
+    start_as(WRITER, make_a_link, mount / "theirs").result()
+    assert start_as(READER, rename_error, mount / "mine", mount / "theirs").result() == "ENOENT"
+    assert os.readlink(empty_store / "theirs") == "nowhere"

@@ -78,7 +78,7 @@ class Reference(NameCalls):
             if found.status.st_size and not flags & os.O_TRUNC:
                 return refused(errno.EACCES)
         elif hides and oracle.shown(uid, node, self.data(found.path)) is None:
-            if any(handle.who == step.who for handle in self.writers(found.status.st_ino)):
+            if step.call == "open" and (step.who, found.status.st_ino) in self.wrote:
                 raise Skip  # while this app writes the file itself each read is judged instead
             return refused(errno.EACCES)
         return found
@@ -96,6 +96,8 @@ class Reference(NameCalls):
             self.disown(fd)
         self.note_fd(fd)
         status = os.fstat(fd)
+        if new or self._ops(flags) & Op.WRITE:
+            self.wrote.add((step.who, status.st_ino))
         node = self.node(step.mount, found.path, os.lstat(self.at(found.path)))
         checks, hides = oracle.checks(uid, node), oracle.could_hide(uid, node)
         self.handles[slot] = Handle(

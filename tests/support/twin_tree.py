@@ -129,6 +129,7 @@ class TwinTree:
         self.handles: dict[tuple[int, int, int], Handle] = {}
         self.versions: dict[int, list[Version]] = {}
         self.refusals: set[tuple[int, int]] = set()
+        self.wrote: set[tuple[int, int]] = set()
         self.root = Hands()
 
     def at(self, path: bytes) -> bytes:
