@@ -119,7 +119,7 @@ def open_reply(fh: int) -> bytes:
 def hear_flushes(every: bool) -> None:
     """Where requests for locks are taken: whether each FLUSH is to be heard.
 
-    Else the bridge itself answers those of handles with FH_NOFLUSH, at the tenth of the price. At
+    Else the bridge itself answers those of handles with FH_NOFLUSH, and no Python runs for them. At
     first it does.
     """
     _bridge.hear_flushes(every)
