@@ -49,6 +49,9 @@ _NICE: Final = -10
 """Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = 128
+_THREADS: Final = 160
+"""Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
+are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ class Daemon:
         trio.run(self._main, ready)
 
     async def _main(self, ready: Callable[[], None]) -> None:
+        trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         path = control.socket_path(self._options.mountpoint)
         server = control.claim(path)
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stat_bits
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Need, Op
+from policyfs.domain import NO_FACTS, RAW_VIEW, Decision, FileType, Need, Op, Principal
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
@@ -24,8 +26,10 @@ from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
-_SLICE: Final = 256
-"""Entries decided at a time before other requests get their turn."""
+_SLICE: Final = 64
+"""Names decided at a time before other requests get their turn: some 0.2 ms."""
+_WITH_NODE: Final = 8
+"""For how many of them a name counts that is answered with its node and attributes."""
 
 _LISTED: Final = 2_000_000
 """How many names the listings that are open may keep together; a name takes some 150 bytes."""
@@ -299,28 +303,32 @@ class Seeing:
         Raises PolicyChangedError.
         """
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
-        try:
-            entries = self._tree.list_dir(self._places.dirfd(node))
-        except FileNotFoundError:  # removed while the caller is in it: natively, too, it lists as empty
-            entries = []
-        engine = self._gate.engine
         shown: list[Entry] = []
-        for position, entry in enumerate(entries):
-            if position % _SLICE == _SLICE - 1:
+        try:
+            directory = self._places.dirfd(node)
+        except FileNotFoundError:
+            return shown
+        with contextlib.closing(self._tree.list_parts(directory)) as parts:
+            while part := _next_part(parts):
+                for position, entry in enumerate(part):
+                    if position % _SLICE == _SLICE - 1:
+                        await trio.lowlevel.checkpoint()
+                        self._gate.unchanged(generation)
+                    if await self._is_shown(entry, node, listing.caller, who):
+                        shown.append(entry)
                 await trio.lowlevel.checkpoint()
                 self._gate.unchanged(generation)
-            name, _, kind = entry
-            ftype = _TYPES.get(kind, FileType.SPECIAL)
-            state = engine.child(node.state, name)
-            if not self._gate.shows(who, state, ftype, node):
-                continue
-            if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
-                if not await self._seen(node, name, state, listing.caller):
-                    continue
-            elif not engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed:
-                continue
-            shown.append(entry)
         return shown
+
+    async def _is_shown(self, entry: Entry, node: Node, caller: Caller, who: Principal) -> bool:
+        name, _, kind = entry
+        engine, ftype = self._gate.engine, _TYPES.get(kind, FileType.SPECIAL)
+        state = engine.child(node.state, name)
+        if not self._gate.shows(who, state, ftype, node):
+            return False
+        if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
+            return await self._seen(node, name, state, caller)
+        return engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed
 
     async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
         try:
@@ -343,9 +351,10 @@ class Seeing:
             listing.served = 0
         entries = await self._current(listing, start)
         node = listing.node
-        position = start
+        position, work = start, 0
         while position < len(entries) + 2:
-            if position % _SLICE == _SLICE - 1:
+            if work >= _SLICE:
+                work = 0
                 await trio.lowlevel.checkpoint()
                 entries = await self._current(listing, position)
             listed = entries[position - 2] if position >= 2 else None
@@ -357,6 +366,7 @@ class Seeing:
                 name, entry, held = self._dots(node, position - 1)
             else:
                 continue
+            work += 1 if held is None else _WITH_NODE
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
                 if held is not None:
                     self._nodes.closed(held)
@@ -415,6 +425,14 @@ def _uncounted(stat: Stat) -> Stat:
     that it does not), and its size, which on many file systems counts the letters of the names.
     """
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
+
+
+def _next_part(parts: Generator[list[Entry], None, None]) -> list[Entry]:
+    """More of a listing, [] at its end: also of a directory that was removed while the caller is in it."""
+    try:
+        return next(parts, [])
+    except FileNotFoundError:
+        return []
 
 
 def child_path(parent: Node, name: bytes) -> bytes:

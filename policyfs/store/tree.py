@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Generator
 from typing import Final, Self
 
 from policyfs.store import libc
@@ -34,7 +35,7 @@ _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
 
 _DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
-_DIRENT_BUFFER: Final = 128 * 1024
+_DIRENT_BUFFER: Final = 16 * 1024
 _DT_UNKNOWN: Final = 0
 
 
@@ -105,18 +106,23 @@ class Tree:
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
         """All names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
 
-        The type is never DT_UNKNOWN: where the file system gives none, statx is asked. 128 KiB
-        of entries a system call.
+        The type is never DT_UNKNOWN: where the file system gives none, statx is asked.
+        """
+        return [entry for part in self.list_parts(dirfd) for entry in part]
+
+    def list_parts(self, dirfd: int) -> Generator[list[tuple[bytes, int, int]], None, None]:
+        """list_dir() in parts of one system call each: some hundred names, under half a millisecond.
+
+        *dirfd* is used before the first part only. Names that come or go meanwhile may be in it or
+        not, as natively; no other is left out or comes twice.
         """
         fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
         try:
-            entries: list[tuple[bytes, int, int]] = []
             buffer = ctypes.create_string_buffer(_DIRENT_BUFFER)
             while count := libc.getdents64(fd, buffer):
-                entries += _parse_dirents(buffer.raw[:count])
-            if any(kind == _DT_UNKNOWN for _, _, kind in entries):
-                entries = _with_types(fd, entries)
-            return entries
+                part = [*_parse_dirents(buffer.raw[:count])]
+                unknown = any(kind == _DT_UNKNOWN for _, _, kind in part)
+                yield _with_types(fd, part) if unknown else part
         finally:
             os.close(fd)
 

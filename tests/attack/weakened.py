@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import trio
 
+import policyfs.fs.lookup as lookup_module
 import policyfs.fs.redactor as redactor_module
 import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
@@ -30,6 +31,7 @@ from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.tree import Tree
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
@@ -125,6 +127,14 @@ def written_in_place() -> None:
     put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
 
 
+def whole_listings() -> None:
+    """A directory is listed in one go, while everybody else waits."""
+    put(lookup_module, "_SLICE", 1 << 40)
+    put(Tree, "list_parts", lambda self, dirfd, parts=Tree.list_parts: (
+        part for part in [[entry for part in parts(self, dirfd) for entry in part]]
+    ))  # fmt: skip
+
+
 def one_line() -> None:
     """All users wait in one line, as the kernel makes it."""
     take_turns = session_module.take_turns
@@ -141,6 +151,7 @@ GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACH
     "moved-unsettled": moved_unsettled,
     "written-in-place": written_in_place,
     "one-line": one_line,
+    "whole-listings": whole_listings,
 }
 
 if __name__ == "__main__":

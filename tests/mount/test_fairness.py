@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 import threading
@@ -190,3 +191,45 @@ def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:
         os.kill(mount.pid, signal.SIGCONT)
     wait_for(lambda: _pending(mount) == before, "an end to all of it", 30)
     assert start_as(QUIET, _open_one, str(mount / "quiet/file0")).result() < 30
+
+
+def _list_once(channel, path: str) -> tuple[int, int, int]:
+    channel.recv()
+    begin = time.monotonic_ns()
+    names = len(os.listdir(path))
+    return begin, time.monotonic_ns(), names
+
+
+def _stat_on(channel, path: str) -> list[int]:
+    """Looks for absent names until told to end; when each was answered."""
+    answered = []
+    channel.send("running")
+    while not channel.poll():
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(f"{path}-{len(answered)}")
+        answered.append(time.monotonic_ns())
+    return answered
+
+
+def _longest_wait_beside_a_listing(mount: Mount) -> float:
+    """The longest time between two answers to one app, as a share of another app's listing."""
+    quiet = start_as(QUIET, _stat_on, str(mount / "none"))
+    assert quiet.receive() == "running"
+    lister = start_as(FLOOD, _list_once, str(mount / "flood/many"))
+    lister.send("go")
+    begin, end, names = lister.result(60)
+    quiet.send("end")
+    assert names == 40_000
+    times = [begin, *(at for at in quiet.result(60) if begin < at < end), end]
+    return max(after - before for before, after in itertools.pairwise(times)) / (end - begin)
+
+
+def test_a_long_listing_is_made_in_small_parts(fair) -> None:
+    """While a directory of 40,000 names is listed another app is answered all the time."""
+    mount = fair(listed=40_000)
+    assert min(_longest_wait_beside_a_listing(mount) for _ in range(3)) < 0.15
+
+
+def test_one_made_in_one_go_holds_everybody_up(fair) -> None:
+    mount = fair(listed=40_000, guard="whole-listings")
+    assert min(_longest_wait_beside_a_listing(mount) for _ in range(3)) > 0.25
