@@ -175,6 +175,11 @@ class TwinTree:
         oracle = self.oracles[step.mount]
         return oracle.decide(self.uids[step.who], SEE, self.node(step.mount, path, status)).allowed
 
+    def hides_some(self, step: Step, path: bytes) -> bool:
+        """Is something in a directory hidden from the caller."""
+        paths = [path + b"/" + name if path else name for name in os.listdir(self.at(path))]
+        return not all(self.sees(step, inside, os.lstat(self.at(inside))) for inside in paths)
+
     def find(self, step: Step, path: bytes, *, follow: bool) -> Found:
         """Walk a path as its caller may."""
         done: list[bytes] = []
