@@ -28,7 +28,7 @@ APP, OTHER = 10010, 10011
 SECRET, OWN, HIDDEN = b"root's own", b"the app's own", b"another app's own"
 ENTERED: Final = count(500, 5000)
 """Opens during which the exchange happened, of each sort."""
-SECONDS: Final = 80.0
+SECONDS: Final = count(80, 900)
 PAUSE_S: Final = 0.0001
 """Between two exchanges: the daemon's watch of the store is to have nothing to catch up with."""
 POLICY = f"""\
