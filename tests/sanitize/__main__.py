@@ -109,7 +109,7 @@ class Sanitized:
         ).stdout.strip()
         options = {
             "exitcode": FOUND, "log_path": self.reports / "report",
-            "detect_leaks": 1, "leak_check_at_exit": 0,  # daemon.py asks for it
+            "detect_leaks": 1, "leak_check_at_exit": 0,  # but in daemons: see daemon.py
         }  # fmt: skip
         return os.environ | {
             "LD_PRELOAD": library,
