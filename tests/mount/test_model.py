@@ -66,7 +66,8 @@ def test_calls_come_to_what_policy_and_twin_say(arena: Path, app_mount: bool) ->
     with world_on(arena, app_mount=app_mount) as world:
         campaign(world, 1, SEQUENCES, LENGTH, BLOCK)
     for call in MAKERS:
-        assert world.outcomes[f"{call} ok"] > SEQUENCES // 100, f"{call} hardly ever came to something"
+        allowed = world.outcomes[f"{call} ok"] + world.outcomes[f"{call} error"]
+        assert allowed > SEQUENCES // 100, f"{call} was hardly ever allowed"
     for call in MUST_BE_REFUSED:
         assert world.outcomes[f"{call} refused"] > SEQUENCES // 100, f"{call} was hardly ever refused"
 
