@@ -250,7 +250,7 @@ async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
         for request in (
             lambda: made.making.mkdir(made.root, b"n", 0o755, caller),
             lambda: made.making.symlink(made.root, b"n", b"a.jpg", caller),
-            lambda: made.making.mknod(made.root, b"n", 0o100644, caller),
+            lambda: made.making.mknod(made.root, b"n", 0o100644, 0, caller),
         ):
             with pytest.raises(pyfuse3.FUSEError) as refused:
                 request()
