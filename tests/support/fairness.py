@@ -94,7 +94,7 @@ def sniffing(root: str, number: int, turn: int) -> None:
 def writing(root: str, number: int, turn: int) -> None:
     """Many small writes to a file whose writes are checked."""
     fd = os.open(f"{root}/flood/notes/{number}", os.O_CREAT | os.O_WRONLY, 0o600)
-    for _ in range(200):
+    for _ in range(50):
         os.write(fd, b"some words of text\n" * 10)
     os.close(fd)
     del turn
