@@ -42,6 +42,7 @@ from policyfs.tasks import kept
 Log = structlog.typing.FilteringBoundLogger
 
 _READY_S: Final = 20.0
+_LAST_MOUNT_S: Final = 0.5
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
@@ -221,7 +222,7 @@ class Daemon:
     async def _end(self) -> None:
         """Unmount and let the session end; what is busy is said, and detached all the same."""
         try:
-            await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+            await self._unmount()
         except session.MountError as error:
             if error.errno == errno.EBUSY:
                 who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
@@ -229,8 +230,26 @@ class Daemon:
             with contextlib.suppress(session.MountError):
                 # INVARIANT: by force, since nobody answers from here on. See _cut_off().
                 session.unmount(self._options.mountpoint, lazy=True, force=True)
-            pyfuse3.terminate()
-            self._readiness.end()
+            self._leave()
+
+    async def _unmount(self) -> None:
+        """Unmount, and end. MountError if it is busy.
+
+        The session ends by itself with the last mount of it. Where a mount namespace that was made
+        meanwhile (a container's) has another, it would go on: it is cut off there.
+        """
+        await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+        with trio.move_on_after(_LAST_MOUNT_S):
+            while session.is_connected(self._device):  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.01)
+            return
+        self._log.warning("cut off where another mount namespace still has it mounted")
+        self._leave()
+
+    def _leave(self) -> None:
+        """End the session now, whoever has it mounted."""
+        pyfuse3.terminate()
+        self._readiness.end()
 
     async def _flush(self) -> None:
         while True:
@@ -259,7 +278,7 @@ class Daemon:
 
     async def _stop(self) -> control.Json:
         try:
-            await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+            await self._unmount()
         except session.MountError as error:
             return {"error": str(error), "errno": error.errno}
         return {"stopped": True}

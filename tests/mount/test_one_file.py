@@ -1,0 +1,199 @@
+"""One file behind several nodes: programs must not notice."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, tool_as
+from tests.support.stores import Mounts
+from tests.support.trees import differences, inventory
+from tests.support.twins import error
+
+RAW, CHECKED, HIDING = 10051, 10052, 10053
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: one-file}}
+apps:
+  raw: {{uid: {RAW}}}
+  checked: {{uid: {CHECKED}}}
+  hiding: {{uid: {HIDING}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
+  - {{id: texts, require: {{content: ["text/*", application/json]}}, who: {{app: checked}}, paths: "/**"}}
+  - {{id: places, require: {{redact: location}}, who: {{app: hiding}}, paths: "/**", raw_types: [text/plain]}}
+"""
+LINES = 100
+
+
+@pytest.fixture
+def work(empty_store: Path) -> Path:
+    empty_store.chmod(0o777)
+    (empty_store / "log.txt").write_text("begin\n")
+    (empty_store / "log.txt").chmod(0o666)
+    return empty_store
+
+
+@pytest.fixture
+def mount(mounts: Mounts, work: Path) -> Mount:
+    return mounts.start(POLICY, work)
+
+
+def append_lines(path: str, mark: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    for number in range(LINES):
+        line = f"{mark} {number:05d} {mark * 20}\n".encode()
+        assert os.write(fd, line) == len(line)
+    os.close(fd)
+
+
+def test_appends_from_two_views_and_the_store_all_arrive_whole(mount: Mount, work: Path) -> None:
+    writers = [
+        start_as(uid, _appender, str(mount / "log.txt"), mark)
+        for uid, mark in ((RAW, "r"), (RAW, "s"), (CHECKED, "c"), (CHECKED, "d"))
+    ]
+    writers.append(start_as(0, _appender, str(work / "log.txt"), "z"))
+    for writer in writers:
+        writer.result()
+    lines = (work / "log.txt").read_text().splitlines()
+    assert len(lines) == 1 + LINES * len(writers)
+    for mark in "rscdz":
+        mine = [line for line in lines if line.startswith(mark)]
+        assert mine == [f"{mark} {number:05d} {mark * 20}" for number in range(LINES)]
+
+
+def _appender(channel, path: str, mark: str) -> None:
+    append_lines(path, mark)
+
+
+def test_a_mapping_and_writes_of_another_view_show_each_other(mount: Mount, work: Path) -> None:
+    (work / "log.txt").write_bytes(b"a" * 8192)
+    mapped = start_as(RAW, _mapper, str(mount / "log.txt"))
+    assert mapped.receive() == b"aaaa"
+    call_as(CHECKED, _write_at, str(mount / "log.txt"), 5000, b"bbbb")
+    mapped.send((5000, b""))
+    assert mapped.receive() == b"bbbb", "through the page cache of the one file"
+    mapped.send((6000, b"cccc"))
+    mapped.receive()
+    assert call_as(CHECKED, _read_at, str(mount / "log.txt"), 6000) == b"cccc"
+    assert (work / "log.txt").read_bytes()[6000:6004] == b"cccc"
+    mapped.send(None)
+    mapped.result()
+
+
+def _mapper(channel, path: str) -> None:
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        channel.send(mapping[:4])
+        while (asked := channel.recv()) is not None:
+            offset, data = asked
+            if data:
+                mapping[offset : offset + len(data)] = data
+            channel.send(mapping[offset : offset + 4])
+
+
+def _write_at(path: str, offset: int, data: bytes) -> None:
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, data, offset)
+    os.close(fd)
+
+
+def _read_at(path: str, offset: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(fd, 4, offset)
+    finally:
+        os.close(fd)
+
+
+def test_inode_numbers_are_the_stores_in_every_view_and_every_tool(mount: Mount, work: Path) -> None:
+    os.link(work / "log.txt", work / "again.txt")
+    (work / "dir").mkdir()
+    os.link(work / "log.txt", work / "dir/third.txt")
+    number = (work / "log.txt").stat().st_ino
+    for uid in (RAW, CHECKED, HIDING):
+        assert call_as(uid, os.stat, mount / "log.txt").st_ino == number
+        assert call_as(uid, _by_descriptor, str(mount / "log.txt")) == (number, number, number)
+        found = tool_as(uid, "find", ".", "-inum", str(number), cwd=mount.mountpoint, check=True)
+        assert sorted(found.stdout.split()) == [b"./again.txt", b"./dir/third.txt", b"./log.txt"]
+        same = tool_as(uid, "find", ".", "-samefile", "log.txt", cwd=mount.mountpoint, check=True)
+        assert len(same.stdout.split()) == 3
+        packed = tool_as(uid, "tar", "cf", "-", ".", cwd=mount.mountpoint, check=True).stdout
+        listing = ["tar", "tvf", "-"]
+        listed = subprocess.run(listing, input=packed, capture_output=True, check=True, timeout=20)
+        assert listed.stdout.count(b" link to ") == 2
+        assert call_as(uid, _used, str(mount.mountpoint)) == _used(str(work))
+
+
+def _by_descriptor(path: str) -> tuple[int, int, int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        listed = {entry.name: entry.inode() for entry in os.scandir(os.path.dirname(path))}
+        return os.fstat(fd).st_ino, os.stat(f"/proc/self/fd/{fd}").st_ino, listed[os.path.basename(path)]
+    finally:
+        os.close(fd)
+
+
+def _used(path: str) -> str:
+    command = ["du", "-s", "--apparent-size", "-B1", path]
+    said = subprocess.run(command, capture_output=True, check=True, timeout=20)
+    return said.stdout.split()[0].decode()
+
+
+@pytest.mark.parametrize("uid", [RAW, CHECKED])
+def test_rsync_and_cp_keep_everything_that_they_keep_natively(
+    mount: Mount, work: Path, tmp_path: Path, uid: int
+) -> None:
+    tree = work / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "a.txt").write_text("a\n")
+    os.link(tree / "a.txt", tree / "sub/b.txt")
+    os.symlink("a.txt", tree / "link")
+    os.setxattr(tree / "a.txt", "user.note", b"kept")
+    if uid == RAW:  # holes are zeros, and such a file is no text
+        with open(tree / "holes", "wb") as file:
+            file.write(b"text\n")
+            file.truncate(1 << 20)
+    for path in (tree, *tree.rglob("*")):
+        os.chown(path, uid, uid, follow_symlinks=False)
+        os.utime(path, ns=(1_700_000_000_123_456_789, 1_700_000_000_987_654_321), follow_symlinks=False)
+    for command, target in (
+        (("rsync", "-aHAX", "--sparse", "tree/", "by-rsync"), "by-rsync"),
+        (("cp", "-a", "tree", "by-cp"), "by-cp"),
+    ):
+        tool_as(uid, *command, cwd=mount.mountpoint, check=True)
+        assert differences(inventory(tree), inventory(work / target)) == []
+        assert (work / target / "a.txt").stat().st_ino == (work / target / "sub/b.txt").stat().st_ino
+        assert os.getxattr(work / target / "a.txt", "user.note") == b"kept"
+        shutil.rmtree(work / target)
+
+
+def test_an_open_file_outlives_its_name_in_every_view_at_once(mount: Mount, work: Path) -> None:
+    holders = [start_as(uid, _holder, str(mount / "log.txt")) for uid in (RAW, CHECKED, HIDING)]
+    for holder in holders:
+        assert holder.receive() == b"begin\n"
+    call_as(RAW, os.rename, mount / "log.txt", mount / "moved.txt")
+    for holder in holders:
+        holder.send("look")
+        assert holder.receive() == (b"begin\n", 1)
+    call_as(CHECKED, os.unlink, mount / "moved.txt")
+    for holder in holders:
+        holder.send("look")
+        assert holder.receive() == (b"begin\n", 0)
+        holder.send("end")
+        holder.result()
+    assert call_as(RAW, error, os.stat, mount / "moved.txt") == "ENOENT"
+    assert os.listdir(work) == []
+
+
+def _holder(channel, path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    channel.send(os.read(fd, 100))
+    while channel.recv() == "look":
+        channel.send((os.pread(fd, 100, 0), os.fstat(fd).st_nlink))
