@@ -12,7 +12,7 @@ from policyfs.fs.redactor import Redactor
 from tests.attack.guards import put
 
 
-def no_shares() -> None:
+def copies_not_shared() -> None:
     """One app may have all the room for frozen copies in use."""
     put(Redactor, "payer", lambda self, who: None)
 
@@ -40,7 +40,7 @@ def lease_not_asked() -> None:
 
 
 COPIES: Final[dict[str, Callable[[], None]]] = {
-    "no-shares": no_shares,
+    "copies-not-shared": copies_not_shared,
     "late": late,
     "lease-not-asked": lease_not_asked,
 }

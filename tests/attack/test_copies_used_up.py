@@ -100,5 +100,5 @@ def test_one_app_cannot_use_up_the_room_for_copies(store_on, mounts_on, mapped) 
 def test_without_shares_the_neighbour_gets_no_copy(store_on, without) -> None:
     store = store_on("ext4")
     populate(store)
-    mount = without("no-shares", POLICY, store, "--copies-max", f"{ROOM * len(PHOTO)}")
+    mount = without("copies-not-shared", POLICY, store, "--copies-max", f"{ROOM * len(PHOTO)}")
     assert "mediated" in neighbours_roads(mount, mapped=False)
