@@ -1,0 +1,198 @@
+"""One library on every sort of store: what apps see is the same, and what cannot be had is said."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import jpegs, layers
+from tests.support.bytesio import digest_by_map, digest_by_read, digest_of, pattern
+from tests.support.images import file_system
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, wait_for
+from tests.support.stores import Mounts
+from tests.support.twins import error
+
+CAMERA, GALLERY, MAPS = 10010, 10011, 10012
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: stores}}
+apps:
+  camera: {{uid: {CAMERA}}}
+  gallery: {{uid: {GALLERY}}}
+  maps: {{uid: {MAPS}, grants: [media.location]}}
+rules:
+  - {{id: look, allow: [see, read], who: {{app: any}}, paths: ["/DCIM/***", "/Private/***"]}}
+  - {{id: shoot, allow: [see, write, create, delete, attr], who: {{app: camera}}, paths: "/DCIM/**"}}
+  - {{id: private, deny: [all], who: {{not: {{app: camera}}}}, paths: "/Private/***", errno: ENOENT}}
+  - id: no-location
+    require: {{redact: location}}
+    who: {{not: {{grant: media.location}}}}
+    unless: {{owner: self}}
+    paths: "/DCIM/**"
+"""
+PHOTO = jpegs.photo_with(jpegs.exif())
+LARGE = PHOTO + bytes(3 << 20)
+SEEN_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is to be expected of a store. large: can a photo above --copy-max be read redacted.
+    owned: is it kept which app made a file.
+    """
+
+    name: str
+    passes: bool
+    large: bool
+    writable: bool = True
+    owned: bool = True
+
+
+KINDS = [
+    Kind("ext4", passes=True, large=True),
+    Kind("xfs", passes=True, large=True),
+    Kind("btrfs", passes=True, large=True),
+    Kind("tmpfs", passes=True, large=True),
+    Kind("overlay", passes=False, large=False),
+    Kind("read-only", passes=True, large=True, writable=False),
+    Kind("sshfs", passes=True, large=False, owned=False),
+]
+
+
+def furnish(store: Path) -> None:
+    for name in ("DCIM", "Private"):
+        (store / name).mkdir()
+        (store / name).chmod(0o777)
+    for name, data in (("DCIM/a.jpg", PHOTO), ("DCIM/large.jpg", LARGE), ("Private/diary.txt", b"dear\n")):
+        (store / name).write_bytes(data)
+        (store / name).chmod(0o666)
+
+
+@contextlib.contextmanager
+def store_of(kind: str, base: Path, directory: Path) -> Iterator[Path]:
+    """A furnished store of that kind. base: an empty directory on the machine's own file system."""
+    with contextlib.ExitStack() as stack:
+        if kind in {"overlay", "read-only", "sshfs"}:
+            furnish(base)
+            yield stack.enter_context(
+                {"overlay": layers.overlay, "read-only": layers.read_only, "sshfs": layers.sshfs}[kind](
+                    base, directory
+                )
+            )
+        else:
+            root = stack.enter_context(file_system(kind, directory))
+            furnish(root)
+            yield root
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def library(kind: Kind, mounts: Mounts, empty_store: Path, tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
+    tmp_path.chmod(0o700)
+    with store_of(kind.name, empty_store, tmp_path) as store:
+        mount = mounts.start(POLICY, store, "--copy-max", "1M")
+        mount.expected_mediated = not kind.passes or kind.large
+        try:
+            yield store, mount
+        finally:
+            wrong = mounts.stop_all()
+    assert wrong == []
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def test_everyone_sees_what_the_policy_says(kind: Kind, library: tuple[Path, Mount]) -> None:
+    store, mount = library
+    assert sorted(call_as(GALLERY, os.listdir, mount.mountpoint)) == ["DCIM"]
+    assert call_as(GALLERY, error, os.stat, mount / "Private/diary.txt") == "ENOENT"
+    assert call_as(CAMERA, read, mount / "Private/diary.txt") == b"dear\n"
+    shown = call_as(GALLERY, read, mount / "DCIM/a.jpg")
+    assert (len(shown), jpegs.leaks(shown)) == (len(PHOTO), [])
+    assert jpegs.pixels(shown) == jpegs.pixels(PHOTO)
+    assert call_as(GALLERY, digest_by_map, mount / "DCIM/a.jpg") == digest_of(shown)
+    for way in (digest_by_read, digest_by_map):
+        assert call_as(MAPS, way, mount / "DCIM/a.jpg") == digest_of(PHOTO)
+    if kind.large:
+        large = call_as(GALLERY, read, mount / "DCIM/large.jpg")
+        assert (len(large), jpegs.leaks(large)) == (len(LARGE), [])
+    else:
+        assert call_as(GALLERY, error, read, mount / "DCIM/large.jpg") == "EACCES"
+        assert "lease" in str(mount.events(path="/DCIM/large.jpg", decision="deny")[-1]["note"])
+    assert call_as(MAPS, digest_by_read, mount / "DCIM/large.jpg") == digest_of(LARGE)
+    status = mount.status()
+    assert status["passthrough"]["enabled"]
+    assert bool(status["passthrough"]["refused"]) == (not kind.passes), status["passthrough"]
+    assert (store / "DCIM/a.jpg").read_bytes() == PHOTO
+
+
+def test_what_apps_write_arrives_whole_and_is_theirs(
+    kind: Kind, library: tuple[Path, Mount], mounts: Mounts
+) -> None:
+    store, mount = library
+    place = mount / "DCIM"
+    data = pattern(3, 700_001)
+    if not kind.writable:
+        assert call_as(CAMERA, error, Path.write_bytes, place / "new", data) == "EROFS"
+        assert call_as(CAMERA, error, os.unlink, place / "a.jpg") == "EROFS"
+        assert call_as(CAMERA, error, os.mkdir, place / "d") == "EROFS"
+        assert sorted(os.listdir(store / "DCIM")) == ["a.jpg", "large.jpg"]
+        return
+    call_as(CAMERA, Path.write_bytes, place / "new", data)
+    assert call_as(MAPS, digest_by_read, place / "new") == digest_of(data)
+    assert (store / "DCIM/new").read_bytes() == data
+    # Of no kind that is known to carry nothing: for who is not known to own it, closed.
+    assert (call_as(CAMERA, error, digest_by_read, place / "new") == "EACCES") == (not kind.owned)
+    assert (call_as(CAMERA, error, os.truncate, place / "new", 4097) == "EACCES") == (not kind.owned)
+    os.truncate(store / "DCIM/new", 4097)
+    call_as(CAMERA, os.rename, place / "new", place / "moved")
+    assert (store / "DCIM/moved").read_bytes() == data[:4097]
+    call_as(CAMERA, os.mkdir, place / "album")
+    call_as(CAMERA, Path.write_bytes, place / "album/own.jpg", PHOTO)
+    for again in (False, True):
+        if again:
+            assert mount.stop() == []
+            mount.start()
+        own = call_as(CAMERA, read, place / "album/own.jpg")
+        assert (own == PHOTO) == kind.owned, "whose it is outlives the mount, where it can be kept"
+        assert not jpegs.leaks(call_as(GALLERY, read, place / "album/own.jpg"))
+    call_as(CAMERA, shutil.rmtree, place / "album")
+    call_as(CAMERA, os.unlink, place / "moved")
+    assert sorted(os.listdir(store / "DCIM")) == ["a.jpg", "large.jpg"]
+
+
+def test_changes_in_the_store_are_seen(kind: Kind, library: tuple[Path, Mount]) -> None:
+    store, mount = library
+    if not kind.writable:
+        return
+    place = mount / "DCIM"
+    for _ in range(2):
+        assert sorted(call_as(MAPS, os.listdir, place)) == ["a.jpg", "large.jpg"]
+        assert call_as(MAPS, error, os.stat, place / "b.jpg") == "ENOENT"
+    (store / "DCIM/b.jpg").write_bytes(PHOTO)
+    with (store / "DCIM/a.jpg").open("ab") as file:
+        file.write(b"more")
+
+    def seen() -> bool:
+        names = sorted(call_as(MAPS, os.listdir, place))
+        return names == ["a.jpg", "b.jpg", "large.jpg"] and call_as(
+            MAPS, read, place / "a.jpg"
+        ) == PHOTO + b"more"
+
+    wait_for(seen, "the new name and the new bytes are seen", SEEN_S)
+    assert not jpegs.leaks(call_as(GALLERY, read, place / "b.jpg"))
+    os.unlink(store / "DCIM/b.jpg")
+    wait_for(lambda: call_as(MAPS, error, os.stat, place / "b.jpg") == "ENOENT", "it is gone", SEEN_S)
