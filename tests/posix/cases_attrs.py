@@ -215,16 +215,17 @@ def atimes() -> Iterator[Case]:
             do(user, os.chmod, "x", 0o600), do(user, read, "x"),
             do(ROOT, utimens, "x", (5, 5), OMIT), do(user, read, "x"),
             do(user, with_fd, "x", os.O_RDONLY | os.O_NOATIME, os.read, 10),
-            do(user, access, "x", os.R_OK), do(user, opened, "x", os.O_RDONLY), atime=True,
+            do(user, access, "x", os.R_OK), do(user, opened, "x", os.O_RDONLY), atime=True, slowly=True,
         )  # fmt: skip
         yield case(
             "atime of a directory", thing("dir", mode=0o755), do(user, os.listdir, "x"),
             do(user, os.listdir, "x"), do(user, create, "x/a"), do(user, os.listdir, "x"),
-            do(user, os.listdir, "x"), do(user, os.unlink, "x/a"), do(user, os.listdir, "x"), atime=True,
+            do(user, os.listdir, "x"), do(user, os.unlink, "x/a"), do(user, os.listdir, "x"),
+            atime=True, slowly=True,
         )  # fmt: skip
         yield case(
             "atime of a symlink", thing("link"), do(user, os.readlink, "x"), do(user, os.readlink, "x"),
-            do(ROOT, utimens, "x", (5, 5), OMIT, 0x100), do(user, os.readlink, "x"), atime=True,
+            do(ROOT, utimens, "x", (5, 5), OMIT, 0x100), do(user, os.readlink, "x"), atime=True, slowly=True,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -43,11 +44,16 @@ class Step(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Steps that build on one another. atime: access times are looked at, too."""
+    """Steps that build on one another. atime: access times are looked at, too.
+
+    slowly: each step begins when the kernel's coarse clock is past every time on the files. Else a
+    change of ctime may be stamped earlier than the atime before it, and relatime goes by their order.
+    """
 
     name: str
     steps: tuple[Step, ...]
     atime: bool = False
+    slowly: bool = False
 
 
 class Record(NamedTuple):
@@ -69,7 +75,7 @@ def _short(argument: Any) -> str:
     return text if len(text) <= 40 else f"{text[:30]}..[{len(text)}]"
 
 
-def case(name: str, *steps: Step | Iterable[Step], atime: bool = False) -> Case:
+def case(name: str, *steps: Step | Iterable[Step], atime: bool = False, slowly: bool = False) -> Case:
     """A case of single steps and lists of them."""
     flat: list[Step] = []
     for step in steps:
@@ -77,7 +83,7 @@ def case(name: str, *steps: Step | Iterable[Step], atime: bool = False) -> Case:
             flat.append(step)
         else:
             flat.extend(step)
-    return Case(name, tuple(flat), atime)
+    return Case(name, tuple(flat), atime, slowly)
 
 
 # ---------------------------------------------------------------- being somebody
@@ -111,6 +117,7 @@ def outcome_of(step: Step) -> str:
 
 # ---------------------------------------------------------------- looking
 
+_COARSE: Final = 5  # CLOCK_REALTIME_COARSE
 _Times = tuple[int, int, int]
 
 
@@ -148,6 +155,12 @@ class Eyes:
             )  # fmt: skip
         self._before = times
         return found
+
+    def wait_for_the_clock(self) -> None:
+        """Until whatever is stamped now is later than all that was seen."""
+        latest = max((max(times) for times in self._before.values()), default=0)
+        while time.clock_gettime_ns(_COARSE) <= latest:
+            os.sched_yield()
 
     def _moved(self, ino: int, now: _Times) -> str:
         before = self._before.get(ino)
@@ -214,6 +227,8 @@ def _run_case(one: Case, through: str, store: str) -> list[Record]:
         eyes = Eyes(listed, seen, atime=one.atime)
         eyes.look()
         for step in one.steps:
+            if one.slowly:
+                eyes.wait_for_the_clock()
             outcome = outcome_of(step)
             records.append(Record(outcome, eyes.look()))
         records.append(Record("contents", {name: (held,) for name, held in contents(listed, seen).items()}))
