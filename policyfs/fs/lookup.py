@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat as stat_bits
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
@@ -107,7 +108,7 @@ class Seeing:
         if unseen.whatever is not None:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
-        dirfd = self._places.dirfd(parent)
+        dirfd = self._places.dirfd_on_the_way(parent)
         try:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
@@ -167,6 +168,7 @@ class Seeing:
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply that gives a node to the kernel; counts one reference."""
         node.lookups += 1
+        node.named_s = time.monotonic()
         entry_s = self._timeouts.entry(state)
         attr_s = self._timeouts.attr(state, node, stat)
         node.told = version_of(stat)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -60,12 +61,13 @@ class Node:
     mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
     kernel may hold. told: the version whose attributes it was told last. whose: the principal that
-    alone may use the node (see views.py), or None.
+    alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
+    directory has its name (of time.monotonic()).
     """
 
     __slots__ = (
         "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
-        "name", "next", "nodeid", "open", "parent", "state", "told", "view", "whose",
+        "name", "named_s", "next", "nodeid", "open", "parent", "state", "told", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +98,7 @@ class Node:
         self.cached: Version | None = None
         self.told: Version | None = None
         self.whose: str | int | None = None
+        self.named_s = -math.inf
 
     def names(self) -> Iterator[Name]:
         """Every known name, the first first."""

@@ -27,6 +27,17 @@ _UNWATCHED_S: Final = 1.0
 """How long a directory descriptor is believed when no watch reports moves in the store."""
 
 
+_ON_THE_WAY_S: Final = 5.0
+"""How long a walk along a path may take from one name to the next."""
+
+
+class DirectoryGoneError(OSError):
+    """A directory was removed or moved, and another has not its name: ESTALE."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
+
+
 class Places:
     """Finds nodes in the store.
 
@@ -111,6 +122,21 @@ class Places:
             return self._removed[node.nodeid]
         return self._reach(node)
 
+    def dirfd_on_the_way(self, node: Node) -> int:
+        """As dirfd(), for a step along a path. FileNotFoundError if the directory was there when the
+        path led to it, a moment ago, and is not any more.
+
+        As natively; with ESTALE the kernel walks the path once more, and the app would see it if
+        another directory went away meanwhile. Whoever asks later may be in a directory that was moved,
+        and must not be told that its files are gone.
+        """
+        try:
+            return self.dirfd(node)
+        except DirectoryGoneError:
+            if time.monotonic() - node.named_s > _ON_THE_WAY_S:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
+
     def _reach(self, node: Node) -> int:
         """Open the missing part of the chain of directories, root side first."""
         missing: list[Node] = []
@@ -119,7 +145,7 @@ class Places:
             missing.append(at)
             at = at.parent
         if at is None:  # some directory on the way was removed
-            raise OSError(errno.ESTALE, "the directory was removed", node.name)
+            raise DirectoryGoneError(node)
         fd = self.dirfd(at)
         for directory in reversed(missing):
             fd = self._step(fd, directory)
@@ -129,7 +155,7 @@ class Places:
         try:
             fd = self._tree.open_dir(parent_fd, node.name)
         except (FileNotFoundError, NotADirectoryError):
-            raise OSError(errno.ESTALE, "the directory was moved in the store", node.name) from None
+            raise DirectoryGoneError(node) from None
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise OSError(errno.ESTALE, "another directory has the name now", node.name)

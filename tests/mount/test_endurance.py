@@ -104,7 +104,7 @@ POLICIES = (policy("day", RULES), policy("night", MORE + tuple(reversed(RULES)))
 
 MIB = 1 << 20
 BOUNDS = {
-    "anonymous bytes": 6 * MIB,
+    "anonymous bytes": 12 * MIB,  # caches of kinds and of lines of the trail fill for long
     "resident bytes": 24 * MIB,
     "descriptors": 12,
     "directory descriptors": 48,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from pathlib import Path
 
@@ -58,11 +59,37 @@ async def test_a_move_in_the_store_ends_the_descriptors_of_all_below(tmp_path: P
         handle = libc.file_handle(made.places.dirfd(deep.parent))
         above = libc.file_handle(made.places.dirfd(deep.parent.parent))
         os.rename(tmp_path / "open/b", tmp_path / "secret/b")
+        deep.named_s = -math.inf  # it was a while ago that its name was looked up
         watch.events = [WatchEvent(Change.MOVED_FROM, above, b"b", handle, 1, is_dir=True)]
         changes.take(Told(), made.places)  # type: ignore[arg-type] # ours
         with pytest.raises(OSError) as stale:
             await made.seeing.lookup(deep, b"f", made.caller(MAPS))
         assert stale.value.errno == errno.ESTALE
+
+
+@on_trio
+async def test_what_goes_away_while_a_path_is_walked_is_absent(tmp_path: Path, monkeypatch) -> None:
+    """Natively a name is not there in a directory that was just removed. Once it was moved, who knows."""
+    now = [1000.0]
+    monkeypatch.setattr(places_module.time, "monotonic", lambda: now[0])
+    (tmp_path / "a/b").mkdir(parents=True)
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        made.places._watched = lambda: False
+        directory = await made.walk("/a/b", MAPS)
+        (tmp_path / "a/b").rmdir()
+        for later_s, code in ((1.0, errno.ENOENT), (9.0, errno.ESTALE)):
+            now[0] += later_s
+            with pytest.raises(OSError) as gone:
+                await made.seeing.lookup(directory, b"f", made.caller(MAPS))
+            assert gone.value.errno == code
+        (tmp_path / "a/b").mkdir()
+        directory = await made.walk("/a/b", MAPS)
+        (tmp_path / "a").rename(tmp_path / "z")
+        (tmp_path / "a/b").mkdir(parents=True)  # the path leads to another directory: ask again
+        now[0] += 2
+        with pytest.raises(OSError) as gone:
+            await made.seeing.lookup(directory, b"f", made.caller(MAPS))
+        assert gone.value.errno == errno.ESTALE
 
 
 @on_trio
