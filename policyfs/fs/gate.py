@@ -262,6 +262,9 @@ class Gate:
             try:
                 dirfd, name, stat = self._places.locate(node)
             except OSError as error:
+                removed = self._places.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
+                if removed >= 0:  # elsewhere, while somebody is in it
+                    return await self._facts_behind(removed, need, who)
                 # Renamed or replaced elsewhere, and open here: it still is what it is.
                 held = self._open_fd(node) if error.errno == errno.ESTALE else -1
                 if held < 0:

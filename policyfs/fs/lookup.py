@@ -218,7 +218,11 @@ class Seeing:
         try:
             return self._places.locate(node)[2]
         except OSError as error:
-            if error.errno != errno.ESTALE or node.open is None or node.open.stat is None:
+            if error.errno != errno.ESTALE:
+                raise
+            if node.ftype is FileType.DIRECTORY and (fd := self._places.removed_fd(node)) >= 0:
+                return self._tree.fstat(fd)
+            if node.open is None or node.open.stat is None:
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
         if fd >= 0 and node.flavor is not Flavor.COPY:

@@ -62,12 +62,12 @@ class Node:
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
     kernel may hold. told: the version whose attributes it was told last. whose: the principal that
     alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
-    directory has its name (of time.monotonic()).
+    directory has its name (of time.monotonic()). reached: a directory that had a descriptor once.
     """
 
     __slots__ = (
         "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
-        "name", "named_s", "next", "nodeid", "open", "parent", "state", "told", "view", "whose",
+        "name", "named_s", "next", "nodeid", "open", "parent", "reached", "state", "told", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,7 @@ class Node:
         self.told: Version | None = None
         self.whose: str | int | None = None
         self.named_s = -math.inf
+        self.reached = False
 
     def names(self) -> Iterator[Name]:
         """Every known name, the first first."""

@@ -20,8 +20,9 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
-_REMOVED: Final = 16
-"""How many removed directories stay within reach of those who still are in them."""
+_REMOVED: Final = 64
+"""How many removed directories stay within reach of those who still are in them, at most (at least a
+quarter of it, and otherwise a quarter of the descriptors that directories may have)."""
 
 _UNWATCHED_S: Final = 1.0
 """How long a directory descriptor is believed when no watch reports moves in the store."""
@@ -61,6 +62,7 @@ class Places:
         self._tree = tree
         self._nodes = nodes
         self._capacity = capacity
+        self._kept = max(_REMOVED // 4, min(_REMOVED, capacity // 4))
         self._watched = watched
         self._on_open = on_open
         self._on_folding = on_folding
@@ -69,10 +71,10 @@ class Places:
         nodes.tell_of_gone(self._gone)
 
     def _gone(self, node: Node) -> None:
-        self.drop(node.nodeid)
-        fd = self._removed.pop(node.nodeid, -1)
-        if fd >= 0:
-            os.close(fd)
+        fd, _ = self._fds.pop(node.nodeid, (-1, 0.0))
+        for number in (fd, self._removed.pop(node.nodeid, -1)):
+            if number >= 0:
+                os.close(number)
 
     def __len__(self) -> int:
         return len(self._fds)
@@ -83,10 +85,20 @@ class Places:
         self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
-        """Forget the descriptor of a directory that may have moved or gone."""
+        """Forget the descriptor of a directory that may have moved. If it was removed, the descriptor
+        is all that leads there, and is kept for those who are in it.
+        """
         entry = self._fds.pop(nodeid, None)
-        if entry is not None:
+        if entry is None:
+            return
+        if self._is_removed(entry[0]) and nodeid not in self._removed:
+            self._removed[nodeid] = entry[0]
+            self._forget_removed(self._kept)
+        else:
             os.close(entry[0])
+
+    def _is_removed(self, fd: int) -> bool:
+        return self._tree.fstat(fd).nlink == 0
 
     def drop_all(self) -> None:
         """Forget all that may lead elsewhere now: after the watch lost events."""
@@ -98,11 +110,20 @@ class Places:
         so that who works in it sees what is natively seen there: nothing.
         """
         for nodeid in list(self._removed):
-            known = self._nodes.find(nodeid)
-            if known is not None and known.parent is not None:  # it was not removed after all
+            if not self._is_removed(self._removed[nodeid]):  # it was not, after all
                 os.close(self._removed.pop(nodeid))
+        if node.nodeid in self._removed:
+            os.close(self._removed[node.nodeid])
         self._removed[node.nodeid] = fd
-        self._forget_removed(_REMOVED)
+        self._forget_removed(self._kept)
+
+    def removed_fd(self, node: Node) -> int:
+        """O_PATH descriptor of a directory that was removed while somebody may be in it, until the next
+        await; -1 if it was not, or nothing leads there.
+        """
+        entry = self._fds.get(node.nodeid)
+        fd = self._removed.get(node.nodeid, -1) if entry is None else entry[0]
+        return fd if fd >= 0 and self._is_removed(fd) else -1
 
     def _forget_removed(self, keep: int) -> None:
         while len(self._removed) > keep:
@@ -118,13 +139,13 @@ class Places:
                 self._fds.move_to_end(node.nodeid)
                 return entry[0]
             self.drop(node.nodeid)
-        if node.parent is None and node.nodeid in self._removed:
-            return self._removed[node.nodeid]
+        if node.nodeid in self._removed and (fd := self.removed_fd(node)) >= 0:
+            return fd
         return self._reach(node)
 
     def dirfd_on_the_way(self, node: Node) -> int:
         """As dirfd(), for a step along a path. FileNotFoundError if the directory was there when the
-        path led to it, a moment ago, and is not any more.
+        path led to it, a moment ago, and is gone before anybody was in it.
 
         As natively; with ESTALE the kernel walks the path once more, and the app would see it if
         another directory went away meanwhile. Whoever asks later may be in a directory that was moved,
@@ -133,7 +154,7 @@ class Places:
         try:
             return self.dirfd(node)
         except DirectoryGoneError:
-            if time.monotonic() - node.named_s > _ON_THE_WAY_S:
+            if node.reached or time.monotonic() - node.named_s > _ON_THE_WAY_S:
                 raise
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
@@ -165,6 +186,7 @@ class Places:
         except OSError:
             os.close(fd)
             raise
+        node.reached = True
         above = self._fds.get(node.parent.nodeid) if node.parent is not None else None
         # It leads here only as long as what is above does, and is believed no longer than that.
         self._fds[node.nodeid] = (fd, time.monotonic() if above is None else above[1])
