@@ -54,9 +54,11 @@ class Checker:
         self._forget_names = forget_names
 
     async def write(
-        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence
-    ) -> int:
-        """Write *data* if the file then still meets the decision's content requirements.
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool = False,
+    ) -> int:  # fmt: skip
+        """Write *data* if the file then still meets the decision's content requirements. append: at
+        its end, which is at *offset* now: what others add meanwhile (another view, the store) stays.
 
         Raises FUSEError(EPERM), on record, if it does not, and what *fence* raises; then nothing
         of it was written.
@@ -66,7 +68,12 @@ class Checker:
             head.held = b""
         if head.held is None:
             await self._judge_stored(handle, head, offset, data, decision)
+            while append and (end := self._tree.fstat(handle.fd).size) < offset:  # cut off meanwhile
+                offset = end
+                await self._judge_stored(handle, head, offset, data, decision)
             fence()
+            if append:
+                return os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
             return os.pwrite(handle.fd, data, offset)
         if offset >= HEAD_BYTES and len(head.held) < HEAD_BYTES:
             await self._refuse(handle, head, decision, None, "its beginning is not known yet")

@@ -185,7 +185,9 @@ class FileIO:
         if head is not None and (decision.content or head.held):
             async with state.lock:
                 at = head.size(self._tree.fstat(handle.fd).size) if append else offset
-                written = await self._checker.write(handle, head, at, data, decision, self._fence(handle))
+                written = await self._checker.write(
+                    handle, head, at, data, decision, self._fence(handle), append=append
+                )
         elif append:
             written = os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
         elif len(data) <= _INLINE_WRITE:

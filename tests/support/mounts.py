@@ -8,7 +8,9 @@ test fails. What the daemon logged and what it left behind is looked at every ti
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -20,9 +22,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from tests.support.counts import PATIENCE
+from tests.support.forked import daemon_of
 from tests.support.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.processes import wait_for
 
@@ -91,7 +94,8 @@ class Mount:
 
     store, mountpoint, trail: directories. process: the daemon. log: the file that has its
     standard error. expected_log: patterns of log lines that this test provokes on purpose.
-    wrapper: words before the daemon's command line, such as setpriv and its options.
+    wrapper: words before the daemon's command line, such as setpriv and its options. executed: give
+    it an interpreter of its own (see forked.py).
     expected_mediated: the kernel is to refuse passthrough for some files of this store.
     """
 
@@ -126,6 +130,7 @@ class Mount:
         self.expected_exit = 0
         self._device: int | None = None
         self.wrapper: tuple[str, ...] = ()
+        self.executed = "POLICYFS_TEST_DAEMON" in os.environ
 
     # ------------------------------------------------------------ life
 
@@ -133,26 +138,10 @@ class Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
-        command = [
-            *self.wrapper,
-            sys.executable,
-            "-X",
-            "faulthandler",
-            "-m",
-            *self.program,
-            "mount",
-            "--foreground",
-        ]
-        command += ["--policy", str(self.policy), *self.options, str(self.store), str(self.mountpoint)]
+        words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
+        words += [str(self.store), str(self.mountpoint)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | self.environment,
-                preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-            )
+            self.process = self._launched(words, log)
         try:
             wait_for(self._answers, "the daemon answers", deadline_s)
         except BaseException as error:
@@ -163,6 +152,22 @@ class Mount:
                 raise MountFailed(f"mount of {self.store}: {error}", returncode, output) from None
             raise
         return self
+
+    def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+        """The daemon's process: forked off this one where nothing speaks against it, since a new
+        interpreter takes a second to import what is imported here already.
+        """
+        if self.wrapper or self.executed:
+            line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
+            before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
+        else:
+            importlib.import_module("policyfs.mount")
+            line = ["/nonexistent"]  # never reached
+            before = functools.partial(daemon_of, self.program, words, self.environment)
+        return subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=os.environ | self.environment, preexec_fn=before,
+        )  # fmt: skip
 
     def _answers(self) -> bool:
         assert self.process is not None

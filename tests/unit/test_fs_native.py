@@ -17,6 +17,8 @@ from policyfs.fs.native import Native
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.tree import Tree
 
+pytestmark = pytest.mark.alone  # a lease keeper comes before all threads, also of who runs tests side by side
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Tree]:
