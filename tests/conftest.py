@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,8 @@ RUN = pytest.StashKey[Run]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has it ignored in what it starts in the background, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     above = getattr(config, "workerinput", {}).get("policyfs_directory")
     config.stash[RUN] = Run(None if above is None else Path(above))
 

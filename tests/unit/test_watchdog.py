@@ -44,6 +44,7 @@ def test_a_wait_in_a_hung_mount_ends_with_an_error(arena: Path, capfd: pytest.Ca
 
 def _die_with_a_mount(where: Path, number: int) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) has it ignored
     Watchdog(where.parent).arm(60, "a run that is killed")
     _hanging_mount(where)
     if number == signal.SIGKILL:
