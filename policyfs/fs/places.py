@@ -98,7 +98,12 @@ class Places:
             os.close(entry[0])
 
     def _is_removed(self, fd: int) -> bool:
-        return self._tree.fstat(fd).nlink == 0
+        try:
+            return self._tree.fstat(fd).nlink == 0
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return True  # network and FUSE stores have no answer for what is gone
 
     def drop_all(self) -> None:
         """Forget all that may lead elsewhere now: after the watch lost events."""
