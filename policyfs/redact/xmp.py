@@ -81,6 +81,8 @@ def clean_xmp(data: bytes) -> Cleaned:
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
+        if _encoding(new) != (mark, encoding):
+            raise MalformedError  # the next reader would take it for something else
     except (MalformedError, UnicodeError):
         return _emptied(data)
     return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)

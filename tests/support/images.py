@@ -47,17 +47,23 @@ STORE_KINDS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 
 
 @contextlib.contextmanager
-def file_system(kind: str, directory: Path, *options: str) -> Iterator[Path]:
+def file_system(kind: str, directory: Path, *options: str, memory: bool = True) -> Iterator[Path]:
     """A new, empty file system of that kind mounted below *directory*; yields its root.
 
-    *options*: more words for the mkfs of that kind.
+    *options*: more words for the mkfs of that kind. *memory*: the image lies in a tmpfs of its own,
+    so that what it is asked to make durable waits for no disk.
 
     At the end it must not be busy: the test left something open, and is told what mount it was.
     """
     _demand_private_namespace()
-    image, mountpoint = directory / f"{kind}.img", directory / kind
+    mountpoint, held = directory / kind, directory / f"{kind}-memory"
+    memory = memory and kind != "tmpfs"
+    image = (held if memory else directory) / f"{kind}.img"
     mountpoint.mkdir()
     try:
+        if memory:
+            held.mkdir()
+            _run("mount", "-t", "tmpfs", "-o", f"size={2 * IMAGE_BYTES}", "tmpfs", os.fspath(held))
         if kind == "tmpfs":
             _run("mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", os.fspath(mountpoint))
         else:
@@ -71,6 +77,8 @@ def file_system(kind: str, directory: Path, *options: str) -> Iterator[Path]:
         if image.exists():
             wait_for(lambda: not loop_devices(image), f"the loop device of {image} to detach")
             image.unlink()
+        if memory:
+            busy += _clear(held)
     assert not busy, f"the test left {mountpoint} busy: {busy}"
 
 

@@ -176,3 +176,15 @@ def test_names_that_do_not(name):
 def test_no_kept_name_without_a_namespace_but_old_rdf():
     assert stays(None, "about")
     assert not stays(None, "title")
+
+
+def test_what_would_be_read_in_another_encoding_afterwards_is_emptied():
+    """Damaged beginnings: without what goes, the rest looks like UTF-8 to who reads it next."""
+    packet = jpegs.xmp_packet("", attributes='exif:GPSLatitude="47,48.27N"', encoding="utf-16-be")
+    for at in range(40):
+        for value in (b"\x00", b"\xff", b"<"):
+            broken = bytearray(packet)
+            broken[at : at + 1] = value
+            broken[9:10] = b"\x00"
+            out = clean_xmp(bytes(broken)).data
+            assert (len(out), clean_xmp(out).data) == (len(packet), out), (at, value)

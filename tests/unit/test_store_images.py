@@ -27,7 +27,7 @@ def test_empty_writable_and_gone_afterwards(kind, tmp_path):
 
 def test_a_failing_test_leaves_no_loop_device(tmp_path):
     with pytest.raises(ZeroDivisionError), file_system("ext4", tmp_path):
-        image = tmp_path / "ext4.img"
+        image = tmp_path / "ext4-memory/ext4.img"
         assert len(loop_devices(image)) == 1
         _ = 1 / 0
     assert (os.listdir(tmp_path), mounts_below(tmp_path)) == ([], [])
@@ -42,7 +42,7 @@ def test_a_busy_one_is_detached_and_reported(tmp_path):
 
 def _mount_and_wait(channel, directory: Path) -> None:
     assert not ctypes.CDLL(None).unshare(0x00020000)
-    with file_system("ext4", directory):
+    with file_system("ext4", directory, memory=False):
         channel.send("mounted")
         time.sleep(1000)
 
