@@ -109,7 +109,7 @@ def test_in_a_container_the_app_is_who_comes_through(container: Mount, filled: P
         test "$(id -u)" = 0
         cd {container.mountpoint}
         ls
-        cp DCIM/a.jpg /tmp/../{container.mountpoint}/Work/copy.jpg
+        cp DCIM/a.jpg Work/copy.jpg
         echo words > Work/from-inside.txt
         mkdir Work/dir
         mv Work/from-inside.txt Work/dir/
