@@ -36,6 +36,12 @@ KIND_DIRECTORY: Final = "inode/directory"
 KIND_SYMLINK: Final = "inode/symlink"
 KIND_SPECIAL: Final = "inode/special"
 KIND_EMPTY: Final = "inode/x-empty"
+FIXED_KINDS: Final = {
+    FileType.DIRECTORY: KIND_DIRECTORY,
+    FileType.SYMLINK: KIND_SYMLINK,
+    FileType.SPECIAL: KIND_SPECIAL,
+}
+"""Kinds of what has no bytes of its own, whatever is in it."""
 
 OWNER_NONE: Final = "none"
 """The owner of a file that no app owns (reserved, never an app's name)."""

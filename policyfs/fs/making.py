@@ -6,12 +6,9 @@ import errno
 import os
 import stat as stat_bits
 from collections.abc import Callable
-from typing import Final
 
 from policyfs.domain import (
-    KIND_DIRECTORY,
-    KIND_SPECIAL,
-    KIND_SYMLINK,
+    FIXED_KINDS,
     OWNER_NONE,
     Audit,
     Decision,
@@ -32,10 +29,6 @@ from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
-_FIXED_KINDS: Final = {
-    FileType.DIRECTORY: KIND_DIRECTORY, FileType.SYMLINK: KIND_SYMLINK, FileType.SPECIAL: KIND_SPECIAL,
-}  # fmt: skip
-
 
 class Making:
     """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
@@ -52,7 +45,7 @@ class Making:
     ) -> tuple[PathState, Decision]:
         """On create the owner is the caller and the kind is unknown."""
         state = self._gate.engine.child(parent.state, name)
-        facts = Facts(_FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
+        facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
         decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
         if not decision.allowed:
             self._gate.refuse(caller, call, child_path(parent, name), decision)

@@ -291,13 +291,13 @@ class Naming:
             self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
-        if not _same(self._tree.stat(new_dir, new), moved):
+        if not self._tree.stat(new_dir, new).same_inode(moved):
             with contextlib.suppress(FileExistsError):  # its old name is taken: it must not stay either
                 self._tree.rename2(new_dir, new, old_dir, old, swap or _NOREPLACE)
                 raise StaleNodeError
             self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
             raise StaleNodeError
-        if replaced is not None and _same(self._tree.stat(old_dir, old), replaced):
+        if replaced is not None and self._tree.stat(old_dir, old).same_inode(replaced):
             self._tree.unlink(old_dir, old)
 
     async def _settled(
@@ -347,10 +347,6 @@ class Naming:
                 self._places.drop(node.nodeid)
                 if state is not before:
                     self._nodes.restate(self._gate.engine.child, below=node)
-
-
-def _same(one: Stat, other: Stat) -> bool:
-    return (one.dev, one.ino, one.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
 def _aside(moved: Stat) -> bytes:

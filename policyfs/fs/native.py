@@ -63,18 +63,15 @@ class Native:
             return False
         if mode & stat_bits.S_ISUID or mode & stat_bits.S_IXGRP:
             return True
-        return caller.uid != 0 and stat.gid not in caller_groups(caller)
+        return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
         """After chown(2): the store's kernel has cleared what it clears for root; for others sgid
         goes also without group execution, unless they are in the group (setattr_should_drop_sgid).
         """
         mode = self._tree.fstat(fd).mode
-        if not stat_bits.S_ISREG(mode) or not mode & stat_bits.S_ISGID or caller.uid == 0:
-            return
-        if before.gid not in caller_groups(caller):
+        if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
-
 
     def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an ACL, as the owner: the kernel has asked for that. As after chmod, sgid goes for one who
@@ -82,11 +79,14 @@ class Native:
         """
         before = self._tree.fstat(fd)
         self._tree.set_acl(fd, name, value)
-        if name != ACLS[0] or not before.mode & stat_bits.S_ISGID or caller.uid == 0:
-            return
-        if before.gid not in caller_groups(caller):
+        if name == ACLS[0] and before.mode & stat_bits.S_ISGID and _outside(before, caller):
             mode = stat_bits.S_IMODE(self._tree.fstat(fd).mode)
             self._tree.chmod_fd(fd, mode & ~stat_bits.S_ISGID, suid=True)
+
+
+def _outside(stat: Stat, caller: Caller) -> bool:
+    """Is the caller neither root nor in the group of what has these attributes."""
+    return caller.uid != 0 and stat.gid not in caller_groups(caller)
 
 
 def caller_groups(caller: Caller) -> set[int]:

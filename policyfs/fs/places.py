@@ -213,10 +213,8 @@ class Places:
             raise OSError(errno.EEXIST, "exists, hidden from everyone")
         if (now is None) != (decided is None):
             raise StaleNodeError
-        if now is not None and decided is not None:
-            same = (now.dev, now.ino, now.btime_ns) == (decided.dev, decided.ino, decided.btime_ns)
-            if not same:
-                raise StaleNodeError
+        if now is not None and decided is not None and not now.same_inode(decided):
+            raise StaleNodeError
 
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Directory descriptor, name and attributes of a node by the first name that still leads to it.

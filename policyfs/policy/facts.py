@@ -12,10 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from policyfs.domain import (
-    KIND_DIRECTORY,
+    FIXED_KINDS,
     KIND_EMPTY,
-    KIND_SPECIAL,
-    KIND_SYMLINK,
     OWNER_NONE,
     Facts,
     FileType,
@@ -36,19 +34,13 @@ NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 """What rules may be about. Special files are shown only where no rule asks for anything."""
 
-_FIXED_KINDS: Final = {
-    FileType.DIRECTORY: KIND_DIRECTORY,
-    FileType.SYMLINK: KIND_SYMLINK,
-    FileType.SPECIAL: KIND_SPECIAL,
-}
-
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"
 
 
 def fixed_facts(ftype: FileType, facts: Facts) -> Facts:
     """The facts with the kind that directories and symlinks always have."""
-    kind = _FIXED_KINDS.get(ftype)
+    kind = FIXED_KINDS.get(ftype)
     return facts if kind is None else Facts(kind, facts.owner)
 
 
@@ -81,7 +73,7 @@ class Kinds:
             yield major + _OTHER_KIND
 
 
-_FIXED_FILES: Final = frozenset(_FIXED_KINDS.values())
+_FIXED_FILES: Final = frozenset(FIXED_KINDS.values())
 
 
 def sample_facts(
@@ -90,7 +82,7 @@ def sample_facts(
     """Facts of every sort that these conditions tell apart; with unknown ones if asked."""
     some_kinds: list[str | None] = [*_regular_kinds(kinds)]
     if ftype is not FileType.REGULAR:
-        some_kinds = [_FIXED_KINDS[ftype]]
+        some_kinds = [FIXED_KINDS[ftype]]
     elif unknown:
         some_kinds.append(None)
     some_owners: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]

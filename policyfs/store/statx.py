@@ -59,6 +59,10 @@ class Stat(NamedTuple):
         """Regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
+    def same_inode(self, other: Stat) -> bool:
+        """Are these attributes of one and the same object, also where its number was used before."""
+        return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
+
 
 def statx(dirfd: int, name: bytes) -> Stat:
     """Attributes of *name* in the directory *dirfd*, of the symlink itself if it is one.

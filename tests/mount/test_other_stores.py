@@ -174,10 +174,12 @@ def test_what_apps_write_arrives_whole_and_is_theirs(
     assert sorted(os.listdir(store / "DCIM")) == ["a.jpg", "large.jpg"]
 
 
-def test_changes_in_the_store_are_seen(kind: Kind, library: tuple[Path, Mount]) -> None:
+def test_changes_in_the_store_are_seen(
+    kind: Kind, library: tuple[Path, Mount], empty_store: Path
+) -> None:
     store, mount = library
     if not kind.writable:
-        return
+        store = empty_store  # what is bound there
     place = mount / "DCIM"
     for _ in range(2):
         assert sorted(call_as(MAPS, os.listdir, place)) == ["a.jpg", "large.jpg"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import json
 import mmap
 import os
 import platform
 import resource
-import signal
 import socket
 import struct
 import threading
@@ -20,29 +18,11 @@ import pytest
 from policyfs import contain, syscalls
 from policyfs.content.rights import Capability, rights_of
 from policyfs.errors import PolicyfsError
+from tests.support.inchild import in_child
 
 pytestmark = pytest.mark.mount
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def in_child(function) -> object:
-    """Run a function in a forked child and return its JSON-able result ("killed by N" if so)."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.alarm(20)
-            os.write(write_end, json.dumps(function()).encode())
-        except BaseException as error:
-            os.write(write_end, json.dumps(f"{type(error).__name__}: {error}").encode())
-        finally:
-            os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return json.loads(said) if said else f"killed by {-status}"
 
 
 def errno_of(function, *arguments) -> str:
