@@ -165,8 +165,44 @@ class View:
 RAW_VIEW: Final = View(0, frozenset(), False)
 
 
-class Patch(NamedTuple):
-    """Replacement bytes at an offset of a file (bytes); never changes the file's size."""
+REDACTIONS: Final = frozenset({"location"})
+"""The words for what a policy can hide in files; redact/tells.py says what each covers."""
+
+REDACTABLE_KINDS: Final = frozenset(
+    {
+        "image/jpeg",
+    }
+)
+"""Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Replacement bytes at an offset of a file (bytes); never changes the file's size.
+
+    Either data, or so many zeros instead: a video's position track is megabytes of them.
+    """
 
     offset: int
-    data: bytes
+    data: bytes = b""
+    zeros: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes are replaced."""
+        return len(self.data) or self.zeros
+
+    @property
+    def end(self) -> int:
+        """One past the last byte that is replaced."""
+        return self.offset + self.size
+
+    def part(self, start: int, end: int) -> bytes:
+        """The replacement for [start, end) of the file, which lies within the patch."""
+        if self.data:
+            return self.data[start - self.offset : end - self.offset]
+        return bytes(end - start)
+
+    def shifted(self, by: int) -> Patch:
+        """The same bytes, so many bytes further on."""
+        return Patch(self.offset + by, self.data, self.zeros)

@@ -9,20 +9,19 @@ from policyfs.content.kinds import is_kind
 from policyfs.content.wire import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
-from policyfs.redact.ranges import ZERO_CHUNK
 
-MAX_PATCHES: Final = 8192
+MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
-"""Replacement bytes of one plan, all patches together: what a daemon may be made to hold. Patches
-that are redact.ranges.ZERO_CHUNK count nothing: all share its one mebibyte."""
+"""Replacement bytes of one plan, all patches together: what a daemon may be made to hold. Zeros are
+only counted, not held."""
 MAX_WORD: Final = 200
 
 _TEXT: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<BII")
-_FINDING: Final = struct.Struct("<QQ")
-_PATCH: Final = struct.Struct("<QIBB")
-_LITERAL, _REPEATED = 0, 1
+_FINDING: Final = struct.Struct("<QQ?")
+_PATCH: Final = struct.Struct("<QQBB")
+_LITERAL, _REPEATED, _ZEROS = 0, 1, 2
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
 
@@ -37,7 +36,7 @@ def pack_plan(kind: str, plan: Plan) -> bytes:
 
     A plan beyond the limits of this module becomes a refusal: its file is denied.
     """
-    size = sum(len(patch.data) for patch in plan.patches if patch.data != ZERO_CHUNK)
+    size = sum(len(patch.data) for patch in plan.patches)
     if len(plan.patches) > MAX_PATCHES or len(plan.findings) > MAX_FINDINGS or size > MAX_PATCH_BYTES:
         plan = refusal(
             f"{len(plan.findings)} places in {len(plan.patches)} parts are more than can be handled"
@@ -46,7 +45,7 @@ def pack_plan(kind: str, plan: Plan) -> bytes:
     parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), len(plan.patches)))
     parts.append(_pack_text(plan.reason, MAX_REASON))
     for finding in plan.findings:
-        parts.append(_FINDING.pack(finding.offset, finding.length))
+        parts.append(_FINDING.pack(finding.offset, finding.length, finding.broken))
         parts += [_pack_text(word, MAX_WORD) for word in (finding.container, finding.tag, finding.what)]
     for patch in plan.patches:
         parts += _pack_patch(patch)
@@ -60,6 +59,8 @@ def _pack_text(text: str, limit: int) -> bytes:
 
 
 def _pack_patch(patch: Patch) -> list[bytes]:
+    if patch.zeros:
+        return [_PATCH.pack(patch.offset, patch.zeros, _ZEROS, 0)]
     first = patch.data[:1]
     if patch.data.count(first) == len(patch.data):
         return [_PATCH.pack(patch.offset, len(patch.data), _REPEATED, first[0])]
@@ -124,11 +125,11 @@ def unpack_plan(payload: bytes, file_size: int) -> tuple[str, Plan]:
 
 
 def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
-    offset, length = reader.unpack(_FINDING)
+    offset, length, broken = reader.unpack(_FINDING)
     if offset + length > file_size:
         raise WireError("a finding lies outside the file")
     container, tag, what = (reader.text(MAX_WORD) for _ in range(3))
-    return Finding(offset=offset, length=length, container=container, tag=tag, what=what)
+    return Finding(offset=offset, length=length, container=container, tag=tag, what=what, broken=bool(broken))
 
 
 def _unpack_patches(reader: _Reader, count: int, file_size: int) -> tuple[Patch, ...]:
@@ -138,13 +139,13 @@ def _unpack_patches(reader: _Reader, count: int, file_size: int) -> tuple[Patch,
         offset, size, form, value = reader.unpack(_PATCH)
         if offset < end or not size or offset + size > file_size:
             raise WireError("patches overlap, are out of order or outside the file")
-        if (form, value, size) == (_REPEATED, 0, len(ZERO_CHUNK)):
-            data = ZERO_CHUNK
-        else:
-            total += size
-            if total > MAX_PATCH_BYTES or form not in (_LITERAL, _REPEATED):
-                raise WireError("a patch of an unknown form, or too many bytes in patches")
-            data = bytes((value,)) * size if form == _REPEATED else reader.take(size)
-        patches.append(Patch(offset, data))
         end = offset + size
+        if form == _ZEROS:
+            patches.append(Patch(offset, zeros=size))
+            continue
+        total += size
+        if total > MAX_PATCH_BYTES or form not in (_LITERAL, _REPEATED):
+            raise WireError("a patch of an unknown form, or too many bytes in patches")
+        data = bytes((value,)) * size if form == _REPEATED else reader.take(size)
+        patches.append(Patch(offset, data))
     return tuple(patches)

@@ -81,7 +81,7 @@ class Leased:
         async with state.lock:
             armed = await self._arm(handle, state, fd, owner)
         self._admit(handle, armed, call)
-        ranges = tuple((patch.offset, len(patch.data)) for patch in state.patches)
+        ranges = tuple((patch.offset, patch.size) for patch in state.patches)
         self._gate.recorder.decided(
             handle.caller, call, node.path(), armed.decision, kind=armed.kind, io="mediated",
             view=node.view.label, redacted=ranges, handle=handle.index, before=handle.before,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 import time
@@ -233,7 +234,7 @@ class Redactor:
         except BaseException:
             copy.close()
             raise
-        return kind, decision.redact, tuple((patch.offset, len(patch.data)) for patch in patches)
+        return kind, decision.redact, tuple((patch.offset, patch.size) for patch in patches)
 
     def _drop_others(self, key: _Key) -> None:
         """Other versions of the file need no copy but for those who have it open."""
@@ -253,15 +254,16 @@ class Redactor:
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """*data*, read at *offset*, with the patches that touch it laid over it."""
+    """*data*, read at *offset*, with the patches (in order) that touch it laid over it."""
     end = offset + len(data)
+    at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     out: bytearray | None = None
-    for patch in patches:
-        first, last = max(patch.offset, offset), min(patch.offset + len(patch.data), end)
-        if first < last:
-            if out is None:
-                out = bytearray(data)
-            out[first - offset : last - offset] = patch.data[first - patch.offset : last - patch.offset]
+    while at < len(patches) and patches[at].offset < end:
+        patch, at = patches[at], at + 1
+        first, last = max(patch.offset, offset), min(patch.end, end)
+        if out is None:
+            out = bytearray(data)
+        out[first - offset : last - offset] = patch.part(first, last)
     return data if out is None else bytes(out)
 
 

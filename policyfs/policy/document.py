@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from policyfs.domain import Audit, Op
+from policyfs.domain import REDACTIONS, Audit, Op
 from policyfs.policy.errors import did_you_mean, listed, quote
 from policyfs.policy.model import UidRange
 from policyfs.policy.nodes import Absent, Folded, Unquoted
@@ -51,7 +51,6 @@ AUDITS: Final[Mapping[str, Audit]] = {
     "best_effort": Audit.BEST_EFFORT,
     "required": Audit.REQUIRED,
 }
-REDACTIONS: Final = frozenset({"location"})
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
 """Words that mean something else where an app's name may stand."""

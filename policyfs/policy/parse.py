@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from policyfs.domain import REDACTABLE_KINDS
 from policyfs.policy.compose import UnreadableError, compose, decode
 from policyfs.policy.errors import PolicyError, PolicyErrors
 from policyfs.policy.model import Policy, Where
 from policyfs.policy.resolve import resolve
 from policyfs.policy.shape import File, file_of
 
-__all__ = ["REDACTABLE_KINDS", "SourceText", "digest_of", "parse_policy"]
-
-REDACTABLE_KINDS: Final = frozenset({"image/jpeg"})
-"""Kinds that redaction has a locator for; ``raw_types`` must not name them."""
+__all__ = ["SourceText", "digest_of", "parse_policy"]
 
 
 class SourceText(NamedTuple):

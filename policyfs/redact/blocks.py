@@ -1,39 +1,110 @@
-"""What the cleaners of metadata blocks have in common.
+"""What locators and the cleaners of metadata blocks have in common.
 
-A cleaner takes the bytes of one block (a TIFF structure, an XMP packet, an IPTC record list, an
-embedded image) and returns as many bytes in which nothing tells a place. A block that cannot
-be understood yields None, and whoever holds it blanks it whole: never its raw bytes.
+A **locator** takes a whole file, read by range, and answers with patches. A **cleaner** takes the
+bytes of one block (a TIFF structure, an XMP packet, an IPTC record list, an embedded image) and
+returns as many bytes in which nothing tells what is to be hidden. A block that cannot be understood
+yields None, and whoever holds it blanks it whole: never its raw bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from policyfs.domain import Patch
+from policyfs.redact.ranges import ByteSource
+from policyfs.redact.tells import UNKNOWN, Tells
+
 MAX_NESTING: Final = 3
-"""How many images may be embedded in one another (a thumbnail in a thumbnail in a photo)."""
+"""How many files may be embedded in one another (a thumbnail in a thumbnail in a photo)."""
+MAX_PARTS: Final = 50_000
+"""Segments, boxes, chunks, elements over a whole file with all that is embedded in it."""
+SEARCH_FLOOR_BYTES: Final = 1 << 18
+
+
+class NotThisKindError(Exception):
+    """The bytes are no file of the kind that they are called. The message says why, for people."""
+
+
+class TooMuchError(Exception):
+    """The file asks for more work than any honest one does."""
 
 
 class Note(NamedTuple):
-    """One thing found in a block: where (bytes from the block's start), and what it is called."""
+    """One thing taken out: where it was (bytes from the block's start), and what it is called.
+
+    tells: what it may have told. broken: it went because its structure could not be understood, so
+    that a rule with ``on_unknown: deny`` refuses the file.
+    """
 
     offset: int
     length: int
     container: str
     tag: str
+    tells: Tells = UNKNOWN
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A block without places: as long as the original, with notes on what was taken out."""
+    """A block in which nothing is told: as long as the original, with notes on what was taken out."""
 
     data: bytes
     notes: tuple[Note, ...] = ()
 
 
+@dataclass(slots=True)
+class Found:
+    """What is to be done in a file: patches (any order, never overlapping), and what they take out."""
+
+    patches: list[Patch] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def add(self, other: Found, by: int = 0) -> None:
+        """Takes over what was found in a file that lies `by` bytes into this one."""
+        self.patches += [p.shifted(by) for p in other.patches]
+        self.notes += shifted(other.notes, by)
+
+
+@dataclass(slots=True)
+class Budget:
+    """Work that may be done on one file with all that is in it: parts, and bytes searched."""
+
+    parts: int
+    searched: int
+
+    def part(self, count: int = 1) -> None:
+        """Counts parts (segments, boxes, chunks). Raises TooMuchError."""
+        self.parts -= count
+        if self.parts < 0:
+            raise TooMuchError("too many parts")
+
+    def search(self, size: int) -> None:
+        """Counts bytes that are looked through one by one. Raises TooMuchError."""
+        self.searched -= size
+        if self.searched < 0:
+            raise TooMuchError("too much to look through")
+
+
+def budget_for(source: ByteSource) -> Budget:
+    """Enough to search every byte of the file a few times."""
+    return Budget(MAX_PARTS, 4 * source.size + SEARCH_FLOOR_BYTES)
+
+
 class Inner(Protocol):
-    """Cleaners of blocks that other blocks embed; each answers None if it does not understand."""
+    """What is to be hidden, and the cleaners of what a file may embed.
+
+    Each cleaner answers None if it does not understand the block.
+    """
+
+    @property
+    def hide(self) -> Tells:
+        """What is to be hidden; a piece goes if ``tells & hide``."""
+
+    @property
+    def budget(self) -> Budget:
+        """Shared by a file and all that it embeds."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:
         """An embedded JPEG, from SOI to EOI, with nothing but zeros behind."""
@@ -49,6 +120,23 @@ class Inner(Protocol):
 
     def irb(self, data: bytes) -> Cleaned | None:
         """Photoshop image resource blocks."""
+
+    def image(self, data: bytes) -> Cleaned | None:
+        """An embedded still picture of any kind that has a locator, told by its first bytes."""
+
+    def file(self, kind: str, source: ByteSource) -> Found | None:
+        """An embedded file of this content kind, read by range (a motion photo's video); None if it
+        is none, if its kind has no locator, or if it is embedded too deep.
+        """
+
+    def text(self, data: bytes) -> bool:
+        """Whether free text of any encoding (a comment, a title, a tag's value) has to go: because it
+        holds coordinates, or because people's words are hidden.
+        """
+
+
+Locator = Callable[[ByteSource, Inner], Found]
+"""Finds what is to be hidden in a file of its kind. Raises NotThisKindError, TooMuchError."""
 
 
 def shifted(notes: Iterable[Note], by: int) -> tuple[Note, ...]:

@@ -13,96 +13,41 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.blocks import MAX_NESTING, Cleaned, Note
-from policyfs.redact.iptc import clean_iim, clean_irb
-from policyfs.redact.markers import Budget, Image, budget_for, is_soi, walk_image
-from policyfs.redact.ranges import (
-    ByteSource,
-    MemorySource,
-    apply,
-    difference,
-    in_order,
-    skip_zeros,
-    zeros,
-)
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
+from policyfs.redact.markers import Image, is_soi, walk_image
+from policyfs.redact.ranges import ByteSource, difference, skip_zeros, zeros
 from policyfs.redact.segments import clean_segments, mpf_offsets
-from policyfs.redact.tiff import clean_tiff
-from policyfs.redact.xmp import clean_xmp
 
 MAX_IMAGES: Final = 64
 """Pictures in one file that are kept; what is behind the last becomes zeros."""
 
 
-class NotJpegError(Exception):
-    """The bytes are no JPEG picture. The message says why."""
+def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a JPEG that is to be hidden, with what to put there.
 
-
-@dataclass(slots=True)
-class Found:
-    """What is to be done in a file: patches in order, and what they take out."""
-
-    patches: tuple[Patch, ...] = ()
-    notes: list[Note] = field(default_factory=list)
-
-
-def locate_jpeg(source: ByteSource) -> Found:
-    """Everything in a JPEG that may tell a place, with what to put there.
-
-    Raises NotJpegError if there is no picture, markers.TooMuchError if it asks for too much work.
+    Raises NotThisKindError if there is no picture, TooMuchError.
     """
-    return _Locator(source, budget_for(source), MAX_NESTING).locate()
-
-
-class _Inner:
-    """The cleaners of embedded blocks, for an image that is embedded so deep."""
-
-    __slots__ = ("_budget", "_depth")
-
-    def __init__(self, depth: int, budget: Budget) -> None:
-        self._depth = depth
-        self._budget = budget
-
-    def jpeg(self, data: bytes) -> Cleaned | None:
-        if self._depth <= 0:
-            return None
-        try:
-            found = _Locator(MemorySource(data), self._budget, self._depth - 1).locate()
-        except NotJpegError:
-            return None
-        return Cleaned(apply(data, found.patches), tuple(found.notes))
-
-    def tiff(self, data: bytes) -> Cleaned | None:
-        return clean_tiff(data, self)
-
-    def xmp(self, data: bytes) -> Cleaned:
-        return clean_xmp(data)
-
-    def iim(self, data: bytes) -> Cleaned:
-        return clean_iim(data)
-
-    def irb(self, data: bytes) -> Cleaned | None:
-        return clean_irb(data, self)
+    return _Locator(source, inner).locate()
 
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file or embedded image. depth: how many levels it may still embed."""
+    """One run over one file or embedded image."""
 
     source: ByteSource
-    budget: Budget
-    depth: int
+    inner: Inner
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
-            raise NotJpegError("it does not start like a JPEG")
-        first = walk_image(self.source, 0, self.budget)
+            raise NotThisKindError("it does not start like a JPEG")
+        first = walk_image(self.source, 0, self.inner.budget)
         if not first.is_picture:
-            raise NotJpegError("there is no picture in it")
+            raise NotThisKindError("there is no picture in it")
         more = sorted({o for o in self._image(first) if o > first.end})
         self._behind(first.end, more)
-        return Found(in_order(self.patches, self.source.size), sorted(self.notes))
+        return Found(self.patches, self.notes)
 
     def _image(self, image: Image) -> list[int]:
         """Patches one image; returns where its multi-picture directory says there are others."""
@@ -111,7 +56,7 @@ class _Locator:
         for offset in image.bad_lengths:
             self.patches.append(Patch(offset, b"\0\2"))
         payloads = [self.source.read(s.offset, s.size) for s in image.segments]
-        loaded = clean_segments(image.segments, payloads, _Inner(self.depth, self.budget))
+        loaded = clean_segments(image.segments, payloads, self.inner)
         for segment, content in zip(image.segments, loaded, strict=True):
             self.patches += difference(segment.offset, content.old, content.new)
             if content.new != content.old:
@@ -124,7 +69,7 @@ class _Locator:
         while (at := skip_zeros(self.source, at)) < self.source.size:
             if images < MAX_IMAGES and is_soi(self.source, at):
                 images += 1
-                image = walk_image(self.source, at, self.budget)
+                image = walk_image(self.source, at, self.inner.budget)
                 if image.complete and image.is_picture:
                     self._image(image)
                     at = image.end

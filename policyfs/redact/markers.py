@@ -11,13 +11,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from policyfs.redact.blocks import Budget
 from policyfs.redact.ranges import ByteSource
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
 """Between segments the next marker is mostly at hand; in a scan it is far away."""
-MAX_SEGMENTS: Final = 50_000
-"""Over a whole file with all its images; refused beyond."""
 MAX_FILL_BYTES: Final = 4096
 """Fill bytes (0xff) before a marker that are left as they are."""
 
@@ -39,10 +38,6 @@ _WITH_LENGTH: Final = _FRAMES | _TABLES | _METADATA | {SOS}
 
 _ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-
-
-class TooMuchError(Exception):
-    """The file asks for more work than any picture does."""
 
 
 class Segment(NamedTuple):
@@ -70,31 +65,6 @@ class Image:
     def is_picture(self) -> bool:
         """It has what a decoder needs at least."""
         return self.frames > 0 and self.scans > 0
-
-
-@dataclass(slots=True)
-class Budget:
-    """Work that may be done on one file: segments, and bytes searched for markers."""
-
-    segments: int
-    searched: int
-
-    def segment(self) -> None:
-        """Counts one segment. Raises TooMuchError."""
-        self.segments -= 1
-        if self.segments < 0:
-            raise TooMuchError("too many segments")
-
-    def search(self, size: int) -> None:
-        """Counts bytes searched. Raises TooMuchError."""
-        self.searched -= size
-        if self.searched < 0:
-            raise TooMuchError("too many images in one another")
-
-
-def budget_for(source: ByteSource) -> Budget:
-    """Enough to search every byte of the file a few times."""
-    return Budget(MAX_SEGMENTS, 4 * source.size + CHUNK_BYTES)
 
 
 def is_soi(source: ByteSource, offset: int) -> bool:
@@ -130,7 +100,7 @@ class _Walker:
                 return
             if not in_scan and marker > at:
                 self._gap(at, marker)
-            self.budget.segment()
+            self.budget.part()
             code = self.source.read(marker + 1, 1)[0]
             if code == EOI:
                 image.end, image.complete = marker + 2, True

@@ -6,18 +6,12 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.domain import Patch
-from policyfs.redact.jpeg import Found, NotJpegError, locate_jpeg
-from policyfs.redact.markers import TooMuchError
-from policyfs.redact.ranges import ByteSource
-from policyfs.redact.table import (
-    LOCATION,
-    REDACTABLE,
-    KindRow,
-    Treatment,
-    kind_rows,
-    kind_table,
-)
+from policyfs.domain import REDACTIONS, Patch
+from policyfs.redact.blocks import Found, NotThisKindError, TooMuchError
+from policyfs.redact.locators import locate_in
+from policyfs.redact.ranges import ByteSource, in_order
+from policyfs.redact.table import KindRow, Treatment, kind_rows, kind_table
+from policyfs.redact.tells import DENY_UNKNOWN, Tells, hidden_by, in_words
 
 __all__ = [
     "DETECTOR_VERSION",
@@ -31,7 +25,7 @@ __all__ = [
     "locate",
 ]
 
-DETECTOR_VERSION: Final = 1
+DETECTOR_VERSION: Final = 2
 """Raised whenever a file could get another plan than before: cached plans are then void."""
 
 MAX_FINDINGS: Final = 500
@@ -50,7 +44,8 @@ class Outcome(enum.Enum):
 class Finding:
     """One thing taken out: where it was (bytes in the file), in what, under what name.
 
-    what: which of the things asked for it may tell (``location``).
+    what: which of the things asked for it may tell (``location, time``). broken: it was taken out
+    whole because it could not be understood.
     """
 
     offset: int
@@ -58,6 +53,7 @@ class Finding:
     container: str
     tag: str
     what: str
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +73,14 @@ class Plan:
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
 
-    Fails closed: whatever goes wrong, the answer is REFUSE.
+    what: words of tells.WORDS, and tells.DENY_UNKNOWN among them to refuse a file in which something
+    cannot be understood. Fails closed: whatever goes wrong, the answer is REFUSE.
     """
-    if not what:
+    words = what - {DENY_UNKNOWN}
+    if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
-    if not what <= REDACTABLE:
-        return _refuse("cannot hide " + ", ".join(sorted(what - REDACTABLE)))
+    if not words <= REDACTIONS:
+        return _refuse("cannot hide " + ", ".join(sorted(words - REDACTIONS)))
     if kind is None:
         return _refuse("the kind of the file is unknown")
     row = kind_table().get(kind)
@@ -93,8 +91,9 @@ def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     try:
         if row.treatment is Treatment.NOTHING:
             return _nothing(row, source)
-        return _plan(locate_jpeg(source))
-    except NotJpegError as exc:
+        hide = hidden_by(words)
+        return _plan(locate_in(kind, source, hide), source, hide, strict=DENY_UNKNOWN in what)
+    except NotThisKindError as exc:
         return _refuse(f"called {kind}, but {exc}")
     except TooMuchError as exc:
         return _refuse(str(exc))
@@ -112,11 +111,15 @@ def _nothing(row: KindRow, source: ByteSource) -> Plan:
     return Plan(Outcome.CLEAN, reason=row.why)
 
 
-def _plan(found: Found) -> Plan:
-    if not found.patches:
-        return Plan(Outcome.CLEAN, reason="nothing in it may tell a place")
+def _plan(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> Plan:
+    patches = in_order(found.patches, source.size)
+    if not patches:
+        return Plan(Outcome.CLEAN, reason=f"nothing in it may tell {in_words(hide)}")
+    notes = sorted(found.notes, key=lambda note: note.offset)
+    if strict and (odd := next((note for note in notes if note.broken), None)) is not None:
+        return _refuse(f"{odd.container} at {odd.offset} cannot be understood; the rule denies that")
     findings = tuple(
-        Finding(note.offset, note.length, note.container, note.tag, LOCATION)
-        for note in found.notes[:MAX_FINDINGS]
+        Finding(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
+        for n in notes[:MAX_FINDINGS]
     )
-    return Plan(Outcome.PATCH, found.patches, findings, f"{len(found.patches)} ranges changed")
+    return Plan(Outcome.PATCH, patches, findings, f"{len(patches)} ranges changed")

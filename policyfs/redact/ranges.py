@@ -13,8 +13,6 @@ from typing import Final, Protocol
 from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
-ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
-"""Shared by all patches that zero a whole chunk, so that zeroing 1 GB costs 1 MiB of memory."""
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
 
@@ -46,6 +44,27 @@ class MemorySource:
     def read(self, offset: int, size: int, /) -> bytes:
         """The slice, cut at the end of the bytes."""
         return self._data[offset : offset + size]
+
+
+class SliceSource:
+    """A ByteSource over [start, start + size) of another: a video behind a photo."""
+
+    __slots__ = ("_size", "_source", "_start")
+
+    def __init__(self, source: ByteSource, start: int, size: int) -> None:
+        self._source = source
+        self._start = start
+        self._size = max(0, min(size, source.size - start))
+
+    @property
+    def size(self) -> int:
+        """Size of the part in bytes."""
+        return self._size
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The bytes, cut at the end of the part."""
+        size = min(size, self._size - offset)
+        return self._source.read(self._start + offset, size) if size > 0 else b""
 
 
 def xor(left: bytes, right: bytes) -> bytes:
@@ -81,9 +100,7 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
         if not tail:
             continue
         lead = len(tail) - len(tail.lstrip(b"\0"))
-        length = len(tail) - lead
-        data = ZERO_CHUNK if length == CHUNK_BYTES else bytes(length)
-        yield Patch(offset + lead, data)
+        yield Patch(offset + lead, zeros=len(tail) - lead)
 
 
 def skip_zeros(source: ByteSource, start: int) -> int:
@@ -101,12 +118,12 @@ def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
 
     Raises ValueError if two overlap or one leaves [0, size): a bug in whoever made them.
     """
-    ordered = tuple(sorted((p for p in patches if p.data), key=lambda p: p.offset))
+    ordered = tuple(sorted((p for p in patches if p.size), key=lambda p: p.offset))
     end = 0
     for patch in ordered:
         if patch.offset < end:
             raise ValueError(f"patches overlap at offset {patch.offset}")
-        end = patch.offset + len(patch.data)
+        end = patch.end
     if end > size:
         raise ValueError(f"a patch ends at {end}, behind the size {size}")
     return ordered
@@ -116,5 +133,5 @@ def apply(data: bytes, patches: Iterable[Patch]) -> bytes:
     """The bytes with the patches in them (for what is in memory)."""
     out = bytearray(data)
     for patch in patches:
-        out[patch.offset : patch.offset + len(patch.data)] = patch.data
+        out[patch.offset : patch.end] = patch.part(patch.offset, patch.end)
     return bytes(out)

@@ -14,10 +14,6 @@ from typing import Final
 
 from policyfs.domain import KIND_EMPTY
 
-LOCATION: Final = "location"
-REDACTABLE: Final = frozenset({LOCATION})
-"""What can be redacted at all; any other word is refused."""
-
 
 class Treatment(enum.Enum):
     """What redaction does with files of a kind."""

@@ -124,13 +124,12 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
     """Write *patches* into the copy. ValueError for one that leaves it; then use it no more."""
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
-    for offset, data in patches:
-        if offset < 0 or offset + len(data) > frozen.size:
-            raise ValueError(f"patch of {len(data)} bytes at {offset} in a copy of {frozen.size}")
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(frozen.fd, view, offset)
-            view, offset = view[done:], offset + done
+    for patch in patches:
+        if patch.offset < 0 or patch.end > frozen.size:
+            raise ValueError(f"patch of {patch.size} bytes at {patch.offset} in a copy of {frozen.size}")
+        at = patch.offset
+        while at < patch.end:
+            at += os.pwrite(frozen.fd, patch.part(at, min(patch.end, at + _CHUNK)), at)
 
 
 def seal(frozen: Frozen) -> None:

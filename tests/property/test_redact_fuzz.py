@@ -75,8 +75,8 @@ def check(data: bytes) -> bytes:
     end = 0
     for patch in plan.patches:
         assert patch.offset >= end
-        assert patch.data
-        end = patch.offset + len(patch.data)
+        assert patch.size
+        end = patch.end
     assert end <= len(data)
     assert bool(plan.patches) == (plan.outcome is Outcome.PATCH)
     out = apply(data, plan.patches)

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.domain import Audit, Op
-from policyfs.policy.document import REDACTIONS
+from policyfs.domain import REDACTABLE_KINDS, REDACTIONS, Audit, Op
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
-from policyfs.policy.parse import REDACTABLE_KINDS, SourceText, digest_of, parse_policy
-from policyfs.redact.table import REDACTABLE, Treatment, kind_rows
+from policyfs.policy.parse import SourceText, digest_of, parse_policy
+from policyfs.redact.locators import LOCATORS
+from policyfs.redact.table import Treatment, kind_rows
+from policyfs.redact.tells import WORDS
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 APPS = "apps:\n  camera: {uid: 10010}\n  maps: {uid: 10012, grants: [media.location]}\n"
@@ -170,10 +171,10 @@ class TestWhatRedactionKnows:
 
     def test_kinds_with_a_locator(self):
         located = {row.kind for row in kind_rows() if row.treatment is Treatment.LOCATOR}
-        assert located == REDACTABLE_KINDS
+        assert located == REDACTABLE_KINDS == set(LOCATORS)
 
     def test_what_can_be_redacted(self):
-        assert REDACTIONS == REDACTABLE
+        assert WORDS.keys() >= REDACTIONS
 
     def test_kinds_to_refuse_can_be_given(self):
         text = f"{HEAD}rules:\n  - {{id: a, require: {{redact: location}}, raw_types: image/*}}\n"

@@ -6,16 +6,17 @@ import hashlib
 
 import pytest
 
-from policyfs.redact.blocks import Cleaned
+from policyfs.redact.blocks import Cleaned, Inner
 from policyfs.redact.iptc import clean_iim, clean_irb
-from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply
+from policyfs.redact.tells import Tells
 from tests.support import jpegs
 from tests.support.jpegs import TEXT_COORDINATES, iptc_place, leaks, plain, record, resource, with_segments
 from tests.support.media import HOME
 
 
-class NoInner:
+class NoInner(Inner):
     """Resources in these tests embed nothing."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:
@@ -115,7 +116,7 @@ def test_exiftool_reads_the_resources_as_before(tmp_path):
     block = resource(0x03ED, b"\0\x48\0\0\0\1\0\1" * 2) + resource(0x0404, old)
     block += resource(0x0425, hashlib.md5(old).digest())
     data = with_segments(plain(), jpegs.photoshop_segment(block))
-    path.write_bytes(apply(data, locate_jpeg(MemorySource(data)).patches))
+    path.write_bytes(apply(data, locate_in("image/jpeg", MemorySource(data), Tells.LOCATION).patches))
     (tags,) = jpegs.exiftool(path)
     names = {name.rpartition(":")[2]: value for name, value in tags.items()}
     assert names["By-line"] == "Rosa Kamera"

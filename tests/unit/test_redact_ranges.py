@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from policyfs.domain import Patch
 from policyfs.redact.ranges import (
     CHUNK_BYTES,
-    ZERO_CHUNK,
     MemorySource,
+    SliceSource,
     apply,
     difference,
     in_order,
@@ -50,10 +50,18 @@ def test_zeros(data, start, length):
     assert not list(zeros(MemorySource(out), start, end))
 
 
-def test_zeros_of_much_share_their_memory():
+def test_zeros_of_much_hold_no_bytes():
     data = b"x" * (3 * CHUNK_BYTES + 5)
     patches = list(zeros(MemorySource(data), 0, len(data)))
-    assert [p.data is ZERO_CHUNK for p in patches] == [True, True, True, False]
+    assert [(p.data, p.zeros) for p in patches] == [(b"", CHUNK_BYTES)] * 3 + [(b"", 5)]
+
+
+@given(st.binary(min_size=8, max_size=30), st.integers(0, 5), st.integers(1, 10))
+def test_a_part_of_a_file_is_a_file(data, start, size):
+    part = SliceSource(MemorySource(data), start, size)
+    assert part.size == min(size, len(data) - start)
+    for offset in range(size + 2):
+        assert part.read(offset, 4) == data[start : start + size][offset : offset + 4]
 
 
 @pytest.mark.parametrize("lead", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1])

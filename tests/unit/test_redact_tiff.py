@@ -6,7 +6,7 @@ import piexif
 import pytest
 
 from policyfs.redact import tifftags
-from policyfs.redact.blocks import Cleaned
+from policyfs.redact.blocks import Cleaned, Inner
 from policyfs.redact.tiff import MAX_ENTRIES, clean_tiff
 from policyfs.redact.tifftags import Role
 from tests.support.jpegs import (
@@ -26,7 +26,7 @@ from tests.support.jpegs import (
 )
 
 
-class Plain:
+class Plain(Inner):
     """Embedded blocks stay as they are here."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:

@@ -1,0 +1,90 @@
+"""Which locator goes with which kind, and the cleaners that each may use for what a file embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.blocks import (
+    MAX_NESTING,
+    Budget,
+    Cleaned,
+    Found,
+    Locator,
+    NotThisKindError,
+    budget_for,
+)
+from policyfs.redact.iptc import clean_iim, clean_irb
+from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.ranges import ByteSource, MemorySource, apply
+from policyfs.redact.tells import Tells
+from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.xmp import clean_xmp
+
+LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
+    {
+        "image/jpeg": locate_jpeg,
+    }
+)
+"""Content kind -> its locator; exactly the kinds that the table calls redacted."""
+
+_PICTURES: Final = ((b"\xff\xd8\xff", "image/jpeg"),)
+"""First bytes -> the kind of an embedded picture."""
+
+
+def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
+    """What is to be hidden in a file of a kind that has a locator.
+
+    Raises NotThisKindError, TooMuchError; KeyError for a kind without a locator.
+    """
+    return LOCATORS[kind](source, _Cleaners(hide, budget_for(source), MAX_NESTING))
+
+
+class _Cleaners:
+    """blocks.Inner for a file that may embed others, so many levels deep."""
+
+    __slots__ = ("_depth", "budget", "hide")
+
+    def __init__(self, hide: Tells, budget: Budget, depth: int) -> None:
+        self.hide = hide
+        self.budget = budget
+        self._depth = depth
+
+    def jpeg(self, data: bytes) -> Cleaned | None:
+        return self._whole("image/jpeg", data)
+
+    def tiff(self, data: bytes) -> Cleaned | None:
+        return clean_tiff(data, self)
+
+    def xmp(self, data: bytes) -> Cleaned:
+        return clean_xmp(data)
+
+    def iim(self, data: bytes) -> Cleaned:
+        return clean_iim(data)
+
+    def irb(self, data: bytes) -> Cleaned | None:
+        return clean_irb(data, self)
+
+    def image(self, data: bytes) -> Cleaned | None:
+        for start, kind in _PICTURES:
+            if data.startswith(start):
+                return self._whole(kind, data)
+        return None
+
+    def file(self, kind: str, source: ByteSource) -> Found | None:
+        locator = LOCATORS.get(kind)
+        if locator is None or self._depth <= 0:
+            return None
+        try:
+            return locator(source, _Cleaners(self.hide, self.budget, self._depth - 1))
+        except NotThisKindError:
+            return None
+
+    def text(self, data: bytes) -> bool:
+        return bool(self.hide & Tells.PEOPLE) or (bool(self.hide & Tells.LOCATION) and bytes_tell_place(data))
+
+    def _whole(self, kind: str, data: bytes) -> Cleaned | None:
+        found = self.file(kind, MemorySource(data))
+        return None if found is None else Cleaned(apply(data, found.patches), tuple(found.notes))
