@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import KIND_EMPTY
+from policyfs.redact.tells import Tells
 
 
 class Treatment(enum.Enum):
@@ -30,6 +31,21 @@ class KindRow:
     kind: str
     treatment: Treatment
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of docs/redaction.md's tables of parts: what of a file may hold what.
+
+    kinds: the files it is about ("PNG"). where: the part as its standard calls it. holds: what, for
+    people. tells: the words under which it goes. becomes: what stands there then.
+    """
+
+    kinds: str
+    where: str
+    holds: str
+    tells: Tells
+    becomes: str
 
 
 _REFUSED: Final = Treatment.REFUSED

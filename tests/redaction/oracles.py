@@ -1,0 +1,100 @@
+"""Independent readers of metadata: what they still find in a file that was redacted.
+
+exiftool says of each tag what it is about (its family 2 group), which makes it a second opinion on
+what our tables call location, time and people; facts planted in the samples are the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.support.media import TOOL_DEADLINE_S
+
+Tags = Mapping[str, str]
+"""``Group1:Group2:Name`` (numbered where it comes several times) -> the value as exiftool prints it."""
+
+_NOT_OF_THE_FILE: Final = frozenset({"System", "ExifTool", "Composite", "SourceFile"})
+_ABOUT: Final = {"location": {"Location"}, "time": {"Time"}, "people": {"Author"}}
+"""Words whose tags exiftool knows by group; device it mixes with settings (Camera)."""
+_MAY_GO: Final = {
+    "location": frozenset({"Location", "Unknown"}),
+    "device": frozenset(
+        {"Camera", "Author", "Unknown", "Image", "Video", "Audio", "Document", "Device", "Other"}
+    ),
+    "time": frozenset({"Time", "Unknown", "Image", "Document"}),
+    "people": frozenset({"Author", "Unknown", "Image", "Video", "Audio", "Document", "Other"}),
+}
+"""What may be different after a word was hidden, by group; finer in the facts of the samples."""
+
+
+def exiftool(paths: Iterable[Path]) -> dict[Path, Tags]:
+    """All tags of many files, embedded and unknown ones too, by one run."""
+    command = [
+        "exiftool",
+        "-q",
+        "-q",
+        "-m",
+        "-j",
+        "-a",
+        "-u",
+        "-ee",
+        "-n",
+        "-G1:2:4",
+        "-api",
+        "largefilesupport=1",
+    ]
+    done = subprocess.run(
+        [*command, *map(str, paths)], capture_output=True, timeout=3 * TOOL_DEADLINE_S, check=False
+    )
+    found = {}
+    for entry in json.loads(done.stdout or b"[]"):
+        path = Path(entry.pop("SourceFile"))
+        found[path] = {name: str(value) for name, value in entry.items() if _of_the_file(name)}
+    return found
+
+
+def _of_the_file(name: str) -> bool:
+    return name.split(":", 1)[0] not in _NOT_OF_THE_FILE
+
+
+def about(tags: Tags, word: str) -> list[str]:
+    """Tags that exiftool says are about the word, and that tell something."""
+    groups = _ABOUT.get(word, set())
+    return [name for name, value in tags.items() if groups & set(name.split(":")[1:-1]) and _tells(value)]
+
+
+def _tells(value: str) -> bool:
+    """Zero dates, empty texts and binary placeholders of nothing tell nothing."""
+    return bool(value.strip(" 0:.-+TZ\0"))
+
+
+def differences(before: Tags, after: Tags, word: str) -> Iterator[str]:
+    """Tags that changed or went though the word has nothing to do with them, by group."""
+    allowed = _MAY_GO.get(word)
+    if allowed is None:
+        return
+    for name, value in before.items():
+        groups = set(name.split(":")[1:-1])
+        if after.get(name) != value and not groups & allowed:
+            yield f"{name}: {value[:60]!r} became {str(after.get(name))[:60]!r}"
+
+
+def printed(path: Path) -> str:
+    """Everything that ffprobe and mediainfo say of a file, as one text."""
+    said = []
+    for command in (
+        ["ffprobe", "-v", "quiet", "-show_format", "-show_streams", "-show_chapters", str(path)],
+        ["mediainfo", "--Full", str(path)],
+    ):
+        done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=False)
+        said.append(done.stdout.decode("utf-8", "replace"))
+    return "\n".join(line for text in said for line in text.splitlines() if str(path.name) not in line)
+
+
+def in_bytes(data: bytes, fact: str) -> bool:
+    """Whether a fact stands in the bytes as text, in an encoding that metadata is written in."""
+    return any(fact.encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
