@@ -35,7 +35,7 @@ _RECKONED: Final = frozenset({"CurrentIPTCDigest", "ImageDataHash"})
 
 def exiftool(paths: Iterable[Path]) -> dict[Path, Tags]:
     """All tags of many files, embedded and unknown ones too, by one run."""
-    options = "-q -q -m -j -a -u -ee -n -G1:2:4 -api largefilesupport=1".split()
+    options = ["-q", "-q", "-m", "-j", "-a", "-u", "-ee", "-n", "-G1:2:4", "-api", "largefilesupport=1"]
     command = ["exiftool", *options, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, timeout=3 * TOOL_DEADLINE_S, check=False)
     found = {}
