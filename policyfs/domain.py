@@ -168,6 +168,10 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 REDACTIONS: Final = frozenset({"location"})
 """The words for what a policy can hide in files; redact/tells.py says what each covers."""
 
+DENY_UNKNOWN: Final = "on_unknown: deny"
+"""Stands among the words where a rule refuses files in which something cannot be understood. As a
+member of the set it adds up over rules as the words do: the strictest wins."""
+
 REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",

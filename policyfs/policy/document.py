@@ -279,6 +279,7 @@ Uids = Annotated[UidRange, PlainValidator(_uids)]
 ErrnoName = Annotated[str, PlainValidator(_one_of(ERRNOS))]
 AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
 Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(REDACTIONS)))]
+OnUnknown = Annotated[str, PlainValidator(_one_of({"zero": None, "deny": None}))]
 Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
@@ -365,6 +366,7 @@ class RuleDoc(Strict):
     unless: Annotated[tuple[SomeBlock, ...], BeforeValidator(_blocks)] | None = None
     errno: ErrnoName | None = None
     raw_types: Kinds | None = None
+    on_unknown: OnUnknown | None = None
     audit: AuditName | None = None
     mode: Mode | None = None
     description: Text = ""

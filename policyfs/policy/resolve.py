@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from policyfs.domain import OWNER_NONE, Audit, Op
+from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op
 from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
 from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
 from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Where, Who
@@ -248,7 +248,7 @@ class _Rules:
             when=when,
             unless=unless,
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
-            redact=frozenset((doc.require.redact if doc.require is not None else None) or ()),
+            redact=_redact(doc),
             content=content or frozenset(),
             raw_types=raw_types,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
@@ -296,6 +296,9 @@ class _Rules:
         if doc.raw_types is not None and effect is not Effect.REDACT:
             help_ = "remove it; raw_types says what a redact rule lets through"
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
+        if doc.on_unknown is not None and effect is not Effect.REDACT:
+            help_ = "remove it; on_unknown says what a redact rule does with what it cannot understand"
+            report(part.key_error("on_unknown", f"on_unknown does not go with {effect.value}", help_))
         if doc.mode is not None and effect is Effect.REDACT:
             help_ = "remove mode; what can be tried out are denies, allows and content requirements"
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
@@ -349,6 +352,12 @@ class _Rules:
                 help_ = "remove it; to show places to an app, leave it out of the rule through who"
                 self.errors.append(part.error((*loc, index), message, help_))
         return frozenset(kind for _, kind in members)
+
+
+def _redact(doc: RuleDoc) -> frozenset[str]:
+    """What the rule hides, and whether files that are not understood are refused for it."""
+    words = frozenset((doc.require.redact if doc.require is not None else None) or ())
+    return words | {DENY_UNKNOWN} if words and doc.on_unknown == "deny" else words
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:

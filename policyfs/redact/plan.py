@@ -6,12 +6,12 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.domain import REDACTIONS, Patch
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.redact.blocks import Found, NotThisKindError, TooMuchError
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import ByteSource, in_order
 from policyfs.redact.table import KindRow, Treatment, kind_rows, kind_table
-from policyfs.redact.tells import DENY_UNKNOWN, Tells, hidden_by, in_words
+from policyfs.redact.tells import Tells, hidden_by, in_words
 
 __all__ = [
     "DETECTOR_VERSION",
@@ -73,7 +73,7 @@ class Plan:
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
 
-    what: words of tells.WORDS, and tells.DENY_UNKNOWN among them to refuse a file in which something
+    what: words of tells.WORDS, and domain.DENY_UNKNOWN among them to refuse a file in which something
     cannot be understood. Fails closed: whatever goes wrong, the answer is REFUSE.
     """
     words = what - {DENY_UNKNOWN}

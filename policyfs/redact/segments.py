@@ -55,16 +55,16 @@ class Loaded:
     def set(self, cleaned: Cleaned | None, skip: int = 0) -> None:
         """Takes a cleaned block that starts skip bytes into the payload; None: zeros."""
         if cleaned is None:
-            self.drop()
+            self.drop(broken=True)
             return
         self.new = self.old[:skip] + cleaned.data
         self.notes += shifted(cleaned.notes, skip)
 
-    def drop(self, tag: str = "unknown") -> None:
-        """Nothing of the payload stays."""
+    def drop(self, tag: str = "unknown", *, broken: bool = False) -> None:
+        """Nothing of the payload stays. broken: because it could not be understood."""
         self.new = bytes(len(self.old))
         if self.new != self.old:
-            self.notes.append(Note(0, len(self.old), _NAMES[self.code], tag))
+            self.notes.append(Note(0, len(self.old), _NAMES[self.code], tag, broken=broken))
 
 
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:

@@ -44,10 +44,6 @@ WORDS: Final = MappingProxyType(
 )
 """The words of a policy -> what they hide."""
 
-DENY_UNKNOWN: Final = "on_unknown: deny"
-"""Stands among the words where a rule refuses files in which something cannot be understood. As a
-member of the set it adds up over rules as the words do: the strictest wins."""
-
 
 def hidden_by(words: Iterable[str]) -> Tells:
     """All that these words hide. Raises KeyError for a word that is none of WORDS."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.domain import REDACTABLE_KINDS, REDACTIONS, Audit, Op
+from policyfs.domain import DENY_UNKNOWN, REDACTABLE_KINDS, REDACTIONS, Audit, Op
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
@@ -161,6 +161,17 @@ class TestRule:
             Block(None, frozenset({"camera"}), None),
             Block(frozenset({"image/png"}), None, None),
         )
+
+    @pytest.mark.parametrize(
+        ("more", "redact"),
+        [
+            ("", {"location"}),
+            ("on_unknown: zero", {"location"}),
+            ("on_unknown: deny", {"location", DENY_UNKNOWN}),
+        ],
+    )
+    def test_on_unknown(self, more, redact):
+        assert the_rule(f"require: {{redact: [location]}}\n    {more}").redact == redact
 
     def test_ignore_case(self):
         assert the_rule('deny: [all]\n    ignore_case: true\n    paths: "/x"').ignore_case is True

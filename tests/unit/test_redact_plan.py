@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.domain import DENY_UNKNOWN
 from policyfs.redact.plan import MAX_FINDINGS, Outcome, kind_rows, kind_table, locate
 from policyfs.redact.ranges import MemorySource
 from policyfs.redact.table import Treatment
@@ -83,6 +84,20 @@ def test_findings_are_bounded_and_patches_are_not():
     plan = locate("image/jpeg", LOCATION, MemorySource(data))
     assert len(plan.findings) == MAX_FINDINGS
     assert len(plan.patches) >= MAX_FINDINGS + 100
+
+
+BROKEN = jpegs.with_segments(plain(), jpegs.exif_segment(b"II*\0\xff\xff\xff\xff" + b"47.80453 N" * 4))
+
+
+@pytest.mark.parametrize(("data", "refused"), [(photo_with(exif()), False), (plain(), False), (BROKEN, True)])
+def test_what_is_not_understood_is_zeroed_or_refused_as_the_rule_says(data, refused):
+    assert outcome("image/jpeg", data) is not Outcome.REFUSE
+    strict = outcome("image/jpeg", data, LOCATION | {DENY_UNKNOWN})
+    assert (strict is Outcome.REFUSE) is refused
+
+
+def test_only_words_hide():
+    assert outcome("image/jpeg", photo_with(exif()), frozenset({DENY_UNKNOWN})) is Outcome.CLEAN
 
 
 def test_too_many_segments_are_refused():
