@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, errno_name
 from policyfs.policy.decide import Engine, compile_policy
@@ -157,28 +158,10 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
 
 def _sniffed(path: str) -> str | None:
     """The content kind of a file, found out by the same confined workers as in a mount."""
-    import trio
-
-    from policyfs.content.sniffer import Sniffer
-
     if os.geteuid() != 0:
         raise PolicyfsError("--content needs root (to read the file without rights); or say --kind TYPE")
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
-
-    async def ask() -> str | None:
-        try:
-            return await sniffer.kind_of_fd(fd)
-        finally:
-            await sniffer.aclose()
-
-    try:
-        sniffer = Sniffer.start(workers=1)
-        return trio.run(ask)
-    finally:
-        os.close(fd)
+    with opened(path) as fd:
+        return kind_in_worker(fd)
 
 
 def _as_json(explanation: Explanation) -> dict[str, object]:

@@ -37,6 +37,8 @@ class Story:
             "/mnt/media": self.shared,
             "/etc/policyfs/home.yaml": self.policy,
             "home.yaml": self.policy,
+            "/srv/media/DCIM/beach.jpg": store / "DCIM/beach.jpg",
+            "as-seen.jpg": arena / "as-seen.jpg",
         }
         work = arena / "work"
         work.mkdir(mode=0o700)

@@ -1,0 +1,189 @@
+"""`policyfs inspect`: what policyfs finds in a file, and what an app reads instead."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from policyfs.cli.looking import opened, plan_for
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.redact.plan import MAX_FINDINGS, Finding, Outcome, Plan
+
+_COPY_BYTES: Final = 1 << 20
+_PREVIEW_BYTES: Final = 32
+_HEX_BYTES: Final = 8
+_LOOKED_AT_BYTES: Final = 1 << 16
+_TEXT_CHARACTERS: Final = 3
+"""Fewer printable characters are as likely numbers."""
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Exit code 0 if an app under these words reads the file as it is, or its view was saved; else 1."""
+    words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
+    with opened(args.file) as fd:
+        size = os.fstat(fd).st_size
+        kind, plan = plan_for(fd, words)
+        if args.json:
+            print(json.dumps(_as_json(args.file, size, kind, words, plan), indent=2))
+        else:
+            print("\n".join(_report(args.file, size, kind, words, plan, fd)))
+        if args.write is None:
+            return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED
+        if plan.outcome is Outcome.REFUSE:
+            raise PolicyfsError(f"nothing is written: an app could not open this file ({plan.reason})")
+        _save(fd, size, plan.patches, args.write)
+    return EXIT_OK
+
+
+def _words(text: str) -> frozenset[str]:
+    words = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if not words or not words <= REDACTIONS:
+        known = ", ".join(sorted(REDACTIONS))
+        raise UsageError(f"--redact takes words of {known}, with commas between, not {text!r}")
+    return words
+
+
+def _report(
+    name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan, fd: int
+) -> Iterator[str]:
+    """The findings as people read them."""
+    yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
+    if plan.outcome is Outcome.REFUSE:
+        yield f"an app cannot open it (EACCES): {plan.reason}"
+        return
+    if plan.outcome is Outcome.CLEAN:
+        yield f"an app reads it as it is: {plan.reason}"
+        return
+    changed = sum(patch.size for patch in plan.patches)
+    yield f"an app reads {changed:,} bytes of it changed, in {len(plan.patches):,} ranges; the size stays"
+    rows = [
+        (
+            *(f"{f.offset:,}", f"{f.length:,}", f.what, f"{f.container} {f.tag}"),
+            *(_preview(fd, f), _reads_as(fd, f, plan.patches)),
+        )
+        for f in plan.findings
+    ]
+    yield from _table(("offset", "bytes", "tells", "where", "holds", "reads as"), rows)
+    if len(plan.findings) == MAX_FINDINGS:
+        yield f"(the first {MAX_FINDINGS} are shown; all are hidden)"
+    counts = Counter(word for finding in plan.findings for word in finding.what.split(", "))
+    yield "in all: " + ", ".join(f"{word} {count}" for word, count in sorted(counts.items()))
+
+
+def _preview(fd: int, finding: Finding) -> str:
+    """The first bytes of what was found: as text where they are text, else in hexadecimal."""
+    data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
+    text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
+    more = "..." if finding.length > _PREVIEW_BYTES else ""
+    if len(text) >= _TEXT_CHARACTERS and text.isprintable() and "\ufffd" not in text:
+        return f'"{text}{more}"'
+    return data[:_HEX_BYTES].hex(" ") + ("..." if finding.length > _HEX_BYTES else "")
+
+
+def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
+    """What an app finds in a finding's place, in a word."""
+    end = finding.offset + min(finding.length, _LOOKED_AT_BYTES)
+    old = os.pread(fd, end - finding.offset, finding.offset)
+    new = bytearray(old)
+    for patch in patches:
+        first, last = max(patch.offset, finding.offset), min(patch.end, end)
+        if first < last:
+            new[first - finding.offset : last - finding.offset] = patch.part(first, last)
+    if not any(new):
+        return "zeros"
+    return "spaces" if not new.strip(b" ") else "what followed it, or neutral bytes"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if column < 2 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan) -> dict[str, object]:
+    return {
+        "file": name,
+        "size": size,
+        "kind": kind,
+        "redact": sorted(words),
+        "outcome": plan.outcome.value,
+        "reason": plan.reason,
+        "findings": [
+            {
+                "offset": finding.offset,
+                "length": finding.length,
+                "container": finding.container,
+                "tag": finding.tag,
+                "tells": finding.what.split(", "),
+                "understood": not finding.broken,
+            }
+            for finding in plan.findings
+        ],
+        "ranges": [[patch.offset, patch.size] for patch in plan.patches],
+    }
+
+
+def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
+    """Writes what an app would read to a new file. Raises PolicyfsError; then no file is left."""
+    try:
+        out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        _copy(fd, out, size)
+        for patch in patches:
+            for at in range(patch.offset, patch.end, _COPY_BYTES):
+                _write(out, patch.part(at, min(patch.end, at + _COPY_BYTES)), at)
+    except OSError as error:
+        os.unlink(path)
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        os.close(out)
+
+
+def _copy(fd: int, out: int, size: int) -> None:
+    for at in range(0, size, _COPY_BYTES):
+        _write(out, os.pread(fd, min(_COPY_BYTES, size - at), at), at)
+
+
+def _write(out: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(out, view, at)
+        view, at = view[done:], at + done
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `inspect` to the command line."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="what policyfs finds in a file, and what an app reads instead",
+        description="Shows what of a file is hidden from apps under a redact rule: where it stands, what it"
+        " is called, what it tells. Exit code 1 if there is anything, or if no app may open the file.",
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", help="a file, anywhere")
+    add(
+        *("--redact", "-r"),
+        default="all-metadata" if "all-metadata" in REDACTIONS else "location",
+        metavar="WORDS",
+        help=f"as a rule would say, with commas: {', '.join(sorted(REDACTIONS))} (default: %(default)s)",
+    )
+    add(
+        "--on-unknown",
+        choices=("zero", "deny"),
+        default="zero",
+        help="what becomes of what cannot be understood, as in a rule (default: zero)",
+    )
+    add("--write", metavar="OUT", help="save what an app would read as a new file")
+    add("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_inspect)

@@ -1,0 +1,72 @@
+"""Files looked into from the command line: by the confined workers of a mount where root asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from policyfs.errors import PolicyfsError
+
+if TYPE_CHECKING:
+    from policyfs.content.sniffer import Sniffer
+    from policyfs.redact.plan import Plan
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """The regular file at a path, as an O_RDONLY descriptor. Raises PolicyfsError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PolicyfsError(f"{path} is no regular file")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def kind_in_worker(fd: int) -> str | None:
+    """The content kind of a file; None if it cannot be told. Needs root. Raises SnifferError."""
+    return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
+
+
+def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
+    """A file's content kind and what of it is hidden under some words of a policy.
+
+    Root's files are parsed by a confined worker; anybody else risks no more than their own rights, and
+    parses here. Raises SnifferError.
+    """
+    from policyfs.content.worker import Detector, Passed, SniffError  # libmagic: other commands do without
+    from policyfs.redact.plan import Outcome, Plan, locate
+
+    if os.geteuid() == 0:
+        return _by_worker(lambda sniffer: sniffer.locate(fd, words))
+    source = Passed(fd, os.fstat(fd).st_size)
+    try:
+        kind = Detector().kind(source.read(0, 1 << 16))
+    except SniffError as error:
+        return None, Plan(Outcome.REFUSE, reason=str(error))
+    return kind, locate(kind, words, source)
+
+
+def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
+    """One question to one worker, which ends with it."""
+    import trio
+
+    from policyfs.content.sniffer import Sniffer
+
+    async def ask() -> T:
+        try:
+            return await question(sniffer)
+        finally:
+            await sniffer.aclose()
+
+    sniffer = Sniffer.start(workers=1)
+    return trio.run(ask)

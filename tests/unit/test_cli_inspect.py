@@ -1,0 +1,104 @@
+"""policyfs inspect, as a command: what is found, and what an app reads instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policyfs.redact.plan import locate
+from policyfs.redact.ranges import MemorySource, apply
+from tests.support import jpegs
+from tests.support.mounts import policyfs
+
+LOCATION = frozenset({"location"})
+BROKEN = jpegs.exif_segment(b"II*\0\xff\xff\xff\xff" + b"47.80453 N" * 4)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpegs.photo_with(jpegs.exif()))
+    return path
+
+
+def inspect(*arguments: str | Path):
+    return policyfs("inspect", *arguments)
+
+
+def test_what_is_found_is_shown_with_its_place(photo: Path) -> None:
+    said = inspect(photo, "--redact", "location")
+    assert said.returncode == 1, said
+    first, second, head, *rows, total = said.stdout.splitlines()
+    assert first == f"{photo}: image/jpeg, {photo.stat().st_size:,} bytes; hidden: location"
+    assert "the size stays" in second
+    assert head.split() == ["offset", "bytes", "tells", "where", "holds", "reads", "as"]
+    assert any("EXIF IFD:GPSInfo" in row for row in rows)
+    assert total == f"in all: location {len(rows)}"
+
+
+def test_as_json(photo: Path) -> None:
+    said = inspect(photo, "--redact", "location", "--json")
+    found = json.loads(said.stdout)
+    assert (found["kind"], found["outcome"], found["redact"]) == ("image/jpeg", "patch", ["location"])
+    (finding,) = found["findings"]
+    assert (finding["container"], finding["tells"], finding["understood"]) == ("EXIF", ["location"], True)
+    data = photo.read_bytes()
+    plan = locate("image/jpeg", LOCATION, MemorySource(data))
+    assert found["ranges"] == [[patch.offset, patch.size] for patch in plan.patches]
+
+
+def test_the_view_is_saved_and_clean(photo: Path) -> None:
+    out = photo.with_name("out.jpg")
+    assert inspect(photo, "--redact", "location", "--write", out).returncode == 0
+    data = photo.read_bytes()
+    assert out.read_bytes() == apply(data, locate("image/jpeg", LOCATION, MemorySource(data)).patches)
+    said = inspect(out, "--redact", "location")
+    assert (said.returncode, "reads it as it is" in said.stdout) == (0, True)
+
+
+def test_nothing_is_overwritten(photo: Path) -> None:
+    before = photo.read_bytes()
+    said = inspect(photo, "--redact", "location", "--write", photo)
+    assert said.returncode == 1
+    assert said.stderr == f"policyfs: cannot write {photo}: File exists\n"
+    assert photo.read_bytes() == before
+
+
+def test_a_file_that_no_app_can_open(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("some words\n")
+    said = inspect(path, "--redact", "location", "--write", tmp_path / "out")
+    assert said.returncode == 1
+    assert "an app cannot open it (EACCES): text/plain" in said.stdout
+    assert "nothing is written" in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_understood(photo: Path) -> None:
+    photo.write_bytes(jpegs.with_segments(jpegs.plain(), BROKEN))
+    (finding,) = json.loads(inspect(photo, "--redact", "location", "--json").stdout)["findings"]
+    assert finding["understood"] is False
+    said = inspect(photo, "--redact", "location", "--on-unknown", "deny")
+    assert "cannot be understood; the rule denies that" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--redact", "faces"], "--redact takes words of"),
+        (["--redact", ""], "--redact takes words of"),
+    ],
+)
+def test_words_that_hide_nothing_known(photo: Path, arguments: list[str], words: str) -> None:
+    said = inspect(photo, *arguments)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert words in said.stderr
+
+
+@pytest.mark.parametrize(("name", "why"), [("missing.jpg", "No such file"), (".", "is no regular file")])
+def test_what_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
+    said = inspect(tmp_path / name)
+    assert said.returncode == 1
+    assert why in said.stderr
