@@ -131,7 +131,7 @@ class Daemon:
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
-            lock_owners=_descriptors(4096),
+            lock_owners=_descriptors(4096), latches=str(control.runtime_dir() / "changes.lock"),
         )  # fmt: skip
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, self._warn)
         self.fs = FileSystem(settings, engine, base, self._bugs)

@@ -112,7 +112,7 @@ class Changing:
                 decision = await self._gate.handle(handle, Op.SEE | Op.WRITE)
                 if not decision.allowed:
                     self._gate.refuse(caller, call, node.path(), decision)
-                self._tree.truncate_fd(handle.fd, size)
+                await self._io.set_size(handle, size)
             else:
                 await self._io.truncate(handle, size)
             return

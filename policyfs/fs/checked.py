@@ -6,9 +6,10 @@ import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from policyfs.domain import Audit, Decision
+from policyfs.fs.alone import Alone
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import HEAD_BYTES, Head, may_become, meets, overlay
 from policyfs.fs.nodes import NamesForgotten, Node
@@ -19,6 +20,9 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
+
+_TRIES: Final = 100
+"""How often something is judged anew because others change the file meanwhile."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -34,6 +38,20 @@ def _passes(fence: Fence) -> bool:
     return True
 
 
+def _restless() -> OSError:
+    return OSError(errno.EBUSY, "others change the file faster than it can be judged")
+
+
+def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
+    """Which of the first HEAD_BYTES are zeros after a fallocate(2) of a file of this size."""
+    end = min(offset + length, HEAD_BYTES)
+    if mode & KEEP_SIZE:
+        end = min(end, size)
+    if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
+        return offset, end
+    return (min(offset, size) if mode & ZERO_RANGE else size), end  # what grows has zeros from its end on
+
+
 class HeadSniffer(Protocol):
     """The sniffer, as far as heads need it."""
 
@@ -42,16 +60,23 @@ class HeadSniffer(Protocol):
 
 
 class Checker:
-    """Judges writes by what the file would be. All of its work on a node is under the node's lock."""
+    """Judges writes by what the file would be. All of its work on a node is under the node's lock.
+
+    INVARIANT: what a judgement went by is looked at again right before the change, in one piece with
+    it (fs/alone): another daemon of the store may have changed the file meanwhile. Then it is judged
+    anew.
+    """
 
     def __init__(
-        self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer, forget_names: NamesForgotten
-    ) -> None:
+        self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer, forget_names: NamesForgotten,
+        alone: Alone,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._places = places
         self._gate = gate
         self._sniffer = sniffer
         self._forget_names = forget_names
+        self._alone = alone
 
     async def write(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
@@ -63,28 +88,52 @@ class Checker:
         Raises FUSEError(EPERM), on record, if it does not, and what *fence* raises; then nothing
         of it was written.
         """
-        await self._unhold(handle, head, decision, fence)
-        if head.held is None and self._tree.fstat(handle.fd).size == 0:
-            head.held = b""
-        if head.held is None:
-            await self._judge_stored(handle, head, offset, data, decision)
-            while append and (end := self._tree.fstat(handle.fd).size) < offset:  # cut off meanwhile
-                offset = end
-                await self._judge_stored(handle, head, offset, data, decision)
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            if head.held is None and not self._tree.fstat(handle.fd).size:
+                head.held = b""
+            if append:
+                offset = head.size(self._tree.fstat(handle.fd).size)
+            write = self._write_stored if head.held is None else self._write_held
+            written = await write(handle, head, offset, data, decision, fence, append=append)
+            if written is not None:
+                return written
+        raise _restless()
+
+    async def _write_stored(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool,
+    ) -> int | None:  # fmt: skip
+        """Write into a file that has its head in the store. None: it has another one by now."""
+        judged = await self._judge_stored(handle, head, offset, data, decision)
+        async with self._alone.on(handle.fd):
+            if not self._is_still(handle, judged):
+                return None
             fence()
             if append:
                 return os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
             return os.pwrite(handle.fd, data, offset)
-        if offset >= HEAD_BYTES and len(head.held) < HEAD_BYTES:
+
+    async def _write_held(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool,
+    ) -> int | None:  # fmt: skip
+        """Write into a file that is empty in the store. None: it is not any more."""
+        del append
+        held = head.held or b""
+        if offset >= HEAD_BYTES and len(held) < HEAD_BYTES:
             await self._refuse(handle, head, decision, None, "its beginning is not known yet")
-        after = overlay(head.held, offset, data)
+        after = overlay(held, offset, data)
         kind = await self._kind(handle, after)
         if meets(kind, decision.content):
-            fence()
-            self._commit(handle, head, after)
-            rest = offset + len(data) - len(after)
-            if rest > 0:
-                os.pwrite(handle.fd, data[len(data) - rest :], len(after))
+            async with self._alone.on(handle.fd):
+                if not self._is_still(handle, b""):
+                    return None
+                fence()
+                self._commit(handle, head, after)
+                rest = offset + len(data) - len(after)
+                if rest > 0:
+                    return len(data) - rest + os.pwrite(handle.fd, data[len(data) - rest :], len(after))
         elif may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
             head.held = after
         else:
@@ -93,25 +142,45 @@ class Checker:
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """Somebody else has written the file since its head was held: it goes in now, if it may."""
-        if head.held is None or not self._tree.fstat(handle.fd).size:
-            return
-        if head.held:
-            stored = os.pread(handle.fd, HEAD_BYTES, 0)
+        for _ in range(_TRIES):
+            if head.held is None or not self._tree.fstat(handle.fd).size:
+                return
+            if not head.held:
+                head.held = None
+                return
+            stored = self._head_of(handle)
             await self._judge(handle, head, overlay(stored, 0, head.held), decision)
-            fence()
-            self._commit(handle, head, head.held)
-        head.held = None
+            async with self._alone.on(handle.fd):
+                if self._is_still(handle, stored):
+                    fence()
+                    self._commit(handle, head, head.held)
+                    return
+        raise _restless()
+
+    def _head_of(self, handle: Handle) -> bytes:
+        """The first HEAD_BYTES of what is in the store."""
+        return os.pread(handle.fd, HEAD_BYTES, 0)
+
+    def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
+        """Are the first HEAD_BYTES in the store what a judgement went by (see _judge_stored)."""
+        if judged is None:
+            return self._tree.fstat(handle.fd).size >= HEAD_BYTES
+        return self._head_of(handle) == judged
 
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
-    ) -> None:
+    ) -> bytes | None:
+        """Judge *data* laid over the file, and tell what of it that went by: its first HEAD_BYTES, or
+        that there are so many (None).
+        """
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
-            return
-        before = os.pread(handle.fd, HEAD_BYTES, 0)
+            return None
+        before = self._head_of(handle)
         after = overlay(before, offset, data)
         if after != before:
             await self._judge(handle, head, after, decision)
+        return before
 
     async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
         kind = await self._kind(handle, after)
@@ -120,25 +189,31 @@ class Checker:
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
         """Set the size, as write(): what remains must meet the requirements, or be empty."""
-        if size:
-            await self._unhold(handle, head, decision, fence)
-        elif self._tree.fstat(handle.fd).size:
-            head.held = None
-        if head.held is not None:
-            if size > HEAD_BYTES:
-                await self._refuse(handle, head, decision, None, "its beginning is not known yet")
-            head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
-            return
-        if size == 0:
-            self._tree.truncate_fd(handle.fd, 0)
-            head.held = b""
-            return
-        before = os.pread(handle.fd, HEAD_BYTES, 0)
-        after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
-        if after != before:
-            await self._judge(handle, head, after, decision)
-        fence()
-        self._tree.truncate_fd(handle.fd, size)
+        for _ in range(_TRIES):
+            if size:
+                await self._unhold(handle, head, decision, fence)
+            elif self._tree.fstat(handle.fd).size:
+                head.held = None
+            if head.held is not None:
+                if size > HEAD_BYTES:
+                    await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+                head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
+                return
+            if size == 0:
+                async with self._alone.on(handle.fd):
+                    self._tree.truncate_fd(handle.fd, 0)
+                head.held = b""
+                return
+            before = self._head_of(handle)
+            after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
+            if after != before:
+                await self._judge(handle, head, after, decision)
+            async with self._alone.on(handle.fd):
+                if self._is_still(handle, before):
+                    fence()
+                    self._tree.truncate_fd(handle.fd, size)
+                    return
+        raise _restless()
 
     async def allocate(
         self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
@@ -149,24 +224,24 @@ class Checker:
         EOPNOTSUPP where it would change a head that is held: there is nothing in the store yet that
         space could be reserved in, or zeros put between. Programs write instead, and that is judged.
         """
-        await self._unhold(handle, head, decision, fence)
-        size = self._tree.fstat(handle.fd).size
-        if head.held is None and not size:
-            head.held = b""
-        if mode != KEEP_SIZE:
-            if head.held is not None:
-                raise OSError(errno.EOPNOTSUPP, "its beginning is not known yet: write it")
-            end = min(offset + length, HEAD_BYTES)
-            if mode & KEEP_SIZE:
-                end = min(end, size)
-            if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
-                first = offset
-            else:  # what grows has zeros from its end on
-                first = min(offset, size) if mode & ZERO_RANGE else size
-            if first < end:
-                await self._judge_stored(handle, head, first, bytes(end - first), decision)
-        fence()
-        ranges.allocate(handle.fd, mode, offset, length)
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            before = self._head_of(handle)
+            if head.held is None and not before:
+                head.held = b""
+            if mode != KEEP_SIZE:
+                if head.held is not None:
+                    raise OSError(errno.EOPNOTSUPP, "its beginning is not known yet: write it")
+                first, end = _zeroed(mode, offset, length, self._tree.fstat(handle.fd).size)
+                after = overlay(before, first, bytes(end - first)) if first < end else before
+                if after != before:
+                    await self._judge(handle, head, after, decision)
+            async with self._alone.on(handle.fd):
+                if mode == KEEP_SIZE or self._is_still(handle, before):
+                    fence()
+                    ranges.allocate(handle.fd, mode, offset, length)
+                    return
+        raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
@@ -174,25 +249,36 @@ class Checker:
             return
         if not decision.allowed:  # the policy changed since it was opened
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
-        await self._unhold(handle, head, decision, fence)
-        if not head.held:
-            return
-        kind = await self._kind(handle, head.held)
-        if not meets(kind, decision.content):
-            await self._refuse(handle, head, decision, kind, "")
-        fence()
-        self._commit(handle, head, head.held)
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            if not head.held:
+                return
+            kind = await self._kind(handle, head.held)
+            if not meets(kind, decision.content):
+                await self._refuse(handle, head, decision, kind, "")
+            async with self._alone.on(handle.fd):
+                if self._is_still(handle, b""):
+                    fence()
+                    self._commit(handle, head, head.held)
+                    return
+        raise _restless()
 
     async def finish(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
         """At the last RELEASE: write a held head that is allowed, else leave nothing behind."""
-        if head.held and decision.allowed:
-            after = overlay(os.pread(handle.fd, HEAD_BYTES, 0), 0, head.held)
+        for _ in range(_TRIES if head.held and decision.allowed else 0):
+            stored = self._head_of(handle)
+            after = overlay(stored, 0, head.held or b"")
             meant = meets(await self._kind(handle, after), decision.content)
             if handle.node.open is not None and handle.node.open.writers > 1:
                 return  # opened again meanwhile: what becomes of the head is that writer's to see
-            if meant and _passes(fence):
-                self._commit(handle, head, head.held)
-                return
+            if not meant:
+                break
+            async with self._alone.on(handle.fd):
+                if self._is_still(handle, stored):
+                    if not _passes(fence):
+                        break
+                    self._commit(handle, head, head.held or b"")
+                    return
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0:

@@ -15,6 +15,7 @@ import trio
 
 from policyfs.content.cache import KindCache
 from policyfs.content.sniffer import Sniffer
+from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.boundary import BugLog
 from policyfs.fs.changes import Changes
@@ -50,6 +51,7 @@ from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import StoreFacts
+from policyfs.store.latches import Latches
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
@@ -72,7 +74,8 @@ class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
     directories: how many directory descriptors may be kept; lock_owners: how many for locks;
-    descriptors: how many for open files. device_fd: of the FUSE connection; None switches passthrough
+    descriptors: how many for open files. latches: the file through which the daemons of one store keep
+    out of each other's way. device_fd: of the FUSE connection; None switches passthrough
     off. posix: behave natively where no rule asks for anything.
     """
 
@@ -85,6 +88,7 @@ class Settings:
     descriptors: int
     posix: bool = False
     lock_owners: int = 512
+    latches: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +142,22 @@ class FileSystem:
             tree, sniffer, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=memory, apart=settings.app is None,
         )  # fmt: skip
+        latches = Latches(settings.latches)
+        self._undo.callback(latches.close)
+        alone = Alone(latches)
         views = Views(nodes, finder, redactor.copyable)
         self.leased = leased = Leased(tree, nodes, gate, sniffer, keeper, self.drop_pages)
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, forget_names=self.forget_names,
-            forget_size=self.forget_size,
+            passing=passing, redactor=redactor, leased=leased, alone=alone,
+            forget_names=self.forget_names, forget_size=self.forget_size,
         )  # fmt: skip
         self._orphans = opener.orphans
         self._undo.callback(opener.orphans.close)
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd,
-            checker=Checker(tree, places, gate, sniffer, self.forget_names),
+            leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
+            checker=Checker(tree, places, gate, sniffer, self.forget_names, alone),
         )  # fmt: skip
         self.seeing = seeing = Seeing(
             tree=tree,

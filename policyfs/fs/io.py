@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
@@ -44,6 +45,7 @@ class FileIO:
         redactor: Redactor,
         leased: Leased,
         checker: Checker,
+        alone: Alone,
         drop_pages: PagesDropped,
         backing_fd: Callable[[Handle], int],
     ) -> None:
@@ -55,6 +57,7 @@ class FileIO:
         self._redactor = redactor
         self._leased = leased
         self._checker = checker
+        self._alone = alone
         self._drop_pages = drop_pages
         self._backing_fd = backing_fd
 
@@ -207,10 +210,16 @@ class FileIO:
             async with state.lock:
                 await self._checker.truncate(handle, head, size, decision, self._fence(handle, size))
         else:
-            self._tree.truncate_fd(handle.fd, size)
+            await self.set_size(handle, size)
         if size == 0:
             handle.emptied = handle.emptied or bool(handle.node.view.redact)
         self._wrote(handle)
+
+    async def set_size(self, handle: Handle, size: int) -> None:
+        """Set the size of a file in which content is not looked at, for this app."""
+        async with self._alone.on(handle.fd):
+            self._fence(handle, size)()
+            self._tree.truncate_fd(handle.fd, size)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with a mode that only reserves space or makes zeros."""

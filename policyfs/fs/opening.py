@@ -14,6 +14,7 @@ import os
 from typing import Final
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Op, Principal
+from policyfs.fs.alone import Alone
 from policyfs.fs.entrance import Entrance, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
@@ -51,10 +52,12 @@ class Opener:
         passing: Passing,
         redactor: Redactor,
         leased: Leased,
+        alone: Alone,
         forget_names: NamesForgotten,
         forget_size: SizeForgotten,
     ) -> None:
         self._tree = tree
+        self._alone = alone
         self._nodes = nodes
         self._handles = handles
         self._places = places
@@ -217,7 +220,8 @@ class Opener:
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
-            async with state.lock:  # no write that was judged on the old bytes may come after
+            # No write that was judged on the old bytes may come after: here, or in another daemon.
+            async with state.lock, self._alone.on(handle.fd):
                 self._gate.unchanged(handle.generation)
                 self._empty(handle, state)
 

@@ -16,6 +16,7 @@ import trio
 
 from policyfs.content.cache import KindCache
 from policyfs.domain import Audit
+from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
@@ -42,6 +43,7 @@ from policyfs.redact.ranges import MemorySource
 from policyfs.sinks.journal import JournalError
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import probe
+from policyfs.store.latches import Latches
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.trail.event import Event
@@ -148,15 +150,18 @@ class Parts:
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passing = passing = Passing(None)
         leased = Leased(tree, nodes, gate, self.sniffed, None, self.dropped_pages.append)
+        self._latches = Latches(f"{store}.lock")
+        alone = Alone(self._latches)
         self.opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, forget_names=self.forgotten.append,
-            forget_size=self._forget_size,
+            passing=passing, redactor=redactor, leased=leased, alone=alone,
+            forget_names=self.forgotten.append, forget_size=self._forget_size,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append),
-            drop_pages=self.dropped_pages.append, backing_fd=self.opener.backing_fd,
+            leased=leased, alone=alone, drop_pages=self.dropped_pages.append,
+            checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append, alone),
+            backing_fd=self.opener.backing_fd,
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
@@ -187,6 +192,7 @@ class Parts:
         self.copies.close()
         self.places.close()
         self.tree.close()
+        self._latches.close()
 
     def reload(self, engine: Engine) -> None:
         """What the daemon does at a reload."""
