@@ -175,6 +175,7 @@ member of the set it adds up over rules as the words do: the strictest wins."""
 REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
+        "image/png",
     }
 )
 """Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""

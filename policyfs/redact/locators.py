@@ -17,6 +17,7 @@ from policyfs.redact.blocks import (
 )
 from policyfs.redact.iptc import clean_iim, clean_irb
 from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import bytes_tell_place
@@ -26,11 +27,15 @@ from policyfs.redact.xmp import clean_xmp
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
+        "image/png": locate_png,
     }
 )
 """Content kind -> its locator; exactly the kinds that the table calls redacted."""
 
-_PICTURES: Final = ((b"\xff\xd8\xff", "image/jpeg"),)
+_PICTURES: Final = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+)
 """First bytes -> the kind of an embedded picture."""
 
 

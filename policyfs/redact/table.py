@@ -52,7 +52,7 @@ _REFUSED: Final = Treatment.REFUSED
 _ROWS: Final = (
     KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide"),
     KindRow("image/jpeg", Treatment.LOCATOR, "EXIF, XMP, IPTC and all other metadata is examined"),
-    KindRow("image/png", _REFUSED, "may carry EXIF, XMP and text; no locator"),
+    KindRow("image/png", Treatment.LOCATOR, "EXIF, XMP, texts and all other chunks are examined"),
     KindRow("image/webp", _REFUSED, "may carry EXIF and XMP; no locator"),
     KindRow("image/heic", _REFUSED, "carries EXIF and XMP items; no locator"),
     KindRow("image/heif", _REFUSED, "carries EXIF and XMP items; no locator"),
