@@ -105,13 +105,13 @@ def deadline_s(item: pytest.Item) -> float:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Everything below mount/, attack/ and posix/ mounts; a test that uses `mounts` does too.
+    """Everything below mount/, attack/, faults/ and posix/ mounts; a test that uses `mounts` does too.
 
     Tests with more time than others come first: where several processes share the tests out, none
     of them is to begin a long one at the end.
     """
     for item in items:
-        below = {"mount", "attack", "posix"} & set(item.path.relative_to(config.rootpath).parts)
+        below = {"mount", "attack", "faults", "posix"} & set(item.path.relative_to(config.rootpath).parts)
         if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     if any(item.get_closest_marker("mount") for item in items):

@@ -29,6 +29,29 @@ Fence = Callable[[], None]
 """Raises FUSEError if the file may not be changed now."""
 
 
+def put_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of *data*, or raise what the store says."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
+    """Write what of *data*, which is meant for *offset*, lies behind *start*: all before is in the store.
+
+    INVARIANT: what this returns is in the store: write(2) says it to the app.
+    """
+    done = min(len(data), start - offset)
+    if done < len(data):
+        try:
+            done += os.pwrite(fd, data[done:], start)
+        except OSError:
+            if not done:
+                raise
+    return done
+
+
 def _passes(fence: Fence) -> bool:
     """Ask a fence where nobody is left to be told (what it refuses is on record)."""
     try:
@@ -85,8 +108,9 @@ class Checker:
         """Write *data* if the file then still meets the decision's content requirements. append: at
         its end, which is at *offset* now: what others add meanwhile (another view, the store) stays.
 
-        Raises FUSEError(EPERM), on record, if it does not, and what *fence* raises; then nothing
-        of it was written.
+        Returns how much was written, as write(2) does: less where the store has no room for more.
+        Raises FUSEError(EPERM), on record, if it does not, what *fence* raises, and what the store
+        says; then nothing of it was written.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -131,10 +155,8 @@ class Checker:
                     return None
                 fence()
                 self._commit(handle, head, after)
-                rest = offset + len(data) - len(after)
-                if rest > 0:
-                    return len(data) - rest + os.pwrite(handle.fd, data[len(data) - rest :], len(after))
-        elif may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
+                return _rest(handle.fd, data, offset, max(offset, len(after)))
+        if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
             head.held = after
         else:
             await self._refuse(handle, head, decision, kind, "")
@@ -301,10 +323,18 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """The head is an allowed kind: into the store with it. ENOSPC leaves it held."""
-        view, offset = memoryview(data), 0
-        while offset < len(view):
-            offset += os.pwrite(handle.fd, view[offset:], offset)
+        """The head is an allowed kind: into the store with it, all of it. Where the store has no room the
+        file is what it was, and the head stays held.
+        """
+        size = self._tree.fstat(handle.fd).size
+        before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
+        try:
+            put_all(handle.fd, data, 0)
+        except OSError:
+            # INVARIANT: a part of a head was judged by nobody, so none may be left.
+            self._tree.truncate_fd(handle.fd, size)
+            put_all(handle.fd, before, 0)
+            raise
         head.held = None
         head.created = False
 

@@ -11,7 +11,7 @@ import trio
 
 from policyfs.domain import Audit, Decision, Facts, Op
 from policyfs.fs.alone import Alone
-from policyfs.fs.checked import Checker
+from policyfs.fs.checked import Checker, put_all
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
@@ -173,9 +173,13 @@ class FileIO:
             size = self._tree.fstat(handle.fd).size
             data = data[: max(0, (size if head is None else head.size(size)) - offset)]
             if data and head is not None and (decision.content or head.held):
-                await self._checker.write(handle, head, offset, data, decision, self._fence(handle))
+                view = memoryview(data)
+                while view:  # INVARIANT: a page that was not written whole is an error: nobody sees a count
+                    fence = self._fence(handle)
+                    done = await self._checker.write(handle, head, offset, bytes(view), decision, fence)
+                    view, offset = view[done:], offset + done
             elif data:
-                os.pwrite(handle.fd, data, offset)
+                put_all(handle.fd, data, offset)
         self._wrote(handle)
         handle.bytes_written += len(data)
 

@@ -24,6 +24,7 @@ from policyfs.store.tree import Tree
 _FULL_S = 2.0
 """After a copy found no room files go as large ones do for so long: the look-up and the open that
 follow a refusal have to agree, whoever else looks in between."""
+_NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """Below this a copy is made on the event loop: a thread's hand-over costs more."""
 
@@ -185,11 +186,12 @@ class Redactor:
         with room:
             try:
                 copy = await self._freeze(fd, stat)
+                patched_copy = await self._patched(copy, what, owner, judge, who)
             except OSError as error:
-                if error.errno not in {errno.ENOMEM, errno.ENOSPC}:
+                if error.errno not in _NO_SPACE:
                     raise
-                raise self._full(who) from None  # the machine has no memory for it
-            patched_copy = await self._patched(copy, what, owner, judge, who)
+                # Neither the machine has memory for it, nor the store room for what a clone has of its own.
+                raise self._full(who) from None
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy

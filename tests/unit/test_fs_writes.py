@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.heads import HEAD_BYTES
 from policyfs.kernel.bridge import pyfuse3
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts
@@ -294,3 +295,15 @@ async def test_a_page_that_is_written_back_late_brings_nothing_back_that_was_cut
         assert await made.io.write(handle, 0, page, append=False, kill_priv=False, back=True) == 4096
         assert await made.io.write(handle, 4096, page, append=False, kill_priv=False, back=True) == 4096
         assert (store / "empty").read_bytes() == b"y" * 100
+
+
+@on_trio
+async def test_what_comes_far_behind_a_held_head_is_written_where_it_belongs(store: Path) -> None:
+    """A head of zeros as long as a head can be (truncate made it), then a write behind it."""
+    anything = OPEN + "- {id: types, require: {content: [application/octet-stream]}, paths: '/**'}\n"
+    with parts(store, engine_of(anything)) as made:
+        handle = await made.open("/empty", os.O_RDWR, CAMERA)
+        await made.io.truncate(handle, HEAD_BYTES)
+        assert await made.write(handle, 100_000, b"behind") == 6
+        await made.release(handle)
+    assert (store / "empty").read_bytes() == bytes(100_000) + b"behind"

@@ -1,0 +1,56 @@
+"""Fixtures of tests of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import faulty
+from tests.support.images import file_system
+from tests.support.mounts import Mount
+from tests.support.stores import Mounts
+
+Disk = Callable[..., tuple[Mount, Path]]
+
+
+@contextmanager
+def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
+    with ExitStack() as stack:
+        started: list[Mount] = []
+
+        def start(kind: str, *words: str, options: tuple[str, ...] = ()) -> tuple[Mount, Path]:
+            directory = arena / f"disk-{len(started)}"
+            directory.mkdir()
+            root = stack.enter_context(file_system(kind, directory, *words))
+            store = root / "store"
+            store.mkdir(mode=0o700)
+            faulty.furnish(store)
+            mount = mounts.prepare(faulty.POLICY, store, *options)
+            mount.expected_mediated = True  # some of these open nothing that passes through
+            started.append(mount)
+            return mount.start(), root
+
+        try:
+            yield start
+        finally:
+            wrong = [line for mount in started for line in mount.stop()]
+    assert wrong == []
+
+
+@pytest.fixture
+def on_disk(arena: Path, mounts: Mounts) -> Iterator[Disk]:
+    """`on_disk(kind, *mkfs_words, options=())`: a mount of a furnished store on a file system of its own,
+    and the root of that; both are taken away in order.
+    """
+    with _disks(arena, mounts) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_on_disk(module_arena: Path, module_mounts: Mounts) -> Iterator[Disk]:
+    """on_disk for all tests of one file."""
+    with _disks(module_arena, module_mounts) as start:
+        yield start
