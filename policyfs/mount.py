@@ -17,6 +17,7 @@ import trio
 
 from policyfs import control
 from policyfs.contain import close_door, give_up_rights, leave_network
+from policyfs.content.remembered import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
@@ -116,6 +117,11 @@ class Daemon:
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
+        self.remembered = None
+        if facts.stable_inodes:  # beside the trails, too
+            path = str(options.trail.parent / "found.sqlite")
+            self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
+            self._undo.callback(self.remembered.close)
         watch = self._open_watch(facts)
         self._device = session.mount_device(
             options.mountpoint, source=options.store,
@@ -133,7 +139,8 @@ class Daemon:
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
             lock_owners=_descriptors(4096), latches=str(control.runtime_dir() / "changes.lock"),
         )  # fmt: skip
-        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, self._warn)
+        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal,
+                          self.remembered, self._warn)  # fmt: skip
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         self._door = Door(self.fs.requests(), self._bugs)
@@ -256,6 +263,8 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             await trio.to_thread.run_sync(self.journal.flush)
+            if self.remembered is not None:
+                await trio.to_thread.run_sync(self.remembered.flush)
 
     async def _breaks(self) -> None:
         while True:

@@ -73,6 +73,7 @@ def describe(daemon: Daemon) -> control.Json:
         if notifier is None
         else {"sent": notifier.sent, "failed": notifier.failed, "refused": notifier.refused},
         "sniffer": _fields(sniffer),
+        "remembered": None if daemon.remembered is None else _fields(daemon.remembered.stats()),
         "contained": _fields(containment()),
         "trail": {
             "directory": str(options.trail),

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
 """A file changed this recently (ns) may change again within one tick of the kernel's clock (10 ms
@@ -23,6 +23,16 @@ class KindKey(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+
+class KindsBeneath(Protocol):
+    """A slower and lasting cache (remembered.Remembered)."""
+
+    def kind(self, key: KindKey) -> str | None:
+        """The kind that was found in this version of a file."""
+
+    def put_kind(self, key: KindKey, kind: str) -> None:
+        """Keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,14 @@ class KindCache:
     (redaction) sniffs the frozen copy, never goes by this cache.
     """
 
-    def __init__(self, capacity: int = 16_384, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        capacity: int = 16_384,
+        clock_ns: Callable[[], int] = time.time_ns,
+        beneath: KindsBeneath | None = None,
+    ) -> None:
+        """beneath: asked for what is not in here, and told what comes in."""
+        self._beneath = beneath
         self._kinds: OrderedDict[KindKey, str] = OrderedDict()
         self._capacity = capacity
         self._clock_ns = clock_ns
@@ -55,17 +72,25 @@ class KindCache:
     def get(self, key: KindKey) -> str | None:
         """The kind, or None if it is not known."""
         kind = self._kinds.get(key)
-        if kind is None:
-            self._misses += 1
-        else:
+        if kind is not None:
             self._hits += 1
             self._kinds.move_to_end(key)
+            return kind
+        self._misses += 1
+        kind = None if self._beneath is None else self._beneath.kind(key)
+        if kind is not None:
+            self._keep(key, kind)
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
         """Keep a kind; None (a failure) and a file changed within RACY_NS are not kept."""
         if kind is None or self._clock_ns() - max(key.mtime_ns, key.ctime_ns) < RACY_NS:
             return
+        if self._beneath is not None and self._kinds.get(key) != kind:
+            self._beneath.put_kind(key, kind)
+        self._keep(key, kind)
+
+    def _keep(self, key: KindKey, kind: str) -> None:
         self._kinds[key] = sys.intern(kind)
         self._kinds.move_to_end(key)
         while len(self._kinds) > self._capacity:

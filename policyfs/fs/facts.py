@@ -80,7 +80,7 @@ class FactFinder:
             return KIND_SYMLINK
         if stat.size == 0:
             return KIND_EMPTY
-        return self._kinds.get(_cache_key(stat))
+        return self._kinds.get(version_key(stat))
 
     async def kind_of(self, fd: int, lane: Hashable = None) -> str | None:
         """The kind of the open file *fd*, sniffed unless its stat is the one it was sniffed under."""
@@ -88,10 +88,10 @@ class FactFinder:
         kind = self.easy_kind(before)
         if kind is None:
             kind = await self._sniffer.kind_of_fd(fd, lane=lane)
-            if kind is not None and _cache_key(self._tree.fstat(fd)) == _cache_key(before):
-                self._kinds.put(_cache_key(before), kind)
+            if kind is not None and version_key(self._tree.fstat(fd)) == version_key(before):
+                self._kinds.put(version_key(before), kind)
         return kind
 
 
-def _cache_key(stat: Stat) -> KindKey:
+def version_key(stat: Stat) -> KindKey:
     return KindKey(stat.dev, stat.ino, stat.btime_ns, stat.size, stat.mtime_ns, stat.ctime_ns)

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from policyfs.content.cache import KindCache
+from policyfs.content.remembered import Remembered
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
@@ -26,6 +27,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.located import PlanFinder
 from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
@@ -105,6 +107,7 @@ class Foundation:
     keeper: LeaseKeeper
     watch: Watch | None
     journal: Sink
+    remembered: Remembered | None
     warn: Callable[[str, bytes], None]
 
 
@@ -127,7 +130,8 @@ class FileSystem:
             on_open=changes.learn, on_folding=self._say_folding,
         )  # fmt: skip
         self._undo.callback(places.close)
-        finder = FactFinder(tree, base.owners, sniffer, KindCache())
+        finder = FactFinder(tree, base.owners, sniffer, KindCache(beneath=base.remembered))
+        plans = PlanFinder(sniffer, base.remembered)
         recorder = Recorder(base.journal, settings.mountpoint)
         self.gate = gate = Gate(
             engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix,
@@ -139,14 +143,14 @@ class FileSystem:
         self._undo.callback(self.copies.close)
         memory = self._undo.enter_context(MemoryPlaces())
         redactor = Redactor(
-            tree, sniffer, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
+            tree, plans, keeper, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=memory, apart=settings.app is None,
         )  # fmt: skip
         latches = Latches(settings.latches)
         self._undo.callback(latches.close)
         alone = Alone(latches)
         views = Views(nodes, finder, redactor.copyable)
-        self.leased = leased = Leased(tree, nodes, gate, sniffer, keeper, self.drop_pages)
+        self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone,

@@ -19,15 +19,17 @@ from typing import Final, NamedTuple
 import trio
 
 from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.fs.facts import version_key
 from policyfs.fs.gate import Gate
+from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, OpenState
 from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
-from policyfs.fs.redactor import Locator, patched
+from policyfs.fs.redactor import patched
 from policyfs.fs.views import version_of
 from policyfs.redact.plan import Outcome, Plan
-from policyfs.store.leases import LeaseKeeper
+from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _BUSY: Final = "somebody has the file open for writing, or mapped; it can be read when they are done"
@@ -56,13 +58,13 @@ class Leased:
     """Leases of one mount. keeper is None where leases mean nothing on this store."""
 
     def __init__(
-        self, tree: Tree, nodes: NodeTable, gate: Gate, locator: Locator,
+        self, tree: Tree, nodes: NodeTable, gate: Gate, plans: PlanFinder,
         keeper: LeaseKeeper | None, drop_pages: PagesDropped,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
         self._gate = gate
-        self._locator = locator
+        self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
         self._resting: dict[int, float] = {}
@@ -118,10 +120,10 @@ class Leased:
         if state.located is not None:  # under this very lease, for another open
             kind, plan = state.located
         else:
-            kind, plan = await self._locate(caller, node.view.redact, fd)
+            kind, plan = await self._locate(caller, node.view.redact, fd, lease)
         decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         if lease.holds() and decision.redact and decision.redact != node.view.redact:
-            kind, plan = await self._locate(caller, decision.redact, fd)
+            kind, plan = await self._locate(caller, decision.redact, fd, lease)
             decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         elif lease.holds():
             state.located = kind, plan
@@ -136,9 +138,12 @@ class Leased:
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return _Armed(decision, kind, "")
 
-    async def _locate(self, caller: Caller, what: frozenset[str], fd: int) -> tuple[str | None, Plan]:
+    async def _locate(
+        self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
+    ) -> tuple[str | None, Plan]:
         """INVARIANT: not by the lease's own descriptor: a worker that outlives us would keep it."""
-        return await self._locator.locate(fd, what, lane=caller.principal.key)
+        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
+        return await self._plans.locate(fd, what, lane=caller.principal.key, proof=proof)
 
     def _busy(self, state: OpenState, blank: Decision) -> _Armed:
         self._drop(state)

@@ -6,17 +6,20 @@ import bisect
 import errno
 import os
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
 
 from policyfs.domain import Decision, Facts, Patch, Principal
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.fs.facts import version_key
+from policyfs.fs.located import PlanFinder, Proof
+from policyfs.redact.plan import Outcome
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, Version, freeze
+from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import MemoryPlaces
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -27,15 +30,6 @@ follow a refusal have to agree, whoever else looks in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """Below this a copy is made on the event loop: a thread's hand-over costs more."""
-
-
-class Locator(Protocol):
-    """The sniffer, as far as redaction needs it."""
-
-    async def locate(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None
-    ) -> tuple[str | None, Plan]:
-        """Sniff and locate in the very bytes behind *fd*."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -79,14 +73,15 @@ Judge = Callable[[Facts], Decision]
 
 
 class Redactor:
-    """Makes and keeps copies. size_cap: of a copy in memory, in bytes. apart: several apps share the
-    cache, and each has a share of its own.
+    """Makes and keeps copies. keeper: None where leases mean nothing. size_cap: of a copy in memory, in
+    bytes. apart: several apps share the cache, and each has a share of its own.
     """
 
     def __init__(
         self,
         tree: Tree,
-        locator: Locator,
+        plans: PlanFinder,
+        keeper: LeaseKeeper | None,
         copies: CopyCache,
         *,
         reflink: bool,
@@ -95,7 +90,8 @@ class Redactor:
         apart: bool = True,
     ) -> None:
         self._tree = tree
-        self._locator = locator
+        self._plans = plans
+        self._keeper = keeper
         self._copies = copies
         self._reflink = reflink
         self._size_cap = size_cap
@@ -185,8 +181,8 @@ class Redactor:
             raise self._full(who)
         with room:
             try:
-                copy = await self._freeze(fd, stat)
-                patched_copy = await self._patched(copy, what, owner, judge, who)
+                copy, proof = await self._freeze(fd, stat)
+                patched_copy = await self._patched(copy, proof, what, owner, judge, who)
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
@@ -209,7 +205,8 @@ class Redactor:
         return made
 
     async def _patched(
-        self, copy: freezing.Frozen, what: frozenset[str], owner: str | None, judge: Judge, who: Principal
+        self, copy: freezing.Frozen, proof: Proof | None, what: frozenset[str], owner: str | None,
+        judge: Judge, who: Principal,
     ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...]] | Refused:
         """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where. The copy
         is the caller's to close where it is refused; it is closed where this raises.
@@ -217,10 +214,12 @@ class Redactor:
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._locator.locate(read_only, what, lane=who.key)
+                kind, plan = await self._plans.locate(read_only, what, lane=who.key, proof=proof)
                 decision = judge(Facts(kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
-                    kind, plan = await self._locator.locate(read_only, decision.redact, lane=who.key)
+                    kind, plan = await self._plans.locate(
+                        read_only, decision.redact, lane=who.key, proof=proof
+                    )
                     decision = judge(Facts(kind, owner))
             finally:
                 os.close(read_only)
@@ -245,7 +244,19 @@ class Redactor:
             if isinstance(other, _Key) and other != key and other._replace(version=key.version) == key:
                 self._copies.drop(other)
 
-    async def _freeze(self, fd: int, stat: Stat) -> freezing.Frozen:
+    async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
+        """A copy, and a proof of which version of the file it is; None if there was a writer."""
+        lease = None if self._keeper is None else self._keeper.grant(fd)
+        try:
+            before = version_key(self._tree.fstat(fd))
+            copy = await self._copied(fd, stat)
+            proven = lease is not None and lease.holds()
+        finally:
+            if lease is not None:
+                lease.release()
+        return copy, Proof(before, lambda: True) if proven else None
+
+    async def _copied(self, fd: int, stat: Stat) -> freezing.Frozen:
         def make() -> freezing.Frozen:
             root = self._tree.root_fd if self._reflink else None
             return freeze(fd, self._size_cap, root, self._reflink, self._places)

@@ -37,6 +37,7 @@ from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_reaching import REACHING
+from tests.attack.guards_remembered import REMEMBERED
 from tests.attack.guards_writing import WRITING
 
 
@@ -142,7 +143,7 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most: take_turns(0))
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACHING | WRITING | {
+GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACHING | REMEMBERED | WRITING | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

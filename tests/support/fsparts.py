@@ -24,6 +24,7 @@ from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.located import PlanFinder
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
 from policyfs.fs.names import Naming
@@ -144,12 +145,13 @@ class Parts:
             open_fd=handles.descriptor_of,
         )
         self.copies = CopyCache(1 << 26)
+        plans = PlanFinder(self.sniffed, None)
         redactor = Redactor(
-            tree, self.sniffed, self.copies, reflink=False, size_cap=1 << 24, places=None
+            tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None
         )
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passing = passing = Passing(None)
-        leased = Leased(tree, nodes, gate, self.sniffed, None, self.dropped_pages.append)
+        leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         alone = Alone(self._latches)
         self.opener = Opener(
