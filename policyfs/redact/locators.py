@@ -20,7 +20,7 @@ from policyfs.redact.jpeg import locate_jpeg
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
-from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.text import told_in
 from policyfs.redact.tiff import clean_tiff
 from policyfs.redact.xmp import clean_xmp
 
@@ -64,10 +64,10 @@ class _Cleaners:
         return clean_tiff(data, self)
 
     def xmp(self, data: bytes) -> Cleaned:
-        return clean_xmp(data)
+        return clean_xmp(data, self)
 
     def iim(self, data: bytes) -> Cleaned:
-        return clean_iim(data)
+        return clean_iim(data, self)
 
     def irb(self, data: bytes) -> Cleaned | None:
         return clean_irb(data, self)
@@ -88,7 +88,7 @@ class _Cleaners:
             return None
 
     def text(self, data: bytes) -> bool:
-        return bool(self.hide & Tells.PEOPLE) or (bool(self.hide & Tells.LOCATION) and bytes_tell_place(data))
+        return bool(self.hide & Tells.PEOPLE) or bool(told_in(data, self.hide))
 
     def _whole(self, kind: str, data: bytes) -> Cleaned | None:
         found = self.file(kind, MemorySource(data))

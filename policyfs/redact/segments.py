@@ -17,7 +17,8 @@ from typing import Final
 from policyfs.redact import tifftags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.markers import APP0, COM, Segment
-from policyfs.redact.text import bytes_tell_place, is_prose
+from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.text import is_prose, told_in
 from policyfs.redact.tiff import clean_tiff
 
 EXIF_HEADER: Final = b"Exif\0\0"
@@ -60,11 +61,11 @@ class Loaded:
         self.new = self.old[:skip] + cleaned.data
         self.notes += shifted(cleaned.notes, skip)
 
-    def drop(self, tag: str = "unknown", *, broken: bool = False) -> None:
+    def drop(self, tag: str = "unknown", tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
         """Nothing of the payload stays. broken: because it could not be understood."""
         self.new = bytes(len(self.old))
         if self.new != self.old:
-            self.notes.append(Note(0, len(self.old), _NAMES[self.code], tag, broken=broken))
+            self.notes.append(Note(0, len(self.old), _NAMES[self.code], tag, tells, broken))
 
 
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
@@ -93,8 +94,9 @@ def _is_shared(segment: Loaded) -> bool:
 def _clean_one(segment: Loaded, inner: Inner) -> None:
     old, code = segment.old, segment.code
     if code == COM:
-        if not is_prose(old) or bytes_tell_place(old):
-            segment.drop("text")
+        tells = Tells.PEOPLE | told_in(old, inner.hide) if is_prose(old) else UNKNOWN
+        if tells & inner.hide:
+            segment.drop("text", tells)
     elif code == APP0:
         segment.set(_clean_jfif(old, inner))
     elif code == APP1 and old.startswith(EXIF_HEADER):
@@ -107,7 +109,7 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     elif code == APP2 and old.startswith(GAIN_MAP_HEADER) and len(old) <= _GAIN_MAP_BYTES:
         pass  # numbers only: how to mix the picture and its gain map
     elif code == APP12 and old.startswith(DUCKY_HEADER):
-        segment.set(_clean_ducky(old))
+        segment.set(_clean_ducky(old, inner))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
         # Decoders read the colour transform here.
         segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")
@@ -117,9 +119,14 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
 
 def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
     if old.startswith(b"JFIF\0") and len(old) >= _JFIF_BYTES:
+        if inner.hide & Tells.OTHER and old[12] * old[13]:
+            notes = (Note(12, len(old) - 12, "APP0", "thumbnail", Tells.OTHER),)
+            return Cleaned(old[:12].ljust(len(old), b"\0"), notes)
         end = min(len(old), _JFIF_BYTES + 3 * old[12] * old[13])
         return Cleaned(old[:end].ljust(len(old), b"\0"))
     if old.startswith(b"JFXX\0\x10"):
+        if inner.hide & Tells.OTHER:
+            return Cleaned(bytes(len(old)), (Note(0, len(old), "APP0", "thumbnail", Tells.OTHER),))
         cleaned = inner.jpeg(old[6:])
         return cleaned and Cleaned(old[:6] + cleaned.data, shifted(cleaned.notes, 6))
     if old.startswith(b"AVI1"):
@@ -127,15 +134,20 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
     return None
 
 
-def _clean_ducky(old: bytes) -> Cleaned | None:
+def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
     """Photoshop's "save for web": quality, comment, copyright; each (tag, length, value)."""
+    kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
         end = at + 4 + int.from_bytes(old[at + 2 : at + 4])
-        if end > len(old) or bytes_tell_place(old[at + 4 : end]):
+        if end > len(old):
             return None
+        if tag > 1 and inner.text(old[at + 4 : end]):
+            notes.append(Note(at, end - at, "APP12", "Ducky text", Tells.PEOPLE | Tells.LOCATION))
+        else:
+            kept += old[at:end]
         at = end
-    return None if tag else Cleaned(old[:at].ljust(len(old), b"\0"))
+    return None if tag else Cleaned(kept.ljust(len(old), b"\0"), tuple(notes))
 
 
 # --- blocks that span segments ---

@@ -1,8 +1,9 @@
-"""Coordinates in free text: comments, captions, descriptions.
+"""What free text tells: comments, captions, descriptions, and values that should not be text.
 
-Free text is kept unless it holds something that reads as coordinates, an Open Location Code or
-a link to a map. Names of places in prose cannot be told from other words and stay; that limit
-is stated in docs/redaction.md.
+Text tells a place if something in it reads as coordinates, an Open Location Code or a link to a
+map; a time if a date with a time of day stands in it; a device if it is what cameras and programs
+write into captions and comments of their own accord. Names of places, of days and of things in
+prose cannot be told from other words and stay; that limit is stated in docs/redaction.md.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+
 MAX_TEXT_BYTES: Final = 1 << 20
-"""Longer "text" is not examined but treated as if it held a place."""
+"""Longer "text" is not examined but treated as if it told everything."""
 
 _DECIMAL: Final = r"[-+]?(?<![\d.])\d{1,3}[.,]\d{3,}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
@@ -37,6 +40,33 @@ _PATTERNS: Final = (
     rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b",
 )
 _COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+_MOMENT: Final = re.compile(
+    # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
+    r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d[T_ -]?[012]\d[0-5]\d[0-5]\d"
+    r"|\b[0-3]?\d[-./][01]?\d[-./](?:19|20)\d\d,?\s{1,3}[012]?\d:[0-5]\d"
+    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?,?\s+[0-3]?\d,?\s+"
+    r"(?:[12]\d{3},?\s+)?[012]?\d:[0-5]\d",
+    re.IGNORECASE,
+)
+_MAKERS: Final = (
+    "apple|canon|casio|dji|fuji(?:film)?|gopro|hasselblad|huawei|kodak|konica|leica|minolta|motorola|"
+    "nikon|nokia|olympus|oneplus|oppo|panasonic|pentax|ricoh|samsung|sony|vivo|xiaomi|hp|hewlett[- ]packard"
+)
+_OF_A_DEVICE: Final = re.compile(
+    rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+[\w -]*(?:camera|scanner|phone|dsc)\b"
+    r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
+    r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
+    r"|\b(?:lavc|lavf|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|gimp|"
+    r"imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
+    re.IGNORECASE,
+)
+_TELLING: Final = (
+    (Tells.LOCATION, _COORDINATES),
+    (Tells.TIME, _MOMENT),
+    (Tells.DEVICE, _OF_A_DEVICE),
+)
+_IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 
 
 def decode(data: bytes) -> str:
@@ -59,6 +89,22 @@ def tells_place(text: str) -> bool:
 def bytes_tell_place(data: bytes) -> bool:
     """tells_place for text in an unknown encoding."""
     return tells_place(decode(data))
+
+
+def told_in_text(text: str, asked: Tells) -> Tells:
+    """Which of these a text tells; all of them if it is too long to be looked through."""
+    if len(text) > MAX_TEXT_BYTES:
+        return asked & UNKNOWN
+    told = NOTHING
+    for part, pattern in _TELLING:
+        if part & asked and pattern.search(text) is not None:
+            told |= part
+    return told
+
+
+def told_in(data: bytes, asked: Tells) -> Tells:
+    """told_in_text for text in an unknown encoding."""
+    return told_in_text(decode(data), asked) if asked & _IN_TEXT else NOTHING
 
 
 def is_prose(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): taking places out of them.
+"""TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): taking out of them what is to be hidden.
 
 The result holds the header, the directories with their known tags, and the values of those
 tags; every other byte is zero. So data that no kept tag refers to (an orphaned GPS directory,
@@ -15,7 +15,8 @@ from typing import Final
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.ranges import mask
-from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import told_in
 from policyfs.redact.tifftags import Role, TagTable
 
 MAX_DIRECTORIES: Final = 32
@@ -23,6 +24,13 @@ MAX_ENTRIES: Final = 1000
 """Over all directories of one structure; real ones have at most some 150."""
 ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
+_POINTERS: Final = {
+    tags.EXIF_IFD: Role.EXIF,
+    tags.INTEROP_IFD: Role.INTEROP,
+    tags.GPS_IFD: Role.GPS,
+    tags.SUB_IFDS: Role.IMAGE,
+}
+"""Tags that refer to directories, and what those are for."""
 
 
 @dataclass(slots=True)
@@ -85,7 +93,10 @@ class UnreadableError(Exception):
 
 
 def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
-    """A TIFF structure without places, or None if it cannot be understood as a whole."""
+    """A TIFF structure without what is to be hidden; None if it cannot be understood as a whole.
+
+    One of which nothing stays comes back as a first directory without tags.
+    """
     try:
         return _Cleaner(block, inner, table).clean()
     except UnreadableError:
@@ -105,6 +116,7 @@ class _Cleaner:
     structure: bytearray = field(init=False)
     values: bytearray = field(init=False)
     embedded: bytearray = field(init=False)
+    gone: bytearray = field(init=False)
     doomed: list[tuple[int, int]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
@@ -113,21 +125,24 @@ class _Cleaner:
         self.structure = bytearray(len(self.block))
         self.values = bytearray(len(self.block))
         self.embedded = bytearray(len(self.block))
+        self.gone = bytearray(len(self.block))
 
     def clean(self) -> Cleaned:
         first = self._header()
         root = self._open(first, Role.IMAGE, chained=True)
         if root is None:
             raise UnreadableError
+        if not root.entries and not self._long(root.entries_end) and self.block[root.end :].strip(b"\0"):
+            raise UnreadableError  # what is there, nothing refers to
         self._walk()
         if any(self._taken(self.structure, a, b) for a, b in self.doomed):
             raise UnreadableError
+        for start, end in self.doomed:
+            self._claim(self.gone, start, end)
         blobs = [blob for directory in self.directories for blob in self._blobs(directory)]
         self._claim_values()
         self._clean_nested(blobs)
-        self._drop_empty()
-        if not any(entry.keep for entry in root.entries):
-            raise UnreadableError
+        self._drop_empty(root)
         return Cleaned(self._build(), tuple(self.notes))
 
     # --- reading the structure ---
@@ -177,36 +192,54 @@ class _Cleaner:
             index += 1
             for entry in directory.entries:
                 entry.keep = self._keep(entry, directory.role)
-                if not entry.keep:
-                    self._note(entry, directory.role)
-            if directory.chained:
-                following = self._open(self._long(directory.entries_end), Role.IMAGE, chained=True)
-                if following is not None:
-                    directory.next = following
-                    following.previous = directory
+            following = self._long(directory.entries_end) if directory.chained else 0
+            if following and self.table.following & self.inner.hide:
+                position = directory.entries_end
+                self.notes.append(Note(position, 4, self.table.name, "next IFD", self.table.following))
+            elif following:
+                directory.next = self._open(following, Role.IMAGE, chained=True)
+                if directory.next is not None:
+                    directory.next.previous = directory
 
     def _keep(self, entry: Entry, role: Role) -> bool:
-        if entry.tag == tags.GPS_IFD:
+        hide = self.inner.hide
+        tells = self.table.known[role].get(entry.tag, UNKNOWN)
+        if entry.tag == tags.GPS_IFD and hide & Tells.LOCATION:
             self._doom_gps(entry)
-            return False
-        if entry.tag not in self.table.known[role] or not entry.size:
-            return False
-        if not entry.inline and not 8 <= entry.start <= len(self.block) - entry.size:
-            return False
-        if entry.tag in (tags.EXIF_IFD, tags.INTEROP_IFD, tags.SUB_IFDS):
-            return self._open_children(entry)
+        if tells & hide:
+            if tells != UNKNOWN:
+                self._doom(entry)
+            return self._drop(entry, role, tells)
+        outside = not entry.inline and not 8 <= entry.start <= len(self.block) - entry.size
+        if not entry.size or outside:
+            return self._drop(entry, role, UNKNOWN, broken=True)
+        if entry.tag in _POINTERS:
+            return self._open_children(entry) or self._drop(entry, role, tells or UNKNOWN, broken=True)
+        if self._is_nested(entry):
+            return not entry.inline or self._drop(entry, role, UNKNOWN, broken=True)
         value = self.block[entry.start : entry.end]
-        if entry.tag == tags.PRINT_IM:
-            return value.startswith(b"PrintIM\0") and not bytes_tell_place(value)
-        nested = entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP)
-        if nested:
-            return not entry.inline
-        return entry.type not in tags.TEXT_TYPES or not bytes_tell_place(value)
+        if entry.tag == tags.PRINT_IM and not value.startswith(b"PrintIM\0"):
+            return self._drop(entry, role, UNKNOWN)
+        asked = hide if tells else hide & Tells.LOCATION  # a colour profile names programs
+        told = told_in(value, asked) if entry.type in tags.TEXT_TYPES else NOTHING
+        return not told or self._drop(entry, role, tells | told)
+
+    def _doom(self, entry: Entry) -> None:
+        """The bytes of a value that goes may not stay as a part of another tag's value."""
+        if not entry.inline and 8 <= entry.start <= len(self.block) - entry.size:
+            self.doomed.append((entry.start, entry.end))
+
+    def _drop(self, entry: Entry, role: Role, tells: Tells, *, broken: bool = False) -> bool:
+        """Notes an entry as taken out; always False: it is not kept."""
+        name = tags.NAMES[role].get(entry.tag, f"0x{entry.tag:04x}")
+        where = f"{role.value}:{name}"
+        self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, where, tells, broken))
+        return False
 
     def _open_children(self, entry: Entry) -> bool:
         if entry.type not in _POINTER_TYPES:
             return False
-        role = {tags.EXIF_IFD: Role.EXIF, tags.INTEROP_IFD: Role.INTEROP}.get(entry.tag, Role.IMAGE)
+        role = _POINTERS[entry.tag]
         if (entry.count != 1 and role is not Role.IMAGE) or entry.count > MAX_DIRECTORIES:
             return False
         mark = len(self.directories)
@@ -245,21 +278,16 @@ class _Cleaner:
     def _taken(self, claims: bytearray, start: int, end: int) -> bool:
         return claims.find(0xFF, start, end) != -1
 
-    def _is_doomed(self, start: int, end: int) -> bool:
-        return any(start < b and a < end for a, b in self.doomed)
-
     def _claim_values(self) -> None:
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep or entry.inline or self._is_nested(entry):
                     continue
-                if self._taken(self.structure, entry.start, entry.end) or self._is_doomed(
-                    entry.start, entry.end
-                ):
+                claims = (self.structure, self.gone)
+                if any(self._taken(c, entry.start, entry.end) for c in claims):
                     if entry.tag == tags.SUB_IFDS:
                         raise UnreadableError  # its directories are open already
-                    entry.keep = False
-                    self._note(entry, directory.role)
+                    entry.keep = self._drop(entry, directory.role, UNKNOWN, broken=True)
                 else:
                     self._claim(self.values, entry.start, entry.end)
 
@@ -282,7 +310,7 @@ class _Cleaner:
                 continue
             if len(starts) != len(lengths) or not starts:
                 for entry in ends:
-                    entry.keep = False
+                    entry.keep = self._drop(entry, directory.role, UNKNOWN, broken=True)
                 continue
             found += [Blob(a, n, tuple(ends)) for a, n in zip(starts, lengths, strict=True)]
         return found
@@ -299,16 +327,14 @@ class _Cleaner:
             for entry in directory.entries:
                 if entry.keep and self._is_nested(entry):
                     value = Blob(entry.start, entry.size, (entry,))
-                    entry.keep = self._embed(value, self._clean_value(entry))
-                    if not entry.keep:
-                        self._note(entry, directory.role)
+                    if not self._embed(value, self._clean_value(entry)):
+                        entry.keep = self._drop(entry, directory.role, UNKNOWN, broken=True)
         for blob in blobs:
             kept = all(entry.keep for entry in blob.entries)
             if not kept or not self._embed(blob, self._clean_blob(blob)):
                 for entry in blob.entries:
                     if entry.keep:
-                        entry.keep = False
-                        self._note(entry, Role.IMAGE)
+                        entry.keep = self._drop(entry, Role.IMAGE, UNKNOWN, broken=True)
 
     def _clean_value(self, entry: Entry) -> Cleaned | None:
         data = self.block[entry.start : entry.end]
@@ -325,18 +351,21 @@ class _Cleaner:
         start, end = blob.start, blob.start + blob.size
         if cleaned is None or start < 8 or end > len(self.block):
             return False
-        claims = (self.structure, self.values, self.embedded)
-        if any(self._taken(c, start, end) for c in claims) or self._is_doomed(start, end):
+        claims = (self.structure, self.values, self.embedded, self.gone)
+        if any(self._taken(c, start, end) for c in claims):
             return False
         self._claim(self.embedded, start, end)
         self.replaced.append((start, cleaned.data, blob.entries))
         self.notes += shifted(cleaned.notes, start)
         return True
 
-    def _drop_empty(self) -> None:
-        """A directory that keeps nothing goes, with what refers to it (children come last)."""
+    def _drop_empty(self, root: Directory) -> None:
+        """A directory that keeps nothing goes, with what refers to it (children come last).
+
+        The first stays for what comes behind it, and so that there is one.
+        """
         for directory in reversed(self.directories):
-            if any(entry.keep for entry in directory.entries):
+            if directory is root or any(entry.keep for entry in directory.entries):
                 continue
             if directory.referrer is not None:
                 directory.referrer.keep = False
@@ -360,7 +389,7 @@ class _Cleaner:
                 out[start : start + len(data)] = data
         for directory in self.directories:
             kept = [entry for entry in directory.entries if entry.keep]
-            if not kept:
+            if not kept and directory is not self.directories[0]:
                 continue
             body = b"".join(self.block[e.position : e.position + ENTRY_BYTES] for e in kept)
             after = struct.pack(self.order + "I", directory.next.offset if directory.next else 0)
@@ -368,7 +397,3 @@ class _Cleaner:
             whole = head + body + (after if directory.chained else b"")
             out[directory.offset : directory.offset + len(whole)] = whole
         return bytes(out)
-
-    def _note(self, entry: Entry, role: Role) -> None:
-        name = tags.NAMES.get(entry.tag, f"0x{entry.tag:04x}")
-        self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, f"{role.value}:{name}"))

@@ -1,6 +1,6 @@
-"""XMP packets (ISO 16684-1): taking places out of them, at the same length.
+"""XMP packets (ISO 16684-1): taking out of them what is to be hidden, at the same length.
 
-The packet is tokenised strictly; an element or attribute that does not stay (xmpnames.py) is
+The packet is tokenised strictly; an element or attribute that goes (xmpnames.py) is
 overwritten with spaces, which leaves the XML as well-formed as it was, whatever form of RDF it
 is in. Encodings: UTF-8, UTF-16 and UTF-32. What cannot be understood for certain (not
 well-formed, a DOCTYPE, an encoding that is declared as something else) becomes an empty packet.
@@ -16,8 +16,9 @@ from typing import Final
 from xml.parsers import expat
 
 from policyfs.redact import xmpnames
-from policyfs.redact.blocks import Cleaned, Note
-from policyfs.redact.text import tells_place
+from policyfs.redact.blocks import Cleaned, Inner, Note
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import tells_place, told_in_text
 
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 200_000
@@ -41,12 +42,14 @@ _NAME: Final = re.compile(r"[^\s<>/='\"&;!?]+")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _ATTRIBUTE: Final = re.compile(r"[ \t\r\n]+([^\s<>/='\"&;!?]+)[ \t\r\n]*=[ \t\r\n]*(\"[^\"<]*\"|'[^'<]*')")
 _XPACKET: Final = re.compile(
-    r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"'][A-Za-z0-9]{1,64}[\"'])?|end=[\"'][rw][\"'])\s*"
+    r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"']W5M0MpCehiHzreSzNTczkc9d[\"'])?|end=[\"'][rw][\"'])\s*"
 )
 _DECLARATION: Final = re.compile(
     r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
     r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
 )
+_NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
+"""What the address of a namespace may tell of which no property stays."""
 
 
 class MalformedError(Exception):
@@ -57,6 +60,7 @@ class MalformedError(Exception):
 class _Element:
     name: str
     namespaces: dict[str, str]
+    structural: bool = False
 
 
 @dataclass(slots=True)
@@ -66,10 +70,11 @@ class _Span:
     start: int
     end: int
     what: str
+    tells: Tells
 
 
-def clean_xmp(data: bytes) -> Cleaned:
-    """A packet of the same length in which no property tells a place."""
+def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
+    """A packet of the same length in which no property tells what is to be hidden."""
     mark, encoding = _encoding(data)
     body = _without_tail(data[len(mark) :], encoding)
     tail = data[len(mark) + len(body) :]
@@ -77,7 +82,7 @@ def clean_xmp(data: bytes) -> Cleaned:
         return Cleaned(mark + body + bytes(len(tail)))
     try:
         text = body.decode(encoding)
-        spans = _Scanner(text, encoding).spans()
+        spans = _Scanner(text, encoding, inner.hide).spans()
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
@@ -94,7 +99,7 @@ def _emptied(data: bytes) -> Cleaned:
         if len(packet) <= len(data):
             break
     new = packet.encode().ljust(len(data), b" ")
-    notes = (Note(0, len(data), "XMP", "packet"),) if new != data else ()
+    notes = (Note(0, len(data), "XMP", "packet", broken=True),) if new != data else ()
     return Cleaned(new, notes)
 
 
@@ -129,7 +134,7 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
         offset += len(before.encode(encoding))
         size = len(text[span.start : span.end].encode(encoding))
         pieces += [before, " " * (size // unit)]
-        notes.append(Note(offset, size, "XMP", span.what))
+        notes.append(Note(offset, size, "XMP", span.what, span.tells))
         offset += size
         done = span.end
     return "".join([*pieces, text[done:]]), tuple(notes)
@@ -150,13 +155,14 @@ class _Scanner:
 
     text: str
     encoding: str
+    hide: Tells
     at: int = 0
     tokens: int = 0
     stack: list[_Element] = field(default_factory=list)
     roots: int = 0
     hidden_from: int = -1
     hidden_depth: int = 0
-    hidden_name: str = ""
+    hidden_tells: Tells = NOTHING
 
     def spans(self) -> list[_Span]:
         """Spans in order, not overlapping. Raises MalformedError."""
@@ -193,10 +199,10 @@ class _Scanner:
             raise MalformedError
         return end + len(mark)
 
-    def _hide(self, end: int, what: str) -> Iterator[_Span]:
+    def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
         """The token goes, unless something around it goes already."""
         if self.hidden_from < 0:
-            yield _Span(self.at, end, what)
+            yield _Span(self.at, end, what, tells)
         self.at = end
 
     def _characters(self, end: int) -> Iterator[_Span]:
@@ -205,8 +211,13 @@ class _Scanner:
             if piece.strip("\ufeff \t\r\n"):
                 raise MalformedError
             self.at = end
-        elif tells_place(unescape(piece)):
-            yield from self._hide(end, self.stack[-1].name)
+            return
+        around = self.stack[-1]
+        told = told_in_text(unescape(piece), self.hide)
+        if around.structural and piece.strip():
+            told = UNKNOWN  # no property's value
+        if told:
+            yield from self._hide(end, around.name, told)
         else:
             self.at = end
 
@@ -245,12 +256,16 @@ class _Scanner:
         end = at + (2 if closed else 1)
         if not self.stack:
             self.roots += 1
-        self.stack.append(_Element(name[0], self._namespaces(attributes)))
+        element = _Element(name[0], self._namespaces(attributes))
+        self.stack.append(element)
         if len(self.stack) > MAX_DEPTH:
             raise MalformedError
         if self.hidden_from < 0:
-            if not xmpnames.stays(*self._resolve(name[0], default=True)):
-                self.hidden_from, self.hidden_depth = start, len(self.stack)
+            namespace, local = self._resolve(name[0], default=True)
+            told = xmpnames.tells(namespace, local)
+            element.structural = (namespace, local) in xmpnames.STRUCTURAL
+            if told & self.hide:
+                self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
             else:
                 yield from self._attributes(attributes)
         self.at = end
@@ -272,7 +287,7 @@ class _Scanner:
         if self.hidden_from >= 0 and self.hidden_depth == len(self.stack):
             if len(self.stack) == 1:
                 raise MalformedError  # nothing of the packet would stay
-            yield _Span(self.hidden_from, end, element.name)
+            yield _Span(self.hidden_from, end, element.name, self.hidden_tells)
             self.hidden_from = -1
         self.stack.pop()
 
@@ -280,9 +295,17 @@ class _Scanner:
         for found in attributes:
             name, value = found[1], unescape(found[2][1:-1])
             if name == "xmlns" or name.startswith("xmlns:"):
-                continue
-            if not xmpnames.stays(*self._resolve(name, default=False)) or tells_place(value):
-                yield _Span(found.start(1), found.end(2), name)
+                told = NOTHING if xmpnames.is_known(value) else _NAMES_A_MAKER
+            else:
+                told = self._attribute(name, value)
+            if told & self.hide:
+                yield _Span(found.start(1), found.end(2), name, told)
+
+    def _attribute(self, name: str, value: str) -> Tells:
+        namespace, local = self._resolve(name, default=False)
+        told = xmpnames.tells(namespace, local) | told_in_text(value, self.hide)
+        of_rdf = namespace in (None, xmpnames.RDF)
+        return told | Tells.DEVICE if of_rdf and value and local in xmpnames.IDENTIFYING else told
 
     def _namespaces(self, attributes: list[re.Match[str]]) -> dict[str, str]:
         inherited = self.stack[-1].namespaces if self.stack else {"xml": xmpnames.XML}

@@ -1,77 +1,308 @@
-"""Which XMP properties stay: an allow list of namespaces, and words that no kept name may hold.
+"""What XMP properties tell: a list of namespaces and of the names in them.
 
-A namespace that is not listed may say anything, so its properties go. Within listed ones a
-name that speaks of a place goes, whatever the namespace, so that a reader that goes by prefix
-and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part 2, IPTC Photo
-Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may say anything, so its properties go under every word. Within
+listed ones a name that speaks of a place tells one, whatever the namespace, so that a reader that
+goes by prefix and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part 2,
+IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
+
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
 
-KEPT_NAMESPACES: Final = frozenset(
+_LOCATION: Final = Tells.LOCATION
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+_REST: Final = UNKNOWN & ~_LOCATION
+"""Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What a namespace's properties tell: those named, and all others."""
+
+    default: Tells
+    names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def _named(default: Tells, *rows: tuple[Tells, str]) -> Namespace:
+    return Namespace(
+        default, MappingProxyType({name: tells for tells, names in rows for name in names.split()})
+    )
+
+
+_RDF: Final = _named(
+    _REST,
+    (NOTHING, "RDF Description li Seq Bag Alt about nodeID ID resource parseType datatype value type"),
+)
+_EXIF: Final = _named(
+    _REST,
+    (_LOCATION | _TIME, "GPSTimeStamp GPSDateStamp GPSDateTime"),
+    (_TIME, "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized"),
+    (_TIME, "SubSecTime SubSecTimeOriginal SubSecTimeDigitized SubsecTime SubsecTimeOriginal"),
+    (_TIME, "SubsecTimeDigitized TimeZoneOffset"),
+    (_DEVICE, "ImageUniqueID DeviceSettingDescription BodySerialNumber SerialNumber LensMake LensModel"),
+    (_DEVICE, "LensSerialNumber LensSpecification LensInfo Lens CameraFirmware RAWDevelopingSoftware"),
+    (_DEVICE, "ImageEditingSoftware MetadataEditingSoftware ImageNumber"),
+    (_DEVICE | _PEOPLE, "CameraOwnerName OwnerName"),
+    (_PEOPLE, "UserComment ImageTitle Photographer ImageEditor RelatedSoundFile"),
+    (NOTHING, "ExifVersion FlashpixVersion ColorSpace PixelXDimension PixelYDimension Gamma"),
+    (NOTHING, "ComponentsConfiguration InteroperabilityIndex"),
+    (_OTHER, "ExposureTime FNumber ExposureProgram SpectralSensitivity ISOSpeedRatings OECF SensitivityType"),
+    (_OTHER, "ShutterSpeedValue ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue Flash"),
+    (_OTHER, "SubjectDistance MeteringMode LightSource FocalLength SubjectArea FlashEnergy Fired Return"),
+    (_OTHER, "Mode Function RedEyeMode SpatialFrequencyResponse FocalPlaneXResolution Columns Rows Values"),
+    (_OTHER, "FocalPlaneYResolution FocalPlaneResolutionUnit SubjectLocation ExposureIndex SensingMethod"),
+    (_OTHER, "FileSource SceneType CFAPattern CustomRendered ExposureMode WhiteBalance DigitalZoomRatio"),
+    (_OTHER, "FocalLengthIn35mmFilm SceneCaptureType GainControl Contrast Saturation Sharpness Names"),
+    (_OTHER, "SubjectDistanceRange CompressedBitsPerPixel PhotographicSensitivity RecommendedExposureIndex"),
+    (_OTHER, "StandardOutputSensitivity ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz CompositeImage"),
+    (_OTHER, "AmbientTemperature Humidity Pressure WaterDepth Acceleration CameraElevationAngle Settings"),
+)
+_TIFF: Final = _named(
+    _REST,
+    (_DEVICE, "Make Model Software HostComputer"),
+    (_PEOPLE, "Artist Copyright ImageDescription"),
+    (_TIME, "DateTime"),
+    (NOTHING, "ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation Orientation"),
+    (NOTHING, "SamplesPerPixel PlanarConfiguration YCbCrSubSampling YCbCrPositioning XResolution"),
+    (NOTHING, "YResolution ResolutionUnit TransferFunction WhitePoint PrimaryChromaticities"),
+    (NOTHING, "YCbCrCoefficients ReferenceBlackWhite"),
+)
+_DC: Final = _named(
+    _REST,
+    (_TIME, "date"),
+    (_DEVICE, "identifier"),
+    (_PEOPLE, "contributor creator description publisher relation rights subject title"),
+    (_PEOPLE | _DEVICE, "source"),
+    (_OTHER, "format language type"),
+)
+_XMP: Final = _named(
+    _REST,
+    (_TIME, "CreateDate ModifyDate MetadataDate"),
+    (_DEVICE, "CreatorTool Identifier"),
+    (_PEOPLE, "Nickname Author Description Title Keywords"),
+    (_DEVICE | _PEOPLE, "BaseURL"),
+    (_OTHER, "Rating Label Advisory Thumbnails"),
+)
+_MANAGED: Final = _named(
+    _REST,
+    (_DEVICE, "DocumentID InstanceID OriginalDocumentID PreservedFileName VersionID SaveID RenditionOf"),
+    (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
+    (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant"),
+)
+_EVENT: Final = _named(
+    _REST,
+    (_TIME, "when"),
+    (_DEVICE, "softwareAgent instanceID parameters"),
+    (_OTHER, "action changed"),
+)
+_REFERENCE: Final = _named(
+    _DEVICE | _PEOPLE,
+    (_TIME, "lastModifyDate"),
+    (_DEVICE, "documentID instanceID originalDocumentID versionID"),
+    (_OTHER, "renditionClass renditionParams fromPart toPart partMapping maskMarkers alternatePaths"),
+)
+_VERSION: Final = _named(
+    _REST, (_TIME, "modifyDate"), (_PEOPLE, "modifier comments"), (_OTHER, "event version")
+)
+_DYNAMIC: Final = _named(
+    _REST,
+    (_TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
+    (_TIME, "timeFormat timeValue"),
+    (_DEVICE, "cameraModel cameraLabel cameraMove tapeName altTapeName"),
+    (_PEOPLE, "album artist client comment composer copyright director directorPhotography engineer genre"),
+    (_PEOPLE, "instrument logComment lyrics projectName projectRef scene shotName speakerPlacement markers"),
+    (_PEOPLE, "name Tracks discNumber trackNumber partOfCompilation cuePointType guid"),
+    (_OTHER, "absPeakAudioFilePath audioChannelType audioCompressor audioSampleRate audioSampleType"),
+    (_OTHER, "beatSpliceParams duration fileDataRate good introTime key loop numberOfBeats outCue"),
+    (_OTHER, "pullDown relativePeakAudioFilePath relativeTimestamp resampleParams scaleType shotDay"),
+    (_OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
+    (_OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
+    (_OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
+    (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle"),
+)
+_PHOTOSHOP: Final = _named(
+    _REST,
+    (_TIME, "DateCreated"),
+    (_DEVICE, "DocumentAncestors"),
+    (_PEOPLE, "AuthorsPosition CaptionWriter Category Credit Headline Instructions Source"),
+    (_PEOPLE, "SupplementalCategories TextLayers LayerName LayerText"),
+    (_DEVICE | _PEOPLE, "TransmissionReference"),
+    (_OTHER, "ColorMode ICCProfile Urgency SidecarForExtension"),
+)
+_RAW_SETTINGS: Final = _named(
+    _OTHER,
+    (_DEVICE, "CameraProfile CameraProfileDigest CameraModelRestriction LensProfileName Version"),
+    (_DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
+    (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
+    (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
+    (_REST, "RawFileName Contact Copyright"),
+)
+_CORE: Final = _named(
+    _REST,
+    (_PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
+    (_PEOPLE, "ExtDescrAccessibility"),
+    (_OTHER, "IntellectualGenre Scene"),
+)
+_EXTENSION: Final = _named(
+    _PEOPLE | _DEVICE | _TIME,
+    (_PEOPLE, "AddlModelInfo ArtworkOrObject AOCreator AOTitle AOCopyrightNotice AOSource Event Headline"),
+    (_PEOPLE, "PersonInImage PersonInImageWDetails PersonName PersonDescription PersonCharacteristic"),
+    (_PEOPLE, "OrganisationInImageName OrganisationInImageCode ModelAge ImageRegion ProductInImage"),
+    (_PEOPLE, "Contributor PersonHeard ShownEvent AboutCvTerm"),
+    (_TIME | _PEOPLE, "AODateCreated AOCircaDateCreated"),
+    (_DEVICE, "DigitalImageGUID"),
+    (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId"),
+    (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth"),
+)
+_MICROSOFT: Final = _named(
+    _REST,
+    (_TIME, "DateAcquired"),
+    (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
+    (_PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
+    (_PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
+    (_OTHER, "Rating"),
+)
+_GOOGLE_CAMERA: Final = _named(
+    UNKNOWN,
+    # Where a motion photo's video starts; readers need it, and it tells nothing.
+    (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
+    (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
+    (_DEVICE | _TIME, "BurstID CreationsBurstID"),
+    (_OTHER, "BurstPrimary SpecialTypeID DisableAutoCreation DisableSuggestedAction PortraitVersion"),
+)
+_GOOGLE_CONTAINER: Final = _named(
+    UNKNOWN, (NOTHING, "Directory Item Mime Semantic Length Padding Label URI DataURI Version")
+)
+_PANORAMA: Final = _named(
+    _REST,
+    (NOTHING, "UsePanoramaViewer ProjectionType FullPanoWidthPixels FullPanoHeightPixels"),
+    (NOTHING, "CroppedAreaImageWidthPixels CroppedAreaImageHeightPixels CroppedAreaLeftPixels"),
+    (NOTHING, "CroppedAreaTopPixels InitialViewHeadingDegrees InitialViewPitchDegrees"),
+    (NOTHING, "InitialViewRollDegrees InitialHorizontalFOVDegrees InitialVerticalFOVDegrees"),
+    (NOTHING, "InitialCameraDolly LargestValidInteriorRectLeft LargestValidInteriorRectTop"),
+    (NOTHING, "LargestValidInteriorRectWidth LargestValidInteriorRectHeight"),
+    (_OTHER, "PoseHeadingDegrees PosePitchDegrees PoseRollDegrees SourcePhotosCount ExposureLockUsed"),
+    (_DEVICE, "CaptureSoftware StitchingSoftware"),
+    (_TIME, "FirstPhotoDate LastPhotoDate"),
+)
+_GAIN_MAP: Final = _named(
+    _REST,
+    (NOTHING, "Version GainMapMin GainMapMax Gamma OffsetSDR OffsetHDR HDRCapacityMin HDRCapacityMax"),
+    (NOTHING, "BaseRenditionIsHDR"),
+)
+_APPLE_GAIN_MAP: Final = _named(_REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
+_APPLE_PIXELS: Final = _named(
+    _REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
+    (NOTHING, "StoredFormat FloatMaxValue FloatMinValue"),
+)  # fmt: skip
+_DIGIKAM: Final = _named(
+    _REST,
+    (_PEOPLE, "TagsList CaptionsAuthorNames"),
+    (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
+    (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
+    (_OTHER, "ColorLabel PickLabel"),
+)
+_DARKTABLE: Final = _named(
+    _OTHER,
+    (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
+    (_DEVICE | _PEOPLE, "derived_from"),
+)
+_DOCUMENT: Final = _named(
+    _REST, (_PEOPLE, "Keywords Title Author Subject"), (_DEVICE, "Producer"), (_OTHER, "PDFVersion Trapped")
+)
+_META: Final = _named(_REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
+_SHAPES: Final = _named(_OTHER)
+_FACES: Final = _named(_PEOPLE)
+
+_XAP: Final = "http://ns.adobe.com/xap/1.0/"
+_NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
     {
-        *(RDF, XML, "adobe:ns:meta/", "http://purl.org/dc/elements/1.1/"),
-        "http://ns.adobe.com/xap/1.0/",
-        "http://ns.adobe.com/xap/1.0/mm/",
-        "http://ns.adobe.com/xap/1.0/rights/",
-        "http://ns.adobe.com/xap/1.0/bj/",
-        "http://ns.adobe.com/xap/1.0/t/pg/",
-        "http://ns.adobe.com/xap/1.0/g/",
-        "http://ns.adobe.com/xap/1.0/sType/ResourceRef#",
-        "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#",
-        "http://ns.adobe.com/xap/1.0/sType/Version#",
-        "http://ns.adobe.com/xap/1.0/sType/Job#",
-        "http://ns.adobe.com/xap/1.0/sType/Dimensions#",
-        "http://ns.adobe.com/xap/1.0/sType/Font#",
-        "http://ns.adobe.com/xap/1.0/sType/ManifestItem#",
-        "http://ns.adobe.com/xmp/sType/Area#",
-        "http://ns.adobe.com/xmp/Identifier/qual/1.0/",
-        "http://ns.adobe.com/xmp/note/",
-        "http://ns.adobe.com/xmp/1.0/DynamicMedia/",
-        "http://ns.adobe.com/creatorAtom/1.0/",
-        "http://ns.adobe.com/photoshop/1.0/",
-        "http://ns.adobe.com/camera-raw-settings/1.0/",
-        "http://ns.adobe.com/camera-raw-saved-settings/1.0/",
-        "http://ns.adobe.com/lightroom/1.0/",
-        "http://ns.adobe.com/lens-correction-profile/1.0/",
-        "http://ns.adobe.com/hdr-gain-map/1.0/",
-        "http://ns.adobe.com/pdf/1.3/",
-        "http://ns.adobe.com/tiff/1.0/",
-        "http://ns.adobe.com/exif/1.0/",
-        "http://ns.adobe.com/exif/1.0/aux/",
-        "http://cipa.jp/exif/1.0/",
-        "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
-        "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
-        "http://ns.useplus.org/ldf/xmp/1.0/",
-        "http://creativecommons.org/ns#",
-        "http://www.metadataworkinggroup.com/schemas/regions/",
-        "http://www.metadataworkinggroup.com/schemas/keywords/",
-        "http://ns.microsoft.com/photo/1.0",
-        "http://ns.microsoft.com/photo/1.0/",
-        "http://ns.microsoft.com/photo/1.1",
-        "http://ns.microsoft.com/photo/1.2/",
-        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#",
-        "http://ns.microsoft.com/photo/1.2/t/Region#",
-        "http://ns.google.com/photos/1.0/camera/",
-        "http://ns.google.com/photos/1.0/container/",
-        "http://ns.google.com/photos/1.0/container/item/",
-        "http://ns.google.com/photos/1.0/panorama/",
-        "http://ns.apple.com/faceinfo/1.0/",
-        "http://ns.apple.com/HDRGainMap/1.0/",
-        "http://ns.apple.com/pixeldatainfo/1.0/",
-        "http://www.digikam.org/ns/1.0/",
-        "http://darktable.sf.net/",
+        RDF: _RDF,
+        XML: _named(_REST, (NOTHING, "lang space")),
+        "adobe:ns:meta/": _META,
+        "http://purl.org/dc/elements/1.1/": _DC,
+        _XAP: _XMP,
+        _XAP + "mm/": _MANAGED,
+        _XAP + "rights/": _named(_REST, (_PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
+        _XAP + "bj/": _named(_PEOPLE | _DEVICE),
+        _XAP + "t/pg/": _named(_OTHER),
+        _XAP + "g/": _named(_OTHER),
+        _XAP + "sType/ResourceRef#": _REFERENCE,
+        _XAP + "sType/ResourceEvent#": _EVENT,
+        _XAP + "sType/Version#": _VERSION,
+        _XAP + "sType/Job#": _named(_PEOPLE | _DEVICE),
+        _XAP + "sType/Dimensions#": _SHAPES,
+        _XAP + "sType/Font#": _SHAPES,
+        _XAP + "sType/ManifestItem#": _named(_REST),
+        "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
+        "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(_REST),
+        # The digest that names an extended packet; the packet itself is cleaned, and named anew.
+        "http://ns.adobe.com/xmp/note/": _named(_REST, (NOTHING, "HasExtendedXMP")),
+        "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
+        "http://ns.adobe.com/creatorAtom/1.0/": _named(_REST),
+        "http://ns.adobe.com/photoshop/1.0/": _PHOTOSHOP,
+        "http://ns.adobe.com/camera-raw-settings/1.0/": _RAW_SETTINGS,
+        "http://ns.adobe.com/camera-raw-saved-settings/1.0/": _RAW_SETTINGS,
+        "http://ns.adobe.com/lightroom/1.0/": _named(_PEOPLE),
+        "http://ns.adobe.com/lens-correction-profile/1.0/": _named(_DEVICE),
+        "http://ns.adobe.com/hdr-gain-map/1.0/": _GAIN_MAP,
+        "http://ns.adobe.com/pdf/1.3/": _DOCUMENT,
+        "http://ns.adobe.com/tiff/1.0/": _TIFF,
+        "http://ns.adobe.com/exif/1.0/": _EXIF,
+        "http://ns.adobe.com/exif/1.0/aux/": _named(
+            _DEVICE,
+            (_DEVICE | _PEOPLE, "OwnerName"),
+            (_OTHER, "FlashCompensation ApproximateFocusDistance DistortionCorrectionAlreadyApplied"),
+        ),
+        "http://cipa.jp/exif/1.0/": _EXIF,
+        "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": _CORE,
+        "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": _EXTENSION,
+        "http://ns.useplus.org/ldf/xmp/1.0/": _named(_PEOPLE | _DEVICE, (_OTHER, "Version")),
+        "http://creativecommons.org/ns#": _FACES,
+        "http://www.metadataworkinggroup.com/schemas/regions/": _FACES,
+        "http://www.metadataworkinggroup.com/schemas/keywords/": _FACES,
+        "http://ns.microsoft.com/photo/1.0": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.0/": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.1": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.2/": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#": _FACES,
+        "http://ns.microsoft.com/photo/1.2/t/Region#": _FACES,
+        "http://ns.google.com/photos/1.0/camera/": _GOOGLE_CAMERA,
+        "http://ns.google.com/photos/1.0/container/": _GOOGLE_CONTAINER,
+        "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
+        "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
+        "http://ns.apple.com/faceinfo/1.0/": _FACES,
+        "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
+        "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
+        "http://www.digikam.org/ns/1.0/": _DIGIKAM,
+        "http://darktable.sf.net/": _DARKTABLE,
     }
 )
 
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
 """Attributes that old RDF also writes without a prefix."""
+IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
+"""RDF attributes whose value may be an identifier of the document."""
+STRUCTURAL: Final = frozenset(
+    {
+        ("adobe:ns:meta/", "xmpmeta"),
+        *((RDF, name) for name in ("RDF", "Description", "Seq", "Bag", "Alt")),
+    }
+)
+"""Elements in which no text of their own belongs."""
 
 _PARTS: Final = re.compile(
     "gps|latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
@@ -87,12 +318,21 @@ _WORDS: Final = frozenset(
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation"})  # a point in the picture, in pixels
+_SPEAKING: Final = (
+    (_DEVICE, re.compile(r"serial|uniqueid|(?:^|[a-z])(?:Make|Model)\b|firmware|guid|hostname")),
+    (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
+    (
+        _PEOPLE,
+        re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
+    ),
+)
+"""What names tell that are not listed, in namespaces whose other names tell less."""
 
 
 def speaks_of_place(name: str) -> bool:
-    """True for a property's local name that must go wherever it stands.
+    """True for a property's local name that tells a place wherever it stands.
 
-    Digests of metadata go too: they would confirm a guessed place.
+    Digests of metadata do, too: they would confirm a guessed place.
     """
     if name in _HARMLESS:
         return False
@@ -101,8 +341,26 @@ def speaks_of_place(name: str) -> bool:
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
-def stays(namespace: str | None, name: str) -> bool:
-    """Whether a property or element of this namespace (None: no namespace) and name is kept."""
+def tells(namespace: str | None, name: str) -> Tells:
+    """What a property or element of this namespace (None: no namespace) and name tells."""
     if namespace is None:
-        return name in RDF_ATTRIBUTES
-    return namespace in KEPT_NAMESPACES and not speaks_of_place(name)
+        return NOTHING if name in RDF_ATTRIBUTES else UNKNOWN
+    known = _NAMESPACES.get(namespace)
+    if known is None or name in _DIGESTS:
+        return UNKNOWN
+    listed = known.names.get(name)
+    place = _LOCATION if speaks_of_place(name) else NOTHING
+    if listed is not None:
+        return listed | place
+    if place:
+        return place | (_TIME if "timezone" in name.lower() else NOTHING)
+    spoken = (part for part, pattern in _SPEAKING if pattern.search(name))
+    told = known.default
+    for part in spoken:
+        told |= part
+    return told
+
+
+def is_known(namespace: str) -> bool:
+    """Whether any property of a namespace may stay."""
+    return namespace in _NAMESPACES

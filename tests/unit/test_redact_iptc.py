@@ -6,29 +6,25 @@ import hashlib
 
 import pytest
 
-from policyfs.redact.blocks import Cleaned, Inner
-from policyfs.redact.iptc import clean_iim, clean_irb
+from policyfs.redact.blocks import Cleaned
+from policyfs.redact.iptc import clean_iim as clean_records
+from policyfs.redact.iptc import clean_irb
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply
 from policyfs.redact.tells import Tells
 from tests.support import jpegs
+from tests.support.inners import PLACES, Plain
 from tests.support.jpegs import TEXT_COORDINATES, iptc_place, leaks, plain, record, resource, with_segments
 from tests.support.media import HOME
 
 
-class NoInner(Inner):
-    """Resources in these tests embed nothing."""
+def clean_iim(data: bytes) -> Cleaned:
+    return clean_records(data, PLACES)
 
-    def jpeg(self, data: bytes) -> Cleaned | None:
-        return None
 
-    tiff = jpeg
-    irb = jpeg
-
-    def xmp(self, data: bytes) -> Cleaned:
-        raise AssertionError
-
-    iim = xmp
+class _WithRecords(Plain):
+    def iim(self, data: bytes) -> Cleaned:
+        return clean_iim(data)
 
 
 def test_the_kept_records_move_up():
@@ -77,37 +73,37 @@ def test_what_is_no_record_goes_with_all_behind_it(tail):
 def test_a_digest_of_the_records_follows_them():
     old = iptc_place()
     block = resource(0x0404, old) + resource(0x0425, hashlib.md5(old).digest())
-    out = clean_irb(block, NoInner()).data
+    out = clean_irb(block, _WithRecords()).data
     new = clean_iim(old).data
     assert out == resource(0x0404, new) + resource(0x0425, hashlib.md5(new).digest())
-    assert clean_irb(out, NoInner()).data == out
+    assert clean_irb(out, _WithRecords()).data == out
 
 
 def test_a_digest_of_something_else_goes():
     block = resource(0x0404, iptc_place()) + resource(0x0425, hashlib.md5(b"other").digest())
-    assert clean_irb(block, NoInner()).data.endswith(resource(0x0425, bytes(16)))
+    assert clean_irb(block, _WithRecords()).data.endswith(resource(0x0425, bytes(16)))
 
 
 def test_a_digest_stays_while_the_records_do():
     block = resource(0x0404, record(2, 80, b"Rosa")) + resource(0x0425, hashlib.md5(b"other").digest())
-    assert clean_irb(block, NoInner()) == Cleaned(block)
+    assert clean_irb(block, _WithRecords()) == Cleaned(block)
 
 
 def test_kept_resources_stay_as_they_are():
     block = resource(0x03ED, bytes(range(16)), b"resolution") + resource(0x0421, b"version", b"")
-    assert clean_irb(block, NoInner()) == Cleaned(block)
+    assert clean_irb(block, _WithRecords()) == Cleaned(block)
 
 
 def test_unknown_resources_keep_their_frame():
     block = resource(0x0FA0, HOME.city.encode()) + resource(0x0421, b"version")
-    assert clean_irb(block, NoInner()).data == resource(0x0FA0, bytes(len(HOME.city))) + resource(
+    assert clean_irb(block, _WithRecords()).data == resource(0x0FA0, bytes(len(HOME.city))) + resource(
         0x0421, b"version"
     )
 
 
 def test_other_signatures_are_not_read():
     block = resource(0x0404, iptc_place()).replace(b"8BIM", b"PHUT")
-    assert not leaks(clean_irb(block, NoInner()).data)
+    assert not leaks(clean_irb(block, _WithRecords()).data)
 
 
 def test_exiftool_reads_the_resources_as_before(tmp_path):

@@ -6,9 +6,12 @@ import piexif
 import pytest
 
 from policyfs.redact import tifftags
-from policyfs.redact.blocks import Cleaned, Inner
+from policyfs.redact.blocks import Cleaned
+from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiff import MAX_ENTRIES, clean_tiff
 from policyfs.redact.tifftags import Role
+from tests.support import jpegs
+from tests.support.inners import EACH, PLACES, Plain
 from tests.support.jpegs import (
     EXIF_IFD,
     GPS_IFD,
@@ -26,25 +29,11 @@ from tests.support.jpegs import (
 )
 
 
-class Plain(Inner):
-    """Embedded blocks stay as they are here."""
-
-    def jpeg(self, data: bytes) -> Cleaned | None:
-        return Cleaned(data)
-
-    tiff = irb = jpeg
-
-    def xmp(self, data: bytes) -> Cleaned:
-        return Cleaned(data)
-
-    iim = xmp
-
-
 def clean(block: bytes) -> bytes:
-    cleaned = clean_tiff(block, Plain())
+    cleaned = clean_tiff(block, PLACES)
     assert cleaned is not None
     assert len(cleaned.data) == len(block)
-    again = clean_tiff(cleaned.data, Plain())
+    again = clean_tiff(cleaned.data, PLACES)
     assert again == Cleaned(cleaned.data)
     return cleaned.data
 
@@ -56,7 +45,7 @@ def one(order: str, *entries: Entry, following: int = 0) -> bytes:
 @pytest.mark.parametrize("order", ["II", "MM"])
 def test_without_gps_nothing_changes(order):
     block = exif(order, place=False)
-    assert clean_tiff(block, Plain()) == Cleaned(block)
+    assert clean_tiff(block, PLACES) == Cleaned(block)
 
 
 @pytest.mark.parametrize("order", ["II", "MM"])
@@ -88,9 +77,9 @@ def test_a_directory_of_nothing_but_places_goes_with_what_points_to_it():
     assert not any(out[0x100:])
 
 
-def test_nothing_but_places_is_nothing():
+def test_nothing_but_places_leaves_a_directory_without_tags():
     block = tiff("II", (8, ifd("II", 8, [long("II", GPS_IFD, 0x100)])), (0x100, ifd("II", 0x100, gps("II"))))
-    assert clean_tiff(block, Plain()) is None
+    assert clean(block) == b"II*\0\x08".ljust(len(block), b"\0")
 
 
 @pytest.mark.parametrize("tag", [0x0001, 0x0002, 0x9999, 0x927C, 0xC634, 0x8481, 0x87AF, 0xEA1C, 0xFDE8])
@@ -139,12 +128,12 @@ def test_types_that_there_are_not(kind):
     ],
 )
 def test_what_cannot_be_understood(block):
-    assert clean_tiff(block, Plain()) is None
+    assert clean_tiff(block, PLACES) is None
 
 
 def test_a_chain_without_end_is_cut():
     blocks = [(8 + 64 * i, ifd("II", 8 + 64 * i, [text(0x010F, "T")], 8 + 64 * (i + 1))) for i in range(40)]
-    assert clean_tiff(tiff("II", *blocks), Plain()) is None
+    assert clean_tiff(tiff("II", *blocks), PLACES) is None
 
 
 def test_a_thumbnail_needs_its_bytes_for_itself():
@@ -192,6 +181,93 @@ def test_piexif_writes_and_reads():
 def test_no_table_knows_a_tag_that_tells_a_place():
     for table in (tifftags.EXIF_TABLE, tifftags.MPF_TABLE):
         for role, known in table.known.items():
-            assert not known & {GPS_IFD, tifftags.MAKER_NOTE, 0xC634, 0x8481, 0x8482, 0x87AF, 0x87B0, 0x87B1}
-            if role is not Role.INTEROP:
-                assert not known & set(range(0x0B))
+            unknown = {tifftags.MAKER_NOTE, 0xC634, 0x8481, 0x8482, 0x87AF, 0x87B0, 0x87B1}
+            assert not known.keys() & unknown
+            if role is Role.GPS:
+                assert all(Tells.LOCATION in told for told in known.values())
+            elif role is not Role.INTEROP:
+                assert not known.keys() & set(range(0x0B))
+                assert {tag for tag, told in known.items() if Tells.LOCATION in told} <= {GPS_IFD}
+
+
+# --- every word ---
+
+
+def everything(order: str) -> bytes:
+    """EXIF with a tag of each kind, none of which shares its bytes with another."""
+    exif_ifd = [
+        text(0x9003, "2024:05:17 11:22:33"),
+        text(0xA431, "SN-004711-X"),
+        (0x9286, 7, 16, b"ASCII\0\0\0Fixy Fox"),
+        (0x829A, 5, 1, pack(order, 1, 125)),
+        (0xA002, 4, 1, pack(order, 48)),
+    ]
+    main = [
+        text(0x010F, "Testmaker"),
+        text(0x013B, "Rosa Kamera"),
+        (0x0112, 3, 1, pack(order, 6, size=2)),
+        long(order, EXIF_IFD, 0x200),
+        long(order, GPS_IFD, 0x300),
+    ]
+    gps_ifd = [*gps(order), text(0x1D, "2024:05:16")]
+    return tiff(
+        order,
+        (8, ifd(order, 8, main)),
+        (0x200, ifd(order, 0x200, exif_ifd)),
+        (0x300, ifd(order, 0x300, gps_ifd)),
+    )
+
+
+FACTS = {
+    "location": (jpegs.HOME.city.encode(),),
+    "device": (b"Testmaker", b"SN-004711-X"),
+    "time": (b"2024:05:17 11:22:33", b"2024:05:16"),
+    "people": (b"Rosa Kamera", b"Fixy Fox"),
+    "other": (pack("II", 1, 125),),
+}
+ALSO = {("location", b"2024:05:16")}
+
+
+@pytest.mark.parametrize("word", FACTS)
+def test_each_word_takes_what_it_names_and_nothing_else(word):
+    block = everything("II")
+    cleaned = clean_tiff(block, Plain(EACH[word]))
+    assert cleaned is not None
+    assert clean_tiff(cleaned.data, Plain(EACH[word])) == Cleaned(cleaned.data)
+    for other, facts in FACTS.items():
+        for fact in facts:
+            gone = other == word or (word, fact) in ALSO
+            assert (fact in cleaned.data) != gone, (word, fact)
+    assert pack("II", 0x0112, 3, size=2) in cleaned.data
+    assert all(note.tells & EACH[word] and not note.broken for note in cleaned.notes)
+
+
+@pytest.mark.parametrize("word", [w for w in FACTS if w != "location"])
+def test_without_its_word_a_place_stays_to_the_byte(word):
+    """Everything but the directories that lose a tag is as it was."""
+    block = exif("MM")
+    cleaned = clean_tiff(block, Plain(EACH[word]))
+    assert cleaned is not None
+    assert cleaned.data[0x300:] == block[0x300:]
+
+
+def test_the_thumbnail_goes_with_all_metadata():
+    pair = [(0x0103, 3, 1, b"\6\0"), long("II", 0x0201, 0x100), long("II", 0x0202, 30)]
+    block = tiff("II", (8, ifd("II", 8, [(0x0112, 3, 1, b"\6\0")], 0x60)), (0x60, ifd("II", 0x60, pair)))
+    block += bytes(0x100 - len(block)) + b"\xff\xd8".ljust(30, b"x")
+    assert clean_tiff(block, PLACES) == Cleaned(block)
+    cleaned = clean_tiff(block, Plain(UNKNOWN))
+    assert cleaned is not None
+    assert not any(cleaned.data[0x20:])
+
+
+def test_a_value_that_goes_stays_in_no_other_tag():
+    """An artist whose bytes are the maker's."""
+    entries = [text(0x010F, "Testmaker"), (0x013B, 2, 10, b"Testmaker\0")]
+    block = bytearray(tiff("II", (8, ifd("II", 8, entries))))
+    at = 8 + 2 + 8
+    block[at + 12 : at + 16] = block[at : at + 4]
+    cleaned = clean_tiff(bytes(block), Plain(Tells.DEVICE))
+    assert cleaned is not None
+    first = int.from_bytes(block[at : at + 4], "little")
+    assert not any(cleaned.data[first : first + 10])

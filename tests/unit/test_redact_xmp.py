@@ -6,9 +6,12 @@ from xml.parsers import expat
 
 import pytest
 
-from policyfs.redact.xmp import clean_xmp
-from policyfs.redact.xmpnames import speaks_of_place, stays
+from policyfs.redact.blocks import Cleaned
+from policyfs.redact.tells import UNKNOWN
+from policyfs.redact.xmp import clean_xmp as clean_packet
+from policyfs.redact.xmpnames import speaks_of_place, tells
 from tests.support import jpegs
+from tests.support.inners import PLACES
 from tests.support.jpegs import TEXT_COORDINATES, leaks, with_segments, xmp_packet, xmp_segment
 from tests.support.media import HOME
 
@@ -57,6 +60,10 @@ FORMS = {
     f"{HOME.city}</g:Data>",
 }
 ENCODINGS = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+
+
+def clean_xmp(packet: bytes) -> Cleaned:
+    return clean_packet(packet, PLACES)
 
 
 def clean(packet: bytes) -> bytes:
@@ -174,8 +181,8 @@ def test_names_that_do_not(name):
 
 
 def test_no_kept_name_without_a_namespace_but_old_rdf():
-    assert stays(None, "about")
-    assert not stays(None, "title")
+    assert not tells(None, "about")
+    assert tells(None, "title") == UNKNOWN
 
 
 def test_what_would_be_read_in_another_encoding_afterwards_is_emptied():

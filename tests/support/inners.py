@@ -1,0 +1,56 @@
+"""blocks.Inner for tests of one cleaner: what it embeds stays as it is, or is not understood."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.redact.blocks import MAX_PARTS, Budget, Cleaned, Found, Inner
+from policyfs.redact.ranges import ByteSource
+from policyfs.redact.tells import Tells
+from policyfs.redact.text import told_in
+
+
+class Plain(Inner):
+    """Embedded blocks stay as they are."""
+
+    def __init__(self, hide: Tells = Tells.LOCATION) -> None:
+        self._hide = hide
+        self._budget = Budget(MAX_PARTS, 1 << 30)
+
+    @property
+    def hide(self) -> Tells:
+        return self._hide
+
+    @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    def jpeg(self, data: bytes) -> Cleaned | None:
+        return Cleaned(data)
+
+    def tiff(self, data: bytes) -> Cleaned | None:
+        return Cleaned(data)
+
+    def xmp(self, data: bytes) -> Cleaned:
+        return Cleaned(data)
+
+    def iim(self, data: bytes) -> Cleaned:
+        return Cleaned(data)
+
+    def irb(self, data: bytes) -> Cleaned | None:
+        return Cleaned(data)
+
+    def image(self, data: bytes) -> Cleaned | None:
+        return Cleaned(data)
+
+    def file(self, kind: str, source: ByteSource) -> Found | None:
+        return Found()
+
+    def text(self, data: bytes) -> bool:
+        return bool(Tells.PEOPLE & self.hide or told_in(data, self.hide))
+
+
+PLACES: Final = Plain()
+"""Hides places."""
+EACH: Final = {str(part.name).lower(): part for part in Tells}
+"""Every single thing that can be hidden, by its name."""
