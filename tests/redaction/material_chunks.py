@@ -42,7 +42,7 @@ TEXTS_TOLD: Final = {
     "location": ("47.80453", "13.04229", "Zirbelstadt"),
     "device": ("Quillpaint",),
     "time": ("2023:04:05 06:07:08",),
-    "people": ("Rosa at the lake", "Rosa Kamera"),
+    "people": ("Rosa at the lake", "Rosa Kamera", "47.80453", "13.04229"),
 }
 
 
