@@ -176,6 +176,13 @@ REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
         "image/png",
+        "audio/mp4",
+        "audio/x-m4a",
+        "video/3gpp",
+        "video/3gpp2",
+        "video/mp4",
+        "video/quicktime",
+        "video/x-m4v",
     }
 )
 """Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""

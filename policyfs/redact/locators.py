@@ -16,6 +16,7 @@ from policyfs.redact.blocks import (
     budget_for,
 )
 from policyfs.redact.iptc import clean_iim, clean_irb
+from policyfs.redact.isomedia import MOVIE_KINDS, locate_movie
 from policyfs.redact.jpeg import locate_jpeg
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
@@ -28,6 +29,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
         "image/png": locate_png,
+        **dict.fromkeys(MOVIE_KINDS, locate_movie),
     }
 )
 """Content kind -> its locator; exactly the kinds that the table calls redacted."""

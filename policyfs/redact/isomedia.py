@@ -1,0 +1,239 @@
+"""ISO base media movies and QuickTime: MP4, MOV, M4A, M4B, M4V, 3GP, fragmented ones, recordings.
+
+After redaction every byte is one of four: boxes of the structure that have the shape the standard
+prescribes, samples of tracks that stay, metadata that was understood, or neutral. Whatever no sample
+of such a track lies in becomes zeros, unread: in media data (``mdat``), where dash-cams leave their
+positions between the frames, in padding, in boxes that nobody knows, behind the last box.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.isobox import FREE, HEADER_BYTES, Box, Boxes, read_boxes
+from policyfs.redact.isoedit import Block, name_of
+from policyfs.redact.isofragments import Fragments
+from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
+from policyfs.redact.isomovie import INDEX_RULES, Movie, Track, clean_children, clean_movie
+from policyfs.redact.isosamples import clean_pictures, sample_tells
+from policyfs.redact.isotables import Extents, extents_of
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
+from policyfs.redact.tells import UNKNOWN, Tells
+
+MOVIE_KINDS: Final = (
+    "video/mp4",
+    "video/quicktime",
+    "audio/mp4",
+    "audio/x-m4a",
+    "video/x-m4v",
+    "video/3gpp",
+    "video/3gpp2",
+)
+"""What libmagic calls such files, by their brand."""
+
+MAX_MOVIE_BYTES: Final = 1 << 25
+"""A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
+MAX_META_BYTES: Final = 1 << 22
+MAX_CHECKED_BYTES: Final = 1 << 26
+"""So much of what becomes zeros is read to find out that it is zeros already."""
+
+_MEDIA: Final = b"mdat"
+_IN_MEMORY: Final = frozenset({b"meta", b"udta", b"uuid"})
+_FIRST: Final = frozenset(
+    b"ftyp styp moov mdat wide free skip pnot moof sidx udta uuid meta junk PICT pict thum".split(b" ")
+)
+_MAX_BRANDS_BYTES: Final = 264
+
+
+def locate_movie(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a movie that is to be hidden, with what to put there.
+
+    Raises NotThisKindError (no movie box, one that is cut off or compressed, tables that contradict
+    each other), TooMuchError.
+    """
+    boxes = read_boxes(source, 0, source.size, inner.budget, to_end=True)
+    if not boxes.boxes or boxes.boxes[0].kind not in _FIRST:
+        raise NotThisKindError("it does not start like a movie")
+    return _Locator(source, inner, boxes).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    boxes: Boxes
+    found: Found = field(default_factory=Found)
+    frames: Found = field(default_factory=Found)
+    kept: Extents = field(default_factory=Extents)
+    gone: Extents = field(default_factory=Extents)
+    read: int = 0
+
+    def locate(self) -> Found:
+        movie_box = self.boxes.first(b"moov")
+        if movie_box is None or movie_box.cut:
+            raise NotThisKindError("its index is missing or cut off")
+        block, box = self._load(movie_box, MAX_MOVIE_BYTES)
+        movie = clean_movie(block, box)
+        self.found.add(block.found)
+        fragments = Fragments(movie.defaults, self.source.size)
+        for moof in self.boxes:
+            if moof.kind == b"moof" and not moof.cut:
+                block, box = self._load(moof, MAX_MOVIE_BYTES)
+                fragments.read(block, box)
+                self.found.add(block.found)
+        self._tracks(movie, fragments)
+        unread = [ends for box in self._sound() if (ends := self._top(box, movie_box)) is not None]
+        self._behind(unread)
+        self._zero(unread)
+        self._in_frames(unread)
+        return self.found
+
+    def _sound(self) -> Iterator[Box]:
+        """The boxes but one that is ended by the file's end; only media data may be."""
+        return (box for box in self.boxes if not _is_open(box))
+
+    def _in_frames(self, unread: list[tuple[int, int]]) -> None:
+        """Takes over what is to be changed within frames, if they lie in media data, each by itself."""
+        patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
+        ranges, end = sorted(unread), 0
+        for patch in patches:
+            at = bisect_right(ranges, (patch.offset, self.source.size + 1)) - 1
+            if at < 0 or patch.end > ranges[at][1] or patch.offset < end:
+                raise NotThisKindError("its frames lie in one another, or in its index")
+            end = patch.end
+        self.found.patches += patches
+        self.found.notes += dict.fromkeys(self.frames.notes)
+
+    def _load(self, box: Box, most: int) -> tuple[Block, Box]:
+        """A box in memory, and the box as it lies there. Raises TooMuchError."""
+        self.read += box.size
+        if self.read > MAX_MOVIE_BYTES or box.size > most:
+            raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
+        data = self.source.read(box.start, box.size)
+        return Block(data, box.start, self.inner), Box(
+            box.kind, 0, box.body - box.start, len(data), box.extended
+        )
+
+    def _tracks(self, movie: Movie, fragments: Fragments) -> None:
+        """Sorts the samples of all tracks into what stays and what goes."""
+        size = self.source.size
+        for track in movie.tracks:
+            tells = sample_tells(track, movie, self.source)
+            goes = bool(tells & self.inner.hide)
+            try:
+                extents = extents_of(track.table, size, track.entries.sounds)
+            except NotThisKindError:
+                if not goes:
+                    raise
+                extents = Extents()
+            if track.number in fragments.runs:
+                extents.extend(fragments.runs[track.number])
+            if goes:
+                self._note(track, extents, tells)
+                self.gone.extend(extents)
+                continue
+            self.kept.extend(extents)
+            if len(set(track.auxiliary)) > 1:
+                raise NotThisKindError("what decrypts it lies outside its samples")
+            self.frames.add(clean_pictures(track, self.source, self.inner))
+        if self.gone.starts:
+            together = Extents(self.kept.starts[:], self.kept.ends[:])
+            together.extend(self.gone)
+            if _covered(together, size) < _covered(self.kept, size) + _covered(self.gone, size):
+                raise NotThisKindError("metadata and media lie in the same bytes")
+
+    def _note(self, track: Track, extents: Extents, tells: Tells) -> None:
+        formats = " ".join(name_of(kind) for kind in track.entries.formats)
+        if extents.starts and self._holds_bytes(zip(extents.starts, extents.ends, strict=True)):
+            size = sum(extents.ends) - sum(extents.starts)
+            self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
+
+    def _top(self, box: Box, movie_box: Box) -> tuple[int, int] | None:
+        """One box at the top of the file: cleaned in memory, or the range of it that becomes zeros."""
+        kind = box.kind
+        if box == movie_box or (kind == b"moof" and not box.cut):
+            return None
+        if kind in (b"ftyp", b"styp") and not box.cut and box.size % 4 == 0:
+            return (box.body + _MAX_BRANDS_BYTES, box.end) if box.size > _MAX_BRANDS_BYTES + 16 else None
+        if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
+            block, inside = self._load(box, MAX_META_BYTES)
+            clean_children(block, 0, inside.end, INDEX_RULES, "file")
+        elif kind in _IN_MEMORY and not box.cut and box.size <= MAX_META_BYTES:
+            block, inside = self._load(box, MAX_META_BYTES)
+            cleaners = {b"meta": clean_meta, b"udta": clean_user_data}
+            if kind == b"uuid":
+                clean_uuid(block, inside, "file")
+            else:
+                cleaners[kind](block, inside)
+        else:
+            if kind != _MEDIA and kind not in FREE_KINDS:
+                self.found.patches.append(Patch(box.start + 4, FREE))
+                self.found.notes.append(Note(box.start, box.size, "file", name_of(kind)))
+            return (box.body - len(box.extended), box.end) if box.end > box.body else None
+        self.found.add(block.found)
+        return None
+
+    def _behind(self, unread: list[tuple[int, int]]) -> None:
+        """What follows the last box becomes a box of padding."""
+        last = self.boxes.boxes[-1]
+        start = last.start if _is_open(last) else self.boxes.rest
+        end = self.source.size
+        if end - start >= HEADER_BYTES and self._holds_bytes([(start, end)]):
+            size = end - start if end - start < 1 << 32 else 0
+            self.found.patches.append(Patch(start, size.to_bytes(4) + FREE))
+            self.found.notes.append(Note(start, end - start, "file", "trailer", UNKNOWN))
+            start += HEADER_BYTES
+        if start < end:
+            unread.append((start, end))
+
+    def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Zeros for whatever of these ranges no kept sample lies in."""
+        holes = list(_common(ranges, self.kept.gaps(self.source.size)))
+        if holes and self._holds_bytes(holes):
+            self.found.patches += [Patch(start, zeros=end - start) for start, end in holes]
+            first, last = holes[0][0], holes[-1][1]
+            self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
+
+    def _holds_bytes(self, ranges: Iterable[tuple[int, int]]) -> bool:
+        """Whether anything in these ranges is not zero. Reads no further than the first such byte, and
+        calls what is longer than anybody's padding bytes.
+        """
+        room = MAX_CHECKED_BYTES
+        for start, end in ranges:
+            for at in range(start, end, CHUNK_BYTES):
+                size = min(CHUNK_BYTES, end - at)
+                if room < size or self.source.read(at, min(size, 4096)).strip(b"\0"):
+                    return True
+                room -= size
+                if size > 4096 and self.source.read(at, size).strip(b"\0"):
+                    return True
+        return False
+
+
+def _is_open(box: Box) -> bool:
+    return (box.cut or box.to_end) and box.kind not in (_MEDIA, b"moov")
+
+
+def _covered(extents: Extents, size: int) -> int:
+    return size - sum(end - start for start, end in extents.gaps(size))
+
+
+def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What two lists of ranges, each in order, have in common."""
+    rest = iter(sorted(ranges))
+    current = next(rest, None)
+    for start, end in gaps:
+        while current is not None and current[1] <= start:
+            current = next(rest, None)
+        while current is not None and current[0] < end:
+            yield max(start, current[0]), min(end, current[1])
+            if current[1] > end:
+                break
+            current = next(rest, None)

@@ -1,0 +1,185 @@
+"""The samples of tracks: which tracks stay, and what is looked for in those that do.
+
+Picture, sound and hints are what the file is for. Subtitles stay if they read as such; text that holds
+coordinates, numbers or no text at all is telemetry. Timed metadata goes unless its keys are known and
+tell nothing that is asked for: formats of drones, action cameras and dash-cams are many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.redact.blocks import Found, Inner, Note, TooMuchError, shifted
+from policyfs.redact.isoentries import PICTURE, SOUND, TEXT
+from policyfs.redact.isomovie import Movie, Track
+from policyfs.redact.isosei import Codec, clean_sample, codec_of, too_many
+from policyfs.redact.isotables import Finder, numbers, part_of
+from policyfs.redact.ranges import ByteSource, difference
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import decode, tells_place
+
+MAX_TEXT_SAMPLES: Final = 20_000
+MAX_TEXT_BYTES: Final = 1 << 20
+_TRIED: Final = 8
+_MAX_PICTURES: Final = 500
+_MAX_PICTURE_BYTES: Final = 1 << 25
+_EVERY_PICTURE: Final = 64
+
+_FORMATS: Final = {
+    b"tmcd": Tells.TIME,
+    b"camm": Tells.LOCATION | Tells.TIME | Tells.OTHER,
+    b"c608": NOTHING,
+    b"c708": NOTHING,
+}
+_METADATA: Final = frozenset(
+    b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
+)
+"""Formats that are metadata whatever the handler calls them."""
+_MODIFIERS: Final = frozenset(
+    b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
+)
+_PICTURES: Final = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb", b"gif ", b"tiff", b"jp2 ", b"mjp2"})
+_DATE: Final = re.compile(r"(?:19|20)\d\d[-/.: ]?[01]\d[-/.: ]?[0-3]\d|\b\d\d?[/.]\d\d?[/.](?:19|20)\d\d\b")
+_TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
+_CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
+
+
+def sample_tells(track: Track, movie: Movie, source: ByteSource) -> Tells:
+    """What the samples of a track tell: NOTHING if they are what the file is for."""
+    handler, formats = track.handler, track.entries.formats
+    odd = any(kind in _METADATA for kind in formats)
+    if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
+        return NOTHING
+    if handler in TEXT or (formats and formats[0] in (b"text", b"tx3g")):
+        tells = Tells.PEOPLE if any(track.number in other.chapters for other in movie.tracks) else NOTHING
+        return tells | _text(track, source)
+    if not formats:
+        return UNKNOWN
+    told = NOTHING
+    for kind in formats:
+        told |= track.entries.tells if kind == b"mebx" else _FORMATS.get(kind, UNKNOWN)
+    return told
+
+
+def _text(track: Track, source: ByteSource) -> Tells:
+    """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown."""
+    finder, told, room = Finder(track.table), NOTHING, MAX_TEXT_BYTES
+    if len(finder) > MAX_TEXT_SAMPLES:
+        return UNKNOWN
+    plain = track.entries.formats[:1] in ((b"tx3g",), (b"text",))
+    for at, size in finder.samples(range(len(finder))):
+        room -= size
+        if room < 0:
+            return UNKNOWN
+        told |= _one_text(source.read(at, size), plain=plain)
+        if told == UNKNOWN:
+            break
+    return told
+
+
+def _one_text(data: bytes, *, plain: bool) -> Tells:
+    """What one sample of text tells. plain: QuickTime's or 3GPP's form, else some markup."""
+    if not plain:
+        return UNKNOWN if tells_place(decode(data)) else NOTHING
+    size = int.from_bytes(data[:2])
+    at = 2 + size
+    if at > len(data):
+        return UNKNOWN if data.strip(b"\0") else NOTHING
+    text = decode(data[2:at]).strip("\ufeff")
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 8] not in _MODIFIERS or length < 8:
+            return UNKNOWN if data[at:].strip(b"\0") else NOTHING
+        at += length
+    return prose_tells(text)
+
+
+def prose_tells(text: str) -> Tells:
+    """NOTHING for words; UNKNOWN for telemetry: control characters, coordinates, mostly digits."""
+    if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text) or tells_place(text):
+        return UNKNOWN
+    told = Tells.TIME if _DATE.search(text) or _TIME_OF_DAY.search(text) else NOTHING
+    digits = sum(map(str.isdigit, text))
+    return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
+
+
+def clean_pictures(track: Track, source: ByteSource, inner: Inner) -> Found:
+    """Metadata within the samples of a picture track: SEI of H.264 and H.265, EXIF in photo frames.
+
+    Some samples from all over the track are tried; the others are looked into if there is something
+    in these. Raises TooMuchError.
+    """
+    formats = set(track.entries.formats)
+    if track.handler not in PICTURE:
+        return Found()
+    if formats & _PICTURES:
+        return _photos(Finder(track.table), source, inner)
+    codec = _codec(track)
+    return Found() if codec is None else _frames(track, codec, source, inner)
+
+
+def _codec(track: Track) -> Codec | None:
+    found = _CODEC_BOX.search(track.parameters)
+    return None if found is None else codec_of(found[0], track.parameters[found.end() :][:32])
+
+
+def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Found:
+    finder = Finder(track.table)
+    count, keys = len(finder), _key_frames(track, len(finder))
+    tried = sorted({0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))} & set(range(count)))
+    found = _cleaned(finder, tried, codec, source, inner)
+    told = NOTHING
+    for note in found.notes:
+        told |= note.tells
+    if not told:
+        return found
+    # Encoders sign the frames that a player can start from; cameras may date every one.
+    wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
+    too_many(len(wanted))
+    found.add(_cleaned(finder, sorted(set(wanted) - set(tried)), codec, source, inner))
+    return found
+
+
+def _key_frames(track: Track, count: int) -> list[int] | range:
+    listed = numbers(part_of(track.table.stss, 8, 4), "I")
+    return [number - 1 for number in listed if 0 < number <= count] if track.table.stss else range(count)
+
+
+def _spread(frames: list[int] | range) -> Iterator[int]:
+    """Some of these, evenly."""
+    step = max(1, len(frames) // _TRIED)
+    return iter(frames[::step][: _TRIED + 1])
+
+
+def _cleaned(finder: Finder, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner) -> Found:
+    found = Found()
+    for at, size in finder.samples(wanted):
+        found.add(clean_sample(source, at, size, codec, inner))
+    return found
+
+
+def _photos(finder: Finder, source: ByteSource, inner: Inner) -> Found:
+    """Frames that are still pictures: all of a slide show or of chapters' pictures; of a film, all if
+    one of the first carries EXIF or XMP.
+    """
+    found, count, room = Found(), len(finder), _MAX_PICTURE_BYTES
+    if count > _EVERY_PICTURE:
+        heads = [
+            source.read(at, min(size, 1 << 16)) for at, size in finder.samples((0, 1, count // 2, count - 1))
+        ]
+        if not any(b"Exif\0\0" in head or b"ns.adobe.com/" in head for head in heads):
+            return found
+        if count > _MAX_PICTURES:
+            raise TooMuchError("metadata in too many frames")
+    for at, size in set(finder.samples(range(count))):
+        room -= size
+        if room < 0:
+            raise TooMuchError("metadata in too many frames")
+        data = source.read(at, size)
+        cleaned = inner.image(data)
+        if cleaned is not None and cleaned.data != data:
+            found.patches += difference(at, data, cleaned.data)
+            found.notes += shifted(cleaned.notes or (Note(0, size, "frame", "metadata"),), at)
+    return found
