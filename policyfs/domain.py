@@ -183,6 +183,10 @@ REDACTABLE_KINDS: Final = frozenset(
         "video/mp4",
         "video/quicktime",
         "video/x-m4v",
+        "video/x-matroska",
+        "video/webm",
+        "audio/x-matroska",
+        "audio/webm",
     }
 )
 """Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""

@@ -18,6 +18,7 @@ from policyfs.redact.blocks import (
 from policyfs.redact.iptc import clean_iim, clean_irb
 from policyfs.redact.isomedia import MOVIE_KINDS, locate_movie
 from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
@@ -30,6 +31,10 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/jpeg": locate_jpeg,
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
+        "video/x-matroska": locate_matroska,
+        "video/webm": locate_matroska,
+        "audio/x-matroska": locate_matroska,
+        "audio/webm": locate_matroska,
     }
 )
 """Content kind -> its locator; exactly the kinds that the table calls redacted."""

@@ -1,0 +1,95 @@
+"""Damaged and hostile films, documents and sidecars: redaction never fails, and is done in one go."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource, apply
+from tests.support import matroskas as mk
+from tests.support.counts import count
+from tests.support.matroskas import PICTURES, PLACE
+
+LOCATION = frozenset({"location"})
+
+
+def check(kind: str, data: bytes, words: frozenset[str] = LOCATION) -> bytes:
+    """What must hold for any bytes at all. Returns what is read; nothing where that is refused."""
+    plan = locate(kind, words, MemorySource(data))
+    assert not plan.reason.startswith("internal error"), plan.reason
+    if plan.outcome is Outcome.REFUSE:
+        assert not plan.patches
+        return b""
+    end = 0
+    for patch in plan.patches:
+        assert patch.offset >= end
+        assert patch.size
+        end = patch.end
+    assert end <= len(data)
+    assert bool(plan.patches) == (plan.outcome is Outcome.PATCH)
+    out = apply(data, plan.patches)
+    assert len(out) == len(data)
+    again = locate(kind, words, MemorySource(out))
+    assert again.outcome is Outcome.CLEAN, again
+    return out
+
+
+edits = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from(["flip", "cut", "repeat", "swap", "truncate"]),
+        st.binary(min_size=1, max_size=4),
+        st.integers(1, 60),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def damage(data: bytes, changes) -> bytes:
+    """The file after some accidents."""
+    out = bytearray(data)
+    for where, kind, some, size in changes:
+        at = int(where * max(1, len(out)))
+        if kind == "flip":
+            out[at : at + len(some)] = some[: len(out) - at]
+        elif kind == "cut":
+            del out[at : at + size]
+        elif kind == "repeat":
+            out[at:at] = out[at : at + size]
+        elif kind == "swap":
+            out[at : at + 2 * size] = out[at + size : at + 2 * size] + out[at : at + size]
+        elif size % 4 == 0:
+            del out[at:]
+    return bytes(out)
+
+
+_TAGS = mk.tags(mk.simple_tag(b"LOCATION", PLACE), mk.simple_tag(b"ARTIST", b"Rosa"))
+_TRACKS = mk.VIDEO + mk.track(2, 17, b"S_TEXT/UTF8") + mk.track(3, 33, b"D_META")
+_BLOCKS = (
+    mk.block(1, PICTURES),
+    mk.group(2, PLACE, mk.number(0x9B, 9), mk.el(0x75A1, mk.el(0xA6, mk.el(0xA5, b"x")))),
+    mk.block(3, PLACE),
+    mk.el(0xEC, PLACE),
+)
+FILMS = [
+    mk.film(mk.cluster(*_BLOCKS), _TAGS, tracks=_TRACKS),
+    mk.film(
+        _TAGS,
+        mk.cluster(*_BLOCKS, size=mk.UNKNOWN_SIZE),
+        mk.cluster(mk.el(0xBF, b"abcd"), *_BLOCKS, size=mk.UNKNOWN_SIZE),
+        mk.el(
+            mk.ATTACHMENTS,
+            mk.el(0x61A7, mk.el(0x466E, b"a"), mk.el(0x4660, b"font/ttf"), mk.el(0x465C, b"true")),
+        ),
+        tracks=_TRACKS,
+        size=mk.UNKNOWN_SIZE,
+    ),
+]
+
+
+@settings(max_examples=count(120, 10_000))
+@given(st.sampled_from(FILMS), edits, st.sampled_from(["location"]))
+def test_damaged_films(film, changes, word):
+    check("video/x-matroska", damage(film, changes), frozenset({word}))

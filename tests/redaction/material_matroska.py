@@ -1,0 +1,172 @@
+"""Matroska and WebM as ffmpeg and mkvtoolnix write them: phones' tags carried over, drones' subtitles,
+chapters, attached files and pictures, scripts, Xiph's comments in codec settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.redaction.samples import Sample
+from tests.support import media
+from tests.support.media import TOOL_DEADLINE_S, run
+
+SRT = """1
+00:00:00,000 --> 00:00:01,000
+FrameCnt: 1 2021-07-23 17:46:08.123
+[iso: 100] [latitude: 47.80453] [longitude: 13.04229] [abs_alt: 437.250]
+
+2
+00:00:01,000 --> 00:00:02,000
+FrameCnt: 2 2021-07-23 17:46:09.456
+[iso: 100] [latitude: 47.80454] [longitude: 13.04230] [abs_alt: 437.251]
+"""
+CHAPTERS = """CHAPTER01=00:00:00.000
+CHAPTER01NAME=Aunt Quendelia arrives
+CHAPTER02=00:00:01.000
+CHAPTER02NAME=Cake
+"""
+TAGS = """<?xml version="1.0"?>
+<Tags><Tag><Targets><TargetTypeValue>50</TargetTypeValue></Targets>
+<Simple><Name>RECORDING_LOCATION</Name><String>AT, Zirbelstadt</String></Simple>
+<Simple><Name>COMPOSITION_LOCATION</Name><String>Wacholderland</String></Simple>
+<Simple><Name>DATE_RECORDED</Name><String>2019-03-04</String></Simple>
+<Simple><Name>ARTIST</Name><String>Rosa Kamera</String>
+  <Simple><Name>X_HOMETOWN</Name><String>Quittengasse</String></Simple></Simple>
+<Simple><Name>ENCODER_SETTINGS</Name><String>Testmaker preset 7</String></Simple>
+</Tag></Tags>
+"""
+_OURS = "exiftool does not say what Matroska's tags are about"
+_EXTRA: Final = {
+    f"Matroska:{name}": _OURS
+    for name in (
+        *("Location", "Location-eng", "Comapplequicktimelocationiso6709", "RecordingLocation"),
+        *("CompositionLocation", "XHometown", "CRC-32", "AttachedFileName", "AttachedFileMIMEType"),
+        *("AttachedFileData", "AttachedFileUID", "AttachedFileDescription"),
+        *("Date", "Comapplequicktimecreationdate", "StatisticsWritingDateUtc"),
+    )
+}
+_PICTURE = ("-f", "lavfi", "-i", "testsrc=s=160x120:r=10:d=2")
+_SOUND = ("-f", "lavfi", "-i", "sine=d=2")
+
+
+def streams(path: Path) -> str:
+    """Every packet of picture and sound, but neither attached pictures nor codec settings, in which
+    some codecs keep comments.
+    """
+    maps = ("-map", "0:V?", "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-")
+    command = ("ffmpeg", "-v", "error", "-i", str(path), *maps)
+    done = subprocess.run(command, capture_output=True, timeout=TOOL_DEADLINE_S, check=True)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(b"#extradata")]
+    assert lines
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+
+
+def phone_video(path: Path) -> Path:
+    """What ffmpeg makes of a phone's recording: QuickTime's keys as tags."""
+    tags = {
+        "title": "Quince on a table",
+        "location": "+47.80453+013.04229/",
+        "location-eng": "+47.80453+013.04229/",
+        "com.apple.quicktime.location.ISO6709": "+47.80453+013.04229+437.250/",
+        "com.apple.quicktime.make": "Testmaker",
+        "com.apple.quicktime.model": "Modell 7",
+        "com.apple.quicktime.creationdate": "2021-07-23T17:46:08+0200",
+        "date": "2021-07-23",
+        "artist": "Rosa Kamera",
+    }
+    pairs = [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
+    made = ("-metadata:s:v", "title=Camera of Rosa Kamera", "-metadata:s:v", "handler_name=Testmaker handler")
+    codecs = (
+        ("-c:v", "libx264", "-c:a", "aac")
+        if path.suffix == ".mkv"
+        else ("-c:v", "libvpx", "-c:a", "libvorbis")
+    )
+    run("ffmpeg", "-v", "error", "-y", *_PICTURE, *_SOUND, *codecs, *pairs, *made, str(path))
+    return path
+
+
+def full(directory: Path) -> Path:
+    """mkvmerge with all that it can put into a file."""
+    video = phone_video(directory / "part.mkv")
+    for name, text in (
+        ("a.srt", SRT),
+        ("c.txt", CHAPTERS),
+        ("t.xml", TAGS),
+        ("note.txt", "at 47.80453, 13.04229"),
+    ):
+        (directory / name).write_text(text, encoding="utf-8")
+    cover = media.photo(directory / "cover.jpg")
+    run(
+        *("mkvmerge", "-q", "-o", str(directory / "full.mkv"), "--global-tags", str(directory / "t.xml")),
+        *("--title", "Quince on a table", "--chapters", str(directory / "c.txt")),
+        *("--attachment-description", "by Rosa Kamera", "--attach-file", str(cover)),
+        *("--attach-file", str(directory / "note.txt"), str(video), str(directory / "a.srt")),
+    )
+    return directory / "full.mkv"
+
+
+def script(directory: Path) -> Path:
+    """A file with a subtitle script (ASS), and with compressed subtitles."""
+    (directory / "b.srt").write_text(SRT, encoding="utf-8")
+    run("ffmpeg", "-v", "error", "-y", "-i", str(directory / "b.srt"), str(directory / "b.ass"))
+    lines = (directory / "b.ass").read_text(encoding="utf-8")
+    head = "[Script Info]\nTitle: of Rosa Kamera\n; made with Testmaker\n"
+    (directory / "b.ass").write_text(lines.replace("[Script Info]\n", head), encoding="utf-8")
+    run(
+        *("mkvmerge", "-q", "-o", str(directory / "script.mkv"), str(directory / "part.mkv")),
+        *(str(directory / "b.ass"), "--compression", "0:zlib", str(directory / "b.srt")),
+    )
+    return directory / "script.mkv"
+
+
+def live(path: Path) -> Path:
+    """Recorded live: sizes of the segment and of clusters are not known."""
+    source = phone_video(path.with_name("part.webm"))
+    run("ffmpeg", "-v", "error", "-y", "-i", str(source), "-c", "copy", "-f", "webm", "-live", "1", str(path))
+    return path
+
+
+def sound(path: Path) -> Path:
+    """Vorbis and FLAC, which keep comments in their codec settings."""
+    flac = path.with_suffix(".flac")
+    tags = (
+        "-metadata",
+        "artist=Rosa Kamera",
+        "-metadata",
+        "location=Zirbelstadt",
+        "-metadata",
+        "date=2019-03-04",
+    )
+    run("ffmpeg", "-v", "error", "-y", *_SOUND, *tags, str(flac))
+    run("mkvmerge", "-q", "-o", str(path), str(flac))
+    return path
+
+
+def samples(directory: Path) -> Iterator[Sample]:
+    """Each with facts under every word."""
+    phone = {
+        "location": ("47.80453", "013.04229"),
+        "device": ("Testmaker", "Modell 7", "Lavf"),
+        "people": ("Rosa Kamera", "Quince on a table"),
+        "time": ("2021-07-23",),
+    }
+    mkv, webm = "video/x-matroska", "video/webm"
+    yield Sample("phone's, Matroska", mkv, phone_video(directory / "phone.mkv"), phone, streams, extra=_EXTRA)
+    yield Sample("phone's, WebM", webm, phone_video(directory / "phone.webm"), phone, streams, extra=_EXTRA)
+    unknown = ("Quittengasse", "note.txt")  # in a tag of an unknown name; a file that is no picture
+    told = {
+        "location": ("47.80453", "13.04229", "Zirbelstadt", "Wacholderland", *unknown),
+        "device": ("Testmaker", "Modell 7", "mkvmerge", *unknown),
+        "people": ("Rosa Kamera", "Quince on a table", "Quendelia", "FrameCnt", *unknown),
+        "time": ("2021-07-23", "2019-03-04", *unknown),
+    }
+    yield Sample("all that mkvmerge writes", mkv, full(directory), told, streams, extra=_EXTRA)
+    told = {**phone, "people": ("Rosa Kamera", "FrameCnt")}
+    yield Sample("subtitle scripts", mkv, script(directory), told, streams, extra=_EXTRA)
+    yield Sample("recorded live", webm, live(directory / "live.webm"), phone, streams, extra=_EXTRA)
+    told = {"location": ("Zirbelstadt",), "people": ("Rosa Kamera",), "time": ("2019-03-04",)}
+    yield Sample("FLAC in Matroska", mkv, sound(directory / "sound.mka"), told, streams, extra=_EXTRA)
