@@ -187,6 +187,10 @@ REDACTABLE_KINDS: Final = frozenset(
         "video/webm",
         "audio/x-matroska",
         "audio/webm",
+        "image/webp",
+        "image/gif",
+        "audio/mpeg",
+        "audio/aac",
     }
 )
 """Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""

@@ -15,20 +15,27 @@ from policyfs.redact.blocks import (
     NotThisKindError,
     budget_for,
 )
+from policyfs.redact.gif import locate_gif
 from policyfs.redact.iptc import clean_iim, clean_irb
 from policyfs.redact.isomedia import MOVIE_KINDS, locate_movie
 from policyfs.redact.jpeg import locate_jpeg
 from policyfs.redact.matroska import locate_matroska
+from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
 from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.webp import locate_webp
 from policyfs.redact.xmp import clean_xmp
 
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
+        "audio/aac": locate_adts,
+        "audio/mpeg": locate_mp3,
+        "image/gif": locate_gif,
+        "image/webp": locate_webp,
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
         "video/x-matroska": locate_matroska,
@@ -41,6 +48,8 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
 
 _PICTURES: Final = (
     (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
 )
 """First bytes -> the kind of an embedded picture."""

@@ -27,6 +27,13 @@ _DATE: Final = re.compile(
     rf"|\b\d{{1,2}}\.?\s+(?:{_MONTHS})[a-z]*\.?,?\s+(?:19|20)\d\d\b",
     re.IGNORECASE,
 )
+_DEVICE: Final = re.compile(
+    r"\b(?:created|made|written|generated|edited|encoded|produced|captured|shot|taken|recorded|exported|saved)"
+    r"\s+(?:with|by|using|on|in|from)\b"
+    r"|\b(?:gimp|photoshop|imagemagick|graphicsmagick|lavf\d*|lavc\d*|ffmpeg|ezgif|gifsicle|iphone|ipad|galaxy"
+    r"|pixel \d|libvorbis|libopus|lame\s?\d)\b",
+    re.IGNORECASE,
+)
 _MAX_DATED_CHARS: Final = 1 << 20
 
 NAMES: Final = MappingProxyType(
@@ -148,12 +155,16 @@ def tells_time(text: str) -> bool:
 
 
 def told(hide: Tells, tells: Tells, value: bytes) -> Tells:
-    """What of `hide` a text tells: by what it is known to tell, and by coordinates and dates in it."""
+    """What of `hide` a text tells: by what it is known to tell, and by coordinates, dates and programs
+    that are named in it.
+    """
     found = tells & hide
     if not found and hide & Tells.LOCATION and bytes_tell_place(value):
         found |= Tells.LOCATION
     if not found and hide & Tells.TIME and tells_time(decode(value)):
         found |= Tells.TIME
+    if not found and hide & Tells.DEVICE and _DEVICE.search(decode(value)) is not None:
+        found |= Tells.DEVICE
     return found
 
 

@@ -128,7 +128,38 @@ def _odd_pngs(directory: Path) -> Iterator[Sample]:
         yield Sample(f"PNG with {name}", "image/png", path, {"location": ("Zirbelstadt",)}, extra=MAGICK)
 
 
+def _webps(directory: Path) -> Iterator[Sample]:
+    source = photo(directory)
+    plain = image(directory / "for webp.png")
+    for name, options in {"lossy": (), "lossless": ("-lossless",)}.items():
+        made = directory / f"{name}.webp"
+        run("cwebp", "-quiet", *options, str(plain), "-o", str(made))
+        yield Sample(f"WebP, {name}, tagged by exiftool", "image/webp", tagged(made, source), TOLD)
+    kept = directory / "cwebp.webp"
+    run("cwebp", "-quiet", "-metadata", "all", str(source), "-o", str(kept))
+    yield Sample("WebP by cwebp, with the metadata of a JPEG", "image/webp", kept, TOLD)
+    moving = directory / "moving.webp"
+    frames = [image(directory / f"frame{number}.png") for number in (1, 2)]
+    run("img2webp", "-loop", "0", *map(str, frames), "-o", str(moving))
+    yield Sample("animated WebP", "image/webp", tagged(moving, source), TOLD)
+
+
+def _gifs(directory: Path) -> Iterator[Sample]:
+    source = photo(directory)
+    moving, placed = directory / "moving.gif", directory / "comment.gif"
+    frames = ("convert", "-size", "40x30", "xc:red", "xc:blue", "-loop", "0", "-set", "comment")
+    run(*frames, "Rosa Kamera", str(moving))
+    told = {"location": PLACE, "people": ("Rosa Kamera", "Quince")}
+    yield Sample("GIF, tagged by exiftool", "image/gif", tagged(moving, source), told)
+    run(*frames, "at 47.80453, 13.04229 by Rosa", str(placed))
+    told = {"location": ("47.80453",), "people": ("by Rosa",)}
+    extra = {"File:Comment": "one text tells both"}
+    yield Sample("GIF with a comment", "image/gif", placed, told, extra=extra)
+
+
 def samples(directory: Path) -> Iterator[Sample]:
     """All of the theme's samples."""
     yield from _pngs(directory)
     yield from _odd_pngs(directory)
+    yield from _webps(directory)
+    yield from _gifs(directory)
