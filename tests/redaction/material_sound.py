@@ -1,0 +1,79 @@
+"""Sound, and what is wrapped like it: MP3, FLAC, Ogg, WAV, AIFF, AVI, as tools write and tag them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.redaction.samples import Sample, decoded
+from tests.support import media
+from tests.support.media import run
+
+TAGS: Final = {
+    "title": "Rosa at the lake",
+    "artist": "Rosa Kamera",
+    "comment": "heard at 47.80453, 13.04229",
+    "date": "2023-04-05",
+    "encoded_by": "Quillsound 7",
+    "location": "Zirbelstadt",
+    "genre": "Folk",
+}
+TOLD: Final = {
+    "location": ("47.80453", "Zirbelstadt"),
+    "people": ("Rosa at the lake", "Rosa Kamera", "47.80453"),
+    "time": ("2023-04-05",),
+    "device": ("Quillsound",),
+}
+_GROUPS: Final = ("ID3v2_3", "ID3v2_4", "ID3v1", "APE", "Vorbis", "FLAC", "RIFF", "AIFF", "Opus", "Theora")
+EXTRA: Final = {
+    f"{group}:{tag}": "a text of its own, that exiftool holds to be about the sound"
+    for group in _GROUPS
+    for tag in ("Comment", "UserDefinedText", "Location", "ENCODED_BY", "EncodedBy")
+}
+
+
+def sound(path: Path, *options: str, tags: dict[str, str] = TAGS, inputs: tuple[str, ...] = ()) -> Path:
+    """A second of sound with tags, by ffmpeg."""
+    source = ("-f", "lavfi", "-i", "sine=frequency=330:duration=1:sample_rate=44100")
+    words = [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
+    run("ffmpeg", "-v", "error", "-y", *source, *inputs, *words, *options, str(path))
+    return path
+
+
+def cover(directory: Path) -> Path:
+    """A photo with a place, small enough for a cover."""
+    return media.photo(directory / "cover.jpg", width=64, height=48)
+
+
+def _mp3(directory: Path) -> Iterator[Sample]:
+    for version in ("3", "4"):
+        path = sound(directory / f"v2{version}.mp3", "-id3v2_version", version, "-write_id3v1", "1")
+        yield Sample(f"MP3 with ID3v2.{version}", "audio/mpeg", path, TOLD, decoded, extra=EXTRA)
+    art = cover(directory)
+    picture = ("-map", "0:a", "-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic")
+    path = sound(directory / "cover.mp3", *picture, inputs=("-i", str(art)))
+    told = {**TOLD, "location": (*TOLD["location"], *media.HOME.names[:1])}
+    yield Sample("MP3 with a cover that tells", "audio/mpeg", path, told, None, extra=EXTRA)
+    plain = directory / "plain.wav"
+    run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", str(plain))
+    lame = directory / "lame.mp3"
+    run(
+        "lame",
+        "--quiet",
+        "--tt",
+        "Rosa at the lake",
+        "--ta",
+        "Rosa Kamera",
+        "--ty",
+        "2023",
+        str(plain),
+        str(lame),
+    )
+    told = {"people": ("Rosa at the lake", "Rosa Kamera"), "time": ("2023",)}
+    yield Sample("MP3 by LAME", "audio/mpeg", lame, told, decoded)
+
+
+def samples(directory: Path) -> Iterator[Sample]:
+    """All of the theme's samples."""
+    yield from _mp3(directory)
