@@ -1,25 +1,28 @@
 """JPEG files: every image in them, and all that is around.
 
 The first image starts the file. Images that follow it directly, or where its multi-picture
-directory says, are cleaned like it; whatever else is behind (a video, an archive, a maker's
-trailer) becomes zeros. So each byte of the result is a checked part of a picture's structure,
-compressed picture data, metadata that was understood, or neutral.
+directory says, are cleaned like it, and so is a motion photo's video, wherever it starts; whatever
+else is behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
+part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.markers import Image, is_soi, walk_image
-from policyfs.redact.ranges import ByteSource, difference, skip_zeros, zeros
+from policyfs.redact.ranges import ByteSource, SliceSource, difference, skip_zeros, zeros
+from policyfs.redact.samsung import clean_trailer, find_trailer
 from policyfs.redact.segments import clean_segments, mpf_offsets
+from policyfs.redact.trailers import find_video
 
 MAX_IMAGES: Final = 64
 """Pictures in one file that are kept; what is behind the last becomes zeros."""
+MAX_VIDEOS: Final = 4
+"""Videos behind the pictures that are kept."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
@@ -46,8 +49,15 @@ class _Locator:
         if not first.is_picture:
             raise NotThisKindError("there is no picture in it")
         more = sorted({o for o in self._image(first) if o > first.end})
-        self._behind(first.end, more)
+        trailer = find_trailer(self.source, first.end)
+        if trailer is not None:
+            self._add(clean_trailer(self.source, trailer, self.inner))
+        self._behind(first.end, trailer.start if trailer else self.source.size, more)
         return Found(self.patches, self.notes)
+
+    def _add(self, found: Found, by: int = 0) -> None:
+        whole = Found(self.patches, self.notes)
+        whole.add(found, by)
 
     def _image(self, image: Image) -> list[int]:
         """Patches one image; returns where its multi-picture directory says there are others."""
@@ -63,26 +73,37 @@ class _Locator:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(image.segments, loaded))
 
-    def _behind(self, at: int, offsets: list[int]) -> None:
-        """What follows the first image: further images, and zeros."""
-        images = 1
-        while (at := skip_zeros(self.source, at)) < self.source.size:
-            if images < MAX_IMAGES and is_soi(self.source, at):
+    def _behind(self, at: int, end: int, offsets: list[int]) -> None:
+        """What follows the first image, up to end: further images, videos, and zeros."""
+        region = SliceSource(self.source, 0, end)
+        images, videos, done = 1, 0, at
+        while (at := skip_zeros(region, done)) < end:
+            if images < MAX_IMAGES and is_soi(region, at):
                 images += 1
-                image = walk_image(self.source, at, self.inner.budget)
+                image = walk_image(region, at, self.inner.budget)
                 if image.complete and image.is_picture:
                     self._image(image)
-                    at = image.end
+                    done = image.end
                     continue
-            following = next(self._images_behind(at, offsets), self.source.size)
-            self._zero(at, following, "trailer")
-            at = following
+            following = next((o for o in offsets if at < o < end and is_soi(region, o)), end)
+            video = None
+            if videos < MAX_VIDEOS:
+                video = find_video(region, max(done, at - 3), following, self.inner.budget)
+            if video is None:
+                done = following
+                self._zero(at, done, "trailer")
+                continue
+            videos += 1
+            self._zero(at, video.start, "trailer")
+            done = video.end
+            found = self.inner.file(video.kind, SliceSource(region, video.start, video.end - video.start))
+            if found is None:
+                self._zero(video.start, video.end, video.kind, broken=True)
+            else:
+                self._add(found, video.start)
 
-    def _images_behind(self, at: int, offsets: list[int]) -> Iterator[int]:
-        return (o for o in offsets if at < o < self.source.size and is_soi(self.source, o))
-
-    def _zero(self, start: int, end: int, tag: str) -> None:
+    def _zero(self, start: int, end: int, tag: str, *, broken: bool = False) -> None:
         patches = list(zeros(self.source, start, end))
         if patches:
             self.patches += patches
-            self.notes.append(Note(start, end - start, "JPEG", tag))
+            self.notes.append(Note(start, end - start, "JPEG", tag, broken=broken))

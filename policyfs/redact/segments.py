@@ -36,6 +36,9 @@ APP12: Final = APP0 + 12
 APP13: Final = APP0 + 13
 APP14: Final = APP0 + 14
 
+_EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
+"""What lax readers take for the start of EXIF (ExifTool does)."""
+_TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = 256
@@ -74,6 +77,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     for segment in loaded:
         if not _is_shared(segment):
             _clean_one(segment, inner)
+    _clean_exif(loaded, inner)
     _clean_photoshop(loaded, inner)
     _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)])
     _clean_more_xmp(loaded, inner)
@@ -88,7 +92,7 @@ def _is_shared(segment: Loaded) -> bool:
         APP1: XMP_MORE_HEADER,
     }
     header = headers.get(segment.code)
-    return header is not None and segment.old.startswith(header)
+    return _exif_skip(segment) > 0 or (header is not None and segment.old.startswith(header))
 
 
 def _clean_one(segment: Loaded, inner: Inner) -> None:
@@ -99,8 +103,6 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
             segment.drop("text", tells)
     elif code == APP0:
         segment.set(_clean_jfif(old, inner))
-    elif code == APP1 and old.startswith(EXIF_HEADER):
-        segment.set(inner.tiff(old[len(EXIF_HEADER) :]), len(EXIF_HEADER))
     elif code == APP1 and old.startswith(XMP_HEADER):
         segment.set(inner.xmp(old[len(XMP_HEADER) :]), len(XMP_HEADER))
     elif code == APP2 and old.startswith(MPF_HEADER):
@@ -164,6 +166,45 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
                 length = min(note.length, at + size - note.offset)
                 segment.notes.append(note._replace(offset=note.offset - at + skip, length=length))
         at += size
+
+
+def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
+    """EXIF, also under a header that only lax readers take, and cut into neighbouring segments.
+
+    A segment whose EXIF does not start with a byte order goes on with the one before (as ExifTool
+    writes EXIF of over 64 KiB).
+    """
+    blocks: list[list[Loaded]] = []
+    adjoining = False
+    for segment in loaded:
+        skip = _exif_skip(segment)
+        if skip:
+            starts = _TIFF_START.match(segment.old, skip) is not None
+            if adjoining and not starts and _exif_skip(blocks[-1][0]) == skip:
+                blocks[-1].append(segment)
+            else:
+                blocks.append([segment])
+        adjoining = skip > 0
+    for parts in blocks:
+        _clean_exif_block(parts, inner)
+
+
+def _exif_skip(segment: Loaded) -> int:
+    """Bytes before the EXIF of a segment; 0 if it has none."""
+    found = _EXIF_START.match(segment.old) if segment.code == APP1 else None
+    return found.end() if found else 0
+
+
+def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
+    skip = _exif_skip(parts[0])
+    cleaned = inner.tiff(b"".join(part.old[skip:] for part in parts))
+    if cleaned is None:
+        for part in parts:
+            part.drop("unreadable", broken=True)
+        return
+    _spread(parts, cleaned, skip)
+    for part in parts:
+        part.new = bytes(skip - len(EXIF_HEADER)) + part.new[skip - len(EXIF_HEADER) :]
 
 
 def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:

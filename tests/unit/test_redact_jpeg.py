@@ -275,3 +275,31 @@ def test_a_cmyk_picture_keeps_its_colours(tmp_path):
         for data in (path.read_bytes(), out)
     ]
     assert decoded[0] == decoded[1]
+
+
+# --- EXIF under other headers, and in several segments ---
+
+
+@pytest.mark.parametrize("header", [b"Exif\0\0", b"EXIF\0\xff", b"exif\0\1", b"\xff\xe1\0\x08Exif\0\0"])
+def test_exif_that_only_lax_readers_take_keeps_what_tells_no_place(tmp_path, header):
+    data = with_segments(plain(), segment(0xE1, header + exif()))
+    path = tmp_path / "odd.jpg"
+    path.write_bytes(redact(data))
+    assert not leaks(path.read_bytes())
+    (tags,) = jpegs.exiftool(path)
+    assert "Testmaker" in tags.values()
+
+
+def test_exif_over_several_segments_is_one(tmp_path):
+    """As ExifTool writes it: each part under the same header, the first full."""
+    block = exif("MM", more=[(0x9C9C, 1, 70000, jpegs.pack("MM", 0x400))])
+    block += bytes(0x400 - len(block)) + b"x\0" * 35000
+    parts = [block[at : at + 60000] for at in range(0, len(block), 60000)]
+    data = with_segments(plain(), *(segment(0xE1, b"Exif\0\0" + part) for part in parts))
+    assert leaks(data)
+    out = redact(data)
+    assert not leaks(out)
+    path = tmp_path / "long.jpg"
+    path.write_bytes(out)
+    (tags,) = jpegs.exiftool(path)
+    assert "Testmaker" in tags.values()
