@@ -191,6 +191,15 @@ REDACTABLE_KINDS: Final = frozenset(
         "image/gif",
         "audio/mpeg",
         "audio/aac",
+        "image/heic",
+        "image/heic-sequence",
+        "image/heif",
+        "image/heif-sequence",
+        "image/avif",
+        "image/jxl",
+        "image/jp2",
+        "image/jpx",
+        "image/x-jp2-codestream",
     }
 )
 """Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""

@@ -16,12 +16,15 @@ from policyfs.redact.blocks import (
     budget_for,
 )
 from policyfs.redact.gif import locate_gif
+from policyfs.redact.heif import locate_heif
 from policyfs.redact.iptc import clean_iim, clean_irb
 from policyfs.redact.isomedia import MOVIE_KINDS, locate_movie
+from policyfs.redact.jp2 import locate_jp2
 from policyfs.redact.jpeg import locate_jpeg
 from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.png import locate_png
+from policyfs.redact.jxl import locate_jxl
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
@@ -42,6 +45,15 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "video/webm": locate_matroska,
         "audio/x-matroska": locate_matroska,
         "audio/webm": locate_matroska,
+        "image/heic": locate_heif,
+        "image/heic-sequence": locate_heif,
+        "image/heif": locate_heif,
+        "image/heif-sequence": locate_heif,
+        "image/avif": locate_heif,
+        "image/jxl": locate_jxl,
+        "image/jp2": locate_jp2,
+        "image/jpx": locate_jp2,
+        "image/x-jp2-codestream": locate_jp2,
     }
 )
 """Content kind -> its locator; exactly the kinds that the table calls redacted."""

@@ -1,0 +1,396 @@
+"""HEIF files: HEIC, AVIF and their kin (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
+
+Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere in
+the file. Items that are pictures stay, once their data was shown to be a chain of coded units; Exif
+and XMP are cleaned; what any other item holds becomes zeros. Every byte of the media data that no
+picture or cleaned block claims becomes zero, too. Videos of motion photos are cleaned as videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from policyfs.redact import heiftables as tables
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
+from policyfs.redact.coded import CODECS, walk_nals, walk_obus
+from policyfs.redact.exifblock import (
+    MAX_BLOCK_BYTES,
+    clean_exif_block,
+    clean_xmp_block,
+    cleaned_at,
+)
+from policyfs.redact.heifprops import MAX_TABLE_BYTES, Properties, clean_properties
+from policyfs.redact.heiftables import Item, Location, Reference
+from policyfs.redact.isobox import FREE, Box, read_boxes
+from policyfs.redact.j2k import walk_codestream
+from policyfs.redact.ranges import ByteSource, SliceSource, difference
+from policyfs.redact.spans import Gathered, Ground, Span
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+
+XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+MAX_ITEM_NESTING: Final = 4
+"""Items whose data are pieces of other items, which are pieces of others."""
+_FTYP_BYTES: Final = 1024
+_NAME: Final = "HEIF"
+
+T = TypeVar("T")
+
+_RAW_PICTURES: Final = MappingProxyType(
+    {
+        b"grid": 12,
+        b"iden": 0,
+        b"iovl": 4096,
+        b"tmap": 256,
+    }
+)
+"""Pictures made from others: how many bytes at most say how."""
+_PLAIN_PICTURES: Final = frozenset({b"unci", b"mski"})
+_FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
+_PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
+_VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("HEIC, AVIF", "Exif item", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
+    Part(
+        "HEIC, AVIF", "mime item application/rdf+xml", "XMP, also deflated", UNKNOWN, "cleaned as in a JPEG"
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items hvc1, av01, avc1, vvc1",
+        "coded pictures",
+        NOTHING,
+        "stay; user data and unknown SEI and metadata OBUs become filler",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items jpeg, j2k1; mime item image/jpeg",
+        "pictures, thumbnails",
+        NOTHING,
+        "cleaned as such files",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items grid, iovl, iden, tmap, unci, mski",
+        "how pictures are put together, plain pictures",
+        NOTHING,
+        "stay",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "any other item (uri, unknown mime, rgan, jumb ...)",
+        "anything",
+        UNKNOWN,
+        "its data become zeros",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "item names, handler name",
+        "a short text",
+        Tells.DEVICE,
+        "blanks; also where it holds coordinates",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties udes, altt",
+        "a title, keywords, what is to be seen",
+        Tells.PEOPLE,
+        "free space; also where they hold coordinates",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties crtt, mdft, itai, taic",
+        "when it was made or changed",
+        Tells.TIME,
+        "free space",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties wbpr, aebr, afbr, dobr, flfo, pano, cmin, cmex",
+        "how a series was taken, camera geometry",
+        Tells.OTHER,
+        "free space",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties of size, colour, codec, relation",
+        "what showing the picture needs",
+        NOTHING,
+        "stay",
+    ),
+    Part("HEIC, AVIF", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
+    Part(
+        "HEIC, AVIF",
+        "mpvd box, a file behind the picture",
+        "a motion photo's video",
+        UNKNOWN,
+        "cleaned as a video; zeros if it is none",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "any other box or property, free space, what lies between",
+        "anything",
+        UNKNOWN,
+        "free space that holds zeros",
+    ),
+)
+
+
+def locate_heif(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a HEIF file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError (also where its tables cannot be understood, or make pictures and metadata
+    share bytes), TooMuchError.
+    """
+    return _Locator(source, inner).locate()
+
+
+@dataclass(slots=True)
+class _Meta:
+    """What a ``meta`` box says of its items."""
+
+    infos: list[Item] = field(default_factory=list)
+    locations: list[Location] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    properties: Properties = field(default_factory=Properties)
+    idat: Box | None = None
+    protections: int = 0
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    ground: Ground = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ground = Ground(self.source, self.inner.budget)
+
+    def locate(self) -> Found:
+        top = read_boxes(self.source, 0, self.source.size, self.inner.budget, to_end=True)
+        first = next(iter(top), None)
+        if first is None or first.kind != b"ftyp" or first.cut or first.size > _FTYP_BYTES:
+            raise NotThisKindError("it does not start like a HEIF file")
+        end = self._top(top.boxes)
+        self.ground.area(top.rest if end is None else end, self.source.size)
+        self.found.add(self.ground.settle(_NAME))
+        return self.found
+
+    def _top(self, boxes: tuple[Box, ...]) -> int | None:
+        """The boxes of the file, up to a second file behind it: then where that ends."""
+        metas = 0
+        for box in boxes:
+            if box.kind == b"ftyp" and box.start:
+                return self._video(box.start, self.source.size)
+            if box.kind == b"meta":
+                metas += self._meta(box)
+            elif box.kind == b"moov":
+                raise NotThisKindError("it is a sequence of pictures")
+            elif box.kind == b"mpvd":
+                if self._video(box.body, box.end) == box.body:
+                    self._free(box, "motion video")
+            elif box.extended == XMP_UUID and box.size <= MAX_BLOCK_BYTES:
+                data = self.source.read(box.body, box.end - box.body)
+                self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
+            elif box.kind == b"mdat":
+                self.ground.area(box.body, box.end)
+            elif box.start:
+                self._free(box, f"box {_printable(box.kind)}")
+        if not metas:
+            raise NotThisKindError("there is no picture in it")
+        return None
+
+    def _free(self, box: Box, tag: str) -> None:
+        """The box as free space; pieces of items that lie in it are spoken for like any other."""
+        self.ground.area(box.body - len(box.extended), box.end, noted=box.kind != FREE)
+        if box.kind not in (FREE, b"skip"):
+            self.found.patches += difference(box.start + 4, box.kind, FREE)
+            self.found.notes.append(Note(box.start, box.size, _NAME, tag))
+
+    def _video(self, start: int, end: int) -> int:
+        """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""
+        brand = self.source.read(start + 8, 4)
+        kind = _VIDEO_BRANDS.get(brand, "video/mp4")
+        inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
+        if inside is None:
+            return start
+        self.found.add(inside, start)
+        return end
+
+    # --- the meta box ---
+
+    def _meta(self, box: Box) -> bool:
+        """One ``meta`` box of the file's top level; False if it is no HEIF one and went."""
+        at = box.body + 4
+        children = read_boxes(self.source, at, box.end, self.inner.budget)
+        handler = children.first(b"hdlr")
+        kind = b"" if handler is None else self.source.read(handler.body + 8, 4)
+        if kind != b"pict":
+            self._free(box, "meta")
+            return False
+        self.ground.area(children.rest, box.end)
+        meta = _Meta()
+        try:
+            for child in children:
+                self._table(child, meta)
+        except ValueError:
+            raise NotThisKindError("its tables of items cannot be understood") from None
+        for item, location in _pairs(meta):
+            data = self._data(location, meta, MAX_ITEM_NESTING)
+            if data.size:
+                self._item(item, data, meta)
+        return True
+
+    def _table(self, box: Box, meta: _Meta) -> None:
+        """One child of the meta box."""
+        inner, kind = self.inner, box.kind
+        if kind == b"iprp":
+            properties = clean_properties(self.source, box, inner)
+            meta.properties = properties
+            self.found.add(properties.found)
+            for area in properties.areas:
+                self.ground.area(area.start, area.end)
+        elif kind == b"idat":
+            meta.idat = meta.idat or box
+            self.ground.area(box.body, box.end)
+        elif kind == b"iinf":
+            meta.infos += self._rewrite(box, lambda data: tables.item_infos(data, inner))
+        elif kind == b"iloc":
+            meta.locations += self._rewrite(box, lambda data: tables.locations(data, inner))
+        elif kind == b"iref":
+            meta.references += self._rewrite(box, lambda data: tables.references(data, inner))
+        elif kind == b"ipro":
+            meta.protections = self._rewrite(box, lambda data: tables.protections(data, inner))
+        elif kind == b"hdlr":
+            self._rewrite(box, lambda data: tables.handler(data, inner))
+        elif kind == b"pitm":
+            self._rewrite(box, lambda data: (tables.primary(data), None))
+        elif kind == b"grpl":
+            self._rewrite(box, lambda data: (tables.groups(data, inner), None))
+        elif kind == b"dinf":
+            self._rewrite(box, lambda data: (tables.data_information(data, inner), None))
+        else:
+            self._free(box, f"box meta/{_printable(kind)}")
+
+    def _rewrite(self, box: Box, clean: Callable[[bytes], tuple[bytes, T]]) -> T:
+        size = box.end - box.body
+        if size > MAX_TABLE_BYTES or box.cut:
+            raise ValueError("too long, or cut off")
+        old = self.source.read(box.body, size)
+        new, said = clean(old)
+        patches = list(difference(box.body, old, new))
+        if patches:
+            self.found.patches += patches
+            self.found.notes.append(
+                Note(box.start, box.size, _NAME, f"in {_printable(box.kind)}", Tells.DEVICE)
+            )
+        return said
+
+    # --- items ---
+
+    def _data(self, location: Location, meta: _Meta, depth: int) -> Gathered:
+        """An item's pieces in the file. What cannot be resolved is no piece."""
+        spans: list[Span] = []
+        for extent in location.extents:
+            if location.method == tables.IN_FILE:
+                spans.append(_piece(extent, 0, self.source.size))
+            elif location.method == tables.IN_IDAT and meta.idat is not None:
+                spans.append(_piece(extent, meta.idat.body, meta.idat.end))
+            elif location.method == tables.IN_ITEM and depth:
+                spans += self._piece_of_item(location.number, extent, meta, depth)
+        return Gathered(self.source, spans)
+
+    def _piece_of_item(self, number: int, extent: tables.Extent, meta: _Meta, depth: int) -> Iterator[Span]:
+        """A piece of another item: the reference of this number among those called ``iloc``."""
+        self.inner.budget.part()
+        targets = [t for r in meta.references if r.kind == b"iloc" and r.number == number for t in r.targets]
+        index = max(0, extent.reference - 1)
+        if index >= len(targets):
+            return
+        holder = next((place for place in meta.locations if place.number == targets[index]), None)
+        if holder is not None:
+            self.inner.budget.part(len(meta.locations) >> 6)
+            whole = self._data(holder, meta, depth - 1)
+            end = whole.size if not extent.length else extent.offset + extent.length
+            yield from whole.pieces(extent.offset, end)
+
+    def _item(self, item: Item, data: Gathered, meta: _Meta) -> None:
+        """Claims an item's data: as a picture, as metadata that was cleaned, or as what has to go."""
+        if 0 < item.protected <= meta.protections and _is_picture(item):
+            self.ground.claim(data, Found(), media=True)
+            return
+        picture = None if item.protected else self._picture(item, data, meta)
+        if picture is not None:
+            self.ground.claim(data, picture, media=True)
+            return
+        block = None if item.protected else self._block(item, data)
+        if block is not None:
+            self.ground.claim(data, block, media=False)
+            return
+        self.ground.blank(data, Note(0, 0, _NAME, f"item {_printable(item.kind)}", broken=_is_picture(item)))
+
+    def _block(self, item: Item, data: Gathered) -> Found | None:
+        """Metadata that can be cleaned; None for any other."""
+        if data.size > MAX_BLOCK_BYTES:
+            return None
+        if item.kind == b"Exif":
+            old = data.read(0, data.size)
+            return cleaned_at(0, old, clean_exif_block(old, self.inner, "EXIF"))
+        if item.kind == b"mime" and _media_type(item) == b"application/rdf+xml":
+            old = data.read(0, data.size)
+            return cleaned_at(0, old, clean_xmp_block(old, self.inner, item.encoding))
+        return None
+
+    def _picture(self, item: Item, data: Gathered, meta: _Meta) -> Found | None:
+        """What has to change in a picture's data; None if it is no picture."""
+        kind = item.kind
+        properties = meta.properties.of(item.number)
+        if kind in CODECS:
+            sizes = {p.length_size for p in properties if p.kind in (b"hvcC", b"lhvC", b"avcC", b"vvcC")}
+            return walk_nals(data, CODECS[kind], min(sizes, default=4), self.inner)
+        if kind == b"av01":
+            return walk_obus(data, self.inner)
+        if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
+            if any(p.kind == b"jpgC" for p in properties):
+                raise NotThisKindError("a JPEG picture in it is cut in two")
+            return self.inner.file("image/jpeg", data)
+        if kind == b"j2k1":
+            return walk_codestream(data, self.inner)
+        if kind in _RAW_PICTURES:
+            return Found() if data.size <= _RAW_PICTURES[kind] else None
+        return Found() if kind in _PLAIN_PICTURES else None
+
+
+def _is_picture(item: Item) -> bool:
+    known = (CODECS, _RAW_PICTURES, _PLAIN_PICTURES, _FILE_PICTURES)
+    return any(item.kind in kinds for kinds in known)
+
+
+def _media_type(item: Item) -> bytes:
+    return item.content.partition(b";")[0].strip()
+
+
+def _piece(extent: tables.Extent, start: int, end: int) -> Span:
+    """Where a piece of a file or of idat lies. Without a length it goes on to the end of that."""
+    at = start + extent.offset
+    return Span(at, min(end, at + extent.length) if extent.length else end)
+
+
+def _pairs(meta: _Meta) -> Iterator[tuple[Item, Location]]:
+    """Each item with each place that its data may be at: where numbers come twice, all of them count."""
+    places: dict[int, list[Location]] = {}
+    for location in meta.locations:
+        places.setdefault(location.number, []).append(location)
+    for item in meta.infos:
+        for location in places.get(item.number, ()):
+            yield item, location
+
+
+def _printable(kind: bytes) -> str:
+    return kind.decode("latin-1") if kind.isascii() else kind.hex()

@@ -1,0 +1,133 @@
+"""JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
+
+A codestream has no place for metadata but a frame's name, and cannot be walked without decoding it;
+it stays. What a box holds that is compressed with Brotli cannot be looked into and goes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
+from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_exif_block, clean_xmp_block, cleaned_at
+from policyfs.redact.isobox import FREE, Box, read_boxes
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference
+from policyfs.redact.spans import Ground
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN
+
+CODESTREAM: Final = b"\xff\x0a"
+SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
+_FTYP_BYTES: Final = 64
+_NAME: Final = "JPEG XL"
+_KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
+"""Boxes of numbers that stay, and how long they are at most."""
+_FOREIGN: Final = re.compile(
+    rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
+    rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
+    re.DOTALL,
+)
+"""How things start that people's programs append to pictures. No codestream holds these by chance."""
+_OVERLAP: Final = 32
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
+    Part(
+        "JPEG XL",
+        "behind a bare codestream",
+        "EXIF, XMP, a video or an archive",
+        UNKNOWN,
+        "zeros from its first byte on, where it is known by that",
+    ),
+    Part("JPEG XL", "Exif", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
+    Part("JPEG XL", "xml ", "XMP", UNKNOWN, "cleaned as in a JPEG; other XML becomes an empty packet"),
+    Part("JPEG XL", "brob", "any box, compressed with Brotli", UNKNOWN, "free space that holds zeros"),
+    Part(
+        "JPEG XL",
+        "jbrd",
+        "what a JPEG held that this picture was made from: comments, any segment, what was behind it",
+        UNKNOWN,
+        "free space; the JPEG cannot be put together again, the picture is the same",
+    ),
+    Part(
+        "JPEG XL",
+        "jumb, jhgm, any other box, what lies between",
+        "anything",
+        UNKNOWN,
+        "free space that holds zeros",
+    ),
+)
+
+
+def locate_jxl(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a JPEG XL file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    head = source.read(0, len(SIGNATURE))
+    if head == SIGNATURE:
+        return _Locator(source, inner).locate()
+    if head.startswith(CODESTREAM):
+        return _bare(source, inner)
+    raise NotThisKindError("it does not start like a JPEG XL file")
+
+
+def _bare(source: ByteSource, inner: Inner) -> Found:
+    """A codestream from the first byte on; only what was appended in a known form can be told from it."""
+    found, at = Found(), 0
+    while at < source.size:
+        chunk = source.read(at, CHUNK_BYTES)
+        inner.budget.search(len(chunk))
+        foreign = _FOREIGN.search(chunk)
+        if foreign is not None:
+            start = at + foreign.start()
+            found.patches.append(Patch(start, zeros=source.size - start))
+            found.notes.append(Note(start, source.size - start, _NAME, "behind the picture"))
+            break
+        at += len(chunk) if at + len(chunk) >= source.size else len(chunk) - _OVERLAP
+    return found
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file of boxes."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+
+    def locate(self) -> Found:
+        top = read_boxes(self.source, len(SIGNATURE), self.source.size, self.inner.budget, to_end=True)
+        ground = Ground(self.source, self.inner.budget)
+        pictures = 0
+        for number, box in enumerate(top):
+            size = box.end - box.body
+            if number == 0 and (box.kind != b"ftyp" or size > _FTYP_BYTES):
+                raise NotThisKindError("it has no file type box")
+            if box.kind in (b"jxlc", b"jxlp"):
+                pictures += 1
+            elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
+                self._block(box)
+            elif number and size > _KEPT.get(box.kind, -1):
+                ground.area(box.body - len(box.extended), box.end, noted=box.kind != FREE)
+                if box.kind != FREE:
+                    self.found.patches += difference(box.start + 4, box.kind, FREE)
+                    note = Note(box.start, box.size, _NAME, f"box {box.kind.decode('latin-1')}")
+                    self.found.notes.append(note)
+        if not pictures:
+            raise NotThisKindError("there is no picture in it")
+        ground.area(top.rest, self.source.size)
+        self.found.add(ground.settle(_NAME))
+        return self.found
+
+    def _block(self, box: Box) -> None:
+        data = self.source.read(box.body, box.end - box.body)
+        if box.kind == b"Exif":
+            cleaned = clean_exif_block(data, self.inner, "EXIF")
+        else:
+            cleaned = clean_xmp_block(data, self.inner)
+        self.found.add(cleaned_at(box.body, data, cleaned))

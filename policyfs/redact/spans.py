@@ -1,0 +1,248 @@
+"""Data that lies in pieces, and areas of a file of which only known pieces stay.
+
+A container of pictures refers to its data by ranges: pieces anywhere in the file, perhaps several for
+one item, perhaps the same for two. `Gathered` reads such pieces as one block and takes patches of the
+block back to the file. `Ground` keeps account of which ranges were spoken for, and makes the rest of
+the areas that hold data (mdat, idat, free space, trailers) neutral.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
+
+from policyfs.domain import Patch
+from policyfs.redact.blocks import Budget, Found, Note, NotThisKindError
+from policyfs.redact.ranges import ByteSource, zeros
+from policyfs.redact.tells import UNKNOWN
+
+BLIND_BYTES: Final = 1 << 25
+"""A stretch of at most this size is read to see whether it is zero already; a longer one is made zero
+unseen, so that what nobody refers to costs nothing however much it is."""
+
+
+class Span(NamedTuple):
+    """The bytes [start, end) of a file."""
+
+    start: int
+    end: int
+
+
+class Gathered:
+    """A ByteSource over pieces of another one, in the order in which they are given."""
+
+    __slots__ = ("_at", "_source", "size", "spans")
+
+    def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
+        """Pieces are cut at the source's ends; what is left of none is nothing."""
+        cut = (Span(max(0, s.start), min(s.end, source.size)) for s in spans)
+        self.spans: Final = tuple(span for span in cut if span.start < span.end)
+        self._source = source
+        self._at = [0, *accumulate(span.end - span.start for span in self.spans)]
+        self.size: Final = self._at[-1]
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The bytes, cut at the end of the last piece."""
+        pieces = self.pieces(offset, offset + size)
+        return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
+
+    def place(self, offset: int) -> int:
+        """Where in the source a byte of the block lies; 0 if there is none."""
+        return next((span.start for span in self.pieces(offset, offset + 1)), 0)
+
+    def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
+        """Patches of the block as patches of the source."""
+        for patch in patches:
+            at = patch.offset
+            for span in self.pieces(patch.offset, patch.end):
+                size = span.end - span.start
+                if patch.zeros:
+                    yield Patch(span.start, zeros=size)
+                else:
+                    yield Patch(span.start, patch.part(at, at + size))
+                at += size
+
+    def pieces(self, start: int, end: int) -> Iterator[Span]:
+        """Where in the source the bytes [start, end) of the block lie."""
+        index = max(0, bisect_right(self._at, start) - 1)
+        while index < len(self.spans) and start < min(end, self.size):
+            base = self.spans[index].start - self._at[index]
+            stop = min(end, self._at[index + 1])
+            yield Span(base + start, base + stop)
+            start = stop
+            index += 1
+
+
+def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
+    """Patches that make [start, end) zero; none where it is known to be zero already."""
+    if end - start > BLIND_BYTES:
+        yield Patch(start, zeros=end - start)
+    elif start < end:
+        budget.search(end - start)
+        yield from zeros(source, start, end)
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The same bytes as sorted spans that neither overlap nor touch."""
+    out: list[Span] = []
+    for span in sorted(spans):
+        if out and span.start <= out[-1].end:
+            out[-1] = Span(out[-1].start, max(out[-1].end, span.end))
+        elif span.start < span.end:
+            out.append(span)
+    return out
+
+
+def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
+    """Whether two joined lists have a byte in common."""
+    return any(True for _ in common(left, right))
+
+
+def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
+    """The bytes that two joined lists have in common."""
+    i = j = 0
+    while i < len(left) and j < len(right):
+        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
+        if start < end:
+            yield Span(start, end)
+        if left[i].end < right[j].end:
+            i += 1
+        else:
+            j += 1
+
+
+def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
+    """The bytes of one joined list that are not in another."""
+    index = 0
+    for part in area:
+        start = part.start
+        while index < len(taken) and taken[index].start < part.end:
+            hole = taken[index]
+            if start < hole.start:
+                yield Span(start, hole.start)
+            start = max(start, hole.end)
+            if hole.end > part.end:
+                break  # it may go on in the next part
+            index += 1
+        if start < part.end:
+            yield Span(start, part.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is known of some bytes: media that stays but for the patches, or metadata.
+
+    Metadata (media is False) of which the same bytes are claimed twice is not believed either way.
+    blank: what has to go; the notes say so where there was something.
+    """
+
+    spans: tuple[Span, ...]
+    patches: tuple[Patch, ...]
+    media: bool
+    notes: tuple[Note, ...] = ()
+    blank: bool = False
+
+
+@dataclass(slots=True)
+class Ground:
+    """The areas of a file that hold data, and who claims what of it."""
+
+    source: ByteSource
+    budget: Budget
+    areas: list[Span] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    noted: list[Span] = field(default_factory=list)
+
+    def area(self, start: int, end: int, *, noted: bool = False) -> None:
+        """Data from here to there: what nobody claims becomes zeros. noted: there is a note on that."""
+        if start < end:
+            self.areas.append(Span(start, end))
+            if noted:
+                self.noted.append(Span(start, end))
+
+    def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
+        """Some pieces are understood; what was found is told in offsets of the gathered block."""
+        if data.spans:
+            self.budget.part(len(data.spans))
+            patches = tuple(data.patches(found.patches))
+            notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
+            self.claims.append(Claim(data.spans, patches, media, notes))
+
+    def blank(self, data: Gathered, note: Note) -> None:
+        """Some pieces hold what has to go whole. The note gets its place from them."""
+        if data.spans:
+            self.budget.part(len(data.spans))
+            whole = note._replace(offset=data.spans[0].start, length=data.size)
+            self.claims.append(Claim(data.spans, (), False, (whole,), True))
+
+    def settle(self, container: str) -> Found:
+        """What has to change in the areas: what nobody spoke for, and what was claimed.
+
+        container: what the notes call the file. Raises NotThisKindError where bytes are a picture to one
+        reader and metadata to another, or where metadata lies outside of the areas, in structure.
+        """
+        areas = joined(self.areas)
+        media = joined(s for claim in self.claims if claim.media for s in claim.spans)
+        doubtful = joined(self._claimed_twice())
+        found, kept = Found(), list(media)
+        told: list[Patch] = []
+        gone: list[Claim] = []
+        for claim in self.claims:
+            spans = joined(claim.spans)
+            if not claim.media:
+                if overlap(spans, media):
+                    raise NotThisKindError("its pictures and its metadata share bytes")
+                if any(True for _ in without(spans, areas)):
+                    raise NotThisKindError("its metadata lies in its structure")
+                if claim.blank or overlap(spans, doubtful):
+                    gone.append(claim)
+                    continue
+                kept += spans
+            told += claim.patches
+            found.notes += claim.notes
+        gaps = without(areas, joined(kept))
+        blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
+        found.notes += _notes(blank, gone, self.noted, container)
+        found.patches = [*blank, *self._consistent(told, areas)]
+        return found
+
+    def _claimed_twice(self) -> Iterator[Span]:
+        """Bytes of metadata in two claims, or twice in one."""
+        spans = sorted(span for claim in self.claims if not claim.media for span in claim.spans)
+        end = 0
+        for span in spans:
+            if span.start < end:
+                yield Span(span.start, min(span.end, end))
+            end = max(end, span.end)
+
+    def _consistent(self, patches: Iterable[Patch], areas: Sequence[Span]) -> Iterator[Patch]:
+        """Each patch once; those of media outside of the areas would change structure."""
+        ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
+        if any(b.offset < a.end for a, b in pairwise(ordered)):
+            raise NotThisKindError("its pictures are told in two ways")
+        if any(True for _ in without(joined(Span(p.offset, p.end) for p in ordered), areas)):
+            raise NotThisKindError("its pictures lie in its structure")
+        yield from ordered
+
+
+def _notes(
+    blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
+) -> Iterator[Note]:
+    """Notes on what became zeros: by the claims on it, and else as what nobody spoke for."""
+    starts = [patch.offset for patch in blank]
+
+    def touched(span: Span) -> bool:
+        index = bisect_left(starts, span.end) - 1
+        return index >= 0 and blank[index].end > span.start
+
+    for claim in gone:
+        if any(touched(span) for span in claim.spans):
+            start, end = claim.spans[0].start, claim.spans[-1].end
+            shared = Note(start, max(0, end - start), container, "shared bytes", UNKNOWN, broken=True)
+            yield from claim.notes if claim.blank else (shared,)
+    spoken = joined([*noted, *(span for claim in gone for span in claim.spans)])
+    unspoken = without(joined(Span(patch.offset, patch.end) for patch in blank), spoken)
+    yield from (Note(s.start, s.end - s.start, container, "unreferenced") for s in unspoken)
