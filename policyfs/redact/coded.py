@@ -33,14 +33,19 @@ class Codec(NamedTuple):
     sei: frozenset[int]
     kept: frozenset[int]
     """Types of slices, parameter sets and ends; all others (filler, reserved) may hold anything."""
+    slices: int
+    """Types below this are slices of pictures."""
 
     def type(self, head: bytes) -> int:
         return head[self.byte] >> self.shift & self.mask
 
 
-_AVC: Final = Codec(1, 0, 0, 0x1F, frozenset({6}), frozenset({*range(1, 6), *range(7, 12), *range(13, 22)}))
-_HEVC: Final = Codec(2, 0, 1, 0x3F, frozenset({39, 40}), frozenset({*range(22), *range(32, 38), 48, 49}))
-_VVC: Final = Codec(2, 1, 3, 0x1F, frozenset({23, 24}), frozenset({*range(11), *range(12, 23)}))
+_AVC: Final = Codec(
+    1, 0, 0, 0x1F, frozenset({6}), frozenset({*range(1, 6), *range(7, 12), *range(13, 22)}), 6
+)
+_HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
+_HEVC: Final = Codec(2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
+_VVC: Final = Codec(2, 1, 3, 0x1F, frozenset({23, 24}), frozenset({*range(11), *range(12, 23)}), 12)
 CODECS: Final = MappingProxyType(
     {
         **dict.fromkeys((b"avc1", b"avc2", b"avc3", b"avc4"), _AVC),
@@ -66,24 +71,33 @@ _MAX_NUMBERS_BYTES: Final = 255
 """A message of numbers is short; a longer one is not what it says."""
 
 
-def walk_nals(source: ByteSource, codec: Codec, length_size: int, inner: Inner) -> Found | None:
-    """A chain of NAL units behind lengths: SEI that tells becomes filler. None if it is no such chain.
+def walk_nals(
+    source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
+) -> Found | None:
+    """A chain of NAL units behind lengths: SEI that tells becomes filler.
 
-    The last unit may be cut off by the end of the file. Raises TooMuchError.
+    None if it is no such chain, or there is no slice of a picture in it. cut: the last unit may be cut
+    off, because the file ends there. Raises TooMuchError.
     """
-    found, at = Found(), 0
+    found, at, slices = Found(), 0, 0
     while at < source.size:
         inner.budget.part()
         head = source.read(at, length_size + codec.header)
         if len(head) < length_size + codec.header:
-            return None
+            if not cut:
+                return None
+            found.patches += difference(at, head, bytes(len(head)))
+            break
         size = int.from_bytes(head[:length_size])
         start, end = at + length_size, at + length_size + size
         if size < codec.header or head[length_size] & 0x80:
             return None
+        if end > source.size and not cut:
+            return None
+        slices += codec.type(head[length_size:]) < codec.slices
         _nal(source, start, min(end, source.size), codec, inner, found)
         at = end
-    return found
+    return found if slices else None
 
 
 def _nal(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner, found: Found) -> None:
@@ -150,17 +164,19 @@ def filler_sei(size: int) -> bytes:
 
 _OBU_METADATA: Final = 5
 _OBU_PADDING: Final = 15
+_OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
 OBU_METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
 """Metadata OBU type -> what it tells: brightness, mastering display, scalability; time codes."""
 
 
-def walk_obus(source: ByteSource, inner: Inner) -> Found | None:
-    """A chain of OBUs: metadata that tells becomes padding. None if it is no such chain.
+def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
+    """A chain of OBUs: metadata that tells becomes padding.
 
-    Raises TooMuchError.
+    None if it is no such chain, or if there is no frame in it where there has to be a picture. cut: the
+    last unit may be cut off, because the file ends there. Raises TooMuchError.
     """
-    found, at = Found(), 0
+    found, at, frames = Found(), 0, 0
     while at < source.size:
         inner.budget.part()
         head = source.read(at, 12)
@@ -168,7 +184,10 @@ def walk_obus(source: ByteSource, inner: Inner) -> Found | None:
             body, end = _obu(head, at, source.size)
         except ValueError:
             return None
+        if end > source.size and not cut:
+            return None
         kind = head[0] >> 3 & 15
+        frames += kind in _OBU_FRAMES
         if kind in _OBU_KEPT or body >= min(end, source.size):
             at = end
             continue
@@ -183,7 +202,7 @@ def walk_obus(source: ByteSource, inner: Inner) -> Found | None:
             if patches:
                 found.notes.append(Note(at, end - at, "OBU", f"type {kind}", tells))
         at = end
-    return found
+    return found if frames or not picture else None
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
@@ -239,7 +258,7 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
     except ValueError:
         return None
     if kind == b"av1C":
-        found = walk_obus(MemorySource(config[_AV1C_BYTES:]), inner)
+        found = walk_obus(MemorySource(config[_AV1C_BYTES:]), inner, picture=False)
         return None if found is None else config[:_AV1C_BYTES] + apply(config[_AV1C_BYTES:], found.patches)
     return config
 

@@ -19,6 +19,7 @@ MAX_BLOCK_BYTES: Final = 1 << 24
 EXIF_MARK: Final = b"Exif\0\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
 _SEARCH_BYTES: Final = 256
+_EMPTY_PACKET_BYTES: Final = 256
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """Big-endian, one directory, one tag: Orientation 1, which says nothing."""
 
@@ -81,10 +82,22 @@ def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned
         whole = data[: len(data) - len(plain[1])]
         if cleaned.data == plain[0]:
             return Cleaned(whole.ljust(len(data), b"\0"))
-        packed = deflated_to(cleaned.data, len(data))
-        if packed is not None:
-            return Cleaned(packed, tuple(n._replace(offset=0, length=len(data)) for n in cleaned.notes))
+        notes = tuple(n._replace(offset=0, length=len(data)) for n in cleaned.notes)
+        empty = inner.xmp(bytes(_EMPTY_PACKET_BYTES)).data
+        for plain_xmp in (cleaned.data, _closed_up(cleaned), empty):
+            packed = deflated_to(plain_xmp, len(data))
+            if packed is not None:
+                return Cleaned(packed, notes)
     return Cleaned(bytes(len(data)), (Note(0, len(data), "XMP", "packed", UNKNOWN, broken=True),))
+
+
+def _closed_up(cleaned: Cleaned) -> bytes:
+    """A packet without the blanks where something was: within a stream nothing has to keep its place."""
+    out = bytearray(cleaned.data)
+    for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
+        if not out[note.offset : note.offset + note.length].strip(b" "):
+            del out[note.offset : note.offset + note.length]
+    return bytes(out)
 
 
 def cleaned_at(at: int, old: bytes, cleaned: Cleaned) -> Found:

@@ -24,7 +24,7 @@ from policyfs.redact.exifblock import (
 )
 from policyfs.redact.heifprops import MAX_TABLE_BYTES, Properties, clean_properties
 from policyfs.redact.heiftables import Item, Location, Reference
-from policyfs.redact.isobox import FREE, Box, read_boxes
+from policyfs.redact.isobox import Box, read_boxes
 from policyfs.redact.j2k import walk_codestream
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.spans import Gathered, Ground, Span
@@ -179,17 +179,18 @@ class _Locator:
             raise NotThisKindError("it does not start like a HEIF file")
         end = self._top(top.boxes)
         self.ground.area(top.rest if end is None else end, self.source.size)
+        if not any(claim.media for claim in self.ground.claims):
+            raise NotThisKindError("there is no picture in it")
         self.found.add(self.ground.settle(_NAME))
         return self.found
 
     def _top(self, boxes: tuple[Box, ...]) -> int | None:
         """The boxes of the file, up to a second file behind it: then where that ends."""
-        metas = 0
         for box in boxes:
             if box.kind == b"ftyp" and box.start:
                 return self._video(box.start, self.source.size)
             if box.kind == b"meta":
-                metas += self._meta(box)
+                self._meta(box)
             elif box.kind == b"moov":
                 raise NotThisKindError("it is a sequence of pictures")
             elif box.kind == b"mpvd":
@@ -201,17 +202,11 @@ class _Locator:
             elif box.kind == b"mdat":
                 self.ground.area(box.body, box.end)
             elif box.start:
-                self._free(box, f"box {_printable(box.kind)}")
-        if not metas:
-            raise NotThisKindError("there is no picture in it")
+                self._free(box)
         return None
 
-    def _free(self, box: Box, tag: str) -> None:
-        """The box as free space; pieces of items that lie in it are spoken for like any other."""
-        self.ground.area(box.body - len(box.extended), box.end, noted=box.kind != FREE)
-        if box.kind not in (FREE, b"skip"):
-            self.found.patches += difference(box.start + 4, box.kind, FREE)
-            self.found.notes.append(Note(box.start, box.size, _NAME, tag))
+    def _free(self, box: Box, tag: str = "") -> None:
+        self.ground.free(box, _NAME, tag)
 
     def _video(self, start: int, end: int) -> int:
         """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""
@@ -225,15 +220,15 @@ class _Locator:
 
     # --- the meta box ---
 
-    def _meta(self, box: Box) -> bool:
-        """One ``meta`` box of the file's top level; False if it is no HEIF one and went."""
+    def _meta(self, box: Box) -> None:
+        """One ``meta`` box of the file's top level. One that is no HEIF one goes."""
         at = box.body + 4
         children = read_boxes(self.source, at, box.end, self.inner.budget)
         handler = children.first(b"hdlr")
         kind = b"" if handler is None else self.source.read(handler.body + 8, 4)
         if kind != b"pict":
-            self._free(box, "meta")
-            return False
+            self._free(box)
+            return
         self.ground.area(children.rest, box.end)
         meta = _Meta()
         try:
@@ -245,7 +240,6 @@ class _Locator:
             data = self._data(location, meta, MAX_ITEM_NESTING)
             if data.size:
                 self._item(item, data, meta)
-        return True
 
     def _table(self, box: Box, meta: _Meta) -> None:
         """One child of the meta box."""
@@ -301,7 +295,9 @@ class _Locator:
             if location.method == tables.IN_FILE:
                 spans.append(_piece(extent, 0, self.source.size))
             elif location.method == tables.IN_IDAT and meta.idat is not None:
-                spans.append(_piece(extent, meta.idat.body, meta.idat.end))
+                piece = _piece(extent, meta.idat.body, meta.idat.end)
+                if piece.end <= meta.idat.end or meta.idat.cut:
+                    spans.append(piece)
             elif location.method == tables.IN_ITEM and depth:
                 spans += self._piece_of_item(location.number, extent, meta, depth)
         return Gathered(self.source, spans)
@@ -353,9 +349,9 @@ class _Locator:
         properties = meta.properties.of(item.number)
         if kind in CODECS:
             sizes = {p.length_size for p in properties if p.kind in (b"hvcC", b"lhvC", b"avcC", b"vvcC")}
-            return walk_nals(data, CODECS[kind], min(sizes, default=4), self.inner)
+            return walk_nals(data, CODECS[kind], min(sizes, default=4), self.inner, cut=data.cut)
         if kind == b"av01":
-            return walk_obus(data, self.inner)
+            return walk_obus(data, self.inner, cut=data.cut)
         if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
             if any(p.kind == b"jpgC" for p in properties):
                 raise NotThisKindError("a JPEG picture in it is cut in two")
@@ -379,7 +375,7 @@ def _media_type(item: Item) -> bytes:
 def _piece(extent: tables.Extent, start: int, end: int) -> Span:
     """Where a piece of a file or of idat lies. Without a length it goes on to the end of that."""
     at = start + extent.offset
-    return Span(at, min(end, at + extent.length) if extent.length else end)
+    return Span(at, at + extent.length if extent.length else end)
 
 
 def _pairs(meta: _Meta) -> Iterator[tuple[Item, Location]]:

@@ -20,9 +20,9 @@ from policyfs.redact.exifblock import (
 )
 from policyfs.redact.fields import Fields
 from policyfs.redact.heifprops import is_colour
-from policyfs.redact.isobox import FREE, UUID, Box, Boxes, read_boxes
+from policyfs.redact.isobox import UUID, Box, Boxes, read_boxes
 from policyfs.redact.j2k import SOC, walk_codestream
-from policyfs.redact.ranges import ByteSource, SliceSource, difference
+from policyfs.redact.ranges import ByteSource, SliceSource
 from policyfs.redact.spans import Gathered, Ground, Span
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -162,20 +162,13 @@ class _Locator:
                 inside = read_boxes(self.source, box.body, box.end, self.inner.budget)
                 self._boxes(inside, box.end, depth - 1)
             elif size > MAX_BLOCK_BYTES or not self._small(box):
-                self._free(box)
+                self.ground.free(box, _NAME)
         self.ground.area(boxes.rest, end)
-
-    def _free(self, box: Box) -> None:
-        self.ground.area(box.body - len(box.extended), box.end, noted=box.kind != FREE)
-        if box.kind != FREE:
-            self.found.patches += difference(box.start + 4, box.kind, FREE)
-            tag = f"box {box.kind.decode('latin-1')}"
-            self.found.notes.append(Note(box.start, box.size, _NAME, tag))
 
     def _codestream(self, box: Box) -> None:
         inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)
         if inside is None:
-            self._free(box)
+            self.ground.free(box, _NAME)
         else:
             self.pictures += 1
             self.found.add(inside, box.body)

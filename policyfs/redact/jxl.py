@@ -14,8 +14,8 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_exif_block, clean_xmp_block, cleaned_at
-from policyfs.redact.isobox import FREE, Box, read_boxes
-from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference
+from policyfs.redact.isobox import Box, read_boxes
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
 from policyfs.redact.spans import Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN
@@ -113,11 +113,7 @@ class _Locator:
             elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
                 self._block(box)
             elif number and size > _KEPT.get(box.kind, -1):
-                ground.area(box.body - len(box.extended), box.end, noted=box.kind != FREE)
-                if box.kind != FREE:
-                    self.found.patches += difference(box.start + 4, box.kind, FREE)
-                    note = Note(box.start, box.size, _NAME, f"box {box.kind.decode('latin-1')}")
-                    self.found.notes.append(note)
+                ground.free(box, _NAME)
         if not pictures:
             raise NotThisKindError("there is no picture in it")
         ground.area(top.rest, self.source.size)

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Note, NotThisKindError
-from policyfs.redact.ranges import ByteSource, zeros
+from policyfs.redact.isobox import FREE, Box
+from policyfs.redact.ranges import ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN
 
 BLIND_BYTES: Final = 1 << 25
@@ -34,12 +35,14 @@ class Span(NamedTuple):
 class Gathered:
     """A ByteSource over pieces of another one, in the order in which they are given."""
 
-    __slots__ = ("_at", "_source", "size", "spans")
+    __slots__ = ("_at", "_source", "cut", "size", "spans")
 
     def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
         """Pieces are cut at the source's ends; what is left of none is nothing."""
-        cut = (Span(max(0, s.start), min(s.end, source.size)) for s in spans)
-        self.spans: Final = tuple(span for span in cut if span.start < span.end)
+        said = tuple(spans)
+        there = (Span(max(0, s.start), min(s.end, source.size)) for s in said)
+        self.spans: Final = tuple(span for span in there if span.start < span.end)
+        self.cut: Final = self.spans != said
         self._source = source
         self._at = [0, *accumulate(span.end - span.start for span in self.spans)]
         self.size: Final = self._at[-1]
@@ -155,6 +158,7 @@ class Ground:
     areas: list[Span] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     noted: list[Span] = field(default_factory=list)
+    found: Found = field(default_factory=Found)
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
         """Data from here to there: what nobody claims becomes zeros. noted: there is a note on that."""
@@ -162,6 +166,20 @@ class Ground:
             self.areas.append(Span(start, end))
             if noted:
                 self.noted.append(Span(start, end))
+
+    def free(self, box: Box, container: str, tag: str = "") -> None:
+        """A box becomes free space; pieces of items that lie in it are spoken for like any others.
+
+        Zeros up to the end of the file look like a box, and stay what they are.
+        """
+        if box.to_end and not any(box.kind):
+            self.area(box.start, box.end)
+            return
+        self.area(box.body - len(box.extended), box.end, noted=box.kind not in (FREE, b"skip"))
+        if box.kind not in (FREE, b"skip"):
+            self.found.patches += difference(box.start + 4, box.kind, FREE)
+            name = box.kind.decode("latin-1") if box.kind.isascii() else box.kind.hex()
+            self.found.notes.append(Note(box.start, box.size, container, tag or f"box {name}"))
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
         """Some pieces are understood; what was found is told in offsets of the gathered block."""
@@ -187,7 +205,7 @@ class Ground:
         areas = joined(self.areas)
         media = joined(s for claim in self.claims if claim.media for s in claim.spans)
         doubtful = joined(self._claimed_twice())
-        found, kept = Found(), list(media)
+        found, kept = self.found, list(media)
         told: list[Patch] = []
         gone: list[Claim] = []
         for claim in self.claims:
@@ -206,7 +224,7 @@ class Ground:
         gaps = without(areas, joined(kept))
         blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
         found.notes += _notes(blank, gone, self.noted, container)
-        found.patches = [*blank, *self._consistent(told, areas)]
+        found.patches += [*blank, *self._consistent(told, areas)]
         return found
 
     def _claimed_twice(self) -> Iterator[Span]:

@@ -176,9 +176,7 @@ def _info(thing: Thing, version: int) -> bytes:
     return full(b"infe", number + bytes(2) + thing.kind + texts, version)
 
 
-def _iloc(
-    things: list[Thing], places: dict[int, list[tuple[int, int]]], at: int, layout: Layout
-) -> bytes:
+def _iloc(things: list[Thing], places: dict[int, list[tuple[int, int]]], at: int, layout: Layout) -> bytes:
     version, out = layout.iloc_version, b""
     sizes = b"\x44\x44" if version else b"\x44\x40"
     wide = 4 if version == 2 else 2

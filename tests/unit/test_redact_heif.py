@@ -1,0 +1,387 @@
+"""HEIF: every place in which an item or a box may hold something, byte by byte."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from policyfs.domain import DENY_UNKNOWN
+from policyfs.redact.isobox import make_box
+from policyfs.redact.locators import locate_in
+from policyfs.redact.plan import Outcome, Plan, locate
+from policyfs.redact.ranges import MemorySource, apply, in_order
+from policyfs.redact.tells import Tells
+from tests.support import jpegs
+from tests.support.heifs import (
+    XMP_TYPE,
+    XMP_UUID,
+    Layout,
+    Thing,
+    full,
+    heif,
+    hvcc,
+    nal,
+    obu,
+    picture,
+    user_sei,
+)
+from tests.support.media import HOME
+
+CITY = HOME.city.encode()
+XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")
+EXIF = b"\0\0\0\0" + jpegs.exif("MM")
+SECRET = b"47.804531, 13.042287"
+PICTURE = Thing(1, b"hvc1", picture(), properties=(1, 2))
+
+
+def plan(data: bytes, *words: str, kind: str = "image/heic") -> tuple[Plan, bytes]:
+    """The plan and what is read; what must hold for any of them."""
+    found = locate(kind, frozenset(words or ("location",)), MemorySource(data))
+    assert not found.reason.startswith("internal error"), found.reason
+    out = apply(data, found.patches)
+    if found.outcome is not Outcome.REFUSE:
+        again = locate(kind, frozenset(words or ("location",)), MemorySource(out))
+        assert again.outcome is Outcome.CLEAN, again
+    return found, out
+
+
+def read(data: bytes, *words: str, kind: str = "image/heic") -> bytes:
+    """What is read of a file that is not refused."""
+    found, out = plan(data, *words, kind=kind)
+    assert found.outcome is not Outcome.REFUSE, found.reason
+    return out
+
+
+def told(data: bytes, hide: Tells) -> bytes:
+    """What is read where this is hidden."""
+    source = MemorySource(data)
+    return apply(data, in_order(locate_in("image/heic", source, hide).patches, len(data)))
+
+
+def refused(data: bytes) -> str:
+    found, _ = plan(data)
+    assert found.outcome is Outcome.REFUSE
+    return found.reason
+
+
+def free_of_place(out: bytes) -> bool:
+    latitude = jpegs.pack("MM", *jpegs.LATITUDE)
+    return CITY not in out and latitude not in out and b"47.8045" not in out
+
+
+def test_a_file_without_metadata_is_clean():
+    found, _ = plan(heif([PICTURE]))
+    assert found.outcome is Outcome.CLEAN
+
+
+@pytest.mark.parametrize("where", ["mdat", "idat"])
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize(("iloc", "infe"), [(0, 2), (1, 2), (1, 3), (2, 3)])
+def test_exif_and_xmp_wherever_their_pieces_lie(where, pieces, iloc, infe):
+    if iloc == 0 and where == "idat":
+        pytest.skip("this version knows no idat")
+    data = heif(
+        [
+            PICTURE,
+            Thing(2, b"Exif", EXIF, where=where, pieces=pieces),
+            Thing(3, b"mime", XMP, XMP_TYPE, where=where, pieces=pieces),
+        ],
+        Layout(iloc_version=iloc, infe_version=infe),
+    )
+    out = read(data)
+    assert free_of_place(out)
+    assert b"Testmaker" in (out if pieces == 1 else out.replace(b"\0" * 8, b""))
+    assert picture() in out
+    if pieces > 1:
+        assert b"nobody's" not in out
+
+
+def test_item_infos_of_the_first_versions_are_told_by_their_type():
+    things = [Thing(1, b"mime", jpegs.plain(), b"image/jpeg"), Thing(3, b"mime", XMP, XMP_TYPE)]
+    out = read(heif(things, Layout(infe_version=0)))
+    assert CITY not in out
+
+
+def test_a_base_offset():
+    data = heif([PICTURE, Thing(2, b"Exif", EXIF)], Layout(base=200))
+    out = read(data)
+    assert free_of_place(out)
+    assert b"Testmaker" in out
+
+
+def test_an_item_that_is_a_piece_of_another():
+    """Method 2: the Exif item has no place of its own in the file."""
+    holder = Thing(2, b"mime", b"12345" + EXIF + b"end", b"application/octet-stream")
+    data = heif([PICTURE, holder, Thing(3, b"Exif", of=(2, 5, len(EXIF)))])
+    out = read(data)
+    assert free_of_place(out)
+    assert picture() in out
+
+
+def test_items_that_are_pieces_of_themselves():
+    data = heif([PICTURE, Thing(2, b"Exif", of=(2, 0, 40)), Thing(3, b"Exif", of=(9, 0, 40))])
+    assert plan(data)[0].outcome is Outcome.CLEAN
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"\0\0\0\6Exif\0\0" + jpegs.exif("II"),
+        b"\0\0\0\0" + jpegs.exif("II"),
+        jpegs.exif("II"),
+        b"Exif\0\0" + jpegs.exif("II"),
+        b"\0\0\0\0Exif\0\0" + jpegs.exif("II"),  # the offset lies
+        b"\0\0\x10\0" + jpegs.exif("II"),
+        b"\0\0\0\x14" + SECRET + jpegs.exif("II"),  # something before the header
+    ],
+)
+def test_where_the_tiff_header_is(exif):
+    out = read(heif([PICTURE, Thing(2, b"Exif", exif)]))
+    assert free_of_place(out)
+    assert jpegs.pack("II", *jpegs.LATITUDE) not in out
+    assert b"Testmaker" in out
+
+
+def test_exif_that_is_none():
+    found, out = plan(heif([PICTURE, Thing(2, b"Exif", b"\0\0\0\0junk " + SECRET)]))
+    assert free_of_place(out)
+    assert found.findings[0].broken
+
+
+def test_a_rule_that_denies_what_is_not_understood():
+    data = heif([PICTURE, Thing(2, b"Exif", b"\0\0\0\0junk " + SECRET)])
+    found, _ = plan(data, "location", DENY_UNKNOWN)
+    assert found.outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize("encoding", [b"deflate", b"gzip", b"br", SECRET])
+def test_packed_xmp(encoding):
+    packed = {b"deflate": zlib.compress(XMP), b"gzip": b"\x1f\x8b" + XMP}.get(encoding, XMP)
+    data = heif([PICTURE, Thing(2, b"mime", packed, XMP_TYPE, encoding)])
+    out = read(data)
+    assert free_of_place(out)
+    assert packed not in out
+    if encoding == b"deflate":
+        at = data.index(packed)
+        plain = zlib.decompress(out[at : at + len(packed)])
+        assert CITY not in plain
+        assert b"dc:format" in plain
+
+
+def test_content_types_are_told_as_readers_do():
+    for kind in (b"Application/RDF+XML", b"application/rdf+xml;charset=utf-8"):
+        assert CITY not in read(heif([PICTURE, Thing(2, b"mime", XMP, kind)]))
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        Thing(2, b"mime", SECRET, b"text/plain"),
+        Thing(2, b"uri ", SECRET, b"urn:example:anything"),
+        Thing(2, b"jumb", SECRET),
+        Thing(2, b"rgan", SECRET),
+        Thing(2, b"hvc1", SECRET),  # called a picture, but none
+        Thing(2, b"av01", b"\xff" + SECRET),
+        Thing(2, b"jpeg", SECRET),
+        Thing(2, b"j2k1", SECRET),
+        Thing(2, b"grid", bytes(8) + SECRET),
+    ],
+)
+def test_what_other_items_hold_goes(thing):
+    found, out = plan(heif([PICTURE, thing]))
+    assert SECRET not in out
+    assert picture() in out
+    assert any(thing.kind.decode() in finding.tag for finding in found.findings)
+
+
+def test_what_nobody_refers_to_goes():
+    data = heif([PICTURE], Layout(junk=SECRET, after=make_box(b"free", SECRET) + b"\0\0\0\7" + SECRET))
+    out = read(data)
+    assert SECRET not in out
+    assert picture() in out
+
+
+@pytest.mark.parametrize("kind", [b"free", b"skip", b"udta", b"uuid", b"abcd", b"sefd", b"moof", b"meta"])
+def test_other_boxes_are_free_space_afterwards(kind):
+    box = make_box(kind, b"0123456789abcdef" + SECRET)
+    out = read(heif([PICTURE], Layout(before=box, after=box, in_meta=box if kind != b"idat" else b"")))
+    assert SECRET not in out
+    assert out.count(b"free") + out.count(b"skip") >= 3
+
+
+def test_xmp_in_a_uuid_box():
+    out = read(heif([PICTURE], Layout(after=make_box(b"uuid", XMP_UUID + XMP))))
+    assert CITY not in out
+    assert XMP_UUID in out
+    assert b"dc:format" in out
+
+
+def test_a_wide_mdat():
+    out = read(heif([PICTURE, Thing(2, b"Exif", EXIF)], Layout(wide_mdat=True)))
+    assert free_of_place(out)
+    assert picture() in out
+
+
+def test_names_are_free_texts():
+    data = heif([replace(PICTURE, name=SECRET), Thing(2, b"mime", b"abc", b"text/" + SECRET, name=b"me")])
+    out = read(data)
+    assert SECRET not in out
+    assert b"infe" in out
+    assert b"\0\0me\0" in out or b"me\0" in out
+
+
+def test_the_name_of_the_handler():
+    named = heif([PICTURE]).replace(b"pict" + bytes(13), b"pict" + bytes(12) + b"x")
+    assert read(named) == named
+    assert told(named, Tells.DEVICE)[40:80].count(b"x") == 0
+
+
+PROPERTY_FREE = [
+    (b"udes", b"en\0Title\0" + SECRET + b"\0\0"),
+    (b"altt", SECRET + b"\0en\0"),
+    (b"unkn", SECRET),
+    (b"uuid", b"0123456789abcdef" + SECRET),
+    (b"free", SECRET),
+    (b"colr", b"prof" + SECRET),
+    (b"colr", b"text" + SECRET),
+    (b"auxC", SECRET + b"\0"),
+    (b"ispe", bytes(2000) + SECRET),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload"), PROPERTY_FREE)
+def test_properties_that_tell(kind, payload):
+    body = make_box(kind, payload) if kind in (b"colr", b"uuid", b"free") else full(kind, payload)
+    layout = Layout(properties=(*Layout().properties, body))
+    out = read(heif([replace(PICTURE, properties=(1, 2, 0x83))], layout))
+    assert SECRET not in out
+    # The property after it keeps its number, and the item refers to it no more.
+    assert b"\0\1\3\1\2\0" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "tells"),
+    [
+        (b"udes", Tells.PEOPLE),
+        (b"altt", Tells.PEOPLE),
+        (b"crtt", Tells.TIME),
+        (b"mdft", Tells.TIME),
+        (b"itai", Tells.TIME),
+        (b"wbpr", Tells.OTHER),
+    ],
+)
+def test_properties_by_word(kind, tells):
+    body = full(kind, b"\x11\x22\x33\x44en\0a quince\0\0\0")
+    data = heif([replace(PICTURE, properties=(1, 2, 3))], Layout(properties=(*Layout().properties, body)))
+    for each in Tells:
+        assert (body in told(data, each)) == (each != tells)
+
+
+def test_a_subtype_of_bytes_stays_only_where_it_has_a_meaning():
+    name = b"urn:com:apple:photo:2020:aux:hdrgainmap\0"
+    data = heif([PICTURE], Layout(properties=(*Layout().properties, full(b"auxC", name + SECRET))))
+    out = read(data)
+    assert name in out
+    assert SECRET not in out
+
+
+def test_sei_in_a_picture_and_in_its_configuration():
+    body = b"\x05" + bytes((16 + len(SECRET),)) + b"0123456789abcdef" + SECRET + b"\x80"
+    configuration = hvcc((33, b"\1\2\3"), (39, body))
+    item = Thing(1, b"hvc1", user_sei(SECRET) + picture(), properties=(1, 2))
+    out = read(heif([item], Layout(properties=(configuration, Layout().properties[1]))))
+    assert SECRET not in out
+    assert picture() in out
+
+
+def test_sei_that_shows_the_picture_stays():
+    brightness = nal(39, b"\x90\x04\1\2\3\4\x80")
+    data = heif([Thing(1, b"hvc1", brightness + picture(), properties=(1,))])
+    assert plan(data)[0].outcome is Outcome.CLEAN
+
+
+def test_a_picture_that_is_cut_off_by_the_end_of_the_file():
+    data = heif([Thing(2, b"Exif", EXIF), PICTURE])
+    out = read(data[:-10])
+    assert free_of_place(out)
+    assert picture()[:-10] in out
+
+
+def test_avif_metadata_units():
+    frame = obu(1, b"\1\2\3\4") + obu(6, bytes(range(1, 60)))
+    item = Thing(1, b"av01", obu(5, b"\4\xb5" + SECRET) + frame)
+    out = read(heif([item], Layout(brand=b"avif", properties=())), kind="image/avif")
+    assert SECRET not in out
+    assert frame in out
+
+
+def test_thumbnails_are_pictures_of_their_own():
+    thumb = jpegs.photo_with(jpegs.exif("II"))
+    for thing in (Thing(2, b"jpeg", thumb, pieces=2), Thing(2, b"mime", thumb, b"image/jpeg")):
+        out = read(heif([PICTURE, thing], Layout(references=((b"thmb", 2, (1,)),), gap=b"")))
+        assert jpegs.pack("II", *jpegs.LATITUDE) not in out
+        assert b"Testmaker" in out
+
+
+def test_bytes_that_are_a_picture_to_one_reader_and_exif_to_another():
+    data = heif([PICTURE, Thing(2, b"Exif", EXIF)])
+    at = data.index(EXIF)
+    both = [PICTURE, Thing(2, b"Exif", EXIF), Thing(3, b"unci", extents=((at, len(EXIF)),))]
+    longer = heif(both)
+    moved = longer.index(EXIF)
+    both[2] = replace(both[2], extents=((moved, len(EXIF)),))
+    assert "share bytes" in refused(heif(both))
+
+
+def test_bytes_that_are_exif_to_one_reader_and_xmp_to_another():
+    things = [PICTURE, Thing(2, b"Exif", EXIF), Thing(3, b"mime", b"", XMP_TYPE, extents=((0, 8),))]
+    at = heif(things).index(EXIF)
+    things[2] = replace(things[2], extents=((at, len(EXIF)),))
+    found, out = plan(heif(things))
+    assert free_of_place(out)
+    assert b"Testmaker" not in out
+    assert any(finding.broken for finding in found.findings)
+
+
+def test_exif_that_is_said_to_lie_in_the_tables():
+    assert "structure" in refused(heif([PICTURE, Thing(2, b"Exif", EXIF, extents=((30, 40),))]))
+
+
+def test_extents_behind_the_end():
+    things = [
+        PICTURE,
+        Thing(2, b"Exif", EXIF, extents=((1 << 20, 40),)),
+        Thing(3, b"hvc1", extents=((1 << 21, 9),)),
+    ]
+    assert EXIF not in read(heif(things))
+
+
+def test_two_types_for_one_number():
+    data = heif([Thing(1, b"unci", EXIF), replace(PICTURE, number=2), Thing(1, b"Exif", EXIF)])
+    assert "share bytes" in refused(data)
+
+
+@pytest.mark.parametrize("broken", [b"iloc", b"iinf", b"ipma", b"iref"])
+def test_tables_that_are_no_tables(broken):
+    data = bytearray(heif([PICTURE], Layout(references=((b"cdsc", 1, (1,)),))))
+    at = data.index(broken)
+    data[at + 4 : at + 16] = b"\xff" * 12
+    plan(bytes(data))
+    if broken != b"iref":
+        assert refused(bytes(data))
+
+
+def test_no_picture_at_all():
+    assert "no picture" in refused(make_box(b"ftyp", b"heic" + bytes(4)) + make_box(b"mdat", SECRET))
+    assert refused(b"nothing of that kind, at all")
+
+
+def test_protected_pictures_stay_protected():
+    scheme = make_box(b"sinf", make_box(b"frma", b"hvc1"))
+    data = heif([Thing(1, b"hvc1", SECRET)], Layout(in_meta=full(b"ipro", (1).to_bytes(2) + scheme)))
+    at = data.index(b"infe") + 10
+    sealed = data[:at] + (1).to_bytes(2) + data[at + 2 :]
+    assert SECRET in read(sealed)
+    assert "no picture" in refused(data)
