@@ -20,6 +20,7 @@ from policyfs.redact.ranges import ByteSource, MemorySource, difference
 from policyfs.redact.spans import Span
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.wording import told
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024
@@ -137,7 +138,8 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
     if box.kind in (b"free", b"skip"):
         return UNKNOWN, None, 4
     if box.kind in _WORDS:
-        return Tells.LOCATION, None if inner.text(data) else data, 4
+        found = told(inner.hide, tells, data)
+        return found, None if found else data, 4
     if box.kind == b"colr":
         return UNKNOWN, data if is_colour(data) else None, 4
     if box.kind == b"auxC":

@@ -17,6 +17,7 @@ from policyfs.redact.isobox import Box, freed, full_box, read_boxes
 from policyfs.redact.ranges import MemorySource
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.wording import told
 
 IN_FILE: Final = 0
 IN_IDAT: Final = 1
@@ -70,7 +71,7 @@ class Reference(NamedTuple):
 
 def clean_words(text: bytes, inner: Inner, tells: Tells = Tells.DEVICE) -> bytes:
     """A name that stays unless it tells; blanks then, so that what follows stays in its place."""
-    return b" " * len(text) if text.strip() and (tells & inner.hide or inner.text(text)) else text
+    return b" " * len(text) if text.strip() and told(inner.hide, tells, text) else text
 
 
 def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:

@@ -12,6 +12,7 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, Note
 from policyfs.redact.ranges import ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.wording import told
 
 SOC: Final = b"\xff\x4f\xff\x51"
 """Start of a codestream, and the segment that has to come first (SIZ)."""
@@ -97,9 +98,8 @@ class _Walk:
         if code == _COM:
             latin = int.from_bytes(old[:2]) == _LATIN
             blank = old[:2] + (b" " if latin else b"\0") * (len(old) - 2)
-            told = self.inner.hide & (Tells.DEVICE | Tells.PEOPLE) or self.inner.text(old[2:])
-            tells = Tells.DEVICE | Tells.PEOPLE if latin else UNKNOWN
-            new = blank if told or not latin else old
+            tells = told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, old[2:]) if latin else UNKNOWN
+            new = blank if tells & self.inner.hide else old
         patches = list(difference(start, old, new[: len(old)]))
         if patches:
             tag = "COM" if code == _COM else f"marker {code:02x}"

@@ -26,6 +26,7 @@ from policyfs.redact.ranges import ByteSource, SliceSource
 from policyfs.redact.spans import Gathered, Ground, Span
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.wording import told
 
 SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 MAX_DEPTH: Final = 6
@@ -193,9 +194,9 @@ class _Locator:
         if box.kind == b"xml ":
             return clean_xmp_block(data, inner)
         if box.kind == b"lbl ":
-            told = bool(inner.hide & Tells.PEOPLE) or inner.text(data)
-            notes = (Note(0, len(data), _NAME, "label", Tells.PEOPLE | Tells.LOCATION),)
-            return Cleaned(b" " * len(data), notes) if told else Cleaned(data)
+            tells = told(inner.hide, Tells.PEOPLE, data)
+            notes = (Note(0, len(data), _NAME, "label", tells),)
+            return Cleaned(b" " * len(data), notes) if tells else Cleaned(data)
         if box.kind != UUID:
             return None
         if box.extended == _XMP:

@@ -112,7 +112,7 @@ class _Data:
         return places
 
 
-def heif(things: Iterable[Thing], layout: Layout = Layout()) -> bytes:  # noqa: B008
+def heif(things: Iterable[Thing], layout: Layout = Layout()) -> bytes:
     """A whole file: ftyp, meta, mdat, and what the layout wants around them."""
     things = list(things)
     blocks = {"mdat": _Data(), "idat": _Data()}

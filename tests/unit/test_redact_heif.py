@@ -80,8 +80,8 @@ def test_a_file_without_metadata_is_clean():
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize(("iloc", "infe"), [(0, 2), (1, 2), (1, 3), (2, 3)])
 def test_exif_and_xmp_wherever_their_pieces_lie(where, pieces, iloc, infe):
-    if iloc == 0 and where == "idat":
-        pytest.skip("this version knows no idat")
+    if iloc == 0:
+        where = "mdat"  # this version knows no idat
     data = heif(
         [
             PICTURE,

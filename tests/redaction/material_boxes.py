@@ -1,0 +1,115 @@
+"""Still pictures in boxes, as encoders and photo software leave them: HEIC, AVIF, JPEG XL, JPEG 2000."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.redaction.samples import Sample, pixels
+from tests.support import media
+from tests.support.media import TOOL_DEADLINE_S
+
+_NAMES: Final = {
+    "location": ("47.804531", "13.042287", media.HOME.city, media.HOME.state),
+    "device": ("Testmaker", "Modell 7"),
+    "people": ("Rosa Kamera", "a quince on a table"),
+    "time": ("2024:05:17 11:22:33",),
+}
+TAGS: Final = {
+    name: value
+    for name, value in (media.KEPT_TAGS | media.place_tags(media.HOME)).items()
+    if not name.startswith("IPTC")
+}
+"""What is written into each of them; these containers have no place for IPTC-IIM but one."""
+
+
+def _decoded(*command: str) -> Callable[[Path], str]:
+    """A digest of the pixels that a decoder writes (``IN`` and ``OUT`` stand for its files)."""
+
+    def shown(path: Path) -> str:
+        with TemporaryDirectory() as directory:
+            out = Path(directory) / "out.png"
+            words = [{"IN": str(path), "OUT": str(out)}.get(word, word) for word in command]
+            done = subprocess.run(words, capture_output=True, timeout=TOOL_DEADLINE_S, check=False)
+            found = sorted(Path(directory).iterdir())
+            if done.returncode or not found:
+                raise AssertionError(f"{command[0]} cannot read {path}: {done.stderr[-500:]!r}")
+            said = "".join(pixels(each) for each in found)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    return shown
+
+
+heif_pixels: Final = _decoded("heif-convert", "IN", "OUT")
+avif_pixels: Final = _decoded("avifdec", "--ignore-icc", "-j", "1", "IN", "OUT")
+jxl_pixels: Final = _decoded("djxl", "IN", "OUT")
+jp2_pixels: Final = _decoded("opj_decompress", "-i", "IN", "-o", "OUT")
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes samples in a directory, from one photo and one picture without metadata."""
+
+    directory: Path
+    photo: Path
+    plain: Path
+
+    def made(self, name: str, *command: str) -> Path:
+        """What a tool writes (``OUT``)."""
+        path = self.directory / name
+        media.run(*(str(path) if word == "OUT" else word for word in command))
+        return path
+
+    def tagged(self, path: Path, tags: Mapping[str, str] = TAGS) -> Path:
+        media.write_tags(path, dict(tags))
+        return path
+
+
+def samples(directory: Path) -> Iterator[Sample]:
+    """Pictures in boxes with facts in each place that a tool writes them to."""
+    (directory / "parts").mkdir()
+    plain = media.picture(directory / "parts" / "plain.png", width=96, height=64)
+    photo = media.photo(directory / "parts" / "photo.jpg", width=96, height=64)
+    maker = _Maker(directory, photo, plain)
+    yield from _heif(maker)
+    yield from _jxl(maker)
+    yield from _jp2(maker)
+
+
+def _heif(make: _Maker) -> Iterator[Sample]:
+    encode = ("heif-enc", str(make.photo), "-q", "40", "-o", "OUT")
+    yield Sample("HEIC by libheif", "image/heic", make.made("a.heic", *encode), _NAMES, heif_pixels)
+    packed = make.made("packed.heic", *encode, "--enable-metadata-compression", "--thumb", "32")
+    told = {word: tuple(f for f in facts if f not in media.HOME.names) for word, facts in _NAMES.items()}
+    yield Sample("HEIC with packed XMP and a thumbnail", "image/heic", packed, told, heif_pixels)
+    again = make.tagged(make.made("again.heic", "heif-enc", str(make.plain), "-q", "40", "-o", "OUT"))
+    yield Sample("HEIC written to by exiftool", "image/heic", again, _NAMES, heif_pixels)
+    avif = make.made("a.avif", "avifenc", "-s", "10", "-j", "1", str(make.photo), "OUT")
+    yield Sample("AVIF by libavif", "image/avif", avif, _NAMES, avif_pixels)
+
+
+def _jxl(make: _Maker) -> Iterator[Sample]:
+    boxed = make.made("a.jxl", "cjxl", str(make.plain), "OUT", "--container=1", "-e", "3")
+    yield Sample("JPEG XL with boxes", "image/jxl", make.tagged(boxed), _NAMES, jxl_pixels)
+    bare = make.made("bare.jxl", "cjxl", str(make.plain), "OUT", "-e", "3")
+    yield Sample("a bare codestream of JPEG XL", "image/jxl", bare, {}, jxl_pixels)
+    packed = make.made("jpeg.jxl", "cjxl", str(make.photo), "OUT", "-e", "3")
+    yield Sample("JPEG XL made from a JPEG, packed", "image/jxl", packed, {}, jxl_pixels)
+
+
+def _jp2(make: _Maker) -> Iterator[Sample]:
+    comment = f"seen at {media.HOME.latitude}, {media.HOME.longitude}"
+    encode = ("opj_compress", "-i", str(make.plain), "-C", comment, "-o", "OUT")
+    boxed = make.tagged(make.made("a.jp2", *encode), media.KEPT_TAGS | media.place_tags(media.HOME))
+    yield Sample("JPEG 2000 with boxes", "image/jp2", boxed, _NAMES, jp2_pixels)
+    facts = (*_NAMES["location"][:2], "seen at")  # one text, which goes whole
+    told = dict.fromkeys(("location", "device", "people"), facts)
+    extra = {"File:Comment": "it holds coordinates"}
+    bare = make.made("a.j2k", *encode)
+    kind = "image/x-jp2-codestream"
+    yield Sample("a codestream of JPEG 2000", kind, bare, told, jp2_pixels, extra=extra)
