@@ -25,6 +25,7 @@ from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.png import locate_png
 from policyfs.redact.jxl import locate_jxl
+from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
