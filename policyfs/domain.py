@@ -183,6 +183,8 @@ REDACTABLE_KINDS: Final = frozenset(
         "video/mp4",
         "video/quicktime",
         "video/x-m4v",
+        "application/rdf+xml",
+        "application/x-location+json",
         "video/x-matroska",
         "video/webm",
         "audio/x-matroska",

@@ -30,6 +30,7 @@ from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
+from policyfs.redact.textfiles import locate_takeout, locate_xmp_sidecar
 from policyfs.redact.tiff import clean_tiff
 from policyfs.redact.webp import locate_webp
 from policyfs.redact.xmp import clean_xmp
@@ -43,6 +44,8 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/webp": locate_webp,
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
+        "application/rdf+xml": locate_xmp_sidecar,
+        "application/x-location+json": locate_takeout,
         "video/x-matroska": locate_matroska,
         "video/webm": locate_matroska,
         "audio/x-matroska": locate_matroska,

@@ -93,3 +93,15 @@ FILMS = [
 @given(st.sampled_from(FILMS), edits, st.sampled_from(["location"]))
 def test_damaged_films(film, changes, word):
     check("video/x-matroska", damage(film, changes), frozenset({word}))
+
+
+SIDECARS = [
+    b'{"title": "a.jpg", "description": "at 47.80453, 13.04229", "geoData": {"latitude": 47.8}, "x": [1, {"y": 2}]}',
+    b'[{"geoData": {"latitude": 47.8}, "people": [{"name": "R\xc3\xb6"}]}, {"a": "b"}, {}]',
+]
+
+
+@settings(max_examples=count(150, 10_000))
+@given(st.sampled_from(SIDECARS), edits)
+def test_damaged_json(data, changes):
+    check("application/x-location+json", damage(data, changes))
