@@ -96,7 +96,7 @@ def test_damaged_films(film, changes, word):
 
 
 SIDECARS = [
-    b'{"title": "a.jpg", "description": "at 47.80453, 13.04229", "geoData": {"latitude": 47.8}, "x": [1, {"y": 2}]}',
+    b'{"title": "a.jpg", "description": "at 47.80453, 13.04229", "geoData": {"latitude": 47}, "x": [1]}',
     b'[{"geoData": {"latitude": 47.8}, "people": [{"name": "R\xc3\xb6"}]}, {"a": "b"}, {}]',
 ]
 

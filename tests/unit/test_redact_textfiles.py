@@ -69,13 +69,16 @@ def test_members_go_by_name(word, gone, indent):
 def test_what_may_tell_a_place_goes(member):
     text = json.dumps({"imageViews": "3"} | member)
     assert json.loads(run(JSON, text.encode())) == {"imageViews": "3"}
-    escaped = "".join(f"\\u{ord(c):04x}" if c.isdigit() and '"3"' not in text[max(0, i - 1) : i + 2] else c
-                      for i, c in enumerate(text)) if member.get("description") == "at 47.80453, 13.04229" else text  # fmt: skip
-    assert json.loads(run(JSON, escaped.encode())) == {"imageViews": "3"}
+
+
+def test_escaped_digits():
+    value = "".join(f"\\u{ord(char):04x}" for char in "47.80453, 13.04229")
+    assert json.loads(run(JSON, b'{"title": "a", "description": "%s"}' % value.encode())) == {"title": "a"}
 
 
 def test_a_member_that_comes_twice():
-    data = b'{"people": [{"lat": 47.8, "x": 1}], "people": [{"name": {"y": 1, "latitude": 4, "y": 2}}], "title": ""}'
+    twice = b'"people": [{"lat": 47.8, "x": 1}], "people": [{"name": {"y": 1, "latitude": 4, "y": 2}}]'
+    data = b"{" + twice + b', "title": ""}'
     assert json.loads(run(JSON, data)) == {"title": ""}
 
 
@@ -90,10 +93,11 @@ def test_arrays_of_objects():
 @pytest.mark.parametrize(
     "data",
     [
-        b"{", b'{"geoData": }', b'{"a": 1} {"geoData": 2}', b'["geoData"]', b'{"geoData": 1,}', b"[{},]", b'{"a" 1}',
-        b'{"a": ' + b"[" * 100_000, b"\xff\xfe{\0}\0", b'{"a": "\x01"}', b'{"a": "\\x"}', b"{}" + b" " * (1 << 20),
+        *(b"{", b'{"geoData": }', b'{"a": 1} {"geoData": 2}', b'["geoData"]', b'{"geoData": 1,}', b"[{},]"),
+        *(b'{"a" 1}', b'{"a": ' + b"[" * 100_000, b"\xff\xfe{\0}\0", b'{"a": "\x01"}', b'{"a": "\\x"}'),
+        b"{}" + b" " * (1 << 20),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_sidecar_is_refused(data):
     plan = locate(JSON, frozenset({"location"}), MemorySource(data))
     assert plan.outcome is Outcome.REFUSE
