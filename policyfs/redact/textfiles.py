@@ -116,7 +116,7 @@ class _Member(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Characters that become blanks; name "": a comma."""
+    """Characters that become blanks; a comma tells nothing."""
 
     start: int
     end: int
@@ -234,7 +234,7 @@ def _blanked(text: str, data: bytes, spans: list[_Span]) -> Found:
         offset += len(before.encode())
         size = len(inside.encode())
         pieces += [before, " " * size]
-        if span.name:
+        if span.tells:
             known = span.name if span.name in _MEMBERS else "unknown member"
             found.notes.append(Note(offset, size, "JSON", known, span.tells))
         offset += size
