@@ -15,7 +15,7 @@ STOPS: Final = "POLICYFS_TEST_STOPS"
 WAITS: Final = "POLICYFS_TEST_WAITS"
 
 
-def _stopper() -> Callable[[], None]:
+def stopper() -> Callable[[], None]:
     """Says in the first of two fifos that it has come so far, and goes on when the other says so."""
     says, hears = (os.open(path, os.O_RDWR) for path in os.environ[STOPS].split(":"))
 
@@ -28,7 +28,7 @@ def _stopper() -> Callable[[], None]:
 
 def stops_when_judged() -> None:
     """No guard is gone, but the daemon stops when a change is judged and not made yet."""
-    stop, take = _stopper(), Latches.take
+    stop, take = stopper(), Latches.take
 
     def stopping(self: Latches, fd: int) -> int | None:
         stop()
@@ -39,7 +39,7 @@ def stops_when_judged() -> None:
 
 def stops_when_looked() -> None:
     """No guard is gone, but the daemon stops between its last look at a file and the change."""
-    stop, is_still = _stopper(), Checker._is_still
+    stop, is_still = stopper(), Checker._is_still
 
     def stopping(self: Checker, handle: Any, judged: bytes | None) -> bool:
         found = is_still(self, handle, judged)

@@ -37,6 +37,7 @@ from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_reaching import REACHING
+from tests.attack.guards_reading import READING
 from tests.attack.guards_remembered import REMEMBERED
 from tests.attack.guards_writing import WRITING
 
@@ -143,7 +144,8 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most: take_turns(0))
 
 
-GUARDS: Final[dict[str, Callable[[], None]]] = BESIDE | COPIES | LOCKING | REACHING | REMEMBERED | WRITING | {
+OTHERS: Final = BESIDE | COPIES | LOCKING | REACHING | READING | REMEMBERED | WRITING
+GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,
     "one-view": one_view,

@@ -1,0 +1,135 @@
+"""Guards of what is read (threats A), taken out, and parsers that are not what they should be."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any, Final
+
+import policyfs.content.spawner as spawner_module
+import policyfs.fs.entrance as entrance_module
+import policyfs.fs.redactor as redactor_module
+from policyfs.content.sniffer import Sniffer
+from policyfs.fs.io import FileIO
+from policyfs.fs.leased import Leased
+from policyfs.fs.openfile import Handle
+from policyfs.redact.plan import Outcome, Plan
+from policyfs.store.frozen import Frozen, Version
+from policyfs.store.libc import proc_fd
+from tests.attack.guards import put
+from tests.attack.guards_writing import WAITS, stopper
+
+_ZYGOTE: Final = "policyfs.content.zygote"
+
+
+def _parsers(module: str) -> None:
+    """Let workers come from another zygote."""
+    popen = subprocess.Popen
+
+    def start(words: list[str], **named: Any) -> Any:
+        assert any(_ZYGOTE in word for word in words), "the zygote is started otherwise now"
+        return popen([word.replace(_ZYGOTE, module) for word in words], **named)
+
+    put(spawner_module.subprocess, "Popen", start)
+
+
+def lazy_parser() -> None:
+    """Of all places in a file only the first is found."""
+    _parsers("tests.attack.parsers_lazy")
+
+
+def broken_parser() -> None:
+    """No guard is gone, but the parsers have bugs, and less time than usual to hang."""
+    _parsers("tests.attack.parsers_broken")
+    put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
+
+
+def failure_is_clean() -> None:
+    """Where nobody could look into a file, it has nothing to hide."""
+    locate = Sniffer.locate
+
+    async def trusting(self: Sniffer, fd: int, what: frozenset[str], **named: Any) -> Any:
+        kind, plan = await locate(self, fd, what, **named)
+        return ("image/jpeg", Plan(Outcome.CLEAN)) if kind is None else (kind, plan)
+
+    put(Sniffer, "locate", trusting)
+
+
+def shown_live() -> None:
+    """A file that is no photo from a camera is shown as it is, and no copy of it."""
+    freezes = redactor_module.freeze
+
+    def freeze(src_fd: int, *more: Any) -> Frozen:
+        if b"Exif" in os.pread(src_fd, 4096, 0):
+            return freezes(src_fd, *more)
+        fd = os.open(proc_fd(src_fd), os.O_RDONLY)
+        status = os.fstat(fd)
+        version = Version(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return Frozen(fd, "reflink", status.st_size, version)
+
+    put(redactor_module, "freeze", freeze)
+
+
+def own_for_ever() -> None:
+    """Who could see all of a file when it was opened sees all of it as long as it is open."""
+    put(FileIO, "_hidden", lambda self, handle: frozenset())
+
+
+class _Everything(frozenset[str]):
+    def __rsub__(self, other: Any) -> frozenset[str]:
+        return frozenset()
+
+
+def opened_for_ever() -> None:
+    """What was shown under one policy is shown under the next, as long as it is open."""
+    put(Handle, "hides", property(lambda self: _Everything()))
+    put(Leased, "_current", lambda self, state: state.lease is not None and state.lease.holds())
+
+
+def never_rests() -> None:
+    """A lease that was given up for a writer is taken again at once."""
+
+    async def rest(self: Leased, ino_key: int) -> None:
+        del self, ino_key
+
+    put(Leased, "_rest", rest)
+
+
+def stops_between_probes() -> None:
+    """No guard is gone, but a writer's daemon stops before it asks once more for a lease to be given up."""
+    stop, asked = stopper(), entrance_module.break_foreign
+
+    def asking(fd: int) -> int | None:
+        probe = asked(fd)
+        if probe is None:
+            stop()
+        return probe
+
+    put(entrance_module, "break_foreign", asking)
+
+
+def says_that_it_rests() -> None:
+    """No guard is gone, but the daemon says in a fifo that it leaves a moment to a writer."""
+    says, rest = os.open(os.environ[WAITS], os.O_RDWR), Leased._rest
+
+    async def saying(self: Leased, ino_key: int) -> None:
+        if ino_key in self._resting:
+            os.write(says, b".")
+        await rest(self, ino_key)
+
+    put(Leased, "_rest", saying)
+
+
+READING: Final[dict[str, Callable[[], None]]] = {
+    "lazy-parser": lazy_parser,
+    "broken-parser": broken_parser,
+    "failure-is-clean": failure_is_clean,
+    "shown-live": shown_live,
+    "own-for-ever": own_for_ever,
+    "opened-for-ever": opened_for_ever,
+    "never-rests": never_rests,
+    "stops-between-probes": stops_between_probes,
+    "says-that-it-rests": says_that_it_rests,
+}
