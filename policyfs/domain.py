@@ -176,6 +176,10 @@ REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
         "image/png",
+        "application/ogg",
+        "video/ogg",
+        "audio/ogg",
+        "audio/flac",
         "audio/mp4",
         "audio/x-m4a",
         "video/3gpp",

@@ -29,7 +29,7 @@ FRAMES: Final = MappingProxyType(
             " TSC WAF WAR WAS WCM WCP WPB"
         ),
         Tells.TIME: "TYER TDAT TIME TRDA TORY TDRC TDOR TDRL TDTG TDEN TYE TDA TIM TRD TOR",
-        Tells.DEVICE: "TENC TSSE TEN TSS",
+        Tells.DEVICE: "TSSE TSS",
         Tells.OTHER: (
             "TRCK TPOS TCON TBPM TKEY TLEN TSIZ TMED TFLT TLAN TDLY TSRC TCMP MVIN PCNT RVA2 RVAD EQUA EQU2"
             " RVRB ETCO MLLT SYTC RBUF POSS TRK TPA TCO TBP TKE TLE TSI TMT TFT TLA TDY TRC TCP CNT RVA"
@@ -39,7 +39,10 @@ FRAMES: Final = MappingProxyType(
 )
 """What frames tell -> their names. Others are not known, besides those that hold other things."""
 
-_TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()}
+_TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
+    "TENC": _P | _D,
+    "TEN": _P | _D,
+}
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
 _PICTURE: Final = frozenset({"APIC", "PIC"})
 _BINARY: Final = frozenset(

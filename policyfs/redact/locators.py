@@ -15,6 +15,7 @@ from policyfs.redact.blocks import (
     NotThisKindError,
     budget_for,
 )
+from policyfs.redact.flac import locate_flac
 from policyfs.redact.gif import locate_gif
 from policyfs.redact.heif import locate_heif
 from policyfs.redact.iptc import clean_iim, clean_irb
@@ -23,6 +24,7 @@ from policyfs.redact.jp2 import locate_jp2
 from policyfs.redact.jpeg import locate_jpeg
 from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.mp3 import locate_adts, locate_mp3
+from policyfs.redact.ogg import locate_ogg
 from policyfs.redact.png import locate_png
 from policyfs.redact.jxl import locate_jxl
 from policyfs.redact.matroska import locate_matroska
@@ -38,6 +40,10 @@ from policyfs.redact.xmp import clean_xmp
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
+        "application/ogg": locate_ogg,
+        "video/ogg": locate_ogg,
+        "audio/ogg": locate_ogg,
+        "audio/flac": locate_flac,
         "audio/aac": locate_adts,
         "audio/mpeg": locate_mp3,
         "image/gif": locate_gif,

@@ -21,7 +21,7 @@ TAGS: Final = {
 }
 TOLD: Final = {
     "location": ("47.80453", "Zirbelstadt"),
-    "people": ("Rosa at the lake", "Rosa Kamera", "47.80453"),
+    "people": ("Rosa at the lake", "Rosa Kamera", "47.80453", "Quillsound"),
     "time": ("2023-04-05",),
     "device": ("Quillsound",),
 }
@@ -29,7 +29,7 @@ _GROUPS: Final = ("ID3v2_3", "ID3v2_4", "ID3v1", "APE", "Vorbis", "FLAC", "RIFF"
 EXTRA: Final = {
     f"{group}:{tag}": "a text of its own, that exiftool holds to be about the sound"
     for group in _GROUPS
-    for tag in ("Comment", "UserDefinedText", "Location", "ENCODED_BY", "EncodedBy")
+    for tag in ("Comment", "Description", "UserDefinedText", "Location", "ENCODED_BY", "EncodedBy")
 }
 
 
@@ -74,6 +74,37 @@ def _mp3(directory: Path) -> Iterator[Sample]:
     yield Sample("MP3 by LAME", "audio/mpeg", lame, told, decoded)
 
 
+def _flac(directory: Path) -> Iterator[Sample]:
+    path = sound(directory / "ffmpeg.flac")
+    yield Sample("FLAC by ffmpeg", "audio/flac", path, TOLD, decoded, extra=EXTRA)
+    told = {**TOLD, "location": (*TOLD["location"], *media.HOME.names[:1])}
+    art = directory / "art.flac"
+    wav = sound(directory / "for flac.wav", tags={})
+    tags = [f"--tag={name}={value}" for name, value in TAGS.items()]
+    picture = f"--picture=3||{'by Rosa Kamera'}||{cover(directory)}"
+    run("flac", "--silent", *tags, picture, str(wav), "-o", str(art))
+    yield Sample("FLAC by flac, with a cover that tells", "audio/flac", art, told, decoded, extra=EXTRA)
+
+
+def _ogg(directory: Path) -> Iterator[Sample]:
+    codecs = {"libvorbis": "ogg", "libopus": "opus", "flac": "oga", "libspeex": "spx"}
+    for codec, ending in codecs.items():
+        path = sound(directory / f"{codec}.{ending}", "-c:a", codec, "-ar", "16000", "-f", "ogg")
+        yield Sample(f"Ogg with {codec}", "audio/ogg", path, TOLD, decoded, extra=EXTRA)
+    video = ("-map", "0:a", "-map", "1:v", "-c:v", "libtheora")
+    picture = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=5:d=1")
+    path = sound(directory / "theora.ogv", *video, inputs=picture)
+    yield Sample("Ogg with Theora", "audio/ogg", path, TOLD, decoded, extra=EXTRA)
+    wav = sound(directory / "for opus.wav", tags={})
+    path = directory / "opusenc.opus"
+    tags = [word for name, value in TAGS.items() for word in ("--comment", f"{name}={value}")]
+    run("opusenc", "--quiet", *tags, "--picture", str(cover(directory)), str(wav), str(path))
+    told = {**TOLD, "location": TOLD["location"]}
+    yield Sample("Opus by opusenc, with a cover", "audio/ogg", path, told, decoded, extra=EXTRA)
+
+
 def samples(directory: Path) -> Iterator[Sample]:
     """All of the theme's samples."""
     yield from _mp3(directory)
+    yield from _flac(directory)
+    yield from _ogg(directory)
