@@ -22,12 +22,10 @@ from policyfs.redact.iptc import clean_iim, clean_irb
 from policyfs.redact.isomedia import MOVIE_KINDS, locate_movie
 from policyfs.redact.jp2 import locate_jp2
 from policyfs.redact.jpeg import locate_jpeg
+from policyfs.redact.jxl import locate_jxl
 from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.ogg import locate_ogg
-from policyfs.redact.png import locate_png
-from policyfs.redact.jxl import locate_jxl
-from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
