@@ -25,6 +25,11 @@ from policyfs.redact.exifblock import (
 from policyfs.redact.heifprops import MAX_TABLE_BYTES, Properties, clean_properties
 from policyfs.redact.heiftables import Item, Location, Reference
 from policyfs.redact.isobox import Box, read_boxes
+from policyfs.redact.isoedit import Block
+from policyfs.redact.isomedia import MAX_MOVIE_BYTES
+from policyfs.redact.isomovie import clean_movie
+from policyfs.redact.isosamples import clean_pictures, sample_tells
+from policyfs.redact.isotables import extents_of
 from policyfs.redact.j2k import walk_codestream
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.spans import Gathered, Ground, Span
@@ -121,6 +126,13 @@ PARTS: Final[tuple[Part, ...]] = (
         NOTHING,
         "stay",
     ),
+    Part(
+        "HEIC, AVIF",
+        "moov box: tracks of pictures, a video",
+        "a sequence; times, texts, tracks of metadata",
+        UNKNOWN,
+        "cleaned as in a video",
+    ),
     Part("HEIC, AVIF", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
     Part(
         "HEIC, AVIF",
@@ -192,7 +204,7 @@ class _Locator:
             if box.kind == b"meta":
                 self._meta(box)
             elif box.kind == b"moov":
-                raise NotThisKindError("it is a sequence of pictures")
+                self._movie(box)
             elif box.kind == b"mpvd":
                 if self._video(box.body, box.end) == box.body:
                     self._free(box, "motion video")
@@ -217,6 +229,23 @@ class _Locator:
             return start
         self.found.add(inside, start)
         return end
+
+    def _movie(self, box: Box) -> None:
+        """A sequence of pictures, or a video beside them: tracks that stay, and all others."""
+        if box.size > MAX_MOVIE_BYTES or box.cut:
+            raise NotThisKindError("its index of tracks is too long, or cut off")
+        block = Block(self.source.read(box.start, box.size), box.start, self.inner)
+        movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
+        self.found.add(block.found)
+        for track in movie.tracks:
+            tells = sample_tells(track, movie, self.source)
+            extents = extents_of(track.table, self.source.size, track.entries.sounds)
+            self.inner.budget.part(len(extents.starts))
+            samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
+            if tells & self.inner.hide:
+                self.ground.blank(samples, Note(0, 0, _NAME, f"track {track.number}", tells))
+            else:
+                self.ground.media(samples, clean_pictures(track, self.source, self.inner))
 
     # --- the meta box ---
 

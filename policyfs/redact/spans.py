@@ -189,6 +189,12 @@ class Ground:
             notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
             self.claims.append(Claim(data.spans, patches, media, notes))
 
+    def media(self, data: Gathered, found: Found) -> None:
+        """Some pieces are media; what was found in them is told in offsets of the file."""
+        if data.spans:
+            self.budget.part(len(data.spans))
+            self.claims.append(Claim(data.spans, tuple(found.patches), True, tuple(found.notes)))
+
     def blank(self, data: Gathered, note: Note) -> None:
         """Some pieces hold what has to go whole. The note gets its place from them."""
         if data.spans:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from policyfs.redact.isobox import make_box
 from tests.redaction.samples import Sample, pixels
 from tests.support import media
 from tests.support.media import TOOL_DEADLINE_S
@@ -47,6 +48,7 @@ def _decoded(*command: str) -> Callable[[Path], str]:
 
 heif_pixels: Final = _decoded("heif-convert", "IN", "OUT")
 avif_pixels: Final = _decoded("avifdec", "--ignore-icc", "-j", "1", "IN", "OUT")
+avif_frames: Final = _decoded("avifdec", "--ignore-icc", "-j", "1", "--index", "1", "IN", "OUT")
 jxl_pixels: Final = _decoded("djxl", "IN", "OUT")
 jp2_pixels: Final = _decoded("opj_decompress", "-i", "IN", "-o", "OUT")
 
@@ -89,8 +91,19 @@ def _heif(make: _Maker) -> Iterator[Sample]:
     yield Sample("HEIC with packed XMP and a thumbnail", "image/heic", packed, told, heif_pixels)
     again = make.tagged(make.made("again.heic", "heif-enc", str(make.plain), "-q", "40", "-o", "OUT"))
     yield Sample("HEIC written to by exiftool", "image/heic", again, _NAMES, heif_pixels)
+    moving = make.directory / "moving.heic"
+    video = media.video(make.directory / "parts" / "v.mp4", place=media.HOME, seconds=1)
+    moving.write_bytes(again.read_bytes() + make_box(b"mpvd", video.read_bytes()))
+    yield Sample("HEIC with a motion photo's video", "image/heic", moving, _NAMES, heif_pixels)
     avif = make.made("a.avif", "avifenc", "-s", "10", "-j", "1", str(make.photo), "OUT")
     yield Sample("AVIF by libavif", "image/avif", avif, _NAMES, avif_pixels)
+    parts = make.directory / "parts"
+    frames = [str(media.picture(parts / f"{n}.png", width=64, height=48, seed=n)) for n in (1, 2)]
+    for suffix in ("exif", "xmp"):
+        media.run("exiftool", "-q", "-tagsfromfile", str(make.photo), str(parts / f"m.{suffix}"))
+    given = ("--exif", str(parts / "m.exif"), "--xmp", str(parts / "m.xmp"))
+    series = make.made("series.avif", "avifenc", "-s", "10", "-j", "1", *given, *frames, "OUT")
+    yield Sample("a sequence of pictures as AVIF", "image/avif", series, _NAMES, avif_frames)
 
 
 def _jxl(make: _Maker) -> Iterator[Sample]:
