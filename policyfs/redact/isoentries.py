@@ -23,6 +23,8 @@ SOUND: Final = frozenset({b"soun"})
 TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 
 _VISUAL_BYTES: Final = 78
+_MORE_BYTES: Final = {b"CRAW": 4}
+"""Fields of a picture's entry that its maker added."""
 _SOUND_BYTES: Final = (28, 44)
 _TIMECODE_BYTES: Final = 26
 _ENTRY_BYTES: Final = 8
@@ -34,7 +36,8 @@ _CODEC: Final = frozenset(
     b"pasp clap colr fiel gama btrt mdcv clli amve cclv SmDm CoLL ccst auxi auxC frma enda alac chan chnl "
     b"pcmC dac3 dec3 dac4 dmlp dOps dfLa ddts udts mhaC mhaP SA3D damr adrm aabd ACLR APRG ARES AVIN AORD "
     b"ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
-    b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin".split(b" ")
+    b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin irot imir pixi a1op a1lx "
+    b"JPEG CMP1 CDI1".split(b" ")
 )
 """Boxes of a sample entry that say how to decode and show; they stay as they are."""
 
@@ -98,7 +101,7 @@ def _visual(block: Block, entry: Box) -> None:
         block.wipe(start, end, "stsd", "compressor name", Tells.DEVICE)
     else:
         block.wipe(start + 1 + min(name[0], 31), end, "stsd", "junk", UNKNOWN)
-    at = entry.body + _VISUAL_BYTES
+    at = entry.body + _VISUAL_BYTES + _MORE_BYTES.get(entry.kind, 0)
     depth, colours = block.number(at - 4, 2), block.number(at - 2, 2)
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
         at += 8 + 8 * (block.number(at + 6, 2) + 1)

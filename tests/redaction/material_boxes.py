@@ -103,7 +103,8 @@ def _heif(make: _Maker) -> Iterator[Sample]:
         media.run("exiftool", "-q", "-tagsfromfile", str(make.photo), str(parts / f"m.{suffix}"))
     given = ("--exif", str(parts / "m.exif"), "--xmp", str(parts / "m.xmp"))
     series = make.made("series.avif", "avifenc", "-s", "10", "-j", "1", *given, *frames, "OUT")
-    yield Sample("a sequence of pictures as AVIF", "image/avif", series, _NAMES, avif_frames)
+    extra = {"XMP-exif:GPSDateTime": "it goes with the place that it is a part of"}
+    yield Sample("a sequence of pictures as AVIF", "image/avif", series, _NAMES, avif_frames, extra=extra)
 
 
 def _jxl(make: _Maker) -> Iterator[Sample]:
