@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import trio
+
+import policyfs.fs.checked as checked_module
+import policyfs.fs.opening as opening_module
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker
+from policyfs.fs.entrance import Entrance
+from policyfs.fs.opening import Opener
 from policyfs.store.latches import Latches
 from tests.attack.guards import put
 
@@ -71,10 +78,78 @@ def latches_open() -> None:
     put(Latches, "give", lambda self, at: None)
 
 
+def stops_while_judging() -> None:
+    """No guard is gone, but what is written is judged no sooner than the daemon is told to; others are
+    served meanwhile.
+    """
+    says, hears = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in os.environ[STOPS].split(":"))
+    kind = Checker._kind
+
+    async def waiting(self: Checker, handle: Any, head: bytes) -> str | None:
+        os.write(says, b".")
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                os.read(hears, 1)
+                return await kind(self, handle, head)
+            await trio.sleep(0.0005)
+
+    put(Checker, "_kind", waiting)
+
+
+def says_before_emptying() -> None:
+    """No guard is gone, but the daemon says in a fifo that an open has come as far as O_TRUNC."""
+    says, finish = os.open(os.environ[WAITS], os.O_RDWR), Opener._finish
+
+    def saying(self: Opener, handle: Any, *more: Any) -> None:
+        finish(self, handle, *more)
+        if handle.flags & os.O_TRUNC:
+            os.write(says, b".")
+
+    put(Opener, "_finish", saying)
+
+
+def lock_of_its_own() -> None:
+    """Each view of a file has a lock of its own."""
+    put(opening_module, "_WRITTEN", frozenset())
+
+
+def content_unjudged() -> None:
+    """Whatever is written is of the right kind."""
+    put(checked_module, "meets", lambda kind, content: True)
+
+
+def settled_by_word() -> None:
+    """fsync and close say yes to what is held."""
+
+    async def settle(self: Checker, *asked: Any) -> None:
+        del self, asked
+
+    put(Checker, "settle", settle)
+
+
+def emptied_first() -> None:
+    """O_TRUNC is carried out as the first thing, as open(2) of the store's file would."""
+    find = Entrance.find
+
+    def emptying(self: Entrance, node: Any) -> tuple[int, Any]:
+        fd, stat = find(self, node)
+        with open(f"/proc/self/fd/{fd}", "r+b") as file:
+            file.truncate(0)
+        return fd, stat
+
+    put(Entrance, "find", emptying)
+
+
 WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,
+    "stops-while-judging": stops_while_judging,
+    "says-before-emptying": says_before_emptying,
+    "lock-of-its-own": lock_of_its_own,
+    "content-unjudged": content_unjudged,
+    "settled-by-word": settled_by_word,
+    "emptied-first": emptied_first,
 }

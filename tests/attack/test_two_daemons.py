@@ -1,8 +1,8 @@
-"""C1 between two mounts of one store: a write is judged in one while the other changes the file.
+"""C1 by two apps: a write of one is judged while the other, in another view or mount, empties the file.
 
-Both apps may write photos and nothing else. One writes words behind the beginning of a photo, which is
-still a photo then; the other takes the beginning away at that very moment. Neither may leave words alone.
-A try counts if the first daemon stood where it says it did when the other app asked.
+Both may write photos and nothing else. One writes words behind the beginning of a photo, which is still a
+photo then; the other takes the beginning away at that very moment. Neither may leave words alone. A try
+counts if the first daemon stood where it says it did when the other app asked.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ apps:
 rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
   - {{id: photos, require: {{content: [image/jpeg]}}, paths: "/**"}}
+  - {{id: view, require: {{redact: [location]}}, who: {{app: cutter}}, paths: "/**"}}
 """
 PHOTO: Final = jpegs.plain(1, 64)
 LONG: Final = PHOTO[:-2] + b"\0" * 100_000 + b"\xff\xd9"
@@ -130,16 +131,18 @@ def racing(mounts: Mounts, arena: Path, empty_store: Path) -> Iterator[Callable[
     for fifo in fifos:
         os.mkfifo(fifo)
     (empty_store / "photo").write_bytes(PHOTO)
+    (empty_store / "photo").chmod(0o666)
     races: list[Race] = []
 
-    def start(where: str, out: str = "", *, apps: bool = False) -> Race:
+    def start(where: str, out: str = "", *, apps: bool = False, one: bool = False) -> Race:
         made = []
-        for app, guards in (("writer", [out, where]), ("cutter", [out, "says-that-it-waits"])):
+        each = (("writer", [out, where]), ("cutter", [out, "says-that-it-waits"]))
+        for app, guards in each[:1] if one else each:
             mount = mounts.prepare(POLICY, empty_store, *(("--app", app) if apps else ()))
             mount.program = ("tests.attack.weakened", ",".join(filter(None, guards)))
             mount.environment |= {STOPS: f"{fifos[0]}:{fifos[1]}", WAITS: str(fifos[2])}
             made.append(mount.start())
-        races.append(Race(*made, fifos))
+        races.append(Race(made[0], made[-1], fifos))
         return races[-1]
 
     yield start
@@ -173,3 +176,17 @@ def test_words_are_left_where_daemons_do_not_look_again_or_do_not_wait(racing, w
     race = racing(where, out)
     left = [race.turn(write, "O_TRUNC")[2] for write in WRITES for _ in range(2)]
     assert all(wrong(one) for one in left[:4]), left
+
+
+def test_what_is_judged_in_one_view_is_not_undone_in_another(racing) -> None:
+    race = racing("stops-while-judging,says-before-emptying", one=True)
+    for number in range(count(500, 5000)):
+        write = ("in the head", "longer")[number % 2]
+        wrote, cut_ended, left = race.turn(write, ("O_TRUNC", "O_RDONLY|O_TRUNC")[number // 2 % 2])
+        assert (wrote, cut_ended, left) == ("done", "done", b"")
+
+
+def test_words_are_left_where_each_view_has_a_lock_of_its_own(racing) -> None:
+    """And where nobody looks again: one of the two guards is enough."""
+    race = racing("stops-while-judging,says-before-emptying", "lock-of-its-own,not-looked-again", one=True)
+    assert any(wrong(race.turn("in the head", "O_TRUNC")[2]) for _ in range(10))
