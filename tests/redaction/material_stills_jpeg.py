@@ -1,0 +1,241 @@
+"""JPEGs as phones, cameras and photo software leave them, with facts of every word in every block."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.redaction.samples import Sample, pixels
+from tests.support import jpegs, media, motion
+from tests.support.jpegs import segment, with_segments
+from tests.support.media import run
+
+KIND: Final = "image/jpeg"
+
+PLACE: Final = {
+    **media.place_tags(media.HOME),
+    "XMP-iptcCore:CreatorCity": "Brombeerfeld",
+    "XMP-iptcCore:CreatorAddress": "Haselgasse 12",
+    "XMP-iptcExt:LocationShownSublocation": "Ebereschenhof",
+}
+DEVICE: Final = {
+    "EXIF:Make": "Testmaker",
+    "EXIF:Model": "Modell 7",
+    "EXIF:Software": "Quillpaint 7.1",
+    "EXIF:HostComputer": "hostpc-9321",
+    "EXIF:SerialNumber": "SN00471199",
+    "EXIF:LensMake": "Linsenwerk",
+    "EXIF:LensModel": "Heliar 35-70",
+    "EXIF:LensSerialNumber": "LN77120034",
+    "EXIF:LensInfo": "35 70 2.8 4.5",
+    "EXIF:ImageUniqueID": "a1b2c3d4e5f60718293a4b5c6d7e8f90",
+    "XMP-aux:SerialNumber": "AUX552211",
+    "XMP-aux:Lens": "Heliar aux 35",
+    "XMP-aux:Firmware": "Fw 1.2.77",
+    "XMP-exifEX:SerialNumber": "EX9917733",
+    "XMP-exifEX:LensModel": "Heliar ex 35",
+    "XMP-xmp:CreatorTool": "Quillpaint XMP 7.2",
+    "XMP-xmpMM:DocumentID": "xmp.did:4711aa",
+    "XMP-xmpMM:InstanceID": "xmp.iid:4711bb",
+    "XMP-xmpMM:OriginalDocumentID": "xmp.did:4711cc",
+    "XMP-xmpMM:HistorySoftwareAgent": "Quillagent 3",
+    "XMP-xmpMM:DerivedFromDocumentID": "xmp.did:4711dd",
+    "XMP-tiff:Make": "Testmaker XMP",
+    "XMP-tiff:Model": "Modell XMP",
+    "XMP-crs:CameraProfile": "Quillprofile 9",
+    "XMP-dc:Identifier": "urn:quill:88213",
+    "IPTC:OriginatingProgram": "Quillwire",
+    "IPTC:ProgramVersion": "v3.99",
+}
+TIME: Final = {
+    "EXIF:DateTimeOriginal": "2019:03:04 05:06:07",
+    "EXIF:CreateDate": "2019:03:05 05:06:08",
+    "EXIF:ModifyDate": "2019:03:06 05:06:09",
+    "EXIF:SubSecTimeOriginal": "48213",
+    "EXIF:OffsetTimeOriginal": "+05:45",
+    "XMP-xmp:CreateDate": "2018:01:02 03:04:05",
+    "XMP-xmp:ModifyDate": "2018:01:03 03:04:06",
+    "XMP-xmp:MetadataDate": "2018:01:04 03:04:07",
+    "XMP-photoshop:DateCreated": "2018:01:05 03:04:08",
+    "XMP-exif:DateTimeOriginal": "2018:01:06 03:04:09",
+    "XMP-xmpMM:HistoryWhen": "2018:01:07 03:04:10",
+    "XMP-dc:Date": "2018:01:08",
+    "IPTC:DateCreated": "2017:05:06",
+    "IPTC:TimeCreated": "07:08:09",
+    "IPTC:DigitalCreationDate": "2017:05:07",
+}
+PEOPLE: Final = {
+    "EXIF:Artist": "Rosa Kamera",
+    "EXIF:Copyright": "Rosa Rechte 99",
+    "EXIF:ImageDescription": "a quince on a table",
+    "EXIF:UserComment": "for Aunt Hildegund",
+    "EXIF:XPComment": "from Cousin Wunibald",
+    "EXIF:XPKeywords": "Familienfest",
+    "XMP-dc:Title": "Quincemorning",
+    "XMP-dc:Description": "Otto peels a quince",
+    "XMP-dc:Creator": "Rosa Creatrix",
+    "XMP-dc:Subject": "Obstkeyword",
+    "XMP-dc:Rights": "Rosa Rights XMP",
+    "XMP-iptcExt:PersonInImage": "Ottokar Quitt",
+    "XMP-iptcCore:CreatorWorkEmail": "rosa@kamera.example",
+    "XMP-photoshop:Headline": "Quinceheadline",
+    "XMP-photoshop:Credit": "Rosa Credit",
+    "XMP-mwg-rs:RegionName": "Friederike",
+    "XMP-mwg-rs:RegionType": "Face",
+    "XMP-MP:RegionPersonDisplayName": "Balduin",
+    "XMP-lr:HierarchicalSubject": "Familie|Adalbert",
+    "XMP-xmpRights:Owner": "Rosa Ownership",
+    "XMP-digiKam:TagsList": "Leute/Kunigunde",
+    "IPTC:By-line": "Rosa Byline",
+    "IPTC:Caption-Abstract": "IIM caption quince",
+    "IPTC:Keywords": "IIMkeyword",
+    "IPTC:CopyrightNotice": "Rosa IIM rights",
+    "Photoshop:CopyrightFlag": "True",
+    "Photoshop:URL": "http://rosa.example/",
+}
+REST: Final = {
+    "EXIF:ISO": "200",
+    "EXIF:ExposureTime": "1/125",
+    "EXIF:Orientation#": "6",
+    "EXIF:OwnerName": "Rosa Eigner",
+    "XMP-xmp:Rating": "4",
+    "XMP-crs:Exposure2012": "+0.50",
+    "XMP-exif:FNumber": "2.8",
+    "JFIF:XResolution": "96",
+}
+_UNFINDABLE: Final = frozenset({"35 70 2.8 4.5", "True", "Face", "2018:01:08"})
+TOLD: Final = {
+    "location": ("47.804531", "13.042287", *media.HOME.names, "Brombeerfeld", "Haselgasse 12",
+                 "Ebereschenhof"),
+    "device": (*(v for v in DEVICE.values() if v not in _UNFINDABLE), "Rosa Eigner"),
+    "time": ("2019:03:04 05:06:07", "2019:03:05", "2019:03:06", "48213", "+05:45", "2018:01:02 03:04:05",
+             "2018:01:03", "2018:01:04", "2018:01:05", "2018:01:06", "2018:01:07", "2017:05:06",
+             "2017:05:07"),
+    "people": (*(v for v in PEOPLE.values() if v not in _UNFINDABLE), "Rosa Eigner", "Haselgasse 12",
+               "Brombeerfeld"),
+}  # fmt: skip
+MAGICK: Final = {"Adobe": "the colour transform", "File:Comment": "says which library made it"}
+STRUCTURES: Final = {
+    "XMP-iptcCore:CreatorCity": "goes with the creator's contact, which tells of people",
+    "XMP-iptcCore:CreatorAddress": "goes with the creator's contact, which tells of people",
+    "XMP-x:XMPToolkit": "names a program",
+}
+
+
+def rich(path: Path, *, size: int = 160) -> Path:
+    """A photo with a thumbnail and all tags above."""
+    media.photo(path, width=size, height=size * 3 // 4)
+    media.write_tags(path, PLACE | DEVICE | TIME | PEOPLE | REST)
+    return path
+
+
+def sample(name: str, path: Path, **more: object) -> Sample:
+    return Sample(name, KIND, path, TOLD, extra=STRUCTURES | MAGICK, **more)  # type: ignore[arg-type]
+
+
+def samples(directory: Path) -> Iterator[Sample]:
+    """Photos; what encoders and editors make of them; what is behind them."""
+    source = rich(directory / "rich.jpg")
+    yield sample("a photo with everything", source)
+    yield from _encoded(directory, source)
+    yield from _composed(directory, source)
+    yield from _moving(directory, source)
+
+
+def _encoded(directory: Path, source: Path) -> Iterator[Sample]:
+    for name, options in (
+        ("progressive", ("-progressive",)),
+        ("with restarts", ("-restart", "1B")),
+        ("arithmetic", ("-arithmetic",)),
+    ):
+        path = directory / f"{name.split()[-1]}.jpg"
+        with path.open("wb") as out:
+            command = ["jpegtran", "-copy", "all", *options, str(source)]
+            subprocess.run(command, stdout=out, check=True, timeout=30)
+        yield sample(f"by jpegtran, {name}", path, shown=_by_djpeg)
+    path = directory / "magick.jpg"
+    run("convert", str(source), "-colorspace", "CMYK", "-quality", "80", str(path))
+    yield sample("CMYK by ImageMagick", path)
+
+
+def _by_djpeg(path: Path) -> str:
+    return jpegs.pixels(path.read_bytes()).hex()
+
+
+def _composed(directory: Path, source: Path) -> Iterator[Sample]:
+    data = source.read_bytes()
+    told = {
+        "location": ("Quincebury",),
+        "device": ("Quincebury",),
+        "people": ("Quincebury",),
+        "time": ("Quincebury",),
+    }
+    for number, (name, made) in enumerate(
+        {
+            "a FLIR segment": with_segments(data, segment(0xE1, b"FLIR\0\1\0\0Quincebury")),
+            "GoPro's metadata": with_segments(data, segment(0xE6, b"GoPro\0DEVC\0\1\0\0Quincebury")),
+            "C2PA": with_segments(data, segment(0xEB, b"JP\0\1\0\0\0\1\0\0\0\x12jumbQuincebury")),
+            "Insta360's trailer": data + b"Quincebury" + bytes(64) + b"8db42d694ccc418790edff439fe026bf",
+            "DJI's thermal data": with_segments(data, segment(0xE3, b"Quincebury" * 9)),
+        }.items()
+    ):  # fmt: skip
+        path = directory / f"private{number}.jpg"
+        path.write_bytes(made)
+        both = {word: (*facts, *told[word]) for word, facts in TOLD.items()}
+        extra = STRUCTURES | MAGICK | dict.fromkeys(("FLIR", "GoPro", "JUMBF", "DJI"), "a maker's own")
+        yield Sample(f"with {name}", KIND, path, both, extra=extra | {"Insta360": "a maker's own"})
+
+
+def _moving(directory: Path, source: Path) -> Iterator[Sample]:
+    """Motion photos: the video behind the picture must go on playing."""
+    clip = directory / "clip.mp4"
+    media.video(clip, place=media.HOME)
+    video = clip.read_bytes()
+    path = directory / "motion.jpg"
+    path.write_bytes(source.read_bytes())
+    offset = str(len(video))
+    media.write_tags(
+        path,
+        {
+            "XMP-GCamera:MicroVideo": "1",
+            "XMP-GCamera:MicroVideoVersion": "1",
+            "XMP-GCamera:MicroVideoOffset": offset,
+            "XMP-GCamera:MotionPhoto": "1",
+        },
+    )
+    path.write_bytes(path.read_bytes() + video)
+    played = (*TOLD["location"], "loci")
+    told = TOLD | {"location": played}
+    yield Sample("a motion photo", KIND, path, told, shown=_both, extra=STRUCTURES | MAGICK)
+    path = directory / "samsung.jpg"
+    parts = [
+        (0x0A01, b"Image_UTC_Data", b"1557212889777"),
+        (0x0AA1, b"MCC_Data", b"232"),
+        (0x0A30, b"MotionPhoto_Data", video),
+        (0x0BA1, b"PhotoEditor_Re_Edit_Data", b"Quincebury"),
+    ]
+    path.write_bytes(source.read_bytes() + motion.blocks(parts))
+    told = told | {
+        "location": (*played, "Quincebury"),
+        "time": (*TOLD["time"], "1557212889777", "Quincebury"),
+    }
+    extra = (
+        STRUCTURES | MAGICK | {"Samsung:SamsungTrailer_0x0ba1": "unknown", "Samsung": "types of what went"}
+    )
+    yield Sample("a motion photo by Samsung", KIND, path, told, shown=_both, extra=extra)
+
+
+def _both(path: Path) -> str:
+    """The picture, and the video cut out of the file."""
+    data = path.read_bytes()
+    clip = path.with_suffix(".cut.mp4")
+    clip.write_bytes(data[data.rindex(b"ftyp") - 4 :])
+    run = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy", "-f", "framemd5", "-"],
+        capture_output=True, timeout=30, check=True,
+    )  # fmt: skip
+    clip.unlink()
+    assert run.stdout.count(b"\n") > 20
+    return pixels(path) + run.stdout.decode()
