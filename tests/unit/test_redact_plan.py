@@ -46,6 +46,11 @@ def test_the_empty_file():
     assert outcome("inode/x-empty", b"x") is Outcome.REFUSE
 
 
+def test_each_kind_has_one_row():
+    rows = [row.kind for row in kind_rows()]
+    assert len(rows) == len(set(rows))
+
+
 def test_only_the_empty_file_carries_nothing():
     rows = [row.kind for row in kind_rows() if row.treatment is Treatment.NOTHING]
     assert rows == ["inode/x-empty"]
