@@ -35,6 +35,7 @@ from policyfs.status import describe
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.holders import holders
 from policyfs.store.leases import LeaseKeeper
+from policyfs.store.memory import group_limit
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
@@ -135,7 +136,7 @@ class Daemon:
         settings = Settings(
             mountpoint=options.mountpoint, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
-            copy_bytes=options.copy_bytes, cache_bytes=options.cache_bytes,
+            copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
             lock_owners=_descriptors(4096), latches=str(control.runtime_dir() / "changes.lock"),
         )  # fmt: skip
@@ -144,6 +145,16 @@ class Daemon:
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         self._door = Door(self.fs.requests(), self._bugs)
+
+    def _copies_at_most(self, wanted: int) -> int:
+        """Copies are memory of ours: where a control group limits that, half of it at most, or the
+        kernel would end the daemon, or its workers, in the middle of a copy.
+        """
+        limit = group_limit()
+        if limit is None or wanted <= limit // 2:
+            return wanted
+        self._log.info("copies take half of what the control group may have", bytes=limit // 2, asked=wanted)
+        return limit // 2
 
     def _warn(self, what: str, path: bytes) -> None:
         self._log.warning(what, path=os.fsdecode(path))

@@ -44,9 +44,9 @@ def run_umount(args: argparse.Namespace) -> int:
     if state is MountState.NONE:
         raise PolicyfsError(f"nothing is mounted on {path}")
     try:
-        session.unmount(path, lazy=args.lazy or state is MountState.DEAD, force=_daemon_died(path))
+        session.unmount(path, lazy=args.lazy or state is MountState.DEAD, force=daemon_died(path))
     except session.MountError as error:
-        if error.errno != errno.EBUSY or not _daemon_died(path):
+        if error.errno != errno.EBUSY or not daemon_died(path):
             raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
         session.unmount(path, lazy=True, force=True)
     if not args.lazy:  # else the daemon ends when the last open file is closed
@@ -68,7 +68,7 @@ def _warn_of_the_trail(path: str) -> None:
         )
 
 
-def _daemon_died(path: str) -> bool:
+def daemon_died(path: str) -> bool:
     """Nobody answers a mount's control socket any more, or who did is dead but for a thread.
 
     A daemon that was killed while the kernel held one of its threads keeps its connection, and

@@ -144,6 +144,7 @@ def _primary_group(uid: int) -> int:
 def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
     """Absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
     # Imported here, as below: commands that mount nothing need no FUSE.
+    from policyfs.cli.manage import daemon_died
     from policyfs.kernel import session
     from policyfs.kernel.mountinfo import resolve
     from policyfs.kernel.probe import MountState, mount_state
@@ -158,13 +159,15 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     except OSError as error:
         raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}; create the directory") from error
     state = mount_state(path)
-    if state is MountState.DEAD:
+    # Killed, and the kernel holds a thread of it: its connection, and who waits in it, end by force only.
+    held = state is MountState.SILENT and daemon_died(path)
+    if state is MountState.DEAD or held:
         if not clear_dead and not _agrees(f"A dead mount is in the way at {path}. Unmount it?"):
             raise PolicyfsError(
                 f"a dead mount is in the way at {path}: `policyfs umount {path}` clears it,"
                 " and so does --clear-dead"
             )
-        session.unmount(path, lazy=True)
+        session.unmount(path, lazy=True, force=held)
     elif state is not MountState.NONE:
         raise PolicyfsError(
             f"something is mounted on {path} already; unmount it, or choose another mountpoint"

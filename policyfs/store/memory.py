@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from pathlib import Path
 from typing import Final, Self
 
 # The numbers are the same on every architecture (Linux 5.2).
@@ -26,6 +27,9 @@ _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 HUGE_PAGE: Final = 2 << 20
 """Bytes of a huge page as most machines have it; where they are larger, whole ones are not used."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+
+_UNLIMITED: Final = 1 << 60
+"""Version 1 of control groups says no limit by a number beyond this."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -67,6 +71,33 @@ class MemoryPlaces:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
+    """How much memory the control group of this process may take, in bytes; None if as much as there is.
+
+    The least of what it and those above it may have: of version 2, or of version 1's memory controller.
+    """
+    limits: list[int] = []
+    with contextlib.suppress(OSError):
+        for line in Path(groups).read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top = Path(root, "memory") if controllers else Path(root)
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            group = top / path.lstrip("/")
+            for directory in (group, *group.parents):
+                limits += _numbers(directory / name)
+                if directory == top:
+                    break
+    return min((limit for limit in limits if limit < _UNLIMITED), default=None)
+
+
+def _numbers(file: Path) -> list[int]:
+    with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        return [int(file.read_text(encoding="utf-8"))]
+    return []
 
 
 def _huge_page() -> int:

@@ -1,0 +1,87 @@
+"""The clock is stepped, and files bear times of the future: what is cached stays true, the trail in order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import clocked, faulty, jpegs
+from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mounts import Mount, policyfs
+from tests.support.processes import call_as, wait_for
+from tests.support.stores import Mounts
+from tests.support.twins import error
+
+HOUR_S = 3600.0
+STEPS_S = (0.0, -HOUR_S, 3 * HOUR_S, -30 * 24 * HOUR_S, 0.0)
+OTHER = jpegs.with_segments(jpegs.plain(7, 120), jpegs.exif_segment(jpegs.exif()))
+
+
+@pytest.fixture
+def stepped(mounts: Mounts, empty_store: Path, arena: Path) -> tuple[Mount, Callable[[float], None]]:
+    """A mount, and `step(seconds)` that makes its daemon's clock wrong by so much."""
+    faulty.furnish(empty_store)
+    file = arena / "clock"
+    clocked.step(file, 0)
+    mount = mounts.prepare(faulty.POLICY, empty_store)
+    mount.program = ("tests.support.clocked", str(file))
+    return mount.start(), lambda seconds: clocked.step(file, seconds)
+
+
+def _last(mount: Mount, path: str) -> dict:
+    return wait_for(lambda: mount.events(path=path, type="event")[-1:], "it is on record")[0]
+
+
+def test_a_clock_that_is_stepped_changes_nothing_but_what_the_trail_says_of_time(stepped) -> None:
+    mount, step = stepped
+    for number, seconds in enumerate(STEPS_S):
+        step(seconds)
+        # Another version each time, also of the kind: a copy or a kind kept from before would tell.
+        photo = (PHOTO, OTHER)[number % 2]
+        (mount.store / "DCIM/a.jpg").write_bytes(photo)
+        shown = wait_for(lambda: _current(mount / "DCIM/a.jpg", len(photo)), "the new one is shown")  # noqa: B023
+        assert jpegs.leaks(shown) == []
+        assert jpegs.pixels(shown) == jpegs.pixels(photo)
+        assert call_as(CAMERA, written, mount / f"Checked/{number}.jpg", LARGE) == (len(LARGE), "")
+        assert call_as(CAMERA, written, mount / f"Checked/{number}.txt", b"words " * 200)[1] == "EPERM"
+        event = _last(mount, f"/Checked/{number}.jpg")
+        said = time.strptime(event["time"][:19], "%Y-%m-%dT%H:%M:%S")
+        assert abs(time.mktime(said) - time.mktime(time.gmtime()) - seconds) < 120
+    assert mount.stop() == []
+    events = mount.events()
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    with mount.as_environment():
+        assert policyfs("audit", "verify").returncode == 0
+
+
+def _current(path: Path, size: int) -> bytes:
+    data = call_as(GALLERY, path.read_bytes)
+    return data if len(data) == size else b""
+
+
+@pytest.mark.parametrize("years", [-40, 40])
+def test_times_that_apps_set_deceive_no_cache(stepped, years: int) -> None:
+    """An app sets a file's time back to what it was: the kernel's ctime tells that it changed."""
+    mount, _ = stepped
+    path, when = mount / "Checked/b.jpg", time.time_ns() + years * 365 * 86400 * 10**9
+    photo, same_size = PHOTO, PHOTO[:-40] + b"\0" * 38 + PHOTO[-2:]
+
+    def write(data: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(data)
+        os.utime(path, ns=(when, when))
+
+    for data in (photo, same_size, photo):
+        call_as(CAMERA, write, data)
+        assert (mount.store / "Checked/b.jpg").stat().st_mtime_ns == when
+        shown = call_as(GALLERY, path.read_bytes)
+        assert shown[-40:] == data[-40:]
+        assert jpegs.leaks(shown) == []
+    # A kind that is not allowed is found out, whatever its times say.
+    call_as(CAMERA, os.truncate, path, 0)
+    os.utime(mount.store / "Checked/b.jpg", ns=(when, when))
+    assert call_as(CAMERA, error, Path.write_bytes, path, b"words " * 300) == "EPERM"

@@ -1,0 +1,94 @@
+"""The daemon has no more memory: copies stay within what it may have, and an end is clean."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import faulty
+from tests.support.counts import count
+from tests.support.faulty import CAMERA, GALLERY, PHOTO
+from tests.support.memory import limited
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as, wait_for
+from tests.support.stores import Mounts
+
+pytestmark = pytest.mark.alone
+
+LIMIT = 192 << 20
+SIZE = 4 << 20
+PHOTOS = count(60, 200)
+"""Together more than LIMIT."""
+
+
+@pytest.fixture
+def album(mounts: Mounts, empty_store: Path) -> Mount:
+    """A mount, not started, of a store of many large photos without reflink; the cap of copies is as ever."""
+    faulty.furnish(empty_store)
+    for number in range(PHOTOS):
+        photo = PHOTO[:-2] + bytes(SIZE - len(PHOTO)) + PHOTO[-2:]
+        (empty_store / f"DCIM/{number}.jpg").write_bytes(photo)
+    mount = mounts.prepare(faulty.POLICY, empty_store)
+    mount.expected_mediated = True
+    return mount
+
+
+def _read_all(channel, directory: Path) -> list[str]:
+    """Read every photo, and keep all of them open; what was wrong."""
+    wrong, held = [], []
+    for number in range(PHOTOS):
+        try:
+            held.append(os.open(directory / f"{number}.jpg", os.O_RDONLY))
+            data = os.pread(held[-1], SIZE, 0)
+        except OSError as error:
+            wrong.append(f"{number}: {error.strerror}")
+        else:
+            if len(data) != SIZE or PHOTO[:1000] == data[:1000]:
+                wrong.append(f"{number}: {len(data)} bytes")
+    channel.send("read")
+    channel.recv()
+    return wrong
+
+
+def test_copies_stay_within_what_the_daemon_may_have(album: Mount) -> None:
+    """A limit of the control group that it is started in: half of it is for copies at most."""
+    with limited(LIMIT) as limit:
+        album.wrapper = ("sh", "-c", f'echo $$ > {limit.path}/cgroup.procs; exec "$@"', "sh")
+        album.start()
+        reader = start_as(GALLERY, _read_all, album / "DCIM")
+        assert reader.receive(60) == "read"
+        assert limit.kills() == 0
+        assert album.status()["copies"]["bytes"] <= LIMIT // 2
+        reader.send("enough")
+        assert reader.result() == []
+        assert album.status()["bugs"] == 0
+        assert album.stop() == []
+
+
+def test_a_daemon_that_the_kernel_kills_for_memory_leaves_a_clean_place(album: Mount) -> None:
+    """Its limit is lowered while it serves: it goes as by kill -9."""
+    album.options += ("--clear-dead",)
+    album.start()
+    reader = start_as(GALLERY, _read_all, album / "DCIM")
+    with limited(16 << 20) as limit:
+        limit.admit(album.pid)
+        dead = album.process
+        assert dead is not None
+        assert dead.wait(60) == -signal.SIGKILL
+        assert limit.kills() > 0
+    album.start()
+    assert wait_for(lambda: _read(album / "DCIM/a.jpg"), "the new mount answers") == PHOTO
+    assert album._answers()
+    reader.receive(60)
+    reader.send("enough")
+    assert all("bytes" not in line for line in reader.result())
+
+
+def _read(path: Path, uid: int = CAMERA) -> bytes:
+    try:
+        return call_as(uid, path.read_bytes)
+    except OSError:
+        return b""

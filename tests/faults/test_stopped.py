@@ -1,0 +1,125 @@
+"""SIGSTOP of the daemon: apps wait and can be killed; after SIGCONT all goes on and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import faulty
+from tests.support.counts import count
+from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.holdings import anonymous_memory
+from tests.support.mounts import Mount
+from tests.support.processes import start_as, wait_for
+from tests.support.stores import Mounts
+
+PROCESSES, THREADS = count(20, 50), 500
+"""10,000 requests in `make test`."""
+MOST_MEMORY = 48 << 20
+
+
+@pytest.fixture
+def mount(mounts: Mounts, empty_store: Path) -> Iterator[Mount]:
+    faulty.furnish(empty_store)
+    mount = mounts.prepare(faulty.POLICY, empty_store)
+    mount.expected_mediated = True
+    yield mount.start()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(mount.pid, signal.SIGCONT)
+
+
+def waiting(mount: Mount) -> int:
+    """Requests that the kernel has and that are not answered."""
+    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
+
+
+@contextlib.contextmanager
+def stopped(mount: Mount) -> Iterator[None]:
+    os.kill(mount.pid, signal.SIGSTOP)
+    wait_for(lambda: " T " in Path(f"/proc/{mount.pid}/stat").read_text(), "it stands still")
+    try:
+        yield
+    finally:
+        os.kill(mount.pid, signal.SIGCONT)
+
+
+def _write(channel, directory: Path) -> tuple[int, str]:
+    os.chdir(directory)  # the kernel knows the way from now on
+    channel.send("ready")
+    channel.recv()
+    return written("new.jpg", LARGE, step=5000, sync=True)
+
+
+def _list(channel, directory: Path) -> list[str]:
+    os.chdir(directory)
+    channel.send("ready")
+    channel.recv()
+    return os.listdir(".")
+
+
+def test_apps_wait_and_can_be_killed_and_then_all_goes_on(mount: Mount) -> None:
+    writers = [start_as(CAMERA, _write, mount / place) for place in ("DCIM", "Checked")]
+    victim = start_as(GALLERY, _list, mount / "DCIM")
+    for child in (*writers, victim):
+        assert child.receive() == "ready"
+    before = waiting(mount)
+    with stopped(mount):
+        for child in (*writers, victim):
+            child.send("go")
+        wait_for(lambda: waiting(mount) >= before + 3, "all of them wait", 20)
+        victim.kill()  # returns when it is dead
+        wait_for(lambda: waiting(mount) < before + 3, "its request is gone", 20)
+    assert [child.result(30) for child in writers] == [(len(LARGE), "")] * 2
+    for place in ("DCIM", "Checked"):
+        assert (mount.store / place / "new.jpg").read_bytes() == LARGE
+        assert (mount.store / place / "a.jpg").read_bytes() == PHOTO
+
+
+def _ask(channel, directory: str, count: int) -> list[str]:
+    """As many threads ask for a name each; which of the answers were wrong."""
+    wrong: list[str] = []
+    threading.stack_size(64 << 10)
+    place = os.open(directory, os.O_RDONLY)  # each path would wait at its first step, for one request
+    channel.send("ready")
+    channel.recv()
+
+    def one(number: int) -> None:
+        try:
+            os.stat(f"none-{os.getpid()}-{number}", dir_fd=place)
+            wrong.append("there")
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                wrong.append(error.strerror or "")
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(240)
+def test_ten_thousand_requests_are_all_answered_in_bounded_memory(mount: Mount) -> None:
+    crowd = [
+        start_as(uid, _ask, str(mount / "DCIM"), THREADS)
+        for uid in (CAMERA, GALLERY)
+        for _ in range(PROCESSES // 2)
+    ]
+    for child in crowd:
+        assert child.receive() == "ready"
+    before, memory = waiting(mount), anonymous_memory(mount.pid)
+    with stopped(mount):
+        for child in crowd:
+            child.send("go")
+        wait_for(lambda: waiting(mount) >= before + PROCESSES * THREADS, "all of them wait", 100)
+    assert [child.result(100) for child in crowd] == [[]] * PROCESSES
+    assert waiting(mount) == before
+    assert anonymous_memory(mount.pid) < memory + MOST_MEMORY
