@@ -94,3 +94,38 @@ def settle(kind: str, head: bytes) -> str | None:
         if signature.match(head) and not kinds.fullmatch(kind):
             return None
     return kind
+
+
+_NO_MOVIE: Final = frozenset(
+    b"heic,heix,heim,heis,hevc,hevx,hevm,hevs,mif1,mif2,msf1,miaf,avif,avis,jp2 ,jpx ,jpm ,jxl ,crx ,j2ki,"
+    b"j2is,j2k1,jpgs".split(b",")
+)
+"""Brands of pictures in the same kind of boxes: no movies, or not only."""
+_MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
+_SOUND_BRANDS: Final = (b"aax ", b"aaxc")
+
+
+def movie_kind(head: bytes) -> str | None:
+    """The kind of an ISO base media or QuickTime file whose brand or first box libmagic does not know
+    (it calls them ``application/octet-stream``): cameras' own brands, QuickTime files that start with
+    padding or a preview. None if the head is no such file's.
+    """
+    at = 0
+    if head[4:8] == b"ftyp":
+        size = int.from_bytes(head[:4])
+        brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(size, 264), 4))}
+        if size % 4 or not 16 <= size <= 4096 or brands & _NO_MOVIE:
+            return None
+        return "audio/mp4" if head[8:12] in _SOUND_BRANDS else "video/mp4"
+    while len(head) - at >= 16:
+        size, kind, header = int.from_bytes(head[at : at + 4]), head[at + 4 : at + 8], 8
+        if kind not in _MOVIE_STARTS:
+            return None
+        if size == 1:
+            size, header = int.from_bytes(head[at + 8 : at + 16]), 16
+        if kind in (b"moov", b"mdat"):
+            return "video/quicktime" if size >= header or size == 0 else None
+        if size < header:
+            return None
+        at += size
+    return None

@@ -7,7 +7,7 @@ import struct
 import magic
 import pytest
 
-from policyfs.content.kinds import SNIFF_BYTES, is_kind, normalise, settle
+from policyfs.content.kinds import SNIFF_BYTES, is_kind, movie_kind, normalise, settle
 from policyfs.content.worker import Detector, SniffError
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
@@ -156,3 +156,25 @@ def test_only_the_head_decides(detector):
     """A write behind the head can change no kind."""
     head = JPEG.ljust(SNIFF_BYTES, b"\0")
     assert detector.kind(head + b"PK\3\4" * 1000) == detector.kind(head) == "image/jpeg"
+
+
+MOVIE_HEADS = {
+    "a camera's brand": (b"\0\0\0\x18ftypXAVC\0\0\0\0XAVCmp42", "video/mp4"),
+    "a segment's brand": (b"\0\0\0\x18ftypmsdh\0\0\0\0msdhmsix", "video/mp4"),
+    "a book": (b"\0\0\0\x18ftypaax \0\0\0\1aax M4B ", "audio/mp4"),
+    "a raw photo": (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", None),
+    "a picture's brand among others": (b"\0\0\0\x18ftypmif3\0\0\0\0miafheic", None),
+    "padding first": (b"\0\0\0\x08wide\0\0\1\0mdat" + bytes(20), "video/quicktime"),
+    "skipped first": (b"\0\0\0\x0cskip\0\0\0\0\0\0\0\x40moov" + bytes(20), "video/quicktime"),
+    "a large box": (b"\0\0\0\x08wide\0\0\0\1mdat" + (1 << 33).to_bytes(8), "video/quicktime"),
+    "a preview first": (b"\0\0\0\x14pnot" + bytes(12) + b"\0\0\1\0moov" + bytes(20), "video/quicktime"),
+    "padding alone": (b"\0\0\0\x0cskip" + bytes(40), None),
+    "no size": (b"\0\0\0\x07wide\0\0\1\0mdat" + bytes(20), None),
+    "a brand of no size": (b"\0\0\0\x02ftypXAVC" + bytes(20), None),
+}
+
+
+@pytest.mark.parametrize("case", MOVIE_HEADS)
+def test_movies_that_libmagic_does_not_know(case):
+    head, kind = MOVIE_HEADS[case]
+    assert movie_kind(head) == kind
