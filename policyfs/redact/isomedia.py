@@ -21,7 +21,7 @@ from policyfs.redact.isofragments import Fragments
 from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 from policyfs.redact.isomovie import INDEX_RULES, Movie, Track, clean_children, clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
-from policyfs.redact.isotables import Extents, extents_of
+from policyfs.redact.isotables import Extents
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
 from policyfs.redact.tells import UNKNOWN, Tells
 
@@ -84,7 +84,7 @@ class _Locator:
         self.found.add(block.found)
         fragments = Fragments(movie.defaults, self.source.size)
         for moof in self.boxes:
-            if moof.kind == b"moof" and not moof.cut:
+            if moof.kind == b"moof" and not self._is_open(moof):
                 block, box = self._load(moof, MAX_MOVIE_BYTES)
                 fragments.read(block, box)
                 self.found.add(block.found)
@@ -97,7 +97,10 @@ class _Locator:
 
     def _sound(self) -> Iterator[Box]:
         """The boxes but one that is ended by the file's end; only media data may be."""
-        return (box for box in self.boxes if not _is_open(box))
+        return (box for box in self.boxes if not self._is_open(box))
+
+    def _is_open(self, box: Box) -> bool:
+        return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
         """Takes over what is to be changed within frames, if they lie in media data, each by itself."""
@@ -128,7 +131,7 @@ class _Locator:
             tells = sample_tells(track, movie, self.source)
             goes = bool(tells & self.inner.hide)
             try:
-                extents = extents_of(track.table, size, track.entries.sounds)
+                extents = track.samples().extents(size, track.entries.sounds)
             except NotThisKindError:
                 if not goes:
                     raise
@@ -183,7 +186,7 @@ class _Locator:
     def _behind(self, unread: list[tuple[int, int]]) -> None:
         """What follows the last box becomes a box of padding."""
         last = self.boxes.boxes[-1]
-        start = last.start if _is_open(last) else self.boxes.rest
+        start = last.start if self._is_open(last) else self.boxes.rest
         end = self.source.size
         if end - start >= HEADER_BYTES and self._holds_bytes([(start, end)]):
             size = end - start if end - start < 1 << 32 else 0
@@ -215,10 +218,6 @@ class _Locator:
                 if size > 4096 and self.source.read(at, size).strip(b"\0"):
                     return True
         return False
-
-
-def _is_open(box: Box) -> bool:
-    return (box.cut or box.to_end) and box.kind not in (_MEDIA, b"moov")
 
 
 def _covered(extents: Extents, size: int) -> int:

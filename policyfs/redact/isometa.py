@@ -20,6 +20,7 @@ from policyfs.redact.tells import UNKNOWN, Tells
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 EXIF_UUID: Final = b"JpgTiffExif->JP2"
 PROFILE_UUID: Final = b"PROF" + bytes.fromhex("21d24fcebb88695cfac9c740")
+IPOD_UUID: Final = bytes.fromhex("6b6840f25f244fc5ba39a51bcf0323f3")
 SPHERICAL_UUID: Final = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 
 FREE_KINDS: Final = frozenset({b"free", b"skip", b"wide"})
@@ -78,6 +79,8 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
     elif box.extended == SPHERICAL_UUID:
         if block.put(box.body, _spherical(body)):
             block.note(box.start, box.end, where, "spherical video")
+    elif box.extended == IPOD_UUID and len(body) == 4:  # "may be played on": a number
+        return
     elif not (box.extended == PROFILE_UUID and _is_profile(block, box)):
         block.free(box, where)
 
@@ -107,7 +110,7 @@ def clean_meta(block: Block, box: Box) -> None:
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)
     handler = boxes.first(b"hdlr")
-    if handler is None or block.number(box.body, skip):
+    if handler is None or handler.cut or handler.end < handler.body + 12 or block.number(box.body, skip):
         block.free(box, "meta", broken=True)
         return
     kind = block.data[handler.body + 8 : handler.body + 12]

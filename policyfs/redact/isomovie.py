@@ -17,7 +17,7 @@ from policyfs.redact.isobox import Box
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isoentries import NO_ENTRIES, Entries, clean_entries
 from policyfs.redact.isometa import FREE_KINDS, clean_handler, clean_meta, clean_user_data, clean_uuid
-from policyfs.redact.isotables import SampleTable
+from policyfs.redact.isotables import Samples, SampleTable
 from policyfs.redact.tells import UNKNOWN, Tells
 
 _MAX_TRACKS: Final = 256
@@ -37,6 +37,13 @@ class Track:
     parameters: bytes = b""
     chapters: tuple[int, ...] = ()
     auxiliary: list[bytes] = field(default_factory=list)
+    _samples: Samples | None = None
+
+    def samples(self) -> Samples:
+        """Where its samples lie. Raises TooMuchError, NotThisKindError."""
+        if self._samples is None:
+            self._samples = Samples(self.table)
+        return self._samples
 
 
 @dataclass(slots=True)
@@ -199,7 +206,7 @@ def _mdia(walk: Walk, box: Box) -> None:
     """Its handler first: what the sample entries mean depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
-    if walk.track is not None and handler is not None:
+    if walk.track is not None and handler is not None and not handler.cut:
         walk.track.handler = block.data[handler.body + 8 : min(handler.body + 12, handler.end)]
     _container(_MDIA)(walk, box)
 
@@ -209,7 +216,7 @@ def _hdlr(walk: Walk, box: Box) -> None:
 
 
 def _stsd(walk: Walk, box: Box) -> None:
-    if walk.track is None or walk.track.entries.formats:
+    if walk.track is None or walk.track.entries is not NO_ENTRIES:
         walk.block.free(box, walk.where, broken=True)
         return
     walk.track.entries = clean_entries(walk.block, box, walk.track.handler)

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from policyfs.redact.blocks import Found, Inner, Note, TooMuchError, shifted
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.isoentries import PICTURE, SOUND, TEXT
 from policyfs.redact.isomovie import Movie, Track
 from policyfs.redact.isosei import Codec, clean_sample, codec_of, too_many
-from policyfs.redact.isotables import Finder, numbers, part_of
+from policyfs.redact.isotables import Samples, numbers, part_of
 from policyfs.redact.ranges import ByteSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import decode, tells_place
@@ -65,11 +65,15 @@ def sample_tells(track: Track, movie: Movie, source: ByteSource) -> Tells:
 
 def _text(track: Track, source: ByteSource) -> Tells:
     """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown."""
-    finder, told, room = Finder(track.table), NOTHING, MAX_TEXT_BYTES
-    if len(finder) > MAX_TEXT_SAMPLES:
+    try:
+        samples = track.samples()
+    except NotThisKindError:
+        return UNKNOWN
+    told, room = NOTHING, MAX_TEXT_BYTES
+    if len(samples) > MAX_TEXT_SAMPLES:
         return UNKNOWN
     plain = track.entries.formats[:1] in ((b"tx3g",), (b"text",))
-    for at, size in finder.samples(range(len(finder))):
+    for at, size in samples.places(range(len(samples))):
         room -= size
         if room < 0:
             return UNKNOWN
@@ -82,7 +86,7 @@ def _text(track: Track, source: ByteSource) -> Tells:
 def _one_text(data: bytes, *, plain: bool) -> Tells:
     """What one sample of text tells. plain: QuickTime's or 3GPP's form, else some markup."""
     if not plain:
-        return UNKNOWN if tells_place(decode(data)) else NOTHING
+        return Tells.LOCATION if tells_place(decode(data)) else NOTHING
     size = int.from_bytes(data[:2])
     at = 2 + size
     if at > len(data):
@@ -97,10 +101,12 @@ def _one_text(data: bytes, *, plain: bool) -> Tells:
 
 
 def prose_tells(text: str) -> Tells:
-    """NOTHING for words; UNKNOWN for telemetry: control characters, coordinates, mostly digits."""
-    if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text) or tells_place(text):
+    """What a line of a subtitle tells; UNKNOWN for telemetry: control characters, mostly digits."""
+    if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN
-    told = Tells.TIME if _DATE.search(text) or _TIME_OF_DAY.search(text) else NOTHING
+    told = Tells.LOCATION if tells_place(text) else NOTHING
+    if _DATE.search(text) or _TIME_OF_DAY.search(text):
+        told |= Tells.TIME
     digits = sum(map(str.isdigit, text))
     return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
 
@@ -115,7 +121,7 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner) -> Found:
     if track.handler not in PICTURE:
         return Found()
     if formats & _PICTURES:
-        return _photos(Finder(track.table), source, inner)
+        return _photos(track.samples(), source, inner)
     codec = _codec(track)
     return Found() if codec is None else _frames(track, codec, source, inner)
 
@@ -126,10 +132,10 @@ def _codec(track: Track) -> Codec | None:
 
 
 def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Found:
-    finder = Finder(track.table)
-    count, keys = len(finder), _key_frames(track, len(finder))
+    samples = track.samples()
+    count, keys = len(samples), _key_frames(track, len(samples))
     tried = sorted({0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))} & set(range(count)))
-    found = _cleaned(finder, tried, codec, source, inner)
+    found = _cleaned(samples, tried, codec, source, inner)
     told = NOTHING
     for note in found.notes:
         told |= note.tells
@@ -138,7 +144,7 @@ def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Fou
     # Encoders sign the frames that a player can start from; cameras may date every one.
     wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
     too_many(len(wanted))
-    found.add(_cleaned(finder, sorted(set(wanted) - set(tried)), codec, source, inner))
+    found.add(_cleaned(samples, sorted(set(wanted) - set(tried)), codec, source, inner))
     return found
 
 
@@ -153,27 +159,29 @@ def _spread(frames: list[int] | range) -> Iterator[int]:
     return iter(frames[::step][: _TRIED + 1])
 
 
-def _cleaned(finder: Finder, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner) -> Found:
+def _cleaned(
+    samples: Samples, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner
+) -> Found:
     found = Found()
-    for at, size in finder.samples(wanted):
+    for at, size in samples.places(wanted):
         found.add(clean_sample(source, at, size, codec, inner))
     return found
 
 
-def _photos(finder: Finder, source: ByteSource, inner: Inner) -> Found:
+def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:
     """Frames that are still pictures: all of a slide show or of chapters' pictures; of a film, all if
     one of the first carries EXIF or XMP.
     """
-    found, count, room = Found(), len(finder), _MAX_PICTURE_BYTES
+    found, count, room = Found(), len(samples), _MAX_PICTURE_BYTES
     if count > _EVERY_PICTURE:
         heads = [
-            source.read(at, min(size, 1 << 16)) for at, size in finder.samples((0, 1, count // 2, count - 1))
+            source.read(at, min(size, 1 << 16)) for at, size in samples.places((0, 1, count // 2, count - 1))
         ]
         if not any(b"Exif\0\0" in head or b"ns.adobe.com/" in head for head in heads):
             return found
         if count > _MAX_PICTURES:
             raise TooMuchError("metadata in too many frames")
-    for at, size in set(finder.samples(range(count))):
+    for at, size in set(samples.places(range(count))):
         room -= size
         if room < 0:
             raise TooMuchError("metadata in too many frames")

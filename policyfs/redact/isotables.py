@@ -99,17 +99,15 @@ class SampleTable:
         """How many samples there are by the table of sizes."""
         return int.from_bytes((self.stsz or self.stz2)[8:12])
 
-    def sizes(self) -> Iterable[int]:
+    def sizes(self) -> array[int]:
         """Size of each sample, if they are not all alike."""
         if not self.stz2:
             return numbers(part_of(self.stsz, 12, 4), "I")
         width, count = self.stz2[7], self.samples()
         entries = self.stz2[12:]
         if width == 4:
-            halves = chain.from_iterable(
-                zip((b >> 4 for b in entries), (b & 15 for b in entries), strict=True)
-            )
-            return islice(halves, count)
+            halves = chain.from_iterable((pair >> 4, pair & 15) for pair in entries)
+            return array("B", islice(halves, count))
         return numbers(entries[: count * (width // 8)], "H" if width == 16 else "B")
 
     def per_chunk(self, chunks: int) -> array[int]:
@@ -125,66 +123,84 @@ class SampleTable:
         return array("I", islice(spread, chunks))
 
 
-def extents_of(table: SampleTable, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
-    """The chunks of a track, cut at limit (the file's size). Raises TooMuchError, NotThisKindError.
-
-    sounds: for plain sound, (bytes, samples) of its entries, by which players reckon whatever
-    the table of sizes says; the greatest of all answers counts.
-    """
-    offsets = table.offsets()
-    if len(offsets) > MAX_CHUNKS:
-        raise TooMuchError("too many chunks")
-    counts = table.per_chunk(len(offsets))
-    if not table.stsz and not table.stz2:
-        raise NotThisKindError("a track has no table of sizes")
-    if len(counts) < len(offsets):
-        raise NotThisKindError("its sample tables contradict each other")
-    constant = table.constant()
-    if constant or not table.samples():
-        sizes: Iterable[int] = map(mul, counts, repeat(constant))
-        for size, samples in sounds:
-            scaled = map(mul, counts, repeat(size))
-            sizes = map(max, sizes, map(floordiv, map(add, scaled, repeat(samples - 1)), repeat(samples)))
-    else:
-        sums = array("Q", accumulate(table.sizes(), initial=0))
-        last = len(sums) - 1
-        until = array("Q", map(min, accumulate(counts, initial=0), repeat(last)))
-        at = array("Q", map(sums.__getitem__, until))
-        sizes = map(sub, at[1:], at)
-    ends = array("Q", map(min, map(add, offsets, sizes), repeat(limit)))
-    return Extents(array("Q", map(min, offsets, ends)), ends)
-
-
 @dataclass(slots=True)
-class Finder:
-    """Where single samples of a track lie."""
+class Samples:
+    """Where the samples of a track lie, worked out from its tables as far as asked for."""
 
     table: SampleTable
     _offsets: array[int] = field(init=False)
-    _first: array[int] = field(init=False)
-    _sums: array[int] | None = field(init=False)
+    _counts: array[int] = field(init=False)
+    _sizes: array[int] | None = field(init=False, default=None)
+    _constant: int = field(init=False)
 
     def __post_init__(self) -> None:
+        """Raises TooMuchError; NotThisKindError if the tables contradict each other."""
         table = self.table
         self._offsets = table.offsets()
-        self._first = array("Q", accumulate(table.per_chunk(len(self._offsets)), initial=0))
-        self._sums = None if table.constant() else array("Q", accumulate(table.sizes(), initial=0))
+        if len(self._offsets) > MAX_CHUNKS:
+            raise TooMuchError("too many chunks")
+        self._counts = table.per_chunk(len(self._offsets))
+        if len(self._counts) < len(self._offsets) or (self._offsets and not (table.stsz or table.stz2)):
+            raise NotThisKindError("its sample tables contradict each other")
+        self._constant = table.constant()
+        if not self._constant:
+            self._sizes = table.sizes()
+
+    def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
+        """The chunks, cut at limit (the file's size).
+
+        sounds: for plain sound, (bytes, samples) of its entries, by which players reckon whatever
+        the table of sizes says; the greatest of all answers counts.
+        """
+        starts = array("Q", self._offsets)
+        if starts and max(starts) > limit:
+            starts = array("Q", map(min, starts, repeat(limit)))
+        ends = array("Q", map(add, starts, self._chunk_sizes(sounds)))
+        if ends and max(ends) > limit:
+            ends = array("Q", map(min, ends, repeat(limit)))
+        return Extents(starts, ends)
+
+    def _chunk_sizes(self, sounds: Iterable[tuple[int, int]]) -> Iterable[int]:
+        counts, sizes = self._counts, self._sizes
+        if sizes is None:
+            found: Iterable[int] = map(mul, counts, repeat(self._constant))
+            for size, samples in sounds:
+                scaled = map(add, map(mul, counts, repeat(size)), repeat(samples - 1))
+                found = map(max, found, map(floordiv, scaled, repeat(samples)))
+            return found
+        if counts.count(1) == len(counts):
+            return chain(sizes, repeat(0)) if len(sizes) < len(counts) else islice(sizes, len(counts))
+        if 4 * len(counts) < len(sizes):
+            slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
+            return map(sum, map(sizes.__getitem__, slices))
+        sums = array("Q", accumulate(sizes, initial=0))
+        until = map(min, accumulate(counts, initial=0), repeat(len(sizes)))
+        at = array("Q", map(sums.__getitem__, until))
+        return map(sub, at[1:], at)
 
     def __len__(self) -> int:
-        known = self._first[-1] if self._first else 0
-        return min(known, self.table.samples() if self._sums is None else len(self._sums) - 1)
+        """How many samples there are that have a size and lie in a chunk."""
+        return min(sum(self._counts), self.table.samples() if self._sizes is None else len(self._sizes))
 
-    def sample(self, number: int) -> tuple[int, int]:
-        """(offset, size) of a sample, counted from 0."""
-        chunk = bisect_right(self._first, number) - 1
-        first = self._first[chunk]
-        if self._sums is None:
-            size = self.table.constant()
-            return self._offsets[chunk] + (number - first) * size, size
-        sums = self._sums
-        return self._offsets[chunk] + sums[number] - sums[first], sums[number + 1] - sums[number]
-
-    def samples(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """(offset, size) of the samples of these numbers, as far as there are such."""
-        count = len(self)
-        return (self.sample(number) for number in wanted if 0 <= number < count)
+    def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(offset, size) of the samples of these numbers, which count from 0 and go up. Those that
+        there are not are left out.
+        """
+        counts = self._counts
+        plain = counts.count(1) == len(counts)
+        firsts = range(len(counts) + 1) if plain else array("Q", accumulate(counts, initial=0))
+        count, chunk, at, offset = len(self), -1, 0, 0
+        for number in wanted:
+            if not 0 <= number < count:
+                continue
+            if chunk < 0 or number >= firsts[chunk + 1]:
+                chunk = bisect_right(firsts, number) - 1
+                at, offset = firsts[chunk], self._offsets[chunk]
+            if self._sizes is None:
+                offset += (number - at) * self._constant
+                size = self._constant
+            else:
+                offset += sum(self._sizes[at:number])
+                size = self._sizes[number]
+            at = number
+            yield offset, size

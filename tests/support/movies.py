@@ -190,3 +190,48 @@ def kinds(
             found += kinds(data[at + header : at + size], holds)
         at += size
     return found
+
+
+def fragmented(base: int, *, more: bytes = b"", telemetry: bytes = CITY * 3) -> bytes:
+    """A file of one fragment with a track of pictures and one of metadata. base: flags of its tfhd,
+    1 for offsets from the file's start, 0x20000 for such from the fragment's.
+    """
+    start = ftyp()
+    trex = [full(b"trex", u32(number, 1, 0, 0, 0)) for number in (1, 2)]
+    tracks = [Track(samples=()), Track(b"meta", b"what", (), number=2)]
+    start += box(b"moov", mvhd(), *(track.trak([]) for track in tracks), box(b"mvex", *trex))
+
+    def moof(at: int) -> bytes:
+        trafs = []
+        for number, sizes, offset in ((1, [64, 64], at), (2, [len(telemetry)], at + 128)):
+            place = len(start).to_bytes(8) if base & 1 else b""
+            run = full(b"trun", u32(len(sizes), offset, *sizes), flags=0x201)
+            trafs.append(box(b"traf", full(b"tfhd", u32(number), place, flags=base), run))
+        return box(b"moof", full(b"mfhd", u32(1)), *trafs, more)
+
+    size = len(moof(0))
+    return start + moof(size + 8) + box(b"mdat", SAMPLE, SAMPLE[::-1], telemetry, CITY)
+
+
+def sei(kind: int, payload: bytes) -> bytes:
+    """One SEI unit of H.264 with its length."""
+    unit = b"\x06" + bytes([kind, len(payload)]) + payload + b"\x80"
+    return u32(len(unit)) + unit
+
+
+SLICE: Final = u32(9) + b"\x65slice123"
+AVCC: Final = box(b"avcC", b"\1\x42\0\x1e\xff\xe0\0")
+
+SEEDS: Final = (
+    movie(moov=box(b"udta", loci(), text_atom(b"\xa9xyz", PLACE), text_atom(b"\xa9mak", b"Testmaker"))),
+    movie(Track(), Track(b"meta", b"what", (CITY * 3, CITY * 2), number=2), between=CITY, after=CITY * 5),
+    movie(moov=keyed({b"com.apple.quicktime.location.ISO6709": PLACE, b"com.apple.quicktime.make": b"T"})),
+    movie(moov=box(b"udta", itunes(box(b"\xa9nam", data(b"title")), free_form(b"where", CITY)))),
+    movie(after=uuid(XMP_UUID, b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>") + box(b"free", PLACE), make=large),
+    movie(Track(format=b"avc1", entry=AVCC, samples=[sei(5, bytes(range(16)) + CITY) + SLICE] * 6)),
+    movie(Track(), Track(b"sbtl", b"tx3g", (u16(5) + b"words",), entry=bytes(30), number=2)),
+    movie(Track(), Track(b"soun", b"sowt", (SAMPLE,), number=2), Track(b"tmcd", b"tmcd", number=3)),
+    fragmented(0x20000, more=box(b"udta", loci())),
+    fragmented(1),
+)
+"""Movies of every shape, small enough to be damaged."""
