@@ -29,7 +29,6 @@ from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
-from policyfs.redact.isotables import extents_of
 from policyfs.redact.j2k import walk_codestream
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.spans import Gathered, Ground, Span
@@ -239,7 +238,7 @@ class _Locator:
         self.found.add(block.found)
         for track in movie.tracks:
             tells = sample_tells(track, movie, self.source)
-            extents = extents_of(track.table, self.source.size, track.entries.sounds)
+            extents = track.samples().extents(self.source.size, track.entries.sounds)
             self.inner.budget.part(len(extents.starts))
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
             if tells & self.inner.hide:
