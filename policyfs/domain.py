@@ -202,6 +202,7 @@ REDACTABLE_KINDS: Final = frozenset(
         "image/heif",
         "image/heif-sequence",
         "image/avif",
+        "image/x-canon-cr3",
         "image/jxl",
         "image/jp2",
         "image/jpx",

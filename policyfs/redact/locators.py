@@ -15,6 +15,7 @@ from policyfs.redact.blocks import (
     NotThisKindError,
     budget_for,
 )
+from policyfs.redact.cr3 import locate_cr3
 from policyfs.redact.flac import locate_flac
 from policyfs.redact.gif import locate_gif
 from policyfs.redact.heif import locate_heif
@@ -59,6 +60,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/heif": locate_heif,
         "image/heif-sequence": locate_heif,
         "image/avif": locate_heif,
+        "image/x-canon-cr3": locate_cr3,
         "image/jxl": locate_jxl,
         "image/jp2": locate_jp2,
         "image/jpx": locate_jp2,

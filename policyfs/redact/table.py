@@ -59,6 +59,7 @@ _ROWS: Final = (
     KindRow("image/avif", Treatment.LOCATOR, "EXIF, XMP and all other items are examined"),
     KindRow("image/heic-sequence", Treatment.LOCATOR, "items and tracks are examined"),
     KindRow("image/heif-sequence", Treatment.LOCATOR, "items and tracks are examined"),
+    KindRow("image/x-canon-cr3", Treatment.LOCATOR, "EXIF, maker notes, XMP, previews, tracks are examined"),
     KindRow("image/jxl", Treatment.LOCATOR, "EXIF, XMP and all other boxes are examined"),
     KindRow("image/jp2", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
     KindRow("image/jpx", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),

@@ -1,0 +1,216 @@
+"""Canon's raw photos in boxes (CR3): TIFF blocks, previews, and tracks of raw pixels and metadata.
+
+A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2
+(the EXIF directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two more at the top hold XMP and a
+preview. One track is a JPEG as large as the picture, others are raw pixels, one (CTMD) repeats the
+metadata. Canon publishes no description; this is what readers of such files (ExifTool, LibRaw) agree on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact import tifftags as tags
+from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at, empty_tiff
+from policyfs.redact.isobox import FREE, UUID, Box, read_boxes
+from policyfs.redact.isoedit import Block
+from policyfs.redact.isomedia import MAX_MOVIE_BYTES
+from policyfs.redact.isomovie import Track, clean_movie
+from policyfs.redact.isosamples import sample_tells
+from policyfs.redact.isotables import Finder, extents_of
+from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource
+from policyfs.redact.spans import Gathered, Ground, Span
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.tifftags import Role, TagTable
+
+BRAND: Final = b"crx "
+CANON_UUID: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+PREVIEW_UUID: Final = bytes.fromhex("eaf42b5e1c984b88b9fbb7dc406e4d16")
+XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_NAME: Final = "CR3"
+_FTYP_BYTES: Final = 264
+_TABLE_BYTES: Final = 4096
+_HEADER_BYTES: Final = 64
+_JPEG: Final = b"\xff\xd8\xff"
+_COMPRESSOR: Final = re.compile(rb"Canon[A-Z0-9]{3}_\d{3}/\d\d\.\d\d\.\d\d/\d\d\.\d\d\.\d\d\0*")
+
+_MAKER: Final = TagTable(
+    "Canon",
+    MappingProxyType(
+        {
+            Role.IMAGE: MappingProxyType(
+                {
+                    **dict.fromkeys((0x98, 0x9A, 0xAA, 0xB4, 0xE0, 0x4001, 0x4002, 0x4015, 0x4016), NOTHING),
+                    **dict.fromkeys((0x02, 0x03, 0x05, 0x12, 0x13, 0x26, 0x3C, 0x93, 0xA0), Tells.OTHER),
+                    **dict.fromkeys((0x4008, 0x4013, 0x4018, 0x4020, 0x4021, 0x4024, 0x4025), Tells.OTHER),
+                    **dict.fromkeys((0x06, 0x07, 0x08, 0x0C, 0x10, 0x95, 0x96, 0x4019), Tells.DEVICE),
+                    0x01: Tells.DEVICE | Tells.OTHER,
+                    0x04: Tells.OTHER,
+                    0x09: Tells.DEVICE | Tells.PEOPLE,
+                    0x35: Tells.LOCATION | Tells.TIME,
+                }
+            )
+        }
+    ),
+)
+"""Tags of Canon's maker notes: what decoding raw pixels needs, settings, names; all others go."""
+_GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.known[Role.GPS]}))
+_TIFFS: Final = MappingProxyType(
+    {b"CMT1": tags.EXIF_TABLE, b"CMT2": tags.EXIF_TABLE, b"CMT3": _MAKER, b"CMT4": _GPS}
+)
+_TABLES: Final = frozenset({b"CCTP", b"CTBO"})
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("CR3", "CMT1, CMT2", "EXIF", UNKNOWN, "cleaned as in a JPEG"),
+    Part("CR3", "CMT3", "Canon's maker notes", UNKNOWN, "by tag; colour and sensor data stay"),
+    Part("CR3", "CMT4", "GPS", Tells.LOCATION | Tells.TIME, "a TIFF structure that tells nothing"),
+    Part("CR3", "THMB, PRVW, track of a JPEG", "previews", NOTHING, "cleaned as JPEGs"),
+    Part("CR3", "tracks of raw pixels; CNCV, CCTP, CTBO", "the picture", NOTHING, "stay"),
+    Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "zeros"),
+    Part("CR3", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
+    Part("CR3", "times of the movie and its tracks", "when it was taken", Tells.TIME, "zeros"),
+    Part("CR3", "any other box, what lies between", "anything", UNKNOWN, "free space that holds zeros"),
+)
+
+
+def locate_cr3(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a CR3 file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    return _Locator(source, inner).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    ground: Ground = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ground = Ground(self.source, self.inner.budget)
+
+    def locate(self) -> Found:
+        top = read_boxes(self.source, 0, self.source.size, self.inner.budget, to_end=True)
+        first = next(iter(top), None)
+        if first is None or first.kind != b"ftyp" or self.source.read(first.body, 4) != BRAND:
+            raise NotThisKindError("it does not start like a CR3 file")
+        movie = top.first(b"moov")
+        if movie is None or movie.cut or movie.size > MAX_MOVIE_BYTES or first.size > _FTYP_BYTES:
+            raise NotThisKindError("its index is missing, too long or cut off")
+        for box in top:
+            small = box.size <= MAX_BLOCK_BYTES and not box.cut
+            if box == movie:
+                self._movie(box)
+            elif box.kind == b"mdat":
+                self.ground.area(box.body, box.end)
+            elif box.extended == XMP_UUID and small:
+                data = self.source.read(box.body, box.end - box.body)
+                self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
+            elif box.extended == PREVIEW_UUID and small:
+                self._preview(box)
+            elif box.start:
+                self.ground.free(box, _NAME)
+        self.ground.area(top.rest, self.source.size)
+        if not any(claim.media for claim in self.ground.claims):
+            raise NotThisKindError("there is no picture in it")
+        self.found.add(self.ground.settle(_NAME))
+        return self.found
+
+    def _preview(self, box: Box) -> None:
+        """A header, and a box of one JPEG."""
+        inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
+        first = next(iter(inside), None)
+        if first is None or first.kind != b"PRVW" or first.cut:
+            self.ground.free(box, _NAME)
+            return
+        self._block(first, self.source.read(first.body, first.end - first.body))
+        self.ground.area(first.end, box.end)
+
+    def _movie(self, box: Box) -> None:
+        data = bytearray(self.source.read(box.start, box.size))
+        header = box.body - box.start
+        canon = [
+            child
+            for child in read_boxes(MemorySource(bytes(data)), header, len(data), self.inner.budget)
+            if child.extended == CANON_UUID and not child.cut
+        ]
+        for child in canon:
+            at = box.start
+            self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
+            # To what walks the rest, it is free space.
+            data[child.start + 4 : child.end] = FREE + bytes(child.end - child.start - 8)
+        block = Block(bytes(data), box.start, self.inner)
+        movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
+        self.found.add(block.found)
+        for track in movie.tracks:
+            tells = sample_tells(track, movie, self.source)
+            extents = extents_of(track.table, self.source.size, track.entries.sounds)
+            self.inner.budget.part(len(extents.starts))
+            samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
+            if tells & self.inner.hide:
+                self.ground.blank(samples, Note(0, 0, _NAME, f"track {track.number}", tells))
+            else:
+                self._pictures(track, samples)
+
+    def _pictures(self, track: Track, samples: Gathered) -> None:
+        """Raw pixels stay; JPEGs are cleaned, each by itself."""
+        inside = Found()
+        for at, size in Finder(track.table).samples(range(len(Finder(track.table)))):
+            self.inner.budget.part()
+            if self.source.read(at, 3) == _JPEG:
+                found = self.inner.file("image/jpeg", SliceSource(self.source, at, size))
+                if found is None:
+                    raise NotThisKindError("a preview in it cannot be understood")
+                inside.add(found, at)
+        self.ground.media(samples, inside)
+
+    def _canon(self, canon: Box) -> None:
+        """The boxes of Canon's own box."""
+        inside = read_boxes(self.source, canon.body, canon.end, self.inner.budget)
+        for box in inside:
+            if box.cut or box.end - box.body > MAX_BLOCK_BYTES or not self._known(box):
+                self.ground.free(box, _NAME)
+        self.ground.area(inside.rest, canon.end)
+
+    def _known(self, box: Box) -> bool:
+        if box.kind in (UUID, FREE):
+            return False
+        data = self.source.read(box.body, box.end - box.body)
+        if box.kind == b"CNCV":
+            return _COMPRESSOR.fullmatch(data) is not None
+        if box.kind in _TABLES:
+            return len(data) <= _TABLE_BYTES
+        return self._block(box, data)
+
+    def _block(self, box: Box, data: bytes) -> bool:
+        """A TIFF structure or a preview; False for anything else."""
+        if box.kind in _TIFFS:
+            cleaned = clean_tiff(data, self.inner, _TIFFS[box.kind])
+            if cleaned is None or not any(cleaned.data):
+                note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=cleaned is None)
+                cleaned = Cleaned(empty_tiff(len(data)), (note,))
+        elif box.kind in (b"THMB", b"PRVW"):
+            cleaned = self._jpeg(data, box)
+        else:
+            return False
+        self.found.add(cleaned_at(box.body, data, cleaned))
+        return True
+
+    def _jpeg(self, data: bytes, box: Box) -> Cleaned:
+        """Numbers, and a JPEG behind them; without one, zeros."""
+        at = data.find(_JPEG, 0, _HEADER_BYTES)
+        cleaned = self.inner.jpeg(data[at:]) if at >= 0 else None
+        if cleaned is None:
+            note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=True)
+            return Cleaned(bytes(len(data)), (note,))
+        return Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))
