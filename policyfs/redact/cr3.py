@@ -21,7 +21,6 @@ from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
 from policyfs.redact.isosamples import sample_tells
-from policyfs.redact.isotables import Finder, extents_of
 from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource
 from policyfs.redact.spans import Gathered, Ground, Span
 from policyfs.redact.table import Part
@@ -154,7 +153,7 @@ class _Locator:
         self.found.add(block.found)
         for track in movie.tracks:
             tells = sample_tells(track, movie, self.source)
-            extents = extents_of(track.table, self.source.size, track.entries.sounds)
+            extents = track.samples().extents(self.source.size, track.entries.sounds)
             self.inner.budget.part(len(extents.starts))
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
             if tells & self.inner.hide:
@@ -165,7 +164,8 @@ class _Locator:
     def _pictures(self, track: Track, samples: Gathered) -> None:
         """Raw pixels stay; JPEGs are cleaned, each by itself."""
         inside = Found()
-        for at, size in Finder(track.table).samples(range(len(Finder(track.table)))):
+        places = track.samples()
+        for at, size in places.places(range(len(places))):
             self.inner.budget.part()
             if self.source.read(at, 3) == _JPEG:
                 found = self.inner.file("image/jpeg", SliceSource(self.source, at, size))
