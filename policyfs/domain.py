@@ -176,6 +176,10 @@ REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
         "image/png",
+        "audio/amr",
+        "audio/x-aiff",
+        "video/x-msvideo",
+        "audio/x-wav",
         "application/ogg",
         "video/ogg",
         "audio/ogg",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.aiff import locate_aiff
+from policyfs.redact.amr import locate_amr
+from policyfs.redact.avi import locate_avi
 from policyfs.redact.blocks import (
     MAX_NESTING,
     Budget,
@@ -33,12 +36,17 @@ from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
 from policyfs.redact.textfiles import locate_takeout, locate_xmp_sidecar
 from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.wav import locate_wav
 from policyfs.redact.webp import locate_webp
 from policyfs.redact.xmp import clean_xmp
 
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
+        "audio/amr": locate_amr,
+        "audio/x-aiff": locate_aiff,
+        "video/x-msvideo": locate_avi,
+        "audio/x-wav": locate_wav,
         "application/ogg": locate_ogg,
         "video/ogg": locate_ogg,
         "audio/ogg": locate_ogg,

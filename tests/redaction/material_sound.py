@@ -29,7 +29,19 @@ _GROUPS: Final = ("ID3v2_3", "ID3v2_4", "ID3v1", "APE", "Vorbis", "FLAC", "RIFF"
 EXTRA: Final = {
     f"{group}:{tag}": "a text of its own, that exiftool holds to be about the sound"
     for group in _GROUPS
-    for tag in ("Comment", "Description", "UserDefinedText", "Location", "ENCODED_BY", "EncodedBy")
+    for tag in (
+        "Comment",
+        "Description",
+        "Annotation",
+        "UserDefinedText",
+        "Location",
+        "ENCODED_BY",
+        "EncodedBy",
+    )
+}
+BEXT: Final = {
+    f"RIFF:{tag}": "a field that tells several things"
+    for tag in ("OriginatorReference", "Originator", "TimeReference")
 }
 
 
@@ -103,8 +115,38 @@ def _ogg(directory: Path) -> Iterator[Sample]:
     yield Sample("Opus by opusenc, with a cover", "audio/ogg", path, told, decoded, extra=EXTRA)
 
 
+def _chunked(directory: Path) -> Iterator[Sample]:
+    wav = sound(directory / "list.wav")
+    yield Sample(
+        "WAV with a list", "audio/x-wav", wav, {**TOLD, "location": ("47.80453",)}, decoded, extra=EXTRA
+    )
+    fields = {
+        "description": "Rosa at the lake",
+        "originator": "Quillsound 7",
+        "originator_reference": "QS-4711-0815",
+        "origination_date": "2023-04-05",
+        "origination_time": "06:07:08",
+        "time_reference": "12345678",
+        "coding_history": "A=PCM,F=44100,T=Quillsound 7",
+    }
+    told = {
+        "people": ("Rosa at the lake", "QS-4711-0815"),
+        "device": ("QS-4711-0815",),
+        "time": ("2023-04-05", "QS-4711-0815"),
+    }
+    wave = sound(directory / "bext.wav", "-write_bext", "1", tags=fields)
+    yield Sample("WAV with a broadcast extension", "audio/x-wav", wave, told, decoded, extra=BEXT)
+    aiff = sound(directory / "ffmpeg.aiff", "-write_id3v2", "1")
+    yield Sample("AIFF by ffmpeg", "audio/x-aiff", aiff, TOLD, decoded, extra=EXTRA)
+    video = ("-map", "1:v", "-map", "0:a", "-c:v", "mjpeg", "-c:a", "pcm_s16le")
+    avi = sound(directory / "ffmpeg.avi", *video, inputs=("-f", "lavfi", "-i", "testsrc=s=64x48:r=5:d=1"))
+    told = {**TOLD, "location": ("47.80453",)}
+    yield Sample("AVI by ffmpeg", "video/x-msvideo", avi, told, decoded, extra=EXTRA)
+
+
 def samples(directory: Path) -> Iterator[Sample]:
     """All of the theme's samples."""
     yield from _mp3(directory)
     yield from _flac(directory)
     yield from _ogg(directory)
+    yield from _chunked(directory)

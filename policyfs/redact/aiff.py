@@ -1,0 +1,71 @@
+"""AIFF and AIFF-C files (Apple, "Audio Interchange File Format" 1.3, 1989; AIFF-C draft, 1991)."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.blocks import Found, Inner, NotThisKindError
+from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.id3 import clean_id3, tag_size
+from policyfs.redact.ranges import ByteSource
+from policyfs.redact.riff import Chunk, chunks, drop, pad, printable
+from policyfs.redact.tells import Tells
+from policyfs.redact.wording import told
+
+PADDING: Final = b"FLLR"
+"""What Apple's recorders call a chunk that fills room."""
+_HEADER_BYTES: Final = 12
+_PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"AESD": 24, b"CHAN": 4096})
+TEXTS: Final = MappingProxyType(
+    {
+        b"NAME": Tells.PEOPLE,
+        b"AUTH": Tells.PEOPLE,
+        b"(c) ": Tells.PEOPLE,
+        b"ANNO": Tells.PEOPLE | Tells.DEVICE,
+        b"COMT": Tells.PEOPLE | Tells.TIME,
+        b"MARK": Tells.PEOPLE,
+    }
+)
+"""Chunks of texts, and what they tell; comments have the time at which they were written."""
+
+
+def locate_aiff(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an AIFF that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] != b"FORM" or head[8:] not in (b"AIFF", b"AIFC"):
+        raise NotThisKindError("it does not start like an AIFF")
+    edits = Edits(source, inner, "AIFF")
+    at, sound = _HEADER_BYTES, False
+    for chunk in chunks(source, inner, _HEADER_BYTES, source.size, "big"):
+        at = chunk.next
+        if chunk.name == b"SSND":
+            sound = True
+            pad(edits, chunk)
+        else:
+            _chunk(edits, chunk)
+    if not sound:
+        raise NotThisKindError("there is no sound in it")
+    edits.zero(at, source.size, "trailer")
+    return edits.found
+
+
+def _chunk(edits: Edits, chunk: Chunk) -> None:
+    """Any chunk but the sound."""
+    hide = edits.inner.hide
+    data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
+    whole = chunk.whole and len(data) == chunk.size
+    if chunk.name in _PLAIN and whole and chunk.size <= _PLAIN[chunk.name]:
+        pad(edits, chunk)
+    elif chunk.name in TEXTS and whole:
+        found = told(hide, TEXTS[chunk.name], data) if data.strip(b"\0 ") else Tells(0)
+        if found:
+            drop(edits, chunk, found, PADDING)
+        else:
+            pad(edits, chunk)
+    elif chunk.name in (b"ID3 ", b"id3 ") and whole and 0 < tag_size(data[:10]) <= len(data):
+        size = tag_size(data[:10])
+        edits.block(chunk.start, data[:size], clean_id3(data[:size], edits.inner))
+        edits.zero(chunk.start + size, chunk.next, "behind ID3")
+    else:
+        drop(edits, chunk, name=PADDING, tag=printable(chunk.name), broken=not whole)

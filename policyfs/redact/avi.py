@@ -1,0 +1,173 @@
+"""AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
+
+Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and
+all that is not known become zeros: cameras write maker notes there, dash cams where they are. The
+chunks of pictures and sound are walked over by their headers, not read.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.blocks import Found, Inner, NotThisKindError, TooMuchError
+from policyfs.redact.edits import Edits
+from policyfs.redact.ranges import ByteSource, skip_zeros
+from policyfs.redact.riff import HEAD_BYTES, JUNK, LIKELY_NAME, Chunk, Window, chunks, drop, pad, printable
+from policyfs.redact.riffinfo import LIST, clean_shared
+from policyfs.redact.tells import Tells
+
+MAX_SAMPLES: Final = 600_000
+"""Chunks of pictures and sound: five hours at 30 a second."""
+_HEADER_BYTES: Final = 12
+_MEDIA: Final = (b"vids", b"auds", b"iavs")
+_SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
+_PLAIN: Final = MappingProxyType(
+    {
+        b"avih": 256,
+        b"strh": 256,
+        b"strf": 1 << 16,
+        b"indx": 1 << 20,
+        b"vprp": 4096,
+        b"dmlh": 256,
+        b"idx1": 1 << 30,
+    }
+)
+"""Chunks that are needed to play the file -> the most bytes that they may have."""
+PARTS: Final = MappingProxyType(
+    {
+        b"strn": Tells.PEOPLE | Tells.DEVICE,
+        b"IDIT": Tells.TIME,
+        b"ISMP": Tells.TIME,
+        b"strd": Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER,
+    }
+)
+"""Chunks that tell, and what."""
+
+
+def locate_avi(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an AVI that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVI\x19", b"AVIX"):
+        raise NotThisKindError("it does not start like an AVI")
+    return _Locator(Edits(source, inner, "AVI")).locate()
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.source = edits.source
+        self.inner = edits.inner
+        self.streams: list[bytes] = []
+        self.samples = 0
+
+    def locate(self) -> Found:
+        """A file over 1 GB is a row of RIFFs, the first of which has the headers."""
+        at = 0
+        while at + _HEADER_BYTES <= self.source.size:
+            head = self.source.read(at, _HEADER_BYTES)
+            if head[:4] != b"RIFF" or head[8:11] != b"AVI":
+                break
+            self.inner.budget.part()
+            size = int.from_bytes(head[4:8], "little")
+            end = at + HEAD_BYTES + size
+            whole = size + HEAD_BYTES > _HEADER_BYTES and end <= self.source.size
+            at = self._body(at + _HEADER_BYTES, end + (end & 1) if whole else self.source.size)
+        if b"iavs" in self.streams and self.inner.hide & (Tells.TIME | Tells.DEVICE):
+            raise NotThisKindError("each picture of digital video tells when it was taken")
+        if not self.samples:
+            raise NotThisKindError("there is no picture and no sound in it")
+        self.edits.zero(at, self.source.size, "trailer")
+        return self.edits.found
+
+    def _body(self, at: int, end: int) -> int:
+        """The chunks of a RIFF; returns where they are over."""
+        for chunk in chunks(self.source, self.inner, at, end):
+            if chunk.name == LIST and self._kind(chunk) == b"movi":
+                self._movie(chunk)
+            elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
+                self._headers(chunk, 2)
+            elif chunk.name == b"RIFF":
+                return chunk.at  # the first one's size was wrong
+            else:
+                self._chunk(chunk)
+            at = chunk.next
+        if at < end:
+            self.edits.zero(at, min(end, self.source.size), "behind the chunks", broken=True)
+        return min(end, self.source.size)
+
+    def _kind(self, chunk: Chunk) -> bytes:
+        return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
+
+    def _headers(self, chunk: Chunk, depth: int) -> None:
+        """A list of headers: of the file, of a stream."""
+        at = chunk.start + 4
+        for part in chunks(self.source, self.inner, at, chunk.end):
+            inside = self._kind(part) if part.name == LIST else b""
+            if inside in (b"strl", b"odml") and depth:
+                self._headers(part, depth - 1)
+            else:
+                if part.name == b"strh":
+                    self.streams.append(self._kind(part))
+                self._chunk(part)
+            at = part.next
+        self.edits.zero(at, chunk.next, "behind the headers", broken=True)
+
+    def _chunk(self, chunk: Chunk) -> None:
+        """A chunk that holds no picture and no sound."""
+        tells = PARTS.get(chunk.name)
+        if chunk.name in _PLAIN and chunk.size <= _PLAIN[chunk.name]:
+            pad(self.edits, chunk)
+        elif tells is not None:
+            if tells & self.inner.hide:
+                drop(self.edits, chunk, tells)
+            else:
+                pad(self.edits, chunk)
+        elif not clean_shared(self.edits, chunk):
+            drop(self.edits, chunk)
+
+    def _movie(self, chunk: Chunk) -> None:
+        """The list of pictures and sound, header by header."""
+        window = Window(self.source)
+        at, end, odd = chunk.start + 4, chunk.end, False
+        while at + HEAD_BYTES <= end:
+            head = window.read(at, HEAD_BYTES + 4)
+            size = int.from_bytes(head[4:8], "little")
+            self.samples += 1
+            if self.samples > MAX_SAMPLES:
+                raise TooMuchError("too many pictures")
+            name = head[:4]
+            if name == LIST and head[8:12] == b"rec ":
+                at += _HEADER_BYTES
+                continue
+            if LIKELY_NAME.fullmatch(name) is None and odd:
+                at, odd = at - 1, False  # written without its byte of padding
+                continue
+            if LIKELY_NAME.fullmatch(name) is None:
+                break
+            odd = bool(size & 1)
+            following = at + HEAD_BYTES + size + (size & 1)
+            if following > end and not self._is_media(name):
+                break
+            if not self._is_media(name):
+                self._hide(at, name, min(following, end))
+            at = min(following, end)
+        if skip_zeros(self.source, at) < end:
+            raise NotThisKindError("its pictures and sound are no row of chunks")
+
+    def _is_media(self, name: bytes) -> bool:
+        """Whether a chunk of the movie belongs to a stream of pictures or sound, or indexes one."""
+        if name[:2] == b"ix" or name[2:] == b"ix":
+            return True
+        if not name[:2].isdigit() or name[2:] not in _SAMPLE_KINDS:
+            return False
+        number = int(name[:2])
+        return number >= len(self.streams) or self.streams[number] in _MEDIA
+
+    def _hide(self, at: int, name: bytes, end: int) -> None:
+        """A chunk of another stream keeps its name, which indexes tell; any other becomes padding."""
+        if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
+            self.edits.note(at, HEAD_BYTES, printable(name))
+        self.edits.zero(at + HEAD_BYTES, end, printable(name))
