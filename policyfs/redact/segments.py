@@ -231,14 +231,15 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
     head = len(ICC_HEADER) + 2
     numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
     total = len(parts)
-    whole = all(n in numbered and numbered[n].old[head - 1] == total for n in range(1, total + 1))
-    if whole and total:
-        profile = b"".join(numbered[n].old[head:] for n in range(1, total + 1))
-        size = int.from_bytes(profile[:4])
-        whole = profile[36:40] == b"acsp" and 128 <= size <= len(profile) <= size + 4
-    if not whole:
-        for part in parts:
-            part.drop("ICC profile")
+    ordered = [numbered[n] for n in range(1, total + 1) if n in numbered]
+    profile = b"".join(part.old[head:] for part in ordered)
+    size = int.from_bytes(profile[:4])
+    counted = len(ordered) == total and all(part.old[head - 1] == total for part in ordered)
+    if total and counted and profile[36:40] == b"acsp" and 128 <= size <= len(profile):
+        _spread(ordered, Cleaned(profile[:size].ljust(len(profile), b"\0")), head)
+        return
+    for part in parts:
+        part.drop("ICC profile", broken=True)
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:

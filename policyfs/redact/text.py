@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
-MAX_TEXT_BYTES: Final = 1 << 20
+MAX_TEXT_BYTES: Final = 1 << 18
 """Longer "text" is not examined but treated as if it told everything."""
 
 _DECIMAL: Final = r"[-+]?(?<![\d.])\d{1,3}[.,]\d{3,}"

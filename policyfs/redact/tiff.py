@@ -167,6 +167,8 @@ class _Cleaner:
             return None
         count = self._short(offset)
         end = offset + 2 + ENTRY_BYTES * count + (4 if chained else 0)
+        if chained and end - 4 <= len(self.block) < end:
+            chained, end = False, end - 4  # some writers save the last pointer
         if end > len(self.block) or self._taken(self.structure, offset, end):
             return None  # cut off, or a loop, or two directories in one place
         self.entries += count
@@ -211,8 +213,10 @@ class _Cleaner:
                 self._doom(entry)
             return self._drop(entry, role, tells)
         outside = not entry.inline and not 8 <= entry.start <= len(self.block) - entry.size
-        if not entry.size or outside:
+        if entry.type not in tags.TYPE_SIZES or outside:
             return self._drop(entry, role, UNKNOWN, broken=True)
+        if not entry.count:
+            return entry.tag not in _POINTERS or self._drop(entry, role, UNKNOWN, broken=True)
         if entry.tag in _POINTERS:
             return self._open_children(entry) or self._drop(entry, role, tells or UNKNOWN, broken=True)
         if self._is_nested(entry):
@@ -220,6 +224,7 @@ class _Cleaner:
         value = self.block[entry.start : entry.end]
         if entry.tag == tags.PRINT_IM and not value.startswith(b"PrintIM\0"):
             return self._drop(entry, role, UNKNOWN)
+        self.inner.budget.search(entry.size)
         asked = hide if tells else hide & Tells.LOCATION  # a colour profile names programs
         told = told_in(value, asked) if entry.type in tags.TEXT_TYPES else NOTHING
         return not told or self._drop(entry, role, tells | told)
@@ -391,9 +396,14 @@ class _Cleaner:
             kept = [entry for entry in directory.entries if entry.keep]
             if not kept and directory is not self.directories[0]:
                 continue
-            body = b"".join(self.block[e.position : e.position + ENTRY_BYTES] for e in kept)
+            body = b"".join(self._bytes_of(entry) for entry in kept)
             after = struct.pack(self.order + "I", directory.next.offset if directory.next else 0)
             head = struct.pack(self.order + "H", len(kept))
             whole = head + body + (after if directory.chained else b"")
             out[directory.offset : directory.offset + len(whole)] = whole
         return bytes(out)
+
+    def _bytes_of(self, entry: Entry) -> bytes:
+        """An entry as it stands; where it holds nothing, its room holds nothing either."""
+        whole = self.block[entry.position : entry.position + ENTRY_BYTES]
+        return whole if entry.count else whole[:8] + bytes(4)

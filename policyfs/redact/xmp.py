@@ -21,7 +21,11 @@ from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import tells_place, told_in_text
 
 MAX_DEPTH: Final = 64
-MAX_TOKENS: Final = 200_000
+MAX_TOKENS: Final = 100_000
+_SHORTEST: Final = 5
+"""Fewer characters tell nothing by themselves."""
+MAX_LOOKED_AT: Final = 1 << 20
+"""Characters of values and texts over a whole packet."""
 
 _EMPTY_META: Final = '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 _EMPTY_RDF: Final = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{xmpnames.RDF}"/></x:xmpmeta>'
@@ -163,6 +167,7 @@ class _Scanner:
     hidden_from: int = -1
     hidden_depth: int = 0
     hidden_tells: Tells = NOTHING
+    looked_at: int = 0
 
     def spans(self) -> list[_Span]:
         """Spans in order, not overlapping. Raises MalformedError."""
@@ -212,8 +217,11 @@ class _Scanner:
                 raise MalformedError
             self.at = end
             return
+        if self.hidden_from >= 0:
+            self.at = end
+            return
         around = self.stack[-1]
-        told = told_in_text(unescape(piece), self.hide)
+        told = self._told(piece)
         if around.structural and piece.strip():
             told = UNKNOWN  # no property's value
         if told:
@@ -293,19 +301,29 @@ class _Scanner:
 
     def _attributes(self, attributes: list[re.Match[str]]) -> Iterator[_Span]:
         for found in attributes:
-            name, value = found[1], unescape(found[2][1:-1])
+            name = found[1]
             if name == "xmlns" or name.startswith("xmlns:"):
-                told = NOTHING if xmpnames.is_known(value) else _NAMES_A_MAKER
+                told = NOTHING if xmpnames.is_known(unescape(found[2][1:-1])) else _NAMES_A_MAKER
             else:
-                told = self._attribute(name, value)
+                told = self._attribute(name, found[2][1:-1])
             if told & self.hide:
                 yield _Span(found.start(1), found.end(2), name, told)
 
     def _attribute(self, name: str, value: str) -> Tells:
         namespace, local = self._resolve(name, default=False)
-        told = xmpnames.tells(namespace, local) | told_in_text(value, self.hide)
-        of_rdf = namespace in (None, xmpnames.RDF)
-        return told | Tells.DEVICE if of_rdf and value and local in xmpnames.IDENTIFYING else told
+        told = xmpnames.tells(namespace, local)
+        if value and namespace in (None, xmpnames.RDF) and local in xmpnames.IDENTIFYING:
+            told |= Tells.DEVICE
+        return told if told & self.hide else told | self._told(value)
+
+    def _told(self, text: str) -> Tells:
+        """What a value or text tells by its own words, as it would be read."""
+        self.looked_at += len(text)
+        if self.looked_at > MAX_LOOKED_AT:
+            raise MalformedError
+        if len(text) < _SHORTEST or not text.strip():
+            return NOTHING
+        return told_in_text(unescape(text), self.hide)
 
     def _namespaces(self, attributes: list[re.Match[str]]) -> dict[str, str]:
         inherited = self.stack[-1].namespaces if self.stack else {"xml": xmpnames.XML}

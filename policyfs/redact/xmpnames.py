@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -341,6 +342,7 @@ def speaks_of_place(name: str) -> bool:
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
+@lru_cache(maxsize=4096)
 def tells(namespace: str | None, name: str) -> Tells:
     """What a property or element of this namespace (None: no namespace) and name tells."""
     if namespace is None:

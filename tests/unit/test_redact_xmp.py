@@ -11,7 +11,7 @@ from policyfs.redact.tells import UNKNOWN
 from policyfs.redact.xmp import clean_xmp as clean_packet
 from policyfs.redact.xmpnames import speaks_of_place, tells
 from tests.support import jpegs
-from tests.support.inners import PLACES
+from tests.support.inners import EACH, PLACES, Plain
 from tests.support.jpegs import TEXT_COORDINATES, leaks, with_segments, xmp_packet, xmp_segment
 from tests.support.media import HOME
 
@@ -195,3 +195,86 @@ def test_what_would_be_read_in_another_encoding_afterwards_is_emptied():
             broken[9:10] = b"\x00"
             out = clean_xmp(bytes(broken)).data
             assert (len(out), clean_xmp(out).data) == (len(packet), out), (at, value)
+
+
+# --- every word ---
+
+TELLING = {
+    "device": {
+        'x:xmptk="Quill 9"': None,
+        "<xmp:CreatorTool>Quillpaint</xmp:CreatorTool>": "Quillpaint",
+        "<exif:ImageUniqueID>4711aa</exif:ImageUniqueID>": "4711aa",
+        '<dc:identifier rdf:nodeID="n4711">x4712</dc:identifier>': "x4712",
+        '<z:a xmlns:z="http://quillcam.example/">1</z:a>': "quillcam",
+    },
+    "time": {
+        "<xmp:CreateDate>2019-03-04</xmp:CreateDate>": "2019-03-04",
+        "<exif:DateTimeOriginal>2019-03-05</exif:DateTimeOriginal>": "2019-03-05",
+        "<exif:GPSTimeStamp>2019-03-06</exif:GPSTimeStamp>": "2019-03-06",
+        "<dc:source>saved 2019-03-07 11:12</dc:source>": "2019-03-07",
+    },
+    "people": {
+        "<dc:creator><rdf:Seq><rdf:li>Rosa</rdf:li></rdf:Seq></dc:creator>": "Rosa",
+        "<photoshop:Headline>Otto peels</photoshop:Headline>": "Otto",
+        "<Iptc4xmpExt:PersonInImage>Hilde</Iptc4xmpExt:PersonInImage>": "Hilde",
+        "<rdf:Description>stray Friederike</rdf:Description>": "Friederike",
+    },
+    "other": {"<exif:FNumber>28/10</exif:FNumber>": "28/10"},
+    "location": {CITY: HOME.city},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-be"])
+@pytest.mark.parametrize("word", TELLING)
+def test_each_word_takes_what_it_names(word, encoding):
+    told = TELLING[word]
+    packet = xmp_packet("".join(form for form in told if form.startswith("<")), encoding=encoding)
+    out = clean_packet(packet, Plain(EACH[word])).data
+    assert len(out) == len(packet)
+    assert clean_packet(out, Plain(EACH[word])).data == out
+    text = out.decode(encoding)
+    assert not [fact for fact in told.values() if fact and fact in text]
+    assert ('xmp:Rating="4"' in text) == (word != "other")
+    expat.ParserCreate("utf-8").Parse(text.encode(), True)
+
+
+@pytest.mark.parametrize("word", TELLING)
+def test_other_words_leave_it(word):
+    forms = {
+        form: fact
+        for other, told in TELLING.items()
+        if other != word
+        for form, fact in told.items()
+        if fact and "2019-03-06" not in form and not form.startswith(("<z:", "<rdf:Desc", "<dc:source"))
+    }
+    text = clean_packet(xmp_packet("".join(forms)), Plain(EACH[word])).data.decode()
+    assert not [form for form, fact in forms.items() if fact not in text]
+
+
+def test_the_toolkit_names_a_program():
+    packet = xmp_packet("").replace(b"<x:xmpmeta ", b'<x:xmpmeta x:xmptk="Quillkit 5" ')
+    assert b"Quillkit" not in clean_packet(packet, Plain(EACH["device"])).data
+    assert b"Quillkit" in clean_packet(packet, Plain(EACH["people"])).data
+
+
+def test_where_a_motion_photos_video_starts_stays_under_every_word():
+    camera = (
+        '<g:MicroVideoOffset xmlns:g="http://ns.google.com/photos/1.0/camera/">4711</g:MicroVideoOffset>'
+        '<c:Directory xmlns:c="http://ns.google.com/photos/1.0/container/"><rdf:Seq>'
+        '<rdf:li rdf:parseType="Resource"><c:Item xmlns:i="http://ns.google.com/photos/1.0/container/item/"'
+        ' i:Mime="video/mp4" i:Semantic="MotionPhoto" i:Length="4712"/></rdf:li></rdf:Seq></c:Directory>'
+    )
+    packet = xmp_packet(camera)
+    cleaned = clean_packet(packet, Plain(UNKNOWN)).data
+    assert camera.encode() in cleaned
+
+
+def test_blobs_of_a_cameras_own_go_under_every_word():
+    blob = '<g:hdrp_makernote xmlns:g="http://ns.google.com/photos/1.0/camera/">SERSUAJ</g:hdrp_makernote>'
+    for hide in EACH.values():
+        assert b"SERSUAJ" not in clean_packet(xmp_packet(blob), Plain(hide)).data
+
+
+def test_more_text_than_can_be_looked_through():
+    packet = xmp_packet(f"<dc:source>{'x ' * 100_000}</dc:source>" * 6)
+    assert b"Rating" not in clean_packet(packet, PLACES).data
