@@ -210,6 +210,7 @@ REDACTABLE_KINDS: Final = frozenset(
         "image/jxl",
         "image/jp2",
         "image/jpx",
+        "image/jph",
         "image/x-jp2-codestream",
     }
 )

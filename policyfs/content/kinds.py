@@ -57,6 +57,11 @@ _SIGNATURES: Final = (
     (re.compile(rb"GIF8"), re.compile(r"image/gif")),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), re.compile(r"image/webp")),
     (re.compile(rb"(?:II[*+]\0|MM\0[*+])"), re.compile(r"image/.*")),
+    (
+        re.compile(rb"\0\0\0\x0c(?:jP  |JXL )\r\n\x87\n"),
+        re.compile(r"image/.*|video/mj2|application/octet-stream"),
+    ),
+    (re.compile(rb"\xff\x4f\xff\x51\0"), re.compile(r"image/.*")),
     (re.compile(rb"....ftyp", re.DOTALL), re.compile(r"(?:image|video|audio)/.*|application/octet-stream")),
 )
 """First bytes that every reader goes by -> the kinds that may be called so."""
@@ -103,6 +108,29 @@ _NO_MOVIE: Final = frozenset(
 """Brands of pictures in the same kind of boxes: no movies, or not only."""
 _MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
+
+
+_PICTURE_BRANDS: Final = (
+    (frozenset((b"crx ",)), "image/x-canon-cr3"),
+    (frozenset((b"avif", b"avis", b"avio", b"MA1A", b"MA1B")), "image/avif"),
+    (frozenset((b"heic", b"heix", b"hevc", b"hevx", b"MiHB", b"MiHE", b"MiHA")), "image/heic"),
+    (frozenset((b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heim", b"heis")), "image/heif"),
+    (frozenset((b"jph ",)), "image/jph"),
+)
+"""Brands, the telling ones first -> the kind of a picture that says it is compatible with one of them."""
+_JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+def picture_kind(head: bytes) -> str | None:
+    """The kind of a still picture in boxes whose brand libmagic does not know: raw photos, HEIF by the
+    brands that it is compatible with, JPEG 2000 with other entropy coding. None for any other.
+    """
+    at = len(_JP2_SIGNATURE) if head.startswith(_JP2_SIGNATURE) else 0
+    size = int.from_bytes(head[at : at + 4])
+    if head[at + 4 : at + 8] != b"ftyp" or size % 4 or not 16 <= size <= 1024:
+        return None
+    brands = {head[at + 8 : at + 12], *(head[i : i + 4] for i in range(at + 16, at + size, 4))}
+    return next((kind for those, kind in _PICTURE_BRANDS if brands & those), None)
 
 
 def movie_kind(head: bytes) -> str | None:

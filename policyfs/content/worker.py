@@ -19,7 +19,7 @@ import magic
 import policyfs.redact
 from policyfs.content import wire
 from policyfs.content.confine import Limits, confine, name_process
-from policyfs.content.kinds import SNIFF_BYTES, movie_kind, normalise, settle
+from policyfs.content.kinds import SNIFF_BYTES, movie_kind, normalise, picture_kind, settle
 from policyfs.content.plans import pack_plan
 from policyfs.content.wire import Command, Request, Status
 from policyfs.domain import KIND_EMPTY
@@ -114,7 +114,7 @@ class Detector:
         if settled is None:
             raise SniffError(f"libmagic calls it {kind}, its first bytes say otherwise")
         if settled == "application/octet-stream":
-            settled = movie_kind(head) or settled
+            settled = picture_kind(head) or movie_kind(head) or settled
         return refine_kind(settled, head)
 
     def answer(self, request: Request) -> bytes:

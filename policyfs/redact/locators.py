@@ -72,6 +72,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/jxl": locate_jxl,
         "image/jp2": locate_jp2,
         "image/jpx": locate_jp2,
+        "image/jph": locate_jp2,
         "image/x-jp2-codestream": locate_jp2,
     }
 )

@@ -62,6 +62,7 @@ _ROWS: Final = (
     KindRow("image/x-canon-cr3", Treatment.LOCATOR, "EXIF, maker notes, XMP, previews, tracks are examined"),
     KindRow("image/jxl", Treatment.LOCATOR, "EXIF, XMP and all other boxes are examined"),
     KindRow("image/jp2", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
+    KindRow("image/jph", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
     KindRow("image/jpx", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
     KindRow("image/x-jp2-codestream", Treatment.LOCATOR, "comments are examined"),
     KindRow("image/tiff", _REFUSED, "carries EXIF, XMP, IPTC, GeoTIFF; no locator"),

@@ -7,7 +7,7 @@ import struct
 import magic
 import pytest
 
-from policyfs.content.kinds import SNIFF_BYTES, is_kind, movie_kind, normalise, settle
+from policyfs.content.kinds import SNIFF_BYTES, is_kind, movie_kind, normalise, picture_kind, settle
 from policyfs.content.worker import Detector, SniffError
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
@@ -178,3 +178,35 @@ MOVIE_HEADS = {
 def test_movies_that_libmagic_does_not_know(case):
     head, kind = MOVIE_HEADS[case]
     assert movie_kind(head) == kind
+
+
+def brands(*names: str, before: bytes = b"") -> bytes:
+    """The head of a file with a major brand and those it is compatible with."""
+    first, *others = (name.ljust(4).encode() for name in names)
+    body = first + bytes(4) + b"".join(others)
+    return before + (8 + len(body)).to_bytes(4) + b"ftyp" + body + b"\0\0\1\0meta" + bytes(90)
+
+
+PICTURE_HEADS = {
+    "Canon's raw": (brands("crx", "crx", "isom"), "image/x-canon-cr3"),
+    "later HEIF": (brands("mif2", "mif2", "heic"), "image/heic"),
+    "by a profile": (brands("MiHE", "mif1", "miaf"), "image/heic"),
+    "JPEG in HEIF": (brands("jpeg", "mif1"), "image/heif"),
+    "AVIF": (brands("MA1B", "mif1", "avif"), "image/avif"),
+    "JPEG 2000, part 15": (brands("jph", "jph", before=b"\0\0\0\x0cjP  \r\n\x87\n"), "image/jph"),
+    "a movie": (brands("XAVC", "mp42"), None),
+    "no brand": (b"\0\0\0\x02ftypheic" + bytes(20), None),
+}
+
+
+@pytest.mark.parametrize("case", PICTURE_HEADS)
+def test_pictures_in_boxes_that_libmagic_does_not_know(case, detector):
+    head, kind = PICTURE_HEADS[case]
+    assert picture_kind(head) == kind
+    if kind is not None:
+        assert detector.kind(head) == kind
+
+
+def test_a_picture_in_boxes_that_libmagic_calls_something_else():
+    assert settle("text/plain", b"\0\0\0\x0cjP  \r\n\x87\n") is None
+    assert settle("application/x-tar", b"\xff\x4f\xff\x51\0\x2f") is None
