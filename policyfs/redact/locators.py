@@ -83,8 +83,18 @@ _PICTURES: Final = (
     (b"GIF8", "image/gif"),
     (b"RIFF", "image/webp"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "image/jxl"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
+    (b"\xff\x4f\xff\x51\0", "image/x-jp2-codestream"),
 )
 """First bytes -> the kind of an embedded picture."""
+_BOXED: Final = MappingProxyType(
+    {
+        **dict.fromkeys((b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmif2"), "image/heic"),
+        **dict.fromkeys((b"ftypavif", b"ftypavis"), "image/avif"),
+    }
+)
+"""Bytes 4 to 12 -> the kind, where a picture starts with a size."""
 
 
 def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
@@ -124,7 +134,8 @@ class _Cleaners:
         for start, kind in _PICTURES:
             if data.startswith(start):
                 return self._whole(kind, data)
-        return None
+        boxed = _BOXED.get(data[4:12])
+        return None if boxed is None else self._whole(boxed, data)
 
     def file(self, kind: str, source: ByteSource) -> Found | None:
         locator = LOCATORS.get(kind)

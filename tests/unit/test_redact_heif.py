@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from policyfs.domain import DENY_UNKNOWN
+from policyfs.redact.blocks import budget_for
 from policyfs.redact.isobox import make_box
-from policyfs.redact.locators import locate_in
+from policyfs.redact.locators import _Cleaners, locate_in
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import Tells
-from tests.support import jpegs
+from tests.support import jp2s, jpegs
 from tests.support.heifs import (
     XMP_TYPE,
     XMP_UUID,
@@ -385,3 +386,22 @@ def test_protected_pictures_stay_protected():
     sealed = data[:at] + (1).to_bytes(2) + data[at + 2 :]
     assert SECRET in read(sealed)
     assert "no picture" in refused(data)
+
+
+def test_an_embedded_picture_is_told_by_its_first_bytes():
+    """A cover in a song may be any of these."""
+    exif = make_box(b"Exif", EXIF)
+    uuid = make_box(b"uuid", b"JpgTiffExif->JP2" + EXIF[4:])
+    pictures = [
+        heif([PICTURE, Thing(2, b"Exif", EXIF)]),
+        heif([PICTURE, Thing(2, b"Exif", EXIF)], Layout(brand=b"avif")),
+        jp2s.jxl(exif),
+        jp2s.jp2(uuid),
+        jp2s.codestream(header=jp2s.comment(SECRET)),
+    ]
+    for data in pictures:
+        inner = _Cleaners(Tells.LOCATION, budget_for(MemorySource(data)), 2)
+        cleaned = inner.image(data)
+        assert cleaned is not None
+        assert free_of_place(cleaned.data)
+        assert len(cleaned.data) == len(data)
