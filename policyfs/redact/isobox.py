@@ -24,7 +24,7 @@ HEADER_BYTES: Final = 8
 FREE: Final = b"free"
 UUID: Final = b"uuid"
 _MAX_HEADER_BYTES: Final = 32
-_PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}")
+_PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
 
 
 class Box(NamedTuple):
@@ -101,8 +101,9 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
     """The boxes in [start, end), one behind the other. Never looks into them.
 
     to_end: as in read_box, for the top of a file. A box that is `cut` is the last. Types that hold
-    bytes other than printable ASCII and the QuickTime (c) end the list: that is no box but junk, and
-    stepping over it by its "size" would be chance. Raises TooMuchError.
+    bytes other than printable ASCII and the QuickTime (c) end the list (but for those of Microsoft's
+    codecs): that is no box but junk, and stepping over it by its "size" would be chance. Raises
+    TooMuchError.
     """
     found: list[Box] = []
     at = start

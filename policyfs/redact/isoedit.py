@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.blocks import Cleaned, Found, Inner, Note, shifted
-from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box, Boxes, read_boxes
+from policyfs.redact.blocks import Budget, Cleaned, Found, Inner, Note, shifted
+from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 from policyfs.redact.ranges import MemorySource, difference
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
@@ -24,13 +24,15 @@ def name_of(kind: bytes) -> str:
 class Block:
     """The bytes [offset, offset + len(data)) of a file, and the patches and notes for them.
 
-    Offsets of all methods count from the block's start. Nothing may be changed twice.
+    Offsets of all methods count from the block's start. Nothing may be changed twice. parts: how many
+    boxes may be in it; by default what may be in the whole file.
     """
 
     data: bytes
     offset: int
     inner: Inner
     found: Found = field(default_factory=Found)
+    parts: Budget | None = None
     _source: MemorySource = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +40,21 @@ class Block:
 
     def boxes(self, start: int, end: int) -> Boxes:
         """The boxes in [start, end). Raises TooMuchError."""
-        return read_boxes(self._source, start, end, self.inner.budget)
+        return read_boxes(self._source, start, end, self.parts or self.inner.budget)
+
+    def listed(self, start: int, end: int) -> Boxes:
+        """Likewise, where types may be any four bytes: numbers of keys, formats of samples."""
+        found: list[Box] = []
+        at = start
+        while at < end:
+            (self.parts or self.inner.budget).part()
+            box = read_box(self._source, at, end)
+            if box is None:
+                break
+            found.append(box)
+            at = box.end
+        ended = at < end and not any(self.data[at : min(at + 4, end)])
+        return Boxes(tuple(found), at, ended)
 
     def children(self, box: Box, skip: int = 0) -> Boxes:
         """The boxes in a box, `skip` bytes into its body."""

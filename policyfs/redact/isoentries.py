@@ -28,6 +28,8 @@ _MORE_BYTES: Final = {b"CRAW": 4}
 _SOUND_BYTES: Final = (28, 44)
 _TIMECODE_BYTES: Final = 26
 _ENTRY_BYTES: Final = 8
+_MAX_TEXT_ENTRY: Final = 4096
+_TEXT_FORMATS: Final = frozenset(b"tx3g text c608 c708 wvtt stpp sbtt stxt subt".split(b" "))
 _MAX_STRINGS: Final = 256
 _STRINGS: Final = re.compile(rb"[\x20-\x7e\0]*")
 
@@ -59,7 +61,7 @@ NO_ENTRIES: Final = Entries((), (), NOTHING)
 
 def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
     """The entries of a ``stsd`` box, cleaned in place. Raises TooMuchError."""
-    boxes = block.children(box, 8)
+    boxes = block.listed(box.body + 8, box.end)
     formats: list[bytes] = []
     sounds: list[tuple[int, int]] = []
     tells = NOTHING
@@ -80,7 +82,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             tells |= _metadata_keys(block, entry)
         elif entry.kind == b"tmcd":
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
-        elif handler not in TEXT:
+        elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
     block.rest(boxes, box.end, "stsd")
     return Entries(tuple(formats), tuple(sounds), tells)
@@ -104,7 +106,8 @@ def _visual(block: Block, entry: Box) -> None:
     at = entry.body + _VISUAL_BYTES + _MORE_BYTES.get(entry.kind, 0)
     depth, colours = block.number(at - 4, 2), block.number(at - 2, 2)
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
-        at += 8 + 8 * (block.number(at + 6, 2) + 1)
+        behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
+        at = behind if behind <= entry.end else at
     _extensions(block, entry, at)
 
 
@@ -201,7 +204,7 @@ def _container(block: Block, box: Box) -> None:
                 block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", Tells.DEVICE)
         elif child.kind == b"schi" and box.kind == b"sinf":
             _container(block, child)
-        elif child.kind not in _INSIDE[box.kind] and child.kind != b"\0\0\0\0":
+        elif child.kind not in _INSIDE[box.kind] and not child.kind.startswith((b"\0\0\0\0", b"ms\0")):
             block.free(child, name_of(box.kind))
     if boxes.rest < box.end:
         start = boxes.rest
@@ -246,6 +249,11 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
         tells |= known or Tells.OTHER
     block.rest(boxes, end, "mebx")
     return tells
+
+
+def _is_odd(block: Block, entry: Box) -> bool:
+    """An entry of text says how it looks (boxes, colours, a font), not more."""
+    return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
 
 
 def _other(block: Block, entry: Box) -> None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.blocks import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.isobox import FREE, HEADER_BYTES, Box, Boxes, read_boxes
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isofragments import Fragments
+from policyfs.redact.isoindex import INDEX_RULES
 from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
-from policyfs.redact.isomovie import INDEX_RULES, Movie, Track, clean_children, clean_movie
+from policyfs.redact.isomovie import Movie, Track, clean_children, clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
 from policyfs.redact.isotables import Extents
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
@@ -38,6 +39,8 @@ MOVIE_KINDS: Final = (
 
 MAX_MOVIE_BYTES: Final = 1 << 25
 """A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
+MAX_BOXES: Final = 200_000
+"""Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
 """So much of what becomes zeros is read to find out that it is zeros already."""
@@ -56,7 +59,7 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
     Raises NotThisKindError (no movie box, one that is cut off or compressed, tables that contradict
     each other), TooMuchError.
     """
-    boxes = read_boxes(source, 0, source.size, inner.budget, to_end=True)
+    boxes = read_boxes(source, 0, source.size, Budget(MAX_BOXES, 0), to_end=True)
     if not boxes.boxes or boxes.boxes[0].kind not in _FIRST:
         raise NotThisKindError("it does not start like a movie")
     return _Locator(source, inner, boxes).locate()
@@ -83,9 +86,11 @@ class _Locator:
         movie = clean_movie(block, box)
         self.found.add(block.found)
         fragments = Fragments(movie.defaults, self.source.size)
+        parts = Budget(MAX_BOXES, 0)
         for moof in self.boxes:
             if moof.kind == b"moof" and not self._is_open(moof):
                 block, box = self._load(moof, MAX_MOVIE_BYTES)
+                block.parts = parts
                 fragments.read(block, box)
                 self.found.add(block.found)
         self._tracks(movie, fragments)
@@ -128,7 +133,7 @@ class _Locator:
         """Sorts the samples of all tracks into what stays and what goes."""
         size = self.source.size
         for track in movie.tracks:
-            tells = sample_tells(track, movie, self.source)
+            tells = sample_tells(track, self.source)
             goes = bool(tells & self.inner.hide)
             try:
                 extents = track.samples().extents(size, track.entries.sounds)
@@ -136,8 +141,9 @@ class _Locator:
                 if not goes:
                     raise
                 extents = Extents()
-            if track.number in fragments.runs:
-                extents.extend(fragments.runs[track.number])
+            runs = fragments.runs.get(track.number)
+            if runs is not None:
+                extents.extend(runs)
             if goes:
                 self._note(track, extents, tells)
                 self.gone.extend(extents)
@@ -145,7 +151,7 @@ class _Locator:
             self.kept.extend(extents)
             if len(set(track.auxiliary)) > 1:
                 raise NotThisKindError("what decrypts it lies outside its samples")
-            self.frames.add(clean_pictures(track, self.source, self.inner))
+            self.frames.add(clean_pictures(track, self.source, self.inner, runs))
         if self.gone.starts:
             together = Extents(self.kept.starts[:], self.kept.ends[:])
             together.extend(self.gone)

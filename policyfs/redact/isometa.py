@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.isobox import HEADER_BYTES, Box, Boxes
+from policyfs.redact.isobox import HEADER_BYTES, Box
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isonames import ITEMS, TEXT_ATOMS, USER_DATA, free_form_tells, key_tells
 from policyfs.redact.tells import UNKNOWN, Tells
@@ -26,6 +26,8 @@ SPHERICAL_UUID: Final = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 FREE_KINDS: Final = frozenset({b"free", b"skip", b"wide"})
 _PROFILE_BYTES: Final = 1024
 _IMAGE_TYPES: Final = frozenset({0, 13, 14, 27})
+_TEXT_TYPES: Final = frozenset({1, 2, 3, 4, 5})
+_MAX_NUMBERS: Final = 1024
 _IMAGE_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8")
 _SPHERICAL: Final = re.compile(
     rb"<(\w+:)?(Spherical|Stitched|ProjectionType|StereoMode|SourceCount|CroppedArea\w{1,24}|FullPano\w{1,16}|"
@@ -59,6 +61,8 @@ def _user_datum(block: Block, box: Box) -> None:
         tells = TEXT_ATOMS.get(kind)
         if tells is None:
             tells = USER_DATA.get(kind, UNKNOWN)
+            if tells == Tells.OTHER and box.size > _MAX_NUMBERS:
+                tells = UNKNOWN
         if block.goes(tells) or block.holds_place(block.body(box)):
             block.free(box, "udta", tells)
 
@@ -165,7 +169,7 @@ def _keys(block: Block, box: Box) -> list[Tells]:
 
 
 def _items(block: Block, box: Box, keys: list[Tells]) -> None:
-    boxes = _numbered(block, box, keys)
+    boxes = block.listed(box.body, box.end) if keys else block.children(box)
     for item in boxes:
         if item.cut:
             break
@@ -180,22 +184,6 @@ def _items(block: Block, box: Box, keys: list[Tells]) -> None:
         else:
             _item(block, item, ITEMS.get(item.kind, UNKNOWN))
     block.rest(boxes, box.end, "ilst")
-
-
-def _numbered(block: Block, box: Box, keys: list[Tells]) -> Boxes:
-    """The items of a list; their types are the numbers of keys if there are keys."""
-    if not keys:
-        return block.children(box)
-    found: list[Box] = []
-    at = box.body
-    while at + HEADER_BYTES <= box.end:
-        size, kind = block.number(at), block.data[at + 4 : at + 8]
-        if size < HEADER_BYTES:
-            break
-        block.inner.budget.part()
-        found.append(Box(kind, at, at + HEADER_BYTES, min(at + size, box.end), cut=at + size > box.end))
-        at = found[-1].end
-    return Boxes(tuple(found), at)
 
 
 def _free_form(block: Block, item: Box) -> Tells:
@@ -230,3 +218,5 @@ def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
         block.wipe(start, box.end, "ilst", tag, UNKNOWN, broken=True)
     elif block.holds_place(value):
         block.wipe(start, box.end, "ilst", tag, Tells.LOCATION)
+    elif block.number(box.body) not in _TEXT_TYPES and len(value) > _MAX_NUMBERS:
+        block.wipe(start, box.end, "ilst", tag, UNKNOWN)

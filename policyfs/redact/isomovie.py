@@ -74,7 +74,7 @@ Rule = Callable[[Walk, Box], None]
 def clean_movie(block: Block, box: Box) -> Movie:
     """A ``moov`` box, cleaned in place. Raises TooMuchError, NotThisKindError."""
     walk = Walk(block, Movie())
-    _container(_MOOV)(walk, box)
+    container(_MOOV)(walk, box)
     return walk.movie
 
 
@@ -93,11 +93,11 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
     walk.block.rest(boxes, end, where)
 
 
-def _container(rules: Mapping[bytes, Rule], skip: int = 0) -> Rule:
+def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
     """A box that holds boxes by these rules, behind so many bytes."""
 
     def rule(walk: Walk, box: Box) -> None:
-        _inside(walk, min(box.body + skip, box.end), box.end, rules, name_of(box.kind))
+        _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))
 
     return rule
 
@@ -171,6 +171,13 @@ def _sizes(walk: Walk, box: Box) -> None:
             table.stz2 = payload
 
 
+_RESERVED: Final = (
+    {b"mvhd": ((26, 36),), b"tkhd": ((16, 20), (24, 32))},
+    {b"mvhd": ((38, 48),), b"tkhd": ((24, 28), (36, 44))},
+)
+"""Reserved bytes of headers by version: (start, end) in the body."""
+
+
 def _dated(size: int, longer: int) -> Rule:
     """A full box that starts with the times of creation and change; its size by version."""
 
@@ -181,6 +188,8 @@ def _dated(size: int, longer: int) -> Rule:
             return
         version = block.data[body]
         times = body + (20 if version == 1 else 12)
+        for start, behind in _RESERVED[version == 1].get(box.kind, ()):
+            block.wipe(body + start, body + behind, name_of(box.kind), "reserved", UNKNOWN)
         if block.goes(Tells.TIME):
             block.wipe(body + 4, times, name_of(box.kind), "creation and modification time", Tells.TIME)
         end = body + (longer if version == 1 else size)
@@ -197,7 +206,7 @@ def _trak(walk: Walk, box: Box) -> None:
         walk.block.free(box, walk.where, broken=True)
         return
     walk.track = Track(box)
-    _container(_TRAK)(walk, box)
+    container(_TRAK)(walk, box)
     walk.movie.tracks.append(walk.track)
     walk.track = None
 
@@ -208,7 +217,7 @@ def _mdia(walk: Walk, box: Box) -> None:
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
         walk.track.handler = block.data[handler.body + 8 : min(handler.body + 12, handler.end)]
-    _container(_MDIA)(walk, box)
+    container(_MDIA)(walk, box)
 
 
 def _hdlr(walk: Walk, box: Box) -> None:
@@ -294,14 +303,15 @@ def _uuid(walk: Walk, box: Box) -> None:
     clean_uuid(walk.block, box, walk.where)
 
 
-def _rules(**rules: Rule) -> Mapping[bytes, Rule]:
-    return MappingProxyType({name.encode().ljust(4): rule for name, rule in rules.items()})
+def rules(**named: Rule) -> Mapping[bytes, Rule]:
+    """A table of rules by type."""
+    return MappingProxyType({name.encode().ljust(4): rule for name, rule in named.items()})
 
 
 _COMMON: Final = MappingProxyType(
     dict.fromkeys(FREE_KINDS, _empty) | {b"meta": _meta, b"udta": _udta, b"uuid": _uuid}
 )
-_STBL: Final = _rules(
+_STBL: Final = rules(
     stsd=_stsd,
     stts=_table(8, 8),
     ctts=_table(8, 8),
@@ -323,49 +333,49 @@ _STBL: Final = _rules(
     saiz=_auxiliary,
     saio=_auxiliary,
 )
-_GMHD: Final = _rules(
+_GMHD: Final = rules(
     gmin=fixed_size(16),
     text=fixed_size(36),
-    tmcd=_container(_rules(tcmi=fixed_size(64))),
-    gpmd=_container(_rules()),
+    tmcd=container(rules(tcmi=fixed_size(64))),
+    gpmd=container(rules()),
 )
-_DINF: Final = _rules(dref=_dref)
-_MINF: Final = _rules(
+_DINF: Final = rules(dref=_dref)
+_MINF: Final = rules(
     vmhd=fixed_size(12),
     smhd=fixed_size(8),
     hmhd=fixed_size(20),
     nmhd=fixed_size(4),
     sthd=fixed_size(4),
-    gmhd=_container(_GMHD),
+    gmhd=container(_GMHD),
     hdlr=_hdlr,
-    dinf=_container(_DINF),
-    stbl=_container(_STBL),
+    dinf=container(_DINF),
+    stbl=container(_STBL),
 )
-_MDIA: Final = _rules(
+_MDIA: Final = rules(
     mdhd=_dated(24, 36),
     hdlr=_hdlr,
     elng=fixed_size(64),
-    minf=_container(_MINF),
+    minf=container(_MINF),
 )
-_EDTS: Final = _rules(elst=_table(8, 12, 20))
-_TAPT: Final = _rules(clef=fixed_size(12), prof=fixed_size(12), enof=fixed_size(12))
-_TRAK: Final = _rules(
+_EDTS: Final = rules(elst=_table(8, 12, 20))
+_TAPT: Final = rules(clef=fixed_size(12), prof=fixed_size(12), enof=fixed_size(12))
+_TRAK: Final = rules(
     tkhd=_dated(84, 96),
     tref=_tref,
-    edts=_container(_EDTS),
+    edts=container(_EDTS),
     mdia=_mdia,
     load=fixed_size(16),
-    tapt=_container(_TAPT),
+    tapt=container(_TAPT),
 )
-_MVEX: Final = _rules(mehd=fixed_size(8, 12), trex=_trex)
-_MOOV: Final = _rules(
+_MVEX: Final = rules(mehd=fixed_size(8, 12), trex=_trex)
+_MOOV: Final = rules(
     mvhd=_dated(100, 112),
     trak=_trak,
-    mvex=_container(_MVEX),
+    mvex=container(_MVEX),
     iods=fixed_size(64),
     cmov=_refuse,
 )
-FRAGMENT_RULES: Final = _rules(
+FRAGMENT_RULES: Final = rules(
     tfdt=fixed_size(8, 12),
     sdtp=lambda _walk, _box: None,
     sgpd=_groups,
@@ -376,30 +386,3 @@ FRAGMENT_RULES: Final = _rules(
     senc=lambda _walk, _box: None,
 )
 """Boxes of a ``traf`` besides its header and its runs."""
-
-
-def _sidx(walk: Walk, box: Box) -> None:
-    """A segment index: references of 12 bytes behind a head of 24 or 32."""
-    block, body = walk.block, box.body
-    head = 32 if block.data[body : body + 1] == b"\1" else 24
-    if box.end < body + head:
-        block.free(box, walk.where, broken=True)
-        return
-    end = body + head + 12 * block.number(body + head - 2, 2)
-    block.wipe(min(end, box.end), box.end, walk.where, "sidx", UNKNOWN)
-
-
-def _tfra(walk: Walk, box: Box) -> None:
-    """An index of key frames in fragments."""
-    block, body = walk.block, box.body
-    if box.end < body + 16:
-        block.free(box, "mfra", broken=True)
-        return
-    widths = block.number(body + 8)
-    width = (16 if block.data[body] == 1 else 8) + sum((widths >> shift & 3) + 1 for shift in (0, 2, 4))
-    end = body + 16 + width * block.number(body + 12)
-    block.wipe(min(end, box.end), box.end, "mfra", "tfra", UNKNOWN)
-
-
-INDEX_RULES: Final = _rules(sidx=_sidx, mfra=_container(_rules(tfra=_tfra, mfro=fixed_size(8))))
-"""Boxes at the top of a file that only index others."""

@@ -13,9 +13,9 @@ from typing import Final
 
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.isoentries import PICTURE, SOUND, TEXT
-from policyfs.redact.isomovie import Movie, Track
-from policyfs.redact.isosei import Codec, clean_sample, codec_of, too_many
-from policyfs.redact.isotables import Samples, numbers, part_of
+from policyfs.redact.isomovie import Track
+from policyfs.redact.isosei import MAX_UNITS, TRIED_UNITS, Codec, Counter, clean_sample, codec_of, too_many
+from policyfs.redact.isotables import Extents, Samples, numbers, part_of
 from policyfs.redact.ranges import ByteSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import decode, tells_place
@@ -46,15 +46,14 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 _CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
 
 
-def sample_tells(track: Track, movie: Movie, source: ByteSource) -> Tells:
+def sample_tells(track: Track, source: ByteSource) -> Tells:
     """What the samples of a track tell: NOTHING if they are what the file is for."""
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
         return NOTHING
     if handler in TEXT or (formats and formats[0] in (b"text", b"tx3g")):
-        tells = Tells.PEOPLE if any(track.number in other.chapters for other in movie.tracks) else NOTHING
-        return tells | _text(track, source)
+        return Tells.PEOPLE | _text(track, source)
     if not formats:
         return UNKNOWN
     told = NOTHING
@@ -111,11 +110,11 @@ def prose_tells(text: str) -> Tells:
     return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
 
 
-def clean_pictures(track: Track, source: ByteSource, inner: Inner) -> Found:
+def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
     """Metadata within the samples of a picture track: SEI of H.264 and H.265, EXIF in photo frames.
 
     Some samples from all over the track are tried; the others are looked into if there is something
-    in these. Raises TooMuchError.
+    in these. runs: where fragments have more of its samples. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
     if track.handler not in PICTURE:
@@ -123,7 +122,28 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner) -> Found:
     if formats & _PICTURES:
         return _photos(track.samples(), source, inner)
     codec = _codec(track)
-    return Found() if codec is None else _frames(track, codec, source, inner)
+    if codec is None:
+        return Found()
+    found = _frames(track, codec, source, inner)
+    if runs is not None:
+        found.add(_runs(runs, codec, source, inner))
+    return found
+
+
+def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Found:
+    """The samples of fragments, run by run: their units follow each other without a gap."""
+    tried, found = set(_spread(range(len(runs.starts)))), Found()
+    for number in sorted(tried):
+        start, size = runs.starts[number], runs.ends[number] - runs.starts[number]
+        found.add(clean_sample(source, start, size, codec, inner, Counter(TRIED_UNITS)))
+    if not found.notes:
+        return found
+    found, units = Found(), Counter(MAX_UNITS)
+    for start, end in zip(runs.starts, runs.ends, strict=True):
+        found.add(clean_sample(source, start, end - start, codec, inner, units))
+    if units.left <= 0:
+        raise TooMuchError("user data in too many frames")
+    return found
 
 
 def _codec(track: Track) -> Codec | None:

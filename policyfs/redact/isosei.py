@@ -22,7 +22,10 @@ FILLER: Final = 0x20
 MAX_SCANNED: Final = 40_000
 """Samples that are gone through once user data was found in those that were tried."""
 _MAX_SEI_BYTES: Final = 1 << 16
-_MAX_UNITS: Final = 256
+TRIED_UNITS: Final = 64
+MAX_UNITS: Final = 100_000
+"""Units (slices, parameters, messages) of fragments that are gone through, likewise."""
+_SAMPLE_UNITS: Final = 256
 _T35, _UNREGISTERED = 4, 5
 _STANDARD_TYPES: Final = 0x100
 _H264, _H265 = "H.264", "H.265"
@@ -149,11 +152,24 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
         at = unit.find(b"\0\0\3", at + 2)
 
 
-def clean_sample(source: ByteSource, at: int, size: int, codec: Codec, inner: Inner) -> Found:
-    """The SEI units of one sample. Reads their bytes and the lengths of the others."""
+@dataclass(slots=True)
+class Counter:
+    """How many more units are looked at."""
+
+    left: int
+
+
+def clean_sample(
+    source: ByteSource, at: int, size: int, codec: Codec, inner: Inner, units: Counter | None = None
+) -> Found:
+    """The SEI units of one sample, or of several that follow each other. Reads their bytes and the
+    lengths of the others.
+    """
     found = Found()
+    units = Counter(_SAMPLE_UNITS) if units is None else units
     end = min(at + size, source.size)
-    for _ in range(_MAX_UNITS):
+    while units.left > 0:
+        units.left -= 1
         head = source.read(at, codec.length + 1)
         length = int.from_bytes(head[: codec.length])
         start = at + codec.length

@@ -18,6 +18,8 @@ from typing import Final
 from policyfs.redact.blocks import NotThisKindError, TooMuchError
 
 MAX_CHUNKS: Final = 1_000_000
+_PLAIN_BYTES: Final = 8
+"""A constant size below this is no packet's but a plain sample's, or QuickTime's "1"."""
 _LITTLE: Final = sys.byteorder == "little"
 
 
@@ -164,7 +166,7 @@ class Samples:
         counts, sizes = self._counts, self._sizes
         if sizes is None:
             found: Iterable[int] = map(mul, counts, repeat(self._constant))
-            for size, samples in sounds:
+            for size, samples in sounds if self._constant < _PLAIN_BYTES else ():
                 scaled = map(add, map(mul, counts, repeat(size)), repeat(samples - 1))
                 found = map(max, found, map(floordiv, scaled, repeat(samples)))
             return found
