@@ -152,7 +152,7 @@ class _Locator:
         movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
         self.found.add(block.found)
         for track in movie.tracks:
-            tells = sample_tells(track, movie, self.source)
+            tells = sample_tells(track, self.source)
             extents = track.samples().extents(self.source.size, track.entries.sounds)
             self.inner.budget.part(len(extents.starts))
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
