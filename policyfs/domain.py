@@ -7,6 +7,7 @@ immutable and hashable, so that decisions can be memoised on it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -50,11 +51,13 @@ OWNER_NONE: Final = "none"
 class Facts(NamedTuple):
     """What is known of a file at decision time; ``None`` in a field means unknown.
 
-    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE.
+    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words
+    of REDACTIONS that nothing in the file tells anything of; only those that somebody looked for.
     """
 
     kind: str | None = None
     owner: str | None = None
+    free_of: frozenset[str] = frozenset()
 
 
 NO_FACTS: Final = Facts()
@@ -116,9 +119,9 @@ class Decision:
 
     errno is 0 exactly when allowed. redact: what must not be readable in the bytes (already
     empty where every redact rule lists the kind in raw_types). content: each element is a set
-    of kind patterns (``image/*`` allowed) of which what is written must match one; all elements
-    must be met. Both are empty in a denial. bare: a directory seen only because something below
-    it may be seen.
+    of kind patterns (``image/*`` allowed) of which what is written must match one, or a ban (see
+    ban()) of what it may not tell; all elements must be met. Both are empty in a denial. bare: a
+    directory seen only because something below it may be seen.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
     as ``would_deny``, when what is written does not meet them.
     """
@@ -135,18 +138,38 @@ class Decision:
     monitored_content: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
+_BAN: Final = "no "
+
+
+def ban(words: frozenset[str]) -> str:
+    """The content pattern that a file meets which tells nothing of these words: ``no location, time``."""
+    return _BAN + ", ".join(sorted(words))
+
+
+def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
+    """All words that the bans among some content requirements name."""
+    texts = [pattern.removeprefix(_BAN) for kinds in content for pattern in kinds if pattern.startswith(_BAN)]
+    return frozenset(word for text in texts for word in text.split(", "))
+
+
+def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """The content requirements that are about kinds."""
+    return tuple(kinds for kinds in content if not banned((kinds,)))
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One presentation of a regular file's bytes, named by the obligations an app may have on it.
 
     key: small int, unique within one engine: two apps whose answers could ever differ in bytes
-    or checks have different keys, 0 is the raw view. redact and checked say what obligations
-    are possible (facts decide what holds now).
+    or checks have different keys, 0 is the raw view. redact, checked and bans (words that what is
+    written may tell nothing of) say what obligations are possible (facts decide what holds now).
     """
 
     key: int
     redact: frozenset[str]
     checked: bool
+    bans: frozenset[str] = frozenset()
 
     @property
     def raw(self) -> bool:

@@ -115,6 +115,8 @@ def shown_size(node: Node, stat: Stat) -> int:
         return stat.size
     if state.version is not None and not state.cut:
         return state.version.size
+    if state.draft is not None:
+        return state.draft.size
     return stat.size if state.head is None else state.head.size(stat.size)
 
 

@@ -119,6 +119,8 @@ class Changing:
         opened = await self._opener.open_to_truncate(node, size, caller)
         try:
             await self._io.truncate(opened, size)
+            if node.open is not None and node.open.draft is not None:
+                await self._io.flush(opened)  # what may not stay is told here: nothing comes after
             await self._io.finish(opened)
         finally:
             self._opener.close(opened)
@@ -154,6 +156,8 @@ class Changing:
             await self._chmod(fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
             self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
+            if node.open is not None and node.open.draft is not None:
+                node.open.draft.dated(self._tree.fstat(fd))
 
     def _nothing(self, native: Native, node: Node, fd: int, caller: Caller) -> None:
         """chown(path, -1, -1), or a write to a file with suid: as natively, ctime moves and suid goes.

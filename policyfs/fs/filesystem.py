@@ -22,6 +22,7 @@ from policyfs.fs.boundary import BugLog
 from policyfs.fs.changes import Changes
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
+from policyfs.fs.drafts import Drafts
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
@@ -151,9 +152,13 @@ class FileSystem:
         alone = Alone(latches)
         views = Views(nodes, finder, redactor.copyable)
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
+        drafts = Drafts(
+            tree=tree, places=places, gate=gate, kinds=sniffer, plans=plans, alone=alone,
+            forget_names=self.forget_names,
+        )  # fmt: skip
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, alone=alone,
+            passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
             forget_names=self.forget_names, forget_size=self.forget_size,
         )  # fmt: skip
         self._orphans = opener.orphans
@@ -161,7 +166,7 @@ class FileSystem:
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
-            checker=Checker(tree, places, gate, sniffer, self.forget_names, alone),
+            checker=Checker(tree, places, gate, sniffer, self.forget_names, alone), drafts=drafts,
         )  # fmt: skip
         self.seeing = seeing = Seeing(
             tree=tree,
@@ -178,7 +183,7 @@ class FileSystem:
         )  # fmt: skip
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
-            settling=Settling(tree, nodes, places, sniffer, keeper), unnamed=unnamed,
+            settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
         )  # fmt: skip
         changing = Changing(
             tree=tree,

@@ -9,9 +9,10 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.domain import Audit, Decision, Facts, Op, banned
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker, put_all
+from policyfs.fs.drafts import Drafts
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
@@ -45,6 +46,7 @@ class FileIO:
         redactor: Redactor,
         leased: Leased,
         checker: Checker,
+        drafts: Drafts,
         alone: Alone,
         drop_pages: PagesDropped,
         backing_fd: Callable[[Handle], int],
@@ -57,6 +59,7 @@ class FileIO:
         self._redactor = redactor
         self._leased = leased
         self._checker = checker
+        self._drafts = drafts
         self._alone = alone
         self._drop_pages = drop_pages
         self._backing_fd = backing_fd
@@ -98,6 +101,12 @@ class FileIO:
     async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes:
         """The file's own bytes while nothing is hidden from this app, else those of a copy."""
         state = _open_state(handle)
+        if state.draft is not None:
+            fd = os.dup(state.draft.fd)  # it may be given up meanwhile
+            try:
+                return await read_store(fd, offset, size)
+            finally:
+                os.close(fd)
         if state.head is not None and state.head.held:
             return state.head.held[offset : offset + size]
         data = await read_store(handle.fd, offset, size)
@@ -168,6 +177,13 @@ class FileIO:
     async def _write_back(self, handle: Handle, offset: int, data: bytes) -> None:
         decision = await self._may_write(handle)
         state = _open_state(handle)
+        if self._is_apart(state, decision):
+            async with state.lock:
+                draft = await self._drafts.begin(handle, state, empty=False)
+                data = data[: max(0, draft.size - offset)]
+                await self._drafts.write(draft, offset, data, append=False)
+            handle.bytes_written += len(data)
+            return
         head = self._head(handle, state, decision)
         async with state.lock:
             size = self._tree.fstat(handle.fd).size
@@ -188,6 +204,12 @@ class FileIO:
         if kill_priv:
             self._tree.clear_killpriv(handle.fd)
         state = _open_state(handle)
+        if self._is_apart(state, decision):
+            async with state.lock:
+                draft = await self._drafts.begin(handle, state, empty=False)
+                written = await self._drafts.write(draft, offset, data, append=append)
+            handle.bytes_written += written
+            return written
         head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
@@ -209,6 +231,11 @@ class FileIO:
         """Set the size of an open file."""
         decision = await self._may_write(handle, size)
         state = _open_state(handle)
+        if self._is_apart(state, decision):
+            async with state.lock:
+                self._drafts.truncate(await self._drafts.begin(handle, state, empty=size == 0), size)
+            handle.emptied = handle.emptied or (size == 0 and bool(handle.node.view.redact))
+            return
         head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
@@ -230,6 +257,11 @@ class FileIO:
         decision = await self._may_write(handle, call=Call("write", "fallocate"))
         self._tree.clear_killpriv(handle.fd)
         state = _open_state(handle)
+        if self._is_apart(state, decision):
+            async with state.lock:
+                draft = await self._drafts.begin(handle, state, empty=False)
+                await self._drafts.allocate(draft, mode, offset, length)
+            return
         head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
@@ -292,6 +324,11 @@ class FileIO:
             for sibling in self._nodes.same_inode(node.ino)
         )
 
+    @staticmethod
+    def _is_apart(state: OpenState, decision: Decision) -> bool:
+        """Does what is written go into a draft."""
+        return state.draft is not None or bool(banned(decision.content))
+
     def _head(self, handle: Handle, state: OpenState, decision: Decision) -> Head | None:
         """The node's head, also for a requirement that came after the open."""
         if state.head is None and decision.content:
@@ -334,6 +371,11 @@ class FileIO:
         if not handle.writable or (state.head is None and not handle.node.view.checked):
             return
         decision = await self._gate.handle(handle, _WRITE)
+        if state.draft is not None:
+            async with state.lock:
+                await self._drafts.settle(handle, state.draft, decision, self._fence(handle))
+                self._wrote(handle)
+            return
         head = state.head
         if head is not None and head.held:
             async with state.lock:
@@ -344,15 +386,25 @@ class FileIO:
     async def finish(self, handle: Handle) -> None:
         """Before the release of the last writer: held bytes go to the store or go away."""
         state = _open_state(handle)
-        head = state.head
-        if head is None or not handle.writable or state.writers > 1:
+        head, draft = state.head, state.draft
+        if (head is None and draft is None) or not handle.writable or state.writers > 1:
             return
         decision = await self._gate.handle(handle, _WRITE)
-        async with state.lock:
-            await self._checker.finish(handle, head, decision, self._fence(handle))
-            # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
-            if state.writers <= 1:
-                state.head = None
+        if draft is not None:
+            async with state.lock:
+                await self._drafts.finish(handle, draft, decision, self._fence(handle))
+                if state.writers <= 1:
+                    state.draft = None
+                    draft.close()
+                    if draft.refused:
+                        self._drop_pages(handle.node.nodeid)
+            return
+        if head is not None:
+            async with state.lock:
+                await self._checker.finish(handle, head, decision, self._fence(handle))
+                # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
+                if state.writers <= 1:
+                    state.head = None
         await self._checker.note_monitored(handle, decision)
 
 

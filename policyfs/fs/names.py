@@ -310,15 +310,17 @@ class Naming:
         can change it, until *stack* is closed; if that cannot be had, the answer is never sure.
         """
         engine, who = self._gate.engine, caller.principal
-        if end.ftype is not FileType.REGULAR or engine.view(who, end.state).checked:
+        view, there = engine.view(who, end.state), engine.view(who, to)
+        if end.ftype is not FileType.REGULAR or not there.checked:
             return end, _always
-        if not engine.view(who, to).checked:
+        words = there.bans - view.bans
+        if view.checked and not words:
             return end, _always
-        settled = await self._settling.settled(parent, name, stat, who.key)
+        settled = await self._settling.settled(parent, name, stat, who.key, words)
         if settled is None:
             return end, _never
         stack.callback(settled.close)
-        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner)), settled.holds
+        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled.holds
 
     def _refuse_move(
         self,

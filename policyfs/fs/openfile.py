@@ -18,6 +18,7 @@ from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
+    from policyfs.fs.drafts import Draft
     from policyfs.fs.nodes import Node
     from policyfs.redact.plan import Plan
     from policyfs.store.copies import Copy
@@ -73,7 +74,8 @@ class OpenState:
     this node since. lease, patches, generation (of the policy that the
     patches are for) and located (kind and plan for all that the view hides, found under the lease):
     of a LEASED node. writers: handles open for writing. head: held or remembered first bytes of a
-    checked node. fd: of a file whose last name was taken away through this mount while it was open,
+    checked node. draft: what was written and is not looked through yet.
+    fd: of a file whose last name was taken away through this mount while it was open,
     else -1. stat: what the file was when it was opened last, for one whose name went in the store.
     locked: the version that the kernel was last made to ask for since somebody locked the file here.
     """
@@ -92,6 +94,7 @@ class OpenState:
     generation: int = 0
     located: tuple[str | None, Plan] | None = None
     head: Head | None = None
+    draft: Draft | None = None
     fd: int = -1
     stat: Stat | None = None
     locked: Version | None = None

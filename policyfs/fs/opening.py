@@ -13,8 +13,9 @@ import errno
 import os
 from typing import Final
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, Op, Principal
+from policyfs.domain import OWNER_NONE, Decision, Facts, Op, Principal, banned
 from policyfs.fs.alone import Alone
+from policyfs.fs.drafts import Drafts
 from policyfs.fs.entrance import Entrance, describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
@@ -53,11 +54,13 @@ class Opener:
         redactor: Redactor,
         leased: Leased,
         alone: Alone,
+        drafts: Drafts,
         forget_names: NamesForgotten,
         forget_size: SizeForgotten,
     ) -> None:
         self._tree = tree
         self._alone = alone
+        self._drafts = drafts
         self._nodes = nodes
         self._handles = handles
         self._places = places
@@ -221,6 +224,11 @@ class Opener:
             )  # fmt: skip
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
             # No write that was judged on the old bytes may come after: here, or in another daemon.
+            if banned(decision.content):
+                async with state.lock:
+                    await self._drafts.begin(handle, state, empty=True)
+                self._entrance.see(handle)
+                return
             async with state.lock, self._alone.on(handle.fd):
                 self._gate.unchanged(handle.generation)
                 self._empty(handle, state)
@@ -436,6 +444,8 @@ class Opener:
             state.copy.unpin()
         if state.fd >= 0:
             os.close(state.fd)
+        if state.draft is not None:
+            state.draft.close()
         node.open = None
         self._nodes.closed(node)
 

@@ -12,23 +12,28 @@ import os
 from collections.abc import Hashable
 
 from policyfs.domain import KIND_EMPTY
-from policyfs.fs.facts import KindSource
+from policyfs.fs.facts import KindSource, version_key
+from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.places import Places
+from policyfs.redact.plan import Outcome
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
 
 class Settled:
-    """One file under a lease, and its kind as it was sniffed under it (None: sniffing failed)."""
+    """One file under a lease, with what was found under it: its kind (None: sniffing failed), and words
+    that it tells nothing of.
+    """
 
-    __slots__ = ("_fd", "_lease", "kind")
+    __slots__ = ("_fd", "_lease", "free_of", "kind")
 
-    def __init__(self, fd: int, lease: Lease, kind: str | None) -> None:
+    def __init__(self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str]) -> None:
         self._fd = fd
         self._lease = lease
         self.kind = kind
+        self.free_of = free_of
 
     def holds(self) -> bool:
         """True if nobody could change the file since it was looked at."""
@@ -44,16 +49,21 @@ class Settling:
     """Looks at files under leases. keeper is None where leases mean nothing on this store."""
 
     def __init__(
-        self, tree: Tree, nodes: NodeTable, places: Places, kinds: KindSource, keeper: LeaseKeeper | None
-    ) -> None:
+        self, tree: Tree, nodes: NodeTable, places: Places, kinds: KindSource, plans: PlanFinder,
+        keeper: LeaseKeeper | None,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
         self._places = places
         self._kinds = kinds
+        self._plans = plans
         self._keeper = keeper
 
-    async def settled(self, parent: Node, name: bytes, stat: Stat, lane: Hashable) -> Settled | None:
-        """The file *name* in *parent*, if it is the one that *stat* tells of and has no writer.
+    async def settled(
+        self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str]
+    ) -> Settled | None:
+        """The file *name* in *parent*, if it is the one that *stat* tells of and has no writer. words: what
+        it may have to tell nothing of.
 
         The kind is sniffed anew: stat does not change with each store to a mapping, so a kind
         that was found while the file had a writer says nothing.
@@ -69,10 +79,21 @@ class Settling:
             if lease is None:
                 os.close(fd)
                 return None
-            kind = await self._kinds.kind_of_fd(fd, lane=lane) if now.size else KIND_EMPTY
+            kind, free_of = await self._look(fd, now, words, lane, lease)
         except BaseException:
             if lease is not None:
                 lease.release()
             os.close(fd)
             raise
-        return Settled(fd, lease, kind)
+        return Settled(fd, lease, kind, free_of)
+
+    async def _look(
+        self, fd: int, stat: Stat, words: frozenset[str], lane: Hashable, lease: Lease
+    ) -> tuple[str | None, frozenset[str]]:
+        if not stat.size:
+            return KIND_EMPTY, words
+        if not words:
+            return await self._kinds.kind_of_fd(fd, lane=lane), words
+        proof = Proof(version_key(stat), lease.holds)
+        kind, plan = await self._plans.locate(fd, words, lane=lane, proof=proof)
+        return kind, words if plan.outcome is Outcome.CLEAN else frozenset()

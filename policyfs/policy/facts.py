@@ -17,6 +17,8 @@ from policyfs.domain import (
     OWNER_NONE,
     Facts,
     FileType,
+    banned,
+    kinds_only,
 )
 
 
@@ -96,11 +98,14 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
     return [*sorted(found), *({KIND_EMPTY, _OTHER_KIND + "/"} - found)]
 
 
-def content_met(content: Iterable[frozenset[str]], kind: str | None) -> bool:
-    """True if a file of this kind meets every content requirement; an unknown kind meets none.
+def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
+    """True if a file with these facts meets every content requirement; an unknown kind meets none, and
+    what nobody has looked for may be there.
 
     An empty file meets all of them: it carries nothing, and what is written to it is checked.
     """
-    if kind == KIND_EMPTY:
+    if facts.kind == KIND_EMPTY:
         return True
-    return all(Kinds(wanted).hold(kind) is Truth.YES for wanted in content)
+    wanted = tuple(content)
+    kinds = all(Kinds(each).hold(facts.kind) is Truth.YES for each in kinds_only(wanted))
+    return kinds and banned(wanted) <= facts.free_of

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
-from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
+from policyfs.domain import (
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Need,
+    Op,
+    Principal,
+    RuleMatch,
+    banned,
+)
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
@@ -106,7 +116,7 @@ class Mover:
         parts = [
             engine.decide(who, Op.SEE | Op.READ | Op.WRITE, old.state, old.ftype, old.facts),
             engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
-            *self._content(engine, who, new),
+            *self._content(engine, who, old, new),
         ]
         if all(part.allowed for part in parts) and self._gain(
             old.state, new.state, old.ftype, same_directory=same_directory
@@ -133,17 +143,24 @@ class Mover:
         return [
             engine.decide(who, Op.SEE | Op.DELETE, old.state, old.ftype, old.facts),
             engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
-            *self._content(engine, who, new),
+            *self._content(engine, who, old, new),
         ]
 
-    def _content(self, engine: Decider, who: Principal, new: End) -> list[Decision]:
-        """What content requirements on the new path say of the file that comes there."""
+    def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
+        """What content requirements on the new path say of the file that comes there.
+
+        What a ban of the new path names was kept out of the old path, too, if it is banned there: nothing
+        gets anywhere by such a move, and nobody need look.
+        """
         if new.ftype is not FileType.REGULAR:
             return []
-        profile = self._profile(new.state, engine.caller(who))
+        caller = engine.caller(who)
+        before = self._profile(old.state, caller).content(old.facts)
+        kept_out = banned(live.rule.content for live in before if not live.rule.monitor)
+        facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         found: list[Decision] = []
-        for live in profile.content(new.facts):
-            met = content_met((live.rule.content,), new.facts.kind)
+        for live in self._profile(new.state, caller).content(new.facts):
+            met = content_met((live.rule.content,), facts)
             certain = live.match(new.facts) is Truth.YES
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied

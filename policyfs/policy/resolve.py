@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op
+from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban
 from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
 from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
 from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Where, Who
@@ -249,7 +249,7 @@ class _Rules:
             unless=unless,
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
             redact=_redact(doc),
-            content=content or frozenset(),
+            content=content or _ban(doc),
             raw_types=raw_types,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
@@ -271,15 +271,18 @@ class _Rules:
             return None
         if given != ["require"]:
             return Effect.ALLOW if given == ["allow"] else Effect.DENY
-        redact, content = part.has("require", "redact"), part.has("require", "content")
-        if redact == content:
-            if not part.sound and not redact:
+        required = [key for key in ("redact", "content", "no") if part.has("require", key)]
+        if len(required) != 1:
+            if not part.sound and not required:
                 return None
-            message = "must hold exactly one of redact, content"
-            help_ = "write require: {redact: [location]} or require: {content: [image/jpeg]}"
+            message = "must hold exactly one of redact, content, no"
+            help_ = (
+                "write require: {redact: [location]}, require: {content: [image/jpeg]}"
+                " or require: {no: [location]}"
+            )
             self.errors.append(part.error(("require",), message, help_))
             return None
-        return Effect.REDACT if redact else Effect.CONTENT
+        return Effect.REDACT if required == ["redact"] else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
         """Keys that go with one effect only."""
@@ -299,6 +302,10 @@ class _Rules:
         if doc.on_unknown is not None and effect is not Effect.REDACT:
             help_ = "remove it; on_unknown says what a redact rule does with what it cannot understand"
             report(part.key_error("on_unknown", f"on_unknown does not go with {effect.value}", help_))
+        if doc.mode is not None and doc.require is not None and doc.require.no is not None:
+            help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"
+            message = "what a file may not tell cannot be monitored, only enforced"
+            report(part.key_error("mode", message, help_))
         if doc.mode is not None and effect is Effect.REDACT:
             help_ = "remove mode; what can be tried out are denies, allows and content requirements"
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
@@ -358,6 +365,12 @@ def _redact(doc: RuleDoc) -> frozenset[str]:
     """What the rule hides, and whether files that are not understood are refused for it."""
     words = frozenset((doc.require.redact if doc.require is not None else None) or ())
     return words | {DENY_UNKNOWN} if words and doc.on_unknown == "deny" else words
+
+
+def _ban(doc: RuleDoc) -> frozenset[str]:
+    """What a ``no`` asks of content."""
+    words = frozenset((doc.require.no if doc.require is not None else None) or ())
+    return frozenset({ban(words)}) if words else frozenset()
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:

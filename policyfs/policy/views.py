@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.domain import RAW_VIEW, View
+from policyfs.domain import RAW_VIEW, View, banned
 from policyfs.policy.model import Effect
 from policyfs.policy.profile import Profile
 from policyfs.policy.table import Condition, Live
@@ -23,6 +23,7 @@ class Views:
     def view(self, profile: Profile) -> View:
         """The view of a profile; raw only if no facts can oblige the caller to anything."""
         redact: set[str] = set()
+        bans: frozenset[str] = frozenset()
         checked = False
         functions: set[object] = set()
         for live in profile.lives:
@@ -33,12 +34,13 @@ class Views:
                 if not profile.can_write:
                     continue
                 checked = True
+                bans |= banned((live.rule.content,))
             redact |= live.rule.redact
             functions.add(_function(live))
         key = frozenset(functions)
         found = self._views.get(key)
         if found is None:
-            found = self._views[key] = View(len(self._views), frozenset(redact), checked)
+            found = self._views[key] = View(len(self._views), frozenset(redact), checked, bans)
         return found
 
 

@@ -35,6 +35,7 @@ from policyfs.store.tree import Tree
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
+from tests.attack.guards_drafts import DRAFTS
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_reaching import REACHING
 from tests.attack.guards_reading import READING
@@ -144,7 +145,7 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most: take_turns(0))
 
 
-OTHERS: Final = BESIDE | COPIES | LOCKING | REACHING | READING | REMEMBERED | WRITING
+OTHERS: Final = BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | REMEMBERED | WRITING
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

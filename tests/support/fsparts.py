@@ -20,6 +20,7 @@ from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
+from policyfs.fs.drafts import Drafts
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
@@ -154,15 +155,19 @@ class Parts:
         leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         alone = Alone(self._latches)
+        drafts = Drafts(
+            tree=tree, places=places, gate=gate, kinds=self.sniffed, plans=plans, alone=alone,
+            forget_names=self.forgotten.append,
+        )  # fmt: skip
         self.opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, alone=alone,
+            passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
             forget_names=self.forgotten.append, forget_size=self._forget_size,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, alone=alone, drop_pages=self.dropped_pages.append,
-            checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append, alone),
+            checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append, alone), drafts=drafts,
             backing_fd=self.opener.backing_fd,
         )  # fmt: skip
         self.seeing = Seeing(
@@ -178,7 +183,8 @@ class Parts:
         )  # fmt: skip
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, None), unnamed=self.unnamed,
+            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
+            unnamed=self.unnamed,
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,

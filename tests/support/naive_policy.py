@@ -218,6 +218,11 @@ def counts(rule: Rule, truth: float) -> bool:
     return truth == YES if rule.effect is Effect.ALLOW else truth != NO
 
 
+def words_of_ban(patterns: frozenset[str]) -> set[str]:
+    """The words of a requirement that reads ``no location, time``; none for one of kinds."""
+    return {word.strip() for p in patterns if p[:3] == "no " for word in p[3:].split(",")}
+
+
 class Naive:
     """One policy. names: what paths below are tried with; facts: what files there may be."""
 
@@ -428,19 +433,25 @@ class Naive:
                     return True
         return False
 
-    def content_refusal(self, caller: Caller, node: Node) -> int:
+    def content_refusal(self, caller: Caller, old: Node, node: Node) -> int:
         """EPERM if the file at its new path does not meet what is asked of content there."""
         if node.ftype is not FileType.REGULAR or node.facts.kind == "inode/x-empty":
             return 0
-        met = all(kind_in(kinds, node.facts.kind) == YES for kinds in self.content(caller, node))
-        return 0 if met else errno.EPERM
+        free = set(node.facts.free_of)
+        for patterns in self.content(caller, old):
+            free |= words_of_ban(patterns)
+        for patterns in self.content(caller, node):
+            words = words_of_ban(patterns)
+            if not (words <= free if words else kind_in(patterns, node.facts.kind) == YES):
+                return errno.EPERM
+        return 0
 
     def link(self, callers: Sequence[Caller], caller: Caller, old: Node, new: Node) -> int:
         """The errno that link(2) answers, 0 if it may."""
         codes = [
             self.decide(caller, Op.SEE | Op.READ | Op.WRITE, old).errno,
             self.decide(caller, Op.SEE | Op.CREATE, new).errno,
-            self.content_refusal(caller, new),
+            self.content_refusal(caller, old, new),
         ]
         code = min((c for c in codes if c), key=SAYS_LEAST.index, default=0)
         if code:
@@ -467,7 +478,7 @@ class Naive:
         for source, target in ways:
             codes.append(self.decide(caller, Op.SEE | Op.DELETE, source).errno)
             codes.append(self.decide(caller, Op.SEE | Op.CREATE, target).errno)
-            codes.append(self.content_refusal(caller, target))
+            codes.append(self.content_refusal(caller, source, target))
         code = min((c for c in codes if c), key=SAYS_LEAST.index, default=0)
         if code:
             return code

@@ -10,7 +10,7 @@ import errno
 
 from hypothesis import strategies as st
 
-from policyfs.domain import Audit, Facts, FileType, Op
+from policyfs.domain import Audit, Facts, FileType, Op, ban
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
 
 NAMES = ["a", "b", "ab", "A", "7", "zz"]
@@ -43,6 +43,11 @@ WHERE = Where("case.yaml", 1, 1)
 
 def subsets(values: list[str], low: int = 1, high: int = 2) -> st.SearchStrategy[frozenset[str]]:
     return st.lists(st.sampled_from(values), min_size=low, max_size=high).map(frozenset)
+
+
+some_words = subsets(["location", "time"])
+bans = some_words.map(lambda words: frozenset({ban(words)}))
+contents = st.one_of(subsets(KINDS), subsets(KINDS), bans)
 
 
 @st.composite
@@ -116,7 +121,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         unless=tuple(draw(st.lists(blocks(), min_size=1, max_size=2))) if conditions in (4, 5) else (),
         errno=draw(st.sampled_from(codes)) if effect is Effect.DENY else None,
         redact=frozenset({"location"}) if effect is Effect.REDACT else frozenset(),
-        content=draw(subsets(KINDS)) if effect is Effect.CONTENT else frozenset(),
+        content=draw(contents) if effect is Effect.CONTENT else frozenset(),
         raw_types=draw(subsets(["text/plain", "image/*"], 0, 1)) if effect is Effect.REDACT else frozenset(),
         audit=draw(audits),
         monitor=effect is not Effect.REDACT and draw(st.integers(0, 7)) == 0,
@@ -160,7 +165,7 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
         what = {"ops": Op.READ, "redact": frozenset({"location"}), "raw_types": more}
         made.append(plain(92, Effect.REDACT, draw(wide), who=who, **what))
     if base & 8:
-        content = draw(subsets(KIND_SETS[:3]))
+        content = draw(st.one_of(subsets(KIND_SETS[:3]), bans))
         ops = Op.WRITE | Op.CREATE
         made.append(plain(93, Effect.CONTENT, draw(wide), ops=ops, content=content))
     return policy(*made)
@@ -180,7 +185,7 @@ def simple_rules(draw: st.DrawFn, number: int) -> Rule:
         more = {"ops": Op.READ, "redact": frozenset({"location"})}
         more["raw_types"] = draw(subsets(["text/plain"], 0, 1))
     elif effect is Effect.CONTENT:
-        more = {"ops": Op.WRITE | Op.CREATE, "content": draw(subsets(KINDS))}
+        more = {"ops": Op.WRITE | Op.CREATE, "content": draw(contents)}
     else:
         more = {"ops": draw(operations)}
     condition = draw(st.integers(0, 7))
@@ -232,5 +237,6 @@ move_paths = st.one_of(near_paths, near_paths, near_paths, paths)
 some_paths = st.one_of(paths, paths, near_paths, near_paths, st.just(b"/"))
 file_types = st.sampled_from([FileType.REGULAR, FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
 some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
-facts = st.builds(Facts, st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"]), some_owners)
+some_kinds = st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"])
+facts = st.builds(Facts, some_kinds, some_owners, st.one_of(st.just(frozenset()), some_words))
 op_sets = st.one_of(st.just(Op.SEE), st.sampled_from(list(Op)), operations)

@@ -6,7 +6,7 @@ from errno import EACCES, ENOENT, EPERM, EROFS
 
 import pytest
 
-from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch
+from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, banned, kinds_only
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.facts import content_met
 from policyfs.policy.profile import NO_ALLOW
@@ -76,8 +76,8 @@ def test_camera_creates_photos_only(family):
     decision = family.ask("camera", Op.CREATE | Op.WRITE, "/DCIM/b.jpg", FILE, Facts(None, "camera"))
     assert decision.allowed
     assert decision.content == (PHOTOS,)
-    assert not content_met(decision.content, "text/plain")
-    assert content_met(decision.content, "image/png")
+    assert not content_met(decision.content, Facts("text/plain"))
+    assert content_met(decision.content, Facts("image/png"))
 
 
 def test_camera_deletes_only_its_own(family):
@@ -239,11 +239,42 @@ def test_content_counts_where_an_allow_of_write_could_apply():
     assert not asked.engine.view(asked.who("gallery"), state).checked
 
 
+NO_PLACE = frozenset({ban(frozenset({"location", "time"}))})
+
+
+def test_a_ban_is_met_by_what_was_looked_through() -> None:
+    assert frozenset({"no location, time"}) == NO_PLACE
+    people = frozenset({ban(frozenset({"people"}))})
+    assert banned((PHOTOS, NO_PLACE, people)) == {"location", "time", "people"}
+    assert kinds_only((PHOTOS, NO_PLACE)) == (PHOTOS,)
+    looked = Facts("image/png", None, frozenset({"location"}))
+    assert not content_met((PHOTOS, NO_PLACE), looked)
+    assert content_met((PHOTOS, NO_PLACE), looked._replace(free_of=frozenset({"location", "time", "device"})))
+    assert not content_met((PHOTOS, NO_PLACE), Facts("text/plain", None, frozenset({"location", "time"})))
+
+
+def test_nothing_is_looked_for_again_where_it_was_kept_out_already() -> None:
+    asked = Asked(
+        """
+        - {id: all, allow: [all], paths: "/**"}
+        - {id: share, require: {no: location}, paths: "/Share/**"}
+        """
+    )
+    for old, new, free_of, answer in (
+        ("/a.jpg", "/Share/a.jpg", frozenset(), EPERM),
+        ("/a.jpg", "/Share/a.jpg", frozenset({"location"}), 0),
+        ("/Share/a.jpg", "/Share/b.jpg", frozenset(), 0),
+        ("/Share/a.jpg", "/b.jpg", frozenset(), 0),
+    ):
+        facts = Facts("image/jpeg", "camera", free_of)
+        assert asked.rename("camera", old, new, facts=facts) == answer, (old, new)
+
+
 def test_an_empty_file_meets_every_content_requirement():
-    assert content_met((PHOTOS,), "inode/x-empty")
-    assert not content_met((PHOTOS,), None)
-    assert content_met((frozenset({"image/*"}),), "image/webp")
-    assert not content_met((PHOTOS, frozenset({"image/png"})), "image/webp")
+    assert content_met((PHOTOS, frozenset({ban(frozenset({"location"}))})), Facts("inode/x-empty"))
+    assert not content_met((PHOTOS,), Facts())
+    assert content_met((frozenset({"image/*"}),), Facts("image/webp"))
+    assert not content_met((PHOTOS, frozenset({"image/png"})), Facts("image/webp"))
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,10 @@ class TestRule:
             Block(frozenset({"image/png"}), None, None),
         )
 
+    def test_no(self):
+        rule = the_rule("require: {no: [location]}")
+        assert (rule.effect, rule.content, rule.redact) == (Effect.CONTENT, {"no location"}, frozenset())
+
     @pytest.mark.parametrize(
         ("more", "redact"),
         [

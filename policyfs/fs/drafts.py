@@ -1,0 +1,244 @@
+"""Files that are looked through as a whole before they reach the store: ``require: {no: [...]}``.
+
+What an app writes there goes into a **draft**: an unnamed file beside the store's. At FLUSH, fsync and
+the last RELEASE the draft is looked through, and only what tells nothing of the forbidden words is
+copied into the store's file. Until then the store's file is what it was, also where it was opened
+with O_TRUNC: what is refused has destroyed nothing. Who writes sees the draft.
+
+A refused draft answers EPERM and stays, since FLUSH comes at every dup's close and a program may
+still mend it; with the last RELEASE it goes away, and with it a file that this session created.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, NoReturn
+
+import trio
+
+from policyfs.domain import Audit, Decision, banned, kinds_only
+from policyfs.fs.alone import Alone
+from policyfs.fs.checked import Fence, put_all
+from policyfs.fs.facts import KindSource
+from policyfs.fs.gate import Gate
+from policyfs.fs.heads import meets
+from policyfs.fs.located import PlanFinder
+from policyfs.fs.nodes import NamesForgotten, Node
+from policyfs.fs.openfile import Handle, OpenState
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.redact.plan import Outcome, Plan
+from policyfs.store import ranges
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+_PIECE: Final = 1 << 20
+"""Bytes that go into the store at a time, while no other daemon changes the file."""
+_NAMED: Final = 3
+"""Findings that the trail names of a refused draft."""
+_WRITING: Final = Call("write", "write")
+
+
+class Draft:
+    """fd: of the unnamed file, ours. created: the store's file was created by this session. changed:
+    there is something that the store does not have. refused: it was looked through in vain. base: the
+    size and mtime of the store's file that it began with, or left there last. times_ns: access and
+    modification times that were set after the last write.
+    """
+
+    __slots__ = ("base", "changed", "created", "fd", "refused", "times_ns")
+
+    def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
+        self.fd = fd
+        self.base = _base(stat)
+        self.created = created
+        self.changed = self.refused = False
+        self.times_ns: tuple[int, int] | None = None
+
+    def touch(self) -> None:
+        """Something is written into it."""
+        self.changed, self.times_ns = True, None
+
+    def dated(self, stat: Stat) -> None:
+        """Somebody set the times of the store's file, which has this stat now."""
+        self.base = _base(stat)
+        self.times_ns = stat.atime_ns, stat.mtime_ns
+
+    @property
+    def size(self) -> int:
+        """The file's size as its writer sees it, in bytes."""
+        return os.fstat(self.fd).st_size
+
+    def close(self) -> None:
+        """Give it up. A second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Drafts:
+    """Drafts of one mount. All work on one is under its node's lock."""
+
+    def __init__(
+        self, *, tree: Tree, places: Places, gate: Gate, kinds: KindSource, plans: PlanFinder, alone: Alone,
+        forget_names: NamesForgotten,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._places = places
+        self._gate = gate
+        self._kinds = kinds
+        self._plans = plans
+        self._alone = alone
+        self._forget_names = forget_names
+
+    async def begin(self, handle: Handle, state: OpenState, *, empty: bool) -> Draft:
+        """The node's draft. empty: O_TRUNC, nothing of the file is taken over.
+
+        Raises OSError: EOPNOTSUPP where the store has no unnamed files to keep things apart in.
+        """
+        if state.draft is not None:
+            if empty:
+                os.ftruncate(state.draft.fd, 0)
+                state.draft.touch()
+            return state.draft
+        head = state.head
+        stat = self._tree.fstat(handle.fd)
+        fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, 0, 0)
+        draft = Draft(fd, stat, created=head is not None and head.created)
+        try:
+            if empty:
+                draft.touch()
+            else:
+                await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
+                if head is not None and head.held:  # held when another policy was in force
+                    put_all(fd, head.held, 0)
+                    draft.touch()
+        except BaseException:
+            draft.close()
+            raise
+        if head is not None:
+            head.held = None
+        state.draft = draft
+        return draft
+
+    async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
+        """As write(2); append: at the draft's end."""
+        draft.touch()
+        at = draft.size if append else offset
+        return await trio.to_thread.run_sync(os.pwrite, draft.fd, data, at)
+
+    def truncate(self, draft: Draft, size: int) -> None:
+        """Set the size."""
+        os.ftruncate(draft.fd, size)
+        draft.touch()
+
+    async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
+        """fallocate(2)."""
+        draft.touch()
+        await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
+
+    async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
+        """Into the store with it, if it may. Raises FUSEError(EPERM), on record, if it tells what it must
+        not, what *fence* raises, and OSError: EBUSY if somebody else has changed the file meanwhile.
+        """
+        if not draft.changed:
+            return
+        if not decision.allowed:  # the policy changed since it was opened
+            self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
+        if draft.size:
+            await self._judge(handle, draft, decision)
+        await self._commit(handle, draft, fence)
+        draft.changed = draft.refused = draft.created = False
+
+    async def finish(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
+        """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes."""
+        try:
+            await self.settle(handle, draft, decision, fence)
+        except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
+            draft.refused = True
+        if draft.refused and draft.created and not self._tree.fstat(handle.fd).size:
+            self._remove(handle.node)
+
+    async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:
+        """Look it through by a descriptor that cannot write."""
+        lane, words = handle.caller.principal.key, banned(decision.content)
+        kinds = kinds_only(decision.content)
+        fd = self._tree.reopen(draft.fd, os.O_RDONLY)
+        try:
+            if words:
+                kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
+            else:
+                kind, plan = await self._kinds.kind_of_fd(fd, lane=lane), None
+        finally:
+            os.close(fd)
+        if not meets(kind, kinds):
+            wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in kinds)
+            self._refuse(handle, draft, decision, kind, f"content must be {wanted}")
+        if plan is not None and plan.outcome is not Outcome.CLEAN:
+            self._refuse(handle, draft, decision, kind, _why(plan, words))
+
+    def _refuse(
+        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
+    ) -> NoReturn:
+        draft.refused = True
+        rules = tuple(match for match in decision.rules if match.effect == "content")
+        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
+        self._gate.refuse(handle.caller, _WRITING, handle.node.path(), refusal, kind=kind, note=note)
+
+    async def _commit(self, handle: Handle, draft: Draft, fence: Fence) -> None:
+        """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
+
+        INVARIANT: before each piece the file is what the one before left, or what the draft began with.
+        """
+        size, at = draft.size, 0
+        while at < size or at == 0:
+            async with self._alone.on(handle.fd):
+                if _base(self._tree.fstat(handle.fd)) != draft.base:
+                    raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
+                fence()
+                if at == 0:
+                    self._tree.truncate_fd(handle.fd, 0)
+                if size:
+                    data = os.pread(draft.fd, min(_PIECE, size - at), at)
+                    put_all(handle.fd, data, at)
+                    at += len(data)
+                if at >= size and draft.times_ns is not None:
+                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
+                draft.base = _base(self._tree.fstat(handle.fd))
+            if not size:
+                return
+            await trio.lowlevel.checkpoint()
+
+    def _remove(self, node: Node) -> None:
+        """Remove the name of a file whose content was refused, if it is still this file's."""
+        try:
+            dirfd, name, _ = self._places.locate(node)
+            self._tree.unlink(dirfd, name)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+        else:
+            self._forget_names(node)
+
+
+def _base(stat: Stat) -> tuple[int, int]:
+    return stat.size, stat.mtime_ns
+
+
+def _why(plan: Plan, words: frozenset[str]) -> str:
+    """What was found, for the trail; never the file's own words."""
+    asked = ", ".join(sorted(words))
+    if plan.outcome is Outcome.REFUSE:
+        return f"cannot be looked through for {asked}: {plan.reason}"
+    found = "; ".join(f"{f.container} {f.tag} at {f.offset}" for f in plan.findings[:_NAMED])
+    more = len(plan.findings) - _NAMED
+    return f"tells {asked}: {found}" + (f" and {more} more" if more > 0 else "")
+
+
+def _copy_all(source: int, target: int, size: int) -> None:
+    """Bytes of a file into an empty one, on a worker thread."""
+    at = 0
+    while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
+        put_all(target, data, at)
+        at += len(data)

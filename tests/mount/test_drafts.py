@@ -1,0 +1,224 @@
+"""`require: {no: [location]}`: what is written is looked through as a whole before it reaches the store."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import jpegs
+from tests.support.mounts import Mount, policyfs
+from tests.support.processes import call_as, start_as, tool_as, wait_for
+
+CAMERA, GALLERY = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: drafts}}
+apps:
+  camera: {{uid: {CAMERA}}}
+  gallery: {{uid: {GALLERY}}}
+rules:
+  - {{id: read, allow: [see, read], paths: "/**"}}
+  - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
+  - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
+"""
+PLACED = jpegs.photo_with(jpegs.exif())
+CLEAN = jpegs.plain(3, 64)
+OTHER = jpegs.plain(4, 200)
+
+
+@pytest.fixture
+def share(mounts, store: Path) -> tuple[Mount, Path]:
+    """A mount, and the share folder in the store."""
+    directory = store / "Share"
+    directory.mkdir()
+    directory.chmod(0o777)
+    (store / "DCIM").chmod(0o777)
+    return mounts.start(POLICY, store), directory
+
+
+def code_of(function, *arguments) -> str:
+    """The errno's name that a call ends with; "" for none."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return ""
+
+
+def save(path: Path, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC, piece: int = 1 << 20) -> list[str]:
+    """Write a file in pieces; what write and close answered, where it was an error."""
+    said = []
+    fd = os.open(path, os.O_WRONLY | flags, 0o644)
+    for at in range(0, len(data), piece):
+        said.append(code_of(os.write, fd, data[at : at + piece]))
+    said.append(code_of(os.close, fd))
+    return [each for each in said if each]
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 100])
+def test_only_what_tells_no_place_gets_in(share, piece: int) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share"
+    assert call_as(CAMERA, save, path / "a.jpg", CLEAN, os.O_CREAT, piece) == []
+    assert (directory / "a.jpg").read_bytes() == CLEAN
+    assert (directory / "a.jpg").stat().st_uid == CAMERA
+    assert call_as(CAMERA, save, path / "b.jpg", PLACED, os.O_CREAT, piece) == ["EPERM"]
+    wait_for(lambda: not (directory / "b.jpg").exists(), "the refused file to go with its last release")
+    wait_for(lambda: mount.events(decision="deny"), "the denial on the trail")
+    [event] = mount.events(decision="deny")
+    assert event["kind"] == "image/jpeg"
+    assert "tells location: EXIF IFD:GPSInfo" in event["note"]
+    assert event["rules"] == ["share"]
+
+
+def test_what_is_refused_has_destroyed_nothing(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, CLEAN)
+    assert call_as(CAMERA, save, path, PLACED) == ["EPERM"]
+    assert (directory / "a.jpg").read_bytes() == CLEAN
+    assert call_as(GALLERY, path.read_bytes) == CLEAN
+    assert call_as(CAMERA, save, path, OTHER) == []
+    assert call_as(GALLERY, path.read_bytes) == OTHER
+    assert call_as(CAMERA, code_of, os.truncate, path, 30) == "EPERM"
+    assert (directory / "a.jpg").read_bytes() == OTHER
+    assert call_as(CAMERA, code_of, os.truncate, path, 0) == ""
+    assert (directory / "a.jpg").read_bytes() == b""
+
+
+def test_what_nobody_can_look_through_stays_out(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/notes.txt"
+    assert call_as(CAMERA, save, path, b"47.804531, 13.042287\n") == ["EPERM"]
+    assert call_as(CAMERA, save, path, b"harmless words\n") == ["EPERM"]
+    assert os.listdir(directory) == []
+    assert call_as(CAMERA, save, path, b"") == []
+    assert os.listdir(directory) == ["notes.txt"]
+
+
+def _step_by_step(channel, path: Path, parts: list[bytes]) -> None:
+    """Writes a part when told to; says what close of a duplicate, and fsync, answered."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    for part in parts:
+        os.write(fd, part)
+        channel.send((code_of(os.close, os.dup(fd)), code_of(os.fsync, fd), os.fstat(fd).st_size))
+        channel.recv()
+    os.close(fd)
+
+
+def test_a_draft_is_seen_by_its_writer_alone_until_it_may_be(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, OTHER)
+    first = 100  # of a photo: nobody can say what it is to be
+    writer = start_as(CAMERA, _step_by_step, path, [CLEAN[:first], CLEAN[first:]])
+    assert writer.receive() == ("EPERM", "EPERM", first)
+    assert (directory / "a.jpg").read_bytes() == OTHER
+    writer.send("go on")
+    assert writer.receive() == ("", "", len(CLEAN))
+    assert (directory / "a.jpg").read_bytes() == CLEAN
+    writer.send("go on")
+    writer.result()
+    assert call_as(GALLERY, path.read_bytes) == CLEAN
+
+
+def _edited(path: Path, at: int, data: bytes) -> str:
+    """Change bytes through a shared mapping; what msync or close said."""
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, 0) as memory:
+        memory[at : at + len(data)] = data
+        said = code_of(memory.flush)
+    return code_of(os.close, fd) or said
+
+
+def test_changes_through_a_mapping_are_looked_at(share) -> None:
+    mount, directory = share
+    comment, place = b"a quince on a table.", b"47.804531, 13.042287"
+    data = jpegs.with_segments(CLEAN, jpegs.segment(jpegs.COM, comment))
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, data)
+    at = data.index(comment)
+    assert call_as(CAMERA, _edited, path, at, place) == "EPERM"
+    assert (directory / "a.jpg").read_bytes() == data
+    assert call_as(CAMERA, _edited, path, at, comment.upper()) == ""
+    assert (directory / "a.jpg").read_bytes() == data.replace(comment, comment.upper())
+
+
+def test_what_is_moved_in_is_looked_at(share, store: Path) -> None:
+    mount, directory = share
+    camera = mount.mountpoint / "DCIM"
+    for name, data in (("clean.jpg", CLEAN), ("placed.jpg", PLACED)):
+        call_as(CAMERA, save, camera / name, data)
+    to = mount.mountpoint / "Share"
+    number = (store / "DCIM/clean.jpg").stat().st_ino
+    assert call_as(CAMERA, code_of, os.rename, camera / "clean.jpg", to / "clean.jpg") == ""
+    assert (directory / "clean.jpg").stat().st_ino == number
+    assert call_as(CAMERA, code_of, os.rename, camera / "placed.jpg", to / "placed.jpg") == "EPERM"
+    assert call_as(CAMERA, code_of, os.link, camera / "placed.jpg", to / "placed.jpg") in {"EPERM", "EXDEV"}
+    assert call_as(CAMERA, code_of, os.rename, to / "clean.jpg", to / "b.jpg") == ""
+    assert os.listdir(directory) == ["b.jpg"]
+    assert (store / "DCIM/placed.jpg").read_bytes() == PLACED
+
+
+def test_ordinary_tools(share, media) -> None:
+    """cp -p and rsync keep times; exiftool cannot put a place into what is there."""
+    mount, directory = share
+    photo = mount.mountpoint / "DCIM/in.jpg"
+    call_as(CAMERA, save, photo, CLEAN)
+    call_as(CAMERA, os.utime, photo, (10**9, 10**9))
+    to = mount.mountpoint / "Share"
+    tool_as(CAMERA, "cp", "-p", photo, to / "a.jpg", check=True)
+    tool_as(CAMERA, "rsync", "-a", photo, to / "b.jpg", check=True)
+    for name in ("a.jpg", "b.jpg"):
+        assert (directory / name).read_bytes() == CLEAN
+        assert (directory / name).stat().st_mtime == 10**9
+    said = tool_as(CAMERA, "exiftool", "-q", "-overwrite_original", "-GPSLatitude=47.8", to / "a.jpg")
+    assert said.returncode != 0
+    assert (directory / "a.jpg").read_bytes() == CLEAN
+    assert sorted(os.listdir(directory)) == ["a.jpg", "b.jpg"]
+
+
+def _writing(channel, path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.write(fd, data)
+    channel.send("written")
+    channel.recv()
+    channel.send(code_of(os.close, fd))
+
+
+def test_somebody_else_has_changed_the_file_meanwhile(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, CLEAN)
+    writer = start_as(CAMERA, _writing, path, OTHER)
+    writer.receive()
+    (directory / "a.jpg").write_bytes(CLEAN + bytes(3))
+    writer.send("go on")
+    assert writer.receive() == "EBUSY"
+    writer.result()
+    assert (directory / "a.jpg").read_bytes() == CLEAN + bytes(3)
+
+
+def test_nothing_of_a_draft_outlives_the_daemon(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, CLEAN)
+    writer = start_as(CAMERA, _writing, path, PLACED)
+    writer.receive()
+    assert mount.process is not None
+    mount.expected_exit = -signal.SIGKILL
+    mount.process.send_signal(signal.SIGKILL)
+    with mount.as_environment():
+        assert policyfs("umount", mount.mountpoint).returncode == 0
+    writer.send("go on")
+    assert writer.receive() in {"ENOTCONN", "ECONNABORTED"}
+    writer.result()
+    assert (directory / "a.jpg").read_bytes() == CLEAN
+    assert os.listdir(directory) == ["a.jpg"]
+    mount.control_socket.unlink(missing_ok=True)
