@@ -45,15 +45,31 @@ class _Locator:
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
             raise NotThisKindError("it does not start like a JPEG")
-        first = walk_image(self.source, 0, self.inner.budget)
+        trailer = find_trailer(self.source, 2)
+        end = trailer.start if trailer is not None else self.source.size
+        first = self._first(end)
+        if not first.is_picture and trailer is not None:
+            trailer, end = None, self.source.size
+            first = self._first(end)
         if not first.is_picture:
             raise NotThisKindError("there is no picture in it")
         more = sorted({o for o in self._image(first) if o > first.end})
-        trailer = find_trailer(self.source, first.end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
-        self._behind(first.end, trailer.start if trailer else self.source.size, more)
+        self._behind(first.end, end, more)
         return Found(self.patches, self.notes)
+
+    def _first(self, end: int) -> Image:
+        """The image that the file starts with, before end.
+
+        Where no EOI ends it, a scan would go on through a video behind it.
+        """
+        budget = self.inner.budget
+        image = walk_image(SliceSource(self.source, 0, end), 0, budget)
+        if image.complete or not image.is_picture:
+            return image
+        video = find_video(SliceSource(self.source, 0, end), image.scan_from, end, budget)
+        return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _add(self, found: Found, by: int = 0) -> None:
         whole = Found(self.patches, self.notes)

@@ -50,13 +50,17 @@ class Segment(NamedTuple):
 
 @dataclass(slots=True)
 class Image:
-    """One image of a file, [start, end). complete: an EOI ends it."""
+    """One image of a file, [start, end).
+
+    complete: an EOI ends it. scan_from: where the data of its last scan starts.
+    """
 
     start: int
     end: int = 0
     complete: bool = False
     frames: int = 0
     scans: int = 0
+    scan_from: int = 0
     segments: list[Segment] = field(default_factory=list)
     junk: list[tuple[int, int]] = field(default_factory=list)
     bad_lengths: list[int] = field(default_factory=list)
@@ -164,7 +168,9 @@ class _Walker:
                 return None
             self.image.junk.append((offset, end))
         self.image.frames += code in _FRAMES
-        self.image.scans += code == SOS
+        if code == SOS:
+            self.image.scans += 1
+            self.image.scan_from = end
         return end
 
 

@@ -28,8 +28,8 @@ _HEAD_BYTES: Final = 12
 _ENTRY_BYTES: Final = 12
 _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
-_GONE: Final = 0xFFFF
-"""The type of a block whose contents went: readers know none of it."""
+_GONE: Final = 0x7F7F
+"""The type of a block whose contents went: readers know none of it, and it looks like no marker."""
 
 
 class _Use(NamedTuple):

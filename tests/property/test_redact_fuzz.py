@@ -11,14 +11,15 @@ from policyfs.redact.iptc import clean_iim
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
 from policyfs.redact.sidecar import refine_kind
+from policyfs.redact.tells import Tells
 from policyfs.redact.xmp import clean_xmp
-from tests.support import jpegs
+from tests.support import jpegs, motion
 from tests.support.counts import count
 from tests.support.hidden import EXIF_CASES, JPEG_CASES, multi_picture
-from tests.support.inners import PLACES
+from tests.support.inners import PLACES, Plain
 from tests.support.media import HOME
 
-LOCATION = frozenset({"location"})
+WORDS = st.sampled_from(["location", "device", "time", "people", "all-metadata"])
 MARKERS = [b"\xff\xd8", b"\xff\xd9", b"\xff\xe1", b"\xff\xed", b"\xff\xda", b"\xff\xff", b"Exif\0\0", b"8BIM"]
 
 quick = settings(max_examples=count(250, 20_000))
@@ -27,7 +28,13 @@ quick = settings(max_examples=count(250, 20_000))
 def seeds() -> list[bytes]:
     """Files to damage: every case of the corpus."""
     exifs = [jpegs.photo_with(make(order)) for make in EXIF_CASES.values() for order in ("II", "MM")]
-    return [*exifs, *(make() for make in JPEG_CASES.values())]
+    parts = [(0x0AA1, b"MCC_Data", b"232"), (0x0A30, b"MotionPhoto_Data", motion.VIDEO)]
+    behind = [motion.VIDEO, motion.blocks(parts), jpegs.plain(2, 16) + motion.VIDEO]
+    return [
+        *exifs,
+        *(make() for make in JPEG_CASES.values()),
+        *(jpegs.photo_with(jpegs.exif()) + tail for tail in behind),
+    ]
 
 
 SEEDS = seeds()
@@ -66,9 +73,10 @@ def damage(data: bytes, changes) -> bytes:
     return bytes(out)
 
 
-def check(data: bytes) -> bytes:
+def check(data: bytes, word: str = "location") -> bytes:
     """One file through locate; what must hold for any bytes at all. Returns what is read."""
-    plan = locate("image/jpeg", LOCATION, MemorySource(data))
+    what = frozenset({word})
+    plan = locate("image/jpeg", what, MemorySource(data))
     assert not plan.reason.startswith("internal error"), plan.reason
     if plan.outcome is Outcome.REFUSE:
         assert not plan.patches
@@ -81,15 +89,22 @@ def check(data: bytes) -> bytes:
     assert end <= len(data)
     assert bool(plan.patches) == (plan.outcome is Outcome.PATCH)
     out = apply(data, plan.patches)
-    again = locate("image/jpeg", LOCATION, MemorySource(out))
+    again = locate("image/jpeg", what, MemorySource(out))
     assert again.outcome is Outcome.CLEAN, again
     return out
 
 
 @quick
-@given(st.sampled_from(SEEDS), edits)
-def test_damaged_files(data, changes):
-    check(damage(data, changes))
+@given(st.sampled_from(SEEDS), edits, WORDS)
+def test_damaged_files(data, changes, word):
+    check(damage(data, changes), word)
+
+
+@quick
+@given(st.sampled_from(SEEDS[-3:]), st.integers(1, 200), st.binary(min_size=1, max_size=4), WORDS)
+def test_damaged_trailers(data, back, some, word):
+    at = max(0, len(data) - back)
+    check(data[:at] + some + data[at + len(some) :], word)
 
 
 @settings(max_examples=count(150, 5000))
@@ -99,24 +114,25 @@ def test_bytes_that_start_like_a_jpeg(data):
 
 
 @settings(max_examples=count(150, 5000))
-@given(st.sampled_from([*EXIF_CASES]), st.sampled_from(["II", "MM"]), edits)
-def test_damaged_exif(case, order, changes):
+@given(st.sampled_from([*EXIF_CASES]), st.sampled_from(["II", "MM"]), edits, WORDS)
+def test_damaged_exif(case, order, changes, word):
     """The segment is sound, the structure in it is not."""
-    check(jpegs.photo_with(damage(EXIF_CASES[case](order), changes)[:60000]))
+    check(jpegs.photo_with(damage(EXIF_CASES[case](order), changes)[:60000]), word)
 
 
 @settings(max_examples=count(150, 5000))
-@given(st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "utf-32-le"]), edits)
-def test_damaged_xmp(encoding, changes):
+@given(st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "utf-32-le"]), edits, st.sampled_from(Tells))
+def test_damaged_xmp(encoding, changes, hide):
     packet = jpegs.xmp_packet(
-        f"<photoshop:City>{HOME.city}</photoshop:City>",
-        attributes='exif:GPSLatitude="47,48.27N"',
+        f"<photoshop:City>{HOME.city}</photoshop:City><dc:title>Quince</dc:title>",
+        attributes='exif:GPSLatitude="47,48.27N" xmp:CreateDate="2019" xmlns:a="b" a:b="c"',
         encoding=encoding,
     )
+    inner = Plain(hide)
     broken = damage(packet, changes)
-    out = clean_xmp(broken, PLACES).data
+    out = clean_xmp(broken, inner).data
     assert len(out) == len(broken)
-    assert clean_xmp(out, PLACES).data == out
+    assert clean_xmp(out, inner).data == out
 
 
 @settings(max_examples=count(150, 5000))

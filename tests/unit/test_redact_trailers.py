@@ -94,6 +94,21 @@ def test_the_search_for_a_video_is_counted():
         find_video(MemorySource(bytes(100)), 0, 100, Budget(100, 99))
 
 
+def test_a_picture_without_an_end_does_not_go_on_into_the_video():
+    """Its bytes would pass for compressed picture data up to the next marker."""
+    inner = Videos(understood=False)
+    data = plain()[:-2] + VIDEO
+    assert read(data, inner) == plain()[:-2] + bytes(len(VIDEO))
+    inner = Videos()
+    assert read(data, inner) == data
+    assert inner.seen[0] == ("video/mp4", VIDEO)
+
+
+def test_nor_into_blocks():
+    data = plain()[:-2] + sef(*ALL)
+    assert b"Zirbelstadt" not in read(data, Videos())
+
+
 # --- Samsung's blocks ---
 
 ALL = [
