@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import policyfs.fs.changing as changing_module
 import policyfs.fs.places as places_module
+import policyfs.kernel.session as session_module
 import policyfs.store.facts as facts_module
 import policyfs.store.tree as tree_module
 import policyfs.trail.render as render_module
@@ -20,6 +21,7 @@ from policyfs.fs.gate import Gate, Unseen
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.shares import Shares
+from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
@@ -189,7 +191,13 @@ def nobody_refused() -> None:
     put(Gate, "require", require)
 
 
+def handles_given() -> None:
+    """The kernel may give file handles of what is in the mount."""
+    put(session_module, "WANTED", session_module.WANTED & ~InitFlag.NO_EXPORT_SUPPORT)
+
+
 REACHING: Final[dict[str, Callable[[], None]]] = {
+    "handles-given": handles_given,
     "no-shares": no_shares,
     "folding": folding,
     "open-though-folding": open_though_folding,

@@ -176,8 +176,18 @@ def test_no_handle_opens_what_a_name_does_not(mount: Mount) -> None:
     for uid in (THIEF, 0):
         said = call_as(uid, _by_handle, str(mount.mountpoint), "kept/file", store)
         assert not any("owner" in answer for answer in said.values()), said
+        assert said["given of the mount"] == "ENOTSUP"
         opened = {answer for name, answer in said.items() if name.startswith("opened")}
         assert opened <= {"EPERM", "ESTALE", "ENOENT", "EACCES", "ENOTSUP"}, said
+
+
+def test_a_handle_is_given_where_the_kernel_is_not_told_to_give_none(without, empty_store: Path) -> None:
+    """And what is opened by it is decided as if it had been opened by its name."""
+    mount = without("handles-given", POLICY, furnish(empty_store))
+    make_kept(mount)
+    said = call_as(0, _by_handle, str(mount.mountpoint), "kept/file", str(mount.store / "kept/file"))
+    assert said["given of the mount"] == "None"
+    assert said["opened of the mount"] == "EACCES"
 
 
 def test_it_is_emptied_where_nobody_is_refused(without, empty_store: Path) -> None:

@@ -39,6 +39,7 @@ from tests.attack.guards_drafts import DRAFTS
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_reaching import REACHING
 from tests.attack.guards_reading import READING
+from tests.attack.guards_recording import RECORDING
 from tests.attack.guards_remembered import REMEMBERED
 from tests.attack.guards_writing import WRITING
 
@@ -145,7 +146,9 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most: take_turns(0))
 
 
-OTHERS: Final = BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | REMEMBERED | WRITING
+OTHERS: Final = (
+    BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WRITING
+)
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

@@ -1,0 +1,294 @@
+"""D1: nobody gets at anything without a record of it, and records stay what they were."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.trail import chain
+from tests.attack.guards_recording import digests_unread
+from tests.mount.test_trail import STRICT_CALLS, _all_of, _fill_up, _until_refused
+from tests.support.images import file_system
+from tests.support.mounts import Mount, policyfs
+from tests.support.processes import call_as, start_as, wait_for
+from tests.support.stores import Mounts
+
+APP, NEIGHBOUR = 10010, 10011
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: silenced}}
+apps:
+  app: {{uid: {APP}, gid: {APP}}}
+  neighbour: {{uid: {NEIGHBOUR}, gid: {NEIGHBOUR}}}
+rules:
+  - {{id: look, allow: [see], who: {{app: any}}, paths: "/***"}}
+  - {{id: strict, allow: [all], who: {{app: any}}, paths: "/strict/***", audit: required}}
+  - {{id: private, deny: [all], who: {{app: app}}, paths: "/private/***"}}
+"""
+
+
+def furnish(store: Path) -> Path:
+    for name in ("strict", "private"):
+        (store / name).mkdir()
+        (store / name).chmod(0o777)
+        (store / name / "file").write_text("text\n")
+    (store / "seen").write_text("seen\n")
+    return store
+
+
+def _error(function: Callable[..., object], *arguments: object) -> str:
+    try:
+        function(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return ""
+
+
+# ---------------------------------------------------------------- asked for, and denied
+
+
+def _stay(channel: Connection, directory: Path) -> None:
+    os.chdir(directory)
+    channel.send("there")
+    channel.recv()
+
+
+def asked(mount: Mount, neighbour: bool) -> set[tuple[str, str]]:
+    """What touches no bytes, of what is denied or hidden: operation and path of each record."""
+    beside = start_as(NEIGHBOUR, _stay, mount / "private") if neighbour else None
+    assert beside is None or beside.receive() == "there"
+
+    def ask() -> list[str]:
+        return [
+            _error(os.stat, mount / "private"), _error(os.stat, mount / "private/file"),
+            _error(os.open, mount / "seen", os.O_RDONLY), str(os.access(mount / "seen", os.W_OK)),
+            _error(os.chmod, mount / "seen", 0o777),
+        ]  # fmt: skip
+
+    assert call_as(APP, ask) == ["ENOENT", "ENOENT", "EACCES", "False", "EACCES"]
+    if beside is not None:
+        beside.send("enough")
+        beside.result()
+    found = {(event["operation"], event["path"]) for event in mount.events(decision="deny", app="app")}
+    return {("look-up" if name in {"lookup", "stat"} else name, path) for name, path in found}
+
+
+WANTED: Final = {
+    ("look-up", "/private"), ("open", "/seen"), ("access", "/seen"), ("attr", "/seen"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
+def test_whatever_is_refused_is_on_record(mounts: Mounts, empty_store: Path, apps: bool) -> None:
+    mount = mounts.start(POLICY, furnish(empty_store), *(("--app", "app") if apps else ()))
+    assert asked(mount, not apps) >= WANTED
+
+
+def test_it_is_not_where_a_refusal_is_only_an_answer(without, empty_store: Path) -> None:
+    mount = without("refused-unrecorded", POLICY, furnish(empty_store))
+    assert not asked(mount, True) & (WANTED - {("look-up", "/private")})
+
+
+# ---------------------------------------------------------------- no room for a record
+
+
+def on_a_small_disk(mount: Mount, disk: Path) -> Mount:
+    mount.trail = disk / "trail"
+    mount.environment["POLICYFS_TRAIL_DIR"] = str(mount.trail)
+    return mount.start()
+
+
+@pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
+def test_without_room_for_the_record_nothing_happens(
+    mounts: Mounts, arena: Path, empty_store: Path, apps: bool
+) -> None:
+    (arena / "disk").mkdir()
+    with file_system("tmpfs", arena / "disk") as disk:
+        options = ("--app", "app") if apps else ()
+        mount = on_a_small_disk(mounts.prepare(POLICY, furnish(empty_store), *options), disk)
+        _fill_up(disk / "ballast")
+        call_as(APP, _until_refused, mount / "strict/file")
+        assert call_as(APP, _all_of, mount / "strict", STRICT_CALLS) == dict.fromkeys(STRICT_CALLS, "EIO")
+        assert os.listdir(empty_store / "strict") == ["file"]
+        assert (empty_store / "strict/file").read_text() == "text\n"
+        (disk / "ballast").unlink()
+        wait_for(lambda: call_as(APP, _error, os.listdir, mount / "strict") == "", "there is room again")
+        assert mount.stop() == []
+
+
+def test_it_does_where_a_record_can_wait(without, mounts_on: Mounts, arena: Path, empty_store: Path) -> None:
+    (arena / "disk").mkdir()
+    with file_system("tmpfs", arena / "disk") as disk:
+        mount = mounts_on.prepare(POLICY, furnish(empty_store))
+        mount.program = ("tests.attack.weakened", "required-is-best-effort")
+        on_a_small_disk(mount, disk)
+        _fill_up(disk / "ballast")
+        said = call_as(APP, _all_of, mount / "strict", STRICT_CALLS)
+        assert "EIO" not in said.values()
+        assert sorted(os.listdir(empty_store / "strict")) != ["file"]
+        (disk / "ballast").unlink()
+        assert mount.stop() == []
+
+
+# ---------------------------------------------------------------- killed, before it is written
+
+
+def killed_after(mount: Mount) -> tuple[set[str], set[str]]:
+    """An app makes directories until its daemon is killed: those there are, those on record."""
+
+    def make(_channel: Connection) -> None:
+        for number in range(100_000):
+            try:
+                os.mkdir(mount / f"strict/{number}")
+            except OSError:
+                return
+
+    maker = start_as(APP, make)
+    wait_for(lambda: len(os.listdir(mount.store / "strict")) > 50, "some are made")
+    mount.expected_exit = -signal.SIGKILL
+    os.kill(mount.pid, signal.SIGKILL)
+    assert mount.process is not None
+    mount.process.wait(20)
+    mount.force_away()
+    mount.control_socket.unlink()
+    maker.result()
+    made = {f"/strict/{path.name}" for path in (mount.store / "strict").iterdir() if path.is_dir()}
+    return made, {event["path"] for event in mount.events(operation="mkdir")}
+
+
+def test_what_a_killed_daemon_did_is_on_record(mounts: Mounts, empty_store: Path) -> None:
+    made, recorded = killed_after(mounts.start(POLICY, furnish(empty_store)))
+    assert len(made) >= 50
+    assert recorded >= made
+
+
+def test_it_is_not_where_a_record_can_wait(without, empty_store: Path) -> None:
+    made, recorded = killed_after(without("required-is-best-effort", POLICY, furnish(empty_store)))
+    assert made - recorded
+
+
+# ---------------------------------------------------------------- what was recorded
+
+
+Tampering = Callable[[list[Path]], tuple[str, int]]
+"""Changes segments of a trail; which one, and at which line, must be found."""
+
+
+def _lines(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+
+
+def _changed(segments: list[Path]) -> tuple[str, int]:
+    _lines(segments[1], lambda all_: [*all_[:4], all_[4].replace(b"/strict/", b"/strikt/"), *all_[5:]])
+    return segments[1].name, 5
+
+
+def _left_out(segments: list[Path]) -> tuple[str, int]:
+    _lines(segments[1], lambda all_: all_[:6] + all_[7:])
+    return segments[1].name, 7
+
+
+def _swapped(segments: list[Path]) -> tuple[str, int]:
+    _lines(segments[1], lambda all_: [*all_[:3], all_[4], all_[3], *all_[5:]])
+    return segments[1].name, 4
+
+
+def _cut(segments: list[Path]) -> tuple[str, int]:
+    lines = segments[-1].read_bytes().splitlines(keepends=True)
+    segments[-1].write_bytes(b"".join(lines)[:-20])
+    return segments[-1].name, len(lines)
+
+
+def _shortened(segments: list[Path]) -> tuple[str, int]:
+    _lines(segments[1], lambda all_: all_[:-3])
+    return segments[2].name, 1
+
+
+def _removed(segments: list[Path]) -> tuple[str, int]:
+    segments[1].unlink()
+    return segments[2].name, 0
+
+
+TAMPERING: Final[dict[str, Tampering]] = {
+    "a line changed": _changed,
+    "a line left out": _left_out,
+    "lines swapped": _swapped,
+    "a line cut in half": _cut,
+    "a segment cut short": _shortened,
+    "a segment removed": _removed,
+}
+FOUND_BY_DIGEST: Final = ("a line changed", "lines swapped")
+
+
+@pytest.fixture(scope="module")
+def trail(module_mounts: Mounts, module_arena: Path) -> Path:
+    """What a mount has left, in several segments."""
+    store = module_arena / "store"
+    store.mkdir(mode=0o700)
+    mount = module_mounts.start(POLICY, furnish(store), "--trail-segment", "16K")
+
+    def make() -> None:
+        for number in range(150):
+            os.mkdir(mount / f"strict/{number}")
+
+    call_as(APP, make)
+    assert mount.stop() == []
+    return mount.trail
+
+
+def tampered(trail: Path, into: Path, tampering: Tampering) -> tuple[int, str, tuple[str, int]]:
+    """What `audit verify` says of a copy of the trail that was changed so, and what it must name."""
+    shutil.copytree(trail, into)
+    must_name = tampering(sorted(into.glob("*/*.jsonl")))
+    said = policyfs("audit", "verify", "--trail", into)
+    return said.returncode, said.stdout + said.stderr, must_name
+
+
+@pytest.mark.parametrize("name", TAMPERING)
+def test_each_change_of_the_trail_is_found_and_named(trail: Path, tmp_path: Path, name: str) -> None:
+    assert policyfs("audit", "verify", "--trail", trail).returncode == 0
+    code, said, (segment, line) = tampered(trail, tmp_path / "copy", TAMPERING[name])
+    assert code == 1
+    assert f"{segment} line {line}:" in said if line else segment in said, said
+
+
+@pytest.mark.parametrize("name", FOUND_BY_DIGEST)
+def test_it_is_not_found_where_digests_are_not_compared(
+    trail: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests_unread(monkeypatch.setattr)
+    code, said, _ = tampered(trail, tmp_path / "copy", TAMPERING[name])
+    assert code == 0, said
+
+
+def _sealed_anew(segment: Path) -> None:
+    """Change a line of a trail's last segment, and give each line from there on a digest that fits."""
+    first, *others = segment.read_bytes().splitlines(keepends=True)
+    header = chain.split(first[:-1])
+    assert header is not None
+    lines, head = [first], header.chain
+    for raw in others:
+        sealed = chain.split(raw[:-1])
+        assert sealed is not None
+        line, head = chain.seal(head, sealed.body.replace(b"/strict/", b"/strikt/"))
+        lines.append(line)
+    segment.write_bytes(b"".join(lines))
+
+
+def test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere(trail: Path, tmp_path: Path) -> None:
+    head = policyfs("audit", "verify", "--trail", trail).stdout.split("head: ")[1].strip()
+    shutil.copytree(trail, tmp_path / "copy")
+    _sealed_anew(max((tmp_path / "copy").glob("*/*.jsonl")))
+    assert policyfs("audit", "verify", "--trail", tmp_path / "copy").returncode == 0, "nothing else tells"
+    said = policyfs("audit", "verify", "--trail", tmp_path / "copy", "--expect", head)
+    assert said.returncode == 1
+    assert "sealed anew" in said.stdout + said.stderr
