@@ -199,6 +199,10 @@ REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
         "image/png",
+        "image/tiff",
+        "image/x-canon-cr2",
+        "image/x-olympus-orf",
+        "image/x-panasonic-rw2",
         "audio/amr",
         "audio/x-aiff",
         "video/x-msvideo",

@@ -39,8 +39,13 @@ _ALIASES: Final = {
     "audio/x-mp3": "audio/mpeg",
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
+    "image/x-adobe-dng": "image/tiff",
     "image/x-ms-bmp": "image/bmp",
+    "image/x-nikon-nef": "image/tiff",
+    "image/x-pentax-pef": "image/tiff",
     "image/x-png": "image/png",
+    "image/x-samsung-srw": "image/tiff",
+    "image/x-sony-arw": "image/tiff",
     "image/x-webp": "image/webp",
     "text/json": "application/json",
     "video/avi": "video/x-msvideo",
@@ -65,6 +70,9 @@ _SIGNATURES: Final = (
     (re.compile(rb"....ftyp", re.DOTALL), re.compile(r"(?:image|video|audio)/.*|application/octet-stream")),
 )
 """First bytes that every reader goes by -> the kinds that may be called so."""
+
+_UNNAMED: Final = ((b"IIU\0", "image/x-panasonic-rw2"),)
+"""First bytes -> kinds that libmagic has no name for."""
 
 
 def normalise(answer: str) -> str | None:
@@ -98,6 +106,8 @@ def settle(kind: str, head: bytes) -> str | None:
     for signature, kinds in _SIGNATURES:
         if signature.match(head) and not kinds.fullmatch(kind):
             return None
+    if kind == "application/octet-stream":
+        return next((name for start, name in _UNNAMED if head.startswith(start)), kind)
     return kind
 
 

@@ -36,6 +36,7 @@ from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
 from policyfs.redact.textfiles import locate_takeout, locate_xmp_sidecar
 from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.tifffile import TIFF_KINDS, locate_tiff
 from policyfs.redact.wav import locate_wav
 from policyfs.redact.webp import locate_webp
 from policyfs.redact.xmp import clean_xmp
@@ -57,6 +58,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/webp": locate_webp,
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
+        **dict.fromkeys(TIFF_KINDS, locate_tiff),
         "application/rdf+xml": locate_xmp_sidecar,
         "application/x-location+json": locate_takeout,
         "video/x-matroska": locate_matroska,
@@ -83,6 +85,8 @@ _PICTURES: Final = (
     (b"GIF8", "image/gif"),
     (b"RIFF", "image/webp"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "image/jxl"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
     (b"\xff\x4f\xff\x51\0", "image/x-jp2-codestream"),

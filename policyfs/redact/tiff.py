@@ -14,6 +14,7 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
+from policyfs.redact.makernotes import clean_note
 from policyfs.redact.ranges import mask
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import told_in
@@ -208,6 +209,8 @@ class _Cleaner:
         tells = self.table.known[role].get(entry.tag, UNKNOWN)
         if entry.tag == tags.GPS_IFD and hide & Tells.LOCATION:
             self._doom_gps(entry)
+        if entry.tag == tags.MAKER_NOTE and self.table is tags.EXIF_TABLE:
+            return not entry.inline or self._drop(entry, role, UNKNOWN)
         if tells & hide:
             if tells != UNKNOWN:
                 self._doom(entry)
@@ -297,7 +300,7 @@ class _Cleaner:
                     self._claim(self.values, entry.start, entry.end)
 
     def _is_nested(self, entry: Entry) -> bool:
-        return entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP)
+        return entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP, tags.MAKER_NOTE)
 
     def _blobs(self, directory: Directory) -> list[Blob]:
         """Data outside of entries that a directory refers to by pairs of tags."""
@@ -330,7 +333,9 @@ class _Cleaner:
         """Embedded blocks: each must have its bytes for itself, and is cleaned in turn."""
         for directory in self.directories:
             for entry in directory.entries:
-                if entry.keep and self._is_nested(entry):
+                if entry.keep and entry.tag == tags.MAKER_NOTE:
+                    entry.keep = self._keep_note(entry) or self._drop(entry, directory.role, UNKNOWN)
+                elif entry.keep and self._is_nested(entry):
                     value = Blob(entry.start, entry.size, (entry,))
                     if not self._embed(value, self._clean_value(entry)):
                         entry.keep = self._drop(entry, directory.role, UNKNOWN, broken=True)
@@ -340,6 +345,27 @@ class _Cleaner:
                 for entry in blob.entries:
                     if entry.keep:
                         entry.keep = self._drop(entry, Role.IMAGE, UNKNOWN, broken=True)
+
+    def _keep_note(self, entry: Entry) -> bool:
+        """What is understood of a maker note stays, wherever in the block its values are."""
+        maker = (self._said(0x010F), self._said(0x0110))
+        if not 8 <= entry.start <= len(self.block) - entry.size:
+            return False
+        found = clean_note(self.block, entry.start, entry.size, self.order, maker, self.inner)
+        claims = (self.structure, self.values, self.embedded, self.gone)
+        if found is None or any(self._taken(c, a, a + len(d)) for a, d in found.pieces for c in claims):
+            return False
+        for start, data in found.pieces:
+            self._claim(self.embedded, start, start + len(data))
+            self.replaced.append((start, data, (entry,)))
+        self.notes += found.notes
+        return True
+
+    def _said(self, tag: int) -> bytes:
+        """The text of the first such tag."""
+        entries = (e for d in self.directories for e in d.entries if e.keep and e.tag == tag)
+        first = next(entries, None)
+        return b"" if first is None else self.block[first.start : first.end][:64].rstrip(b"\0 ")
 
     def _clean_value(self, entry: Entry) -> Cleaned | None:
         data = self.block[entry.start : entry.end]

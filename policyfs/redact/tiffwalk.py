@@ -1,0 +1,359 @@
+"""The walk over directories that refer to one another, by range: what stays of each.
+
+Used for whole TIFF files and raws, and for maker notes within EXIF. What comes out is the set of
+bytes that stay and patches within those; every other byte is for the caller to make zero. So data
+that no kept tag refers to cannot stay by accident.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact import tifftags as tags
+from policyfs.redact.blocks import Cleaned, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.extents import Extents
+from policyfs.redact.ranges import ByteSource, SliceSource, difference
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import told_in
+from policyfs.redact.tiffdirs import (
+    NEUTRAL_TAG,
+    NUMBER_TYPES,
+    Directory,
+    Entry,
+    Frame,
+    read_directory,
+)
+from policyfs.redact.tiffrules import How, Rule, Rules
+
+MAX_DIRECTORIES: Final = 4096
+MAX_NESTED_BYTES: Final = 8 << 20
+"""Of an XMP packet, of IPTC records, of Photoshop resources; longer ones go."""
+MAX_TEXT_BYTES: Final = 1 << 16
+"""Of binary values that are looked through in case they are text."""
+MAX_NUMBERS: Final = 250_000
+"""Strips or tiles of one file: a picture of 16 gigapixels in tiles of 256 x 256."""
+MAX_ROUNDS: Final = 16
+MAX_CHILDREN: Final = 64
+MAKE: Final = 0x010F
+MODEL: Final = 0x0110
+
+_PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\0"
+_POINTERS: Final = (3, 4, 13, 16, 18)
+
+NoteOpener = Callable[["Walk", Entry, Directory], bool]
+"""Opens the directories of a maker note or of private data; False if it is not understood."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One run over one source. Set up, then open() what is known, then settle(), then kept/patches.
+
+    tables: role -> its tags. openers: what opens notes. name: the container's name in findings.
+    """
+
+    source: ByteSource
+    inner: Inner
+    tables: Callable[[str], Rules]
+    openers: Mapping[How, NoteOpener]
+    name: str = "TIFF"
+    make: bytes = b""
+    model: bytes = b""
+    directories: list[Directory] = field(default_factory=list)
+    structure: Extents = field(default_factory=Extents)
+    values: Extents = field(default_factory=Extents)
+    embedded: Extents = field(default_factory=Extents)
+    wiped: Extents = field(default_factory=Extents)
+    wiped_in_notes: Extents = field(default_factory=Extents)
+    kept: list[tuple[int, int]] = field(default_factory=list)
+    patches: list[Patch] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    doomed: list[tuple[int, int, bool]] = field(default_factory=list)
+    learnt: list[Entry] = field(default_factory=list)
+    decided: int = 0
+    numbers_left: int = MAX_NUMBERS
+
+    # --- opening directories, deciding on their tags ---
+
+    def open(
+        self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
+    ) -> Directory | None:
+        """The directory at an offset of the source, its bytes claimed; None if there can be none.
+
+        Raises TooMuchError.
+        """
+        directory = read_directory(self.source, at, frame, role, chained=chained)
+        if directory is None or self.structure.hits(at, directory.end):
+            return None  # cut off, or a loop, or two directories in one place
+        if len(self.directories) >= MAX_DIRECTORIES:
+            raise TooMuchError("too many directories")
+        self.inner.budget.part(len(directory.entries) + 1)
+        directory.referrer = referrer
+        self.structure.add(at, directory.end)
+        self.directories.append(directory)
+        return directory
+
+    def walk(self) -> None:
+        """Opens all that is referred to, and decides for each tag whether it may stay so far."""
+        while self.decided < len(self.directories):
+            directory = self.directories[self.decided]
+            self.decided += 1
+            rules = self.tables(directory.role)
+            later = []
+            for entry in directory.entries:
+                if entry.tag in rules and rules[entry.tag].how in self.openers:
+                    later.append(entry)
+                else:
+                    entry.keep = self._keep(entry, directory, rules)
+            self._learn(directory)
+            for entry in later:
+                entry.keep = self._keep(entry, directory, rules)
+            if directory.chained and directory.following:
+                at = directory.frame.base + directory.following
+                following = self.open(at, directory.frame, directory.role, chained=True)
+                if following is None:
+                    self._note(directory.end - 4, 4, f"{directory.role}:next", UNKNOWN, broken=True)
+                else:
+                    directory.next, following.previous = following, directory
+
+    def _learn(self, directory: Directory) -> None:
+        """Maker and model, which decide how a maker note is read, if they stay."""
+        if directory.frame.note:
+            return
+        for entry in directory.entries:
+            if entry.keep and entry.tag == MAKE and not self.make:
+                self.make = self.value(entry, 64).rstrip(b"\0 ")
+                self.learnt.append(entry)
+            elif entry.keep and entry.tag == MODEL and not self.model:
+                self.model = self.value(entry, 64).rstrip(b"\0 ")
+                self.learnt.append(entry)
+
+    def _keep(self, entry: Entry, directory: Directory, rules: Rules) -> bool:
+        if directory.frame.note and self._is_neutral(entry):
+            return False
+        rule = rules.get(entry.tag, Rule(UNKNOWN))
+        if rule.tells & self.inner.hide:
+            self._wipe(entry, directory)
+            return self.drop(entry, directory, rule.tells)
+        if not entry.size or not 0 <= entry.start <= self.source.size - entry.size:
+            return self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
+        if rule.how is How.DIRECTORY:
+            return self._children(entry, directory, rule)
+        if opener := self.openers.get(rule.how):
+            return opener(self, entry, directory) or self.drop(entry, directory, UNKNOWN)
+        if rule.how is not How.VALUE:
+            entry.nested = not entry.inline
+            return entry.nested or self.drop(entry, directory, UNKNOWN, broken=True)
+        told = self._told(entry, rule)
+        if told:
+            self._wipe(entry, directory)
+        return not told or self.drop(entry, directory, rule.tells | told)
+
+    def _is_neutral(self, entry: Entry) -> bool:
+        return entry.tag == NEUTRAL_TAG and (not entry.inline or not entry.raw[8:].strip(b"\0"))
+
+    def _told(self, entry: Entry, rule: Rule) -> Tells:
+        """What text in a value tells. Of binary values only those that are text are looked at."""
+        if entry.type not in tags.TEXT_TYPES or entry.size < 5:
+            return NOTHING
+        asked = self.inner.hide if rule.tells else self.inner.hide & Tells.LOCATION
+        if entry.type in (2, 129):
+            return told_in(self.value(entry, entry.size if entry.size <= 1 << 20 else 1 << 21), asked)
+        if entry.size > MAX_TEXT_BYTES:
+            return NOTHING
+        data = self.value(entry, entry.size)
+        odd = len(data.translate(None, _PRINTABLE))
+        return told_in(data, asked) if odd * 20 <= len(data.strip(b"\0")) else NOTHING
+
+    def _children(self, entry: Entry, directory: Directory, rule: Rule) -> bool:
+        """Opens the directories that a tag refers to; all of them, or none is kept."""
+        chained = rule.role == directory.role and not directory.frame.note
+        in_note = directory.frame.note
+        one = entry.count == 1 or (in_note and not entry.inline) or (chained and entry.count <= MAX_CHILDREN)
+        if not one or (entry.type not in _POINTERS and not in_note):
+            return self.drop(entry, directory, rule.tells or UNKNOWN, broken=True)
+        offsets = [directory.frame.base + n for n in self.numbers(entry, directory.frame)]
+        if directory.frame.note and not entry.inline:
+            offsets = [entry.start]  # the directory is the value
+            entry.nested = entry.holds = True
+        opened: list[Directory] = []
+        for at in offsets:
+            child = self.open(at, directory.frame, rule.role, chained=chained, referrer=entry)
+            if child is None:
+                for other in opened:
+                    other.entries.clear()
+                return self.drop(entry, directory, rule.tells or UNKNOWN, broken=True)
+            opened.append(child)
+        return True
+
+    def _wipe(self, entry: Entry, directory: Directory) -> None:
+        """The bytes of a value that goes may not stay as part of another's or of pixels."""
+        if not entry.inline and 0 <= entry.start <= self.source.size - entry.size:
+            self.doomed.append((entry.start, entry.end, directory.frame.note))
+
+    def _doom(self) -> None:
+        """Settles what is wiped, once all directories are known: those are examined on their own."""
+        for start, end, in_note in self.doomed:
+            if not self.structure.hits(start, end):
+                (self.wiped_in_notes if in_note else self.wiped).add(start, end)
+        self.doomed.clear()
+
+    def drop(self, entry: Entry, directory: Directory, tells: Tells, *, broken: bool = False) -> bool:
+        """Notes an entry as taken out; always False: it is not kept."""
+        entry.keep = False
+        tag = f"{directory.role}:0x{entry.tag:04x}"
+        self._note(entry.position, len(entry.raw), tag, tells, broken=broken)
+        return False
+
+    def _note(self, at: int, size: int, tag: str, tells: Tells, *, broken: bool = False) -> None:
+        self.notes.append(Note(at, size, self.name, tag, tells, broken))
+
+    # --- values ---
+
+    def value(self, entry: Entry, limit: int) -> bytes:
+        """Up to so many bytes of a value."""
+        return self.source.read(entry.start, min(entry.size, limit)) if entry.start >= 0 else b""
+
+    def numbers(self, entry: Entry, frame: Frame) -> list[int]:
+        """The numbers of a value; none if its type is none of whole numbers. Raises TooMuchError."""
+        letter = NUMBER_TYPES.get(entry.type)
+        if letter is None or entry.end > self.source.size:
+            return []
+        self.numbers_left -= entry.count
+        if self.numbers_left < 0:
+            raise TooMuchError("too many strips or tiles")
+        return list(struct.unpack(f"{frame.order}{entry.count}{letter}", self.value(entry, entry.size)))
+
+    # --- settling who may keep which bytes ---
+
+    def settle(self) -> None:
+        """Decides on values that lie over one another. Raises NotThisKindError."""
+        plain = [
+            (entry, directory)
+            for directory in self.directories
+            for entry in directory.entries
+            if entry.keep and not entry.inline
+        ]
+        for entry, directory in plain:
+            if self.structure.hits(entry.start, entry.end) and not entry.nested:
+                self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
+        for _ in range(MAX_ROUNDS):
+            self._doom()
+            hit = [(e, d) for e, d in plain if e.keep and not e.holds and self._is_wiped(e, d)]
+            for entry, directory in hit:
+                self._wipe(entry, directory)
+                self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
+            if not hit:
+                break
+        else:
+            raise NotThisKindError("its values lie over one another")
+        if not all(entry.keep for entry in self.learnt):
+            raise NotThisKindError("its maker's name lies over something else")
+        self.values = Extents((e.start, e.end) for e, _ in plain if e.keep and not e.nested)
+        for entry, directory in plain:
+            if entry.keep and entry.nested and not entry.holds:
+                self._clean_nested(entry, directory)
+
+    def _is_wiped(self, entry: Entry, directory: Directory) -> bool:
+        in_note = directory.frame.note and self.wiped_in_notes.hits(entry.start, entry.end)
+        return in_note or self.wiped.hits(entry.start, entry.end)
+
+    def _clean_nested(self, entry: Entry, directory: Directory) -> None:
+        rule = self.tables(directory.role)[entry.tag]
+        if rule.how is How.PICTURE:
+            done = self.embed_picture(entry.start, entry.size)
+        elif entry.size > MAX_NESTED_BYTES:
+            done = False
+        else:
+            old = self.value(entry, entry.size)
+            done = self._embed(entry.start, old, self._cleaned(rule.how, old))
+        if not done:
+            self.drop(entry, directory, UNKNOWN, broken=True)
+
+    def _cleaned(self, how: How, data: bytes) -> Cleaned | None:
+        if how is How.XMP:
+            return self.inner.xmp(data)
+        return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
+
+    def free(self, start: int, end: int) -> bool:
+        """Whether nothing else was found in these bytes of the source."""
+        claims = (self.structure, self.embedded, self.values, self.wiped)
+        return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
+
+    def _embed(self, start: int, old: bytes, cleaned: Cleaned | None) -> bool:
+        if cleaned is None or not self.free(start, start + len(old)):
+            return False
+        self.embedded.add(start, start + len(old))
+        self.kept.append((start, start + len(old)))
+        self.patches += difference(start, old, cleaned.data)
+        if cleaned.data != old:
+            self.notes += shifted(cleaned.notes, start)
+        return True
+
+    def embed_picture(self, start: int, size: int) -> bool:
+        """Keeps an embedded JPEG, cleaned; False if it is none, or lies over something else."""
+        end = start + size
+        if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
+            return False
+        found = self.inner.file("image/jpeg", SliceSource(self.source, start, size))
+        if found is None:
+            return False
+        self.embedded.add(start, end)
+        self.kept.append((start, end))
+        self.patches += [patch.shifted(start) for patch in found.patches]
+        self.notes += shifted(found.notes, start)
+        return True
+
+    # --- the result ---
+
+    def prune(self) -> None:
+        """Drops directories to which nothing that stays refers."""
+        for directory in self.directories:
+            by, before = directory.referrer, directory.previous
+            if (by is not None and not by.keep) or (before is not None and before.dropped):
+                directory.dropped = True
+
+    def finish(self) -> None:
+        """Drops directories of which nothing stays; fills kept and patches."""
+        for directory in reversed(self.directories[1:]):
+            if not directory.dropped and not any(entry.keep for entry in directory.entries):
+                self._unlink(directory)
+        self.prune()
+        for directory in self.directories:
+            if directory.dropped:
+                if not directory.frame.note:
+                    self.wiped.add(directory.offset, directory.end)
+                continue
+            self.kept.append((directory.offset, directory.end))
+            self.kept += directory.covers
+            self.patches += difference(directory.offset, directory.old, directory.rebuilt())
+            self.kept += [
+                (e.start, e.end) for e in directory.entries if e.keep and not e.inline and not e.nested
+            ]
+
+    def _unlink(self, directory: Directory) -> None:
+        if directory.referrer is not None and directory.next is None:
+            if directory.referrer.count == 1 or directory.frame.note:
+                directory.referrer.keep = False
+                directory.dropped = True
+        elif directory.previous is not None:
+            directory.previous.next = directory.next
+            if directory.next is not None:
+                directory.next.previous = directory.previous
+            directory.dropped = True
+
+
+def pairs(
+    walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Entry, list[int], Entry | None, list[int]]]:
+    """For each pair of tags that a directory keeps: where things are, and how long each is."""
+    for at, of in found:
+        starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
+        lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)
+        if starts is None:
+            continue
+        sizes = walk.numbers(lengths, directory.frame) if lengths is not None else []
+        yield starts, walk.numbers(starts, directory.frame), lengths, sizes

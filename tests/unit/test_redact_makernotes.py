@@ -1,0 +1,122 @@
+"""Maker notes: what is known to tell nothing of what is asked for stays, in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource, apply
+from tests.support import jpegs
+from tests.support.jpegs import UNDEFINED, pack, text
+from tests.support.notes import CITY, MAKERS, NOTE_AT, PERSON, SERIAL, SETTING, exif_with, note_of, photo_by
+
+FACTS = {"location": CITY, "device": SERIAL, "people": PERSON}
+
+
+def read(data: bytes, word: str) -> bytes:
+    """What a reader gets; redacting that again finds nothing."""
+    plan = locate("image/jpeg", frozenset({word}), MemorySource(data))
+    assert plan.outcome is not Outcome.REFUSE, plan.reason
+    out = apply(data, plan.patches)
+    again = locate("image/jpeg", frozenset({word}), MemorySource(out))
+    assert again.outcome is Outcome.CLEAN, again
+    return out
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_is_asked_for_goes_and_the_rest_stays(name, order):
+    data = photo_by(name, order)
+    there = {word for word, fact in FACTS.items() if fact.encode() in data}
+    assert "device" in there
+    assert SETTING.encode() in data
+    for word in there:
+        out = read(data, word)
+        assert FACTS[word].encode() not in out, word
+        if word != "device":  # where the maker's name goes, some notes cannot be read any more
+            assert SETTING.encode() in out, word
+            for other in there - {word}:
+                assert FACTS[other].encode() in out, (word, other)
+    assert SETTING.encode() not in read(data, "all-metadata")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_note_that_tells_nothing_asked_for_stays_bit_by_bit(name):
+    maker = MAKERS[name]
+    kept = tuple(tag for tag in maker.tags if CITY.encode() not in tag[3])
+    note = note_of(maker._replace(tags=kept), "MM")
+    data = jpegs.photo_with(exif_with(note, "MM", maker.make))
+    assert read(data, "location") == data
+
+
+def test_readers_find_the_other_tags_where_they_were(tmp_path):
+    for name in MAKERS:
+        (tmp_path / f"{name}.jpg").write_bytes(photo_by(name, "MM"))
+        (tmp_path / f"{name} redacted.jpg").write_bytes(read(photo_by(name, "MM"), "location"))
+    found = {str(tags["SourceFile"]): tags for tags in jpegs.exiftool(*sorted(tmp_path.glob("*.jpg")))}
+    for name in MAKERS:
+        before = found[str(tmp_path / f"{name}.jpg")]
+        after = found[str(tmp_path / f"{name} redacted.jpg")]
+        told = {tag: value for tag, value in before.items() if SERIAL in str(value) or SETTING in str(value)}
+        assert told, (name, before)
+        assert {tag: after.get(tag) for tag in told} == told
+        assert CITY not in str(after)
+        warned = {value for tag, value in after.items() if tag.endswith("Warning")}
+        assert warned <= {value for tag, value in before.items() if tag.endswith("Warning")}, name
+
+
+UNREADABLE = {
+    "of an unknown maker": ("Nobody", b"XYZ\0" + jpegs.ifd("II", 4, [text(1, CITY)])),
+    "text": ("DJI", b"[ae_dbg_info: " + CITY.encode()),
+    "compressed": ("Google", b"HDRP\2" + CITY.encode()),
+    "without entries": ("Canon", b"\0\0" + CITY.encode()),
+    "with too many entries": ("Canon", b"\xff\xff" + CITY.encode() * 20),
+    "cut off": ("Panasonic", b"Panasonic\0\0\0\x40\0" + CITY.encode()),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+@pytest.mark.parametrize("word", FACTS)
+def test_a_note_that_nobody_can_read_goes_as_a_whole(case, word):
+    make, note = UNREADABLE[case]
+    data = jpegs.photo_with(exif_with(note, "II", make))
+    out = read(data, word)
+    assert CITY.encode() not in out
+    assert pack("II", 0x927C, UNDEFINED, size=2) not in out
+
+
+def test_a_note_that_was_moved_without_its_offsets_goes_as_a_whole():
+    """Else the bytes of one tag would stay as another's."""
+    maker = MAKERS["Panasonic"]
+    for by in (-40, -1, 1, 40, 5000):
+        note = note_of(maker, "II", NOTE_AT + by)
+        out = read(jpegs.photo_with(exif_with(note, "II", maker.make)), "location")
+        assert CITY.encode() not in out
+        assert SETTING.encode() not in out
+
+
+def test_tags_that_nobody_has_named_go():
+    maker = MAKERS["Canon"]
+    note = note_of(maker._replace(tags=(text(6, SETTING), text(0x3FFF, CITY))), "II")
+    out = read(jpegs.photo_with(exif_with(note, "II", maker.make)), "people")
+    assert CITY.encode() not in out
+    assert SETTING.encode() in out
+
+
+def test_what_no_tag_of_a_note_refers_to_goes():
+    maker = MAKERS["Nikon"]
+    note = note_of(maker, "MM") + CITY.encode()
+    out = read(jpegs.photo_with(exif_with(note, "MM", maker.make)), "time")
+    assert CITY.ljust(20).encode() in out
+    assert out.count(CITY.encode()) == 1
+
+
+def test_a_value_over_one_that_goes_goes_too():
+    """Panasonic's title is the city's bytes."""
+    maker = MAKERS["Panasonic"]
+    note = bytearray(note_of(maker, "II"))
+    city = NOTE_AT + note.index(CITY.encode())
+    photo_style = note.index(pack("II", 0x89, 2, size=2))
+    note[photo_style + 8 : photo_style + 12] = pack("II", city)
+    out = read(jpegs.photo_with(exif_with(bytes(note), "II", maker.make)), "location")
+    assert CITY.encode() not in out
