@@ -19,6 +19,7 @@ from policyfs.redact import xmpnames
 from policyfs.redact.blocks import Cleaned, Inner, Note
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import tells_place, told_in_text
+from policyfs.redact.xmpimages import cleaned_picture
 
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 100_000
@@ -65,16 +66,18 @@ class _Element:
     name: str
     namespaces: dict[str, str]
     structural: bool = False
+    picture: bool = False
 
 
 @dataclass(slots=True)
 class _Span:
-    """Characters [start, end) that go, and what they are."""
+    """Characters [start, end) that go, and what they are. new: what comes instead, not spaces."""
 
     start: int
     end: int
     what: str
     tells: Tells
+    new: str = ""
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
@@ -86,7 +89,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         return Cleaned(mark + body + bytes(len(tail)))
     try:
         text = body.decode(encoding)
-        spans = _Scanner(text, encoding, inner.hide).spans()
+        spans = _Scanner(text, encoding, inner, inner.hide).spans()
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
@@ -137,7 +140,7 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
         before = text[done : span.start]
         offset += len(before.encode(encoding))
         size = len(text[span.start : span.end].encode(encoding))
-        pieces += [before, " " * (size // unit)]
+        pieces += [before, span.new or " " * (size // unit)]
         notes.append(Note(offset, size, "XMP", span.what, span.tells))
         offset += size
         done = span.end
@@ -159,6 +162,7 @@ class _Scanner:
 
     text: str
     encoding: str
+    inner: Inner
     hide: Tells
     at: int = 0
     tokens: int = 0
@@ -221,6 +225,10 @@ class _Scanner:
             self.at = end
             return
         around = self.stack[-1]
+        if around.picture and piece.strip():
+            yield from self._picture(around.name, self.at, piece)
+            self.at = end
+            return
         told = self._told(piece)
         if around.structural and piece.strip():
             told = UNKNOWN  # no property's value
@@ -272,6 +280,7 @@ class _Scanner:
             namespace, local = self._resolve(name[0], default=True)
             told = xmpnames.tells(namespace, local)
             element.structural = (namespace, local) in xmpnames.STRUCTURAL
+            element.picture = (namespace, local) in xmpnames.PICTURES
             if told & self.hide:
                 self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
             else:
@@ -301,11 +310,14 @@ class _Scanner:
 
     def _attributes(self, attributes: list[re.Match[str]]) -> Iterator[_Span]:
         for found in attributes:
-            name = found[1]
+            name, value = found[1], found[2][1:-1]
+            if self._resolve(name, default=False) in xmpnames.PICTURES and not self.hide & Tells.OTHER:
+                yield from self._picture(name, found.start(2) + 1, value)
+                continue
             if name == "xmlns" or name.startswith("xmlns:"):
-                told = NOTHING if xmpnames.is_known(unescape(found[2][1:-1])) else _NAMES_A_MAKER
+                told = NOTHING if xmpnames.is_known(unescape(value)) else _NAMES_A_MAKER
             else:
-                told = self._attribute(name, found[2][1:-1])
+                told = self._attribute(name, value)
             if told & self.hide:
                 yield _Span(found.start(1), found.end(2), name, told)
 
@@ -315,6 +327,12 @@ class _Scanner:
         if value and namespace in (None, xmpnames.RDF) and local in xmpnames.IDENTIFYING:
             told |= Tells.DEVICE
         return told if told & self.hide else told | self._told(value)
+
+    def _picture(self, name: str, start: int, text: str) -> Iterator[_Span]:
+        """The text of a property that is a picture; it stays with the picture cleaned, or goes."""
+        new = cleaned_picture(text, self.inner)
+        if new != text:
+            yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
         """What a value or text tells by its own words, as it would be read."""

@@ -204,6 +204,11 @@ _GAIN_MAP: Final = _named(
     (NOTHING, "Version GainMapMin GainMapMax Gamma OffsetSDR OffsetHDR HDRCapacityMin HDRCapacityMax"),
     (NOTHING, "BaseRenditionIsHDR"),
 )
+_DEPTH: Final = _named(
+    UNKNOWN,
+    (_OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
+    (_DEVICE, "Manufacturer Model Software"),
+)
 _APPLE_GAIN_MAP: Final = _named(_REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
 _APPLE_PIXELS: Final = _named(
     _REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
@@ -229,6 +234,9 @@ _SHAPES: Final = _named(_OTHER)
 _FACES: Final = _named(_PEOPLE)
 
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
+_DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
+_ORIGINAL: Final = "http://ns.google.com/photos/1.0/image/"
+_PREVIEW: Final = _XAP + "g/img/"
 _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
     {
         RDF: _RDF,
@@ -285,6 +293,9 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.google.com/photos/1.0/container/": _GOOGLE_CONTAINER,
         "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
         "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
+        _DEPTH_MAP: _DEPTH,
+        _ORIGINAL: _named(UNKNOWN, (_OTHER, "Mime Data")),
+        _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
         "http://ns.apple.com/faceinfo/1.0/": _FACES,
         "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
         "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
@@ -293,6 +304,10 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
     }
 )
 
+PICTURES: Final = frozenset(
+    {(_DEPTH_MAP, "Data"), (_DEPTH_MAP, "Confidence"), (_ORIGINAL, "Data"), (_PREVIEW, "image")}
+)
+"""Properties that are a picture in base64."""
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
 """Attributes that old RDF also writes without a prefix."""
 IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})

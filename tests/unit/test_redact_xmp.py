@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from xml.parsers import expat
 
 import pytest
 
 from policyfs.redact.blocks import Cleaned
+from policyfs.redact.locators import locate_in
+from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import UNKNOWN
 from policyfs.redact.xmp import clean_xmp as clean_packet
 from policyfs.redact.xmpnames import speaks_of_place, tells
@@ -278,3 +281,54 @@ def test_blobs_of_a_cameras_own_go_under_every_word():
 def test_more_text_than_can_be_looked_through():
     packet = xmp_packet(f"<dc:source>{'x ' * 100_000}</dc:source>" * 6)
     assert b"Rating" not in clean_packet(packet, PLACES).data
+
+
+# --- pictures in properties ---
+
+
+class Pictures(Plain):
+    """Cleans pictures for real."""
+
+    def image(self, data: bytes) -> Cleaned | None:
+        if not data.startswith(b"\xff\xd8"):
+            return None
+        found = locate_in("image/jpeg", MemorySource(data), self.hide)
+        return Cleaned(apply(data, in_order(found.patches, len(data))))
+
+
+def broken_up(text: str, mark: str) -> str:
+    return mark.join(text[at : at + 76] for at in range(0, len(text), 76))
+
+
+PORTRAIT = jpegs.photo_with(jpegs.exif())
+GOOGLE = "http://ns.google.com/photos/1.0/"
+
+
+@pytest.mark.parametrize("mark", ["", "\n", "&#xA;", "\r\n "])
+@pytest.mark.parametrize("padding", ["=", ""])
+@pytest.mark.parametrize("form", ["element", "attribute"])
+def test_a_picture_in_a_property_stays_and_its_place_goes(mark, padding, form):
+    coded = base64.b64encode(PORTRAIT).decode()
+    coded = broken_up(coded.rstrip("=") + padding * coded.count("="), mark)
+    if form == "element":
+        packet = xmp_packet(f'<g:Data xmlns:g="{GOOGLE}image/">{coded}</g:Data>')
+    else:
+        packet = xmp_packet("", attributes=f'xmlns:g="{GOOGLE}depthmap/" g:Data="{coded}"')
+    out = clean_packet(packet, Pictures()).data
+    assert len(out) == len(packet)
+    assert clean_packet(out, Pictures()).data == out
+    text = out.decode()
+    inside = text[text.index("Data") :].split(">" if form == "element" else '"')[1].split("<")[0]
+    picture = base64.b64decode(inside.replace("&#xA;", "").replace("\n", "") + "==")
+    assert not leaks(picture)
+    assert jpegs.pixels(picture) == jpegs.pixels(PORTRAIT)
+    assert b"Testmaker" in picture
+    assert coded not in clean_packet(packet, Pictures(UNKNOWN)).data.decode()
+
+
+@pytest.mark.parametrize("coded", ["", HOME.city, "QUJD", "////", "aGVsbG9=", "/9j/4AAQSkZJRg" + "!" * 40])
+def test_what_is_no_picture_goes_from_such_a_property(coded):
+    packet = xmp_packet(f'<g:Data xmlns:g="{GOOGLE}image/">{coded}</g:Data>')
+    out = clean_packet(packet, Pictures()).data.decode()
+    assert out.count(coded or "nothing") == 0
+    assert "Rating" in out
