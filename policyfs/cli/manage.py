@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -84,10 +85,13 @@ def daemon_died(path: str) -> bool:
             return False
         pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
     except OSError:
         return True
-    return state in {b"Z", b"X"}
+    fields = dict(line.split(":\t", 1) for line in lines)
+    # Killed, and yet not dead: it waits for a store that does not answer.
+    killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
+    return killed or fields["State"][0] in "ZX"
 
 
 def _holders(path: str) -> list[str]:

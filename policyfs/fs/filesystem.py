@@ -167,6 +167,7 @@ class FileSystem:
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
             checker=Checker(tree, places, gate, sniffer, self.forget_names, alone), drafts=drafts,
+            remote=facts.remote,
         )  # fmt: skip
         self.seeing = seeing = Seeing(
             tree=tree,

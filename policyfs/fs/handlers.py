@@ -130,7 +130,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
         """STATFS."""
-        found = self._tree.statvfs()
+        found = await trio.to_thread.run_sync(self._tree.statvfs)  # df asks it of stores that hang, too
         reply = pyfuse3.StatvfsData()
         reply.f_bsize, reply.f_frsize = found.f_bsize, found.f_frsize
         reply.f_blocks, reply.f_bfree, reply.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail

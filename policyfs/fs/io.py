@@ -29,7 +29,8 @@ _READ: Final = Op.SEE | Op.READ
 _WRITE: Final = Op.SEE | Op.WRITE
 _WRITING: Final = Call("write", "write")
 _INLINE_WRITE: Final = 64 * 1024
-"""A write up to this size goes to the page cache from the loop; larger ones from a thread."""
+"""A write up to this size goes to the page cache from the loop; larger ones, and those to a store that
+another process or machine answers for, from a thread."""
 
 
 class FileIO:
@@ -50,6 +51,7 @@ class FileIO:
         alone: Alone,
         drop_pages: PagesDropped,
         backing_fd: Callable[[Handle], int],
+        remote: bool = False,
     ) -> None:
         self._tree = tree
         self._nodes = nodes
@@ -63,6 +65,7 @@ class FileIO:
         self._alone = alone
         self._drop_pages = drop_pages
         self._backing_fd = backing_fd
+        self._remote = remote
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -217,9 +220,11 @@ class FileIO:
                 written = await self._checker.write(
                     handle, head, at, data, decision, self._fence(handle), append=append
                 )
-        elif append:
+        elif append and not self._remote:
             written = os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
-        elif len(data) <= _INLINE_WRITE:
+        elif append:
+            written = await trio.to_thread.run_sync(os.pwritev, handle.fd, [data], 0, os.RWF_APPEND)
+        elif len(data) <= _INLINE_WRITE and not self._remote:
             written = os.pwrite(handle.fd, data, offset)
         else:
             written = await trio.to_thread.run_sync(os.pwrite, handle.fd, data, offset)

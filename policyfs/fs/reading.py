@@ -23,6 +23,11 @@ async def read_store(fd: int, offset: int, size: int) -> bytes:
     return bytes(buffer[:done])
 
 
+def in_memory(fd: int, size: int) -> bool:
+    """Are the first *size* bytes in the page cache, so that reading them waits for no disk."""
+    return _read_cached(fd, bytearray(size), 0) == size
+
+
 def _read_cached(fd: int, buffer: bytearray, offset: int) -> int:
     try:
         return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)

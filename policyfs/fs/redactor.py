@@ -15,6 +15,7 @@ import trio
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.facts import version_key
 from policyfs.fs.located import PlanFinder, Proof
+from policyfs.fs.reading import in_memory
 from policyfs.redact.plan import Outcome
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
@@ -29,7 +30,9 @@ _FULL_S = 2.0
 follow a refusal have to agree, whoever else looks in between."""
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
-"""Below this a copy is made on the event loop: a thread's hand-over costs more."""
+"""Below this a copy of what is in memory is made on the event loop: a thread's hand-over costs more."""
+_WRITTEN_NS = 60 * 10**9
+"""After so long what was written has gone to the disk (vm.dirty_expire_centisecs: 30 s)."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -261,9 +264,11 @@ class Redactor:
             root = self._tree.root_fd if self._reflink else None
             return freeze(fd, self._size_cap, root, self._reflink, self._places)
 
-        if self._reflink or stat.size <= _INLINE_BYTES:
-            return make()
-        return await trio.to_thread.run_sync(make)
+        if self._reflink:  # what was changed lately is written out before it is cloned
+            quick = time.time_ns() - stat.ctime_ns > _WRITTEN_NS
+        else:
+            quick = stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
+        return make() if quick else await trio.to_thread.run_sync(make)
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:

@@ -52,6 +52,8 @@ writer beneath or on another machine never breaks; so may file systems not named
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """Those that can have the casefold flag on single directories."""
+_REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
+"""Another process or machine answers each call, and may take its time."""
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
@@ -68,7 +70,8 @@ class StoreFacts:
     trusted_xattr, user_xattr: can be set. casefold: names may be found in another case than
     they are listed in, at the root at least (directory_folds answers for others). fanotify: the
     file system can be watched. tmpfile: it has unnamed files. stable_inodes: inode numbers
-    outlive their time in memory, so that something may be recorded by them.
+    outlive their time in memory, so that something may be recorded by them. remote: another process or
+    machine answers for it, so that any call may wait for that.
     """
 
     f_type: int
@@ -82,6 +85,7 @@ class StoreFacts:
     fanotify: bool
     tmpfile: bool
     stable_inodes: bool
+    remote: bool = False
 
 
 def probe(root_fd: int) -> StoreFacts:
@@ -107,6 +111,7 @@ def probe(root_fd: int) -> StoreFacts:
             fanotify=_can_watch(directory),
             tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
+            remote=kind in _REMOTE,
         )
     finally:
         if trial is not None:

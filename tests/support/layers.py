@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -55,8 +56,16 @@ def read_only(source: Path, directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def sshfs(source: Path, directory: Path) -> Iterator[Path]:
+    """*source* over the SFTP protocol; yields where it is mounted."""
+    with network(source, directory) as (target, _):
+        yield target
+
+
+@contextlib.contextmanager
+def network(source: Path, directory: Path) -> Iterator[tuple[Path, int]]:
     """*source* over the SFTP protocol, as sshfs mounts a directory of another machine: client and
-    server are the real ones, with a socket pair between them in place of ssh.
+    server are the real ones, with a socket pair between them in place of ssh. Yields where it is
+    mounted, and the server's pid: stopped, it is a machine that does not answer.
     """
     target = directory / "network"
     target.mkdir()
@@ -69,8 +78,9 @@ def sshfs(source: Path, directory: Path) -> Iterator[Path]:
         )  # fmt: skip
     try:
         wait_for(lambda: os.path.ismount(target), "sshfs mounts", _DEADLINE_S)
-        yield target
+        yield target, server.pid
     finally:
+        server.send_signal(signal.SIGCONT)
         with contextlib.suppress(subprocess.CalledProcessError):
             unmount(target)
         detach(target)

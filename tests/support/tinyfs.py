@@ -55,7 +55,8 @@ DIRECTORIES = {1, 5}
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to mount. timeout_s: of entries and attributes. weak: give up CAP_SYS_ADMIN after
-    mounting, before anything is registered. door: handle FALLOCATE, LSEEK and SETLK, see Asked."""
+    mounting, before anything is registered. door: handle FALLOCATE, LSEEK and SETLK, see Asked.
+    kind: a class derived from TinyFs, in its place."""
 
     passthrough: bool = True
     user_id: int = 0
@@ -65,6 +66,7 @@ class Options:
     timeout_s: float = 0.0
     weak: bool = False
     door: bool = False
+    kind: type[TinyFs] | None = None
 
 
 @dataclass(slots=True)
@@ -344,7 +346,7 @@ def serve(channel, mountpoint: str, backing: Path, options: Options) -> int:
     )
     if options.weak:
         lose_cap_sys_admin()
-    ops = TinyFs(backing, options, device)
+    ops = (options.kind or TinyFs)(backing, options, device)
     door = Door(Asked(ops).handlers(), ops) if options.door else None
     flags = NO_FLAGS if door is None else door.init_flags
     session.attach(ops, device, passthrough=options.passthrough, flags=flags)

@@ -1,0 +1,181 @@
+"""A store whose calls hang: another machine, or the process of a FUSE file system, does not answer.
+
+What waits with it, and what does not; and that all goes on when it answers again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import faulty, layers
+from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mounts import Mount, policyfs
+from tests.support.processes import Child, call_as, start_as, wait_for
+from tests.support.stores import Mounts
+from tests.support.tinyfs import Options, Tiny, TinyFs
+
+SLOW = 4
+"""The node of /slow."""
+TEXT = b"hello world\n"
+
+
+class SlowToWrite(TinyFs):
+    """Writes to /slow wait, and STATFS, as reads of it do."""
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        if fh in self.slow:
+            await self.wait()
+        return await super().write(fh, off, buf)
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.slow: set[int] = set()
+
+    async def open(self, inode, flags, ctx):
+        info = await super().open(inode, flags, ctx)
+        if inode == SLOW:
+            self.slow.add(info.fh)
+        return info
+
+    async def statfs(self, ctx):
+        if self.waiting.is_set():
+            await self.gate.wait()
+        return await super().statfs(ctx)
+
+
+@pytest.fixture
+def slow(arena: Path, mounts: Mounts) -> Iterator[tuple[Mount, Tiny]]:
+    """A mount whose store is a FUSE file system with one file that hangs."""
+    store, backing = arena / "fuse-store", arena / "tiny-backing" / "file"
+    store.mkdir()
+    backing.parent.mkdir(mode=0o700)
+    backing.write_bytes(TEXT)
+    tiny = Tiny(store, backing, Options(kind=SlowToWrite))
+    mount = mounts.prepare(faulty.POLICY, store, "--no-passthrough")
+    mount.expected_mediated = True
+    mount.start()
+    try:
+        yield mount, tiny
+    finally:
+        tiny.call("let_go")
+        wrong = mount.stop()
+        tiny.stop()
+    assert wrong == []
+
+
+def _read(channel, path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _write(channel, path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        return os.write(fd, b"HELLO")
+    finally:
+        os.close(fd)
+
+
+def _append(channel, path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        return os.write(fd, b"HELLO")
+    finally:
+        os.close(fd)
+
+
+def _free(channel, path: Path) -> int:
+    return os.statvfs(path).f_bsize
+
+
+@pytest.mark.parametrize("way", [_read, _write, _append])
+def test_reads_writes_and_statfs_that_hang_hang_alone(slow, way) -> None:
+    mount, tiny = slow
+    app = start_as(CAMERA, way, mount / "slow")
+    wait_for(lambda: tiny.call("is_waiting"), "it waits for the store")
+    df = start_as(CAMERA, _free, mount.mountpoint)
+    # Others do all they want beside it.
+    assert call_as(CAMERA, (mount / "m").read_bytes) == TEXT
+    assert "slow" in call_as(CAMERA, os.listdir, mount.mountpoint)
+    assert mount.status()["bugs"] == 0
+    assert not app.channel.poll()
+    assert not df.channel.poll()
+    tiny.call("let_go")
+    assert app.result() == {_read: TEXT, _write: 5, _append: 5}[way]
+    assert df.result() == 4096
+
+
+@pytest.fixture
+def networked(arena: Path, mounts: Mounts, tmp_path: Path) -> Iterator[tuple[Mount, Path, int]]:
+    """A mount of a network store, the directory at its other end, and the pid of the server."""
+    far = arena / "far"
+    far.mkdir()
+    faulty.furnish(far)
+    with layers.network(far, tmp_path) as (store, server):
+        mount = mounts.start(faulty.POLICY, store)
+        mount.expected_mediated = True
+        try:
+            yield mount, far, server
+        finally:
+            os.kill(server, signal.SIGCONT)
+            wrong = mount.stop()
+    assert wrong == []
+
+
+def _list(channel, path: Path) -> list[str]:
+    return os.listdir(path)
+
+
+def _waits_for_the_network(mount: Mount) -> bool:
+    """Whether the daemon's loop waits in a call on the store."""
+    return Path(f"/proc/{mount.pid}/wchan").read_text() in {"request_wait_answer", "fuse_wait_aborted"}
+
+
+def _start_and_wait(mount: Mount, path: Path) -> Child:
+    child = start_as(CAMERA, _list, path)
+    wait_for(lambda: _waits_for_the_network(mount), "the daemon waits for the server")
+    return child
+
+
+def test_a_server_that_answers_no_call_on_names_hangs_the_mount_until_it_answers(networked) -> None:
+    """All that asks for a name waits. Who waits can be killed, and nothing is lost when it answers."""
+    mount, far, server = networked
+    assert call_as(CAMERA, written, mount / "DCIM/before.jpg", LARGE) == (len(LARGE), "")
+    os.kill(server, signal.SIGSTOP)
+    first = _start_and_wait(mount, mount / "Checked/never-asked-for")
+    others = [start_as(GALLERY, _list, mount / "DCIM"), start_as(CAMERA, _read, mount / "DCIM/a.jpg")]
+    with mount.as_environment():
+        said = policyfs("status", mount.mountpoint)
+    assert said.returncode == 1
+    assert not any(child.channel.poll() for child in others)
+    others.pop(0).kill()  # returns when it is dead
+    os.kill(server, signal.SIGCONT)
+    with pytest.raises(FileNotFoundError):
+        first.result()
+    assert others[0].result() == PHOTO
+    assert (far / "DCIM/before.jpg").read_bytes() == LARGE
+    assert mount.status()["bugs"] == 0
+
+
+def test_a_mount_that_hangs_with_its_store_can_be_ended(networked) -> None:
+    """SIGTERM waits as all else does. After kill -9 `policyfs umount` frees whoever waits, at once; what
+    is left of the daemon goes when the server answers.
+    """
+    mount, _, server = networked
+    os.kill(server, signal.SIGSTOP)
+    app = _start_and_wait(mount, mount / "Checked/never-asked-for")
+    os.kill(mount.pid, signal.SIGKILL)
+    with mount.as_environment():
+        said = policyfs("umount", mount.mountpoint)
+    assert said.returncode == 0, said
+    assert not mount.is_mounted()
+    with pytest.raises(OSError, match=r"not connected|abort"):
+        app.result(20)
+    os.kill(server, signal.SIGCONT)
+    assert mount.process.wait(20) == -signal.SIGKILL
+    mount.expected_exit = -signal.SIGKILL
+    mount.control_socket.unlink(missing_ok=True)
