@@ -17,12 +17,32 @@ from policyfs.redact.markers import Image, is_soi, walk_image
 from policyfs.redact.ranges import ByteSource, SliceSource, difference, skip_zeros, zeros
 from policyfs.redact.samsung import clean_trailer, find_trailer
 from policyfs.redact.segments import clean_segments, mpf_offsets
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.trailers import find_video
 
 MAX_IMAGES: Final = 64
 """Pictures in one file that are kept; what is behind the last becomes zeros."""
 MAX_VIDEOS: Final = 4
 """Videos behind the pictures that are kept."""
+PARTS: Final[tuple[Part, ...]] = (
+    Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
+    Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
+    Part("JPEG", "APP13 Photoshop", "IPTC, captions, paths, thumbnails", UNKNOWN, "resource by resource"),
+    Part("JPEG", "APP0 JFIF, JFXX", "resolution; a thumbnail", Tells.OTHER, "the thumbnail becomes zeros"),
+    Part("JPEG", "APP2 ICC_PROFILE", "a colour profile", NOTHING, "stays if it is whole"),
+    Part("JPEG", "APP2 MPF", "where further pictures are; their ids", Tells.DEVICE, "tag by tag"),
+    Part("JPEG", "APP2 ISO 21496-1", "numbers of the gain map", NOTHING, "stay"),
+    Part("JPEG", "APP12 Ducky", "quality, comment, copyright", Tells.PEOPLE, "comment and copyright go"),
+    Part("JPEG", "APP14 Adobe", "the colour transform", NOTHING, "stays"),
+    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; also by what its text tells"),
+    Part("JPEG", "any other APPn", "FLIR, GoPro, C2PA, makers' own", UNKNOWN, "zeros"),
+    Part("JPEG", "pictures behind", "views, gain maps, depth, with metadata", UNKNOWN, "as the first"),
+    Part("JPEG", "videos behind", "a motion photo's film", UNKNOWN, "as such a film; else zeros"),
+    Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
+    Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
+)  # fmt: skip
+"""What of a JPEG may hold what."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
