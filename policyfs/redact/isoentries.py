@@ -26,6 +26,7 @@ _VISUAL_BYTES: Final = 78
 _MORE_BYTES: Final = {b"CRAW": 4}
 """Fields of a picture's entry that its maker added."""
 _SOUND_BYTES: Final = (28, 44)
+_HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
 _ENTRY_BYTES: Final = 8
 _MAX_TEXT_ENTRY: Final = 4096
@@ -38,7 +39,8 @@ _CODEC: Final = frozenset(
     b"pasp clap colr fiel gama btrt mdcv clli amve cclv SmDm CoLL ccst auxi auxC frma enda alac chan chnl "
     b"pcmC dac3 dec3 dac4 dmlp dOps dfLa ddts udts mhaC mhaP SA3D damr adrm aabd ACLR APRG ARES AVIN AORD "
     b"ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
-    b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin irot imir pixi a1op a1lx "
+    b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin tims tsro snro "
+    b"irot imir pixi a1op a1lx "
     b"JPEG CMP1 CDI1".split(b" ")
 )
 """Boxes of a sample entry that say how to decode and show; they stay as they are."""
@@ -80,6 +82,8 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _sound(block, entry)
         elif entry.kind == b"mebx":
             tells |= _metadata_keys(block, entry)
+        elif handler == b"hint":
+            _extensions(block, entry, entry.body + _HINT_BYTES)
         elif entry.kind == b"tmcd":
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
@@ -122,12 +126,9 @@ def _behind_sound(block: Block, entry: Box) -> int:
     """Where the boxes of a sound entry start, by its version."""
     plain, longer = (entry.body + size for size in _SOUND_BYTES)
     version = block.number(entry.body + 8, 2)
-    if version == 1 and block.number(plain) != block.number(plain + 4):
-        first = block.boxes(plain, entry.end).boxes[:1]
-        if first and not first[0].cut:
-            return plain  # ISO's version 1 has none of QuickTime's four numbers
     if version == 1:
-        return longer
+        # ISO's version 1 has none of QuickTime's four numbers.
+        return plain if block.data[plain + 4 : plain + 8] in _CODEC | _INSIDE.keys() else longer
     if version == 2:
         return entry.start + max(block.number(plain), 72)
     return plain

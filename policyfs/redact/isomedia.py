@@ -24,7 +24,8 @@ from policyfs.redact.isomovie import Movie, Track, clean_children, clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
 from policyfs.redact.isotables import Extents
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 MOVIE_KINDS: Final = (
     "video/mp4",
@@ -44,6 +45,93 @@ MAX_BOXES: Final = 200_000
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
 """So much of what becomes zeros is read to find out that it is zeros already."""
+
+_MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _MOVIES, "udta: (c)xyz, loci; anywhere", "coordinates, names of places", Tells.LOCATION, "free boxes"
+    ),
+    Part(
+        _MOVIES,
+        "udta: (c)mak, (c)mod, (c)swr, (c)too, manu, modl, slno, CNMN, FIRM, LENS, CAME ...",
+        "make, model, serial numbers, software",
+        Tells.DEVICE,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta: (c)day, date, yrrc, (c)TIM", "dates, time codes", Tells.TIME, "free boxes"),
+    Part(
+        _MOVIES,
+        "udta: (c)nam, (c)ART, (c)cmt, (c)aut, titl, auth, dscp, perf, cprt, kywd, chpl, name ...",
+        "titles, names, comments, chapters",
+        Tells.PEOPLE,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta: LOOP, SelO, WLOC, ludt, SETT, (c)fmt ...", "settings", Tells.OTHER, "free boxes"),
+    Part(
+        _MOVIES,
+        "udta: all others (GPMF, TAGS, NCTG, CNTH, thmb, Xtra ...)",
+        "makers' own data, thumbnails",
+        UNKNOWN,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta XMP_, uuid XMP, uuid EXIF", "metadata blocks", UNKNOWN, "cleaned as in a JPEG"),
+    Part(_MOVIES, "uuid: any other but profiles and projections", "anything", UNKNOWN, "free boxes"),
+    Part(
+        _MOVIES,
+        "meta with keys or ilst (QuickTime, iTunes, Android)",
+        "named values",
+        UNKNOWN,
+        "by their names; what goes becomes free boxes, unknown names become blanks, covers are cleaned",
+    ),
+    Part(_MOVIES, "meta: any other (XML, items)", "anything", UNKNOWN, "a free box"),
+    Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros: not set"),
+    Part(
+        _MOVIES,
+        "hdlr",
+        "names of handlers and tracks",
+        Tells.DEVICE | Tells.PEOPLE,
+        "zeros: no name, no maker",
+    ),
+    Part(_MOVIES, "stsd", "names of vendors and compressors", Tells.DEVICE, "zeros"),
+    Part(_MOVIES, "tracks: picture, sound, hints", "media", NOTHING, "stay"),
+    Part(
+        _MOVIES,
+        "H.264 and H.265 frames: SEI user data",
+        "an encoder's settings (device), MISB times (time), unknown data",
+        UNKNOWN,
+        "blanks, if some of the frames tried have any; captions and dynamic range stay",
+    ),
+    Part(
+        _MOVIES,
+        "tracks: subtitles, chapters",
+        "what is said; telemetry of drones",
+        Tells.PEOPLE,
+        "zeros under people; under location or time if a line reads as such; always if it is no text",
+    ),
+    Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
+    Part(
+        _MOVIES,
+        "tracks: camm",
+        "positions and movements",
+        Tells.LOCATION | Tells.TIME | Tells.OTHER,
+        "samples become zeros",
+    ),
+    Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "zeros, by the names of their keys"),
+    Part(
+        _MOVIES,
+        "tracks: all others (gpmd, rtmd, djmd, text in no text's form ...)",
+        "telemetry",
+        UNKNOWN,
+        "samples become zeros",
+    ),
+    Part(
+        _MOVIES,
+        "mdat where no kept sample lies; free, skip, wide; unknown boxes; behind the last box",
+        "blocks of dash-cams and 360-degree cameras, left-overs",
+        UNKNOWN,
+        "zeros, unread",
+    ),
+)
 
 _MEDIA: Final = b"mdat"
 _IN_MEMORY: Final = frozenset({b"meta", b"udta", b"uuid"})
@@ -149,7 +237,7 @@ class _Locator:
                 self.gone.extend(extents)
                 continue
             self.kept.extend(extents)
-            if len(set(track.auxiliary)) > 1:
+            if track.scattered:
                 raise NotThisKindError("what decrypts it lies outside its samples")
             self.frames.add(clean_pictures(track, self.source, self.inner, runs))
         if self.gone.starts:

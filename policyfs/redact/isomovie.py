@@ -25,8 +25,9 @@ _MAX_TRACKS: Final = 256
 
 @dataclass(slots=True)
 class Track:
-    """One track as its boxes describe it. box: its ``trak``. chapters: ids of the tracks that hold its
-    chapters' names.
+    """One track as its boxes describe it.
+
+    box: its ``trak``. scattered: what its samples are decrypted with lies somewhere in the file.
     """
 
     box: Box
@@ -35,8 +36,7 @@ class Track:
     entries: Entries = NO_ENTRIES
     table: SampleTable = field(default_factory=SampleTable)
     parameters: bytes = b""
-    chapters: tuple[int, ...] = ()
-    auxiliary: list[bytes] = field(default_factory=list)
+    scattered: bool = False
     _samples: Samples | None = None
 
     def samples(self) -> Samples:
@@ -242,8 +242,6 @@ def _tref(walk: Walk, box: Box) -> None:
         ids = [block.number(at) for at in range(child.body, child.end - 3, 4)]
         if (child.end - child.body) % 4 or len(ids) > _MAX_TRACKS or any(i > 0xFFFF for i in ids):
             block.free(child, "tref")
-        elif child.kind == b"chap" and walk.track is not None:
-            walk.track.chapters = tuple(ids)
     block.rest(boxes, box.end, "tref")
 
 
@@ -283,8 +281,18 @@ def _auxiliary(walk: Walk, box: Box) -> None:
     flagged = block.number(box.body + 1, 3) & 1
     if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
         block.free(box, walk.where)
-    elif walk.track is not None:
-        walk.track.auxiliary.append(box.kind)
+    elif walk.track is not None and box.kind == b"saio" and not _points_into(block, box):
+        walk.track.scattered = True
+
+
+def _points_into(block: Block, box: Box) -> bool:
+    """Whether the offsets of a ``saio`` all lie in the block itself: in a ``senc`` box, which stays."""
+    body = box.body
+    at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
+    width = 8 if block.data[body : body + 1] == b"\1" else 4
+    entries = range(at + 4, min(at + 4 + width * block.number(at), box.end - width + 1), width)
+    start, end = block.offset, block.offset + len(block.data)
+    return all(start <= block.number(entry, width) < end for entry in entries)
 
 
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
@@ -332,6 +340,7 @@ _STBL: Final = rules(
     csgp=_groups,
     saiz=_auxiliary,
     saio=_auxiliary,
+    senc=lambda _walk, _box: None,
 )
 _GMHD: Final = rules(
     gmin=fixed_size(16),

@@ -147,6 +147,9 @@ def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Foun
 
 
 def _codec(track: Track) -> Codec | None:
+    """None, too, for protected samples: what looks like a message there is none."""
+    if {b"encv", b"drmi"} & set(track.entries.formats):
+        return None
     found = _CODEC_BOX.search(track.parameters)
     return None if found is None else codec_of(found[0], track.parameters[found.end() :][:32])
 

@@ -192,25 +192,36 @@ def kinds(
     return found
 
 
-def fragmented(base: int, *, more: bytes = b"", telemetry: bytes = CITY * 3) -> bytes:
+def fragmented(
+    base: int,
+    *,
+    more: bytes = b"",
+    telemetry: bytes = CITY * 3,
+    entry: tuple[bytes, bytes] = (b"test", b""),
+    samples: tuple[bytes, bytes] = (SAMPLE, SAMPLE[::-1]),
+) -> bytes:
     """A file of one fragment with a track of pictures and one of metadata. base: flags of its tfhd,
     1 for offsets from the file's start, 0x20000 for such from the fragment's.
     """
     start = ftyp()
     trex = [full(b"trex", u32(number, 1, 0, 0, 0)) for number in (1, 2)]
-    tracks = [Track(samples=()), Track(b"meta", b"what", (), number=2)]
+    tracks = [
+        Track(format=entry[0], entry=entry[1], samples=()),
+        Track(b"meta", b"what", (), number=2),
+    ]
+    sizes = [len(sample) for sample in samples]
     start += box(b"moov", mvhd(), *(track.trak([]) for track in tracks), box(b"mvex", *trex))
 
     def moof(at: int) -> bytes:
         trafs = []
-        for number, sizes, offset in ((1, [64, 64], at), (2, [len(telemetry)], at + 128)):
+        for number, lengths, offset in ((1, sizes, at), (2, [len(telemetry)], at + sum(sizes))):
             place = len(start).to_bytes(8) if base & 1 else b""
-            run = full(b"trun", u32(len(sizes), offset, *sizes), flags=0x201)
+            run = full(b"trun", u32(len(lengths), offset, *lengths), flags=0x201)
             trafs.append(box(b"traf", full(b"tfhd", u32(number), place, flags=base), run))
         return box(b"moof", full(b"mfhd", u32(1)), *trafs, more)
 
     size = len(moof(0))
-    return start + moof(size + 8) + box(b"mdat", SAMPLE, SAMPLE[::-1], telemetry, CITY)
+    return start + moof(size + 8) + box(b"mdat", *samples, telemetry, CITY)
 
 
 def sei(kind: int, payload: bytes) -> bytes:

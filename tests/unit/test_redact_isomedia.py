@@ -412,3 +412,114 @@ def test_spherical_video_keeps_its_projection():
     assert not secret(out)
     assert b"<GSpherical:Spherical>true</GSpherical:Spherical>" in out
     assert b"</rdf:SphericalVideo>" in out
+
+
+def test_user_data_in_fragments():
+    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
+    file = fragmented(0x20000, entry=(b"avc1", AVCC), samples=(frame, frame))
+    out = read(file)
+    assert not secret(out)
+    assert out.count(SLICE) == 2
+
+
+def test_user_data_in_protected_frames_is_none():
+    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
+    file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))
+    assert read(file) == file
+
+
+def test_user_data_that_begins_late_is_found_where_it_is_regular():
+    plain_frame, frame = SLICE, sei(5, bytes(range(16, 32)) + CITY) + SLICE
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=[plain_frame] * 20 + [frame] * 80))
+    assert not secret(read(file))
+
+
+def test_frames_that_are_the_same_bytes():
+    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
+    file = bytearray(movie(Track(format=b"avc1", entry=AVCC, samples=[frame, frame])))
+    at = file.index(b"stco") + 16
+    file[at : at + 4] = file[at - 4 : at]
+    assert not secret(read(bytes(file)))
+
+
+def test_frames_in_one_another_are_refused():
+    inner = sei(5, bytes(range(16, 32)) + CITY)
+    outer = sei(5, bytes(range(48, 64)) + inner + CITY) + SLICE
+    file = bytearray(movie(Track(format=b"avc1", entry=AVCC, samples=[outer, inner])))
+    at = file.index(b"stco") + 16
+    file[at : at + 4] = u32(file.index(inner))
+    with pytest.raises(NotThisKindError, match="in one another"):
+        read(bytes(file))
+
+
+def test_codecs_of_microsoft():
+    entry = (
+        u16(0, 0) + bytes(12) + box(b"wave", box(b"frma", b"ms\0\2"), box(b"ms\0\2", b"format"), u32(8, 0))
+    )
+    sound = Track(b"soun", b"ms\0\2", (SAMPLE,), entry=entry)
+    file = movie(sound)
+    assert read(file) == file
+
+
+def test_codec_parameters_stay_and_others_go():
+    entry = box(b"esds", b"parameters") + box(b"colr", b"nclx") + box(b"pos ", CITY)
+    out = read(movie(Track(entry=entry)))
+    assert b"parameters" in out
+    assert b"nclx" in out
+    assert not secret(out)
+
+
+def test_protection_within_the_index_and_elsewhere():
+    def track(offset: int) -> Track:
+        sizes = full(b"saiz", bytes([8]), u32(2))
+        return Track(table=sizes + full(b"saio", u32(1, offset)) + full(b"senc", u32(2), bytes(16)))
+
+    inside = movie(track(0))
+    inside = movie(track(inside.index(b"senc") + 12))
+    assert read(inside) == inside
+    with pytest.raises(NotThisKindError, match="decrypts"):
+        read(movie(track(50)))
+
+
+@pytest.mark.parametrize("offsets", ["stco", "co64"])
+@pytest.mark.parametrize("sizes", ["stsz", "stz2"])
+def test_every_form_of_the_tables(offsets, sizes):
+    file = movie(Track(samples=(SAMPLE, SAMPLE[::-1], b"third"), per_chunk=2), between=b"")
+    trak_at = file.index(b"trak") - 4
+    track = file[trak_at : trak_at + int.from_bytes(file[trak_at : trak_at + 4])]
+    at = track.index(b"stco")
+    old = track[at - 4 : at - 4 + int.from_bytes(track[at - 4 : at])]
+    first = file.index(SAMPLE)
+    if offsets == "co64":
+        track = replaced(track, old, full(b"co64", u32(2), first.to_bytes(8), (first + 128).to_bytes(8)))
+    else:
+        track = replaced(track, old, full(b"stco", u32(2, first, first + 128)))
+    if sizes == "stz2":
+        plain_sizes = full(b"stsz", u32(0, 3, 64, 64, 5))
+        track = replaced(track, plain_sizes, full(b"stz2", u32(8, 3), bytes([64, 64, 5])))
+    start = file[: file.index(b"moov") - 4]
+    out = read(start + box(b"mdat", CITY) + box(b"moov", movies.mvhd(), track))
+    assert not secret(out)
+    assert SAMPLE + SAMPLE[::-1] + b"third" in out
+
+
+def test_four_bits_a_size():
+    track = Track(samples=(b"abc", b"defgh", b"i"))
+    plain_sizes, offset = full(b"stsz", u32(0, 3, 3, 5, 1)), len(ftyp()) + 8
+    trak = replaced(track.trak([offset]), plain_sizes, full(b"stz2", u32(4, 3), b"\x35\x10"))
+    trak = replaced(trak, full(b"stsc", u32(1, 1, 1, 1)), full(b"stsc", u32(1, 1, 3, 1)))
+    file = ftyp() + box(b"mdat", b"abcdefghi", CITY) + box(b"moov", movies.mvhd(), trak)
+    out = read(file)
+    assert b"abcdefghi" in out
+    assert not secret(out)
+
+
+def test_index_of_fragments_and_live_boxes():
+    tfra = full(b"tfra", u32(1, 0, 1, 5, 100), b"\1\1\1", CITY)
+    index = box(b"mfra", tfra, full(b"mfro", u32(77)))
+    sidx = full(b"sidx", u32(1, 1000, 0, 0), u16(0, 1), u32(5, 6, 7), CITY)
+    out = read(movie(after=sidx + full(b"emsg", CITY) + full(b"prft", CITY) + index))
+    assert not secret(out)
+    assert u32(5, 6, 7) in out
+    assert u32(1, 5, 100) in out
+    assert u32(77) in out
