@@ -1,0 +1,62 @@
+"""Coverage-guided fuzzing of the locators, with atheris (libFuzzer).
+
+    python -m tests.fuzz [--seconds N] [--corpus DIR] [KIND ...]
+
+Each kind is fuzzed for N seconds (default 600) in a process of its own: real little files are mutated
+towards code that was not reached yet, and what must hold for any bytes at all is checked each time.
+Exit code 1 if it did not hold; the input is left in the corpus directory, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.seeds import KINDS, write_seeds
+
+_MEMORY_MIB = 1024
+"""Of the whole process, instrumented interpreter and libFuzzer's corpus included."""
+_SLOW_S = 5
+"""libFuzzer's own watch, for what our own limit (one.SLOW_S) cannot end."""
+
+
+def fuzz(kind: str, seconds: int, corpus: Path) -> int:
+    """One kind in a process of its own; its exit code."""
+    directory = corpus / kind.replace("/", "_")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_seeds(kind, directory)
+    command = [
+        *(sys.executable, "-m", "tests.fuzz.one", kind, str(directory)),
+        *(f"-max_total_time={seconds}", f"-timeout={_SLOW_S}", f"-rss_limit_mb={_MEMORY_MIB}"),
+        *("-max_len=65536", "-print_final_stats=1", f"-artifact_prefix={directory}/found-"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
+    runs = [line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
+    covered = [line for line in done.stderr.splitlines() if " cov: " in line]
+    reached = covered[-1].split(" cov: ")[1].split()[0] if covered else "?"
+    print(f"{kind}: {runs[0] if runs else '?'} inputs, {reached} edges reached, exit code {done.returncode}")
+    if done.returncode:
+        print(done.stderr[-4000:], file=sys.stderr)
+    return done.returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="content kinds (default: all)")
+    parser.add_argument("--seconds", type=int, default=600, help="for each kind (default: 600)")
+    parser.add_argument("--corpus", type=Path, help="directory to keep inputs in (default: a temporary one)")
+    options = parser.parse_args()
+    unknown = sorted(set(options.kinds) - set(KINDS))
+    if unknown:
+        parser.error(f"no seeds for {', '.join(unknown)}; known: {', '.join(KINDS)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        corpus = options.corpus or Path(temporary)
+        codes = [fuzz(kind, options.seconds, corpus) for kind in options.kinds or KINDS]
+    return 1 if any(codes) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
