@@ -453,9 +453,7 @@ def test_frames_in_one_another_are_refused():
 
 
 def test_codecs_of_microsoft():
-    entry = (
-        u16(0, 0) + bytes(12) + box(b"wave", box(b"frma", b"ms\0\2"), box(b"ms\0\2", b"format"), u32(8, 0))
-    )
+    entry = box(b"wave", box(b"frma", b"ms\0\2"), box(b"ms\0\2", b"format"), u32(8, 0))
     sound = Track(b"soun", b"ms\0\2", (SAMPLE,), entry=entry)
     file = movie(sound)
     assert read(file) == file
