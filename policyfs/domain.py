@@ -218,6 +218,7 @@ REDACTABLE_KINDS: Final = frozenset(
         "video/mp4",
         "video/quicktime",
         "video/x-m4v",
+        "application/pdf",
         "application/rdf+xml",
         "application/x-location+json",
         "video/x-matroska",

@@ -10,6 +10,9 @@ import zlib
 from typing import Final
 
 _HEADER: Final = b"\x78\x01"
+_EMPTY: Final = b"\0\0\0\xff\xff"
+_EMPTY_AFTER_FIXED: Final = b"\2\0\0\0\xff\xff"
+"""A block of no bytes, and the same behind one of fixed codes that says nothing: 5 and 6 bytes."""
 _STORED_MAX: Final = 0xFFFF
 
 
@@ -33,17 +36,23 @@ def inflate(data: bytes, limit: int) -> tuple[bytes, bytes]:
 
 
 def deflate_to(data: bytes, size: int) -> bytes | None:
-    """A zlib stream of exactly size bytes that says data, zeros behind its end where that is needed.
+    """A zlib stream of exactly size bytes that says data; None if data do not fit.
 
-    None if data do not fit. Readers stop at the stream's end, as the formats that use this prescribe.
+    Empty blocks fill it up. Few lengths cannot be made so; then zeros stand behind the stream's end, where
+    readers do not look.
     """
-    best: bytes | None = None
-    for level in (6, 9):
-        packed = zlib.compress(data, level)
-        if len(packed) <= size:
-            best = packed
-            break
-    return None if best is None else best.ljust(size, b"\0")
+    packed = zlib.compress(data, 9)
+    if len(packed) > size:
+        return None
+    machine = zlib.compressobj(9)
+    body = machine.compress(data) + machine.flush(zlib.Z_FULL_FLUSH)
+    end = b"\1\0\0\xff\xff" + zlib.adler32(data).to_bytes(4)
+    missing = size - len(body) - len(end)
+    for longer in range(5):
+        shorter, rest = divmod(missing - 6 * longer, 5)
+        if shorter >= 0 and not rest and len(packed) != size:
+            return body + _EMPTY * shorter + _EMPTY_AFTER_FIXED * longer + end
+    return packed.ljust(size, b"\0")
 
 
 def stored(data: bytes) -> bytes:

@@ -30,6 +30,7 @@ from policyfs.redact.jxl import locate_jxl
 from policyfs.redact.matroska import locate_matroska
 from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.ogg import locate_ogg
+from policyfs.redact.pdf import locate_pdf
 from policyfs.redact.png import locate_png
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
@@ -59,6 +60,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
         **dict.fromkeys(TIFF_KINDS, locate_tiff),
+        "application/pdf": locate_pdf,
         "application/rdf+xml": locate_xmp_sidecar,
         "application/x-location+json": locate_takeout,
         "video/x-matroska": locate_matroska,

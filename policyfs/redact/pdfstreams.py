@@ -1,0 +1,259 @@
+"""What a PDF's streams hold that is no page: objects, XMP, pictures with metadata of their own.
+
+A stream's length never changes. What is compressed is compressed again into as many bytes; empty blocks
+fill up what is left (deflated.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.deflated import InflateError, deflate_to, inflate
+from policyfs.redact.pdfkeys import Edits, edit
+from policyfs.redact.pdfobjects import MalformedError, Node, Reader
+from policyfs.redact.ranges import ByteSource, SliceSource, difference
+
+MAX_INFLATED_BYTES: Final = 16 << 20
+"""Over all streams of a file that have to be looked into."""
+MAX_XMP_BYTES: Final = 4 << 20
+MAX_OBJECTS: Final = 100_000
+MAX_TOKENS: Final = 400_000
+
+_FLATE: Final = (b"FlateDecode", b"Fl")
+_JPEG: Final = (b"DCTDecode", b"DCT")
+_HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
+_JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_START_OF_TILE, _COMMENT = 0xFF90, 0xFF64
+
+
+@dataclass(slots=True)
+class Room:
+    """What may still be inflated in a file, in bytes, and how many objects and tokens read."""
+
+    left: int = MAX_INFLATED_BYTES
+    tokens: int = 0
+    objects: int = 0
+
+    def inflate(self, data: bytes) -> bytes:
+        """What a stream says. Raises NotThisKindError, TooMuchError."""
+        try:
+            said, _ = inflate(data, self.left)
+        except InflateError:
+            if self.left < MAX_INFLATED_BYTES // 2 or len(data) > self.left // 4:
+                raise TooMuchError("too much that is compressed") from None
+            raise NotThisKindError("a stream in it cannot be decompressed") from None
+        self.left -= len(said)
+        return said
+
+    def count(self, tokens: int) -> None:
+        """Counts an object. Raises TooMuchError."""
+        self.tokens += tokens
+        self.objects += 1
+        if self.tokens > MAX_TOKENS or self.objects > MAX_OBJECTS:
+            raise TooMuchError("too many objects")
+
+
+def filters_of(node: Node) -> tuple[bytes, ...] | None:
+    """The filters of a stream's dictionary, in order; None if they are not plain to see."""
+    value = node.get(b"Filter") or node.get(b"F")
+    if value is None or (value.kind == "word" and value.text == b"null"):
+        return ()
+    if value.kind == "name":
+        return (value.text,)
+    if value.kind == "array" and all(item.kind == "name" for item in value.items):
+        return tuple(item.text for item in value.items)
+    return None
+
+
+def _has_predictor(node: Node) -> bool:
+    parameters = node.get(b"DecodeParms") or node.get(b"DP")
+    if parameters is None:
+        return False
+    each = parameters.items if parameters.kind == "array" else [parameters]
+    return any(
+        part.kind == "ref" or (part.kind == "dict" and (part.integer(b"Predictor") or 1) != 1)
+        for part in each
+    )
+
+
+@dataclass(slots=True)
+class Inside:
+    """An object in an object stream, [start, end) of its text."""
+
+    number: int
+    start: int
+    end: int
+    edits: Edits = field(default_factory=Edits)
+
+
+@dataclass(slots=True)
+class ObjectStream:
+    """A compressed object stream: its text, and the objects in it."""
+
+    data: int
+    size: int
+    packed: bool
+    text: bytes
+    tidy: bytes
+    objects: list[Inside] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, source: ByteSource, data: int, end: int, node: Node, room: Room) -> ObjectStream:
+        """The stream of a /ObjStm dictionary. Raises NotThisKindError, TooMuchError."""
+        filters = filters_of(node)
+        raw = source.read(data, end - data)
+        if (
+            filters is None
+            or len(filters) > 1
+            or _has_predictor(node)
+            or (filters and filters[0] not in _FLATE)
+        ):
+            raise NotThisKindError("objects in it are packed in an unusual way")
+        text = room.inflate(raw) if filters else raw
+        made = cls(data, end - data, bool(filters), text, text)
+        made._find(node.integer(b"N"), node.integer(b"First"), room)
+        return made
+
+    def _find(self, count: int | None, first: int | None, room: Room) -> None:
+        """Finds the objects. What is between them, or behind, becomes blanks."""
+        if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
+            raise NotThisKindError("an object stream in it is malformed")
+        head = self.text[:first]
+        numbers = [
+            int(word)
+            for word in re.split(rb"[\x00\t\n\x0c\r ]+", head.strip(b"\0\t\n\x0c\r "))[: 2 * count]
+            if word.isdigit()
+        ]
+        if _HEAD.fullmatch(head) is None or len(numbers) != 2 * count:
+            raise NotThisKindError("an object stream in it is malformed")
+        tidy = bytearray(self.text)
+        done = first
+        for number, offset in sorted(zip(numbers[::2], numbers[1::2], strict=True), key=lambda pair: pair[1]):
+            reader = Reader(self.text, first + offset)
+            try:
+                node = reader.value()
+            except MalformedError:
+                raise NotThisKindError("an object in it is malformed") from None
+            room.count(reader.tokens)
+            if node.start < done:
+                raise NotThisKindError("objects in it overlap")
+            for start, end in [(done, node.start), *reader.comments]:
+                if self.text[start:end].strip(b"\0\t\n\x0c\r "):
+                    tidy[start:end] = b" " * (end - start)
+            self.objects.append(Inside(number, node.start, node.end))
+            done = node.end
+        if self.text[done:].strip(b"\0\t\n\x0c\r "):
+            tidy[done:] = b" " * (len(tidy) - done)
+        self.tidy = bytes(tidy)
+
+    def edit(self, inner: Inner, infos: set[int]) -> None:
+        """Finds out what is to be taken out of each object."""
+        for inside in self.objects:
+            node = Reader(self.text, inside.start).value()
+            inside.edits = edit(node, inner.hide, info=inside.number in infos)
+
+    def found(self, source: ByteSource, reached: set[int]) -> Found:
+        """Patches: entries that go, objects that nothing refers to. Raises NotThisKindError if what is left
+        cannot be compressed into the same length.
+        """
+        new, found = self.tidy, Found()
+        for inside in self.objects:
+            if inside.number not in reached:
+                size = inside.end - inside.start
+                if size < 4 or self.text[inside.start : inside.end].isdigit():
+                    continue
+                none = b"null".ljust(size)
+                new = new[: inside.start] + none + new[inside.end :]
+                continue
+            new = inside.edits.applied(new)
+            for _, _, key, tells in inside.edits.taken:
+                found.notes.append(
+                    Note(self.data, self.size, "PDF, object stream", key.decode("latin-1"), tells)
+                )
+        if new == self.text:
+            return Found()
+        if not found.notes:
+            found.notes.append(Note(self.data, self.size, "PDF, object stream", "unused object"))
+        packed = deflate_to(new, self.size) if self.packed else new
+        if packed is None:
+            raise NotThisKindError("what it says cannot be compressed into the same length")
+        found.patches += difference(self.data, source.read(self.data, self.size), packed)
+        return found
+
+
+def clean_xmp_stream(
+    source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room
+) -> Found | None:
+    """A metadata stream; None if it has to go as a whole."""
+    filters, size = filters_of(node), end - data
+    if size > MAX_XMP_BYTES or filters is None or len(filters) > 1 or _has_predictor(node):
+        return None
+    if filters and filters[0] not in _FLATE:
+        return None
+    raw = source.read(data, size)
+    text = room.inflate(raw) if filters else raw
+    cleaned = inner.xmp(text)
+    if cleaned.data == text:
+        return Found()
+    new = deflate_to(cleaned.data, size) if filters else cleaned.data
+    if new is None:
+        return None
+    notes = (
+        list(shifted(cleaned.notes, data))
+        if not filters
+        else [n._replace(offset=data, length=size) for n in cleaned.notes]
+    )
+    return Found(list(difference(data, raw, new)), notes)
+
+
+def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
+    """A JPEG or JPEG 2000 as it was embedded. Raises NotThisKindError if it is not understood."""
+    filters = filters_of(node)
+    size = end - data
+    found: Found | None = None
+    if filters is not None and len(filters) == 1:
+        part = SliceSource(source, data, size)
+        start = part.read(0, 12)
+        if filters[0] in _JPEG:
+            found = inner.file("image/jpeg", part)
+        elif start == _JP2:
+            found = inner.file("image/jp2", part)
+        elif start.startswith(_CODESTREAM):
+            found = _codestream(part, inner)
+    elif filters is not None and len(filters) == 2 and filters[0] in _FLATE and filters[1] in _JPEG:
+        raw = source.read(data, size)
+        cleaned = inner.jpeg(room.inflate(raw))
+        new = None if cleaned is None else deflate_to(cleaned.data, size)
+        if cleaned is not None and not cleaned.notes:
+            return Found()
+        if cleaned is not None and new is not None:
+            notes = [note._replace(offset=data, length=size) for note in cleaned.notes]
+            return Found(list(difference(data, raw, new)), notes)
+    if found is None:
+        raise NotThisKindError("a picture in it is not understood")
+    shifted_found = Found()
+    shifted_found.add(found, data)
+    return shifted_found
+
+
+def _codestream(part: ByteSource, inner: Inner) -> Found | None:
+    """A bare JPEG 2000 codestream (ISO/IEC 15444-1, A.4): its comments become blanks."""
+    found, at = Found(), 2
+    while True:
+        inner.budget.part()
+        head = part.read(at, 4)
+        marker, length = int.from_bytes(head[:2]), int.from_bytes(head[2:])
+        if marker == _START_OF_TILE:
+            return found
+        if len(head) < 4 or marker < 0xFF00 or length < 2:
+            return None
+        if marker == _COMMENT and length > 4:
+            old = part.read(at + 6, length - 4)
+            found.patches += difference(at + 6, old, b" " * len(old))
+            if old.strip(b" "):
+                found.notes.append(Note(at, length, "JPEG 2000", "comment"))
+        at += 2 + length
