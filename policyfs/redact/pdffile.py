@@ -29,13 +29,15 @@ _HEADER: Final = re.compile(
 )
 _BLANKS: Final = re.compile(_BLANK + rb"+")
 _KNOWN: Final = re.compile(
-    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
-    rb"|%PDF-\d\.\d(?=[\r\n])|%[\x80-\xff]{4,8}(?=[\r\n])"
+    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
+    rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
+    rb"|%PDF-\d\.\d|%[\x80-\xff]{4,8}(?=[\r\n])"
 )
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
+_NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
 _STREAM: Final = re.compile(_BLANK + rb"*stream(\r\n|\n|\r)")
-_END: Final = re.compile(_BLANK + rb"*endstream")
+_END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
 _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj")
 
 
@@ -72,6 +74,7 @@ class Scan:
     unsure: list[tuple[int, Item]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
+    headers: int = 0
 
     def items(self) -> Iterator[tuple[Item, Node]]:
         """All objects and trailers in the order of the file. Raises NotThisKindError, TooMuchError."""
@@ -91,6 +94,7 @@ class Scan:
                 yield item, node
                 at = item.last
             elif known is not None:
+                self.headers += known[0].startswith(b"%PDF-")
                 at += known.end()
             elif window.startswith(b"xref"):
                 at = self._table(at + 4)
@@ -100,6 +104,8 @@ class Scan:
                 at = end
             else:
                 at = self._junk(at)
+        if not self.headers:
+            raise NotThisKindError("it does not start like a PDF")
         self._settle()
 
     def value_of(self, item: Item) -> Node:
@@ -188,14 +194,20 @@ class Scan:
 
     def _table(self, at: int) -> int:
         """Behind a cross-reference table: nothing but numbers and the letters n and f."""
+        size = _WINDOW
         while at < self.source.size:
-            chunk = self.source.read(at, _CHUNK)
+            chunk = self.source.read(at, size)
             self.budget.search(len(chunk))
             found = _TABLE.match(chunk)
-            size = found.end() if found is not None else 0
-            at += size
-            if size < len(chunk):
+            length = found.end() if found is not None else 0
+            at += length
+            if length < len(chunk):
                 break
+            size = min(4 * size, _CHUNK)
+        if self.source.read(at, 3) == b"obj":  # the last two numbers are an object's
+            tail = self.source.read(max(0, at - 64), min(64, at))
+            found = _NUMBERS.search(tail)
+            at -= len(tail) - found.start() if found is not None else 0
         return at
 
     def _junk(self, start: int) -> int:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.deflated import InflateError, deflate_to, inflate
 from policyfs.redact.pdfkeys import Edits, edit
 from policyfs.redact.pdfobjects import MalformedError, Node, Reader
@@ -38,16 +38,20 @@ class Room:
     tokens: int = 0
     objects: int = 0
 
-    def inflate(self, data: bytes) -> bytes:
-        """What a stream says. Raises NotThisKindError, TooMuchError."""
+    def inflate(self, data: bytes) -> tuple[bytes, bytes]:
+        """What a stream says, and the stream with nothing behind its end.
+
+        Raises NotThisKindError, TooMuchError.
+        """
         try:
-            said, _ = inflate(data, self.left)
+            said, rest = inflate(data, self.left)
         except InflateError:
             if self.left < MAX_INFLATED_BYTES // 2 or len(data) > self.left // 4:
                 raise TooMuchError("too much that is compressed") from None
             raise NotThisKindError("a stream in it cannot be decompressed") from None
         self.left -= len(said)
-        return said
+        tidy = data[: len(data) - len(rest)].ljust(len(data), b"\0") if rest.strip(b"\0\r\n") else data
+        return said, tidy
 
     def count(self, tokens: int) -> None:
         """Counts an object. Raises TooMuchError."""
@@ -99,6 +103,7 @@ class ObjectStream:
     packed: bool
     text: bytes
     tidy: bytes
+    raw: bytes
     objects: list[Inside] = field(default_factory=list)
 
     @classmethod
@@ -113,8 +118,8 @@ class ObjectStream:
             or (filters and filters[0] not in _FLATE)
         ):
             raise NotThisKindError("objects in it are packed in an unusual way")
-        text = room.inflate(raw) if filters else raw
-        made = cls(data, end - data, bool(filters), text, text)
+        text, tidy = room.inflate(raw) if filters else (raw, raw)
+        made = cls(data, end - data, bool(filters), text, text, tidy)
         made._find(node.integer(b"N"), node.integer(b"First"), room)
         return made
 
@@ -174,14 +179,13 @@ class ObjectStream:
                 found.notes.append(
                     Note(self.data, self.size, "PDF, object stream", key.decode("latin-1"), tells)
                 )
-        if new == self.text:
-            return Found()
-        if not found.notes:
-            found.notes.append(Note(self.data, self.size, "PDF, object stream", "unused object"))
-        packed = deflate_to(new, self.size) if self.packed else new
+        packed = self.raw if new == self.text else deflate_to(new, self.size) if self.packed else new
         if packed is None:
             raise NotThisKindError("what it says cannot be compressed into the same length")
         found.patches += difference(self.data, source.read(self.data, self.size), packed)
+        if not found.patches:
+            return Found()
+        found.notes = found.notes or [Note(self.data, self.size, "PDF, object stream", "unused object")]
         return found
 
 
@@ -195,19 +199,26 @@ def clean_xmp_stream(
     if filters and filters[0] not in _FLATE:
         return None
     raw = source.read(data, size)
-    text = room.inflate(raw) if filters else raw
+    text, tidy = room.inflate(raw) if filters else (raw, raw)
     cleaned = inner.xmp(text)
-    if cleaned.data == text:
-        return Found()
-    new = deflate_to(cleaned.data, size) if filters else cleaned.data
+    new: bytes | None = tidy
+    if cleaned.data != text:
+        new = deflate_to(cleaned.data, size) if filters else cleaned.data
     if new is None:
         return None
-    notes = (
-        list(shifted(cleaned.notes, data))
-        if not filters
-        else [n._replace(offset=data, length=size) for n in cleaned.notes]
-    )
-    return Found(list(difference(data, raw, new)), notes)
+    return _found(data, raw, new, cleaned, bool(filters))
+
+
+def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
+    """What becomes of a stream's bytes. Notes of a compressed one are about it as a whole."""
+    patches = list(difference(data, raw, new))
+    if not patches:
+        return Found()
+    notes = list(shifted(cleaned.notes, data))
+    if packed or not notes:
+        names = notes or [Note(data, len(raw), "PDF", "behind a stream")]
+        notes = [note._replace(offset=data, length=len(raw)) for note in names]
+    return Found(patches, notes)
 
 
 def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
@@ -226,13 +237,11 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
             found = _codestream(part, inner)
     elif filters is not None and len(filters) == 2 and filters[0] in _FLATE and filters[1] in _JPEG:
         raw = source.read(data, size)
-        cleaned = inner.jpeg(room.inflate(raw))
-        new = None if cleaned is None else deflate_to(cleaned.data, size)
-        if cleaned is not None and not cleaned.notes:
-            return Found()
+        picture, tidy = room.inflate(raw)
+        cleaned = inner.jpeg(picture)
+        new = None if cleaned is None else deflate_to(cleaned.data, size) if cleaned.data != picture else tidy
         if cleaned is not None and new is not None:
-            notes = [note._replace(offset=data, length=size) for note in cleaned.notes]
-            return Found(list(difference(data, raw, new)), notes)
+            return _found(data, raw, new, cleaned, packed=True)
     if found is None:
         raise NotThisKindError("a picture in it is not understood")
     shifted_found = Found()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
+from tests.support import jpegs, pdfs
 from tests.support import matroskas as mk
 from tests.support.counts import count
 from tests.support.matroskas import PICTURES, PLACE
@@ -105,3 +106,32 @@ SIDECARS = [
 @given(st.sampled_from(SIDECARS), edits)
 def test_damaged_json(data, changes):
     check("application/x-location+json", damage(data, changes))
+
+
+_INFO = b"<</Title(quince)/Subject(%s)/Where(x)/CreationDate(D:20210723)>>" % PLACE
+_PACKET = jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>") + b" " * 100
+PDFS = [
+    pdfs.pdf(
+        {5: _INFO, 6: pdfs.stream(_PACKET, b"/Type/Metadata")},
+        trailer=b"/Info 5 0 R",
+        page=b"/Metadata 6 0 R",
+    ),
+    pdfs.revised(
+        pdfs.pdf(
+            {
+                5: pdfs.object_stream({7: _INFO, 8: b"[9 0 R (a)]", 9: b"(b)"}),
+                6: pdfs.packed(_PACKET, b"/Type/Metadata"),
+            },
+            trailer=b"/Info 7 0 R",
+            catalog=b"/Metadata 6 0 R/X 8 0 R",
+        ),
+        {10: _INFO, 11: pdfs.stream(b"abc", b"", b"12 0 R"), 12: b"3"},
+        b"/Info 10 0 R/ID[<aabb><ccdd>]",
+    ),
+]
+
+
+@settings(max_examples=count(120, 10_000))
+@given(st.sampled_from(PDFS), edits)
+def test_damaged_documents(document, changes):
+    check("application/pdf", damage(document, changes))

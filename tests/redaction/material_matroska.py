@@ -35,7 +35,7 @@ TAGS = """<?xml version="1.0"?>
 <Simple><Name>COMPOSITION_LOCATION</Name><String>Wacholderland</String></Simple>
 <Simple><Name>DATE_RECORDED</Name><String>2019-03-04</String></Simple>
 <Simple><Name>ARTIST</Name><String>Rosa Kamera</String>
-  <Simple><Name>X_HOMETOWN</Name><String>Quittengasse</String></Simple></Simple>
+  <Simple><Name>X_HOMETOWN</Name><String>Grauholzweg</String></Simple></Simple>
 <Simple><Name>ENCODER_SETTINGS</Name><String>Testmaker preset 7</String></Simple>
 </Tag></Tags>
 """
@@ -157,7 +157,7 @@ def samples(directory: Path) -> Iterator[Sample]:
     mkv, webm = "video/x-matroska", "video/webm"
     yield Sample("phone's, Matroska", mkv, phone_video(directory / "phone.mkv"), phone, streams, extra=_EXTRA)
     yield Sample("phone's, WebM", webm, phone_video(directory / "phone.webm"), phone, streams, extra=_EXTRA)
-    unknown = ("Quittengasse", "note.txt")  # in a tag of an unknown name; a file that is no picture
+    unknown = ("Grauholzweg", "note.txt")  # in a tag of an unknown name; a file that is no picture
     told = {
         "location": ("47.80453", "13.04229", "Zirbelstadt", "Wacholderland", *unknown),
         "device": ("Testmaker", "Modell 7", "mkvmerge", *unknown),
