@@ -188,7 +188,7 @@ class View:
 RAW_VIEW: Final = View(0, frozenset(), False)
 
 
-REDACTIONS: Final = frozenset({"location"})
+REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
 """The words for what a policy can hide in files; redact/tells.py says what each covers."""
 
 DENY_UNKNOWN: Final = "on_unknown: deny"

@@ -96,7 +96,6 @@ _ROWS: Final = (
     KindRow("video/x-msvideo", Treatment.LOCATOR, "all chunks besides picture and sound are examined"),
     KindRow("audio/x-aiff", Treatment.LOCATOR, "all chunks besides the sound are examined"),
     KindRow("audio/amr", Treatment.LOCATOR, "speech frames and nothing else"),
-    KindRow("application/pdf", _REFUSED, "holds XMP and any other file; no locator"),
     KindRow("application/pdf", Treatment.LOCATOR, "all objects of all revisions; page text stays"),
     KindRow("application/zip", _REFUSED, "holds any other file"),
     KindRow("text/plain", _REFUSED, "may say anything; a track or a log of places, too"),
