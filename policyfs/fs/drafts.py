@@ -30,6 +30,7 @@ from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import ranges
+from policyfs.store.ranges import KEEP_SIZE
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -190,6 +191,7 @@ class Drafts:
         """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
 
         INVARIANT: before each piece the file is what the one before left, or what the draft began with.
+        What the store said no to can be tried again: that is what this draft left, too.
         """
         size, at = draft.size, 0
         while at < size or at == 0:
@@ -197,18 +199,38 @@ class Drafts:
                 if _base(self._tree.fstat(handle.fd)) != draft.base:
                     raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
                 fence()
-                if at == 0:
-                    self._tree.truncate_fd(handle.fd, 0)
-                if size:
-                    data = os.pread(draft.fd, min(_PIECE, size - at), at)
-                    put_all(handle.fd, data, at)
-                    at += len(data)
-                if at >= size and draft.times_ns is not None:
-                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
-                draft.base = _base(self._tree.fstat(handle.fd))
+                try:
+                    if at == 0:
+                        self._make_room(handle.fd, size)
+                        self._tree.truncate_fd(handle.fd, 0)
+                    if size:
+                        data = os.pread(draft.fd, min(_PIECE, size - at), at)
+                        put_all(handle.fd, data, at)
+                        at += len(data)
+                    if at >= size and draft.times_ns is not None:
+                        self._tree.utimens_fd(handle.fd, *draft.times_ns)
+                finally:
+                    draft.base = _base(self._tree.fstat(handle.fd))
             if not size:
                 return
             await trio.lowlevel.checkpoint()
+
+    def _make_room(self, fd: int, size: int) -> None:
+        """Raises OSError (ENOSPC, EDQUOT) where the store has no room for a file of that size.
+
+        INVARIANT: before anything of the file is given up. The draft takes its place beside it, so a
+        disk may have room for one of them only.
+        """
+        now = self._tree.fstat(fd).size
+        if size <= now:
+            return
+        try:
+            ranges.allocate(fd, KEEP_SIZE, now, size - now)
+        except OSError as error:
+            if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
+                return  # a store that cannot tell
+            self._tree.truncate_fd(fd, now)  # gives back what it got of it
+            raise
 
     def _remove(self, node: Node) -> None:
         """Remove the name of a file whose content was refused, if it is still this file's."""

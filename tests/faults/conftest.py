@@ -21,14 +21,14 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
     with ExitStack() as stack:
         started: list[Mount] = []
 
-        def start(kind: str, *words: str, options: tuple[str, ...] = ()) -> tuple[Mount, Path]:
+        def start(kind: str, *words: str, policy: str = faulty.POLICY) -> tuple[Mount, Path]:
             directory = arena / f"disk-{len(started)}"
             directory.mkdir()
             root = stack.enter_context(file_system(kind, directory, *words))
             store = root / "store"
             store.mkdir(mode=0o700)
             faulty.furnish(store)
-            mount = mounts.prepare(faulty.POLICY, store, *options)
+            mount = mounts.prepare(policy, store)
             mount.expected_mediated = True  # some of these open nothing that passes through
             started.append(mount)
             return mount.start(), root
@@ -42,7 +42,7 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
 
 @pytest.fixture
 def on_disk(arena: Path, mounts: Mounts) -> Iterator[Disk]:
-    """`on_disk(kind, *mkfs_words, options=())`: a mount of a furnished store on a file system of its own,
+    """`on_disk(kind, *mkfs_words, policy=...)`: a mount of a furnished store on a file system of its own,
     and the root of that; both are taken away in order.
     """
     with _disks(arena, mounts) as start:

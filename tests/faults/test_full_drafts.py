@@ -1,0 +1,58 @@
+"""The store is full where what is written is looked through as a whole before it gets there (drafts)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support import jpegs
+from tests.support.faulty import CAMERA, fill, written
+from tests.support.processes import call_as
+from tests.support.twins import attempt
+
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: drafts}}
+apps:
+  camera: {{uid: {CAMERA}}}
+rules:
+  - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
+  - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
+"""
+OLD = jpegs.plain(3, 64) + bytes(100 << 10)
+NEW = jpegs.plain(4, 64) + bytes(140 << 10)
+
+
+def _save(path: Path, data: bytes, end: str) -> tuple[str, str, str]:
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+    wrote = attempt(lambda: os.write(fd, data)).error
+    first = attempt(lambda: os.fsync(fd)).error if end == "fsync" else ""
+    return wrote, first, attempt(lambda: os.close(fd)).error
+
+
+@pytest.mark.parametrize("end", ["close", "fsync"])
+def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str) -> None:
+    mount, root = on_disk("ext4", "-b", "1024", "-m", "0", policy=POLICY)
+    store = root / "store"
+    (store / "Share").mkdir()
+    os.chown(store / "Share", CAMERA, CAMERA)
+    old, new = store / "Share/old.jpg", store / "Share/new.jpg"
+    assert call_as(CAMERA, written, mount / "Share/old.jpg", OLD) == (len(OLD), "")
+    os.sync()
+    ballast = fill(root)
+    os.truncate(ballast, ballast.stat().st_size - (170 << 10))  # for a draft, and not for two
+    wrote, *said = call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end)
+    assert wrote == ""
+    assert said == ["ENOSPC" if end == "fsync" else "", "ENOSPC"]
+    assert old.read_bytes() == OLD
+    # A new file is not there, or is empty, as where its first write finds no room.
+    wrote, *said = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
+    assert (wrote, said[-1]) == ("", "ENOSPC")
+    assert not new.exists() or new.read_bytes() == b""
+    ballast.unlink()
+    assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")
+    assert old.read_bytes() == NEW
+    assert mount.status()["bugs"] == 0
