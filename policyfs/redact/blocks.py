@@ -69,10 +69,13 @@ class Found:
 
 @dataclass(slots=True)
 class Budget:
-    """Work that may be done on one file with all that is in it: parts, and bytes searched."""
+    """Work that may be done on one file with all that is in it: parts, bytes searched, and bytes of free
+    text looked into, which cost a thousand times as much.
+    """
 
     parts: int
     searched: int
+    texts: int = 1 << 17
 
     def part(self, count: int = 1) -> None:
         """Counts parts (segments, boxes, chunks). Raises TooMuchError."""
@@ -85,6 +88,13 @@ class Budget:
         self.searched -= size
         if self.searched < 0:
             raise TooMuchError("too much to look through")
+
+    def look(self, size: int) -> bool:
+        """Whether so many bytes of text may still be looked into; if not, they are as good as unknown."""
+        if size > self.texts:
+            return False
+        self.texts -= size
+        return True
 
 
 def budget_for(source: ByteSource) -> Budget:

@@ -109,24 +109,26 @@ def _nal(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner, f
         changed = list(zeros(source, body, end))
     else:
         old = source.read(body, end - body)
-        new = clean_sei(old, inner.hide) if kind in codec.sei else b"\xff" * (len(old) - 1) + b"\x80"
+        new = clean_sei(old, inner) if kind in codec.sei else b"\xff" * (len(old) - 1) + b"\x80"
         changed = list(difference(body, old, new))
     if changed:
         found.patches += changed
         found.notes.append(Note(body, end - body, "NAL", "SEI" if kind in codec.sei else f"type {kind}"))
 
 
-def clean_sei(body: bytes, hide: Tells) -> bytes:
+def clean_sei(body: bytes, inner: Inner) -> bytes:
     """An SEI unit's bytes behind its header, as they are if nothing in them tells, else as filler."""
-    kept = all(not tells & hide for tells in _messages(body))
+    inner.budget.search(len(body))
+    kept = all(not tells & inner.hide for tells in _messages(body, inner))
     return body if kept else filler_sei(len(body))
 
 
-def _messages(body: bytes) -> Iterator[Tells]:
+def _messages(body: bytes, inner: Inner) -> Iterator[Tells]:
     """What each message tells. Emulation prevention (H.265 7.3.1.1) is taken out before."""
-    plain = Fields(body.replace(b"\0\0\3", b"\0\0"))
+    plain = Fields(body.replace(b"\0\0\3", b"\0\0").rstrip(b"\0").removesuffix(b"\x80"))
     try:
-        while plain.data[plain.at :].rstrip(b"\0") not in (b"\x80", b""):
+        while plain.at < len(plain.data):
+            inner.budget.part()
             kind, size = _varying(plain), _varying(plain)
             content = plain.take(size)
             if kind == _FILLER_MESSAGE:
@@ -275,7 +277,7 @@ def _clean_hevc_config(fields: Fields, inner: Inner) -> bytes:
             unit = fields.take(size)
             kind = _HEVC.type(unit[:2]) if size >= 2 else 0
             if kind in _HEVC.sei:
-                out[at + 2 : at + size] = clean_sei(unit[2:], inner.hide)
+                out[at + 2 : at + size] = clean_sei(unit[2:], inner)
             elif kind not in _HEVC.kept:
                 out[at + 2 : at + size] = bytes(max(0, size - 2))
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

@@ -14,12 +14,17 @@ from policyfs.redact.deflate import deflated_to, inflated
 from policyfs.redact.ranges import difference
 from policyfs.redact.tells import UNKNOWN
 
-MAX_BLOCK_BYTES: Final = 1 << 24
+MAX_BLOCK_BYTES: Final = 1 << 22
 """Longer blocks of metadata are not read but made zero."""
 EXIF_MARK: Final = b"Exif\0\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
 _SEARCH_BYTES: Final = 256
 _EMPTY_PACKET_BYTES: Final = 256
+_TIFF_PARTS: Final = 8
+_XMP_COSTS: Final = 4
+_PACKET_BYTES: Final = 16
+"""A TIFF structure costs as much work as some parts, XMP more than other bytes, and a byte of free text
+as much as so many bytes of a packet."""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """Big-endian, one directory, one tag: Orientation 1, which says nothing."""
 
@@ -31,6 +36,8 @@ def empty_tiff(size: int) -> bytes:
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
     """A TIFF structure; one that is not understood says nothing afterwards."""
+    inner.budget.part(_TIFF_PARTS)
+    inner.budget.search(len(data))
     cleaned = inner.tiff(data)
     if cleaned is not None and any(cleaned.data):
         return cleaned
@@ -74,10 +81,14 @@ def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned
 
     A stream of another kind, or one whose cleaned packet does not fit, becomes zeros.
     """
+    if not inner.budget.look(len(data) // _PACKET_BYTES):
+        return _gone(data, "too long")
+    inner.budget.search(_XMP_COSTS * len(data))
     if not encoding:
         return inner.xmp(data)
-    plain = inflated(data, MAX_BLOCK_BYTES >> 2) if encoding == b"deflate" else None
+    plain = inflated(data, MAX_BLOCK_BYTES) if encoding == b"deflate" else None
     if plain is not None:
+        inner.budget.search(len(plain[0]))
         cleaned = inner.xmp(plain[0])
         whole = data[: len(data) - len(plain[1])]
         if cleaned.data == plain[0]:
@@ -88,7 +99,12 @@ def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned
             packed = deflated_to(plain_xmp, len(data))
             if packed is not None:
                 return Cleaned(packed, notes)
-    return Cleaned(bytes(len(data)), (Note(0, len(data), "XMP", "packed", UNKNOWN, broken=True),))
+    return _gone(data, "packed")
+
+
+def _gone(data: bytes, tag: str) -> Cleaned:
+    blank = bytes(len(data))
+    return Cleaned(blank, (Note(0, len(data), "XMP", tag, UNKNOWN, broken=True),) if blank != data else ())
 
 
 def _closed_up(cleaned: Cleaned) -> bytes:

@@ -8,12 +8,10 @@ picture or cleaned block claims becomes zero, too. Videos of motion photos are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
-from policyfs.redact import heiftables as tables
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.coded import CODECS, walk_nals, walk_obus
 from policyfs.redact.exifblock import (
@@ -22,26 +20,21 @@ from policyfs.redact.exifblock import (
     clean_xmp_block,
     cleaned_at,
 )
-from policyfs.redact.heifprops import MAX_TABLE_BYTES, Properties, clean_properties
-from policyfs.redact.heiftables import Item, Location, Reference
+from policyfs.redact.heifmeta import NAME, Meta, read_meta
+from policyfs.redact.heiftables import Item
 from policyfs.redact.isobox import Box, read_boxes
-from policyfs.redact.isoedit import Block
+from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
 from policyfs.redact.j2k import walk_codestream
-from policyfs.redact.ranges import ByteSource, SliceSource, difference
+from policyfs.redact.ranges import ByteSource, SliceSource
 from policyfs.redact.spans import Gathered, Ground, Span
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-MAX_ITEM_NESTING: Final = 4
-"""Items whose data are pieces of other items, which are pieces of others."""
 _FTYP_BYTES: Final = 1024
-_NAME: Final = "HEIF"
-
-T = TypeVar("T")
 
 _RAW_PICTURES: Final = MappingProxyType(
     {
@@ -160,18 +153,6 @@ def locate_heif(source: ByteSource, inner: Inner) -> Found:
 
 
 @dataclass(slots=True)
-class _Meta:
-    """What a ``meta`` box says of its items."""
-
-    infos: list[Item] = field(default_factory=list)
-    locations: list[Location] = field(default_factory=list)
-    references: list[Reference] = field(default_factory=list)
-    properties: Properties = field(default_factory=Properties)
-    idat: Box | None = None
-    protections: int = 0
-
-
-@dataclass(slots=True)
 class _Locator:
     """One run over one file."""
 
@@ -192,7 +173,7 @@ class _Locator:
         self.ground.area(top.rest if end is None else end, self.source.size)
         if not any(claim.media for claim in self.ground.claims):
             raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(_NAME))
+        self.found.add(self.ground.settle(NAME))
         return self.found
 
     def _top(self, boxes: tuple[Box, ...]) -> int | None:
@@ -217,7 +198,7 @@ class _Locator:
         return None
 
     def _free(self, box: Box, tag: str = "") -> None:
-        self.ground.free(box, _NAME, tag)
+        self.ground.free(box, NAME, tag)
 
     def _video(self, start: int, end: int) -> int:
         """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""
@@ -242,7 +223,7 @@ class _Locator:
             self.inner.budget.part(len(extents.starts))
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
             if tells & self.inner.hide:
-                self.ground.blank(samples, Note(0, 0, _NAME, f"track {track.number}", tells))
+                self.ground.blank(samples, Note(0, 0, NAME, f"track {track.number}", tells))
             else:
                 self.ground.media(samples, clean_pictures(track, self.source, self.inner))
 
@@ -250,101 +231,17 @@ class _Locator:
 
     def _meta(self, box: Box) -> None:
         """One ``meta`` box of the file's top level. One that is no HEIF one goes."""
-        at = box.body + 4
-        children = read_boxes(self.source, at, box.end, self.inner.budget)
-        handler = children.first(b"hdlr")
-        kind = b"" if handler is None else self.source.read(handler.body + 8, 4)
-        if kind != b"pict":
+        meta = read_meta(self.source, box, self.inner, self.ground)
+        if meta is None:
             self._free(box)
             return
-        self.ground.area(children.rest, box.end)
-        meta = _Meta()
-        try:
-            for child in children:
-                self._table(child, meta)
-        except ValueError:
-            raise NotThisKindError("its tables of items cannot be understood") from None
-        for item, location in _pairs(meta):
-            data = self._data(location, meta, MAX_ITEM_NESTING)
-            if data.size:
-                self._item(item, data, meta)
-
-    def _table(self, box: Box, meta: _Meta) -> None:
-        """One child of the meta box."""
-        inner, kind = self.inner, box.kind
-        if kind == b"iprp":
-            properties = clean_properties(self.source, box, inner)
-            meta.properties = properties
-            self.found.add(properties.found)
-            for area in properties.areas:
-                self.ground.area(area.start, area.end)
-        elif kind == b"idat":
-            meta.idat = meta.idat or box
-            self.ground.area(box.body, box.end)
-        elif kind == b"iinf":
-            meta.infos += self._rewrite(box, lambda data: tables.item_infos(data, inner))
-        elif kind == b"iloc":
-            meta.locations += self._rewrite(box, lambda data: tables.locations(data, inner))
-        elif kind == b"iref":
-            meta.references += self._rewrite(box, lambda data: tables.references(data, inner))
-        elif kind == b"ipro":
-            meta.protections = self._rewrite(box, lambda data: tables.protections(data, inner))
-        elif kind == b"hdlr":
-            self._rewrite(box, lambda data: tables.handler(data, inner))
-        elif kind == b"pitm":
-            self._rewrite(box, lambda data: (tables.primary(data), None))
-        elif kind == b"grpl":
-            self._rewrite(box, lambda data: (tables.groups(data, inner), None))
-        elif kind == b"dinf":
-            self._rewrite(box, lambda data: (tables.data_information(data, inner), None))
-        else:
-            self._free(box, f"box meta/{_printable(kind)}")
-
-    def _rewrite(self, box: Box, clean: Callable[[bytes], tuple[bytes, T]]) -> T:
-        size = box.end - box.body
-        if size > MAX_TABLE_BYTES or box.cut:
-            raise ValueError("too long, or cut off")
-        old = self.source.read(box.body, size)
-        new, said = clean(old)
-        patches = list(difference(box.body, old, new))
-        if patches:
-            self.found.patches += patches
-            self.found.notes.append(
-                Note(box.start, box.size, _NAME, f"in {_printable(box.kind)}", Tells.DEVICE)
-            )
-        return said
+        self.found.add(meta.found)
+        for item, data in meta.items():
+            self._item(item, data, meta)
 
     # --- items ---
 
-    def _data(self, location: Location, meta: _Meta, depth: int) -> Gathered:
-        """An item's pieces in the file. What cannot be resolved is no piece."""
-        spans: list[Span] = []
-        for extent in location.extents:
-            if location.method == tables.IN_FILE:
-                spans.append(_piece(extent, 0, self.source.size))
-            elif location.method == tables.IN_IDAT and meta.idat is not None:
-                piece = _piece(extent, meta.idat.body, meta.idat.end)
-                if piece.end <= meta.idat.end or meta.idat.cut:
-                    spans.append(piece)
-            elif location.method == tables.IN_ITEM and depth:
-                spans += self._piece_of_item(location.number, extent, meta, depth)
-        return Gathered(self.source, spans)
-
-    def _piece_of_item(self, number: int, extent: tables.Extent, meta: _Meta, depth: int) -> Iterator[Span]:
-        """A piece of another item: the reference of this number among those called ``iloc``."""
-        self.inner.budget.part()
-        targets = [t for r in meta.references if r.kind == b"iloc" and r.number == number for t in r.targets]
-        index = max(0, extent.reference - 1)
-        if index >= len(targets):
-            return
-        holder = next((place for place in meta.locations if place.number == targets[index]), None)
-        if holder is not None:
-            self.inner.budget.part(len(meta.locations) >> 6)
-            whole = self._data(holder, meta, depth - 1)
-            end = whole.size if not extent.length else extent.offset + extent.length
-            yield from whole.pieces(extent.offset, end)
-
-    def _item(self, item: Item, data: Gathered, meta: _Meta) -> None:
+    def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
         """Claims an item's data: as a picture, as metadata that was cleaned, or as what has to go."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
@@ -357,7 +254,7 @@ class _Locator:
         if block is not None:
             self.ground.claim(data, block, media=False)
             return
-        self.ground.blank(data, Note(0, 0, _NAME, f"item {_printable(item.kind)}", broken=_is_picture(item)))
+        self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
         """Metadata that can be cleaned; None for any other."""
@@ -371,17 +268,16 @@ class _Locator:
             return cleaned_at(0, old, clean_xmp_block(old, self.inner, item.encoding))
         return None
 
-    def _picture(self, item: Item, data: Gathered, meta: _Meta) -> Found | None:
+    def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
         """What has to change in a picture's data; None if it is no picture."""
         kind = item.kind
-        properties = meta.properties.of(item.number)
+        length_size, headless = meta.properties.configuration(item.number)
         if kind in CODECS:
-            sizes = {p.length_size for p in properties if p.kind in (b"hvcC", b"lhvC", b"avcC", b"vvcC")}
-            return walk_nals(data, CODECS[kind], min(sizes, default=4), self.inner, cut=data.cut)
+            return walk_nals(data, CODECS[kind], length_size, self.inner, cut=data.cut)
         if kind == b"av01":
             return walk_obus(data, self.inner, cut=data.cut)
         if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
-            if any(p.kind == b"jpgC" for p in properties):
+            if headless:
                 raise NotThisKindError("a JPEG picture in it is cut in two")
             return self.inner.file("image/jpeg", data)
         if kind == b"j2k1":
@@ -398,23 +294,3 @@ def _is_picture(item: Item) -> bool:
 
 def _media_type(item: Item) -> bytes:
     return item.content.partition(b";")[0].strip()
-
-
-def _piece(extent: tables.Extent, start: int, end: int) -> Span:
-    """Where a piece of a file or of idat lies. Without a length it goes on to the end of that."""
-    at = start + extent.offset
-    return Span(at, at + extent.length if extent.length else end)
-
-
-def _pairs(meta: _Meta) -> Iterator[tuple[Item, Location]]:
-    """Each item with each place that its data may be at: where numbers come twice, all of them count."""
-    places: dict[int, list[Location]] = {}
-    for location in meta.locations:
-        places.setdefault(location.number, []).append(location)
-    for item in meta.infos:
-        for location in places.get(item.number, ()):
-            yield item, location
-
-
-def _printable(kind: bytes) -> str:
-    return kind.decode("latin-1") if kind.isascii() else kind.hex()

@@ -51,6 +51,7 @@ PROPERTIES: Final = MappingProxyType(
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
+_LENGTHS: Final = frozenset({b"hvcC", b"lhvC", b"avcC", b"vvcC"})
 _LONG: Final = frozenset({*_CONFIGS, b"colr", b"icef", b"tilC", b"uncC", b"cmpd", b"snuc", b"j2kH", b"jpgC"})
 _SUBTYPED: Final = (
     b"urn:mpeg:hevc:2015:auxid:",
@@ -73,13 +74,20 @@ class Properties:
     found: Found = field(default_factory=Found)
     listed: list[Property] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
-    of_item: dict[int, list[int]] = field(default_factory=dict)
+    of_item: dict[int, set[int]] = field(default_factory=dict)
+    configurations: dict[int, tuple[int, bool]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
     """What is in no property any more, and has to become zeros."""
 
-    def of(self, number: int) -> list[Property]:
-        """The properties of an item."""
-        return [self.listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(self.listed)]
+    def configuration(self, number: int) -> tuple[int, bool]:
+        """Of an item: how many bytes the lengths of its units take; whether its start is a property."""
+        if number not in self.configurations:
+            listed = self.listed
+            have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
+            sizes = [each.length_size for each in have if each.kind in _LENGTHS]
+            whole = any(each.kind == b"jpgC" for each in have)
+            self.configurations[number] = min(sizes, default=4), whole
+        return self.configurations[number]
 
 
 def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
@@ -138,7 +146,7 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
     if box.kind in (b"free", b"skip"):
         return UNKNOWN, None, 4
     if box.kind in _WORDS:
-        found = told(inner.hide, tells, data)
+        found = told(inner.hide, tells, data) if inner.budget.look(size) else UNKNOWN
         return found, None if found else data, 4
     if box.kind == b"colr":
         return UNKNOWN, data if is_colour(data) else None, 4
@@ -188,13 +196,13 @@ def _associations(source: ByteSource, box: Box, inner: Inner, out: Properties) -
     width, mask = (2, 0x7FFF) if flags & 1 else (1, 0x7F)
     for _ in range(fields.number(4)):
         number = fields.number(4 if version else 2)
-        numbers = out.of_item.setdefault(number, [])
+        numbers = out.of_item.setdefault(number, set())
         for _ in range(fields.number(1)):
             inner.budget.part()
             at, index = fields.at, fields.number(width) & mask
             if index in out.gone:
                 new[at : at + width] = bytes(width)
             else:
-                numbers.append(index)
+                numbers.add(index)
     new[fields.at :] = bytes(len(new) - fields.at)
     out.found.patches += difference(box.body, data, bytes(new))

@@ -71,7 +71,10 @@ class Reference(NamedTuple):
 
 def clean_words(text: bytes, inner: Inner, tells: Tells = Tells.DEVICE) -> bytes:
     """A name that stays unless it tells; blanks then, so that what follows stays in its place."""
-    return b" " * len(text) if text.strip() and told(inner.hide, tells, text) else text
+    if not text.strip():
+        return text
+    goes = not inner.budget.look(len(text)) or told(inner.hide, tells, text)
+    return b" " * len(text) if goes else text
 
 
 def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:

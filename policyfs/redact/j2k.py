@@ -94,17 +94,23 @@ class _Walk:
         if code in _KNOWN or start >= end:
             return
         old = self.source.read(start, end - start)
+        self.inner.budget.search(len(old))
         new, tells = bytes(len(old)), UNKNOWN
         if code == _COM:
             latin = int.from_bytes(old[:2]) == _LATIN
             blank = old[:2] + (b" " if latin else b"\0") * (len(old) - 2)
-            tells = told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, old[2:]) if latin else UNKNOWN
+            tells = self._text(old[2:]) if latin else UNKNOWN
             new = blank if tells & self.inner.hide else old
         patches = list(difference(start, old, new[: len(old)]))
         if patches:
             tag = "COM" if code == _COM else f"marker {code:02x}"
             self.found.patches += patches
             self.found.notes.append(Note(start, end - start, "JPEG 2000", tag, tells))
+
+    def _text(self, text: bytes) -> Tells:
+        if not self.inner.budget.look(len(text)):
+            return UNKNOWN
+        return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
         """Where data end that go on "to the end": at the marker, which no data hold (B.10.1, D.4.1)."""

@@ -190,11 +190,12 @@ class _Locator:
         return cleaned is not None
 
     def _cleaned(self, box: Box, data: bytes) -> Cleaned | None:
-        inner = self.inner
+        inner, size = self.inner, len(data)
+        inner.budget.search(size)
         if box.kind == b"xml ":
             return clean_xmp_block(data, inner)
         if box.kind == b"lbl ":
-            tells = told(inner.hide, Tells.PEOPLE, data)
+            tells = told(inner.hide, Tells.PEOPLE, data) if inner.budget.look(size) else UNKNOWN
             notes = (Note(0, len(data), _NAME, "label", tells),)
             return Cleaned(b" " * len(data), notes) if tells else Cleaned(data)
         if box.kind != UUID:

@@ -117,6 +117,15 @@ def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
             j += 1
 
 
+def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
+    """Whether one of some spans has a byte in common with a sorted list of disjoint ones."""
+    for span in spans:
+        index = bisect_left(ordered, (span.end,)) - 1
+        if index >= 0 and ordered[index].end > span.start:
+            return True
+    return False
+
+
 def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
     """The bytes of one joined list that are not in another."""
     index = 0
@@ -214,17 +223,17 @@ class Ground:
         found, kept = self.found, list(media)
         told: list[Patch] = []
         gone: list[Claim] = []
+        metadata = joined(span for claim in self.claims if not claim.media for span in claim.spans)
+        if overlap(metadata, media):
+            raise NotThisKindError("its pictures and its metadata share bytes")
+        if any(True for _ in without(metadata, areas)):
+            raise NotThisKindError("its metadata lies in its structure")
         for claim in self.claims:
-            spans = joined(claim.spans)
+            if claim.blank or (not claim.media and _touch(doubtful, claim.spans)):
+                gone.append(claim)
+                continue
             if not claim.media:
-                if overlap(spans, media):
-                    raise NotThisKindError("its pictures and its metadata share bytes")
-                if any(True for _ in without(spans, areas)):
-                    raise NotThisKindError("its metadata lies in its structure")
-                if claim.blank or overlap(spans, doubtful):
-                    gone.append(claim)
-                    continue
-                kept += spans
+                kept += claim.spans
             told += claim.patches
             found.notes += claim.notes
         gaps = without(areas, joined(kept))
@@ -256,17 +265,12 @@ def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
     """Notes on what became zeros: by the claims on it, and else as what nobody spoke for."""
-    starts = [patch.offset for patch in blank]
-
-    def touched(span: Span) -> bool:
-        index = bisect_left(starts, span.end) - 1
-        return index >= 0 and blank[index].end > span.start
-
+    holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
-        if any(touched(span) for span in claim.spans):
+        if _touch(holes, claim.spans):
             start, end = claim.spans[0].start, claim.spans[-1].end
             shared = Note(start, max(0, end - start), container, "shared bytes", UNKNOWN, broken=True)
             yield from claim.notes if claim.blank else (shared,)
     spoken = joined([*noted, *(span for claim in gone for span in claim.spans)])
-    unspoken = without(joined(Span(patch.offset, patch.end) for patch in blank), spoken)
+    unspoken = without(joined(holes), spoken)
     yield from (Note(s.start, s.end - s.start, container, "unreferenced") for s in unspoken)

@@ -405,3 +405,9 @@ def test_an_embedded_picture_is_told_by_its_first_bytes():
         assert cleaned is not None
         assert free_of_place(cleaned.data)
         assert len(cleaned.data) == len(data)
+
+
+def test_an_item_without_a_length_holds_nothing():
+    """exiftool leaves such ones where it deleted metadata."""
+    data = heif([PICTURE, Thing(2, b"Exif", extents=((100, 0),)), Thing(3, b"mime", b"", XMP_TYPE)])
+    assert plan(data)[0].outcome is Outcome.CLEAN
