@@ -45,7 +45,8 @@ _RAW_PICTURES: Final = MappingProxyType(
     }
 )
 """Pictures made from others: how many bytes at most say how."""
-_PLAIN_PICTURES: Final = frozenset({b"unci", b"mski"})
+_PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
+"""Pictures that are not coded, and the property that says how they are to be read."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
 _PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
 _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
@@ -187,7 +188,7 @@ class _Locator:
                 self._movie(box)
             elif box.kind == b"mpvd":
                 if self._video(box.body, box.end) == box.body:
-                    self._free(box, "motion video")
+                    self.ground.free(box, NAME, "motion video", broken=True)
             elif box.extended == XMP_UUID and box.size <= MAX_BLOCK_BYTES:
                 data = self.source.read(box.body, box.end - box.body)
                 self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
@@ -271,20 +272,20 @@ class _Locator:
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
         """What has to change in a picture's data; None if it is no picture."""
         kind = item.kind
-        length_size, headless = meta.properties.configuration(item.number)
+        length_size, properties = meta.properties.configuration(item.number)
         if kind in CODECS:
             return walk_nals(data, CODECS[kind], length_size, self.inner, cut=data.cut)
         if kind == b"av01":
             return walk_obus(data, self.inner, cut=data.cut)
         if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
-            if headless:
+            if b"jpgC" in properties:
                 raise NotThisKindError("a JPEG picture in it is cut in two")
             return self.inner.file("image/jpeg", data)
         if kind == b"j2k1":
             return walk_codestream(data, self.inner)
         if kind in _RAW_PICTURES:
             return Found() if data.size <= _RAW_PICTURES[kind] else None
-        return Found() if kind in _PLAIN_PICTURES else None
+        return Found() if _PLAIN_PICTURES.get(kind) in properties else None
 
 
 def _is_picture(item: Item) -> bool:

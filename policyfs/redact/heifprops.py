@@ -8,6 +8,7 @@ and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File For
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -49,6 +50,21 @@ PROPERTIES: Final = MappingProxyType(
 )
 """Property -> what it tells. What is not here may tell anything."""
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
+_SIZES: Final = MappingProxyType(
+    {
+        **dict.fromkeys((b"irot", b"imir", b"a1op"), 1),
+        **dict.fromkeys((b"lsel", b"tols"), 6),
+        **dict.fromkeys((b"pasp", b"amve", b"ndwt"), 8),
+        **dict.fromkeys((b"ispe", b"rloc", b"iscl"), 12),
+        **dict.fromkeys((b"pixi", b"mdcv", b"reve"), 24),
+        **dict.fromkeys((b"clli",), 4),
+        **dict.fromkeys((b"clap",), 32),
+        **dict.fromkeys((b"cclv",), 40),
+        b"a1lx": 13,
+    }
+)
+"""Property -> how many bytes it has at most. What is longer is not what it says."""
+_AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
 _LENGTHS: Final = frozenset({b"hvcC", b"lhvC", b"avcC", b"vvcC"})
@@ -75,18 +91,17 @@ class Properties:
     listed: list[Property] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     of_item: dict[int, set[int]] = field(default_factory=dict)
-    configurations: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
     """What is in no property any more, and has to become zeros."""
 
-    def configuration(self, number: int) -> tuple[int, bool]:
-        """Of an item: how many bytes the lengths of its units take; whether its start is a property."""
+    def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
+        """Of an item: how many bytes the lengths of its units take, and which properties it has."""
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
             sizes = [each.length_size for each in have if each.kind in _LENGTHS]
-            whole = any(each.kind == b"jpgC" for each in have)
-            self.configurations[number] = min(sizes, default=4), whole
+            self.configurations[number] = min(sizes, default=4), frozenset(each.kind for each in have)
         return self.configurations[number]
 
 
@@ -138,7 +153,7 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
     """What a property tells, its payload as it is to be (None: it goes), and bytes per NAL length."""
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
-    if tells & inner.hide or size > (MAX_TABLE_BYTES if box.kind in _LONG else _NUMBERS_BYTES):
+    if tells & inner.hide or size > _most(box.kind):
         words = box.kind in _WORDS and not tells & inner.hide and size <= MAX_TABLE_BYTES
         if not words:
             return (tells if tells & inner.hide else UNKNOWN), None, 4
@@ -162,6 +177,10 @@ def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes 
     return tells, data, 4
 
 
+def _most(kind: bytes) -> int:
+    return MAX_TABLE_BYTES if kind in _LONG else _SIZES.get(kind, _NUMBERS_BYTES)
+
+
 def is_colour(data: bytes) -> bool:
     """A colour description of ``colr``: numbers, or an ICC profile of the size that it says."""
     kind, rest = data[:4], data[4:]
@@ -180,7 +199,7 @@ def _auxiliary(data: bytes) -> bytes | None:
     except ValueError:
         return None
     name = fields.string()
-    if bytes_tell_place(name) or not name.isascii():
+    if bytes_tell_place(name) or _AUXILIARY.fullmatch(name) is None:
         return None
     numbers = len(data) - fields.at <= _SUBTYPE_BYTES and name.startswith(_SUBTYPED)
     return data if numbers else fields.kept()

@@ -44,9 +44,11 @@ _SUPER: Final = frozenset({b"jp2h", b"jpch", b"jplh", b"res ", b"cgrp", b"ftbl",
 """Boxes that hold boxes."""
 _NUMBERS: Final = MappingProxyType(
     {
-        **dict.fromkeys((b"ihdr", b"resc", b"resd", b"creg", b"copt", b"opct", b"roid"), 1024),
-        **dict.fromkeys((b"bpcc", b"cdef", b"cmap", b"rreq", b"nlst", b"inst", b"drep"), 1 << 17),
-        b"pclr": 1 << 17,
+        **dict.fromkeys((b"resc", b"resd"), 10),
+        b"ihdr": 14,
+        **dict.fromkeys((b"creg", b"copt", b"opct", b"roid", b"rreq", b"drep"), 1024),
+        **dict.fromkeys((b"cmap", b"nlst", b"inst"), 4096),
+        **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
 """Boxes of numbers that showing a picture needs, and how long they are at most."""

@@ -77,18 +77,23 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
 
 
 def _bare(source: ByteSource, inner: Inner) -> Found:
-    """A codestream from the first byte on; only what was appended in a known form can be told from it."""
-    found, at = Found(), 0
-    while at < source.size:
-        chunk = source.read(at, CHUNK_BYTES)
+    """A codestream from the first byte on."""
+    return _foreign(source, 0, source.size, inner)
+
+
+def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
+    """What was appended to a codestream in a form that is known: only that can be told from it."""
+    found, at = Found(), start
+    while at < end:
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
         inner.budget.search(len(chunk))
         foreign = _FOREIGN.search(chunk)
         if foreign is not None:
-            start = at + foreign.start()
-            found.patches.append(Patch(start, zeros=source.size - start))
-            found.notes.append(Note(start, source.size - start, _NAME, "behind the picture"))
+            behind = at + foreign.start()
+            found.patches.append(Patch(behind, zeros=end - behind))
+            found.notes.append(Note(behind, end - behind, _NAME, "behind the picture"))
             break
-        at += len(chunk) if at + len(chunk) >= source.size else len(chunk) - _OVERLAP
+        at += len(chunk) if at + len(chunk) >= end else len(chunk) - _OVERLAP
     return found
 
 
@@ -99,22 +104,23 @@ class _Locator:
     source: ByteSource
     inner: Inner
     found: Found = field(default_factory=Found)
+    pieces: int = 0
+    whole: bool = False
 
     def locate(self) -> Found:
         top = read_boxes(self.source, len(SIGNATURE), self.source.size, self.inner.budget, to_end=True)
         ground = Ground(self.source, self.inner.budget)
-        pictures = 0
         for number, box in enumerate(top):
             size = box.end - box.body
             if number == 0 and (box.kind != b"ftyp" or size > _FTYP_BYTES):
                 raise NotThisKindError("it has no file type box")
-            if box.kind in (b"jxlc", b"jxlp"):
-                pictures += 1
+            if box.kind in (b"jxlc", b"jxlp") and self._goes_on(box):
+                self.found.add(_foreign(self.source, box.body, box.end, self.inner))
             elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
                 self._block(box)
             elif number and size > _KEPT.get(box.kind, -1):
                 ground.free(box, _NAME)
-        if not pictures:
+        if not self.pieces:
             raise NotThisKindError("there is no picture in it")
         ground.area(top.rest, self.source.size)
         self.found.add(ground.settle(_NAME))
@@ -127,3 +133,14 @@ class _Locator:
         else:
             cleaned = clean_xmp_block(data, self.inner)
         self.found.add(cleaned_at(box.body, data, cleaned))
+
+    def _goes_on(self, box: Box) -> bool:
+        """Whether this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
+        head = self.source.read(box.body, 6)
+        number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
+        known = number & 0x7FFFFFFF == self.pieces and (self.pieces or data.startswith(CODESTREAM))
+        if not known or self.whole:
+            return False
+        self.pieces += 1
+        self.whole = box.kind == b"jxlc" or number >> 31 == 1
+        return True

@@ -176,7 +176,7 @@ class Ground:
             if noted:
                 self.noted.append(Span(start, end))
 
-    def free(self, box: Box, container: str, tag: str = "") -> None:
+    def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
         """A box becomes free space; pieces of items that lie in it are spoken for like any others.
 
         Zeros up to the end of the file look like a box, and stay what they are.
@@ -188,7 +188,8 @@ class Ground:
         if box.kind not in (FREE, b"skip"):
             self.found.patches += difference(box.start + 4, box.kind, FREE)
             name = box.kind.decode("latin-1") if box.kind.isascii() else box.kind.hex()
-            self.found.notes.append(Note(box.start, box.size, container, tag or f"box {name}"))
+            note = Note(box.start, box.size, container, tag or f"box {name}", UNKNOWN, broken)
+            self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
         """Some pieces are understood; what was found is told in offsets of the gathered block."""

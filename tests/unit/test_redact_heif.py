@@ -188,6 +188,7 @@ def test_content_types_are_told_as_readers_do():
         Thing(2, b"jpeg", SECRET),
         Thing(2, b"j2k1", SECRET),
         Thing(2, b"grid", bytes(8) + SECRET),
+        Thing(2, b"unci", SECRET),
     ],
 )
 def test_what_other_items_hold_goes(thing):
@@ -248,7 +249,10 @@ PROPERTY_FREE = [
     (b"colr", b"prof" + SECRET),
     (b"colr", b"text" + SECRET),
     (b"auxC", SECRET + b"\0"),
-    (b"ispe", bytes(2000) + SECRET),
+    (b"ispe", bytes(8) + SECRET),
+    (b"irot", SECRET),
+    (b"pixi", bytes(20) + SECRET),
+    (b"auxC", b"Rosa in her garden\0"),
 ]
 
 
@@ -258,6 +262,7 @@ def test_properties_that_tell(kind, payload):
     layout = Layout(properties=(*Layout().properties, body))
     out = read(heif([replace(PICTURE, properties=(1, 2, 0x83))], layout))
     assert SECRET not in out
+    assert b"Rosa" not in out
     # The property after it keeps its number, and the item refers to it no more.
     assert b"\0\1\3\1\2\0" in out
 
@@ -329,11 +334,16 @@ def test_thumbnails_are_pictures_of_their_own():
 def test_bytes_that_are_a_picture_to_one_reader_and_exif_to_another():
     data = heif([PICTURE, Thing(2, b"Exif", EXIF)])
     at = data.index(EXIF)
-    both = [PICTURE, Thing(2, b"Exif", EXIF), Thing(3, b"unci", extents=((at, len(EXIF)),))]
-    longer = heif(both)
+    plain = Layout(properties=(*Layout().properties, full(b"uncC", bytes(20))))
+    both = [
+        PICTURE,
+        Thing(2, b"Exif", EXIF),
+        Thing(3, b"unci", extents=((at, len(EXIF)),), properties=(3,)),
+    ]
+    longer = heif(both, plain)
     moved = longer.index(EXIF)
     both[2] = replace(both[2], extents=((moved, len(EXIF)),))
-    assert "share bytes" in refused(heif(both))
+    assert "share bytes" in refused(heif(both, plain))
 
 
 def test_bytes_that_are_exif_to_one_reader_and_xmp_to_another():
@@ -360,7 +370,9 @@ def test_extents_behind_the_end():
 
 
 def test_two_types_for_one_number():
-    data = heif([Thing(1, b"unci", EXIF), replace(PICTURE, number=2), Thing(1, b"Exif", EXIF)])
+    plain = Layout(properties=(full(b"uncC", bytes(20)), Layout().properties[0]))
+    one = Thing(1, b"unci", EXIF, properties=(1,))
+    data = heif([one, replace(PICTURE, number=2), Thing(1, b"Exif", EXIF)], plain)
     assert "share bytes" in refused(data)
 
 

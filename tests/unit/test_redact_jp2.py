@@ -203,9 +203,36 @@ def test_level_and_index_stay():
 
 
 def test_a_codestream_in_pieces():
-    pieces = make_box(b"jxlp", bytes(4) + b"\xff\x0aabc") + make_box(b"jxlp", b"\x80\0\0\1def")
-    data = jxl().replace(b"jxlc", b"jxlp") + pieces
-    assert clean(data, "jxl")
+    head = jxl()[: jxl().index(b"jxlc") - 4]
+    first = make_box(b"jxlp", bytes(4) + b"\xff\x0aabc")
+    last = make_box(b"jxlp", b"\x80\0\0\1def")
+    data = head + first + make_box(b"Exif", b"\0\0\0\0" + jpegs.exif("MM")) + last
+    out = read(data, "jxl")
+    assert first in out
+    assert last in out
+    assert LATITUDE not in out
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        make_box(b"jxlc", b"\xff\x0a" + SECRET),  # a second one
+        make_box(b"jxlp", b"\x80\0\0\1" + SECRET),  # a piece behind the whole
+    ],
+)
+def test_more_codestreams_than_one(more):
+    assert SECRET not in read(jxl() + more, "jxl")
+
+
+def test_a_codestream_that_is_none():
+    assert plan(jxl().replace(b"jxlc\xff\x0a", b"jxlctx"), "jxl")[0].outcome is Outcome.REFUSE
+
+
+def test_what_was_appended_within_the_box_of_a_codestream():
+    data = jxl()
+    head = data[: data.index(b"jxlc") - 4]
+    out = read(head + make_box(b"jxlc", b"\xff\x0a" + bytes(range(1, 99)) + XMP), "jxl")
+    assert CITY not in out
 
 
 @pytest.mark.parametrize(
