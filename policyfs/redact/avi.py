@@ -15,11 +15,13 @@ from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import ByteSource, skip_zeros
 from policyfs.redact.riff import HEAD_BYTES, JUNK, LIKELY_NAME, Chunk, Window, chunks, drop, pad, printable
 from policyfs.redact.riffinfo import LIST, clean_shared
-from policyfs.redact.tells import Tells
+from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.wording import told
 
-MAX_SAMPLES: Final = 600_000
-"""Chunks of pictures and sound: five hours at 30 a second."""
+MAX_SAMPLES: Final = 400_000
+"""Chunks of pictures and sound: two hours of each at 25 a second."""
 _HEADER_BYTES: Final = 12
+_TEXT_BYTES: Final = 1 << 16
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -77,7 +79,7 @@ class _Locator:
             at = self._body(at + _HEADER_BYTES, end + (end & 1) if whole else self.source.size)
         if b"iavs" in self.streams and self.inner.hide & (Tells.TIME | Tells.DEVICE):
             raise NotThisKindError("each picture of digital video tells when it was taken")
-        if not self.samples:
+        if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.zero(at, self.source.size, "trailer")
         return self.edits.found
@@ -121,8 +123,10 @@ class _Locator:
         if chunk.name in _PLAIN and chunk.size <= _PLAIN[chunk.name]:
             pad(self.edits, chunk)
         elif tells is not None:
-            if tells & self.inner.hide:
-                drop(self.edits, chunk, tells)
+            text = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
+            found = told(self.inner.hide, tells, text) if len(text) == chunk.size else UNKNOWN
+            if found:
+                drop(self.edits, chunk, found)
             else:
                 pad(self.edits, chunk)
         elif not clean_shared(self.edits, chunk):
@@ -130,41 +134,39 @@ class _Locator:
 
     def _movie(self, chunk: Chunk) -> None:
         """The list of pictures and sound, header by header."""
-        window = Window(self.source)
+        window, media = Window(self.source), self._media_names()
         at, end, odd = chunk.start + 4, chunk.end, False
         while at + HEAD_BYTES <= end:
             head = window.read(at, HEAD_BYTES + 4)
-            size = int.from_bytes(head[4:8], "little")
+            name, size = head[:4], int.from_bytes(head[4:8], "little")
             self.samples += 1
             if self.samples > MAX_SAMPLES:
                 raise TooMuchError("too many pictures")
-            name = head[:4]
-            if name == LIST and head[8:12] == b"rec ":
-                at += _HEADER_BYTES
-                continue
-            if LIKELY_NAME.fullmatch(name) is None and odd:
-                at, odd = at - 1, False  # written without its byte of padding
-                continue
-            if LIKELY_NAME.fullmatch(name) is None:
-                break
-            odd = bool(size & 1)
             following = at + HEAD_BYTES + size + (size & 1)
-            if following > end and not self._is_media(name):
-                break
-            if not self._is_media(name):
-                self._hide(at, name, min(following, end))
+            if name not in media:
+                if name == LIST and head[8:12] == b"rec ":
+                    at += _HEADER_BYTES
+                    continue
+                if LIKELY_NAME.fullmatch(name) is None and odd:
+                    at, odd = at - 1, False  # written without its byte of padding
+                    continue
+                if LIKELY_NAME.fullmatch(name) is None or following > end:
+                    break
+                self._hide(at, name, following)
+            odd = bool(size & 1)
             at = min(following, end)
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are no row of chunks")
 
-    def _is_media(self, name: bytes) -> bool:
-        """Whether a chunk of the movie belongs to a stream of pictures or sound, or indexes one."""
-        if name[:2] == b"ix" or name[2:] == b"ix":
-            return True
-        if not name[:2].isdigit() or name[2:] not in _SAMPLE_KINDS:
-            return False
-        number = int(name[:2])
-        return number >= len(self.streams) or self.streams[number] in _MEDIA
+    def _media_names(self) -> frozenset[bytes]:
+        """Names of the movie's chunks that belong to streams of pictures or sound, or index them."""
+        names = set()
+        for number, kind in enumerate(self.streams[:100]):
+            digits = b"%02d" % number
+            names |= {b"ix" + digits, digits + b"ix"}
+            if kind in _MEDIA:
+                names |= {digits + sample for sample in _SAMPLE_KINDS}
+        return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
         """A chunk of another stream keeps its name, which indexes tell; any other becomes padding."""

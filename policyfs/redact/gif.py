@@ -90,6 +90,7 @@ class _Locator:
 
     def _extension(self, at: int) -> int | None:
         """Deals with an extension; returns where the next block is, None if it is cut off."""
+        self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
             return self._xmp(at)

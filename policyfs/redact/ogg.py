@@ -22,7 +22,7 @@ from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.vorbis import clean_comments, clean_picture
 from policyfs.redact.wording import told
 
-MAX_PAGES: Final = 600_000
+MAX_PAGES: Final = 300_000
 _HEAD_BYTES: Final = 27
 _CONTINUED, _FIRST = 1, 2
 _CAPTURE: Final = b"OggS"

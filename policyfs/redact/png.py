@@ -75,6 +75,8 @@ _LATER: Final = re.compile(rb"[\0-\x7f]...(?:tEXt|zTXt|iTXt|eXIf|zxIf|caBX|tIME|
 _HEAD_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _READ_BYTES: Final = 1 << 12
+_WORK: Final = 4
+"""How many parts a chunk counts for that is looked into, and one that is made neutral."""
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 
 
@@ -190,6 +192,7 @@ class _Locator:
 
     def _metadata(self, chunk: Chunk) -> None:
         """A chunk that is read as a whole."""
+        self.inner.budget.part(_WORK)
         data = self.source.read(chunk.start, chunk.size)
         if chunk.type in _TEXTS:
             tells, cleaned = clean_text(chunk.type, data, self.inner)
@@ -239,6 +242,7 @@ class _Locator:
 
     def _neutral(self, chunk: Chunk, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
         """A chunk that says nothing, of the same length."""
+        self.inner.budget.part(_WORK)
         check = zlib.crc32(NEUTRAL)
         for at in range(0, chunk.size, CHUNK_BYTES):
             check = zlib.crc32(bytes(min(CHUNK_BYTES, chunk.size - at)), check)

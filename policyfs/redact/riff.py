@@ -58,9 +58,10 @@ class Window:
 
     def read(self, at: int, size: int) -> bytes:
         """Up to size bytes (at most 4096) at an offset."""
-        if not self.base <= at <= self.base + len(self.data) - size:
-            self.base, self.data = at, self.source.read(at, _WINDOW_BYTES)
-        return self.data[at - self.base : at - self.base + size]
+        index = at - self.base
+        if not 0 <= index <= len(self.data) - size:
+            self.base, self.data, index = at, self.source.read(at, _WINDOW_BYTES), 0
+        return self.data[index : index + size]
 
 
 def chunks(

@@ -26,7 +26,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def errno_of(function, *arguments) -> str:
-    """"" if the call works, else the name of its errno."""
+    """ "" if the call works, else the name of its errno."""
     try:
         function(*arguments)
     except OSError as error:

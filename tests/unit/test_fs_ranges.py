@@ -31,9 +31,12 @@ PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif())
 OPEN = """\
 - {id: all, allow: [all], who: {app: any}, paths: "/**"}
 """
-REDACTED = OPEN + """\
+REDACTED = (
+    OPEN
+    + """\
 - {id: hide, require: {redact: location}, who: {not: {grant: media.location}}, unless: {owner: self}}
 """
+)
 TYPES = """\
 - {id: types, require: {content: [image/jpeg]}, paths: "/**"}
 """
@@ -215,9 +218,7 @@ async def test_nobody_names_another_apps_file_where_that_app_may_not_write(store
 """
     (store / "gallery").mkdir()
     with parts(store, engine_of(rules)) as made:
-        handle, _ = await made.unnamed.open(
-            made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA)
-        )
+        handle, _ = await made.unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
         there, gallery = await made.walk("/gallery", GALLERY), made.caller(GALLERY)
         assert await errno_of(made.naming.link(handle.node, there, b"given", gallery)) == errno.EXDEV
         assert made.sink.events[-1].errno == errno.EXDEV

@@ -1,0 +1,131 @@
+"""Damaged stills and sound made of chunks: redaction never fails, stays within the file, is done in
+one go, and takes no longer than a moment.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource, apply
+from policyfs.redact.tells import WORDS
+from tests.support import sounds
+from tests.support.counts import PATIENCE, count
+from tests.unit.test_redact_png import HIDING, pngs
+from tests.unit.test_redact_webp_gif import GIF_HIDING, WEBP_HIDING, webp
+
+SEEDS = [
+    *(("image/png", pngs.plain(chunk, after=chunk)) for chunk in HIDING.values()),
+    *(("image/webp", webp(*parts, flags=0x0C)) for parts in WEBP_HIDING.values()),
+    *(("image/gif", data) for data in GIF_HIDING.values()),
+    *((kind, make()) for kind, make in sounds.CASES.values()),
+    *sounds.PLAIN.values(),
+    ("audio/aac", b"\xff\xf1\x50\x80\x02\x1f\xfc" * 20),
+    ("audio/amr", b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3),
+]
+MARKS = [
+    *(b"IDAT", b"IEND", b"tEXt", b"EXIF", b"!\xff\x0b", b"\xff\xff\xff\xff"),
+    *(b"ID3\3\0\0\0\0\0\x20", b"APETAGEX", b"TAG", b"LYRICS200", b"LYRICSBEGIN", b"\xff\xfb\x90\0"),
+    *(b"OggS\0", b"fLaC", b"LIST", b"RIFF", b"JUNK"),
+]
+DEADLINE_S = 1.0 * PATIENCE
+"""Of this thread's own time: other processes of the machine do not count."""
+
+edits = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from(["flip", "cut", "repeat", "insert", "truncate", "word", "word"]),
+        st.binary(min_size=1, max_size=4),
+        st.sampled_from(MARKS),
+        st.integers(1, 200),
+    ),
+    min_size=1,
+    max_size=5,
+)
+words = st.sampled_from([*WORDS])
+
+
+def damage(data: bytes, changes) -> bytes:
+    """The file after some accidents."""
+    out = bytearray(data)
+    for where, kind, some, mark, size in changes:
+        at = int(where * max(1, len(out)))
+        if kind == "flip":
+            out[at : at + len(some)] = some[: len(out) - at]
+        elif kind == "word":
+            number = size if size % 5 else 0xFFFFFFFF
+            out[at : at + 4] = struct.pack(">I" if size % 2 else "<I", number)[: len(out) - at]
+        elif kind == "cut":
+            del out[at : at + size]
+        elif kind == "repeat":
+            out[at:at] = out[at : at + size]
+        elif kind == "insert":
+            out[at:at] = mark
+        elif size % 4 == 0:
+            del out[at:]
+    return bytes(out)
+
+
+def check(kind: str, data: bytes, word: str) -> None:
+    """One file through locate; what must hold for any bytes at all."""
+    hidden = frozenset({word})
+    start = time.thread_time()
+    plan = locate(kind, hidden, MemorySource(data))
+    assert time.thread_time() - start < DEADLINE_S
+    assert not plan.reason.startswith("internal error"), plan.reason
+    if plan.outcome is Outcome.REFUSE:
+        assert not plan.patches
+        return
+    end = 0
+    for patch in plan.patches:
+        assert patch.offset >= end
+        assert patch.size
+        end = patch.end
+    assert end <= len(data)
+    again = locate(kind, hidden, MemorySource(apply(data, plan.patches)))
+    assert again.outcome is Outcome.CLEAN, again
+
+
+@settings(max_examples=count(400, 40_000), deadline=None)
+@given(st.sampled_from(SEEDS), edits, words)
+def test_damaged_files(seed, changes, word):
+    check(seed[0], damage(seed[1], changes), word)
+
+
+@settings(max_examples=count(100, 10_000), deadline=None)
+@given(st.sampled_from(SEEDS), st.sampled_from(SEEDS), st.integers(0, 64), words)
+def test_one_kind_behind_the_head_of_another(seed, other, size, word):
+    check(seed[0], seed[1][:size] + other[1], word)
+
+
+BIG = 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("image/png", pngs.plain(b"".join([pngs.chunk(b"tEXt", b"")] * 60_000))),
+        ("image/png", pngs.plain(pngs.packed_text("Comment", bytes(200 << 20)[: 64 << 20]))),
+        ("image/png", pngs.plain(pngs.text("Raw profile type exif", "\n" * BIG))),
+        ("image/png", pngs.plain(pngs.text("Comment", "1" * BIG))),
+        ("image/gif", GIF_HIDING["a comment"][:19] + b"!\xfe\1x\0" * 60_000 + GIF_HIDING["a comment"][19:]),
+        ("audio/mpeg", sounds.id3(*[sounds.words("TIT2", b"")] * 60_000) + sounds.sound()),
+        ("audio/mpeg", b"ID3\3\0\0\0\0\0\0" * 60_000 + sounds.sound()),
+        ("audio/mpeg", sounds.sound() + sounds.old() * 60_000),
+        ("audio/mpeg", sounds.sound() + b"\xff\xfb\x90" * (BIG // 3)),
+        ("audio/flac", sounds.flac(*[(1, b"")] * 60_000)),
+        ("audio/flac", sounds.flac((4, sounds.comments(*[b""] * 60_000)))),
+        ("audio/flac", sounds.flac(behind=b"\xff\xf8\x69\x08\0\x0f" * (BIG // 6))),
+        ("audio/ogg", sounds.opus(sounds.comments()) + b"OggS\0" * (BIG // 5)),
+        ("audio/x-wav", sounds.wav(sounds.chunk(b"LIST", b"INFO" + sounds.chunk(b"ICMT", b"") * 60_000))),
+        ("video/x-msvideo", sounds.avi(movie=sounds.chunk(b"00dc", b"") * 100_000)),
+    ],
+)
+def test_files_that_ask_for_absurd_work(kind, data):
+    for word in ("location", "all-metadata"):
+        check(kind, data, word)

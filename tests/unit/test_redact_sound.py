@@ -1,0 +1,175 @@
+"""Sound and AVI: what goes from where, and what stays as it was."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+
+from policyfs.redact.locators import locate_in
+from policyfs.redact.mp3 import crc16
+from policyfs.redact.ogg import page_checksum
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource, apply
+from policyfs.redact.tells import UNKNOWN, Tells
+from tests.support import jpegs, sounds
+from tests.support.sounds import AVI, CASES, CITY, FLAC, MP3, OGG, PLACE, PLAIN, WAV
+
+LATITUDES = (jpegs.pack("MM", *jpegs.LATITUDE), jpegs.pack("II", *jpegs.LATITUDE))
+
+
+def redact(kind: str, data: bytes, hide: Tells = Tells.LOCATION) -> bytes:
+    """What is read; it is as long as before, and redacting it again finds nothing."""
+    found = locate_in(kind, MemorySource(data), hide)
+    out = apply(data, sorted(found.patches, key=lambda p: p.offset))
+    assert not locate_in(kind, MemorySource(out), hide).patches
+    assert len(out) == len(data)
+    return out
+
+
+def texts(data: bytes) -> bytes:
+    """The bytes, with what is in base64 in them."""
+    packed = re.findall(rb"[A-Za-z0-9+/]{400,}", data)
+    return data + b"".join(base64.b64decode(found[: len(found) // 4 * 4]) for found in packed)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_places_go(case):
+    kind, make = CASES[case]
+    data = make()
+    out = texts(redact(kind, data))
+    for text in (CITY, PLACE, sounds.UTF16[2:], *LATITUDES):
+        assert text not in out
+    assert any(text in texts(data) for text in (CITY, PLACE, sounds.UTF16[2:], *LATITUDES)) or (
+        "deflated" in case or "padding bytes" in case
+    )
+    for mark in (
+        b"\0sound",
+        b"\xfcsound",
+        b"\xff\xf8sound",
+        sounds.flac_frame(),
+        bytes(range(100)),
+        b"picture!",
+    ):
+        assert out.count(mark) >= data.count(mark)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_is_not_asked_for_stays(name):
+    kind, data = PLAIN[name]
+    assert redact(kind, data) == data
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_people_and_everything(name):
+    kind, data = PLAIN[name]
+    for hide in (Tells.PEOPLE, UNKNOWN):
+        out = redact(kind, data, hide)
+        assert b"Quince" not in out
+        assert b"TITLE=a" not in out
+
+
+def test_frames_that_stay_move_up():
+    title = sounds.words("TIT2", b"Quince")
+    tag = sounds.id3(sounds.user(b"place", CITY), title, padding=20)
+    out = redact(MP3, tag + sounds.sound())
+    assert out[10 : 10 + len(title)] == title
+    assert not out[10 + len(title) : len(tag)].strip(b"\0")
+    assert out[:10] == tag[:10]
+
+
+def test_a_tag_with_a_footer_has_no_padding():
+    made = [
+        sounds.frame(n, b"\0" + v, version=4) for n, v in (("TXXX", b"place\0" + CITY), ("TIT2", b"Quince"))
+    ]
+    tag = sounds.id3(*made, version=4, flags=0x10)
+    out = redact(MP3, tag + sounds.sound())
+    assert out[10 : 10 + len(made[1])] == made[1]
+    assert out[10 + len(made[1]) :].startswith(b"PRIV")
+    assert out[len(tag) - 10 : len(tag)] == tag[-10:]
+
+
+def test_comments_that_stay_are_followed_by_padding():
+    data = sounds.flac((4, sounds.comments(sounds.LOCATION, b"TITLE=a")))
+    out = redact(FLAC, data)
+    kept = sounds.comments(b"TITLE=a")
+    assert out[42:46] == b"\4" + len(kept).to_bytes(3)
+    assert out[46 : 46 + len(kept)] == kept
+    assert out[46 + len(kept)] == 0x81
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] == OGG])
+def test_pages_have_their_checksums(case):
+    out, at = redact(OGG, CASES[case][1]()), 0
+    while out[at : at + 4] == b"OggS":
+        size = 27 + out[at + 26] + sum(out[at + 27 : at + 27 + out[at + 26]])
+        page = out[at : at + 22] + bytes(4) + out[at + 26 : at + size]
+        expected = sounds.crc(page, 0x104C11DB7, 32)
+        assert page_checksum(page) == expected
+        assert int.from_bytes(out[at + 22 : at + 26], "little") == expected
+        at += size
+
+
+def test_the_version_of_the_encoder_is_device():
+    info = b"Info" + (1).to_bytes(4) + bytes(4) + b"LAME3.100" + bytes(25)
+    first = bytearray(sounds.sound(1))
+    first[36 : 36 + len(info)] = info
+    first[36 + len(info) : 38 + len(info)] = crc16(bytes(first[: 36 + len(info)])).to_bytes(2)
+    data = bytes(first) + sounds.sound(3)
+    assert redact(MP3, data) == data
+    out = redact(MP3, data, Tells.DEVICE)
+    assert b"LAME     " in out
+    assert b"3.100" not in out
+    end = 36 + len(info)
+    assert out[end : end + 2] == sounds.crc(reflected(out[:end]), 0x18005, 16).to_bytes(2) or crc16(
+        out[:end]
+    ) == int.from_bytes(out[end : end + 2])
+
+
+def reflected(data: bytes) -> bytes:
+    return bytes(int(f"{byte:08b}"[::-1], 2) for byte in data)
+
+
+def test_a_list_that_got_shorter_is_followed_by_padding():
+    out = redact(WAV, sounds.wav(sounds.info(IARL=CITY, INAM=b"Quince")))
+    kept = sounds.info(INAM=b"Quince")
+    at = out.index(b"LIST")
+    assert out[at : at + len(kept)] == kept
+    assert out[at + len(kept) :].startswith(b"JUNK")
+
+
+def test_digital_video_tells_when_in_each_picture():
+    data = sounds.avi(streams=b"iavs")
+    assert locate(AVI, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
+    assert locate(AVI, frozenset({"time"}), MemorySource(data)).outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        *((kind, b"") for kind, _ in PLAIN.values()),
+        *((kind, data[:14]) for kind, data in PLAIN.values()),
+        (MP3, sounds.id3(sounds.words("TIT2", b"x"))),
+        (FLAC, sounds.flac(behind=CITY)),
+        (FLAC, sounds.flac()[:-1]),
+        (OGG, sounds.pages(1, b"unknown stream", b"x")),
+        (OGG, sounds.pages(1, b"\x80kate\0\0\0")),
+        (AVI, sounds.avi(movie=b"\0\1\2\3 what is this?")),
+        ("audio/aac", b"\xff\xf1" + bytes(100)),
+        ("audio/amr", b"#!AMR\n"),
+    ],
+)
+def test_what_is_no_sound_is_refused(kind, data):
+    plan = locate(kind, frozenset({"location"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert not plan.reason.startswith("internal")
+
+
+def test_bare_streams():
+    speech = b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3
+    assert redact("audio/amr", speech + CITY) == speech + bytes(len(CITY))
+    frame = b"\xff\xf1\x50\x80\x02\x1f\xfc" + b"sound sou"
+    assert len(frame) == 16
+    aac = frame * 4
+    assert redact("audio/aac", aac + CITY * 3 + aac) == aac + bytes(3 * len(CITY)) + aac
