@@ -111,7 +111,7 @@ class _Locator:
         name, data = block[3:14], block[14:]
         if name in _LOOPS:
             at, sizes = 0, {1: 3, 2: 5}
-            while data[at] and sizes.get(data[at + 1]) == data[at]:
+            while at + 1 < len(data) and data[at] and sizes.get(data[at + 1]) == data[at]:
                 at += data[at] + 1
             return at == len(data) - 1
         return name == _PROFILE and is_profile(_joined(data))

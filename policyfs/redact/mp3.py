@@ -146,7 +146,7 @@ class _Sound:
             at = self._run(at)
             if at >= self.end:
                 return
-            size = clean_here(self.edits, at)
+            size = clean_here(self.edits, at, self.end)
             if size:
                 at += size
                 continue
@@ -172,7 +172,7 @@ class _Sound:
             if index <= limit:
                 return at
             if at + 8 > self.end:
-                return self.end if at <= self.end - 1 and self._starts(at) else max(at, at)
+                return self.end if at < self.end and self._starts(at) else at
         return at
 
     def _starts(self, at: int) -> bool:

@@ -17,6 +17,7 @@ from policyfs.redact.tells import UNKNOWN, Tells
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """The name of padding in RIFF (Multimedia Programming Interface 1.0): every reader passes over it."""
+NEUTRAL: Final = (JUNK, b"FLLR")
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12
 
@@ -84,8 +85,9 @@ def chunks(
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
         if size & 1:
-            padded = LIKELY_NAME.fullmatch(window.read(after + 1, 4)) is not None
-            if padded or after + 1 >= end or LIKELY_NAME.fullmatch(window.read(after, 4)) is None:
+            here, there = window.read(after, 4), window.read(after + 1, 4)
+            padded = LIKELY_NAME.fullmatch(there) is not None and here not in NEUTRAL
+            if padded or after + 1 >= end or LIKELY_NAME.fullmatch(here) is None:
                 after += 1
         after = min(after, end)
         yield Chunk(at, head[:4], size, told == size, after)

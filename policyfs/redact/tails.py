@@ -25,6 +25,8 @@ _APE: Final = b"APETAGEX"
 _FILLER: Final = b"Padding"
 _MAX_ITEMS: Final = 2000
 _LYRICS: Final = b"LYRICSBEGIN"
+_FIELD_BYTES: Final = 8
+"""A field of Lyrics3v2 without its text: three letters, five digits."""
 _MAX_TAGS: Final = 64
 
 
@@ -36,23 +38,25 @@ def clean_front(edits: Edits) -> int:
     at = 0
     for _ in range(_MAX_TAGS):
         at = skip_zeros(edits.source, at)
-        size = clean_here(edits, at)
+        size = clean_here(edits, at, edits.source.size)
         if not size:
             break
         at += size
     return at
 
 
-def clean_here(edits: Edits, at: int) -> int:
-    """Deals with an ID3v2 or APE tag at an offset; returns how long it is, 0 if there is none."""
-    head = edits.source.read(at, _APE_HEAD_BYTES)
+def clean_here(edits: Edits, at: int, end: int) -> int:
+    """Deals with an ID3v2 or APE tag at an offset, that has room up to `end`; returns how long it is,
+    0 if there is none.
+    """
+    head = edits.source.read(at, min(_APE_HEAD_BYTES, end - at))
     size = tag_size(head)
     if size:
-        _id3(edits, at, min(size, edits.source.size - at), whole=at + size <= edits.source.size)
-        return min(size, edits.source.size - at)
+        _id3(edits, at, min(size, end - at), whole=at + size <= end)
+        return min(size, end - at)
     if head.startswith(_APE):
         size = _APE_HEAD_BYTES + int.from_bytes(head[12:16], "little")
-        if len(head) == _APE_HEAD_BYTES and at + size <= edits.source.size:
+        if len(head) == _APE_HEAD_BYTES and at + size <= end:
             _ape(edits, at, at + size)
             return size
     return 0
@@ -81,7 +85,7 @@ def _last(edits: Edits, start: int, end: int) -> int:
         _fields(edits, end - _MORE_BYTES, data, _MORE_FIELDS, "ID3v1 TAG+")
         return end - _MORE_BYTES
     foot = tail[-_APE_HEAD_BYTES:]
-    if foot.startswith(_APE):
+    if len(foot) == _APE_HEAD_BYTES and foot.startswith(_APE):
         size = int.from_bytes(foot[12:16], "little")
         headed = foot[23] & 0x80
         begin = end - size - (_APE_HEAD_BYTES if headed else 0)
@@ -127,8 +131,22 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Lyrics go as a whole: their names of fields and of pictures are many, readers of them few."""
-    edits.zero(at, end, "Lyrics3")
+    """Lyrics go as a whole: names of fields and of pictures in them are many, readers of them few.
+
+    Their marks stay, and an empty text between them, so that the sound still ends where they begin.
+    """
+    old = edits.source.read(at, end - at)
+    behind = 9 if old.endswith(b"LYRICSEND") else 15
+    size = len(old) - len(_LYRICS) - behind
+    if size < 0:
+        return
+    fields = bytearray()
+    while behind == 15 and size - len(fields) >= _FIELD_BYTES:
+        room = min(size - len(fields) - _FIELD_BYTES, 90_000)
+        fields += b"INF%05d" % room + b" " * room
+    new = old[: len(_LYRICS)] + bytes(fields).ljust(size, b" ") + old[len(old) - behind :]
+    if edits.put(at, old, new):
+        edits.note(at, len(old), "Lyrics3")
 
 
 # --- APE ---
