@@ -112,8 +112,11 @@ LAYOUTS: Final = (
 
 
 def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
-    """Opens the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood."""
-    if entry.inline or directory.frame.big or directory.frame.note:
+    """Opens the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
+
+    Under ``device`` none is: its very layout tells who made the camera.
+    """
+    if walk.inner.hide & Tells.DEVICE or entry.inline or directory.frame.big or directory.frame.note:
         return False
     return _open_at(walk, entry, entry.start, entry.end, directory.frame)
 
@@ -121,8 +124,10 @@ def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
 def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
     """Opens DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
     frame = directory.frame
+    if walk.inner.hide & Tells.DEVICE:
+        return False
     if entry.inline:
-        if not walk.make.startswith(b"SONY") or entry.size != 4 or walk.inner.hide & Tells.DEVICE:
+        if not walk.make.startswith(b"SONY") or entry.size != 4:
             return False
         at = frame.base + frame.number(entry.raw[-4:])
         return walk.open(at, frame, tiffrules.SR2, chained=False, referrer=entry) is not None
@@ -178,9 +183,6 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
 
 
 def _match(layout: Layout, head: bytes, walk: Walk) -> tuple[Layout, re.Match[bytes]] | None:
-    """Where maker and model go, a note that only they explain goes, too: nobody could read it."""
-    if walk.inner.hide & Tells.DEVICE and (layout.make is not None or layout.model is not None):
-        return None
     if layout.make is not None and not layout.make.match(walk.make):
         return None
     if layout.model is not None and not layout.model.match(walk.model):
@@ -260,7 +262,7 @@ def clean_note(
     not understood, or if nothing of it may stay. Pieces may lie outside of the note itself, where its
     values are; the caller has to see that nothing else is there. Raises TooMuchError.
     """
-    if inner.hide & Tells.OTHER:
+    if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
     walk = Walk(MemorySource(block), inner, _table, OPENERS, "MakerNote", *maker)
     frame = Frame(order)

@@ -34,8 +34,8 @@ MAX_NESTED_BYTES: Final = 8 << 20
 """Of an XMP packet, of IPTC records, of Photoshop resources; longer ones go."""
 MAX_TEXT_BYTES: Final = 1 << 16
 """Of binary values that are looked through in case they are text."""
-MAX_NUMBERS: Final = 250_000
-"""Strips or tiles of one file: a picture of 16 gigapixels in tiles of 256 x 256."""
+MAX_NUMBERS: Final = 260_000
+"""Offsets and lengths of strips or tiles: a picture of 8 gigapixels in tiles of 256 x 256."""
 MAX_ROUNDS: Final = 16
 MAX_CHILDREN: Final = 64
 MAKE: Final = 0x010F
@@ -250,7 +250,8 @@ class Walk:
                 break
         else:
             raise NotThisKindError("its values lie over one another")
-        if not all(entry.keep for entry in self.learnt):
+        noted = any(directory.frame.note for directory in self.directories)
+        if noted and not all(entry.keep for entry in self.learnt):
             raise NotThisKindError("its maker's name lies over something else")
         self.values = Extents((e.start, e.end) for e, _ in plain if e.keep and not e.nested)
         for entry, directory in plain:

@@ -33,7 +33,7 @@ def test_what_is_asked_for_goes_and_the_rest_stays(name, order):
     for word in there:
         out = read(data, word)
         assert FACTS[word].encode() not in out, word
-        if word != "device":  # where the maker's name goes, some notes cannot be read any more
+        if word != "device":  # a note's layout tells the maker
             assert SETTING.encode() in out, word
             for other in there - {word}:
                 assert FACTS[other].encode() in out, (word, other)
