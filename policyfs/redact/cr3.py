@@ -21,6 +21,7 @@ from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
 from policyfs.redact.isosamples import sample_tells
+from policyfs.redact.makertags import NOTE_TABLES
 from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource
 from policyfs.redact.spans import Gathered, Ground, Span
 from policyfs.redact.table import Part
@@ -42,23 +43,9 @@ _COMPRESSOR: Final = re.compile(rb"Canon[A-Z0-9]{3}_\d{3}/\d\d\.\d\d\.\d\d/\d\d\
 _MAKER: Final = TagTable(
     "Canon",
     MappingProxyType(
-        {
-            Role.IMAGE: MappingProxyType(
-                {
-                    **dict.fromkeys((0x98, 0x9A, 0xAA, 0xB4, 0xE0, 0x4001, 0x4002, 0x4015, 0x4016), NOTHING),
-                    **dict.fromkeys((0x02, 0x03, 0x05, 0x12, 0x13, 0x26, 0x3C, 0x93, 0xA0), Tells.OTHER),
-                    **dict.fromkeys((0x4008, 0x4013, 0x4018, 0x4020, 0x4021, 0x4024, 0x4025), Tells.OTHER),
-                    **dict.fromkeys((0x06, 0x07, 0x08, 0x0C, 0x10, 0x95, 0x96, 0x4019), Tells.DEVICE),
-                    0x01: Tells.DEVICE | Tells.OTHER,
-                    0x04: Tells.OTHER,
-                    0x09: Tells.DEVICE | Tells.PEOPLE,
-                    0x35: Tells.LOCATION | Tells.TIME,
-                }
-            )
-        }
+        {Role.IMAGE: MappingProxyType({tag: rule.tells for tag, rule in NOTE_TABLES["Canon"].items()})}
     ),
 )
-"""Tags of Canon's maker notes: what decoding raw pixels needs, settings, names; all others go."""
 _GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.known[Role.GPS]}))
 _TIFFS: Final = MappingProxyType(
     {b"CMT1": tags.EXIF_TABLE, b"CMT2": tags.EXIF_TABLE, b"CMT3": _MAKER, b"CMT4": _GPS}

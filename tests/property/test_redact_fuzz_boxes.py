@@ -15,7 +15,7 @@ from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.spans import Gathered, Span, common, joined, without
 from policyfs.redact.tells import UNKNOWN, Tells
-from tests.support import heifs, jp2s, jpegs
+from tests.support import cr3s, heifs, jp2s, jpegs
 from tests.support.counts import count
 from tests.support.heifs import XMP_TYPE, Layout, Thing, heif, picture
 
@@ -53,6 +53,7 @@ SEEDS: Final = (
         jp2s.jxl(make_box(b"Exif", EXIF), make_box(b"xml ", XMP), make_box(b"brob", b"Exif" + EXIF)),
     ),
     ("image/jp2", jp2s.jp2(make_box(b"uuid", b"JpgTiffExif->JP2" + EXIF[4:]), make_box(b"xml ", XMP))),
+    ("image/x-canon-cr3", cr3s.cr3()),
     (
         "image/x-jp2-codestream",
         jp2s.codestream(jp2s.tile(b"abc", header=jp2s.comment(b"x")), jp2s.tile(b"ab", to_end=True)),
