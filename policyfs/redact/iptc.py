@@ -32,7 +32,7 @@ def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
 _APPLICATION: Final = _by_number(
     (_REST, range(151)),
     (NOTHING, (0,)),
-    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, 150)),
+    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, *range(150, 155))),
     (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122)),
     (_PEOPLE | _DEVICE, (22, 50, 103)),
     (_TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
@@ -42,7 +42,8 @@ _APPLICATION: Final = _by_number(
 _ENVELOPE: Final = _by_number(
     (NOTHING, (0, 90)),
     (_OTHER, (20, 22, 60, 120, 122)),
-    (_PEOPLE, (5, 30, 50)),
+    (_PEOPLE, (30, 50)),
+    (_PEOPLE | _LOCATION, (5,)),
     (_TIME, (70, 80)),
     (_DEVICE, (40,)),
     (_DEVICE | _TIME | _PEOPLE, (100,)),

@@ -70,6 +70,7 @@ _EXIF: Final = _named(
     (_OTHER, "SubjectDistanceRange CompressedBitsPerPixel PhotographicSensitivity RecommendedExposureIndex"),
     (_OTHER, "StandardOutputSensitivity ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz CompositeImage"),
     (_OTHER, "AmbientTemperature Humidity Pressure WaterDepth Acceleration CameraElevationAngle Settings"),
+    (_OTHER, "Temperature CompositeImageCount CompositeImageExposureTimes"),
 )
 _TIFF: Final = _named(
     _REST,
@@ -95,7 +96,7 @@ _XMP: Final = _named(
     (_DEVICE, "CreatorTool Identifier"),
     (_PEOPLE, "Nickname Author Description Title Keywords"),
     (_DEVICE | _PEOPLE, "BaseURL"),
-    (_OTHER, "Rating Label Advisory Thumbnails"),
+    (_OTHER, "Rating RatingPercent Label Advisory Format Thumbnails PageInfo"),
 )
 _MANAGED: Final = _named(
     _REST,
@@ -132,7 +133,7 @@ _DYNAMIC: Final = _named(
     (_OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
     (_OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
     (_OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
-    (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle"),
+    (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle shotNumber startTimeScale"),
 )
 _PHOTOSHOP: Final = _named(
     _REST,
@@ -158,23 +159,28 @@ _CORE: Final = _named(
     (_OTHER, "IntellectualGenre Scene"),
 )
 _EXTENSION: Final = _named(
-    _PEOPLE | _DEVICE | _TIME,
-    (_PEOPLE, "AddlModelInfo ArtworkOrObject AOCreator AOTitle AOCopyrightNotice AOSource Event Headline"),
-    (_PEOPLE, "PersonInImage PersonInImageWDetails PersonName PersonDescription PersonCharacteristic"),
-    (_PEOPLE, "OrganisationInImageName OrganisationInImageCode ModelAge ImageRegion ProductInImage"),
-    (_PEOPLE, "Contributor PersonHeard ShownEvent AboutCvTerm"),
+    _PEOPLE,
+    (_TIME, "CircaDateCreated CopyrightYear IptcLastEdited metadataLastEdited TemporalCoverage"),
+    (_TIME, "PublicationEvent"),
     (_TIME | _PEOPLE, "AODateCreated AOCircaDateCreated"),
-    (_DEVICE, "DigitalImageGUID"),
-    (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId"),
-    (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth"),
+    (_DEVICE, "DigImageGUID DigitalImageGUID RecDevice"),
+    (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId parentId FeedIdentifier"),
+    (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth ContainerFormat Rating"),
+    (_OTHER, "audioBitRate audioBitRateMode audioBitsPerSample audioChannelCount videoBitRate"),
+    (_OTHER, "videoBitRateMode videoDisplayAspectRatio videoEncodingProfile videoStreamsCount"),
+    (_OTHER, "VisualColour ReleaseReady StreamReady VideoShotType StylePeriod"),
+)
+_PLUS: Final = _named(
+    _PEOPLE, (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate")
 )
 _MICROSOFT: Final = _named(
     _REST,
     (_TIME, "DateAcquired"),
     (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
+    (_DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
     (_PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
     (_PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
-    (_OTHER, "Rating"),
+    (_OTHER, "Rating ItemSubType"),
 )
 _GOOGLE_CAMERA: Final = _named(
     UNKNOWN,
@@ -219,6 +225,7 @@ _DIGIKAM: Final = _named(
     (_PEOPLE, "TagsList CaptionsAuthorNames"),
     (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
     (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
+    (_DEVICE | _PEOPLE, "picasawebGPhotoId"),
     (_OTHER, "ColorLabel PickLabel"),
 )
 _DARKTABLE: Final = _named(
@@ -227,7 +234,11 @@ _DARKTABLE: Final = _named(
     (_DEVICE | _PEOPLE, "derived_from"),
 )
 _DOCUMENT: Final = _named(
-    _REST, (_PEOPLE, "Keywords Title Author Subject"), (_DEVICE, "Producer"), (_OTHER, "PDFVersion Trapped")
+    _REST,
+    (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
+    (_DEVICE | _PEOPLE, "Creator Producer"),
+    (_TIME, "CreationDate ModDate"),
+    (_OTHER, "PDFVersion Trapped"),
 )
 _META: Final = _named(_REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
 _SHAPES: Final = _named(_OTHER)
@@ -268,6 +279,7 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.adobe.com/lightroom/1.0/": _named(_PEOPLE),
         "http://ns.adobe.com/lens-correction-profile/1.0/": _named(_DEVICE),
         "http://ns.adobe.com/hdr-gain-map/1.0/": _GAIN_MAP,
+        "http://ns.adobe.com/hdr-metadata/1.0/": _named(_OTHER),
         "http://ns.adobe.com/pdf/1.3/": _DOCUMENT,
         "http://ns.adobe.com/tiff/1.0/": _TIFF,
         "http://ns.adobe.com/exif/1.0/": _EXIF,
@@ -279,8 +291,8 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://cipa.jp/exif/1.0/": _EXIF,
         "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": _CORE,
         "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": _EXTENSION,
-        "http://ns.useplus.org/ldf/xmp/1.0/": _named(_PEOPLE | _DEVICE, (_OTHER, "Version")),
-        "http://creativecommons.org/ns#": _FACES,
+        "http://ns.useplus.org/ldf/xmp/1.0/": _PLUS,
+        "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
         "http://www.metadataworkinggroup.com/schemas/regions/": _FACES,
         "http://www.metadataworkinggroup.com/schemas/keywords/": _FACES,
         "http://ns.microsoft.com/photo/1.0": _MICROSOFT,
