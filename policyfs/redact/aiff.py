@@ -10,7 +10,8 @@ from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.id3 import clean_id3, tag_size
 from policyfs.redact.ranges import ByteSource
 from policyfs.redact.riff import Chunk, chunks, drop, pad, printable
-from policyfs.redact.tells import Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.wording import told
 
 PADDING: Final = b"FLLR"
@@ -28,6 +29,18 @@ TEXTS: Final = MappingProxyType(
     }
 )
 """Chunks of texts, and what they tell; comments have the time at which they were written."""
+
+
+_KIND: Final = "AIFF, AIFF-C"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "NAME, AUTH, (c), MARK", "texts, names", Tells.PEOPLE, "padding"),
+    Part(_KIND, "ANNO", "texts, programs", Tells.PEOPLE | Tells.DEVICE, "padding"),
+    Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
+    Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "COMM, SSND, FVER, INST, AESD, CHAN", "the sound", NOTHING, "stay"),
+    Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_aiff(source: ByteSource, inner: Inner) -> Found:

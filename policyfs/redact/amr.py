@@ -7,11 +7,21 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN
 
 MAX_FRAMES: Final = 3_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
 """The mark, and the length of a frame by its type (bytes; 0: there is none)."""
+
+
+_KIND: Final = "AMR"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "frames", "speech", NOTHING, "stay"),
+    Part(_KIND, "behind the frames", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:

@@ -15,7 +15,8 @@ from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import ByteSource, skip_zeros
 from policyfs.redact.riff import HEAD_BYTES, JUNK, LIKELY_NAME, Chunk, Window, chunks, drop, pad, printable
 from policyfs.redact.riffinfo import LIST, clean_shared
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.wording import told
 
 MAX_SAMPLES: Final = 400_000
@@ -36,7 +37,7 @@ _PLAIN: Final = MappingProxyType(
     }
 )
 """Chunks that are needed to play the file -> the most bytes that they may have."""
-PARTS: Final = MappingProxyType(
+_TELLING: Final = MappingProxyType(
     {
         b"strn": Tells.PEOPLE | Tells.DEVICE,
         b"IDIT": Tells.TIME,
@@ -45,6 +46,19 @@ PARTS: Final = MappingProxyType(
     }
 )
 """Chunks that tell, and what."""
+
+
+_KIND: Final = "AVI"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "LIST INFO, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(_KIND, "strd; makers' lists (ncdt, hydt, pntx)", "maker notes", UNKNOWN, "padding"),
+    Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
+    Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),
+    Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
+    Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
+    Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_avi(source: ByteSource, inner: Inner) -> Found:
@@ -119,7 +133,7 @@ class _Locator:
 
     def _chunk(self, chunk: Chunk) -> None:
         """A chunk that holds no picture and no sound."""
-        tells = PARTS.get(chunk.name)
+        tells = _TELLING.get(chunk.name)
         if chunk.name in _PLAIN and chunk.size <= _PLAIN[chunk.name]:
             pad(self.edits, chunk)
         elif tells is not None:

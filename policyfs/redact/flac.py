@@ -12,8 +12,9 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.ranges import ByteSource
+from policyfs.redact.table import Part
 from policyfs.redact.tails import clean_end, clean_front
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.vorbis import clean_comments, clean_picture
 from policyfs.redact.wording import told
 
@@ -29,6 +30,23 @@ _NAMES: Final = {
     CUESHEET: "cue sheet",
     PICTURE: "picture",
 }
+
+
+_KIND: Final = "FLAC"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "VORBIS_COMMENT",
+        "comments, by name; the library that wrote them",
+        UNKNOWN,
+        "the others move up, padding follows",
+    ),
+    Part(_KIND, "PICTURE", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
+    Part(_KIND, "CUESHEET", "catalogue number, tracks", Tells.OTHER, "padding"),
+    Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
+    Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_flac(source: ByteSource, inner: Inner) -> Found:

@@ -13,7 +13,8 @@ from policyfs.redact.blocks import Found, Inner, NotThisKindError
 from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.png import is_profile
 from policyfs.redact.ranges import ByteSource, skip_zeros
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.wording import is_blank, told_by_named
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
@@ -24,6 +25,29 @@ _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
 """Whichever byte of a packet a reader takes for a length, it ends up behind these (XMP part 3)."""
 _READ_BYTES: Final = 1 << 16
+
+
+_KIND: Final = "GIF"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "comment",
+        "text, often the program's name",
+        Tells.PEOPLE,
+        "an empty comment, also if a place, a date or a program is in it",
+    ),
+    Part(_KIND, "application XMP", "XMP", UNKNOWN, "cleaned in place"),
+    Part(
+        _KIND,
+        "application NETSCAPE, ANIMEXTS, ICCRGBG1",
+        "loops, colours",
+        NOTHING,
+        "stay, if they have their shape",
+    ),
+    Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
+    Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_gif(source: ByteSource, inner: Inner) -> Found:

@@ -14,8 +14,9 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, SliceSource
+from policyfs.redact.table import Part
 from policyfs.redact.tails import clean_end, clean_front, clean_here
-from policyfs.redact.tells import Tells
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 MAX_FRAMES: Final = 3_000_000
 """Twenty hours of sound."""
@@ -73,6 +74,33 @@ def adts_frame(data: bytes, at: int) -> int:
         return 0
     size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
     return size if size >= 7 else 0
+
+
+_KIND: Final = "MP3, AAC"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "ID3v2, any number, at either end and between frames",
+        "frames, by name; user texts, by their names",
+        UNKNOWN,
+        "the others move up, padding follows",
+    ),
+    Part(_KIND, "ID3v2 APIC", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
+    Part(
+        _KIND,
+        "ID3v2 GEOB, PRIV, compressed or encrypted frames, unknown ones",
+        "anything",
+        UNKNOWN,
+        "padding",
+    ),
+    Part(_KIND, "ID3v1, TAG+", "title, artist, year, comment", Tells.PEOPLE | Tells.TIME, "zeros"),
+    Part(_KIND, "APE", "items, by name; covers", UNKNOWN, "the others move up, an empty item follows"),
+    Part(_KIND, "Lyrics3", "lyrics, names, pictures", UNKNOWN, "blanks"),
+    Part(_KIND, "Xing, Info", "the version of the encoder", Tells.DEVICE, "blanks; its name stays"),
+    Part(_KIND, "frames", "the sound", NOTHING, "stay"),
+    Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:

@@ -18,7 +18,8 @@ from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.flac import COMMENTS, PADDING, PICTURE
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, apply
 from policyfs.redact.riff import Window
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.vorbis import clean_comments, clean_picture
 from policyfs.redact.wording import told
 
@@ -75,6 +76,23 @@ def page_checksum(page: bytes) -> int:
     """
     mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
+
+
+_KIND: Final = "Ogg: Vorbis, Opus, Speex, FLAC, Theora"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "comment headers",
+        "comments, by name; the library that wrote them; pictures",
+        UNKNOWN,
+        "the others move up, zeros follow within the packet",
+    ),
+    Part(_KIND, "Skeleton", "when it was recorded; headers in words", Tells.TIME | Tells.PEOPLE, "zeros"),
+    Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),
+    Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
+    Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:

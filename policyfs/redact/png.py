@@ -21,7 +21,8 @@ from policyfs.redact.deflate import inflated
 from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.pngtext import clean_packed_exif, clean_text
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, skip_zeros
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.wording import told
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -101,6 +102,40 @@ class Chunk:
     def end(self) -> int:
         """One past its checksum."""
         return self.start + self.size + _CHECK_BYTES
+
+
+_KIND: Final = "PNG, APNG"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "eXIf, zxIf", "EXIF", UNKNOWN, "cleaned in place; a neutral chunk if it is broken"),
+    Part(
+        _KIND,
+        "iTXt, tEXt, zTXt",
+        "XMP; EXIF, IPTC, XMP as hexadecimal digits",
+        UNKNOWN,
+        "cleaned in place, deflated again to the same length",
+    ),
+    Part(
+        _KIND,
+        "iTXt, tEXt, zTXt",
+        "texts, by keyword; one that is not known, markup",
+        UNKNOWN,
+        "a neutral chunk",
+    ),
+    Part(_KIND, "tIME", "the last change", Tells.TIME, "a neutral chunk"),
+    Part(_KIND, "iDOT", "Apple's aid for decoding", Tells.DEVICE, "a neutral chunk"),
+    Part(_KIND, "oFFs, vpAg, caNv", "where the picture lay on a page", Tells.OTHER, "a neutral chunk"),
+    Part(
+        _KIND,
+        "IHDR, PLTE, tRNS, colours and gamma, pHYs, frames of an animation",
+        "the picture",
+        NOTHING,
+        "stay, if they have their shape",
+    ),
+    Part(_KIND, "iCCP, sPLT", "colours", NOTHING, "stay; a neutral chunk if it is no profile"),
+    Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
+    Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_png(source: ByteSource, inner: Inner) -> Found:

@@ -15,7 +15,8 @@ from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import ByteSource
 from policyfs.redact.riff import LIKELY_NAME, Chunk, chunks, drop, pad
 from policyfs.redact.riffinfo import clean_shared
-from policyfs.redact.tells import NOTHING, Tells
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.wording import told
 
 _MARKS: Final = (b"RIFF", b"RF64", b"BW64")
@@ -50,6 +51,26 @@ _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart)...[\0-\x08]", re.DOTALL
 )
+
+
+_KIND: Final = "WAV, RF64"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "LIST INFO, adtl, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(
+        _KIND, "bext", "description, originator, date, UMID, coding history", UNKNOWN, "zeros, field by field"
+    ),
+    Part(_KIND, "_PMX, id3", "XMP, ID3", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "PEAK", "when it was measured", Tells.TIME, "zeros"),
+    Part(_KIND, "fmt, fact, ds64, cue, plst, smpl, inst, data", "the sound", NOTHING, "stay"),
+    Part(
+        _KIND,
+        "any other chunk (iXML, axml, cart, LGWV, JUNK); behind the last",
+        "anything",
+        UNKNOWN,
+        "padding, zeros",
+    ),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:

@@ -14,6 +14,8 @@ from policyfs.redact.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.png import is_profile
 from policyfs.redact.ranges import ByteSource
 from policyfs.redact.riff import Chunk, chunks, drop, pad
+from policyfs.redact.table import Part
+from policyfs.redact.tells import NOTHING, UNKNOWN
 
 _HEADER_BYTES: Final = 12
 _PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
@@ -28,6 +30,24 @@ _LATER: Final = re.compile(
     re.DOTALL,
 )
 _LONGEST_MATCH: Final = 24
+
+
+_KIND: Final = "WebP"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
+    Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is no profile"),
+    Part(_KIND, "VP8X", "which chunks there are", NOTHING, "agrees with what is left"),
+    Part(
+        _KIND,
+        "VP8, VP8L, ALPH, ANIM, ANMF",
+        "the picture",
+        NOTHING,
+        "stay, up to metadata within their length",
+    ),
+    Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
 
 
 def locate_webp(source: ByteSource, inner: Inner) -> Found:

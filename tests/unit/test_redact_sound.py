@@ -173,3 +173,11 @@ def test_bare_streams():
     assert len(frame) == 16
     aac = frame * 4
     assert redact("audio/aac", aac + CITY * 3 + aac) == aac + bytes(3 * len(CITY)) + aac
+
+
+@pytest.mark.parametrize("name", ["title", "Vorbis comments of two streams"])
+def test_dates_in_titles_go_under_time(name):
+    data = sounds.flac((4, sounds.comments(b"TITLE=" + name.encode(), b"ALBUM=Live, 17 May 2024")))
+    out = redact(FLAC, data, Tells.TIME)
+    assert name.encode() in out
+    assert b"Live" not in out
