@@ -86,7 +86,14 @@ class Entrance:
 
     def find(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor of a node's file, the caller's to close, and its attributes."""
-        return self.reopen_unlinked(node) if node.parent is None else self.open_named(node)
+        if node.parent is None:
+            return self.reopen_unlinked(node)
+        try:
+            return self.open_named(node)
+        except OSError as error:
+            if error.errno != errno.ESTALE or self._orphans.find(node) < 0:
+                raise
+        return self.reopen_unlinked(node)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""

@@ -177,6 +177,7 @@ class FileSystem:
             gate=gate,
             views=views,
             timeouts=timeouts,
+            orphans=opener.orphans,
         )
         making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
         unnamed = Unnamed(

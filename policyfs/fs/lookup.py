@@ -18,6 +18,7 @@ from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
+from policyfs.fs.orphans import Orphans
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.shares import Holder, Shares
@@ -79,7 +80,9 @@ class Seeing:
         gate: Gate,
         views: Views,
         timeouts: Timeouts,
+        orphans: Orphans,
     ) -> None:
+        self._orphans = orphans
         self._tree = tree
         self._nodes = nodes
         self._handles = handles
@@ -163,7 +166,20 @@ class Seeing:
     ) -> pyfuse3.EntryAttributes:
         """The reply for a name that the caller sees; counts one kernel reference to its node."""
         node = self.node_for(parent, name, state, stat, caller)
+        if stat.ftype is FileType.REGULAR and self._orphans.is_wanted(node):
+            self._keep_for_open(node, parent, name)
         return self.entry_of(node, state, self.told(stat, state, caller))
+
+    def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
+        """Keep within reach what has a name now, for the open that comes."""
+        try:
+            fd = self._tree.open_path(self._places.dirfd(parent), name)
+        except OSError:
+            return  # gone already
+        if self._nodes.is_same(node, self._tree.fstat(fd)):
+            self._orphans.keep(node, fd, once=True)
+        else:
+            os.close(fd)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply that gives a node to the kernel; counts one reference."""

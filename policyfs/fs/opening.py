@@ -80,10 +80,20 @@ class Opener:
 
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
+        try:
+            handle = await self._open(node, flags, caller)
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                self.orphans.missed(node)
+            raise
+        self.orphans.opened(node)
+        return handle
+
+    async def _open(self, node: Node, flags: int, caller: Caller) -> Handle:
         call = Call("open", describe(flags))
         ops = ops_of(flags)
         writing = bool(ops & Op.WRITE)
-        if not writing and node.parent is not None:
+        if not writing and node.parent is not None and self.orphans.find(node) < 0:
             if node.flavor is Flavor.RAW and self._passing.has(node):
                 decision = await self._gate.require(caller, ops, node, call)
                 return self._open_again(node, flags, caller, decision, call)

@@ -11,6 +11,7 @@ import trio
 
 import policyfs.fs.checked as checked_module
 import policyfs.fs.opening as opening_module
+import policyfs.fs.orphans as orphans_module
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker
 from policyfs.fs.entrance import Entrance
@@ -96,6 +97,25 @@ def stops_while_judging() -> None:
     put(Checker, "_kind", waiting)
 
 
+def stops_before_open() -> None:
+    """No guard is gone, but each open waits until the daemon is told to go on; others are served meanwhile.
+    What is kept for a moment is kept for longer, since a test may take longer.
+    """
+    says, hears = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in os.environ[STOPS].split(":"))
+    opened = Opener.open
+
+    async def waiting(self: Opener, node: Any, flags: int, caller: Any) -> Any:
+        os.write(says, b".")
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                os.read(hears, 1)
+                return await opened(self, node, flags, caller)
+            await trio.sleep(0.0005)
+
+    put(Opener, "open", waiting)
+    put(orphans_module, "_KEPT_S", 30.0)
+
+
 def says_before_emptying() -> None:
     """No guard is gone, but the daemon says in a fifo that an open has come as far as O_TRUNC."""
     says, finish = os.open(os.environ[WAITS], os.O_RDWR), Opener._finish
@@ -147,6 +167,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,
     "stops-while-judging": stops_while_judging,
+    "stops-before-open": stops_before_open,
     "says-before-emptying": says_before_emptying,
     "lock-of-its-own": lock_of_its_own,
     "content-unjudged": content_unjudged,

@@ -172,7 +172,7 @@ class Parts:
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            timeouts=self.timeouts,
+            timeouts=self.timeouts, orphans=self.opener.orphans,
         )  # fmt: skip
         self.making = Making(
             tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener
