@@ -6,6 +6,7 @@ The tables in policyfs/redact say what tags tell; exiftool says so of its own ta
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ import pytest
 
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
-from tests.redaction.oracles import about, exiftool
+from tests.redaction.oracles import Tags, about, exiftool
 from tests.redaction.samples import WORDS
 from tests.support.jpegs import plain
 
@@ -33,6 +34,10 @@ for my $ns (keys %Image::ExifTool::XMP::Main) {
 }
 """
 _VALUES: Final = {"integer": "7", "real": "7.5", "rational": "7.5", "boolean": "True"}
+_OF_A_DEVICE: Final = re.compile(
+    r"Serial(?!$)|SerialNumber|:(?:Lens)?(?:Make|Model)$|UniqueID|Software|Firmware|HostComputer|:OwnerName|CreatorTool|"
+    r"(?:Document|Instance)ID$"
+)
 _NOT_FOR_WRITING: Final = frozenset({"XMP-crd", "XMP-x", "XMP-rdf", "XMP-xmpNote"})
 
 
@@ -64,6 +69,13 @@ def _others() -> list[str]:
     return found
 
 
+def _about(tags: Tags, word: str) -> list[str]:
+    """As the oracles say; for devices, which exiftool has no group for, by what tags are called."""
+    if word != "device":
+        return about(tags, word)
+    return [name for name in tags if _OF_A_DEVICE.search(name)]
+
+
 @pytest.mark.timeout(120)
 def test_what_exiftool_holds_to_be_about_a_word_goes_with_it(tmp_path: Path) -> None:
     path = tmp_path / "every.jpg"
@@ -82,5 +94,5 @@ def test_what_exiftool_holds_to_be_about_a_word_goes_with_it(tmp_path: Path) -> 
     tags = exiftool([path, *outputs.values()])
     assert len(tags[path]) > 1000
     for word, output in outputs.items():
-        assert not about(tags[output], word), word
-        assert word == "all-metadata" or about(tags[path], word), word
+        assert not _about(tags[output], word), word
+        assert word == "all-metadata" or _about(tags[path], word), word
