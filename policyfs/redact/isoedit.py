@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,8 +11,10 @@ from policyfs.redact.blocks import Budget, Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 from policyfs.redact.ranges import MemorySource, difference
 from policyfs.redact.tells import UNKNOWN, Tells
-from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.text import MAX_TEXT_BYTES, bytes_tell_place
 
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
+_STEP_BYTES: Final = 1 << 20
 _NAMES: Final = {b"\xa9": "(c)"}
 
 
@@ -70,7 +73,7 @@ class Block:
 
     def holds_place(self, data: bytes) -> bool:
         """Whether a text that would else stay has to go for the coordinates in it."""
-        return self.goes(Tells.LOCATION) and bytes_tell_place(data)
+        return self.goes(Tells.LOCATION) and (len(data) > MAX_TEXT_BYTES or bytes_tell_place(data))
 
     def number(self, at: int, size: int = 4) -> int:
         """A big-endian number."""
@@ -78,18 +81,23 @@ class Block:
 
     def put(self, at: int, new: bytes) -> bool:
         """Writes bytes over those at `at`. True if that changes anything."""
-        patches = list(difference(self.offset + at, self.data[at : at + len(new)], new))
-        self.found.patches += patches
-        return bool(patches)
+        before = len(self.found.patches)
+        for start in range(0, len(new), _STEP_BYTES):
+            part = new[start : start + _STEP_BYTES]
+            old = self.data[at + start : at + start + len(part)]
+            self.found.patches += difference(self.offset + at + start, old, part)
+        return len(self.found.patches) > before
 
     def blank(self, start: int, end: int) -> bool:
         """Zeros. True if that changes anything."""
-        old = self.data[start:end]
-        tail = old.rstrip(b"\0")
-        if not tail:
+        first = _NOT_ZERO.search(self.data, start, end)
+        if first is None:
             return False
-        lead = len(tail) - len(tail.lstrip(b"\0"))
-        self.found.patches.append(Patch(self.offset + start + lead, zeros=len(tail) - lead))
+        start, step = first.start(), _STEP_BYTES
+        while not (tail := self.data[max(start, end - step) : end].rstrip(b"\0")):
+            end -= step
+        end = max(start, end - step) + len(tail)
+        self.found.patches.append(Patch(self.offset + start, zeros=end - start))
         return True
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
@@ -116,7 +124,7 @@ class Block:
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest
-        if not self.data[start:end].strip(b"\0"):
+        if _NOT_ZERO.search(self.data, start, end) is None:
             return
         if end - start < HEADER_BYTES or boxes.ended:
             self.wipe(start, end, where, "junk", UNKNOWN, broken=True)

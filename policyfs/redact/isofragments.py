@@ -96,7 +96,7 @@ class _Moof:
         columns = [bit for bit in (_RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME) if flags & bit]
         end = at + 4 * len(columns) * count
         if _RUN_SIZE in columns:
-            entries = numbers(block.data[at : min(end, box.end)], "I")
+            entries = numbers(memoryview(block.data)[at : min(end, box.end)], "I")
             total = sum(entries[columns.index(_RUN_SIZE) :: len(columns)])
         else:
             total = self.size * count

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from policyfs.domain import Patch
@@ -38,10 +39,12 @@ MOVIE_KINDS: Final = (
 )
 """What libmagic calls such files, by their brand."""
 
-MAX_MOVIE_BYTES: Final = 1 << 25
+MAX_MOVIE_BYTES: Final = 24 << 20
 """A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
 MAX_BOXES: Final = 200_000
 """Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
+MAX_HOLES: Final = 100_000
+"""Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
 """So much of what becomes zeros is read to find out that it is zeros already."""
@@ -292,8 +295,10 @@ class _Locator:
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Zeros for whatever of these ranges no kept sample lies in."""
-        holes = list(_common(ranges, self.kept.gaps(self.source.size)))
+        holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         if holes and self._holds_bytes(holes):
+            if len(holes) > MAX_HOLES:
+                raise TooMuchError("metadata in too many places")
             self.found.patches += [Patch(start, zeros=end - start) for start, end in holes]
             first, last = holes[0][0], holes[-1][1]
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))

@@ -24,6 +24,8 @@ IPOD_UUID: Final = bytes.fromhex("6b6840f25f244fc5ba39a51bcf0323f3")
 SPHERICAL_UUID: Final = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
 
 FREE_KINDS: Final = frozenset({b"free", b"skip", b"wide"})
+_MAX_PACKET_BYTES: Final = 4 << 20
+_MAX_PICTURE_BYTES: Final = 16 << 20
 _PROFILE_BYTES: Final = 1024
 _IMAGE_TYPES: Final = frozenset({0, 13, 14, 27})
 _TEXT_TYPES: Final = frozenset({1, 2, 3, 4, 5})
@@ -68,15 +70,21 @@ def _user_datum(block: Block, box: Box) -> None:
 
 
 def _xmp(block: Block, box: Box) -> None:
+    if box.size > _MAX_PACKET_BYTES:
+        block.free(box, "XMP", broken=True)
+        return
     body = block.body(box)
     block.replace(box.body, len(body), block.inner.xmp(body), "XMP", "packet")
 
 
 def clean_uuid(block: Block, box: Box, where: str) -> None:
     """A ``uuid`` box, in place."""
-    body = block.body(box)
     if box.extended == XMP_UUID:
         _xmp(block, box)
+        return
+    body = block.body(box) if box.size <= _MAX_PACKET_BYTES else b""
+    if not body:
+        block.free(box, where)
     elif box.extended == EXIF_UUID:
         if not block.replace(box.body, len(body), block.inner.tiff(body), "EXIF", "block"):
             block.free(box, where, broken=True)
@@ -212,7 +220,9 @@ def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):
-        known = block.number(box.body) in _IMAGE_TYPES and bool(value.strip(b"\0"))
+        known = (
+            block.number(box.body) in _IMAGE_TYPES and len(value) <= _MAX_PICTURE_BYTES and value[:1] > b"\0"
+        )
         if known and block.replace(start, len(value), block.inner.image(value), "ilst", tag):
             return
         block.wipe(start, box.end, "ilst", tag, UNKNOWN, broken=True)

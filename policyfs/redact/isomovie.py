@@ -135,12 +135,12 @@ def _table(header: int, *widths: int) -> Rule:
         if end < box.end:
             walk.block.wipe(end, box.end, walk.where, name_of(box.kind), UNKNOWN)
         if walk.track is not None and walk.where == "stbl":
-            _keep_table(walk.track.table, box.kind, data[body : min(end, box.end)])
+            _keep_table(walk.track.table, box.kind, memoryview(data)[body : min(end, box.end)])
 
     return rule
 
 
-def _keep_table(table: SampleTable, kind: bytes, payload: bytes) -> None:
+def _keep_table(table: SampleTable, kind: bytes, payload: memoryview) -> None:
     """The first table of a kind counts, as for players."""
     name = kind.decode("latin-1")
     if kind in (b"stsc", b"stco", b"co64", b"stss") and not getattr(table, name):
@@ -164,7 +164,7 @@ def _sizes(walk: Walk, box: Box) -> None:
     if end < box.end:
         block.wipe(end, box.end, walk.where, name_of(box.kind), UNKNOWN)
     if walk.track is not None:
-        table, payload = walk.track.table, block.data[body : min(end, box.end)]
+        table, payload = walk.track.table, memoryview(block.data)[body : min(end, box.end)]
         if box.kind == b"stsz" and not table.stsz:
             table.stsz = payload
         elif box.kind == b"stz2" and not table.stz2:
@@ -239,8 +239,9 @@ def _tref(walk: Walk, box: Box) -> None:
     for child in boxes:
         if child.cut:
             break
-        ids = [block.number(at) for at in range(child.body, child.end - 3, 4)]
-        if (child.end - child.body) % 4 or len(ids) > _MAX_TRACKS or any(i > 0xFFFF for i in ids):
+        size = child.end - child.body
+        ids = range(child.body, child.end, 4)
+        if size % 4 or size > 4 * _MAX_TRACKS or any(block.number(at) > 0xFFFF for at in ids):
             block.free(child, "tref")
     block.rest(boxes, box.end, "tref")
 

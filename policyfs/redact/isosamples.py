@@ -14,7 +14,16 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.isoentries import PICTURE, SOUND, TEXT
 from policyfs.redact.isomovie import Track
-from policyfs.redact.isosei import MAX_UNITS, TRIED_UNITS, Codec, Counter, clean_sample, codec_of, too_many
+from policyfs.redact.isosei import (
+    MAX_UNITS,
+    SAMPLE_UNITS,
+    TRIED_UNITS,
+    Codec,
+    Counter,
+    clean_sample,
+    codec_of,
+    too_many,
+)
 from policyfs.redact.isotables import Extents, Samples, numbers, part_of
 from policyfs.redact.ranges import ByteSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -157,7 +166,8 @@ def _codec(track: Track) -> Codec | None:
 def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Found:
     samples = track.samples()
     count, keys = len(samples), _key_frames(track, len(samples))
-    tried = sorted({0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))} & set(range(count)))
+    some = {0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))}
+    tried = sorted(number for number in some if 0 <= number < count)
     found = _cleaned(samples, tried, codec, source, inner)
     told = NOTHING
     for note in found.notes:
@@ -167,7 +177,8 @@ def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Fou
     # Encoders sign the frames that a player can start from; cameras may date every one.
     wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
     too_many(len(wanted))
-    found.add(_cleaned(samples, sorted(set(wanted) - set(tried)), codec, source, inner))
+    others = sorted(set(wanted).difference(tried))
+    found.add(_cleaned(samples, others, codec, source, inner))
     return found
 
 
@@ -185,9 +196,10 @@ def _spread(frames: list[int] | range) -> Iterator[int]:
 def _cleaned(
     samples: Samples, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner
 ) -> Found:
-    found = Found()
+    found, units = Found(), Counter(SAMPLE_UNITS)
     for at, size in samples.places(wanted):
-        found.add(clean_sample(source, at, size, codec, inner))
+        units.left = SAMPLE_UNITS
+        found.add(clean_sample(source, at, size, codec, inner, units))
     return found
 
 

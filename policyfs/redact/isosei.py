@@ -8,7 +8,7 @@ annex D, ISO/IEC 14496-15; MISB ST 0604.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -23,9 +23,10 @@ MAX_SCANNED: Final = 40_000
 """Samples that are gone through once user data was found in those that were tried."""
 _MAX_SEI_BYTES: Final = 1 << 16
 TRIED_UNITS: Final = 64
+MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
 """Units (slices, parameters, messages) of fragments that are gone through, likewise."""
-_SAMPLE_UNITS: Final = 256
+SAMPLE_UNITS: Final = 256
 _T35, _UNREGISTERED = 4, 5
 _STANDARD_TYPES: Final = 0x100
 _H264, _H265 = "H.264", "H.265"
@@ -57,6 +58,9 @@ def codec_of(kind: bytes, payload: bytes) -> Codec | None:
 
 def clean_parameters(block: Block, box: Box) -> None:
     """An ``hvcC`` box may list SEI messages, too; those of an ``avcC`` are in the samples."""
+    if box.size > _MAX_SEI_BYTES:
+        block.free(box, "stsd", broken=True)
+        return
     if box.kind != b"hvcC" or box.end < box.body + 23:
         return
     at = box.body + 23
@@ -123,8 +127,10 @@ def _user_data(kind: int, payload: bytes) -> tuple[int, Tells]:
     return 0, NOTHING if kind < _STANDARD_TYPES else UNKNOWN
 
 
-def _unescaped(unit: bytes, header: int) -> tuple[bytes, list[int]]:
+def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
     """The payload without emulation prevention bytes, and where in the unit each of its bytes is."""
+    if b"\0\0\3" not in unit:
+        return unit[header:], range(header, len(unit))
     plain, places, zeros = bytearray(), [], 0
     for at in range(header, len(unit)):
         byte = unit[at]
@@ -154,9 +160,18 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 @dataclass(slots=True)
 class Counter:
-    """How many more units are looked at."""
+    """How much more is looked at: units, and bytes of messages."""
 
     left: int
+    room: int = MAX_MESSAGE_BYTES
+
+    def message(self, unit: bytes) -> None:
+        """Counts a message; one with bytes in between that prevent emulation costs more. Raises
+        TooMuchError.
+        """
+        self.room -= len(unit) << (3 * (b"\0\0\3" in unit))
+        if self.room < 0:
+            raise TooMuchError("too much user data in frames")
 
 
 def clean_sample(
@@ -166,7 +181,7 @@ def clean_sample(
     lengths of the others.
     """
     found = Found()
-    units = Counter(_SAMPLE_UNITS) if units is None else units
+    units = Counter(SAMPLE_UNITS) if units is None else units
     end = min(at + size, source.size)
     while units.left > 0:
         units.left -= 1
@@ -178,7 +193,7 @@ def clean_sample(
         kind = head[-1] & 0x1F if codec.name == _H264 else head[-1] >> 1 & 0x3F
         if kind in ((6,) if codec.name == _H264 else (39, 40)) and length <= _MAX_SEI_BYTES:
             unit = source.read(start, length)
-            inner.budget.search(length)
+            units.message(unit)
             cleaned = clean_unit(unit, codec.name, inner)
             if cleaned is not None:
                 found.patches += difference(start, unit, cleaned.data)

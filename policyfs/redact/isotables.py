@@ -17,13 +17,16 @@ from typing import Final
 
 from policyfs.redact.blocks import NotThisKindError, TooMuchError
 
-MAX_CHUNKS: Final = 1_000_000
+MAX_CHUNKS: Final = 600_000
+"""Chunks of all tracks that stay, or of all that go: a film of many hours has fewer."""
+_MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
 """A constant size below this is no packet's but a plain sample's, or QuickTime's "1"."""
+_NOTHING: Final = memoryview(b"")
 _LITTLE: Final = sys.byteorder == "little"
 
 
-def numbers(data: bytes, code: str) -> array[int]:
+def numbers(data: memoryview, code: str) -> array[int]:
     """Big-endian numbers as an array (code B, H, I or Q); what is left at the end is dropped."""
     made: array[int] = array(code)
     made.frombytes(data[: len(data) // made.itemsize * made.itemsize])
@@ -32,7 +35,7 @@ def numbers(data: bytes, code: str) -> array[int]:
     return made
 
 
-def part_of(payload: bytes, header: int, width: int) -> bytes:
+def part_of(payload: memoryview, header: int, width: int) -> memoryview:
     """The entries of a table (its count is in the last 4 bytes of the header), as far as they go."""
     count = int.from_bytes(payload[header - 4 : header])
     return payload[header : header + count * width]
@@ -65,10 +68,11 @@ class Extents:
         and the start that follows it exactly if that start is greater: then as many ranges have
         ended as have begun.
         """
-        ends = sorted(self.ends)
-        following = sorted(self.starts)
-        first = following[0] if following else size
-        following = [*following[1:], size] if following else []
+        ends = array("Q", sorted(self.ends))
+        following = array("Q", sorted(self.starts))
+        first = following.pop(0) if following else size
+        if ends:
+            following.append(size)
         if first > 0:
             yield 0, min(first, size)
         for start, end in compress(zip(ends, following, strict=True), map(gt, following, ends)):
@@ -80,12 +84,12 @@ class Extents:
 class SampleTable:
     """The tables of one track as they are in its ``stbl``: whole payloads, empty where missing."""
 
-    stsc: bytes = b""
-    stsz: bytes = b""
-    stz2: bytes = b""
-    stco: bytes = b""
-    co64: bytes = b""
-    stss: bytes = b""
+    stsc: memoryview = _NOTHING
+    stsz: memoryview = _NOTHING
+    stz2: memoryview = _NOTHING
+    stco: memoryview = _NOTHING
+    co64: memoryview = _NOTHING
+    stss: memoryview = _NOTHING
 
     def offsets(self) -> array[int]:
         """Offset of each chunk."""
@@ -172,7 +176,7 @@ class Samples:
             return found
         if counts.count(1) == len(counts):
             return chain(sizes, repeat(0)) if len(sizes) < len(counts) else islice(sizes, len(counts))
-        if 4 * len(counts) < len(sizes):
+        if 4 * len(counts) < len(sizes) or len(sizes) > _MANY:  # no table of sums: it would be large
             slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
             return map(sum, map(sizes.__getitem__, slices))
         sums = array("Q", accumulate(sizes, initial=0))
