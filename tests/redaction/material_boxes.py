@@ -10,9 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from policyfs.redact.isobox import make_box
+from policyfs.redact.blocks import Budget
+from policyfs.redact.isobox import make_box, read_boxes
+from policyfs.redact.ranges import MemorySource
 from tests.redaction.samples import Sample, pixels
 from tests.support import media
+from tests.support.heifs import XMP_TYPE, Layout, Thing, full, heif
 from tests.support.media import TOOL_DEADLINE_S
 
 _NAMES: Final = {
@@ -21,6 +24,7 @@ _NAMES: Final = {
     "people": ("Rosa Kamera", "a quince on a table"),
     "time": ("2024:05:17 11:22:33",),
 }
+_PARTS: Final = Budget(1000, 1 << 20)
 TAGS: Final = {
     name: value
     for name, value in (media.KEPT_TAGS | media.place_tags(media.HOME)).items()
@@ -77,6 +81,8 @@ def samples(directory: Path) -> Iterator[Sample]:
     (directory / "parts").mkdir()
     plain = media.picture(directory / "parts" / "plain.png", width=96, height=64)
     photo = media.photo(directory / "parts" / "photo.jpg", width=96, height=64)
+    for suffix in ("exif", "xmp"):
+        media.run("exiftool", "-q", "-tagsfromfile", str(photo), str(directory / "parts" / f"m.{suffix}"))
     maker = _Maker(directory, photo, plain)
     yield from _heif(maker)
     yield from _jxl(maker)
@@ -95,16 +101,59 @@ def _heif(make: _Maker) -> Iterator[Sample]:
     video = media.video(make.directory / "parts" / "v.mp4", place=media.HOME, seconds=1)
     moving.write_bytes(again.read_bytes() + make_box(b"mpvd", video.read_bytes()))
     yield Sample("HEIC with a motion photo's video", "image/heic", moving, _NAMES, heif_pixels)
+    yield _taken_apart(make)
     avif = make.made("a.avif", "avifenc", "-s", "10", "-j", "1", str(make.photo), "OUT")
     yield Sample("AVIF by libavif", "image/avif", avif, _NAMES, avif_pixels)
     parts = make.directory / "parts"
     frames = [str(media.picture(parts / f"{n}.png", width=64, height=48, seed=n)) for n in (1, 2)]
-    for suffix in ("exif", "xmp"):
-        media.run("exiftool", "-q", "-tagsfromfile", str(make.photo), str(parts / f"m.{suffix}"))
     given = ("--exif", str(parts / "m.exif"), "--xmp", str(parts / "m.xmp"))
     series = make.made("series.avif", "avifenc", "-s", "10", "-j", "1", *given, *frames, "OUT")
     extra = {"XMP-exif:GPSDateTime": "it goes with the place that it is a part of"}
     yield Sample("a sequence of pictures as AVIF", "image/avif", series, _NAMES, avif_frames, extra=extra)
+
+
+def _taken_apart(make: _Maker) -> Sample:
+    """A real coded picture in a file as no tool at hand writes it: data in pieces, Exif and XMP in idat,
+    an item of nobody's, a title and a date among the properties.
+    """
+    plain = make.made("parts/plain.heic", "heif-enc", str(make.plain), "-q", "40", "-o", "OUT").read_bytes()
+    at = plain.index(b"iloc") + 12
+    base, offset, length = (int.from_bytes(plain[at + n : at + n + 4]) for n in (4, 10, 14))
+    start = plain.index(b"ipco") - 4
+    properties = [
+        plain[box.start : box.end]
+        for box in read_boxes(
+            MemorySource(plain), start + 8, start + int.from_bytes(plain[start:][:4]), _PARTS
+        )
+    ]
+    count = len(properties)
+    properties += [
+        full(b"udes", b"en\0Quillwort by the lake\0\0\0"),
+        full(b"crtt", (3_800_000_000_000_000).to_bytes(8)),
+        full(b"altt", b"a heron at 47.804531, 13.042287\0en\0"),
+    ]
+    exif, xmp = ((make.directory / "parts" / f"m.{kind}").read_bytes() for kind in ("exif", "xmp"))
+    things = [
+        Thing(
+            *(1, b"hvc1", plain[base + offset :][:length]),
+            pieces=3,
+            properties=tuple(range(1, count + 4)),
+        ),
+        Thing(2, b"Exif", bytes(4) + exif, where="idat", pieces=2),
+        Thing(3, b"mime", xmp, XMP_TYPE, where="idat"),
+        Thing(4, b"mime", b"12345" + bytes(4) + exif, b"application/x-anything"),
+    ]
+    layout = Layout(iloc_version=2, properties=properties, references=[(b"cdsc", n, (1,)) for n in (2, 3)])
+    path = make.directory / "apart.heic"
+    path.write_bytes(heif(things, layout))
+    told = {**_NAMES, "people": (*_NAMES["people"], "Quillwort", "heron")}
+    told["location"] = (*told["location"], "heron")
+    extra = {
+        "XMP-exif:GPSDateTime": "it goes with the place that it is a part of",
+        "QuickTime:Unknown_altt": "it holds coordinates",
+        "Meta:MetaImageSize": "exiftool takes what is in idat for a grid",
+    }
+    return Sample("HEIC in pieces", "image/heic", path, told, heif_pixels, extra=extra)
 
 
 def _jxl(make: _Maker) -> Iterator[Sample]:
