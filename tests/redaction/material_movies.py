@@ -228,7 +228,7 @@ def samples(directory: Path) -> Iterator[Sample]:
         "drone.mp4",
         "video/mp4",
         drone,
-        told(location=(CITY, *place)),
+        told(location=(CITY, *place), people=(CITY, *place)),
         extra={"Track3:Text": "subtitles that hold coordinates"},
     )
     yield sample("fragments.mp4", "video/mp4", _fragments, told(location=place, people=people))
