@@ -166,20 +166,30 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     layout, match = found
     at = start + match.end()
     frame = _frame(walk, layout, match, at, start, outer)
-    guess = layout.count_from is From.GUESS
-    bases = [outer.base, start] if guess else [frame.base]
-    trusted = walk.name == "TIFF" and not guess  # nobody moves the notes of raws
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
         return False
-    for base in bases:
-        if trusted or _is_sound(directory, base, (start, end), walk.source.size, guess=guess):
-            _rebase(directory, base)
-            directory.covers += [(start, at), *_footer(walk, start, end, frame)]
-            entry.nested = entry.holds = True
-            return True
-    directory.entries.clear()
-    return False
+    guess = layout.count_from is From.GUESS
+    base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
+    trusted = walk.name == "TIFF"  # nobody moves the notes of raws
+    if not trusted and not _is_sound(directory, base, (start, end), walk.source.size):
+        directory.entries.clear()
+        return False
+    _rebase(directory, base)
+    directory.covers += [(start, at), *_footer(walk, start, end, frame)]
+    entry.nested = entry.holds = True
+    return True
+
+
+def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
+    """The base that puts most values into the note; the first of equals."""
+    by = {base: base - directory.frame.base for base in bases}
+    values = [entry for entry in directory.entries if entry.size and not entry.inline]
+    within = {
+        base: sum(1 for e in values if note[0] <= e.start + by[base] and e.end + by[base] <= note[1])
+        for base in bases
+    }
+    return max(bases, key=lambda base: within[base])
 
 
 def _match(layout: Layout, head: bytes, walk: Walk) -> tuple[Layout, re.Match[bytes]] | None:
@@ -202,7 +212,7 @@ def _frame(walk: Walk, layout: Layout, match: re.Match[bytes], at: int, start: i
     return Frame(order, base=base, note=True)
 
 
-def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, guess: bool) -> bool:
+def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int) -> bool:
     """Whether all values lie in the note, or all behind it; else it was moved, and nobody knows whither.
 
     A note that was moved without its offsets would keep the bytes of one tag as another's value.
@@ -214,9 +224,8 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
     entries = (e for e in directory.entries if e.size and not e.inline and e.tag not in spared)
     spans = [(e.start + by, e.end + by) for e in entries]
     inside = [s for s in spans if s[0] >= 0 and s[1] <= size]
-    if all(start <= a and b <= end and not _over(directory, a, b) for a, b in inside):
-        return len(inside) == len(spans) or not guess
-    return not guess and all(end <= a for a, _ in inside)
+    own = all(start <= a and b <= end and not _over(directory, a, b) for a, b in inside)
+    return own or all(end <= a for a, _ in inside)
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:

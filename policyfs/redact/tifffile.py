@@ -12,6 +12,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact import tiffrules
+from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.extents import Extents
 from policyfs.redact.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
@@ -26,6 +27,7 @@ TIFF_KINDS: Final = ("image/tiff", "image/x-canon-cr2", "image/x-olympus-orf", "
 
 MAX_ZEROED_BYTES: Final = 64 << 20
 """What nothing refers to is read, to see whether it is zero already; behind so much, it is not."""
+MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
 """Strips or tiles in JPEG whose headers are looked into."""
 MAX_LOST_BYTES: Final = 1 << 20
@@ -121,16 +123,15 @@ class _File:
     def _pixels(self, directory: Directory) -> None:
         """Keeps what a directory's pairs of tags refer to."""
         if directory.frame.note:
-            for _, starts, _, sizes in pairs(self.walk, directory, PREVIEWS.get(directory.role, ())):
+            for _, starts, sizes in pairs(self.walk, directory, PREVIEWS.get(directory.role, ())):
                 if len(starts) == len(sizes) == 1:
                     self._preview(directory, starts[0], sizes[0])
             return
-        for entry, starts, lengths, sizes in pairs(self.walk, directory, tiffrules.IMAGE_PAIRS):
+        for entry, starts, sizes in pairs(self.walk, directory, tiffrules.IMAGE_PAIRS):
             if len(starts) == 1 and starts[0] == _ALL_ONES:
                 starts = self._raw_data(directory)
                 sizes = [self.source.size - at for at in starts]
-            if len(sizes) != len(starts) or (lengths is None and len(starts) == 1):
-                sizes = self._guessed(starts)
+            sizes = self._sized(directory, entry, starts, sizes)
             self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
         self._tables(directory)
 
@@ -140,6 +141,18 @@ class _File:
                 return self.walk.numbers(entry, directory.frame)
         return []
 
+    def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
+        """Lengths as readers take them: where none are said, or too short a one of plain pixels, more."""
+        if len(sizes) != len(starts) or 0 in sizes:
+            guessed = self._guessed(starts)
+            sizes = [a or b for a, b in zip(sizes or guessed, guessed, strict=False)]
+            sizes += guessed[len(sizes) :]
+        if len(starts) == 1 and entry.tag == tags.STRIP_OFFSETS and self._first(directory, 0x0103) == 1:
+            bits = self._first(directory, 0x0102) * max(1, self._first(directory, 0x0115))
+            rows, columns = self._first(directory, 0x0101), self._first(directory, 0x0100)
+            sizes = [max(sizes[0], rows * ((columns * bits + 7) // 8))]
+        return sizes
+
     def _guessed(self, starts: list[int]) -> list[int]:
         """Lengths where none are said: up to what starts next, or to the end of the file."""
         ordered = sorted(starts)
@@ -147,7 +160,7 @@ class _File:
         return [max(0, behind[at] - at) for at in starts]
 
     def _keep_all(self, directory: Directory, entry: Entry, blobs: list[tuple[int, int]]) -> None:
-        is_jpeg = entry.tag == 0x0201 or self._compression(directory) in _JPEG_COMPRESSIONS
+        is_jpeg = entry.tag == 0x0201 or self._first(directory, 0x0103) in _JPEG_COMPRESSIONS
         for start, size in blobs:
             end = min(start + size, self.source.size)
             if start < 8 or start >= end or (start, end) in self.done:
@@ -157,9 +170,10 @@ class _File:
                 self._jpeg(start, end, whole=len(blobs) == 1)
             self.walk.kept.append((start, end))
 
-    def _compression(self, directory: Directory) -> int:
+    def _first(self, directory: Directory, tag: int) -> int:
+        """The first number of a tag; 0 if it is not there."""
         for entry in directory.entries:
-            if entry.tag == 0x0103 and entry.keep:
+            if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
                 return next(iter(self.walk.numbers(entry, directory.frame)), 0)
         return 0
 

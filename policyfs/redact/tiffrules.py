@@ -59,6 +59,7 @@ IMAGE_PAIRS: Final = (
     (tags.TILE_OFFSETS, tags.TILE_LENGTHS),
     (0xA010, 0xA011),  # Samsung's table of where each line of pixels starts
     (SR2_OFFSET, SR2_LENGTH),  # Sony's encrypted colour data
+    (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
 )
 """Tags that say where pixels and what belongs to them are, and how long."""
 
@@ -118,8 +119,8 @@ _WHOLE: Final = rules(
     ("c7a3-c7a8 c7aa c7b5 c7e9-c7ee cd2d-cd4b", NOTHING),
     # Canon: slices, colour filter and kinds of raw.
     ("c5d8-c5e1 c640 c6c5 c6dc", NOTHING),
-    # Sony: kind of raw, tone curve, lens corrections, crop.
-    ("7000-7001 7010-7037 74c7-74c8", NOTHING),
+    # Sony: kind of raw, tone curve, lens corrections, crop, levels, matrices.
+    ("7000-7001 7010-7037 7300-7316 7480-7486 74c7-74c8 7800-7829 782a-782d 787f 797d 7980 7982", NOTHING),
     ("a010-a011 a101-a102", NOTHING),  # Samsung's raw lines
 )
 

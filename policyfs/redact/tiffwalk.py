@@ -349,7 +349,7 @@ class Walk:
 
 def pairs(
     walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[Entry, list[int], Entry | None, list[int]]]:
+) -> Iterator[tuple[Entry, list[int], list[int]]]:
     """For each pair of tags that a directory keeps: where things are, and how long each is."""
     for at, of in found:
         starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
@@ -357,4 +357,4 @@ def pairs(
         if starts is None:
             continue
         sizes = walk.numbers(lengths, directory.frame) if lengths is not None else []
-        yield starts, walk.numbers(starts, directory.frame), lengths, sizes
+        yield starts, walk.numbers(starts, directory.frame), sizes

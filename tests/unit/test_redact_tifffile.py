@@ -321,3 +321,12 @@ def test_files_made_by_hand_are_what_their_readers_take_them_for(tmp_path):
     path = tmp_path / "made.tif"
     path.write_bytes(classic("MM", strips=8))
     assert tiffs.strips_of(path).replace("\n", "") == PIXELS.hex()
+
+
+@pytest.mark.parametrize("length", [None, 0, 100])
+def test_pixels_whose_length_is_not_said_stay(length):
+    """Readers reckon it from the picture's size; so does redaction."""
+    tags = [entry for entry in picture("II", 0x800) if entry[0] != 0x0117]
+    said = [] if length is None else [long("II", 0x0117, length)]
+    data = (b"II*\0" + pack("II", 8) + ifd("II", 8, [*tags, *said])).ljust(0x800, b"\0") + PIXELS
+    assert plan_for(data).outcome is Outcome.CLEAN
