@@ -203,6 +203,7 @@ REDACTABLE_KINDS: Final = frozenset(
         "image/x-canon-cr2",
         "image/x-olympus-orf",
         "image/x-panasonic-rw2",
+        "image/x-fuji-raf",
         "audio/amr",
         "audio/x-aiff",
         "video/x-msvideo",

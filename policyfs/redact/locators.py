@@ -32,6 +32,7 @@ from policyfs.redact.mp3 import locate_adts, locate_mp3
 from policyfs.redact.ogg import locate_ogg
 from policyfs.redact.pdf import locate_pdf
 from policyfs.redact.png import locate_png
+from policyfs.redact.raf import RAF_KIND, locate_raf
 from policyfs.redact.ranges import ByteSource, MemorySource, apply
 from policyfs.redact.tells import Tells
 from policyfs.redact.text import told_in
@@ -60,6 +61,7 @@ LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
         "image/png": locate_png,
         **dict.fromkeys(MOVIE_KINDS, locate_movie),
         **dict.fromkeys(TIFF_KINDS, locate_tiff),
+        RAF_KIND: locate_raf,
         "application/pdf": locate_pdf,
         "application/rdf+xml": locate_xmp_sidecar,
         "application/x-location+json": locate_takeout,

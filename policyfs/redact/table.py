@@ -69,6 +69,7 @@ _ROWS: Final = (
     KindRow("image/x-canon-cr2", Treatment.LOCATOR, "likewise"),
     KindRow("image/x-olympus-orf", Treatment.LOCATOR, "likewise"),
     KindRow("image/x-panasonic-rw2", Treatment.LOCATOR, "likewise"),
+    KindRow("image/x-fuji-raf", Treatment.LOCATOR, "its JPEG, its directory and its TIFF are examined"),
     KindRow("image/gif", Treatment.LOCATOR, "comments, XMP and all other extensions are examined"),
     KindRow("image/svg+xml", _REFUSED, "may carry any metadata; no locator"),
     KindRow("video/mp4", Treatment.LOCATOR, "user data, metadata boxes and timed metadata are examined"),

@@ -17,7 +17,8 @@ from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.extents import Extents
 from policyfs.redact.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
 from policyfs.redact.ranges import ByteSource, zeros
-from policyfs.redact.tells import UNKNOWN
+from policyfs.redact.table import Part
+from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiffdirs import Directory, Entry, Frame
 from policyfs.redact.tiffrules import IMAGE, Rules
 from policyfs.redact.tiffwalk import Walk, pairs
@@ -38,6 +39,22 @@ MAX_PADDING: Final = 8
 """Bytes between strips of a file with MANY_STRIPS that are left alone: padding, and the lengths that
 GDAL writes before and behind each tile."""
 MANY_STRIPS: Final = 256
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "entries that go close up"),
+    Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "likewise"),
+    Part(
+        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "where it lies on the earth", Tells.LOCATION, "likewise"
+    ),
+    Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "likewise"),
+    Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
+    Part("DNG", "camera, serial numbers, lens, ids", "whose camera it was", Tells.DEVICE, "entries close up"),
+    Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else all goes"),
+    Part("DNG", "original raw file", "anything", UNKNOWN, "goes"),
+    Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
+    Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
+    Part("TIFF, raws", "what no tag refers to", "anything", UNKNOWN, "zeros"),
+)
 
 _RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
 _ALL_ONES: Final = 0xFFFFFFFF
@@ -238,7 +255,8 @@ class _File:
         kept = Extents(walk.kept).without(walk.wiped)
         if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
             raise NotThisKindError("its parts lie over one another")
-        lost = list(self._lost(kept))
+        padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
+        lost = list(unreferenced(self.source, kept, padding))
         total = sum(patch.size for patch in lost)
         if total > MAX_LOST_BYTES and total > self.source.size // 2:
             raise NotThisKindError("most of it is nothing that a tag refers to")
@@ -246,14 +264,15 @@ class _File:
         notes = [*walk.notes, *(Note(p.offset, p.size, walk.name, "unreferenced", UNKNOWN) for p in lost)]
         return Found(patches, notes)
 
-    def _lost(self, kept: Extents) -> Iterator[Patch]:
-        """Zeros for what nothing refers to."""
-        left = MAX_ZEROED_BYTES
-        for start, end in kept.gaps(self.source.size):
-            if end - start <= MAX_PADDING and len(self.done) > MANY_STRIPS:
-                continue
-            if end - start <= left:
-                left -= end - start
-                yield from zeros(self.source, start, end)
-            else:
-                yield Patch(start, zeros=end - start)
+
+def unreferenced(source: ByteSource, kept: Extents, padding: int = 0) -> Iterator[Patch]:
+    """Zeros for all that is not kept, but for gaps of up to `padding` bytes; what is zero is left out."""
+    left = MAX_ZEROED_BYTES
+    for start, end in kept.gaps(source.size):
+        if end - start <= padding:
+            continue
+        if end - start <= left:
+            left -= end - start
+            yield from zeros(source, start, end)
+        else:
+            yield Patch(start, zeros=end - start)

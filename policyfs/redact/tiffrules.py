@@ -45,6 +45,7 @@ GPS: Final = "GPS"
 INTEROP: Final = "InteropIFD"
 SR2: Final = "SR2Private"
 PANASONIC_CAMERA: Final = "CameraIFD"
+FUJI: Final = "FujiIFD"
 
 DNG_PRIVATE: Final = 0xC634
 DNG_VERSION: Final = 0xC612
@@ -59,6 +60,7 @@ IMAGE_PAIRS: Final = (
     (tags.TILE_OFFSETS, tags.TILE_LENGTHS),
     (0xA010, 0xA011),  # Samsung's table of where each line of pixels starts
     (SR2_OFFSET, SR2_LENGTH),  # Sony's encrypted colour data
+    (0xF007, 0xF008),  # Fujifilm's strips
     (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
 )
 """Tags that say where pixels and what belongs to them are, and how long."""
@@ -122,6 +124,7 @@ _WHOLE: Final = rules(
     # Sony: kind of raw, tone curve, lens corrections, crop, levels, matrices.
     ("7000-7001 7010-7037 7300-7316 7480-7486 74c7-74c8 7800-7829 782a-782d 787f 797d 7980 7982", NOTHING),
     ("a010-a011 a101-a102", NOTHING),  # Samsung's raw lines
+    ("f000", NOTHING, How.DIRECTORY, FUJI),
 )
 
 
@@ -149,6 +152,7 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         EXIF: _PICTURE,
         INTEROP: _exif(tags.Role.INTEROP),
         GPS: _exif(tags.Role.GPS),
+        FUJI: rules(("f000-f03f", NOTHING)),
         SR2: rules(("7200-7201 7221", NOTHING)),
         "RW2": PANASONIC,
         PANASONIC_CAMERA: rules(

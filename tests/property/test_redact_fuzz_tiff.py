@@ -52,6 +52,7 @@ SEEDS = [
     ("image/tiff", tiffs.digital_negative("II")),
     ("image/x-olympus-orf", b"IIRO" + crowded("II")[4:]),
     ("image/x-panasonic-rw2", b"IIU\0" + crowded("II")[4:]),
+    ("image/x-fuji-raf", tiffs.fuji(photo_by("FujiFilm", "MM"), record=HOME.city.encode())),
     *(("image/jpeg", photo_by(name, "MM")) for name in MAKERS),
 ]
 DIRECTORIES = [8 + len(tiffs.PIXELS), 0x3000, 0x3200, 0x3600]

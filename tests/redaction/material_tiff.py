@@ -37,6 +37,7 @@ EARTH = {
     "IFD0:GeoTiffAsciiParams": f"{HOME.city}|",
     "IFD0:GDALMetadata": f"<GDALMetadata><Item name='place'>{HOME.state}</Item></GDALMetadata>",
 }
+FUJI = {"FujiFilm": "its note tells the maker, and a serial number has a day in it"}
 
 
 def sensor(path: Path) -> str:
@@ -68,6 +69,10 @@ def samples(directory: Path) -> Iterator[Sample]:
         path.write_bytes(tiffs.digital_negative(order))
         write_tags(path, {**TAGS, **place_tags(HOME), "IFD0:CameraSerialNumber": "SN-4711-0815"})
         yield Sample(f"DNG {order}", "image/tiff", path, TOLD, sensor)
+    path = directory / "fuji.raf"
+    path.write_bytes(tiffs.fuji(photo_by("FujiFilm", "MM")))
+    write_tags(path, TAGS | place_tags(HOME))
+    yield Sample("RAF", "image/x-fuji-raf", path, TOLD, None, extra=FUJI)
     yield from _notes(directory)
 
 

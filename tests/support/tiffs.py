@@ -104,3 +104,22 @@ def strips_of(path: Path) -> str:
         spans: Iterable[tuple[int, int]] = zip(tags.get(0x0111, []), tags.get(0x0117, []), strict=False)
         found += [data[a : a + n].hex() for a, n in spans]
     return "\n".join(found)
+
+
+def fuji(preview: bytes, *, sensor_in_tiff: bool = True, record: bytes = b"") -> bytes:
+    """A RAF with this JPEG, a directory with one known and one unknown record, and pixels."""
+    names = b"FUJIFILMCCD-RAW 0201FF392201" + b"Testmaker M7".ljust(32, b"\0") + b"0106"
+    known = (0x0100).to_bytes(2) + (4).to_bytes(2) + SIDE.to_bytes(2) * 2
+    unknown = (0x9118).to_bytes(2) + len(record).to_bytes(2) + record
+    directory = (2).to_bytes(4) + known + unknown
+    pixels = PIXELS
+    if sensor_in_tiff:
+        below = ifd("II", 0x40, [long("II", 0xF007, 0x100), long("II", 0xF008, len(PIXELS))])
+        pixels = (b"II*\0" + pack("II", 8) + ifd("II", 8, [(0xF000, 13, 1, pack("II", 0x40))])).ljust(
+            0x40, b"\0"
+        )
+        pixels = (pixels + below).ljust(0x100, b"\0") + PIXELS
+    at = 0x94 + len(preview)
+    table = [0x94, len(preview), at, len(directory), at + len(directory), len(pixels)]
+    head = names.ljust(0x54, b"\0") + b"".join(n.to_bytes(4) for n in table)
+    return head.ljust(0x94, b"\0") + preview + directory + pixels
