@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,20 +142,16 @@ def samples(directory: Path) -> Iterator[Sample]:
     yield sample("a photo with everything", source)
     yield from _encoded(directory, source)
     yield from _composed(directory, source)
+    yield from _several(directory, source)
     yield from _moving(directory, source)
 
 
 def _encoded(directory: Path, source: Path) -> Iterator[Sample]:
-    for name, options in (
-        ("progressive", ("-progressive",)),
-        ("with restarts", ("-restart", "1B")),
-        ("arithmetic", ("-arithmetic",)),
-    ):
-        path = directory / f"{name.split()[-1]}.jpg"
-        with path.open("wb") as out:
-            command = ["jpegtran", "-copy", "all", *options, str(source)]
-            subprocess.run(command, stdout=out, check=True, timeout=30)
-        yield sample(f"by jpegtran, {name}", path, shown=_by_djpeg)
+    path = directory / "progressive.jpg"
+    with path.open("wb") as out:
+        command = ["jpegtran", "-copy", "all", "-progressive", "-restart", "1B", str(source)]
+        subprocess.run(command, stdout=out, check=True, timeout=30)
+    yield sample("progressive, with restarts, by jpegtran", path, shown=_by_djpeg)
     path = directory / "magick.jpg"
     run("convert", str(source), "-colorspace", "CMYK", "-quality", "80", str(path))
     yield sample("CMYK by ImageMagick", path)
@@ -165,27 +162,53 @@ def _by_djpeg(path: Path) -> str:
 
 
 def _composed(directory: Path, source: Path) -> Iterator[Sample]:
-    data = source.read_bytes()
-    told = {
-        "location": ("Quincebury",),
-        "device": ("Quincebury",),
-        "people": ("Quincebury",),
-        "time": ("Quincebury",),
+    """Makers' own segments, and a trailer."""
+    private = {
+        0xE1: b"FLIR\0\1\0\0Quincebury-flir",
+        0xE3: b"Quincebury-dji" * 9,
+        0xE5: b"RMETA\0Quincebury-ricoh",
+        0xE6: b"GoPro\0DEVC\0\1\0\0Quincebury-gopro",
+        0xEB: b"JP\0\1\0\0\0\1\0\0\0\x12jumbQuincebury-c2pa",
     }
-    for number, (name, made) in enumerate(
-        {
-            "a FLIR segment": with_segments(data, segment(0xE1, b"FLIR\0\1\0\0Quincebury")),
-            "GoPro's metadata": with_segments(data, segment(0xE6, b"GoPro\0DEVC\0\1\0\0Quincebury")),
-            "C2PA": with_segments(data, segment(0xEB, b"JP\0\1\0\0\0\1\0\0\0\x12jumbQuincebury")),
-            "Insta360's trailer": data + b"Quincebury" + bytes(64) + b"8db42d694ccc418790edff439fe026bf",
-            "DJI's thermal data": with_segments(data, segment(0xE3, b"Quincebury" * 9)),
-        }.items()
-    ):  # fmt: skip
-        path = directory / f"private{number}.jpg"
-        path.write_bytes(made)
-        both = {word: (*facts, *told[word]) for word, facts in TOLD.items()}
-        extra = STRUCTURES | MAGICK | dict.fromkeys(("FLIR", "GoPro", "JUMBF", "DJI"), "a maker's own")
-        yield Sample(f"with {name}", KIND, path, both, extra=extra | {"Insta360": "a maker's own"})
+    data = with_segments(source.read_bytes(), *(segment(code, held) for code, held in private.items()))
+    path = directory / "private.jpg"
+    path.write_bytes(data + b"Quincebury-insta" + bytes(64) + b"8db42d694ccc418790edff439fe026bf")
+    secrets = tuple(f"Quincebury-{maker}" for maker in ("flir", "dji", "ricoh", "gopro", "c2pa", "insta"))
+    told = {word: (*facts, *secrets) for word, facts in TOLD.items()}
+    groups = ("FLIR", "GoPro", "JUMBF", "DJI", "Insta360", "APP5", "Ricoh")
+    extra = STRUCTURES | MAGICK | dict.fromkeys(groups, "a maker's own")
+    yield Sample("with makers' own segments", KIND, path, told, extra=extra)
+
+
+def _several(directory: Path, source: Path) -> Iterator[Sample]:
+    """Pictures of several: a second view, a gain map, a portrait's original, extended XMP."""
+    first, second = source.read_bytes(), rich(directory / "second.jpg", size=80).read_bytes()
+    length = len(jpegs.mpf_segment("MM", [(0, 0), (0, 0)], 0))
+    start = len(first) + length
+    views = with_segments(first, jpegs.mpf_segment("MM", [(0, start), (start, len(second))], 2)) + second
+    path = directory / "views.jpg"
+    path.write_bytes(views)
+    yield sample("two views", path)
+    gain = jpegs.xmp_segment(
+        jpegs.xmp_packet(
+            "", attributes='xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:GainMapMax="2.75"'
+        )
+    )
+    path = directory / "gain.jpg"
+    path.write_bytes(first + with_segments(second, gain))
+    yield sample("a gain map", path)
+    original = base64.b64encode(second).decode()
+    packet = jpegs.xmp_packet(
+        f'<g:Data xmlns:g="http://ns.google.com/photos/1.0/image/">{original}</g:Data>'
+        f"<photoshop:City>{media.HOME.city}</photoshop:City>" * 2
+    )
+    digest, parts = jpegs.more_xmp_segments(packet, 60000)
+    main = jpegs.xmp_segment(jpegs.xmp_packet("", attributes=f'xmpNote:HasExtendedXMP="{digest}"'))
+    path = directory / "portrait.jpg"
+    path.write_bytes(with_segments(media.picture(directory / "bare.jpg").read_bytes(), main, *parts))
+    told = {"location": (media.HOME.city,)}
+    extra = {"XMP-xmpNote:HasExtendedXMP": "named anew", "XMP-GImage": "a picture, cleaned"}
+    yield Sample("a portrait with its original", KIND, path, told, extra=extra)
 
 
 def _moving(directory: Path, source: Path) -> Iterator[Sample]:

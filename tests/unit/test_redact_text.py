@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.text import MAX_TEXT_BYTES, bytes_tell_place, decode, is_prose, tells_place
+from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.text import MAX_TEXT_BYTES, bytes_tell_place, decode, is_prose, tells_place, told_in_text
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,38 @@ def test_no_prose(data):
 @pytest.mark.parametrize("data", [b"", b"hello\n", "größer".encode(), b"a\0b\0", b"caf\xe9"])
 def test_prose(data):
     assert is_prose(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024:05:17 11:22:33", "saved 2024-05-17T11:22", "20240517_112233", "17.05.2024, 11:22",
+     "May 17 2024 11:22", "Fri May 17 11:22:33 2024", "at 2024/05/17 1:02"],
+)  # fmt: skip
+def test_moments_in_text(text):
+    assert told_in_text(text, UNKNOWN) == Tells.TIME
+    assert not told_in_text(text, UNKNOWN & ~Tells.TIME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "KONICA MINOLTA DIGITAL CAMERA", "Created with GIMP",
+     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v80), quality = 90", "Lavc58.134.100", "serial no: 4711",
+     "edited in Lightroom", "Processed By eBay with ImageMagick, z1.1.0", "Samsung camera",
+     "Software: x 7"],
+)  # fmt: skip
+def test_devices_in_text(text):
+    assert Tells.DEVICE in told_in_text(text, UNKNOWN)
+    assert not told_in_text(text, Tells.PEOPLE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a quince on a table", "Aunt Hilde in the canyon", "version 2019.03.12", "apple pie with Otto", "12:30",
+     "a model of the bridge", "Created by Anna", "the year 2024", "page 1 of 2", "chapter 11:22:33"],
+)  # fmt: skip
+def test_prose_tells_neither(text):
+    assert not told_in_text(text, UNKNOWN)
+
+
+def test_too_long_text_tells_everything_that_is_asked():
+    assert told_in_text("x" * (MAX_TEXT_BYTES + 1), Tells.DEVICE | Tells.TIME) == Tells.DEVICE | Tells.TIME
