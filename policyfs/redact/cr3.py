@@ -20,10 +20,10 @@ from policyfs.redact.isobox import FREE, UUID, Box, read_boxes
 from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
-from policyfs.redact.isosamples import sample_tells
+from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.makertags import NOTE_TABLES
 from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource
-from policyfs.redact.spans import Gathered, Ground, Span
+from policyfs.redact.spans import Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.tiff import clean_tiff
@@ -138,28 +138,20 @@ class _Locator:
         block = Block(bytes(data), box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
         self.found.add(block.found)
-        for track in movie.tracks:
-            tells = sample_tells(track, self.source)
-            extents = track.samples().extents(self.source.size, track.entries.sounds)
-            self.inner.budget.part(len(extents.starts))
-            samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
-            if tells & self.inner.hide:
-                self.ground.blank(samples, Note(0, 0, _NAME, f"track {track.number}", tells))
-            else:
-                self._pictures(track, samples)
+        claim_tracks(self.source, self.inner, movie, self.ground, _NAME, self._pictures)
 
-    def _pictures(self, track: Track, samples: Gathered) -> None:
+    def _pictures(self, track: Track) -> Found:
         """Raw pixels stay; JPEGs are cleaned, each by itself."""
         inside = Found()
-        places = track.samples()
-        for at, size in places.places(range(len(places))):
+        samples = track.samples()
+        for at, size in samples.places(range(len(samples))):
             self.inner.budget.part()
             if self.source.read(at, 3) == _JPEG:
                 found = self.inner.file("image/jpeg", SliceSource(self.source, at, size))
                 if found is None:
                     raise NotThisKindError("a preview in it cannot be understood")
                 inside.add(found, at)
-        self.ground.media(samples, inside)
+        return inside
 
     def _canon(self, canon: Box) -> None:
         """The boxes of Canon's own box."""

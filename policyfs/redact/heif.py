@@ -26,10 +26,11 @@ from policyfs.redact.isobox import Box, read_boxes
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import clean_movie
-from policyfs.redact.isosamples import clean_pictures, sample_tells
+from policyfs.redact.isosamples import clean_pictures
+from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.j2k import walk_codestream
 from policyfs.redact.ranges import ByteSource, SliceSource
-from policyfs.redact.spans import Gathered, Ground, Span
+from policyfs.redact.spans import Gathered, Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
@@ -88,7 +89,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "HEIC, AVIF",
         "item names, handler name",
         "a short text",
-        Tells.DEVICE,
+        Tells.DEVICE | Tells.PEOPLE,
         "blanks; also where it holds coordinates",
     ),
     Part(
@@ -218,17 +219,10 @@ class _Locator:
         block = Block(self.source.read(box.start, box.size), box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
         self.found.add(block.found)
-        for track in movie.tracks:
-            tells = sample_tells(track, self.source)
-            extents = track.samples().extents(self.source.size, track.entries.sounds)
-            self.inner.budget.part(len(extents.starts))
-            samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
-            if tells & self.inner.hide:
-                self.ground.blank(samples, Note(0, 0, NAME, f"track {track.number}", tells))
-            else:
-                self.ground.media(samples, clean_pictures(track, self.source, self.inner))
-
-    # --- the meta box ---
+        source, inner = self.source, self.inner
+        claim_tracks(
+            source, inner, movie, self.ground, NAME, lambda track: clean_pictures(track, source, inner)
+        )
 
     def _meta(self, box: Box) -> None:
         """One ``meta`` box of the file's top level. One that is no HEIF one goes."""

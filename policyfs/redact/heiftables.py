@@ -69,11 +69,11 @@ class Reference(NamedTuple):
     targets: tuple[int, ...]
 
 
-def clean_words(text: bytes, inner: Inner, tells: Tells = Tells.DEVICE) -> bytes:
+def clean_words(text: bytes, inner: Inner) -> bytes:
     """A name that stays unless it tells; blanks then, so that what follows stays in its place."""
     if not text.strip():
         return text
-    goes = not inner.budget.look(len(text)) or told(inner.hide, tells, text)
+    goes = not inner.budget.look(len(text)) or told(inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
     return b" " * len(text) if goes else text
 
 

@@ -244,8 +244,9 @@ class Ground:
         return found
 
     def _claimed_twice(self) -> Iterator[Span]:
-        """Bytes of metadata in two claims, or twice in one."""
-        spans = sorted(span for claim in self.claims if not claim.media for span in claim.spans)
+        """Bytes of metadata in two claims that are not the same, or twice in one."""
+        told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
+        spans = sorted(span for those, _, _ in told for span in those)
         end = 0
         for span in spans:
             if span.start < end:

@@ -14,7 +14,7 @@ from policyfs.redact.locators import _Cleaners, locate_in
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import Tells
-from tests.support import jp2s, jpegs
+from tests.support import jp2s, jpegs, movies
 from tests.support.heifs import (
     XMP_TYPE,
     XMP_UUID,
@@ -423,3 +423,68 @@ def test_an_item_without_a_length_holds_nothing():
     """exiftool leaves such ones where it deleted metadata."""
     data = heif([PICTURE, Thing(2, b"Exif", extents=((100, 0),)), Thing(3, b"mime", b"", XMP_TYPE)])
     assert plan(data)[0].outcome is Outcome.CLEAN
+
+
+def test_two_items_that_share_their_metadata():
+    """Writers keep equal metadata of two pictures once."""
+    things = [PICTURE, Thing(2, b"Exif", EXIF), Thing(3, b"Exif", extents=((0, len(EXIF)),))]
+    at = heif(things).index(EXIF)
+    things[2] = replace(things[2], extents=((at, len(EXIF)),))
+    out = read(heif(things))
+    assert free_of_place(out)
+    assert b"Testmaker" in out
+
+
+# --- videos and sequences ---
+
+
+def with_movie(*tracks: movies.Track, base: bytes | None = None) -> bytes:
+    """A HEIC with tracks beside its items: moov behind it, then the samples."""
+    base = heif([PICTURE, Thing(2, b"Exif", EXIF)]) if base is None else base
+    samples = [sample for track in tracks for sample in track.samples]
+    at, whole = 0, b""
+    for _ in range(2):
+        offsets, traks = at, b""
+        for track in tracks:
+            places = []
+            for sample in track.samples:
+                places.append(offsets)
+                offsets += len(sample)
+            traks += track.trak(places)
+        whole = base + movies.box(b"moov", movies.mvhd(), traks)
+        at = len(whole) + 8
+    return whole + make_box(b"mdat", b"".join(samples) + b"between")
+
+
+def test_a_sequence_of_pictures():
+    frames = (picture(seed=5), picture(seed=6))
+    shots = movies.Track(kind=b"pict", format=b"hvc1", samples=frames)
+    gps = movies.Track(kind=b"meta", format=b"camm", samples=(SECRET,), number=2)
+    out = read(with_movie(shots, gps))
+    assert free_of_place(out)
+    assert all(frame in out for frame in frames)
+    assert b"between" not in out
+    assert picture() in out
+
+
+def test_a_sequence_without_items():
+    shots = movies.Track(kind=b"pict", format=b"hvc1", samples=(picture(),))
+    out = read(with_movie(shots, base=make_box(b"ftyp", b"hevc" + bytes(4) + b"msf1")))
+    assert picture() in out
+
+
+@pytest.mark.parametrize("wrap", [lambda video: make_box(b"mpvd", video), lambda video: video])
+def test_a_motion_photo(wrap):
+    video = movies.movie(movies.Track(), moov=movies.box(b"udta", movies.text_atom(b"\xa9xyz", movies.PLACE)))
+    assert movies.PLACE in video
+    out = read(heif([PICTURE], Layout(after=wrap(video))))
+    assert movies.PLACE not in out
+    assert movies.SAMPLE in out
+    assert picture() in out
+
+
+def test_a_motion_photo_whose_video_is_none():
+    found, out = plan(heif([PICTURE], Layout(after=make_box(b"mpvd", SECRET) + make_box(b"sefd", SECRET))))
+    assert SECRET not in out
+    assert any(finding.broken for finding in found.findings)
+    assert SECRET not in read(heif([PICTURE], Layout(after=make_box(b"ftyp", b"isom" + bytes(4)) + SECRET)))

@@ -1,0 +1,41 @@
+"""Tracks beside still pictures: which of their samples stay, in files that hold more than a movie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
+from policyfs.redact.isomovie import Movie, Track
+from policyfs.redact.isosamples import sample_tells
+from policyfs.redact.ranges import ByteSource
+from policyfs.redact.spans import Gathered, Ground, Span
+
+
+def claim_tracks(
+    source: ByteSource,
+    inner: Inner,
+    movie: Movie,
+    ground: Ground,
+    container: str,
+    pictures: Callable[[Track], Found],
+) -> None:
+    """Claims the samples of all tracks: of those that tell, as what has to go; of all others as media,
+    with what has to change within them (pictures, in offsets of the file).
+
+    Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
+    """
+    for track in movie.tracks:
+        tells = sample_tells(track, source)
+        goes = bool(tells & inner.hide)
+        try:
+            extents = track.samples().extents(source.size, track.entries.sounds)
+        except NotThisKindError:
+            if goes:
+                continue  # what nobody speaks for goes anyway
+            raise
+        inner.budget.part(len(extents.starts))
+        samples = Gathered(source, map(Span, extents.starts, extents.ends))
+        if goes:
+            ground.blank(samples, Note(0, 0, container, f"track {track.number}", tells))
+        else:
+            ground.media(samples, pictures(track))
