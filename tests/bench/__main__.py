@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench import measures
-from tests.bench.report import Report, Row
+from tests.bench.redaction import redaction
+from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
 from tests.support import media
 from tests.support.namespace import enter_private_namespace
@@ -32,21 +33,6 @@ KNOWN_FILES: Final = 1_000  # in each directory
 SETTLED_S: Final = 65.0
 """How long files lie untouched before they are walked: the kernel may keep what it knows of a file
 for as long as the file has not changed, a minute at most (policyfs/fs/attrs.py)."""
-
-
-class Session:
-    """One run: where it works, what it has measured."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.client = measures.build_client(directory)
-        self.report = Report()
-
-    def add(self, what: str, where: str, unit: str, values: dict[str, float], goal: str = "") -> None:
-        """Record medians and show them at once."""
-        row = Row(what, where, unit, values, goal)
-        self.report.rows.append(row)
-        print(row.line(), flush=True)
 
 
 def throughput(session: Session, where: str, bench: Bench) -> None:
@@ -152,21 +138,27 @@ ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
     "metadata": metadata,
     "photo": photo,
     "memory": memory,
+    "redaction": redaction,
 }
 
 
 def on_each_store(session: Session, parts: list[str]) -> None:
     """Every part on ext4 (or what the temporary directory is on) and on tmpfs."""
-    places = {"disk": session.directory / "disk", "tmpfs": session.directory / "tmpfs"}
+    places = {name: session.directory / name for name in ("disk", "tmpfs", "xfs")}
     for name, place in places.items():
         place.mkdir()
         if name == "tmpfs":
             tool_as(0, "mount", "-t", "tmpfs", "-o", "size=4g,mode=0711", "tmpfs", place, check=True)
+        elif name == "xfs":
+            image = session.directory / "xfs.img"
+            tool_as(0, "truncate", "-s", "6G", image, check=True)
+            tool_as(0, "mkfs.xfs", "-q", image, check=True)
+            tool_as(0, "mount", "-o", "loop", image, place, check=True)
         place.chmod(0o711)
         where = tool_as(0, "stat", "-f", "-c", "%T", place, check=True).stdout.decode().strip()
         for part in parts:
-            if part == "memory" and name == "tmpfs":
-                continue  # the same daemon's memory: nothing of it hangs on the store
+            if (part == "memory" and name == "tmpfs") or (name == "xfs" and part != "redaction"):
+                continue  # nothing of it hangs on the store; on xfs only copies go another way
             directory = place / part
             directory.mkdir(mode=0o711)
             directory.chmod(0o711)
@@ -195,7 +187,8 @@ def main() -> int:
             decisions(session)
         on_each_store(session, [part for part in ON_STORES if part in arguments.only])
     finally:
-        tool_as(0, "umount", "-l", directory / "tmpfs")
+        for name in ("tmpfs", "xfs"):
+            tool_as(0, "umount", "-l", directory / name)
         shutil.rmtree(directory, ignore_errors=True)
         session.report.save(CHECKOUT / "build" / "bench.json")  # what there is, also of a broken run
     if arguments.write:

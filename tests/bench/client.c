@@ -5,6 +5,9 @@
  *   client list  DIRECTORY            one pass of getdents64 over a directory
  *   client photo FILE BUFFER SECONDS  open + read to the end + close, BUFFER bytes a read
  *   client walk  DIRECTORY            stat of every name in a directory of directories
+ *   client again FILE BUFFER SECONDS  pread from start to end of a file that stays open, over and over
+ *   client once  FILE BUFFER          open + read to the end + close, one time; COUNT is bytes
+ *   client first DIRECTORY            open + read of one byte + close of every file in a directory
  *
  * Prints "COUNT NANOSECONDS"; for list and walk COUNT is how many names there were.
  */
@@ -63,6 +66,8 @@ static void stat_one(const char *path)
 static char *buffer;
 static size_t buffer_bytes;
 
+static long bytes_read;
+
 static void read_whole(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -71,10 +76,45 @@ static void read_whole(const char *path)
 	if (fd < 0)
 		fail(path);
 	while ((got = read(fd, buffer, buffer_bytes)) > 0)
-		;
+		bytes_read += got;
 	if (got < 0)
 		fail("read");
 	close(fd);
+}
+
+static int kept = -1;
+
+static void read_again(const char *path)
+{
+	ssize_t got;
+	off_t at = 0;
+
+	if (kept < 0)
+		kept = open(path, O_RDONLY | O_CLOEXEC);
+	if (kept < 0)
+		fail(path);
+	while ((got = pread(kept, buffer, buffer_bytes, at)) > 0)
+		at += got;
+	if (got < 0)
+		fail("pread");
+}
+
+static void read_first(int directory, const struct linux_dirent64 *entry)
+{
+	int fd = openat(directory, entry->d_name, O_RDONLY | O_CLOEXEC);
+	char byte;
+
+	if (fd < 0 || pread(fd, &byte, 1, 0) != 1)
+		fail(entry->d_name);
+	close(fd);
+}
+
+static void take_buffer(const char *bytes)
+{
+	buffer_bytes = strtoul(bytes, NULL, 10);
+	buffer = malloc(buffer_bytes);
+	if (!buffer)
+		fail("malloc");
 }
 
 static void repeat(void (*act)(const char *), const char *path, double seconds)
@@ -143,11 +183,23 @@ int main(int argc, char **argv)
 	} else if (argc == 4 && !strcmp(argv[1], "stat")) {
 		repeat(stat_one, argv[2], atof(argv[3]));
 	} else if (argc == 5 && !strcmp(argv[1], "photo")) {
-		buffer_bytes = strtoul(argv[3], NULL, 10);
-		buffer = malloc(buffer_bytes);
-		if (!buffer)
-			fail("malloc");
+		take_buffer(argv[3]);
 		repeat(read_whole, argv[2], atof(argv[4]));
+	} else if (argc == 5 && !strcmp(argv[1], "again")) {
+		take_buffer(argv[3]);
+		repeat(read_again, argv[2], atof(argv[4]));
+	} else if (argc == 4 && !strcmp(argv[1], "once")) {
+		take_buffer(argv[3]);
+		start = now_ns();
+		read_whole(argv[2]);
+		printf("%ld %lld\n", bytes_read, (long long)(now_ns() - start));
+	} else if (argc == 3 && !strcmp(argv[1], "first")) {
+		fd = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			fail(argv[2]);
+		start = now_ns();
+		long count = names(fd, read_first);
+		printf("%ld %lld\n", count, (long long)(now_ns() - start));
 	} else if (argc == 3 && (!strcmp(argv[1], "list") || !strcmp(argv[1], "walk"))) {
 		start = now_ns();
 		fd = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);

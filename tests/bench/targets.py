@@ -90,7 +90,7 @@ class Bench:
     def policyfs(self, app: str | None = None) -> Iterator[Target]:
         """The store through policyfs: shared, or one app's own mount."""
         where = self.directory / f"policyfs-{app or 'shared'}"
-        where.mkdir()
+        where.mkdir(exist_ok=True)
         policy = self.work / "bench.yaml"
         policy.write_text(POLICY, encoding="utf-8")
         options = ("--app", app) if app else ()
