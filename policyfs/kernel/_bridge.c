@@ -31,6 +31,9 @@
 #define OPCODE_WRITE 16
 #define OPCODES 64 /* slot 0 counts opcodes this table has no room for */
 
+/* The kernel takes the least of this and of what session.py has set for the mount's device. */
+#define MAX_READAHEAD (1 << 20)
+
 #define FUSE_INIT_EXT_BIT 30
 #define BIT(n) ((uint64_t)1 << (n))
 
@@ -178,6 +181,7 @@ static ssize_t send_init(int fd, const struct iovec *iov)
 	out.flags = (uint32_t)flags;
 	out.flags2 = (uint32_t)(flags >> 32);
 	out.max_stack_depth = bridge.want_depth;
+	out.max_readahead = MAX_READAHEAD;
 	out.max_background = MAX_BACKGROUND;
 	out.congestion_threshold = MAX_BACKGROUND / 4 * 3;
 	header.len = sizeof(header) + sizeof(out);

@@ -335,6 +335,19 @@ def test_the_kernel_keeps_the_pages_of_a_mediated_copy(mounts: Mounts, big_store
     assert daemon_io(mount) == (reads, 0)
 
 
+def read_in_order(path: Path) -> int:
+    """Read a file from end to end in pieces of 64 KiB; its size."""
+    with path.open("rb", buffering=0) as file:
+        return sum(len(piece) for piece in iter(lambda: file.read(1 << 16), b""))
+
+
+def test_a_mediated_file_is_asked_for_in_large_pieces(mounts: Mounts, big_store: Path) -> None:
+    mount = mounts.start(POLICY, big_store, "--no-passthrough")
+    size = call_as(APP_UID, read_in_order, mount / "Movies/long.mp4")
+    reads, _ = daemon_io(mount)
+    assert reads <= size / (1 << 20) * 1.25 + 8, "the kernel asks for 1 MiB at a time once it sees the order"
+
+
 @pytest.fixture
 def overlay_store(arena: Path, big_store: Path) -> Iterator[Path]:
     """An overlay above the usual store: the kernel will not pass its files through."""
