@@ -52,8 +52,9 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
         return MountState.SILENT
     if answer == _CANNOT_ASK:
         return MountState.CLOSED
-    # Any other errno came from a daemon that decided something.
-    return MountState.DEAD if answer in (errno.ENOTCONN, errno.ENODEV) else MountState.ALIVE
+    # Any other errno came from a daemon that decided something. ECONNABORTED: it died over the question.
+    gone = answer in {errno.ENOTCONN, errno.ENODEV, errno.ECONNABORTED}
+    return MountState.DEAD if gone else MountState.ALIVE
 
 
 def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:

@@ -15,7 +15,7 @@ from tests.support.processes import call_as, start_as, wait_for
 from tests.support.stores import Mounts
 
 LIMITS = (256, 4096)
-MANY = 60
+MANY, WANTED = 40, 150
 
 
 def _hold(channel, directory: Path, most: int) -> tuple[int, set[str]]:
@@ -53,11 +53,13 @@ def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit:
     mount.wrapper = ("prlimit", f"--nofile={limit}:{limit}")
     mount.start()
     before = mount.descriptors()
-    greedy = start_as(CAMERA, _hold, mount / "Checked", limit)
+    greedy = start_as(CAMERA, _hold, mount / "Checked", WANTED)
     got, said = greedy.receive(60)
-    assert got > limit // 8
-    assert got < limit // 2
-    assert said == {"Too many open files"}
+    if limit // 4 > WANTED:
+        assert (got, said) == (WANTED, set())
+    else:
+        assert limit // 8 < got < limit // 2, got
+        assert said == {"Too many open files"}
     # Beside it there are redacted readers, and work in many directories.
     shown = call_as(GALLERY, (mount / "DCIM/a.jpg").read_bytes)
     assert (len(shown), jpegs.leaks(shown)) == (len(PHOTO), [])

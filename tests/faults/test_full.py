@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,28 @@ def test_a_held_head_that_finds_no_room_leaves_nothing_half(full, free: int) -> 
     assert call_as(CAMERA, written, mount / "Checked/other.jpg", LARGE) == (len(LARGE), "")
     assert (store / "Checked/other.jpg").read_bytes() == LARGE
     assert mount.status()["bugs"] == 0
+
+
+def test_stores_to_a_mapping_that_find_no_room_are_told_by_msync(full_disk: Full) -> None:
+    """The kernel writes many pages back at once, and room is there for some of them only."""
+    mount, store, ballast = full_disk
+    room(ballast, 100 << 10)
+    size, at = 1 << 20, 300 << 10
+
+    def store_into(path: Path) -> str:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.write(fd, LARGE[:9000])
+        os.ftruncate(fd, size)  # a hole
+        with mmap.mmap(fd, size) as pages:
+            pages[at : at + (300 << 10)] = b"x" * (300 << 10)
+            said = attempt(pages.flush).error
+        os.close(fd)
+        return said
+
+    assert call_as(CAMERA, store_into, mount / "Checked/mapped.jpg") in {"ENOSPC", "EIO"}
+    data = (store / "Checked/mapped.jpg").read_bytes()
+    assert (len(data), data[:9000]) == (size, LARGE[:9000])
+    assert data[at:].strip(b"x").strip(b"\0") == b""
 
 
 def test_where_its_owner_cannot_be_kept_nothing_is_made(on_disk) -> None:

@@ -18,9 +18,9 @@ from tests.support.stores import Mounts
 
 pytestmark = pytest.mark.alone
 
-LIMIT = 192 << 20
+LIMIT = 144 << 20
 SIZE = 4 << 20
-PHOTOS = count(60, 200)
+PHOTOS = count(45, 200)
 """Together more than LIMIT."""
 
 

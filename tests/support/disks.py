@@ -86,13 +86,25 @@ class Disk:
 
 
 @contextlib.contextmanager
-def disk(directory: Path, furnish: Any, kind: str = "ext4", size: int = 64 << 20) -> Iterator[Disk]:
+def disk(directory: Path, furnish: Any, kind: str = "ext4", size: int = 24 << 20) -> Iterator[Disk]:
     """A file system of that kind on a disk of its own, with what furnish(root) puts there and nothing of
     it in memory.
     """
-    backing, mountpoint, root = (directory / name for name in ("disk.img", "blocks", "root"))
-    mountpoint.mkdir()
-    root.mkdir()
+    memory, mountpoint, root = (directory / name for name in ("memory", "blocks", "root"))
+    for made in (memory, mountpoint, root):
+        made.mkdir()
+    _run("mount", "-t", "tmpfs", "tmpfs", memory)
+    try:
+        with _disk(memory / "disk.img", mountpoint, root, furnish, kind, size) as made_disk:
+            yield made_disk
+    finally:
+        _unmount(memory)
+
+
+@contextlib.contextmanager
+def _disk(
+    backing: Path, mountpoint: Path, root: Path, furnish: Any, kind: str, size: int
+) -> Iterator[Disk]:
     with backing.open("wb") as file:
         file.truncate(size)
     _run(f"mkfs.{kind}", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-N", "512", backing)
