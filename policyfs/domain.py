@@ -199,6 +199,8 @@ REDACTABLE_KINDS: Final = frozenset(
     {
         "image/jpeg",
         "image/png",
+        "image/vnd.microsoft.icon",
+        "image/bmp",
         "image/tiff",
         "image/x-canon-cr2",
         "image/x-olympus-orf",

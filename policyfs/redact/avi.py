@@ -101,8 +101,11 @@ class _Locator:
     def _body(self, at: int, end: int) -> int:
         """The chunks of a RIFF; returns where they are over."""
         for chunk in chunks(self.source, self.inner, at, end):
-            if chunk.name == LIST and self._kind(chunk) == b"movi":
-                self._movie(chunk)
+            if chunk.name == LIST and self.source.read(chunk.start, 4) == b"movi":
+                if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote it
+                    self._movie(chunk.start + 4, min(end, self.source.size))
+                    return min(end, self.source.size)
+                self._movie(chunk.start + 4, chunk.end)
             elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
                 self._headers(chunk, 2)
             elif chunk.name == b"RIFF":
@@ -146,10 +149,9 @@ class _Locator:
         elif not clean_shared(self.edits, chunk):
             drop(self.edits, chunk)
 
-    def _movie(self, chunk: Chunk) -> None:
-        """The list of pictures and sound, header by header."""
-        window, media = Window(self.source), self._media_names()
-        at, end, odd = chunk.start + 4, chunk.end, False
+    def _movie(self, at: int, end: int) -> None:
+        """The list of pictures and sound in [at, end), header by header."""
+        window, media, odd = Window(self.source), self._media_names(), False
         while at + HEAD_BYTES <= end:
             head = window.read(at, HEAD_BYTES + 4)
             name, size = head[:4], int.from_bytes(head[4:8], "little")

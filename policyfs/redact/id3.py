@@ -234,6 +234,8 @@ class _Cleaner:
             stays = plain == data and self._chapter(frame.name, data)
             return Tells.PEOPLE, data if stays else None
         tells = _TOLD.get(frame.name, UNKNOWN)
+        if frame.name in ("COMM", "COM") and plain[4:8] == b"iTun":
+            tells = Tells.OTHER  # levels and silence at either end, as numbers
         if frame.name in ("UFID", "UFI") and plain.startswith(b"http://musicbrainz.org\0"):
             tells = Tells.OTHER
         text = plain[1:]

@@ -18,6 +18,7 @@ from policyfs.redact.blocks import (
     NotThisKindError,
     budget_for,
 )
+from policyfs.redact.bmp import locate_bmp, locate_ico
 from policyfs.redact.cr3 import locate_cr3
 from policyfs.redact.flac import locate_flac
 from policyfs.redact.gif import locate_gif
@@ -46,6 +47,8 @@ from policyfs.redact.xmp import clean_xmp
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {
         "image/jpeg": locate_jpeg,
+        "image/vnd.microsoft.icon": locate_ico,
+        "image/bmp": locate_bmp,
         "audio/amr": locate_amr,
         "audio/x-aiff": locate_aiff,
         "video/x-msvideo": locate_avi,

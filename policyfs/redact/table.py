@@ -97,6 +97,10 @@ _ROWS: Final = (
     KindRow("video/x-msvideo", Treatment.LOCATOR, "all chunks besides picture and sound are examined"),
     KindRow("audio/x-aiff", Treatment.LOCATOR, "all chunks besides the sound are examined"),
     KindRow("audio/amr", Treatment.LOCATOR, "speech frames and nothing else"),
+    KindRow("image/bmp", Treatment.LOCATOR, "what is no picture becomes zeros"),
+    KindRow(
+        "image/vnd.microsoft.icon", Treatment.LOCATOR, "what is no picture becomes zeros; PNGs are redacted"
+    ),
     KindRow("application/pdf", Treatment.LOCATOR, "all objects of all revisions; page text stays"),
     KindRow("application/zip", _REFUSED, "holds any other file"),
     KindRow("text/plain", _REFUSED, "may say anything; a track or a log of places, too"),

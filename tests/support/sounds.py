@@ -7,6 +7,7 @@ anything to hide.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final
@@ -361,6 +362,10 @@ CASES: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
     "AVI: an unknown chunk between pictures": (AVI, lambda: avi(movie=chunk(b"gps0", CITY))),
     "AVI: a stream of texts": (AVI, lambda: avi(movie=chunk(b"01tx", CITY) + chunk(b"00tx", CITY))),
     "AVI: a list of a maker": (AVI, lambda: avi(chunk(b"LIST", b"ncdt" + chunk(b"nctg", CITY)))),
+    "AVI: never ended": (
+        AVI,
+        lambda: re.sub(rb"....movi", b"\0\0\0\0movi", avi(movie=chunk(b"JUNK", CITY))),
+    ),
     "AVI: behind": (AVI, lambda: avi(behind=CITY)),
     "AVI: a second RIFF": (
         AVI,
