@@ -204,6 +204,19 @@ def test_state_of_a_silent_mount(tiny):
     assert mount_state(fs.root) is MountState.ALIVE
 
 
+def test_a_mount_that_dies_over_the_question_is_dead(tiny):
+    """The request was in the daemon's line when that was killed: not ENOTCONN, but ECONNABORTED."""
+    fs = tiny()
+    fs.initialised()
+    waiting = Path(f"/sys/fs/fuse/connections/{fs.device.conn_id}/waiting")
+    os.kill(fs.child.pid, signal.SIGSTOP)
+    before = int(waiting.read_text())
+    asking = start_as(0, lambda _channel: mount_state(fs.root, timeout_s=20.0))
+    wait_for(lambda: int(waiting.read_text()) > before, "the question")
+    os.kill(fs.child.pid, signal.SIGKILL)
+    assert asking.result() is MountState.DEAD
+
+
 def test_force_frees_whoever_waits(tiny):
     fs = tiny()
     child = start_as(0, lambda _channel: error_of(os.truncate, fs.path("slow"), 1))
