@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
+from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.markers import Image, is_soi, walk_image
 from policyfs.redact.ranges import ByteSource, SliceSource, difference, skip_zeros, zeros
 from policyfs.redact.samsung import clean_trailer, find_trailer
-from policyfs.redact.segments import clean_segments, mpf_offsets
+from policyfs.redact.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.trailers import find_video
+from policyfs.redact.trailers import find_video, live_mark_size
 
 MAX_IMAGES: Final = 64
 """Pictures in one file that are kept; what is behind the last becomes zeros."""
+MAX_METADATA_BYTES: Final = 16 << 20
+"""In the segments of one picture that are looked into."""
 MAX_VIDEOS: Final = 4
 """Videos behind the pictures that are kept."""
 PARTS: Final[tuple[Part, ...]] = (
@@ -66,7 +68,7 @@ class _Locator:
         if not is_soi(self.source, 0):
             raise NotThisKindError("it does not start like a JPEG")
         trailer = find_trailer(self.source, 2)
-        end = trailer.start if trailer is not None else self.source.size
+        end = trailer.start if trailer is not None else self.source.size - live_mark_size(self.source)
         first = self._first(end)
         if not first.is_picture and trailer is not None:
             trailer, end = None, self.source.size
@@ -101,13 +103,19 @@ class _Locator:
             self._zero(start, end, "junk")
         for offset in image.bad_lengths:
             self.patches.append(Patch(offset, b"\0\2"))
-        payloads = [self.source.read(s.offset, s.size) for s in image.segments]
-        loaded = clean_segments(image.segments, payloads, self.inner)
-        for segment, content in zip(image.segments, loaded, strict=True):
+        segments = [s for s in image.segments if s.code in LOOKED_INTO]
+        if sum(s.size for s in segments) > MAX_METADATA_BYTES:
+            raise TooMuchError("more metadata than any honest picture has")
+        for segment in image.segments:
+            if segment.code not in LOOKED_INTO:
+                self._zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])
+        payloads = [self.source.read(s.offset, s.size) for s in segments]
+        loaded = clean_segments(segments, payloads, self.inner)
+        for segment, content in zip(segments, loaded, strict=True):
             self.patches += difference(segment.offset, content.old, content.new)
             if content.new != content.old:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
-        return list(mpf_offsets(image.segments, loaded))
+        return list(mpf_offsets(segments, loaded))
 
     def _behind(self, at: int, end: int, offsets: list[int]) -> None:
         """What follows the first image, up to end: further images, videos, and zeros."""

@@ -44,7 +44,9 @@ _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = 256
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
-_NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
+LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP12, APP13, APP14})
+"""Segments of which anything may stay; of all others nothing does."""
+NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Loaded:
         """Nothing of the payload stays. broken: because it could not be understood."""
         self.new = bytes(len(self.old))
         if self.new != self.old:
-            self.notes.append(Note(0, len(self.old), _NAMES[self.code], tag, tells, broken))
+            self.notes.append(Note(0, len(self.old), NAMES[self.code], tag, tells, broken))
 
 
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:

@@ -217,7 +217,7 @@ class _Cleaner:
             return self._drop(entry, role, tells)
         outside = not entry.inline and not 8 <= entry.start <= len(self.block) - entry.size
         if entry.type not in tags.TYPE_SIZES or outside:
-            return self._drop(entry, role, UNKNOWN, broken=True)
+            return self._drop(entry, role, UNKNOWN, broken=entry.tag | entry.type != 0)
         if not entry.count:
             return entry.tag not in _POINTERS or self._drop(entry, role, UNKNOWN, broken=True)
         if entry.tag in _POINTERS:

@@ -33,6 +33,20 @@ _KINDS: Final = {
 }
 
 
+_LIVE_MARK: Final = re.compile(rb"(?:v\d{1,2}_f\d{1,5}(?::\d{1,5})?[ \0]{1,20})?LIVE_\d{1,12}[ \0]{0,20}\Z")
+_LIVE_MARK_BYTES: Final = 64
+
+
+def live_mark_size(source: ByteSource) -> int:
+    """Bytes of the mark at the end by which Huawei's programs know a motion photo; 0 if there is none.
+
+    It says how long the video is, and tells nothing.
+    """
+    tail = source.read(max(0, source.size - _LIVE_MARK_BYTES), _LIVE_MARK_BYTES)
+    found = _LIVE_MARK.search(tail)
+    return len(tail) - found.start() if found is not None else 0
+
+
 class Video(NamedTuple):
     """A file of boxes, [start, end) of the source, and its content kind."""
 

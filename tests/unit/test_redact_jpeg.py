@@ -303,3 +303,13 @@ def test_exif_over_several_segments_is_one(tmp_path):
     path.write_bytes(out)
     (tags,) = jpegs.exiftool(path)
     assert "Testmaker" in tags.values()
+
+
+def test_segments_of_which_nothing_stays_are_not_read_into_memory():
+    """Hundreds of megabytes of them must cost no memory; of the others there is a limit."""
+    many = plain()[:2] + segment(0xE3, b"x" * 65000) * 300 + plain()[2:]
+    out = redact(many)
+    assert b"xx" not in out
+    plan = locate("image/jpeg", LOCATION, MemorySource(many.replace(b"\xff\xe3", b"\xff\xe1")))
+    assert plan.outcome is Outcome.REFUSE
+    assert "metadata" in plan.reason

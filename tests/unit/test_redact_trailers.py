@@ -75,6 +75,16 @@ def test_pictures_behind_a_video_and_videos_behind_pictures():
     assert [seen[1] for seen in inner.seen[:2]] == [VIDEO, VIDEO]
 
 
+@pytest.mark.parametrize(
+    "mark", [b"LIVE_44", b"v2_f30:0          LIVE_44     ", b"v3_f7 LIVE_44\0\0"]
+)
+def test_the_mark_of_a_motion_photo_at_the_end_stays(mark):
+    data = plain() + VIDEO + mark
+    assert read(data, Videos()) == data
+    assert read(plain() + VIDEO + SECRET + mark, Videos()) == plain() + VIDEO + bytes(len(SECRET)) + mark
+    assert read(plain() + VIDEO + mark + SECRET, Videos()).endswith(bytes(len(mark + SECRET)))
+
+
 def test_only_a_few_videos():
     data = plain() + (VIDEO + SECRET) * 6
     out = read(data, Videos())
