@@ -19,6 +19,8 @@ from policyfs.redact.fields import Fields
 from policyfs.redact.ranges import ByteSource, MemorySource, apply, difference, zeros
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
+MAX_PADDING_BYTES: Final = 1 << 12
+"""Zeros behind the last unit, where a writer rounds sizes up."""
 MAX_MESSAGE_BYTES: Final = 1 << 16
 """An SEI unit that is longer is not looked into but replaced."""
 
@@ -89,6 +91,9 @@ def walk_nals(
             found.patches += difference(at, head, bytes(len(head)))
             break
         size = int.from_bytes(head[:length_size])
+        left = source.size - at
+        if slices and left <= MAX_PADDING_BYTES and not any(source.read(at, left)):
+            break
         start, end = at + length_size, at + length_size + size
         if size < codec.header or head[length_size] & 0x80:
             return None

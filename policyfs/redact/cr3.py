@@ -22,7 +22,7 @@ from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
 from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.makertags import NOTE_TABLES
-from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource
+from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource, zeros
 from policyfs.redact.spans import Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -149,8 +149,11 @@ class _Locator:
             if self.source.read(at, 3) == _JPEG:
                 found = self.inner.file("image/jpeg", SliceSource(self.source, at, size))
                 if found is None:
-                    raise NotThisKindError("a preview in it cannot be understood")
-                inside.add(found, at)
+                    patches = list(zeros(self.source, at, min(at + size, self.source.size)))
+                    found = Found(patches, [Note(at, size, _NAME, "preview", UNKNOWN, broken=True)])
+                    inside.add(found)
+                else:
+                    inside.add(found, at)
         return inside
 
     def _canon(self, canon: Box) -> None:

@@ -29,7 +29,7 @@ from policyfs.redact.isomovie import clean_movie
 from policyfs.redact.isosamples import clean_pictures
 from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.j2k import walk_codestream
-from policyfs.redact.ranges import ByteSource, SliceSource
+from policyfs.redact.ranges import ByteSource, SliceSource, zeros
 from policyfs.redact.spans import Gathered, Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -278,8 +278,15 @@ class _Locator:
         if kind == b"j2k1":
             return walk_codestream(data, self.inner)
         if kind in _RAW_PICTURES:
-            return Found() if data.size <= _RAW_PICTURES[kind] else None
+            return _cut(data, _RAW_PICTURES[kind])
         return Found() if _PLAIN_PICTURES.get(kind) in properties else None
+
+
+def _cut(data: Gathered, size: int) -> Found:
+    """Only so many bytes say how a picture is made from others; zeros behind them."""
+    patches = list(zeros(data, size, data.size))
+    notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
+    return Found(patches, notes)
 
 
 def _is_picture(item: Item) -> bool:

@@ -56,11 +56,12 @@ _SIZES: Final = MappingProxyType(
         **dict.fromkeys((b"lsel", b"tols"), 6),
         **dict.fromkeys((b"pasp", b"amve", b"ndwt"), 8),
         **dict.fromkeys((b"ispe", b"rloc", b"iscl"), 12),
-        **dict.fromkeys((b"pixi", b"mdcv", b"reve"), 24),
+        **dict.fromkeys((b"mdcv", b"reve"), 24),
         **dict.fromkeys((b"clli",), 4),
         **dict.fromkeys((b"clap",), 32),
         **dict.fromkeys((b"cclv",), 40),
         b"a1lx": 13,
+        b"pixi": 64,
     }
 )
 """Property -> how many bytes it has at most. What is longer is not what it says."""

@@ -167,6 +167,7 @@ def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
     index_size = sizes & 15 if version else 0
     if version > 2 or not {offset_size, length_size, base_size, index_size} <= set(_WIDTHS):
         raise ValueError("no such item locations")
+    width = index_size + offset_size + length_size
     found = []
     for _ in range(fields.number(4 if version == 2 else 2)):
         number = fields.number(4 if version == 2 else 2)
@@ -174,7 +175,10 @@ def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
         elsewhere = fields.number(2)
         base = fields.number(base_size)
         extents = []
-        for _ in range(fields.number(2)):
+        count = fields.number(2)
+        if count * width > len(payload) - fields.at or (count > 1 and not width):
+            raise ValueError("more pieces than there is room for")
+        for _ in range(count):
             inner.budget.part()
             reference = fields.number(index_size)
             offset = base + fields.number(offset_size)

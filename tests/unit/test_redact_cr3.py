@@ -83,3 +83,11 @@ def test_other_files_are_refused():
     assert plan(cr3().replace(b"ftypcrx ", b"ftypisom"))[0].outcome is Outcome.REFUSE
     assert plan(cr3()[:200])[0].outcome is Outcome.REFUSE
     assert plan(box(b"ftyp", b"crx ", u32(1)) + box(b"moov", canon(), mvhd()))[0].outcome is Outcome.REFUSE
+
+
+def test_a_preview_that_is_none():
+    photo = jpegs.photo_with(jpegs.exif("II"))
+    broken = b"\xff\xd8\xff\xe1" + SECRET
+    out = plan(cr3().replace(photo, broken.ljust(len(photo), b"\0")))[1]
+    assert SECRET not in out
+    assert RAW in out

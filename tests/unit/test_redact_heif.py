@@ -187,7 +187,6 @@ def test_content_types_are_told_as_readers_do():
         Thing(2, b"av01", b"\xff" + SECRET),
         Thing(2, b"jpeg", SECRET),
         Thing(2, b"j2k1", SECRET),
-        Thing(2, b"grid", bytes(8) + SECRET),
         Thing(2, b"unci", SECRET),
     ],
 )
@@ -196,6 +195,21 @@ def test_what_other_items_hold_goes(thing):
     assert SECRET not in out
     assert picture() in out
     assert any(thing.kind.decode() in finding.tag for finding in found.findings)
+
+
+def test_what_is_behind_the_numbers_of_a_grid():
+    grid = b"\0\0\0\0\0\x40\0\x30"
+    out = read(heif([PICTURE, Thing(2, b"grid", grid.ljust(12, b"\0") + SECRET)]))
+    assert grid in out
+    assert SECRET not in out
+
+
+def test_zeros_behind_the_units_of_a_picture():
+    data = heif([Thing(1, b"hvc1", picture() + bytes(9), properties=(1, 2))])
+    assert plan(data)[0].outcome is Outcome.CLEAN
+    for many in (9, 5000):
+        hiding = Thing(2, b"hvc1", picture() + bytes(many) + SECRET, properties=(1, 2))
+        assert SECRET not in read(heif([PICTURE, hiding]))
 
 
 def test_what_nobody_refers_to_goes():
@@ -251,7 +265,7 @@ PROPERTY_FREE = [
     (b"auxC", SECRET + b"\0"),
     (b"ispe", bytes(8) + SECRET),
     (b"irot", SECRET),
-    (b"pixi", bytes(20) + SECRET),
+    (b"pixi", bytes(60) + SECRET),
     (b"auxC", b"Rosa in her garden\0"),
 ]
 
