@@ -28,7 +28,7 @@ _PICTURE: Final = How.PICTURE
 _PRINT_IM: Final = ("e00", _OTHER)
 
 _CANON: Final = rules(
-    ("2-5 a 11-13 1a 1c 1d 26 27 3c 81 90-92 94 99 ae b1-b4 b6 d0 e f", _OTHER),
+    ("2-5 a 11-13 1a 1c 1d 26 27 3c 81 83 90-92 94 99 ae b1-b4 b6 d0 e f", _OTHER),
     ("4005 4008 4009 4013 4018 4020 4021 4024-4026 4028 403f", _OTHER),
     ("4 29 98 9a a0-a4 a9 aa b0 e0 4001-4003 4015 4016", NOTHING),
     ("1", _DEVICE | _OTHER),  # settings, the lens among them
@@ -44,7 +44,8 @@ _NIKON: Final = rules(
     _PRINT_IM,
     ("c 14 16 1b 3d-3f 45 4f 8c 93 96 97 99 9a a2 e22", NOTHING),
     ("11", NOTHING, _DIRECTORY, "Nikon preview"),
-    ("e1d", _OTHER),
+    ("e0e e1d", _OTHER),
+    ("e10", _OTHER, _DIRECTORY, "Nikon scan"),
     # Serial number and shutter count are the key to the colours of raws, too.
     ("1d 37 82-84 98 a0 a5-a7 e09 e13 e1e", _DEVICE),
     ("10 2b 4e 91 a8 b8", _NO_PLACE),
@@ -53,6 +54,7 @@ _NIKON: Final = rules(
     ("21", _PEOPLE),
     ("39 c3", _PLACE),  # place names; the barometer's altitude
 )
+_NIKON_SCAN: Final = rules(("2 40 41 50 51 60 100 200-202", _OTHER))
 _PREVIEW: Final = rules(("fe 100 101 103 11a 11b 128 201 202 213", NOTHING))
 _SONY: Final = rules(
     ("102 104 105 112 115 1000-1003 2002 2004-200b 200e 200f 2011-2014 2016 2017", _OTHER),
@@ -196,6 +198,7 @@ NOTE_TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         "Minolta": _MINOLTA,
         "Nikon": _NIKON,
         "Nikon preview": _PREVIEW,
+        "Nikon scan": _NIKON_SCAN,
         "Nikon type 1": _NIKON2,
         "Olympus": _OLYMPUS,
         "Olympus development": _OLYMPUS_DEVELOPMENT,

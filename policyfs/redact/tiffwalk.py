@@ -30,10 +30,15 @@ from policyfs.redact.tiffdirs import (
 from policyfs.redact.tiffrules import How, Rule, Rules
 
 MAX_DIRECTORIES: Final = 4096
-MAX_NESTED_BYTES: Final = 8 << 20
-"""Of an XMP packet, of IPTC records, of Photoshop resources; longer ones go."""
-MAX_TEXT_BYTES: Final = 1 << 16
+MAX_NESTED_BYTES: Final = 2 << 20
+"""Of all XMP packets, IPTC records and Photoshop resources of one file; those behind go as a whole."""
+MAX_IIM_BYTES: Final = 1 << 18
+"""Of one list of IPTC records, which takes longer than the rest; a longer one goes."""
+MIN_TEXT_BYTES: Final = 5
+MAX_BINARY_BYTES: Final = 1 << 16
 """Of binary values that are looked through in case they are text."""
+MAX_TEXT_BYTES: Final = 1 << 19
+"""Of all texts of one file that are looked through; those behind go as if they told everything."""
 MAX_NUMBERS: Final = 260_000
 """Offsets and lengths of strips or tiles: a picture of 8 gigapixels in tiles of 256 x 256."""
 MAX_ROUNDS: Final = 16
@@ -75,6 +80,8 @@ class Walk:
     learnt: list[Entry] = field(default_factory=list)
     decided: int = 0
     numbers_left: int = MAX_NUMBERS
+    nested_left: int = MAX_NESTED_BYTES
+    text_left: int = MAX_TEXT_BYTES
 
     # --- opening directories, deciding on their tags ---
 
@@ -139,6 +146,9 @@ class Walk:
             self._wipe(entry, directory)
             return self.drop(entry, directory, rule.tells)
         if not entry.size or not 0 <= entry.start <= self.source.size - entry.size:
+            if rule.how is How.PICTURE and directory.frame.note and entry.start >= self.source.size:
+                entry.nested = entry.holds = True  # a preview in the file around EXIF
+                return True
             return self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
         if rule.how is How.DIRECTORY:
             return self._children(entry, directory, rule)
@@ -157,15 +167,17 @@ class Walk:
 
     def _told(self, entry: Entry, rule: Rule) -> Tells:
         """What text in a value tells. Of binary values only those that are text are looked at."""
-        if entry.type not in tags.TEXT_TYPES or entry.size < 5:
+        if entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
             return NOTHING
         asked = self.inner.hide if rule.tells else self.inner.hide & Tells.LOCATION
-        if entry.type in (2, 129):
-            return told_in(self.value(entry, entry.size if entry.size <= 1 << 20 else 1 << 21), asked)
-        if entry.size > MAX_TEXT_BYTES:
+        is_text = entry.type in (2, 129)
+        if not asked or (entry.size > MAX_BINARY_BYTES and not is_text):
             return NOTHING
+        self.text_left -= entry.size
+        if self.text_left < 0:
+            return asked
         data = self.value(entry, entry.size)
-        odd = len(data.translate(None, _PRINTABLE))
+        odd = 0 if is_text else len(data.translate(None, _PRINTABLE))
         return told_in(data, asked) if odd * 20 <= len(data.strip(b"\0")) else NOTHING
 
     def _children(self, entry: Entry, directory: Directory, rule: Rule) -> bool:
@@ -266,9 +278,10 @@ class Walk:
         rule = self.tables(directory.role)[entry.tag]
         if rule.how is How.PICTURE:
             done = self.embed_picture(entry.start, entry.size)
-        elif entry.size > MAX_NESTED_BYTES:
+        elif entry.size > (MAX_IIM_BYTES if rule.how is How.IIM else self.nested_left):
             done = False
         else:
+            self.nested_left -= entry.size
             old = self.value(entry, entry.size)
             done = self._embed(entry.start, old, self._cleaned(rule.how, old))
         if not done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 
@@ -330,3 +331,16 @@ def test_pixels_whose_length_is_not_said_stay(length):
     said = [] if length is None else [long("II", 0x0117, length)]
     data = (b"II*\0" + pack("II", 8) + ifd("II", 8, [*tags, *said])).ljust(0x800, b"\0") + PIXELS
     assert plan_for(data).outcome is Outcome.CLEAN
+
+
+def test_one_long_text_called_by_many_tags_takes_no_time():
+    words = b"12.34 " * 30_000
+    entries = [(0x010E, 2, len(words), b"")] * 900
+    data = bytearray(classic("II", *entries))
+    at = len(data)
+    for place in range(len(data) - 12):
+        if data[place : place + 4] == pack("II", 0x010E, 2, size=2):
+            data[place + 8 : place + 12] = pack("II", at)
+    started = time.process_time()
+    plan_for(bytes(data) + words)
+    assert time.process_time() - started < 5
