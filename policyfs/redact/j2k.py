@@ -68,7 +68,9 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Nothing of a codestream from here on."""
+        """Nothing of a codestream from here on, whatever looked like a header in it."""
+        self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
+        self.found.notes = [note for note in self.found.notes if note.offset < at]
         patches = list(zeros(self.source, at, self.source.size)) if at < self.source.size else []
         if patches:
             self.found.patches += patches

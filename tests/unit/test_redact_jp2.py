@@ -150,6 +150,15 @@ def test_a_codestream_that_is_cut_off():
     assert out[-20:] == data[-20:]
 
 
+def test_a_tile_part_that_is_none():
+    """What was changed in its header is behind the picture, too."""
+    odd = tile(b"\1\2\3", header=comment(SECRET), number=1).replace(b"\xff\x93", b"\xff\x92")
+    for bad in (odd, odd.replace(b"\xff\x90\0\x0a", b"\xff\x90\x23\x0a")):
+        out = read(codestream(tile(b"\1\2\3"), bad), "j2k")
+        assert SECRET not in out
+        assert b"\xff\x93\1\2\3" in out
+
+
 def test_a_codestream_in_fragments():
     stream = codestream(header=comment(SECRET))
     head = JP2_SIGNATURE + make_box(b"ftyp", b"jpx \0\0\0\0jpx ")
