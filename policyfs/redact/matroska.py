@@ -187,6 +187,7 @@ class _Locator:
 
     def _junk(self, at: int, end: int) -> int:
         """No element starts here; players look for the next one that they know. Zeros stay."""
+        self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":
             following = min(end, skip_zeros(self.source, at))
             self.inner.budget.search(following - at)

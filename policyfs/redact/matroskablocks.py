@@ -23,12 +23,14 @@ from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference, skip_zer
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
 
-FEW_BLOCKS: Final = 100_000
+FEW_BLOCKS: Final = 200_000
 """So many blocks are looked at even where all tracks are pictures and sound."""
 MAX_BLOCKS: Final = 1_000_000
 """A file that has other tracks, and more blocks than this, is refused."""
-MAX_TEXTS: Final = 100_000
+MAX_TEXTS: Final = 80_000
 
+_JUNK_PARTS: Final = 10
+"""Looking for what comes behind junk takes as long as many parts."""
 _SIMPLE_BLOCK: Final = 0xA3
 _GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
@@ -74,6 +76,17 @@ class _Text(NamedTuple):
     cluster: int
 
 
+def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
+    """Where a simple block of pictures or sound ends; 0 for anything else. There are very many."""
+    if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
+        return 0
+    length = 9 - peek[1].bit_length()
+    if length > 7 or peek[1 + length] not in media:
+        return 0
+    size = int.from_bytes(peek[1 : 1 + length]) & ((1 << 7 * length) - 1)
+    return 0 if size == (1 << 7 * length) - 1 else at + 1 + length + size
+
+
 def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
     """Where the next element of the first level starts that a reader could go on with; end if none."""
     at, size = start, 4096
@@ -117,9 +130,17 @@ class Clusters:
     def walk(self, start: int, end: int, sized: bool) -> int:
         """One cluster's data; returns where it ends. sized: it says itself that it ends at end."""
         self._cluster, at, before = start, start, len(self.patches)
-        read = self.source.read
+        read, media = self.source.read, self._media
         while at < end:
-            head = head_at(read(at, _PEEK_BYTES))
+            peek = read(at, _PEEK_BYTES)
+            if self.blocks > MAX_BLOCKS:
+                raise TooMuchError("too many blocks")
+            stop = _passed_over(peek, at, media)
+            if at < stop <= end:
+                self.blocks += 1
+                at = stop
+                continue
+            head = head_at(peek)
             if head is not None and head.ident in _ENDS and not sized:
                 break
             if head is not None and head.size is not None and at + head.length + head.size <= end:
@@ -128,18 +149,23 @@ class Clusters:
             elif read(at, 1) == b"\0":
                 stop = min(end, skip_zeros(self.source, at))
                 self.inner.budget.search(stop - at)
+                self.inner.budget.part(_JUNK_PARTS)
             else:
                 stop = end if sized else next_level_1(self.source, at + 1, end, self.inner.budget)
+                self.inner.budget.part(_JUNK_PARTS)
                 self._broken(at, stop, head)
             at = stop
         if len(self.patches) > before:
             self._touched.add(self._cluster)
         return at
 
+    @property
+    def _media(self) -> frozenset[int]:
+        """The first byte of blocks of pictures and sound, as far as one byte holds a track's number."""
+        return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
+
     def _element(self, at: int, stop: int, head: Head) -> None:
         self.blocks += 1
-        if self.blocks > MAX_BLOCKS:
-            raise TooMuchError("too many blocks")
         ident = head.ident
         if ident == _SIMPLE_BLOCK:
             self._block(at, at + head.length, stop)
@@ -162,6 +188,7 @@ class Clusters:
         """An element that is no block: a number stays."""
         if head.ident == VOID:
             patches = list(zero_patches(self.source, at + head.length, stop))
+            self.inner.budget.part(len(patches))
             self.patches += patches
             self.notes += [Note(at, stop - at, "Matroska", "Void") for _ in patches]
         elif head.ident not in numbers or stop - at - head.length > 8:

@@ -20,7 +20,7 @@ from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
 
 MAX_DEPTH: Final = 12
-MAX_ELEMENTS: Final = 200_000
+MAX_ELEMENTS: Final = 100_000
 """Over all metadata of a file; an index of a film of hours has some ten thousands."""
 
 _ROUNDS: Final = 4

@@ -97,8 +97,9 @@ class _Locator:
         self._informations()
         for here in packed:
             node = self.scan.value_of(here.item)
-            stream = ObjectStream.read(self.source, here.item.data, here.item.data_end, node, self.room)
-            stream.edit(self.inner, self.infos)
+            self.room.tokens = self.scan.tokens
+            stream = ObjectStream.read(self.source, here.item, node, self.inner, self.room, self.infos)
+            self.scan.tokens = self.room.tokens
             self.streams.append(stream)
         self._settle(self._reached())
         return self.found

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.blocks import Budget, NotThisKindError, TooMuchError
-from policyfs.redact.pdfobjects import CutOffError, MalformedError, Node, Reader
+from policyfs.redact.pdfobjects import MAX_TOKENS, CutOffError, MalformedError, Node, Reader
 from policyfs.redact.ranges import ByteSource
 
 MAX_FILE_BYTES: Final = 256 << 20
-MAX_OBJECTS: Final = 100_000
-MAX_TOKENS: Final = 400_000
+MAX_OBJECTS: Final = 50_000
 MAX_VALUE_BYTES: Final = 4 << 20
-_WINDOW: Final = 4096
+_WINDOW: Final = 2048
+_PEEK: Final = 256
 _CHUNK: Final = 1 << 18
 
 _BLANK: Final = rb"[\x00\t\n\x0c\r ]"
@@ -82,8 +82,8 @@ class Scan:
             raise TooMuchError("too large a document")
         at = 0
         while at < self.source.size:
-            window = self.source.read(at, _WINDOW)
-            self.budget.search(64)
+            window = self.source.read(at, _PEEK)
+            self._count(1)
             blanks = _BLANKS.match(window)
             if blanks is not None:
                 at += blanks.end()
@@ -130,11 +130,11 @@ class Scan:
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
             text = self.source.read(start, size)
-            self.budget.search(len(text))
             whole = start + len(text) >= self.source.size
             reader = Reader(text)
             node = self._read(reader, whole)
             self._count(reader.tokens)
+            self.budget.search(reader.at)
             if node is not None and (whole or reader.at + 32 < len(text)):
                 self.comments += [(start + at, start + end) for at, end in reader.comments if end <= node.end]
                 return node, start + node.end
@@ -169,16 +169,17 @@ class Scan:
             raise NotThisKindError("a stream in it is not as long as it says")
 
     def _search_end(self, data: int) -> int:
-        at = data
+        at, size = data, _WINDOW
         while at < self.source.size:
-            chunk = self.source.read(at, _CHUNK)
-            self.budget.search(len(chunk))
+            chunk = self.source.read(at, size)
             found = _FOUND_END.search(chunk)
+            self.budget.search(len(chunk) if found is None else found.end())
             if found is not None:
                 return at + found.start()
-            if len(chunk) < _CHUNK:
+            if len(chunk) < size:
                 break
             at += len(chunk) - 128
+            size = min(4 * size, _CHUNK)
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
@@ -197,9 +198,9 @@ class Scan:
         size = _WINDOW
         while at < self.source.size:
             chunk = self.source.read(at, size)
-            self.budget.search(len(chunk))
             found = _TABLE.match(chunk)
             length = found.end() if found is not None else 0
+            self.budget.search(length)
             at += length
             if length < len(chunk):
                 break
@@ -216,8 +217,8 @@ class Scan:
         end = self.source.size
         while at < end:
             chunk = self.source.read(at, size)
-            self.budget.search(len(chunk))
             found = _SYNC.search(chunk)
+            self.budget.search(len(chunk) if found is None else found.end())
             if found is not None:
                 end = at + found.start()
                 break

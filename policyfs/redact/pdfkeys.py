@@ -82,6 +82,8 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
 )
 """Further keys of the document information dictionary; any other tells anything."""
 
+_SHORTEST: Final = 8
+"""A shorter string, with its parentheses, holds no coordinates that text.py would find."""
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
@@ -129,7 +131,12 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
             waiting += here.items
         elif here.kind == "ref":
             edits.refs.add(here.number)
-        elif here.kind == "string" and hide & LOCATION and bytes_tell_place(string_bytes(here.text)):
+        elif (
+            here.kind == "string"
+            and len(here.text) >= _SHORTEST
+            and hide & LOCATION
+            and bytes_tell_place(string_bytes(here.text))
+        ):
             _silence(edits, here, b"text", LOCATION)
     return edits
 

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.redact.blocks import TooMuchError
+
 MAX_DEPTH: Final = 60
-MAX_TOKENS: Final = 600_000
+MAX_TOKENS: Final = 200_000
 """Over all objects of a file."""
 
 _TOKEN: Final = re.compile(
@@ -88,14 +90,20 @@ class Reader:
             if found is None:
                 raise CutOffError if self.at >= len(self.text) - 1 else MalformedError
             self.at = found.end()
-            if found.lastgroup == "comment":
-                self.comments.append(found.span())
-            elif found.lastgroup != "blank":
-                self.tokens += 1
+            if found.lastgroup == "blank":
+                continue
+            self.tokens += 1
+            if self.tokens > MAX_TOKENS:
+                raise TooMuchError("too many objects")
+            if found.lastgroup != "comment":
                 return found
+            self.comments.append(found.span())
 
     def value(self, depth: int = MAX_DEPTH) -> Node:
-        """The value that starts here. Raises MalformedError, CutOffError if the text ends within."""
+        """The value that starts here.
+
+        Raises MalformedError, CutOffError if the text ends within, TooMuchError.
+        """
         return self._value(self.next(), depth)
 
     def _value(self, token: re.Match[bytes], depth: int) -> Node:
@@ -141,6 +149,8 @@ class Reader:
                 raise CutOffError
             at = found.end()
             depth += {b"(": 1, b")": -1}.get(found[0], 0)
+            if depth > MAX_DEPTH:
+                raise MalformedError
         return at
 
 

@@ -7,20 +7,21 @@ fill up what is left (deflated.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.deflated import InflateError, deflate_to, inflate
+from policyfs.redact.pdffile import Item
 from policyfs.redact.pdfkeys import Edits, edit
-from policyfs.redact.pdfobjects import MalformedError, Node, Reader
+from policyfs.redact.pdfobjects import MAX_TOKENS, MalformedError, Node, Reader
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 
 MAX_INFLATED_BYTES: Final = 16 << 20
 """Over all streams of a file that have to be looked into."""
 MAX_XMP_BYTES: Final = 4 << 20
-MAX_OBJECTS: Final = 100_000
-MAX_TOKENS: Final = 400_000
+MAX_OBJECTS: Final = 50_000
 
 _FLATE: Final = (b"FlateDecode", b"Fl")
 _JPEG: Final = (b"DCTDecode", b"DCT")
@@ -91,7 +92,7 @@ class Inside:
     number: int
     start: int
     end: int
-    edits: Edits = field(default_factory=Edits)
+    edits: Edits
 
 
 @dataclass(slots=True)
@@ -107,8 +108,14 @@ class ObjectStream:
     objects: list[Inside] = field(default_factory=list)
 
     @classmethod
-    def read(cls, source: ByteSource, data: int, end: int, node: Node, room: Room) -> ObjectStream:
-        """The stream of a /ObjStm dictionary. Raises NotThisKindError, TooMuchError."""
+    def read(
+        cls, source: ByteSource, item: Item, node: Node, inner: Inner, room: Room, infos: AbstractSet[int]
+    ) -> ObjectStream:
+        """The stream of an /ObjStm dictionary, with what becomes of each object.
+
+        infos: numbers of document information dictionaries. Raises NotThisKindError, TooMuchError.
+        """
+        data, end = item.data, item.data_end
         filters = filters_of(node)
         raw = source.read(data, end - data)
         if (
@@ -120,10 +127,12 @@ class ObjectStream:
             raise NotThisKindError("objects in it are packed in an unusual way")
         text, tidy = room.inflate(raw) if filters else (raw, raw)
         made = cls(data, end - data, bool(filters), text, text, tidy)
-        made._find(node.integer(b"N"), node.integer(b"First"), room)
+        made._find(node.integer(b"N"), node.integer(b"First"), inner, room, infos)
         return made
 
-    def _find(self, count: int | None, first: int | None, room: Room) -> None:
+    def _find(
+        self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
+    ) -> None:
         """Finds the objects. What is between them, or behind, becomes blanks."""
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
@@ -149,17 +158,12 @@ class ObjectStream:
             for start, end in [(done, node.start), *reader.comments]:
                 if self.text[start:end].strip(b"\0\t\n\x0c\r "):
                     tidy[start:end] = b" " * (end - start)
-            self.objects.append(Inside(number, node.start, node.end))
+            edits = edit(node, inner.hide, info=number in infos)
+            self.objects.append(Inside(number, node.start, node.end, edits))
             done = node.end
         if self.text[done:].strip(b"\0\t\n\x0c\r "):
             tidy[done:] = b" " * (len(tidy) - done)
         self.tidy = bytes(tidy)
-
-    def edit(self, inner: Inner, infos: set[int]) -> None:
-        """Finds out what is to be taken out of each object."""
-        for inside in self.objects:
-            node = Reader(self.text, inside.start).value()
-            inside.edits = edit(node, inner.hide, info=inside.number in infos)
 
     def found(self, source: ByteSource, reached: set[int]) -> Found:
         """Patches: entries that go, objects that nothing refers to. Raises NotThisKindError if what is left
