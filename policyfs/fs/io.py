@@ -220,14 +220,14 @@ class FileIO:
                 written = await self._checker.write(
                     handle, head, at, data, decision, self._fence(handle), append=append
                 )
-        elif append and not self._remote:
-            written = os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
-        elif append:
-            written = await trio.to_thread.run_sync(os.pwritev, handle.fd, [data], 0, os.RWF_APPEND)
-        elif len(data) <= _INLINE_WRITE and not self._remote:
-            written = os.pwrite(handle.fd, data, offset)
         else:
-            written = await trio.to_thread.run_sync(os.pwrite, handle.fd, data, offset)
+            flags = os.RWF_APPEND if append else 0
+            slow = self._remote or (len(data) > _INLINE_WRITE and not append)
+            # INVARIANT: under redaction no await after the fence of _may_write.
+            if slow and not handle.node.view.redact:
+                written = await trio.to_thread.run_sync(os.pwritev, handle.fd, [data], offset, flags)
+            else:
+                written = os.pwritev(handle.fd, [data], offset, flags)
         self._wrote(handle)
         handle.bytes_written += written
         return written

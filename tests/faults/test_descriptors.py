@@ -50,7 +50,7 @@ def _work(directory: Path) -> None:
 def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit: int) -> None:
     faulty.furnish(empty_store)
     mount: Mount = mounts.prepare(faulty.POLICY, empty_store)
-    mount.wrapper = ("prlimit", f"--nofile={limit}:{limit}")
+    mount.program = ("tests.support.fewer", str(limit))
     mount.start()
     before = mount.descriptors()
     greedy = start_as(CAMERA, _hold, mount / "Checked", WANTED)

@@ -105,6 +105,28 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
 
 
 @on_trio
+async def test_a_large_write_too_goes_by_who_owns_the_file_when_it_is_made(store: Path) -> None:
+    """Nothing comes between the look at the owner and the write: no other task runs there."""
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        task, seen = trio.lowlevel.current_task(), []
+
+        class Watching(trio.abc.Instrument):
+            def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
+                if stepped is task:
+                    seen.append((store / "new.jpg").stat().st_size)
+
+        watching = Watching()
+        trio.lowlevel.add_instrument(watching)
+        try:
+            assert await made.write(handle, 0, PHOTO + bytes(200_000)) == len(PHOTO) + 200_000
+        finally:
+            trio.lowlevel.remove_instrument(watching)
+        assert seen == []
+        await made.release(handle)
+
+
+@on_trio
 async def test_held_bytes_do_not_go_over_what_another_app_wrote(store: Path) -> None:
     with parts(store, engine_of(REDACTED + TYPES)) as made:
         mine = await made.open("/empty", os.O_RDWR, GALLERY)
