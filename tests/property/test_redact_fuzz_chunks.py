@@ -16,15 +16,21 @@ from policyfs.redact.ranges import MemorySource, apply
 from policyfs.redact.tells import WORDS
 from tests.support import sounds
 from tests.support.counts import PATIENCE, count
+from tests.unit.test_redact_bmp import BMP, CITY, DIB, ICO, bmp, header, icon
 from tests.unit.test_redact_png import HIDING, pngs
 from tests.unit.test_redact_webp_gif import GIF_HIDING, WEBP_HIDING, webp
 
+BITMAPS = {
+    BMP: lambda city: bmp(header(124), city, city),
+    ICO: lambda city: icon(DIB + city, pngs.plain(pngs.text("Location", city.decode())), gap=city),
+}
 SEEDS = [
     *(("image/png", pngs.plain(chunk, after=chunk)) for chunk in HIDING.values()),
     *(("image/webp", webp(*parts, flags=0x0C)) for parts in WEBP_HIDING.values()),
     *(("image/gif", data) for data in GIF_HIDING.values()),
     *((kind, make()) for kind, make in sounds.CASES.values()),
     *sounds.PLAIN.values(),
+    *((kind, make(CITY)) for kind, make in BITMAPS.items()),
     ("audio/aac", b"\xff\xf1\x50\x80\x02\x1f\xfc" * 20),
     ("audio/amr", b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3),
 ]

@@ -16,10 +16,7 @@ from tests.support.movies import SEEDS
 
 quick = settings(max_examples=count(400, 20_000), deadline=None)
 PIECES = [
-    *(
-        kind.encode("latin-1")
-        for kind in ("moov", "trak", "mdat", "udta", "meta", "uuid", "stsz", "moof")
-    ),
+    *(kind.encode("latin-1") for kind in ("moov", "trak", "mdat", "udta", "meta", "uuid", "stsz", "moof")),
     b"\0\0\0\0",
     b"\0\0\0\1",
     b"\xff\xff\xff\xff",
