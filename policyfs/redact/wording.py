@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.text import bytes_tell_place, decode
+from policyfs.redact.text import decode, told_in_text
 
 _L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
 
@@ -27,11 +27,9 @@ _DATE: Final = re.compile(
     rf"|\b\d{{1,2}}\.?\s+(?:{_MONTHS})[a-z]*\.?,?\s+(?:19|20)\d\d\b",
     re.IGNORECASE,
 )
-_DEVICE: Final = re.compile(
-    r"\b(?:created|made|written|generated|edited|encoded|produced|captured|shot|taken|recorded|exported|saved)"
-    r"\s+(?:with|by|using|on|in|from)\b"
-    r"|\b(?:gimp|photoshop|imagemagick|graphicsmagick|lavf\d*|lavc\d*|ffmpeg|ezgif|gifsicle|iphone|ipad|galaxy"
-    r"|pixel \d|libvorbis|libopus|lame\s?\d)\b",
+_PROGRAM: Final = re.compile(
+    r"\b(?:created|made|generated|edited|encoded|captured|shot|taken|recorded|exported|saved)"
+    r"\s+(?:with|using)\b|\b(?:ezgif|gifsicle|libvorbis|libopus|lame\s?\d|iphone|ipad)\b",
     re.IGNORECASE,
 )
 _MAX_DATED_CHARS: Final = 1 << 20
@@ -159,11 +157,13 @@ def told(hide: Tells, tells: Tells, value: bytes) -> Tells:
     that are named in it.
     """
     found = tells & hide
-    if not found and hide & Tells.LOCATION and bytes_tell_place(value):
-        found |= Tells.LOCATION
-    if not found and hide & Tells.TIME and tells_time(decode(value)):
+    if found or not value:
+        return found
+    text = decode(value)
+    found = told_in_text(text, hide)
+    if hide & Tells.TIME and tells_time(text):
         found |= Tells.TIME
-    if not found and hide & Tells.DEVICE and _DEVICE.search(decode(value)) is not None:
+    if hide & Tells.DEVICE and _PROGRAM.search(text[:_MAX_DATED_CHARS]) is not None:
         found |= Tells.DEVICE
     return found
 
