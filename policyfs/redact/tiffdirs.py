@@ -143,7 +143,9 @@ def read_directory(
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
-    size = frame.count_bytes + frame.entry_bytes * count + (frame.offset_bytes if chained else 0)
+    size = frame.count_bytes + frame.entry_bytes * count
+    chained = chained and at + size + frame.offset_bytes <= source.size  # some leave it out at the end
+    size += frame.offset_bytes if chained else 0
     if count > MAX_ENTRIES or at + size > source.size:
         return None
     old = source.read(at, size)

@@ -114,6 +114,7 @@ def test_a_file_that_readers_open_as_something_else_is_unknown(detector, head):
         ("image/x-canon-cr2", b"II*\0\x10\0\0\0CR", "image/x-canon-cr2"),
         ("video/mp4", b"\0\0\0\x18ftypmp42", "video/mp4"),
         ("application/octet-stream", b"\0\0\0\x18ftypxxxx", "application/octet-stream"),
+        ("application/octet-stream", b"IIU\0\x18\0\0\0", "image/x-panasonic-rw2"),
         ("audio/x-wav", b"RIFF\0\0\0\0WAVE", "audio/x-wav"),
         ("text/plain", b"JUNK" + JPEG, "text/plain"),
         ("application/zip", JPEG, None),

@@ -344,3 +344,8 @@ def test_one_long_text_called_by_many_tags_takes_no_time():
     started = time.process_time()
     plan_for(bytes(data) + words)
     assert time.process_time() - started < 5
+
+
+def test_a_directory_at_the_end_of_a_file_may_lack_what_follows_it():
+    data = classic("II")[:-4]
+    assert plan_for(data).outcome is Outcome.CLEAN
