@@ -15,7 +15,7 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, shifted
-from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at, empty_tiff
+from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at
 from policyfs.redact.isobox import FREE, UUID, Box, read_boxes
 from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
@@ -50,6 +50,8 @@ _GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.know
 _TIFFS: Final = MappingProxyType(
     {b"CMT1": tags.EXIF_TABLE, b"CMT2": tags.EXIF_TABLE, b"CMT3": _MAKER, b"CMT4": _GPS}
 )
+_NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
+"""A TIFF structure of one directory without tags: no tag is known in all of these tables."""
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -178,9 +180,10 @@ class _Locator:
         """A TIFF structure or a preview; False for anything else."""
         if box.kind in _TIFFS:
             cleaned = clean_tiff(data, self.inner, _TIFFS[box.kind])
-            if cleaned is None or not any(cleaned.data):
-                note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=cleaned is None)
-                cleaned = Cleaned(empty_tiff(len(data)), (note,))
+            if cleaned is None:
+                note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=True)
+                empty = _NO_TAGS if len(data) >= len(_NO_TAGS) else b""
+                cleaned = Cleaned(empty.ljust(len(data), b"\0"), (note,))
         elif box.kind in (b"THMB", b"PRVW"):
             cleaned = self._jpeg(data, box)
         else:

@@ -67,9 +67,11 @@ def test_the_second_hand_of_gps_is_a_time():
 
 @pytest.mark.parametrize("name", ["CMT1", "CMT2", "CMT3", "CMT4", "THMB", "CNCV", "ABCD", "CTBO"])
 def test_blocks_that_are_none(name):
-    long = SECRET * (1 if name != "CTBO" else 300)
+    long = SECRET * (2 if name != "CTBO" else 300)
     out = plan(cr3(own=canon(**{name: long})))[1]
     assert SECRET not in out
+    for hide in (Tells.TIME, Tells.PEOPLE):
+        told(cr3(own=canon(**{name: long})), hide)
     assert RAW in out
 
 
