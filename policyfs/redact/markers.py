@@ -102,20 +102,20 @@ class _Walker:
                     image.junk.append((at, size))
                 image.end = size
                 return
-            if not in_scan and marker > at:
-                self._gap(at, marker)
             self.budget.part()
             code = self.source.read(marker + 1, 1)[0]
+            after = self._behind(code, marker)
+            if after is None:
+                image.end = marker if in_scan else at  # not a JPEG from here on, or the next one
+                return
+            if not in_scan and marker > at:
+                self._gap(at, marker)
             if code == EOI:
-                image.end, image.complete = marker + 2, True
+                image.end, image.complete = after, True
                 return
             if code in _STANDALONE:
-                at, in_scan = marker + 2, False
+                at, in_scan = after, False
                 continue
-            after = self._segment(code, marker) if code in _WITH_LENGTH else None
-            if after is None:
-                image.end = marker  # not a JPEG from here on, or the next one
-                return
             at, in_scan = after, code == SOS
             if at >= size:
                 image.end = size
@@ -135,6 +135,12 @@ class _Walker:
                 return None
             at += size - 1  # a marker may lie across two chunks
             size = min(2 * size, CHUNK_BYTES)
+
+    def _behind(self, code: int, marker: int) -> int | None:
+        """Offset behind a marker, with its segment if it has one; None if decoders cannot go on here."""
+        if code == EOI or code in _STANDALONE:
+            return marker + 2
+        return self._segment(code, marker) if code in _WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
         """Bytes before a marker: fill bytes are the standard's own, what follows them is junk."""

@@ -200,7 +200,7 @@ def _several(directory: Path, source: Path) -> Iterator[Sample]:
     original = base64.b64encode(second).decode()
     packet = jpegs.xmp_packet(
         f'<g:Data xmlns:g="http://ns.google.com/photos/1.0/image/">{original}</g:Data>'
-        f"<photoshop:City>{media.HOME.city}</photoshop:City>" * 2
+        f"<photoshop:City>{media.HOME.city}</photoshop:City>"
     )
     digest, parts = jpegs.more_xmp_segments(packet, 60000)
     main = jpegs.xmp_segment(jpegs.xmp_packet("", attributes=f'xmpNote:HasExtendedXMP="{digest}"'))

@@ -75,9 +75,7 @@ def test_pictures_behind_a_video_and_videos_behind_pictures():
     assert [seen[1] for seen in inner.seen[:2]] == [VIDEO, VIDEO]
 
 
-@pytest.mark.parametrize(
-    "mark", [b"LIVE_44", b"v2_f30:0          LIVE_44     ", b"v3_f7 LIVE_44\0\0"]
-)
+@pytest.mark.parametrize("mark", [b"LIVE_44", b"v2_f30:0          LIVE_44     ", b"v3_f7 LIVE_44\0\0"])
 def test_the_mark_of_a_motion_photo_at_the_end_stays(mark):
     data = plain() + VIDEO + mark
     assert read(data, Videos()) == data
@@ -112,6 +110,13 @@ def test_a_picture_without_an_end_does_not_go_on_into_the_video():
     inner = Videos()
     assert read(data, inner) == data
     assert inner.seen[0] == ("video/mp4", VIDEO)
+
+
+def test_fill_bytes_in_front_of_what_is_no_marker_go_with_it():
+    data = plain()[:-2] + b"\xff\xd0" + b"\xff\xff\xff\x02" + SECRET
+    out = read(data, Videos())
+    assert SECRET not in out
+    assert out[: len(plain()) - 2] == plain()[:-2]
 
 
 def test_nor_into_blocks():
