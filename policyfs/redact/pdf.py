@@ -8,6 +8,7 @@ same length is refused.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,7 +19,15 @@ from policyfs.redact.ebml import zero_patches
 from policyfs.redact.pdffile import Item, Scan
 from policyfs.redact.pdfkeys import Edits, edit
 from policyfs.redact.pdfobjects import Node
-from policyfs.redact.pdfstreams import ObjectStream, Room, clean_picture, clean_xmp_stream, filters_of
+from policyfs.redact.pdfstreams import (
+    ObjectStream,
+    Room,
+    clean_picture,
+    clean_xmp_stream,
+    filters_of,
+    unpacked,
+)
+from policyfs.redact.pdftables import MAX_TABLE_BYTES, stream_offsets, table_offsets
 from policyfs.redact.ranges import ByteSource
 from policyfs.redact.table import Part
 from policyfs.redact.tells import UNKNOWN, Tells
@@ -94,6 +103,7 @@ class _Locator:
                 packed.append(here)
         if not self.roots:
             raise NotThisKindError("it has no trailer")
+        self._tables()
         self._informations()
         for here in packed:
             node = self.scan.value_of(here.item)
@@ -142,6 +152,22 @@ class _Locator:
             self.infos.add(info.number)
         if root is not None and root.kind == "ref":
             self.roots.add(root.number)
+
+    def _tables(self) -> None:
+        """No table may lead to an object within a stream's bytes, where it was not looked for."""
+        streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
+        offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
+        for here in self.objects:
+            if here.role == "trailer" and here.item.data:
+                node, raw = self.scan.value_of(here.item), self._raw(here.item)
+                offsets |= set(stream_offsets(unpacked(raw, node, self.room), node))
+        for at in offsets:
+            place = bisect_right(streams, (at, self.source.size)) - 1
+            if place >= 0 and streams[place][0] <= at < streams[place][1] and self.scan.starts_object(at):
+                raise NotThisKindError("a table in it leads into a stream")
+
+    def _raw(self, item: Item) -> bytes:
+        return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
         """Document information is known as such by the trailers only, which come behind it."""

@@ -31,7 +31,7 @@ _BLANKS: Final = re.compile(_BLANK + rb"+")
 _KNOWN: Final = re.compile(
     rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
     rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
-    rb"|%PDF-\d\.\d|%[\x80-\xff]{4,8}(?=[\r\n])"
+    rb"|%PDF-\d\.\d|%[\x80-\xff]{2,16}(?=[\r\n])"
 )
 _SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
 _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
@@ -72,6 +72,7 @@ class Scan:
     comments: list[tuple[int, int]] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
+    tables: list[tuple[int, int]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
     headers: int = 0
@@ -97,7 +98,9 @@ class Scan:
                 self.headers += known[0].startswith(b"%PDF-")
                 at += known.end()
             elif window.startswith(b"xref"):
-                at = self._table(at + 4)
+                end = self._table(at + 4)
+                self.tables.append((at, end))
+                at = end
             elif window.startswith(b"trailer"):
                 node, end = self._value(at + 7)
                 yield Item(-1, at, at + 7, end), node
@@ -107,6 +110,10 @@ class Scan:
         if not self.headers:
             raise NotThisKindError("it does not start like a PDF")
         self._settle()
+
+    def starts_object(self, at: int) -> bool:
+        """Whether an object could be read at an offset."""
+        return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
 
     def value_of(self, item: Item) -> Node:
         """An item's value, read anew."""

@@ -215,6 +215,30 @@ def test_what_is_not_understood_is_refused(data, reason):
     assert reason in plan.reason
 
 
+def test_a_table_that_leads_into_a_stream_is_refused():
+    hidden = b"9 0 obj<</Where(%s)>>endobj" % PLACE
+    data = pdf({5: stream(b"pixels " + hidden)}, page=b"/X 5 0 R")
+    assert locate(KIND, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
+    entry = b"9 1\n%010d 00000 n \ntrailer" % data.index(hidden)
+    plan = locate(KIND, frozenset({"location"}), MemorySource(data.replace(b"trailer", entry)))
+    assert "leads into a stream" in plan.reason
+
+
+@pytest.mark.parametrize("predictor", [b"", b"/DecodeParms<</Predictor 12/Columns 4>>"])
+def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
+    hidden = b"9 0 obj<</Where(%s)>>endobj" % PLACE
+    first = pdf({5: stream(b"pixels " + hidden)}, page=b"/X 5 0 R")
+    for at, refused in ((first.index(hidden), True), (first.index(b"3 0 obj"), False)):
+        rows = [b"\1\0\x09\0", b"\1" + at.to_bytes(2) + b"\0"]
+        if predictor:
+            up = bytes((b - a) & 0xFF for a, b in zip(*rows, strict=True))
+            rows = [b"\0" + rows[0], b"\2" + up]
+        entries = b"/Type/XRef/Root 1 0 R/W[1 2 1]/Index[8 2]" + predictor
+        data = revised(first, {8: packed(b"".join(rows), entries)})
+        plan = locate(KIND, frozenset({"location"}), MemorySource(data))
+        assert ("leads into a stream" in plan.reason) == refused, plan
+
+
 def test_an_unpacked_object_stream_is_patched_in_place():
     data = pdf({5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4")}, page=b"/Other 6 0 R")
     assert b"6 0 (" + b" " * len(PLACE) + b")" in run(data)
