@@ -285,8 +285,12 @@ class Checker:
                     return
         raise _restless()
 
-    async def finish(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """At the last RELEASE: write a held head that is allowed, else leave nothing behind."""
+    async def finish(
+        self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
+    ) -> None:
+        """At the last RELEASE: write a held head that is allowed, else leave nothing behind. is_last: asked
+        right before the name goes: does nobody else write the file by now, in whatever view.
+        """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")
@@ -303,7 +307,7 @@ class Checker:
                     return
         refused = bool(head.held) or head.refused
         head.held = None
-        if refused and head.created and self._tree.fstat(handle.fd).size == 0:
+        if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
             self._remove(handle.node)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import trio
@@ -152,13 +153,17 @@ class Drafts:
         await self._commit(handle, draft, fence)
         draft.changed = draft.refused = draft.created = False
 
-    async def finish(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
-        """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes."""
+    async def finish(
+        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
+    ) -> None:
+        """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes. is_last:
+        does nobody else write the file by now, in whatever view.
+        """
         try:
             await self.settle(handle, draft, decision, fence)
         except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
             draft.refused = True
-        if draft.refused and draft.created and not self._tree.fstat(handle.fd).size:
+        if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._remove(handle.node)
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:

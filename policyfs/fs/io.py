@@ -395,9 +395,13 @@ class FileIO:
         if (head is None and draft is None) or not handle.writable or state.writers > 1:
             return
         decision = await self._gate.handle(handle, _WRITE)
+
+        def is_last() -> bool:
+            return state.writers <= 1 and not self._written_elsewhere(handle.node)
+
         if draft is not None:
             async with state.lock:
-                await self._drafts.finish(handle, draft, decision, self._fence(handle))
+                await self._drafts.finish(handle, draft, decision, self._fence(handle), is_last)
                 if state.writers <= 1:
                     state.draft = None
                     draft.close()
@@ -406,7 +410,7 @@ class FileIO:
             return
         if head is not None:
             async with state.lock:
-                await self._checker.finish(handle, head, decision, self._fence(handle))
+                await self._checker.finish(handle, head, decision, self._fence(handle), is_last)
                 # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
                 if state.writers <= 1:
                     state.head = None

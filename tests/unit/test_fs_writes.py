@@ -329,3 +329,22 @@ async def test_what_comes_far_behind_a_held_head_is_written_where_it_belongs(sto
         assert await made.write(handle, 100_000, b"behind") == 6
         await made.release(handle)
     assert (store / "empty").read_bytes() == bytes(100_000) + b"behind"
+
+
+@on_trio
+async def test_a_refused_new_file_that_another_view_has_opened_meanwhile_stays(store: Path) -> None:
+    """Its maker's last close is still being judged when another app, unchecked, empties and writes it."""
+    types = TYPES.replace("require", "who: {app: maps}, require")
+    with parts(store, engine_of(REDACTED + types)) as made:
+        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        await made.write(handle, 0, PHOTO[:2])
+        said: list[int] = []
+
+        async def other() -> None:
+            second = await made.open("/new", os.O_RDWR | os.O_TRUNC, GALLERY)
+            said.append(await errno_of(made.write(second, 0, b"words")))
+            await made.release(second)
+
+        assert await between(made, made.release(handle), other) == 0
+        assert said == [0]
+    assert (store / "new").read_bytes() == b"words"
