@@ -140,8 +140,8 @@ class Inner(Protocol):
         """
 
     def text(self, data: bytes) -> bool:
-        """Whether free text of any encoding (a comment, a title, a tag's value) has to go: because it
-        holds coordinates, or because people's words are hidden.
+        """Whether free text of any encoding (a comment, a title, a tag's value) has to go: because
+        people's words are hidden, or because coordinates, a moment or a device stand in it and are.
         """
 
 

@@ -57,7 +57,7 @@ _OF_A_DEVICE: Final = re.compile(
     rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+[\w -]*(?:camera|scanner|phone|dsc)\b"
     r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
     r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
-    r"|\b(?:lavc\d+|lavf\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|gimp|"
+    r"|\b(?:oplus_\d+|lavc\d+|lavf\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|gimp|"
     r"imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
     re.IGNORECASE,
 )
@@ -65,7 +65,7 @@ _DEVICE_HINTS: Final = (
     *("camera", "dsc", "scanner", "phone", "serial", "model", "firmware", "device", "imei", "creator"),
     *("software", "encoder", "created", "processed", "written", "generated", "lavc", "lavf", "libx26"),
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
-    *("exiv2", "paint.net", "picasa", "acdsee", "irfanview", "snapseed", "instagram"),
+    *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
 )
 """One of these is in every text that names a device: they are looked for first, since that is quick."""
 _TELLING: Final = (
