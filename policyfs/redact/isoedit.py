@@ -11,8 +11,9 @@ from policyfs.redact.blocks import Budget, Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 from policyfs.redact.ranges import MemorySource, difference
 from policyfs.redact.tells import UNKNOWN, Tells
-from policyfs.redact.text import MAX_TEXT_BYTES, bytes_tell_place
+from policyfs.redact.text import bytes_tell_place
 
+MAX_TEXT_BYTES: Final = 1 << 19
 _NOT_ZERO: Final = re.compile(rb"[^\0]")
 _STEP_BYTES: Final = 1 << 20
 _NAMES: Final = {b"\xa9": "(c)"}
@@ -21,6 +22,13 @@ _NAMES: Final = {b"\xa9": "(c)"}
 def name_of(kind: bytes) -> str:
     """A box's type for people: printable whatever it is."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else _NAMES.get(bytes([byte]), "?") for byte in kind)
+
+
+@dataclass(slots=True)
+class TextRoom:
+    """How much text of a file is still searched for coordinates; what is beyond goes unsearched."""
+
+    left: int = MAX_TEXT_BYTES
 
 
 @dataclass(slots=True)
@@ -36,6 +44,7 @@ class Block:
     inner: Inner
     found: Found = field(default_factory=Found)
     parts: Budget | None = None
+    text: TextRoom = field(default_factory=TextRoom)
     _source: MemorySource = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +82,10 @@ class Block:
 
     def holds_place(self, data: bytes) -> bool:
         """Whether a text that would else stay has to go for the coordinates in it."""
-        return self.goes(Tells.LOCATION) and (len(data) > MAX_TEXT_BYTES or bytes_tell_place(data))
+        if not self.goes(Tells.LOCATION):
+            return False
+        self.text.left -= len(data)
+        return self.text.left < 0 or bytes_tell_place(data)
 
     def number(self, at: int, size: int = 4) -> int:
         """A big-endian number."""

@@ -17,7 +17,7 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.isobox import FREE, HEADER_BYTES, Box, Boxes, read_boxes
-from policyfs.redact.isoedit import Block, name_of
+from policyfs.redact.isoedit import Block, TextRoom, name_of
 from policyfs.redact.isofragments import Fragments
 from policyfs.redact.isoindex import INDEX_RULES
 from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
@@ -168,6 +168,7 @@ class _Locator:
     kept: Extents = field(default_factory=Extents)
     gone: Extents = field(default_factory=Extents)
     read: int = 0
+    text: TextRoom = field(default_factory=TextRoom)
 
     def locate(self) -> Found:
         movie_box = self.boxes.first(b"moov")
@@ -216,7 +217,7 @@ class _Locator:
         if self.read > MAX_MOVIE_BYTES or box.size > most:
             raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
         data = self.source.read(box.start, box.size)
-        return Block(data, box.start, self.inner), Box(
+        return Block(data, box.start, self.inner, text=self.text), Box(
             box.kind, 0, box.body - box.start, len(data), box.extended
         )
 

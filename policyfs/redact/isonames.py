@@ -82,7 +82,7 @@ _KEYS: Final[tuple[tuple[Tells, str], ...]] = (
     (
         _L,
         (
-            "location.iso6709 location.name location.body location.note location.role location.date "
+            "location.iso6709 location.name location.body location.note location.role "
             "location.accuracy.horizontal location direction.facing direction.motion gps city country state "
             "locality camera.direction location-eng latitude longitude altitude place"
         ),
@@ -182,7 +182,7 @@ def key_tells(name: bytes) -> Tells:
             text = text.removeprefix(prefix)
             break
     if text.startswith("location"):
-        return _L
+        return _L | _T if "date" in text or "time" in text else _L
     return _BY_KEY.get(text, UNKNOWN)
 
 

@@ -30,7 +30,7 @@ from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import decode, tells_place
 
 MAX_TEXT_SAMPLES: Final = 20_000
-MAX_TEXT_BYTES: Final = 1 << 20
+MAX_TEXT_BYTES: Final = 1 << 19
 _TRIED: Final = 8
 _MAX_PICTURES: Final = 500
 _MAX_PICTURE_BYTES: Final = 1 << 25

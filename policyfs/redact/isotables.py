@@ -17,7 +17,7 @@ from typing import Final
 
 from policyfs.redact.blocks import NotThisKindError, TooMuchError
 
-MAX_CHUNKS: Final = 600_000
+MAX_CHUNKS: Final = 500_000
 """Chunks of all tracks that stay, or of all that go: a film of many hours has fewer."""
 _MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
@@ -178,7 +178,7 @@ class Samples:
             return chain(sizes, repeat(0)) if len(sizes) < len(counts) else islice(sizes, len(counts))
         if 4 * len(counts) < len(sizes) or len(sizes) > _MANY:  # no table of sums: it would be large
             slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
-            return map(sum, map(sizes.__getitem__, slices))
+            return map(sum, map(memoryview(sizes).__getitem__, slices))
         sums = array("Q", accumulate(sizes, initial=0))
         until = map(min, accumulate(counts, initial=0), repeat(len(sizes)))
         at = array("Q", map(sums.__getitem__, until))
