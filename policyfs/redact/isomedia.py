@@ -41,7 +41,7 @@ MOVIE_KINDS: Final = (
 
 MAX_MOVIE_BYTES: Final = 24 << 20
 """A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
-MAX_BOXES: Final = 200_000
+MAX_BOXES: Final = 150_000
 """Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
 MAX_HOLES: Final = 100_000
 """Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""

@@ -19,7 +19,7 @@ from policyfs.redact.ranges import ByteSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 FILLER: Final = 0x20
-MAX_SCANNED: Final = 40_000
+MAX_SCANNED: Final = 30_000
 """Samples that are gone through once user data was found in those that were tried."""
 _MAX_SEI_BYTES: Final = 1 << 16
 TRIED_UNITS: Final = 64
@@ -169,7 +169,7 @@ class Counter:
         """Counts a message; one with bytes in between that prevent emulation costs more. Raises
         TooMuchError.
         """
-        self.room -= len(unit) << (3 * (b"\0\0\3" in unit))
+        self.room -= len(unit) << (4 * (b"\0\0\3" in unit))
         if self.room < 0:
             raise TooMuchError("too much user data in frames")
 

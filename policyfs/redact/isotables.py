@@ -22,6 +22,9 @@ MAX_CHUNKS: Final = 500_000
 _MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
 """A constant size below this is no packet's but a plain sample's, or QuickTime's "1"."""
+_MAX_PAIRS: Final = 4 << 20
+_HIGH: Final = bytes(byte >> 4 for byte in range(256))
+_LOW: Final = bytes(byte & 15 for byte in range(256))
 _NOTHING: Final = memoryview(b"")
 _LITTLE: Final = sys.byteorder == "little"
 
@@ -112,8 +115,12 @@ class SampleTable:
         width, count = self.stz2[7], self.samples()
         entries = self.stz2[12:]
         if width == 4:
-            halves = chain.from_iterable((pair >> 4, pair & 15) for pair in entries)
-            return array("B", islice(halves, count))
+            if len(entries) > _MAX_PAIRS:
+                raise TooMuchError("too many samples")
+            pairs = bytes(entries)
+            halves = bytearray(2 * len(pairs))
+            halves[0::2], halves[1::2] = pairs.translate(_HIGH), pairs.translate(_LOW)
+            return array("B", halves[:count])
         return numbers(entries[: count * (width // 8)], "H" if width == 16 else "B")
 
     def per_chunk(self, chunks: int) -> array[int]:
