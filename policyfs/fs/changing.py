@@ -118,7 +118,7 @@ class Changing:
             return
         opened = await self._opener.open_to_truncate(node, size, caller)
         try:
-            await self._io.truncate(opened, size)
+            await self._io.truncate(opened, size, by_path=True)
             if node.open is not None and node.open.draft is not None:
                 await self._io.flush(opened)  # what may not stay is told here: nothing comes after
             await self._io.finish(opened)

@@ -232,8 +232,8 @@ class FileIO:
         handle.bytes_written += written
         return written
 
-    async def truncate(self, handle: Handle, size: int) -> None:
-        """Set the size of an open file."""
+    async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
+        """Set the size of an open file. by_path: it was opened for just that, by truncate(2)."""
         decision = await self._may_write(handle, size)
         state = _open_state(handle)
         if self._is_apart(state, decision):
@@ -246,16 +246,16 @@ class FileIO:
             async with state.lock:
                 await self._checker.truncate(handle, head, size, decision, self._fence(handle, size))
         else:
-            await self.set_size(handle, size)
+            await self.set_size(handle, size, by_path=by_path)
         if size == 0:
             handle.emptied = handle.emptied or bool(handle.node.view.redact)
         self._wrote(handle)
 
-    async def set_size(self, handle: Handle, size: int) -> None:
+    async def set_size(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of a file in which content is not looked at, for this app."""
         async with self._alone.on(handle.fd):
             self._fence(handle, size)()
-            self._tree.truncate_fd(handle.fd, size)
+            (self._tree.truncate_path if by_path else self._tree.truncate_fd)(handle.fd, size)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with a mode that only reserves space or makes zeros."""

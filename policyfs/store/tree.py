@@ -233,6 +233,12 @@ class Tree:
         """Set the size in bytes through a descriptor open for writing (else EINVAL or EBADF)."""
         os.ftruncate(fd, size)
 
+    def truncate_path(self, fd: int, size: int) -> None:
+        """As truncate(2) does: a file that has this size already keeps its times where the store so wills
+        (xfs, btrfs, tmpfs), which ftruncate(2) never does. *fd*: open for writing, so that nothing waits.
+        """
+        os.truncate(libc.proc_fd(fd), size)
+
     def clear_killpriv(self, fd: int) -> bool:
         """Drop suid, sgid and security.capability of a regular file (O_PATH will do); was there any.
 

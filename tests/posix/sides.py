@@ -62,6 +62,10 @@ class Record(NamedTuple):
     outcome: str
     seen: dict[str, tuple[Any, ...]]
 
+    def untimed(self) -> Record:
+        """Without which times were changed."""
+        return Record(self.outcome, {name: shown[:-1] for name, shown in self.seen.items()})
+
 
 def do(user: User, call: Callable[..., Any], *arguments: Any, umask: int = 0o022) -> Step:
     """A step: `do(OWNER, os.chmod, "file", 0o600)`."""
@@ -240,13 +244,19 @@ def _run_case(one: Case, through: str, store: str) -> list[Record]:
 
 
 def differences(
-    cases: Sequence[Case], mounted: Sequence[Sequence[Record]], native: Sequence[Sequence[Record]]
-) -> list[tuple[str, str]]:
-    """(case: step, what differs) for every step that differs; a case's first one only."""
+    cases: Sequence[Case], mounted: Sequence[Sequence[Record]], native: Sequence[Sequence[Record]],
+    *, times: bool = True,
+) -> list[tuple[str, str]]:  # fmt: skip
+    """(case: step, what differs) for every step that differs; a case's first one only.
+
+    times: compare, too, which times a step has changed.
+    """
     found = []
     for one, ours, theirs in zip(cases, mounted, native, strict=True):
         steps = [*(step.what for step in one.steps), "contents"]
         for what, our, their in zip(steps, ours, theirs, strict=True):
+            if not times:
+                our, their = our.untimed(), their.untimed()
             if our == their:
                 continue
             said = []

@@ -52,7 +52,7 @@ def road(request, module_arena: Path) -> Iterator[tuple[Path, Path, Path]]:
     """Mountpoint, store and native directory of one disk."""
     directory = Path(tempfile.mkdtemp(prefix="road-", dir=module_arena))
     directory.chmod(0o711)
-    with file_system("ext4", directory) as disk:
+    with file_system("ext4", directory, "-N", str(max(20_000, 4 * NAMES))) as disk:
         store, native = places(disk, "store"), places(disk, "native")
         mounts = Mounts(directory)
         try:

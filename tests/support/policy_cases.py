@@ -240,3 +240,30 @@ some_owners = st.sampled_from([None, "none", "a", "b", "gone"])
 some_kinds = st.sampled_from([None, *KINDS, "inode/x-empty", "video/mp4"])
 facts = st.builds(Facts, some_kinds, some_owners, st.one_of(st.just(frozenset()), some_words))
 op_sets = st.one_of(st.just(Op.SEE), st.sampled_from(list(Op)), operations)
+
+
+def names_in(policy: Policy, app: str | None, uid: int) -> list[str]:
+    """Names that the segments of a policy's globs match for a caller, in both cases."""
+    globs_here = [glob for rule in policy.rules for glob in rule.paths or ()]
+    globs_here += [
+        glob for rule in policy.rules for b in (rule.when, *rule.unless) if b for glob in b.paths or ()
+    ]
+    found: dict[str, None] = {}
+    for segment in dict.fromkeys(part for glob in globs_here for part in glob.split("/") if part):
+        if segment in ("**", "***") or ("{app}" in segment and app is None):
+            continue
+        plain = segment.replace("{app}", app or "").replace("{uid}", str(uid))
+        for text in _alternatives(plain):
+            for star in ("", "z"):
+                name = text.replace("*", star).replace("?", "z")
+                found |= dict.fromkeys(each for each in (name, name.swapcase()) if each)
+    return list(found)
+
+
+def _alternatives(text: str) -> list[str]:
+    """The texts that braces stand for; one pair at most."""
+    if "{" not in text:
+        return [text]
+    before, rest = text.split("{", 1)
+    inside, after = rest.split("}", 1)
+    return [before + each + after for each in inside.split(",")]
