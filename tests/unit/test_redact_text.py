@@ -94,8 +94,8 @@ def test_moments_in_text(text):
 @pytest.mark.parametrize(
     "text",
     ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "KONICA MINOLTA DIGITAL CAMERA", "Created with GIMP",
-     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v80), quality = 90", "Lavc58.134.100", "oplus_131072", "serial no: 4711",
-     "edited in Lightroom", "Processed By eBay with ImageMagick, z1.1.0", "Samsung camera",
+     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v80), quality = 90", "Lavc58.134.100", "oplus_131072",
+     "serial no: 4711", "edited in Lightroom", "Processed By eBay with ImageMagick, z1.1.0", "Samsung camera",
      "Software: x 7"],
 )  # fmt: skip
 def test_devices_in_text(text):
