@@ -57,8 +57,8 @@ _OF_A_DEVICE: Final = re.compile(
     rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+[\w -]*(?:camera|scanner|phone|dsc)\b"
     r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
     r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
-    r"|\b(?:oplus_\d+|lav[cf]\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|gimp|"
-    r"imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
+    r"|\b(?:oplus_\d+|lav[cf]\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|"
+    r"gimp|imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
     re.IGNORECASE,
 )
 _DEVICE_HINTS: Final = (
