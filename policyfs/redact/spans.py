@@ -9,6 +9,7 @@ the areas that hold data (mdat, idat, free space, trailers) neutral.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -148,7 +149,8 @@ class Claim:
     """What is known of some bytes: media that stays but for the patches, or metadata.
 
     Metadata (media is False) of which the same bytes are claimed twice is not believed either way.
-    blank: what has to go; the notes say so where there was something.
+    blank: what has to go; the notes say so where there was something. walked: it was shown that the bytes
+    have the shape of such media.
     """
 
     spans: tuple[Span, ...]
@@ -156,6 +158,7 @@ class Claim:
     media: bool
     notes: tuple[Note, ...] = ()
     blank: bool = False
+    walked: bool = False
 
 
 @dataclass(slots=True)
@@ -197,7 +200,7 @@ class Ground:
             self.budget.part(len(data.spans))
             patches = tuple(data.patches(found.patches))
             notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
-            self.claims.append(Claim(data.spans, patches, media, notes))
+            self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
 
     def media(self, data: Gathered, found: Found) -> None:
         """Some pieces are media; what was found in them is told in offsets of the file."""
@@ -218,6 +221,7 @@ class Ground:
         container: what the notes call the file. Raises NotThisKindError where bytes are a picture to one
         reader and metadata to another, or where metadata lies outside of the areas, in structure.
         """
+        self._one_reading()
         areas = joined(self.areas)
         media = joined(s for claim in self.claims if claim.media for s in claim.spans)
         doubtful = joined(self._claimed_twice())
@@ -242,6 +246,18 @@ class Ground:
         found.notes += _notes(blank, gone, self.noted, container)
         found.patches += [*blank, *self._consistent(told, areas)]
         return found
+
+    def _one_reading(self) -> None:
+        """Raises NotThisKindError where a change that one picture needs lies in the bytes of another that
+        does not: read so, these are something else, and what is left of it nobody has looked into.
+        """
+        told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
+        starts = sorted(span.start for spans, _ in told for span in spans)
+        ends = sorted(span.end for spans, _ in told for span in spans)
+        wanted = Counter(patch for _, patches in told for patch in patches)
+        for patch, count in wanted.items():
+            if bisect_left(starts, patch.end) - bisect_right(ends, patch.offset) != count:
+                raise NotThisKindError("its pictures are told in two ways")
 
     def _claimed_twice(self) -> Iterator[Span]:
         """Bytes of metadata in two claims that are not the same, or twice in one."""

@@ -370,6 +370,19 @@ def test_bytes_that_are_exif_to_one_reader_and_xmp_to_another():
     assert any(finding.broken for finding in found.findings)
 
 
+def test_bytes_that_are_one_picture_or_another():
+    """What is taken out of the one would make something else of the other."""
+    sei = user_sei(b"x" * 20) + picture()
+    things = [Thing(1, b"hvc1", sei, properties=(1, 2)), Thing(2, b"av01", extents=((0, 8),))]
+    at = heif(things).index(sei)
+    for start in range(at, at + 40):
+        things[1] = replace(things[1], extents=((start, at + len(sei) - start),))
+        plan(heif(things))
+    both = [things[0], Thing(2, b"hvc1", extents=((0, 8),), properties=(1,))]
+    both[1] = replace(both[1], extents=((heif(both).index(sei), len(sei)),))
+    assert picture() in read(heif(both))
+
+
 def test_exif_that_is_said_to_lie_in_the_tables():
     assert "structure" in refused(heif([PICTURE, Thing(2, b"Exif", EXIF, extents=((30, 40),))]))
 
