@@ -172,7 +172,9 @@ class _Locator:
     def _informations(self) -> None:
         """Document information is known as such by the trailers only, which come behind it."""
         for here in self.objects:
-            if here.item.number in self.infos:
+            if here.item.number in self.infos and here.role != "trailer":
+                if here.item.data:
+                    raise NotThisKindError("its information is a stream")
                 node = self.scan.value_of(here.item)
                 here.edits = edit(node, self.inner.hide, info=True)
 
@@ -248,11 +250,11 @@ class _Locator:
             return
         head = self.source.read(item.start, len(_NULL) + 1)
         lead = len(head) - len(head.lstrip(b"\0\t\n\x0c\r "))
-        at = item.start + lead
-        if end - at < len(_NULL) or self.source.read(at, len(_NULL)) == _NULL:
+        at, none = item.start + lead, _NULL if lead else b" " + _NULL
+        if end - at < len(none) or self.source.read(at, len(none)) == none:
             return
-        self.found.patches.append(Patch(at, _NULL))
-        self.found.patches += zero_patches(self.source, at + len(_NULL), end)
+        self.found.patches.append(Patch(at, none))
+        self.found.patches += zero_patches(self.source, at + len(none), end)
         self.found.notes.append(Note(at, end - at, "PDF", "unused object"))
 
     def _blank(self, start: int, end: int, tag: str) -> None:

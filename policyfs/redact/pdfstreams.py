@@ -183,7 +183,8 @@ class ObjectStream:
                 size = inside.end - inside.start
                 if size < 4 or self.text[inside.start : inside.end].isdigit():
                     continue
-                none = b"null".ljust(size)
+                apart = self.text[inside.start - 1 : inside.start] in (b" ", b"\n", b"\r", b"\t")
+                none = (b"null" if apart else b"()").ljust(size)
                 new = new[: inside.start] + none + new[inside.end :]
                 continue
             new = inside.edits.applied(new)

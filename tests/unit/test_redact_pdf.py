@@ -199,6 +199,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf(trailer=b"/Encrypt 9 0 R"), "encrypted"),
         (pdf({5: stream(b"12345", b"", b"2")}), "not as long"),
         (pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"99"}), "not as long"),
+        (pdf({5: stream(b"x", b"/Where(x)")}, trailer=b"/Info 5 0 R"), "is a stream"),
         (pdf({5: b"<</A (b>>"}), "cut off"),
         (pdf({5: b"<</A ) >>"}), "malformed"),
         (pdf({5: b"[" * 100 + b"]" * 100}), "malformed"),
@@ -242,6 +243,14 @@ def test_a_compressed_table_that_leads_into_a_stream_is_refused(predictor):
 def test_an_unpacked_object_stream_is_patched_in_place():
     data = pdf({5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4")}, page=b"/Other 6 0 R")
     assert b"6 0 (" + b" " * len(PLACE) + b")" in run(data)
+
+
+def test_unused_objects_that_touch_others():
+    text = b"6 0 7 2 12[(data)]"
+    data = pdf({5: stream(text, b"/Type/ObjStm/N 2/First 8"), 8: b"/Direct"}, page=b"/X 6 0 R")
+    out = run(data)
+    assert b"12()      " in out
+    assert b" null" in out
 
 
 @pytest.mark.parametrize(
