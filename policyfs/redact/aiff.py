@@ -17,7 +17,9 @@ from policyfs.redact.wording import told
 PADDING: Final = b"FLLR"
 """What Apple's recorders call a chunk that fills room."""
 _HEADER_BYTES: Final = 12
-_PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"AESD": 24, b"CHAN": 4096})
+_COMMON_BYTES: Final = 23
+"""The numbers of COMM, and the length of the name that AIFF-C has behind them."""
+_PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
 TEXTS: Final = MappingProxyType(
     {
         b"NAME": Tells.PEOPLE,
@@ -26,9 +28,12 @@ TEXTS: Final = MappingProxyType(
         b"ANNO": Tells.PEOPLE | Tells.DEVICE,
         b"COMT": Tells.PEOPLE | Tells.TIME,
         b"MARK": Tells.PEOPLE,
+        b"AESD": Tells.DEVICE | Tells.TIME,
     }
 )
-"""Chunks of texts, and what they tell; comments have the time at which they were written."""
+"""Chunks of texts, and what they tell; comments have the time at which they were written, AES
+channel status has names of machines and the time of day.
+"""
 
 
 _KIND: Final = "AIFF, AIFF-C"
@@ -37,7 +42,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "ANNO", "texts, programs", Tells.PEOPLE | Tells.DEVICE, "padding"),
     Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
     Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
-    Part(_KIND, "COMM, SSND, FVER, INST, AESD, CHAN", "the sound", NOTHING, "stay"),
+    Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
     Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
 """What of such a file may tell what, and what becomes of it."""
@@ -69,6 +74,8 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size
     if chunk.name in _PLAIN and whole and chunk.size <= _PLAIN[chunk.name]:
+        if chunk.name == b"COMM" and told(hide, NOTHING, data[_COMMON_BYTES:]):
+            edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing")
         pad(edits, chunk)
     elif chunk.name in TEXTS and whole:
         found = told(hide, TEXTS[chunk.name], data) if data.strip(b"\0 ") else Tells(0)

@@ -27,16 +27,16 @@ _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
     {
-        b"avih": 256,
-        b"strh": 256,
+        b"avih": 56,
+        b"strh": 64,
         b"strf": 1 << 16,
         b"indx": 1 << 20,
-        b"vprp": 4096,
-        b"dmlh": 256,
+        b"vprp": 256,
+        b"dmlh": 4,
         b"idx1": 1 << 30,
     }
 )
-"""Chunks that are needed to play the file -> the most bytes that they may have."""
+"""Chunks that are needed to play the file -> how many bytes of them stay."""
 _TELLING: Final = MappingProxyType(
     {
         b"strn": Tells.PEOPLE | Tells.DEVICE,
@@ -137,8 +137,9 @@ class _Locator:
     def _chunk(self, chunk: Chunk) -> None:
         """A chunk that holds no picture and no sound."""
         tells = _TELLING.get(chunk.name)
-        if chunk.name in _PLAIN and chunk.size <= _PLAIN[chunk.name]:
-            pad(self.edits, chunk)
+        if chunk.name in _PLAIN:
+            end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
+            self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
         elif tells is not None:
             text = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
             found = told(self.inner.hide, tells, text) if len(text) == chunk.size else UNKNOWN

@@ -7,6 +7,7 @@ understood becomes padding, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -69,6 +70,7 @@ _BINARY: Final = frozenset(
     ]
 )
 """Numbers only; their texts are not looked for."""
+_IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
 _MAX_FRAMES: Final = 10_000
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 
@@ -287,7 +289,7 @@ class _Cleaner:
     def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
         """A picture, with a description that people wrote."""
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
-        if not sure or not 1 < kind_end <= 64 or kind_end >= len(data):
+        if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
             return UNKNOWN, None
         about, picture = _split(data[0], data[kind_end + 1 :])
         cleaned = self.inner.image(picture)

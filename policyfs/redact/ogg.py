@@ -43,6 +43,8 @@ _FIRST_HEADS: Final = {
     b"\x80theora": b"theora",
     b"fishead\0": b"Skeleton",
 }
+_FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 276, b"Speex": 80, b"FLAC": 51, b"theora": 42}
+"""How long the first header of each codec is, at most."""
 _SKELETON_TIME: Final = slice(44, 64)
 _BONE_HEAD_BYTES: Final = 52
 
@@ -238,7 +240,7 @@ class _Locator:
         if stream.codec == b"Skeleton":
             return self._skeleton(stream, data)
         if number == 0:
-            return data
+            return data[: _FIRST_BYTES[stream.codec]].ljust(len(data), b"\0")
         if stream.codec == b"FLAC":
             return self._block(stream, data)
         if number > 1:

@@ -17,6 +17,7 @@ from policyfs.redact.wording import told, told_by_named
 _MAX_COMMENTS: Final = 10_000
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Libraries that say when they were made, which is not when the sound was."""
+_IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
 
@@ -98,7 +99,7 @@ def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
     if start + int.from_bytes(block[start - 4 : start]) != len(block):
         return None
     cleaned = inner.image(block[start:])
-    if cleaned is None or told(inner.hide, Tells(0), block[8:kind_end]):
+    if cleaned is None or _IMAGE_KIND.fullmatch(block[8:kind_end]) is None:
         return None
     about = block[about_at:about_end]
     notes = [note._replace(offset=note.offset + start) for note in cleaned.notes]

@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, NotThisKindError
 from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import ByteSource
-from policyfs.redact.riff import LIKELY_NAME, Chunk, chunks, drop, pad
+from policyfs.redact.riff import LIKELY_NAME, Chunk, chunks, drop, pad, printable
 from policyfs.redact.riffinfo import clean_shared
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -25,16 +25,18 @@ _UNKNOWN_SIZE: Final = 0xFFFFFFFF
 _D, _T, _P = Tells.DEVICE, Tells.TIME, Tells.PEOPLE
 PLAIN: Final = MappingProxyType(
     {
-        b"fmt ": 4096,
-        b"fact": 64,
-        b"ds64": 65536,
-        b"cue ": 1 << 20,
-        b"plst": 1 << 20,
-        b"smpl": 1 << 16,
-        b"inst": 7,
+        b"fmt ": (40, 0, 0, 0),
+        b"fact": (12, 0, 0, 0),
+        b"ds64": (28, 24, 12, 65_536),
+        b"cue ": (4, 0, 24, 65_536),
+        b"plst": (4, 0, 12, 65_536),
+        b"smpl": (36, 28, 24, 1024),
+        b"inst": (7, 0, 0, 0),
     }
 )
-"""Numbers that say how to play the sound -> the most bytes that they may have."""
+"""Numbers that say how to play the sound -> how long the fixed part is, where in it stands how many
+entries follow (4 bytes), how long each is, how many there may be. What is behind becomes zeros.
+"""
 BEXT: Final = (
     (0, 256, _P, "Description"),
     (256, 288, _D | _P, "Originator"),
@@ -47,6 +49,9 @@ BEXT: Final = (
 """Fields of a broadcast extension: (start, end) in bytes, what they tell, their name. The second
 half of a UMID says when, where and by whom (SMPTE ST 330).
 """
+_SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
+"""Formats whose samples need no settings: PCM, floats, A-law, mu-law, and the extensible one."""
+_PACKED_BYTES: Final = 4096
 _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart)...[\0-\x08]", re.DOTALL
@@ -112,8 +117,8 @@ class _Locator:
             self.long_size = int.from_bytes(self.source.read(chunk.start + 8, 8), "little")
         if not chunk.whole:
             drop(self.edits, chunk, broken=True)
-        elif chunk.name in PLAIN and chunk.size <= PLAIN[chunk.name]:
-            pad(self.edits, chunk)
+        elif chunk.name in PLAIN:
+            self._numbers(chunk)
         elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and chunk.size <= 8 + 8 * 256:
             self._field(chunk, 4, 8, Tells.TIME, "timestamp")
         elif chunk.name == b"bext" and chunk.size >= _BEXT_BYTES:
@@ -121,6 +126,16 @@ class _Locator:
         elif not clean_shared(self.edits, chunk):
             drop(self.edits, chunk)
         return chunk.next
+
+    def _numbers(self, chunk: Chunk) -> None:
+        """A chunk of numbers keeps what its shape prescribes."""
+        fixed, at, entry, most = PLAIN[chunk.name]
+        if chunk.name == b"fmt " and self.source.read(chunk.start, 2) not in _SIMPLE:
+            fixed = _PACKED_BYTES  # a codec's own settings
+        if entry and chunk.size >= fixed:
+            count = int.from_bytes(self.source.read(chunk.start + at, 4), "little")
+            fixed += entry * min(count, most)
+        self.edits.zero(chunk.start + min(fixed, chunk.size), chunk.next, f"behind {printable(chunk.name)}")
 
     def _data(self, chunk: Chunk) -> int:
         """The sound. One whose size is not known, or too long, goes on to the end of the file, or to a

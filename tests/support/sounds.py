@@ -350,6 +350,33 @@ CASES: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
         WAV,
         lambda: wav()[:-104] + b"\xff\xff\xff\xff" + bytes(range(100)) + info(ICMT=PLACE),
     ),
+    "WAV: behind numbers": (
+        WAV,
+        lambda: wav(
+            chunk(b"cue ", (1).to_bytes(4, "little") + bytes(24) + CITY),
+            chunk(b"smpl", bytes(36) + CITY),
+            chunk(b"inst", bytes(7) + CITY),
+        ),
+    ),
+    "AVI: behind numbers": (
+        AVI,
+        lambda: avi(more=chunk(b"dmlh", bytes(4) + CITY) + chunk(b"vprp", bytes(256) + CITY)),
+    ),
+    "AIFF: the name of the packing": (AIFF, lambda: aiff(chunk(b"COMM", bytes(22) + b"\x13" + PLACE, "big"))),
+    "Vorbis: behind the first header": (
+        OGG,
+        lambda: pages(
+            7,
+            b"\x01vorbis" + bytes(22) + b"\1" + CITY,
+            b"\x03vorbis" + comments() + b"\1",
+            b"\x05vorbis",
+            b"\0sound",
+        ),
+    ),
+    "MP3: a picture's kind": (
+        MP3,
+        lambda: id3(frame("APIC", b"\0" + CITY + b"/x\0\3\0" + jpegs.plain())) + sound(),
+    ),
     "AIFF: texts": (AIFF, lambda: aiff(chunk(b"ANNO", PLACE, "big"), chunk(b"NAME", b"Quince", "big"))),
     "AIFF: application": (AIFF, lambda: aiff(chunk(b"APPL", CITY, "big"))),
     "AIFF: ID3": (AIFF, lambda: aiff(chunk(b"ID3 ", id3(user(b"place", CITY)), "big"))),
