@@ -72,7 +72,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_MOVIES, "udta: LOOP, SelO, WLOC, ludt, SETT, (c)fmt ...", "settings", Tells.OTHER, "free boxes"),
     Part(
         _MOVIES,
-        "udta: all others (GPMF, TAGS, NCTG, CNTH, thmb, Xtra ...)",
+        "udta: all others (GPMF, TAGS, NCTG, thmb, Xtra ...)",
         "makers' own data, thumbnails",
         UNKNOWN,
         "free boxes",

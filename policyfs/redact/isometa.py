@@ -59,6 +59,8 @@ def _user_datum(block: Block, box: Box) -> None:
         _xmp(block, box)
     elif kind in FREE_KINDS:
         block.wipe(box.body, box.end, "udta", name_of(kind), UNKNOWN)
+    elif kind == b"CNTH":
+        _thumbnail(block, box)
     else:
         tells = TEXT_ATOMS.get(kind)
         if tells is None:
@@ -67,6 +69,18 @@ def _user_datum(block: Block, box: Box) -> None:
                 tells = UNKNOWN
         if block.goes(tells) or block.holds_place(block.body(box)):
             block.free(box, "udta", tells)
+
+
+def _thumbnail(block: Block, box: Box) -> None:
+    """Canon's thumbnail: a photo with EXIF of its own in a box of its own."""
+    boxes = block.children(box)
+    inside = boxes.first(b"CNDA")
+    if len(boxes.boxes) == 1 and inside is not None and inside.end == box.end and not inside.cut:
+        photo = block.body(inside)
+        known = photo.startswith(_IMAGE_STARTS[0]) and len(photo) <= _MAX_PICTURE_BYTES
+        if known and block.replace(inside.body, len(photo), block.inner.image(photo), "udta", "CNTH"):
+            return
+    block.free(box, "udta")
 
 
 def _xmp(block: Block, box: Box) -> None:

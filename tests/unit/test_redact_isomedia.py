@@ -97,6 +97,10 @@ PLACED = {
     "cover": box(
         b"udta", itunes(box(b"covr", data(with_segments(plain(), exif_segment(make_exif("MM"))), 13)))
     ),
+    "Canon's thumbnail": box(
+        b"udta", box(b"CNTH", box(b"CNDA", with_segments(plain(), exif_segment(make_exif("MM")))))
+    ),
+    "no thumbnail": box(b"udta", box(b"CNTH", box(b"CNDA", CITY))),
     "XML": full(b"meta", handler(b"nrtm"), full(b"xml ", b"<a>" + CITY + b"</a>")),
     "unknown box": box(b"gps ", u32(1, 2), PLACE),
     "padding": box(b"free", PLACE),
@@ -116,7 +120,12 @@ def test_places_go_wherever_they_are(case, where):
         before=place if where == "front" else b"",
         after=place if where == "file" else b"",
     )
-    assert secret(file) or b"\x00\x00\x00\x2f\x00\x00\x00\x01\x00\x00\x00\x30" in file or "EXIF" in case
+    assert (
+        secret(file)
+        or b"\x00\x00\x00\x2f\x00\x00\x00\x01\x00\x00\x00\x30" in file
+        or "EXIF" in case
+        or "thumb" in case
+    )
     out = read(file)
     assert not secret(out)
     assert b"Zirbelstadt" not in out
@@ -551,3 +560,11 @@ def test_no_movie_asks_for_much(case):
     with suppress(TooMuchError):
         locate_in("video/mp4", MemorySource(HOSTILE[case]), hidden_by(["location"]))
     assert thread_time() - begin < 1.5 * PATIENCE
+
+
+def test_a_thumbnail_stays_without_its_place():
+    photo = with_segments(plain(), exif_segment(make_exif("MM")))
+    out = read(movie(moov=box(b"udta", box(b"CNTH", box(b"CNDA", photo)))))
+    assert b"Zirbelstadt" not in out
+    assert b"Testmaker" in out
+    assert photo[-200:] in out
