@@ -22,7 +22,7 @@ from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
 from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.makertags import NOTE_TABLES
-from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource, zeros
+from policyfs.redact.ranges import ByteSource, MemorySource, SliceSource, difference, zeros
 from policyfs.redact.spans import Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -50,6 +50,7 @@ _GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.know
 _TIFFS: Final = MappingProxyType(
     {b"CMT1": tags.EXIF_TABLE, b"CMT2": tags.EXIF_TABLE, b"CMT3": _MAKER, b"CMT4": _GPS}
 )
+_RECORD_BYTES: Final = 12
 _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
 """A TIFF structure of one directory without tags: no tag is known in all of these tables."""
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
@@ -60,7 +61,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("CR3", "CMT4", "GPS", Tells.LOCATION | Tells.TIME, "a TIFF structure that tells nothing"),
     Part("CR3", "THMB, PRVW, track of a JPEG", "previews", NOTHING, "cleaned as JPEGs"),
     Part("CR3", "tracks of raw pixels; CNCV, CCTP, CTBO", "the picture", NOTHING, "stay"),
-    Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "zeros"),
+    Part("CR3", "CTMD track", "time, exposure, EXIF and maker notes again", UNKNOWN, "empty records"),
     Part("CR3", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
     Part("CR3", "times of the movie and its tracks", "when it was taken", Tells.TIME, "zeros"),
     Part("CR3", "any other box, what lies between", "anything", UNKNOWN, "free space that holds zeros"),
@@ -140,7 +141,27 @@ class _Locator:
         block = Block(bytes(data), box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
         self.found.add(block.found)
-        claim_tracks(self.source, self.inner, movie, self.ground, _NAME, self._pictures)
+        claim_tracks(
+            self.source, self.inner, movie, self.ground, _NAME, self._pictures, self._without_records
+        )
+
+    def _without_records(self, track: Track) -> Found | None:
+        """Samples of CTMD: each as one record of no type, which readers step over."""
+        if track.entries.formats != (b"CTMD",):
+            return None
+        emptied, samples = Found(), track.samples()
+        for at, size in samples.places(range(len(samples))):
+            self.inner.budget.part()
+            if not _RECORD_BYTES <= size <= MAX_BLOCK_BYTES or at + size > self.source.size:
+                return None
+            self.inner.budget.search(size)
+            patches = list(
+                difference(at, self.source.read(at, size), size.to_bytes(4, "little").ljust(size, b"\0"))
+            )
+            emptied.patches += patches
+            if patches:
+                emptied.notes.append(Note(at, size, _NAME, f"track {track.number}", UNKNOWN))
+        return emptied
 
     def _pictures(self, track: Track) -> Found:
         """Raw pixels stay; JPEGs are cleaned, each by itself."""

@@ -18,9 +18,12 @@ def claim_tracks(
     ground: Ground,
     container: str,
     pictures: Callable[[Track], Found],
+    emptied: Callable[[Track], Found | None] = lambda _: None,
 ) -> None:
     """Claims the samples of all tracks: of those that tell, as what has to go; of all others as media,
     with what has to change within them (pictures, in offsets of the file).
+
+    emptied: how the samples of a track that goes are made to say nothing, if not by zeros (None).
 
     Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
     """
@@ -35,7 +38,10 @@ def claim_tracks(
             raise
         inner.budget.part(len(extents.starts))
         samples = Gathered(source, map(Span, extents.starts, extents.ends))
-        if goes:
+        empty = emptied(track) if goes else None
+        if empty is not None:
+            ground.metadata(samples, empty)
+        elif goes:
             ground.blank(samples, Note(0, 0, container, f"track {track.number}", tells))
         else:
             ground.media(samples, pictures(track))

@@ -204,9 +204,16 @@ class Ground:
 
     def media(self, data: Gathered, found: Found) -> None:
         """Some pieces are media; what was found in them is told in offsets of the file."""
+        self._placed(data, found, media=True)
+
+    def metadata(self, data: Gathered, found: Found) -> None:
+        """Some pieces are metadata that was cleaned; what was found is told in offsets of the file."""
+        self._placed(data, found, media=False)
+
+    def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
         if data.spans:
             self.budget.part(len(data.spans))
-            self.claims.append(Claim(data.spans, tuple(found.patches), True, tuple(found.notes)))
+            self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
         """Some pieces hold what has to go whole. The note gets its place from them."""

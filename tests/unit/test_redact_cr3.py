@@ -40,6 +40,7 @@ def test_every_place_of_it():
     for kept in (RAW, COLOURS, b"EOS R99", b"Canon R99", b"Rosa", b"2024:05:17", b"CMP1", b"CanonCR3"):
         assert kept in out
     assert out.count(b"Testmaker") == 3
+    assert len(SECRET).to_bytes(4, "little") + bytes(len(SECRET) - 4) in out  # a record of CTMD
 
 
 @pytest.mark.parametrize(
