@@ -8,11 +8,10 @@ Values are looked into besides: a title that holds coordinates tells a place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import decode, told_in_text
 
 _L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
@@ -178,24 +177,6 @@ def told_by_named(hide: Tells, name: str, value: bytes) -> Tells:
     return told(hide, tells, value)
 
 
-def names_by_tells() -> Iterator[tuple[Tells, str]]:
-    """The table, for the documentation: what is told, and the names of texts that tell it."""
-    return iter(NAMES.items())
-
-
 def is_blank(data: bytes) -> bool:
     """Nothing but zeros and blanks."""
     return not data.strip(b"\0 \t\r\n")
-
-
-__all__ = [
-    "NAMES",
-    "NOTHING",
-    "is_blank",
-    "names_by_tells",
-    "plain_name",
-    "tells_of_name",
-    "tells_time",
-    "told",
-    "told_by_named",
-]
