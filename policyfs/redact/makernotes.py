@@ -166,13 +166,14 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     layout, match = found
     at = start + match.end()
     frame = _frame(walk, layout, match, at, start, outer)
+    frame = replace(frame, own=(start, end))
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
         return False
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
-    trusted = walk.name == "TIFF"  # nobody moves the notes of raws
-    if not trusted and not _is_sound(directory, base, (start, end), walk.source.size):
+    alone = walk.name == "TIFF"  # nobody moves the notes of raws, but of pictures developed from them
+    if not _is_sound(directory, base, (start, end), walk.source.size, most=alone):
         directory.entries.clear()
         return False
     _rebase(directory, base)
@@ -212,8 +213,10 @@ def _frame(walk: Walk, layout: Layout, match: re.Match[bytes], at: int, start: i
     return Frame(order, base=base, note=True)
 
 
-def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int) -> bool:
-    """Whether all values lie in the note, or all behind it; else it was moved, and nobody knows whither.
+def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
+    """Whether all values (or most) lie in the note, or all behind it.
+
+    Else it was moved, and nobody knows whither.
 
     A note that was moved without its offsets would keep the bytes of one tag as another's value.
     """
@@ -224,8 +227,9 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int)
     entries = (e for e in directory.entries if e.size and not e.inline and e.tag not in spared)
     spans = [(e.start + by, e.end + by) for e in entries]
     inside = [s for s in spans if s[0] >= 0 and s[1] <= size]
-    own = all(start <= a and b <= end and not _over(directory, a, b) for a, b in inside)
-    return own or all(end <= a for a, _ in inside)
+    own = sum(1 for a, b in inside if start <= a and b <= end and not _over(directory, a, b))
+    enough = 4 * own >= 3 * len(inside) if most else own == len(inside)
+    return enough or all(end <= a for a, _ in inside)
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:

@@ -38,6 +38,8 @@ class Frame:
     big: bool = False
     base: int = 0
     note: bool = False
+    own: tuple[int, int] = (0, 0)
+    """The note's own bytes: [start, end) in the source."""
 
     @property
     def entry_bytes(self) -> int:
@@ -53,6 +55,10 @@ class Frame:
     def offset_bytes(self) -> int:
         """Size of an offset, and of a value that stands in its entry."""
         return 8 if self.big else 4
+
+    def owns(self, start: int, end: int) -> bool:
+        """Whether bytes of the source are the note's."""
+        return self.own[0] <= start and end <= self.own[1]
 
     def number(self, data: bytes) -> int:
         """An unsigned number of any size."""
@@ -126,11 +132,11 @@ class Directory:
 def _neutral(entry: Entry, frame: Frame) -> bytes:
     """An entry that tells nothing, in the place of one that did.
 
-    Offset and length of a value stay, so that readers who guess from them how far a note was moved
-    come to the same answer; the value itself is zeros.
+    Offset and length of a value in the note stay, so that readers who guess from them how far a note
+    was moved come to the same answer; the value itself is zeros. What is elsewhere may be another's.
     """
-    if entry.inline or not entry.size:
-        kind, count = (entry.type, entry.count) if entry.size else (7, 4)
+    if entry.inline or not entry.size or not frame.owns(entry.start, entry.end):
+        kind, count = (entry.type, entry.count) if entry.inline and entry.size else (7, 4)
         shape = struct.pack(frame.order + "HHI", NEUTRAL_TAG, kind, count)
         return shape + bytes(frame.offset_bytes)
     return struct.pack(frame.order + "H", NEUTRAL_TAG) + entry.raw[2:]

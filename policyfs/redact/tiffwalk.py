@@ -204,13 +204,14 @@ class Walk:
     def _wipe(self, entry: Entry, directory: Directory) -> None:
         """The bytes of a value that goes may not stay as part of another's or of pixels."""
         if not entry.inline and 0 <= entry.start <= self.source.size - entry.size:
-            self.doomed.append((entry.start, entry.end, directory.frame.note))
+            elsewhere = directory.frame.note and not directory.frame.owns(entry.start, entry.end)
+            self.doomed.append((entry.start, entry.end, elsewhere))
 
     def _doom(self) -> None:
         """Settles what is wiped, once all directories are known: those are examined on their own."""
-        for start, end, in_note in self.doomed:
+        for start, end, elsewhere in self.doomed:
             if not self.structure.hits(start, end):
-                (self.wiped_in_notes if in_note else self.wiped).add(start, end)
+                (self.wiped_in_notes if elsewhere else self.wiped).add(start, end)
         self.doomed.clear()
 
     def drop(self, entry: Entry, directory: Directory, tells: Tells, *, broken: bool = False) -> bool:
@@ -269,6 +270,7 @@ class Walk:
         for entry, directory in plain:
             if entry.keep and entry.nested and not entry.holds:
                 self._clean_nested(entry, directory)
+        self._doom()
 
     def _is_wiped(self, entry: Entry, directory: Directory) -> bool:
         in_note = directory.frame.note and self.wiped_in_notes.hits(entry.start, entry.end)
@@ -285,6 +287,7 @@ class Walk:
             old = self.value(entry, entry.size)
             done = self._embed(entry.start, old, self._cleaned(rule.how, old))
         if not done:
+            self._wipe(entry, directory)
             self.drop(entry, directory, UNKNOWN, broken=True)
 
     def _cleaned(self, how: How, data: bytes) -> Cleaned | None:

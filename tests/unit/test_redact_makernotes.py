@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
-from tests.support import jpegs
+from tests.support import jpegs, tiffs
 from tests.support.jpegs import UNDEFINED, pack, text
 from tests.support.notes import CITY, MAKERS, NOTE_AT, PERSON, SERIAL, SETTING, exif_with, note_of, photo_by
 
@@ -119,4 +119,36 @@ def test_a_value_over_one_that_goes_goes_too():
     photo_style = note.index(pack("II", 0x89, 2, size=2))
     note[photo_style + 8 : photo_style + 12] = pack("II", city)
     out = read(jpegs.photo_with(exif_with(bytes(note), "II", maker.make)), "location")
+    assert CITY.encode() not in out
+
+
+def test_what_stands_for_a_tag_that_went_does_not_lead_to_what_stays():
+    """The city of a note is said to be where the pixels are; those stay, the entry does not lead there."""
+    maker = MAKERS["Panasonic"]
+    note = bytearray(note_of(maker, "II", 0x2000))
+    place = note.index(pack("II", 0x6D, 2, size=2))
+    note[place + 8 : place + 12] = pack("II", 8)
+    data = tiffs.classic("II", text(0x010F, maker.make), (0x927C, UNDEFINED, len(note), bytes(note)))
+    moved = data.replace(pack("II", data.index(note)), pack("II", 0x2000)).ljust(0x2000, b"\0") + note
+    out = apply(moved, locate("image/tiff", frozenset({"location"}), MemorySource(moved)).patches)
+    assert tiffs.PIXELS in out
+    assert out[0x2000:].count(SETTING.encode()) == 1
+    assert out[0x2000 + place : 0x2000 + place + 12] == pack("II", 0xFFFF, 7, size=2) + pack("II", 4, 0)
+
+
+def test_a_strip_over_a_note_does_not_keep_what_went():
+    maker = MAKERS["Nikon"]
+    note = note_of(maker, "II", 0x2000)
+    data = tiffs.classic("II", jpegs.text(0x010F, maker.make), (0x927C, UNDEFINED, len(note), note))
+    where = data.index(note)
+    data = data.replace(pack("II", where), pack("II", 0x2000)).replace(note, bytes(len(note)))
+    data = data.replace(
+        pack("II", 0x0117, 4, size=2) + pack("II", 1, len(tiffs.PIXELS)),
+        pack("II", 0x0117, 4, size=2) + pack("II", 1, 0x2000 + len(note) - 8),
+    )
+    data = data.ljust(0x2000, b"\0") + note
+    plan = locate("image/tiff", frozenset({"location"}), MemorySource(data))
+    out = apply(data, plan.patches)
+    assert CITY.encode() in data
+    assert plan.outcome is Outcome.PATCH
     assert CITY.encode() not in out
