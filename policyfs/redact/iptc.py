@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.text import told_in
+from policyfs.redact.text import BYTES_PER_PART, told_in
 
 _LOCATION: Final = Tells.LOCATION
 _DEVICE: Final = Tells.DEVICE
@@ -88,6 +88,7 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
             start += width
         if start + size > len(data):
             break
+        inner.budget.part(1 + size // BYTES_PER_PART)
         tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
         tells |= told_in(data[start : start + size], inner.hide)
         if tells & inner.hide:
@@ -138,6 +139,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     renewed: dict[bytes, bytes] = {}
     done = 0
     for resource in _resources(block):
+        inner.budget.part()
         head, start, end = resource.head, resource.start, resource.end
         old = block[start:end]
         out[head : head + 6] = block[head : head + 6]

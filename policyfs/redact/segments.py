@@ -18,7 +18,7 @@ from policyfs.redact import tifftags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.markers import APP0, COM, Segment
 from policyfs.redact.tells import UNKNOWN, Tells
-from policyfs.redact.text import is_prose, told_in
+from policyfs.redact.text import BYTES_PER_PART, is_prose, told_in
 from policyfs.redact.tiff import clean_tiff
 
 EXIF_HEADER: Final = b"Exif\0\0"
@@ -100,6 +100,7 @@ def _is_shared(segment: Loaded) -> bool:
 def _clean_one(segment: Loaded, inner: Inner) -> None:
     old, code = segment.old, segment.code
     if code == COM:
+        inner.budget.part(len(old) // BYTES_PER_PART)
         tells = Tells.PEOPLE | told_in(old, inner.hide) if is_prose(old) else UNKNOWN
         if tells & inner.hide:
             segment.drop("text", tells)

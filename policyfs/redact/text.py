@@ -15,6 +15,8 @@ from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 MAX_TEXT_BYTES: Final = 1 << 18
 """Longer "text" is not examined but treated as if it told everything."""
+BYTES_PER_PART: Final = 32
+"""So much text is as much work as one part of a file (blocks.Budget)."""
 
 _DECIMAL: Final = r"[-+]?(?<![\d.])\d{1,3}[.,]\d{3,}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"

@@ -17,7 +17,7 @@ from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.makernotes import clean_note
 from policyfs.redact.ranges import mask
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.text import told_in
+from policyfs.redact.text import BYTES_PER_PART, told_in
 from policyfs.redact.tifftags import Role, TagTable
 
 MAX_DIRECTORIES: Final = 32
@@ -228,6 +228,7 @@ class _Cleaner:
         if entry.tag == tags.PRINT_IM and not value.startswith(b"PrintIM\0"):
             return self._drop(entry, role, UNKNOWN)
         self.inner.budget.search(entry.size)
+        self.inner.budget.part(entry.size // BYTES_PER_PART)
         asked = hide if tells else hide & Tells.LOCATION  # a colour profile names programs
         told = told_in(value, asked) if entry.type in tags.TEXT_TYPES else NOTHING
         return not told or self._drop(entry, role, tells | told)

@@ -18,7 +18,7 @@ from xml.parsers import expat
 from policyfs.redact import xmpnames
 from policyfs.redact.blocks import Cleaned, Inner, Note
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.text import tells_place, told_in_text
+from policyfs.redact.text import BYTES_PER_PART, tells_place, told_in_text
 from policyfs.redact.xmpimages import cleaned_picture
 
 MAX_DEPTH: Final = 64
@@ -89,7 +89,11 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         return Cleaned(mark + body + bytes(len(tail)))
     try:
         text = body.decode(encoding)
-        spans = _Scanner(text, encoding, inner, inner.hide).spans()
+        scanner = _Scanner(text, encoding, inner, inner.hide)
+        try:
+            spans = scanner.spans()
+        finally:
+            inner.budget.part(scanner.tokens // 2 + scanner.looked_at // BYTES_PER_PART)
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))

@@ -313,3 +313,17 @@ def test_segments_of_which_nothing_stays_are_not_read_into_memory():
     plan = locate("image/jpeg", LOCATION, MemorySource(many.replace(b"\xff\xe3", b"\xff\xe1")))
     assert plan.outcome is Outcome.REFUSE
     assert "metadata" in plan.reason
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [segment(0xFE, b"12 47.80 jan " * 5000)] * 60,
+        [jpegs.xmp_segment(jpegs.xmp_packet("<dc:x/>" * 8000))] * 30,
+        [jpegs.photoshop_segment(jpegs.resource(0x0404, b"\x1c\x02\x19\0\1a" * 9000))] * 20,
+        [jpegs.photoshop_segment(jpegs.resource(0x03ED, b"") * 5000)] * 20,
+    ],
+)
+def test_more_to_look_through_than_any_honest_picture_has(more):
+    plan = locate("image/jpeg", LOCATION, MemorySource(with_segments(plain(), *more)))
+    assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "too many parts")
