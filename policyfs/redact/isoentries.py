@@ -18,7 +18,7 @@ from policyfs.redact.isonames import key_tells
 from policyfs.redact.isosei import clean_parameters
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
-PICTURE: Final = frozenset({b"vide", b"auxv", b"pict"})
+PICTURE: Final = frozenset({b"vide", b"auxv", b"pict", b"MPEG"})
 SOUND: Final = frozenset({b"soun"})
 TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 

@@ -568,3 +568,9 @@ def test_a_thumbnail_stays_without_its_place():
     assert b"Zirbelstadt" not in out
     assert b"Testmaker" in out
     assert photo[-200:] in out
+
+
+@pytest.mark.parametrize("kind", [b"vide", b"soun", b"hint", b"auxv", b"pict", b"MPEG"])
+def test_media_of_every_handler_stays(kind):
+    out = read(movie(Track(kind=kind)), "location")
+    assert SAMPLE in out
