@@ -33,11 +33,12 @@ _H264, _H265 = "H.264", "H.265"
 _UUIDS: Final = {
     bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"): Tells.DEVICE | Tells.OTHER,  # x264
     bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"): Tells.DEVICE | Tells.OTHER,  # x265
+    bytes.fromhex("47564adc5c4c433f94efc5113cd143a8"): Tells.DEVICE | Tells.OTHER,  # VideoToolbox
     b"MISPmicrosectime": Tells.TIME,
     b"MISPnanosectime\0": Tells.TIME,
 }
-_CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\x26\0\x04")
-"""Country and provider: ATSC captions, HDR10+, Dolby, HDR Vivid."""
+_CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
+"""Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
 
 
 class Codec(NamedTuple):
