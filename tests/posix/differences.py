@@ -75,6 +75,20 @@ LISTED: Final = (
         sometimes=True,
     ),
     Listed(
+        "ctime when suid goes",
+        "moves, as POSIX wants it. A xfs takes suid away by a truncation to the same size and leaves ctime.",
+        r"^truncate to the same of mode [246]",
+        r"'c'\) through the mount, .* ''\) natively$",
+        sometimes=True,
+    ),
+    Listed(
+        "sgid when an empty ACL is set",
+        "stays: that removes the ACL and nothing else. A tmpfs takes sgid away as if one had been set.",
+        r" setxattr\('x', 'system.posix_acl_access', b''\)",
+        r"^x is \('0o42[0-7]+', .* through the mount, \('0o40[0-7]+', .* natively$",
+        sometimes=True,
+    ),
+    Listed(
         "names made after a directory was opened",
         "are listed by who has it open and reads it from its start. A btrfs leaves them out, which POSIX"
         " allows.",
