@@ -1,0 +1,37 @@
+"""docs/redaction-parts.md is made from the tables that the locators go by."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import policyfs.redact
+from policyfs.redact.parts import as_markdown, parts
+
+PAGE = Path(__file__).parents[2] / "docs" / "redaction-parts.md"
+BEGIN = "<!-- made from the code: POLICYFS_UPDATE_GOLDEN=1 pytest tests/unit/test_redact_parts.py -->\n"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    before, _, shown = PAGE.read_text("utf-8").partition(BEGIN)
+    if os.environ.get("POLICYFS_UPDATE_GOLDEN"):
+        PAGE.write_text(before + BEGIN + as_markdown(), "utf-8")
+        pytest.fail("the page was written: read it, then run without updating")
+    assert shown == as_markdown()
+
+
+def test_no_table_is_forgotten() -> None:
+    modules = [
+        import_module(m.name) for m in pkgutil.walk_packages(policyfs.redact.__path__, "policyfs.redact.")
+    ]
+    found = {part for module in modules for part in getattr(module, "PARTS", ())}
+    assert found == set(parts())
+
+
+def test_each_part_is_said_once() -> None:
+    said = [(part.kinds, part.where, part.holds) for part in parts()]
+    assert len(said) == len(set(said))
