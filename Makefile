@@ -7,7 +7,7 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize bench setup packages-demo packages-test packages-bench lock clean
+.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench lock clean
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -15,6 +15,7 @@ help:
 	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
+	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make setup       system packages, .venv, the C bridge"
@@ -65,6 +66,12 @@ soak: setup
 
 sanitize: setup
 	@$(PY) -m tests.sanitize
+
+# Seconds for each kind of file that has a locator.
+SECONDS ?= 600
+
+fuzz: setup
+	@$(PY) -m tests.fuzz --seconds $(SECONDS)
 
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)

@@ -39,7 +39,7 @@ def fuzz(kind: str, seconds: int, corpus: Path) -> int:
     reached = covered[-1].split(" cov: ")[1].split()[0] if covered else "?"
     print(f"{kind}: {runs[0] if runs else '?'} inputs, {reached} edges reached, exit code {done.returncode}")
     if done.returncode:
-        print(done.stderr[-4000:], file=sys.stderr)
+        print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
     return done.returncode
 
 

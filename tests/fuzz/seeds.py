@@ -6,17 +6,32 @@ import hashlib
 from pathlib import Path
 
 from policyfs.domain import REDACTABLE_KINDS
-from tests.property import test_redact_fuzz, test_redact_fuzz_boxes
-from tests.support import movies
+from tests.property import (
+    test_redact_fuzz,
+    test_redact_fuzz_boxes,
+    test_redact_fuzz_chunks,
+    test_redact_fuzz_documents,
+    test_redact_fuzz_tiff,
+)
+from tests.support import jpegs, movies
 
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
 _SEEDS["image/jpeg"] += test_redact_fuzz.SEEDS
 _SEEDS["video/mp4"] += movies.SEEDS
-for _kind, _data in test_redact_fuzz_boxes.SEEDS:
+_SEEDS["video/quicktime"] += movies.SEEDS[:2]
+_SEEDS["video/x-matroska"] += test_redact_fuzz_documents.FILMS
+_SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
+_SEEDS["application/pdf"] += test_redact_fuzz_documents.PDFS
+_SEEDS["application/rdf+xml"].append(jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>"))
+for _kind, _data in (
+    *test_redact_fuzz_boxes.SEEDS,
+    *test_redact_fuzz_chunks.SEEDS,
+    *test_redact_fuzz_tiff.SEEDS,
+):
     _SEEDS[_kind].append(_data)
 
 KINDS = tuple(kind for kind, seeds in _SEEDS.items() if seeds)
-"""Kinds that can be fuzzed."""
+"""Kinds that can be fuzzed: one at least for every locator."""
 
 
 def write_seeds(kind: str, directory: Path) -> None:

@@ -1,0 +1,57 @@
+"""The coverage-guided fuzzer itself: a little of it in each run, and that it finds what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.redact.locators import LOCATORS
+from tests.fuzz.seeds import KINDS
+from tests.support.documents import CHECKOUT
+
+QUICK: Final = ("image/jpeg", "image/heic", "image/png", "video/mp4", "application/pdf")
+SECONDS_EACH: Final = 4
+
+
+def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.fuzz", *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_every_locator_has_something_to_begin_with() -> None:
+    assert {LOCATORS[kind] for kind in KINDS} == set(LOCATORS.values())
+
+
+@pytest.mark.timeout(240)
+def test_a_little_of_it() -> None:
+    done = fuzz("--seconds", str(SECONDS_EACH), *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind, line in zip(QUICK, done.stdout.splitlines(), strict=True):
+        name, _, rest = line.partition(": ")
+        inputs, edges = (int(part.split()[0]) for part in rest.split(", ")[:2])
+        assert (name, inputs > 50, edges > 300) == (kind, True, True), line
+
+
+def test_a_defect_is_found_and_its_input_kept(tmp_path: Path) -> None:
+    """A locator that leaves the end of what it patches open is what the check is for."""
+    broken = (
+        "import policyfs.redact.plan as plan, sys\n"
+        "from tests.fuzz import one\n"
+        "sys.argv = ['one', *sys.argv[1:]]\n"
+        "locate = one.locate\n"
+        "def wrong(kind, what, source):\n"
+        "    found = locate(kind, what, source)\n"
+        "    outside = plan.Patch(source.size, b'x')\n"
+        "    return plan.Plan(plan.Outcome.PATCH, (*found.patches, outside))\n"
+        "one.locate = wrong\n"
+        "one.main()\n"
+    )
+    command = [sys.executable, "-c", broken, "image/gif", "-runs=50", f"-artifact_prefix={tmp_path}/found-"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "a patch leaves the file" in done.stdout
+    assert list(tmp_path.glob("found-*"))
