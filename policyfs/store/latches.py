@@ -12,6 +12,7 @@ one network store) are not kept apart.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
@@ -34,6 +35,12 @@ class Latches:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        with contextlib.suppress(OSError):  # said by the first who needs it
+            self._open()
+
+    def _open(self) -> None:
+        self.close()
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def take(self, fd: int) -> int | None:
         """The latch of the file behind *fd*, for give(); None while another daemon has it.
@@ -41,9 +48,7 @@ class Latches:
         Raises OSError where the shared file cannot be opened.
         """
         if self._fd < 0 or not os.fstat(self._fd).st_nlink:
-            self.close()
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self._path, flags, 0o600)
+            self._open()
         status = os.fstat(fd)
         at = (status.st_dev * _SPREAD + status.st_ino) & _BYTES
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None

@@ -155,7 +155,7 @@ def busy_store(arena: Path, media: dict[str, Path]) -> Iterator[Path]:
         (store / "Work/accounts").chmod(0o777)
         for name in ("DCIM/kept", "Movies/kept", "Private"):
             (store / name).mkdir()
-        for name in (*KEPT, LARGE, "drawing.png"):
+        for name in (*KEPT, LARGE, "hike.gpx"):
             shutil.copyfile(media[name], store / "DCIM/kept" / name)
         shutil.copyfile(media["video.mp4"], store / "Movies/kept/video.mp4")
         (store / "Private/diary.txt").write_text("dear diary\n")
@@ -187,7 +187,7 @@ def albums(mount: Mount, store: Path, arena: Path, mine: int) -> Albums:
         pictures=tuple(crowd.Picture((kept / name).read_bytes(), shown[name]) for name in KEPT),
         kept="DCIM/kept", kept_names=KEPT, tags=tags,
         large=LARGE, large_digest=sha256(shown[LARGE]).hexdigest(),
-        unreadable="drawing.png", hidden=PRIVATE,
+        unreadable="hike.gpx", hidden=PRIVATE,
     )  # fmt: skip
 
 
