@@ -52,7 +52,7 @@ lint: setup
 	@.venv/bin/lint-imports --no-logo
 
 # How many tests run at the same time.
-JOBS ?= 2
+JOBS ?= 3
 SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 test: lint

@@ -52,6 +52,10 @@ ROADS = (
 OTHER_DISKS = tuple(Road(f"shared on {disk}", ("--posix",), disk) for disk in ("tmpfs", "xfs", "btrfs"))
 
 
+PARTS = count(2, 1)
+"""Roads but the first go through one part of so many."""
+
+
 def table(offset: int) -> list[Case]:
     """All cases; of the two largest families every few, beginning with another one for each road."""
     few = count(8, 1)
@@ -91,11 +95,15 @@ def compare(road: Road, cases: list[Case], arena: Path) -> Counter[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
 def test_a_mount_is_as_the_native_file_system(road: Road, arena: Path) -> None:
-    cases = table(ROADS.index(road))
+    number = ROADS.index(road)
+    cases = table(number)
+    if number:  # the first road goes through all of them; the others through one half each
+        cases = cases[number % PARTS :: PARTS]
     assert checks_in(cases) >= 10_000
     seen = compare(road, cases, arena)
-    missed = {known.name for known in LISTED if not known.sometimes} - set(seen)
-    assert not missed, "what is listed and not seen any more goes"
+    if len(cases) == len(table(number)):
+        missed = {known.name for known in LISTED if not known.sometimes} - set(seen)
+        assert not missed, "what is listed and not seen any more goes"
 
 
 def test_the_documentation_lists_them_all() -> None:
