@@ -44,6 +44,8 @@ def run_umount(args: argparse.Namespace) -> int:
     state = mount_state(path)
     if state is MountState.NONE:
         raise PolicyfsError(f"nothing is mounted on {path}")
+    if state is MountState.ALIVE:
+        _warn_of_the_trail(path)
     try:
         session.unmount(path, lazy=args.lazy or state is MountState.DEAD, force=daemon_died(path))
     except session.MountError as error:

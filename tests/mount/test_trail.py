@@ -458,6 +458,17 @@ def test_what_must_be_on_record_and_cannot_be_does_not_happen(tight: tuple[Mount
     assert {event["operation"] for event in strict} <= {"open", "list", "mkdir"}
 
 
+def test_umount_says_what_will_not_be_on_record(tight: tuple[Mount, Path]) -> None:
+    mount, ballast = tight
+    _fill_up(ballast)
+    call_as(10010, _until_refused, mount / "strict/file")
+    with mount.as_environment():
+        ended = policyfs("umount", str(mount.mountpoint))
+    assert ended.returncode == 0
+    assert "cannot be written" in ended.stderr
+    assert "refused requests are not on record" in ended.stderr
+
+
 # ---------------------------------------------------------------- restarts and rotation
 
 
