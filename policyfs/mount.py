@@ -169,6 +169,11 @@ class Daemon:
 
     # -- running ------------------------------------------------------------------------------------
 
+    @property
+    def has_listened(self) -> bool:
+        """Has it ever taken signals itself."""
+        return self._listening.is_set()
+
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
         flags = self._door.init_flags
@@ -274,7 +279,7 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             await trio.to_thread.run_sync(self.journal.flush)
-            if self.remembered is not None:
+            if self.remembered is not None and self.remembered.is_waiting:
                 await trio.to_thread.run_sync(self.remembered.flush)
 
     async def _breaks(self) -> None:
@@ -411,7 +416,6 @@ def _descriptors(most: int) -> int:
     """How many descriptors may be kept for one purpose: a small part of the limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(most, soft // 8))
-
 
 
 def _file_descriptors() -> int:

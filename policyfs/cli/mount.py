@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from policyfs import control
 from policyfs.cli.doctor import State, check_closed
@@ -206,9 +206,16 @@ def _serve(
     from policyfs.mount import Daemon
 
     logger = log.configure(as_json=as_json)
+    daemon: Daemon | None = None
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        # Once it has listened it comes back here only to end, which must not be disturbed.
+        if daemon is None or not daemon.has_listened:
+            raise _Left
+
     # Until the daemon listens to signals itself they end it in order: a mount that was made goes.
     for number in _ENDING:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
     try:
         daemon = Daemon(options, load, logger)
@@ -225,10 +232,6 @@ def _serve(
 
 class _Left(BaseException):
     """A signal that ends the daemon, before it listens to signals."""
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Left
 
 
 def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: Path) -> int:

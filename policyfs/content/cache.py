@@ -24,6 +24,10 @@ class KindKey(NamedTuple):
     mtime_ns: int
     ctime_ns: int
 
+    def is_racy(self, now_ns: int) -> bool:
+        """May the file change again and yet look like this version."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns) < RACY_NS
+
 
 class KindsBeneath(Protocol):
     """A slower and lasting cache (remembered.Remembered)."""
@@ -84,7 +88,7 @@ class KindCache:
 
     def put(self, key: KindKey, kind: str | None) -> None:
         """Keep a kind; None (a failure) and a file changed within RACY_NS are not kept."""
-        if kind is None or self._clock_ns() - max(key.mtime_ns, key.ctime_ns) < RACY_NS:
+        if kind is None or key.is_racy(self._clock_ns()):
             return
         if self._beneath is not None and self._kinds.get(key) != kind:
             self._beneath.put_kind(key, kind)

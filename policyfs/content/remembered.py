@@ -21,7 +21,7 @@ from typing import Final
 
 import magic
 
-from policyfs.content.cache import RACY_NS, KindKey
+from policyfs.content.cache import KindKey
 from policyfs.content.kinds import is_kind
 from policyfs.content.plans import pack_plan, unpack_plan
 from policyfs.content.wire import WireError
@@ -118,6 +118,11 @@ class Remembered:
         """Keep a plan, likewise."""
         self._put(key, _words(what), pack_plan(kind, plan))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that flush() would do."""
+        return bool(self._pending) or self._damaged
+
     def flush(self) -> None:
         """Write down what was put. Never raises; what cannot be written is forgotten."""
         with self._swap:
@@ -171,8 +176,7 @@ class Remembered:
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def _put(self, key: KindKey, what: str, answer: bytes) -> None:
-        recent = self._clock_ns() - max(key.mtime_ns, key.ctime_ns) < RACY_NS
-        if recent or not key.btime_ns or len(answer) > MAX_ANSWER_BYTES:
+        if key.is_racy(self._clock_ns()) or not key.btime_ns or len(answer) > MAX_ANSWER_BYTES:
             return
         with self._swap:
             if len(self._pending) < _MAX_PENDING:

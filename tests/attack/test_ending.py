@@ -116,3 +116,26 @@ def test_umount_frees_those_whom_a_killed_daemon_left_waiting(crowded, turn) -> 
     nobody_hangs(crowd)
     mount.process.wait(ENDS_WITHIN_S)
     mount.control_socket.unlink(missing_ok=True)
+
+
+def _end_again_and_again(mount: Mount) -> None:
+    """SIGTERM, a thousand times a second, for as long as there is a daemon."""
+    assert mount.process is not None
+    while mount.process.poll() is None:
+        mount.process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("turn", range(count(3, 30)))
+def test_who_is_ending_is_not_disturbed_by_being_told_to(mounts, empty_store: Path, turn) -> None:
+    """From the first signal, or from `policyfs umount` on."""
+    mount: Mount = mounts.start(POLICY, empty_store)
+    if turn % 2:
+        _end_again_and_again(mount)
+    else:
+        with mount.as_environment():
+            assert policyfs("umount", mount.mountpoint).returncode == 0
+        _end_again_and_again(mount)
+    assert mount.process is not None
+    assert mount.process.returncode == 0
+    assert mount.unexpected_log() == []
