@@ -18,6 +18,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -359,7 +360,13 @@ void bridge_session_destroy(struct fuse_session *session)
 	real.session_destroy(session);
 }
 
-static void fill_open(struct wire_open_out *out, uint64_t fh)
+/* INVARIANT: whoever may lock a byte range for writing is heard when it closes the file. */
+static bool must_hear_close(bool writable)
+{
+	return operations_lock() && (writable || operations_ranges_asked());
+}
+
+static void fill_open(struct wire_open_out *out, uint64_t fh, bool writable)
 {
 	out->fh = fh;
 	if (fh & BIT(FH_PASSTHROUGH_BIT)) {
@@ -371,7 +378,7 @@ static void fill_open(struct wire_open_out *out, uint64_t fh)
 		out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
 		out->backing_id = 0;
 	}
-	if (operations_lock())
+	if (must_hear_close(writable))
 		out->open_flags &= ~FOPEN_NOFLUSH_FLAG;
 }
 
@@ -379,7 +386,7 @@ int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
 {
 	struct wire_open_out out;
 
-	fill_open(&out, info->fh);
+	fill_open(&out, info->fh, (info->flags & O_ACCMODE) != O_RDONLY);
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
@@ -444,7 +451,7 @@ int bridge_reply_create(fuse_req_t req, const struct fuse_entry_param *entry,
 	} out;
 
 	fill_entry(&out.entry, entry);
-	fill_open(&out.open, info->fh);
+	fill_open(&out.open, info->fh, true);
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 

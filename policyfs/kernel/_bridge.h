@@ -51,8 +51,11 @@ void operations_session(int fd);
 /* Does the registered callable take this request? If so it is answered apart from libfuse. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* Are requests for locks taken? Then the kernel must send each FLUSH, by which locks end. */
+/* Are requests for locks taken? Then the kernel must send each FLUSH by which one may end. */
 bool operations_lock(void);
+
+/* Has anybody asked for a byte range since the session began? */
+bool operations_ranges_asked(void);
 
 /* How many replies of the callable's the kernel did not take since the session began. */
 uint64_t operations_lost(void);

@@ -16,14 +16,24 @@
 
 #define OPCODE_FLUSH 25
 #define OPCODE_SETLK 32
+#define OPCODE_SETLKW 33
 #define OPCODE_INTERRUPT 36
 #define OPCODES 64
+#define LK_FLOCK_FLAG (1u << 0)
+
+struct wire_lk_in {
+	uint64_t fh, owner, start, end;
+	uint32_t type, pid, flags, padding;
+};
+
+_Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 
 static struct {
 	int fd;			/* of the session's device, -1 while there is none */
 	uint64_t session;	/* counts sessions: a request of an old one is answered no more */
 	uint64_t taken;		/* one bit for each opcode that the callable takes */
 	bool every_flush;	/* locks are held that end with a FLUSH */
+	bool ranges_asked;	/* somebody has asked for a byte range, once in this session */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -163,6 +173,23 @@ bool operations_lock(void)
 	return (door.taken & ((uint64_t)1 << OPCODE_SETLK)) != 0;
 }
 
+bool operations_ranges_asked(void)
+{
+	return door.ranges_asked;
+}
+
+static void note_lock(const unsigned char *message, size_t size, const struct wire_in_header *header)
+{
+	struct wire_lk_in lock;
+
+	if ((header->opcode != OPCODE_SETLK && header->opcode != OPCODE_SETLKW) ||
+	    size < sizeof(*header) + sizeof(lock))
+		return;
+	memcpy(&lock, message + sizeof(*header), sizeof(lock));
+	if (!(lock.flags & LK_FLOCK_FLAG))
+		door.ranges_asked = true;
+}
+
 /* A FLUSH that nobody waits to hear of. If locks could not be taken, FOPEN_NOFLUSH would spare it. */
 static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
@@ -185,6 +212,7 @@ bool operations_take(const unsigned char *message, size_t size)
 	if (door.callable == NULL || size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
+	note_lock(message, size, &header);
 	if (idle_flush(message, size, &header)) {
 		Pending flush = {.unique = header.unique, .session = door.session};
 
@@ -204,6 +232,7 @@ void operations_session(int fd)
 	door.fd = fd;
 	door.session++;
 	door.every_flush = false;
+	door.ranges_asked = false;
 	door.lost_replies = 0;
 }
 

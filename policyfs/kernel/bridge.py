@@ -82,9 +82,10 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
     start over there, and step over what is still open). flags: FH_* bits; FH_NOFLUSH says that
-    nobody needs to hear of its FLUSH but for locks (see hear_flushes). backing_id: from
-    Backing.register, with FH_PASSTHROUGH only, which goes with no flag but FH_NOFLUSH: the
-    kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
+    nobody needs to hear of its FLUSH but for locks (see hear_flushes): none is asked for then where
+    nobody can lock, or where it is open for reading only and nobody has asked for a byte range so far.
+    backing_id: from Backing.register, with FH_PASSTHROUGH only, which goes with no flag but FH_NOFLUSH:
+    the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
     Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:
@@ -109,7 +110,7 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 
 def open_reply(fh: int) -> bytes:
     """struct fuse_open_out for a handle of pack_fh's, as the bridge makes it itself (fill_open) where
-    locks are taken: without FOPEN_NOFLUSH.
+    locks are taken and it may be written: without FOPEN_NOFLUSH.
     """
     if fh & _PASSTHROUGH_BIT:
         return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)

@@ -1,8 +1,8 @@
 """Waiting for requests: the same meaning as pyfuse3's own wait, at a fraction of its cost.
 
 pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
-Python. Here a task that has answered a request looks at the device itself first, for a few
-microseconds, since an app that got its answer often asks again at once; only an idle daemon goes
+Python. Here a task that has answered a request looks at the device itself first, for some
+microseconds, since an app that got its answer often asks again soon; only an idle daemon goes
 to sleep in epoll. pyfuse3 finds its wait function in its module's namespace at each call, so that
 it needs no change (docs/decisions/0002-waiting-for-requests.md).
 """
@@ -15,9 +15,12 @@ from typing import Final
 
 import trio
 
-from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.bridge import pyfuse3, waiting
 
-_SPIN_NS: Final = 40_000
+_SPIN_NS: Final = 200_000
+"""As long as an app takes to read a photo and to close it, or the beginnings of some."""
+_SHORT_SPIN_NS: Final = 40_000
+"""While other requests are under way: what they wait for may come meanwhile, and must not wait long."""
 _REQUESTS_PER_TURN: Final = 32
 """Requests answered in a row before other tasks (timers, finished threads) get their turn."""
 _TRY_EVERY: Final = 16
@@ -72,13 +75,14 @@ class Readiness:
         return await self._sleep()
 
     def _spin(self) -> bool:
-        """Look again for _SPIN_NS; less and less often while it finds nothing."""
+        """Look again and again for a while; less and less often while it finds nothing."""
         if self._credit < _WORTH:
             self._skipped += 1
             if self._skipped < _TRY_EVERY:
                 return False
             self._skipped = 0
-        until = time.perf_counter_ns() + _SPIN_NS
+        _, under_way = waiting()
+        until = time.perf_counter_ns() + (_SHORT_SPIN_NS if under_way else _SPIN_NS)
         while time.perf_counter_ns() < until:
             if self._poll.poll(0):
                 self._credit = min(_MOST, self._credit + 1)

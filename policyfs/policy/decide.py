@@ -60,6 +60,7 @@ class Engine:
         self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
         self._pool: Final[dict[Decision, Decision]] = {}
         self._profiles: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
+        self._viewed: Final[dict[Profile, View]] = {}
 
     # ---- paths and callers
 
@@ -133,7 +134,11 @@ class Engine:
         """The view of a regular file here: restricted if any facts could oblige the caller."""
         if state.position.lost:
             return RAW_VIEW
-        return self._views.view(self._profile(state, self._caller(who)))
+        profile = self._profile(state, self._caller(who))
+        found = self._viewed.get(profile)
+        if found is None:
+            found = self._viewed[profile] = self._views.view(profile)
+        return found
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
         """True only if the caller may do everything at this path, whatever is there, with nothing
@@ -245,6 +250,7 @@ class Engine:
         if found is None:
             if len(self._profiles) >= self._remembered:
                 self._profiles.clear()
+                self._viewed.clear()
             found = self._profiles[key] = Profile(self._table, state, caller)
         return found
 
