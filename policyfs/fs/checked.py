@@ -8,14 +8,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Final, NoReturn, Protocol
 
-from policyfs.domain import Audit, Decision
+from policyfs.domain import Decision
 from policyfs.fs.alone import Alone
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import HEAD_BYTES, Head, may_become, meets, overlay
-from policyfs.fs.nodes import NamesForgotten, Node
 from policyfs.fs.openfile import Handle
-from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.refused import Refusals, must_be
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
@@ -91,15 +90,13 @@ class Checker:
     """
 
     def __init__(
-        self, tree: Tree, places: Places, gate: Gate, sniffer: HeadSniffer, forget_names: NamesForgotten,
-        alone: Alone,
-    ) -> None:  # fmt: skip
+        self, tree: Tree, gate: Gate, sniffer: HeadSniffer, alone: Alone, refusals: Refusals
+    ) -> None:
         self._tree = tree
-        self._places = places
         self._gate = gate
         self._sniffer = sniffer
-        self._forget_names = forget_names
         self._alone = alone
+        self._refusals = refusals
 
     async def write(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
@@ -308,7 +305,7 @@ class Checker:
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
-            self._remove(handle.node)
+            self._refusals.remove(handle.node)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
         return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.key)
@@ -342,25 +339,8 @@ class Checker:
         head.held = None
         head.created = False
 
-    def _remove(self, node: Node) -> None:
-        """Remove the name of a file whose content was refused, if it is still this file's."""
-        try:
-            dirfd, name, _ = self._places.locate(node)
-            self._tree.unlink(dirfd, name)
-        except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ESTALE}:
-                raise
-        else:
-            self._forget_names(node)
-
     async def _refuse(
         self, handle: Handle, head: Head, decision: Decision, kind: str | None, note: str
     ) -> NoReturn:
         head.refused = True
-        wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in decision.content)
-        rules = tuple(match for match in decision.rules if match.effect == "content")
-        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
-        self._gate.refuse(
-            handle.caller, Call("write", "write"), handle.node.path(), refusal,
-            kind=kind, note=note or f"content must be {wanted}",
-        )  # fmt: skip
+        self._refusals.refuse(handle, decision, kind, note or must_be(decision.content))

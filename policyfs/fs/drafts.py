@@ -18,17 +18,16 @@ from typing import Final, NoReturn
 
 import trio
 
-from policyfs.domain import Audit, Decision, banned, kinds_only
+from policyfs.domain import Decision, banned, kinds_only
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Fence, put_all
 from policyfs.fs.facts import KindSource
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import meets
 from policyfs.fs.located import PlanFinder
-from policyfs.fs.nodes import NamesForgotten, Node
 from policyfs.fs.openfile import Handle, OpenState
-from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.refused import Refusals, must_be
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
@@ -83,16 +82,15 @@ class Drafts:
     """Drafts of one mount. All work on one is under its node's lock."""
 
     def __init__(
-        self, *, tree: Tree, places: Places, gate: Gate, kinds: KindSource, plans: PlanFinder, alone: Alone,
-        forget_names: NamesForgotten,
+        self, *, tree: Tree, gate: Gate, kinds: KindSource, plans: PlanFinder, alone: Alone,
+        refusals: Refusals,
     ) -> None:  # fmt: skip
         self._tree = tree
-        self._places = places
         self._gate = gate
         self._kinds = kinds
         self._plans = plans
         self._alone = alone
-        self._forget_names = forget_names
+        self._refusals = refusals
 
     async def begin(self, handle: Handle, state: OpenState, *, empty: bool) -> Draft:
         """The node's draft. empty: O_TRUNC, nothing of the file is taken over.
@@ -164,7 +162,7 @@ class Drafts:
         except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
             draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
-            self._remove(handle.node)
+            self._refusals.remove(handle.node)
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:
         """Look it through by a descriptor that cannot write."""
@@ -179,8 +177,7 @@ class Drafts:
         finally:
             os.close(fd)
         if not meets(kind, kinds):
-            wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in kinds)
-            self._refuse(handle, draft, decision, kind, f"content must be {wanted}")
+            self._refuse(handle, draft, decision, kind, must_be(kinds))
         if plan is not None and plan.outcome is not Outcome.CLEAN:
             self._refuse(handle, draft, decision, kind, _why(plan, words))
 
@@ -188,9 +185,7 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
     ) -> NoReturn:
         draft.refused = True
-        rules = tuple(match for match in decision.rules if match.effect == "content")
-        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
-        self._gate.refuse(handle.caller, _WRITING, handle.node.path(), refusal, kind=kind, note=note)
+        self._refusals.refuse(handle, decision, kind, note)
 
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence) -> None:
         """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
@@ -236,17 +231,6 @@ class Drafts:
                 return  # a store that cannot tell
             self._tree.truncate_fd(fd, now)  # gives back what it got of it
             raise
-
-    def _remove(self, node: Node) -> None:
-        """Remove the name of a file whose content was refused, if it is still this file's."""
-        try:
-            dirfd, name, _ = self._places.locate(node)
-            self._tree.unlink(dirfd, name)
-        except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ESTALE}:
-                raise
-        else:
-            self._forget_names(node)
 
 
 def _base(stat: Stat) -> tuple[int, int]:

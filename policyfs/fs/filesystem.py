@@ -43,6 +43,7 @@ from policyfs.fs.places import Places
 from policyfs.fs.ranges import Ranges
 from policyfs.fs.record import Recorder, Sink
 from policyfs.fs.redactor import Redactor
+from policyfs.fs.refused import Refusals
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
@@ -152,10 +153,8 @@ class FileSystem:
         alone = Alone(latches)
         views = Views(nodes, finder, redactor.copyable)
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
-        drafts = Drafts(
-            tree=tree, places=places, gate=gate, kinds=sniffer, plans=plans, alone=alone,
-            forget_names=self.forget_names,
-        )  # fmt: skip
+        refusals = Refusals(tree, places, gate, self.forget_names)
+        drafts = Drafts(tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals)
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
@@ -166,7 +165,7 @@ class FileSystem:
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
-            checker=Checker(tree, places, gate, sniffer, self.forget_names, alone), drafts=drafts,
+            checker=Checker(tree, gate, sniffer, alone, refusals), drafts=drafts,
             remote=facts.remote,
         )  # fmt: skip
         self.seeing = seeing = Seeing(

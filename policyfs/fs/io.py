@@ -284,16 +284,12 @@ class FileIO:
         if decision.content:  # a policy that came after the open
             raise OSError(errno.EOPNOTSUPP, "what is written here is looked at: write it")
         self._tree.clear_killpriv(handle.fd)
-        copied = await trio.to_thread.run_sync(
-            ranges.copy, fd, source_at, handle.fd, target_at, length
-        )
+        copied = await trio.to_thread.run_sync(ranges.copy, fd, source_at, handle.fd, target_at, length)
         self._wrote(handle)
         handle.bytes_written += copied
         return copied
 
-    async def _may_write(
-        self, handle: Handle, size: int | None = None, call: Call = _WRITING
-    ) -> Decision:
+    async def _may_write(self, handle: Handle, size: int | None = None, call: Call = _WRITING) -> Decision:
         decision = await self._gate.handle(handle, _WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)

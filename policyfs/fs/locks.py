@@ -48,7 +48,6 @@ class Forget(Protocol):
         """Its attributes, and its pages if so told."""
 
 
-
 class Locks:
     """The lock requests of one mount."""
 

@@ -84,9 +84,7 @@ class Making:
         # Whoever may write at once would leave suid in place: see native.Native.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         try:
-            return self._tree.create_file(
-                dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid
-            )
+            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise

@@ -89,9 +89,7 @@ class Operations:
         if asked.flags:
             raise OSError(errno.EINVAL, "no flags are known")
         async with self._turns.of(target.caller.holder):
-            copied = await self._ranges.copy(
-                source, asked.offset_in, target, asked.offset_out, asked.length
-            )
+            copied = await self._ranges.copy(source, asked.offset_in, target, asked.offset_out, asked.length)
         return requests.copied_reply(request, copied)
 
     @guarded

@@ -76,9 +76,7 @@ class Ranges:
             raise OSError(errno.ENXIO, "behind the end")
         return offset if whence == os.SEEK_DATA else size
 
-    async def copy(
-        self, source: Handle, source_at: int, target: Handle, target_at: int, length: int
-    ) -> int:
+    async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
         """copy_file_range(2) from raw to raw, both decided again. Returns how much was copied.
 
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.

@@ -208,8 +208,13 @@ class Redactor:
         return made
 
     async def _patched(
-        self, copy: freezing.Frozen, proof: Proof | None, what: frozenset[str], owner: str | None,
-        judge: Judge, who: Principal,
+        self,
+        copy: freezing.Frozen,
+        proof: Proof | None,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        who: Principal,
     ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...]] | Refused:
         """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where. The copy
         is the caller's to close where it is refused; it is closed where this raises.

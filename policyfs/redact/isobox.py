@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget
-from policyfs.redact.ranges import ByteSource, difference, zeros
+from policyfs.redact.ranges import ByteSource
 
 HEADER_BYTES: Final = 8
 FREE: Final = b"free"
@@ -125,11 +124,6 @@ def full_box(payload: bytes) -> tuple[int, int]:
     return payload[0], int.from_bytes(payload[1:4])
 
 
-def make_box(kind: bytes, payload: bytes) -> bytes:
-    """A box with a size of 4 bytes (below 4 GiB)."""
-    return (HEADER_BYTES + len(payload)).to_bytes(4) + kind + payload
-
-
 def freed(raw: bytes) -> bytes:
     """A box's bytes, header and all, as a ``free`` box of the same size that holds zeros.
 
@@ -137,12 +131,3 @@ def freed(raw: bytes) -> bytes:
     """
     kept = 16 if int.from_bytes(raw[:4]) == 1 else HEADER_BYTES
     return raw[:4] + FREE + raw[HEADER_BYTES:kept] + bytes(len(raw) - kept)
-
-
-def free_patches(source: ByteSource, box: Box) -> Iterator[Patch]:
-    """Patches that make a box of a file a ``free`` box that holds zeros. Reads all of it: for boxes of
-    metadata, not for gigabytes. None where it is one already.
-    """
-    kept = box.body - (16 if box.kind == UUID else 0)
-    yield from difference(box.start + 4, box.kind, FREE)
-    yield from zeros(source, kept, box.end)

@@ -30,7 +30,6 @@ _KNOWN: Final = frozenset(
     | set(range(0x72, 0x7B))
 )
 """CAP COD COC TLM PRF PLM PLT CPF QCD QCC RGN POC PPM PPT CRG, and those of part 2 (transforms)."""
-_MAX_FIXED: Final = {0x63: 4 * 16384 + 2, _SIZ: 38 + 3 * 16384}
 
 
 def walk_codestream(source: ByteSource, inner: Inner) -> Found | None:

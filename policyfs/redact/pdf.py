@@ -36,7 +36,6 @@ _HEAD_BYTES: Final = 1024
 _XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
 _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
 _NULL: Final = b"null"
-_SPACES: Final = 1 << 16
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "Info", "title, author, subject, keywords", Tells.PEOPLE, "blanks"),

@@ -47,8 +47,6 @@ SR2: Final = "SR2Private"
 PANASONIC_CAMERA: Final = "CameraIFD"
 FUJI: Final = "FujiIFD"
 
-DNG_PRIVATE: Final = 0xC634
-DNG_VERSION: Final = 0xC612
 JPEG_TABLES: Final = (0x0207, 0x0208, 0x0209)
 RAW_DATA_OFFSET: Final = 0x0118
 """Panasonic's: where the pixels start, if StripOffsets is all ones. MinSampleValue elsewhere."""

@@ -56,9 +56,7 @@ class Frozen:
 
     __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
 
-    def __init__(
-        self, fd: int, how: How, size: int, version: Version, *, memory: int | None = None
-    ) -> None:
+    def __init__(self, fd: int, how: How, size: int, version: Version, *, memory: int | None = None) -> None:
         self.fd = fd
         self.how: Final = how
         self.size: Final = size

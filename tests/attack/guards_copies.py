@@ -16,6 +16,7 @@ def copies_not_shared() -> None:
     """One app may have all the room for frozen copies in use."""
     put(Redactor, "payer", lambda self, who: None)
 
+
 FIFOS: Final = "POLICYFS_TEST_FIFOS"
 
 

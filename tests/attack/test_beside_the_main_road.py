@@ -43,7 +43,10 @@ apps:
 rules:
 """
 OPEN_RULE: Final = '  - {id: later, allow: [all], who: {app: app}, paths: "/later/***"}\n'
-POLICY: Final = HEAD + OPEN_RULE + """\
+POLICY: Final = (
+    HEAD
+    + OPEN_RULE
+    + """\
   - {id: free, allow: [all], who: {app: any}, paths: "/free/***"}
   - {id: photos, allow: [all], who: {app: any}, paths: "/photos/***"}
   - {id: kinds, require: {content: [image/jpeg]}, paths: "/photos/**"}
@@ -53,6 +56,7 @@ POLICY: Final = HEAD + OPEN_RULE + """\
   - {id: places, require: {redact: [location]}, who: {app: any}, paths: "/shown/**"}
   - {id: secret, deny: [all], who: {app: any}, paths: "/secret/***", errno: ENOENT}
 """
+)
 PHOTO: Final = jpegs.photo_with(jpegs.exif())
 JPEG: Final = jpegs.plain(1, 200)
 LONG_JPEG: Final = JPEG[:-2] + b"\0" * 150_000 + b"\xff\xd9"

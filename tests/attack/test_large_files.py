@@ -7,14 +7,13 @@ import errno
 import mmap
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.jpegs import leaks, pixels
 from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
+from tests.support.processes import Child, call_as, code_of, start_as, wait_for
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\
@@ -46,14 +45,6 @@ def large(store_on, mounts_on, media) -> tuple[Mount, Path, bytes]:
     photo.write_bytes(media["photo_8mb.jpg"].read_bytes())
     photo.chmod(0o666)
     return mounts_on.start(POLICY, store, "--copy-max", "1M"), photo, photo.read_bytes()
-
-
-def code_of(function: Callable, *arguments) -> str:
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
 
 
 def _writer(channel, path: Path, mapped: bool) -> None:

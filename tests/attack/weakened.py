@@ -146,9 +146,7 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most: take_turns(0))
 
 
-OTHERS: Final = (
-    BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WRITING
-)
+OTHERS: Final = BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WRITING
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

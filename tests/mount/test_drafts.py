@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import signal
@@ -12,7 +11,7 @@ import pytest
 
 from tests.support import jpegs
 from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, start_as, tool_as, wait_for
+from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
 
 CAMERA, GALLERY = 10010, 10011
 POLICY = f"""\
@@ -40,15 +39,6 @@ def share(mounts, store: Path) -> tuple[Mount, Path]:
     directory.chmod(0o777)
     (store / "DCIM").chmod(0o777)
     return mounts.start(POLICY, store), directory
-
-
-def code_of(function, *arguments) -> str:
-    """The errno's name that a call ends with; "" for none."""
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
 
 
 def save(path: Path, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC, piece: int = 1 << 20) -> list[str]:

@@ -173,9 +173,7 @@ def home(arena: Path, name: str, uid: int) -> Path:
 def albums(mount: Mount, store: Path, arena: Path, mine: int) -> Albums:
     """What a photographer must know; the redacted bytes as the camera, who owns none of these, sees them."""
     kept, camera = store / "DCIM/kept", APPS["camera"]
-    shown = {
-        name: call_as(camera, Path.read_bytes, mount / f"DCIM/kept/{name}") for name in (*KEPT, LARGE)
-    }
+    shown = {name: call_as(camera, Path.read_bytes, mount / f"DCIM/kept/{name}") for name in (*KEPT, LARGE)}
     assert all(shown[name] != (kept / name).read_bytes() for name in (KEPT[0], LARGE))
     copies = arena / f"redacted-{mine}"
     copies.mkdir()
@@ -411,10 +409,12 @@ def tell(crew: Crew, troubles: Counter[str], found: list[dict[str, Trend]], both
         print(f"{name}: {dict(sorted(done.items()))}")
     for mount, figures in zip(both, found, strict=True):
         status = mount.status()
-        print(f"{status['app'] or 'shared'}: {status['sniffer']['requests']} sniffs, of them again"
-              f" {status['sniffer']['repeated']}, {status['trail']['written']} events,"
-              f" leases {status['leases']}, copies {status['copies']},"
-              f" {sum(status['fuse'].values())} requests")
+        print(
+            f"{status['app'] or 'shared'}: {status['sniffer']['requests']} sniffs, of them again"
+            f" {status['sniffer']['repeated']}, {status['trail']['written']} events,"
+            f" leases {status['leases']}, copies {status['copies']},"
+            f" {sum(status['fuse'].values())} requests"
+        )
         for name, one in figures.items():
             span = f"{one.lowest:.0f} to {one.highest:.0f}"
             print(f"  {name}: {span}, mean {one.mean:.0f}, rise {one.growth:.1f}")

@@ -174,9 +174,7 @@ def test_what_apps_write_arrives_whole_and_is_theirs(
     assert sorted(os.listdir(store / "DCIM")) == ["a.jpg", "large.jpg"]
 
 
-def test_changes_in_the_store_are_seen(
-    kind: Kind, library: tuple[Path, Mount], empty_store: Path
-) -> None:
+def test_changes_in_the_store_are_seen(kind: Kind, library: tuple[Path, Mount], empty_store: Path) -> None:
     store, mount = library
     if not kind.writable:
         store = empty_store  # what is bound there
@@ -190,9 +188,10 @@ def test_changes_in_the_store_are_seen(
 
     def seen() -> bool:
         names = sorted(call_as(MAPS, os.listdir, place))
-        return names == ["a.jpg", "b.jpg", "large.jpg"] and call_as(
-            MAPS, read, place / "a.jpg"
-        ) == PHOTO + b"more"
+        return (
+            names == ["a.jpg", "b.jpg", "large.jpg"]
+            and call_as(MAPS, read, place / "a.jpg") == PHOTO + b"more"
+        )
 
     wait_for(seen, "the new name and the new bytes are seen", SEEN_S)
     assert not jpegs.leaks(call_as(GALLERY, read, place / "b.jpg"))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import jpegs
 from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.processes import call_as, code_of, start_as, wait_for
 
 GALLERY, MAPS = 10011, 10012
 POLICY = f"""\
@@ -41,14 +41,6 @@ def mount(mounts, empty_store: Path) -> Mount:
 
 def read(path: Path) -> bytes:
     return path.read_bytes()
-
-
-def code_of(function, *arguments) -> str:
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
 
 
 def reader(channel, path: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 from tests.support import jpegs
 from tests.support.corners import Corner, Corners
 from tests.support.jpegs import leaks
-from tests.support.processes import call_as, start_as, tool_as
+from tests.support.processes import call_as, code_of, start_as, tool_as
 
 CAMERA, GALLERY, MAPS, EDITOR = 10010, 10011, 10012, 10013
 POLICY = f"""\
@@ -91,15 +91,6 @@ def read(path: Path) -> bytes:
 
 def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-
-
-def code_of(function, *arguments) -> str:
-    """The name of the errno that a call fails with; empty if it does not."""
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return ""
 
 
 def touched(memory: bytes | mmap.mmap) -> bytes:

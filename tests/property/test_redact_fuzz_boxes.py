@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyfs.redact.blocks import NotThisKindError, TooMuchError
-from policyfs.redact.isobox import make_box
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.spans import Gathered, Span, common, joined, without
@@ -18,6 +17,7 @@ from policyfs.redact.tells import UNKNOWN, Tells
 from tests.support import cr3s, heifs, jp2s, jpegs
 from tests.support.counts import count
 from tests.support.heifs import XMP_TYPE, Layout, Thing, heif, picture
+from tests.support.movies import box as make_box
 
 EXIF: Final = bytes(4) + jpegs.exif("MM")
 XMP: Final = jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>")

@@ -11,12 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from policyfs.redact.blocks import Budget
-from policyfs.redact.isobox import make_box, read_boxes
+from policyfs.redact.isobox import read_boxes
 from policyfs.redact.ranges import MemorySource
 from tests.redaction.samples import Sample, pixels
 from tests.support import media
 from tests.support.heifs import XMP_TYPE, Layout, Thing, full, heif
 from tests.support.media import TOOL_DEADLINE_S
+from tests.support.movies import box as make_box
 
 _NAMES: Final = {
     "location": ("47.804531", "13.042287", media.HOME.city, media.HOME.state),

@@ -102,9 +102,7 @@ def disk(directory: Path, furnish: Any, kind: str = "ext4", size: int = 24 << 20
 
 
 @contextlib.contextmanager
-def _disk(
-    backing: Path, mountpoint: Path, root: Path, furnish: Any, kind: str, size: int
-) -> Iterator[Disk]:
+def _disk(backing: Path, mountpoint: Path, root: Path, furnish: Any, kind: str, size: int) -> Iterator[Disk]:
     with backing.open("wb") as file:
         file.truncate(size)
     _run(f"mkfs.{kind}", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-N", "512", backing)

@@ -36,6 +36,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
+from policyfs.fs.refused import Refusals
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
@@ -147,18 +148,14 @@ class Parts:
         )
         self.copies = CopyCache(1 << 26)
         plans = PlanFinder(self.sniffed, None)
-        redactor = Redactor(
-            tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None
-        )
+        redactor = Redactor(tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None)
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passing = passing = Passing(None)
         leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         alone = Alone(self._latches)
-        drafts = Drafts(
-            tree=tree, places=places, gate=gate, kinds=self.sniffed, plans=plans, alone=alone,
-            forget_names=self.forgotten.append,
-        )  # fmt: skip
+        refusals = Refusals(tree, places, gate, self.forgotten.append)
+        drafts = Drafts(tree=tree, gate=gate, kinds=self.sniffed, plans=plans, alone=alone, refusals=refusals)
         self.opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
@@ -167,16 +164,14 @@ class Parts:
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, alone=alone, drop_pages=self.dropped_pages.append,
-            checker=Checker(tree, places, gate, self.sniffed, self.forgotten.append, alone), drafts=drafts,
+            checker=Checker(tree, gate, self.sniffed, alone, refusals), drafts=drafts,
             backing_fd=self.opener.backing_fd,
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             timeouts=self.timeouts, orphans=self.opener.orphans,
         )  # fmt: skip
-        self.making = Making(
-            tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener
-        )
+        self.making = Making(tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener)
         self.unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,
             opener=self.opener,

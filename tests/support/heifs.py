@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from policyfs.redact.isobox import make_box
+from tests.support.movies import box as make_box
 
 XMP_TYPE: Final = b"application/rdf+xml"
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")

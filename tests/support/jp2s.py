@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.redact.isobox import make_box
+from tests.support.movies import box as make_box
 
 JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 JXL_SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"

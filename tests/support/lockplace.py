@@ -74,7 +74,6 @@ class Place:
         """Requests that wait for a lock, in both mounts."""
         return sum(mount.status()["locks"]["waiting"] for mount in (self.shared, self.own))
 
-
     @contextlib.contextmanager
     def lockers(self) -> Iterator[Callable[..., Locker]]:
         """Makes processes: `make(side, name, flags)` has the file open. Afterwards no lock is left."""

@@ -7,6 +7,7 @@ the test process, with everything imported, and gives up its rights before the f
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -49,6 +50,15 @@ def wait_for(condition: Callable[[], T], what: str, deadline_s: float = 10.0 * P
             raise DeadlineExceeded(f"after {deadline_s:g} s still not: {what}")
         time.sleep(pause_s)
         pause_s = min(0.05, pause_s * 1.5)
+
+
+def code_of(function: Callable[..., object], *arguments: object) -> str:
+    """The name of the errno that a call fails with; empty if it does not fail."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return ""
 
 
 def drop_to(uid: int, gid: int | None = None, groups: Sequence[int] = ()) -> None:

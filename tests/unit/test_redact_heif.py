@@ -9,7 +9,6 @@ import pytest
 
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.redact.blocks import budget_for
-from policyfs.redact.isobox import make_box
 from policyfs.redact.locators import _Cleaners, locate_in
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply, in_order
@@ -29,6 +28,7 @@ from tests.support.heifs import (
     user_sei,
 )
 from tests.support.media import HOME
+from tests.support.movies import box as make_box
 
 CITY = HOME.city.encode()
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.blocks import MAX_PARTS, Budget, TooMuchError
-from policyfs.redact.isobox import Box, free_patches, freed, full_box, make_box, read_box, read_boxes
-from policyfs.redact.ranges import MemorySource, apply
+from policyfs.redact.isobox import Box, freed, full_box, read_box, read_boxes
+from policyfs.redact.ranges import MemorySource
+from tests.support.movies import box as make_box
 
 
 def boxes(data: bytes, *, to_end: bool = False, parts: int = MAX_PARTS):
@@ -73,19 +74,6 @@ def test_freed_keeps_the_form_of_the_size():
     assert freed(make_box(b"uuid", b"secret")) == make_box(b"free", bytes(6))
     large = b"\0\0\0\1loci" + (18).to_bytes(8) + b"ab"
     assert freed(large) == b"\0\0\0\1free" + (18).to_bytes(8) + b"\0\0"
-
-
-@pytest.mark.parametrize(
-    "raw", [make_box(b"loci", b"x"), make_box(b"uuid", bytes(range(16)) + b"x"), make_box(b"free", b"x")]
-)
-def test_free_patches(raw):
-    data = make_box(b"ftyp", b"isom") + raw
-    source = MemorySource(data)
-    box = read_box(source, 12, len(data))
-    out = apply(data, free_patches(source, box))
-    assert out == data[:12] + freed(raw)
-    again = MemorySource(out)
-    assert not list(free_patches(again, read_box(again, 12, len(out))))
 
 
 def test_full_box():

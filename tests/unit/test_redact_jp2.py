@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.isobox import make_box
 from policyfs.redact.locators import locate_in
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply, in_order
@@ -13,6 +12,7 @@ from tests.support import jpegs
 from tests.support.heifs import XMP_UUID
 from tests.support.jp2s import EOC, JP2_SIGNATURE, codestream, comment, jp2, jxl, marker, tile
 from tests.support.media import HOME
+from tests.support.movies import box as make_box
 
 CITY = HOME.city.encode()
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")
