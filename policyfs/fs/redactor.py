@@ -28,6 +28,7 @@ from policyfs.store.tree import Tree
 _FULL_S = 2.0
 """After a copy found no room files go as large ones do for so long: the look-up and the open that
 follow a refusal have to agree, whoever else looks in between."""
+_NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """Below this a copy of what is in memory is made on the event loop: a thread's hand-over costs more."""
@@ -50,6 +51,11 @@ class _Key(NamedTuple):
 
 def _key(ino_key: int, stat: Stat, what: frozenset[str]) -> _Key:
     return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what)
+
+
+def _any(key: _Key) -> _Key:
+    """The same of no version in particular."""
+    return key._replace(version=_NO_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class Redactor:
         self._size_cap = size_cap
         self._places = places
         self._made: dict[Copy, Redacted] = {}
+        self._latest: dict[_Key, _Key] = {}  # of the versions of one file that have a copy, by _any()
         self._full_until: dict[str, float] = {}
         self._apart = apart
 
@@ -202,7 +209,6 @@ class Redactor:
             raise self._full(who)
         made = Redacted(kept, kind, hidden, ranges)
         self._drop_others(key)
-        self._made = {c: m for c, m in self._made.items() if c.frozen.fd >= 0}
         self._made[kept] = made
         kept.pin(self.payer(who))
         return made
@@ -247,10 +253,13 @@ class Redactor:
 
     def _drop_others(self, key: _Key) -> None:
         """Other versions of the file need no copy but for those who have it open."""
-        for copy in self._made:
-            other = copy.key
-            if isinstance(other, _Key) and other != key and other._replace(version=key.version) == key:
-                self._copies.drop(other)
+        _, most = self._copies.limits
+        if len(self._made) > 2 * most:
+            self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
+            self._latest = {_any(of.key): of.key for of in self._made if isinstance(of.key, _Key)}
+        other, self._latest[_any(key)] = self._latest.get(_any(key), key), key
+        if other != key:
+            self._copies.drop(other)
 
     async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
         """A copy, and a proof of which version of the file it is; None if there was a writer."""

@@ -24,7 +24,7 @@ from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, cle
 from policyfs.redact.isomovie import Movie, Track, clean_children, clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
 from policyfs.redact.isotables import Extents
-from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, is_blank
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
@@ -304,18 +304,18 @@ class _Locator:
             first, last = holes[0][0], holes[-1][1]
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
-    def _holds_bytes(self, ranges: Iterable[tuple[int, int]]) -> bool:
+    def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
         """Whether anything in these ranges is not zero. Reads no further than the first such byte, and
-        calls what is longer than anybody's padding bytes.
+        nothing of what is longer than anybody's padding: that holds something.
         """
-        room = MAX_CHECKED_BYTES
+        if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
+            return True
         for start, end in ranges:
             for at in range(start, end, CHUNK_BYTES):
                 size = min(CHUNK_BYTES, end - at)
-                if room < size or self.source.read(at, min(size, 4096)).strip(b"\0"):
+                if not is_blank(self.source.read(at, min(size, 4096))):
                     return True
-                room -= size
-                if size > 4096 and self.source.read(at, size).strip(b"\0"):
+                if size > 4096 and not is_blank(self.source.read(at, size)):
                     return True
         return False
 

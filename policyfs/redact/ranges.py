@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
+_BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
 
@@ -92,10 +93,18 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
         yield Patch(offset + run.start(), new[run.start() : run.end()])
 
 
+def is_blank(data: bytes) -> bool:
+    """Whether all bytes are zero. bytes.strip() looks at each by itself, some sixty times slower."""
+    step = len(_BLANK)
+    return all(data[at : at + step] == _BLANK[: len(data) - at] for at in range(0, len(data), step))
+
+
 def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
     """Patches that make [start, end) zero, leaving out what is zero already."""
     for offset in range(start, end, CHUNK_BYTES):
         chunk = source.read(offset, min(CHUNK_BYTES, end - offset))
+        if is_blank(chunk):
+            continue
         tail = chunk.rstrip(b"\0")
         if not tail:
             continue
@@ -107,6 +116,8 @@ def skip_zeros(source: ByteSource, start: int) -> int:
     """Offset of the first byte at or behind start that is not zero; the size if there is none."""
     for offset in range(start, source.size, CHUNK_BYTES):
         chunk = source.read(offset, CHUNK_BYTES)
+        if is_blank(chunk):
+            continue
         rest = chunk.lstrip(b"\0")
         if rest:
             return offset + len(chunk) - len(rest)

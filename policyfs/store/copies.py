@@ -297,14 +297,19 @@ class CopyCache:
 
     def _make_room(self, cost: int) -> None:
         max_bytes, max_copies = self.limits
-        for key, copy in list(self._copies.items()):
-            held = self._bytes + self._booked[0]
-            count = len(self._copies) + len(self._orphans) + self._booked[1]
+        held = self._bytes + self._booked[0]
+        count = len(self._copies) + len(self._orphans) + self._booked[1]
+        going = []
+        for key, copy in self._copies.items():
             if held + cost <= max_bytes and count < max_copies:
-                return
+                break
             if not copy.in_use:
-                self._evicted += 1
-                self.drop(key)
+                going.append(key)
+                held -= copy.cost
+                count -= 1
+        self._evicted += len(going)
+        for key in going:
+            self.drop(key)
 
     def _charge(self, who: Hashable, copy: Copy, sign: int) -> None:
         self._own_of(who, sign * copy.cost, sign)

@@ -133,3 +133,16 @@ async def test_a_file_emptied_by_its_path_has_its_new_size_also_while_a_copy_is_
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert await made.io.read(new, 0, 1 << 20) == b""
     assert (store / "a.jpg").read_bytes() == b""
+
+
+@on_trio
+async def test_what_is_known_of_copies_that_are_gone_is_forgotten(store: Path) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        redactor = made.opener._redactor
+        redactor._copies = CopyCache(1 << 26, max_copies=4)
+        for turn in range(40):
+            os.utime(store / "a.jpg", ns=(0, turn * 10**9))  # a version of its own each time
+            await made.release(await made.open("/a.jpg", os.O_RDONLY, GALLERY))
+        assert redactor._copies.stats().copies == 1
+        assert len(redactor._made) <= 2 * 4 + 1
+        assert len(redactor._latest) == 1

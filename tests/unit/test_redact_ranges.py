@@ -14,6 +14,7 @@ from policyfs.redact.ranges import (
     apply,
     difference,
     in_order,
+    is_blank,
     mask,
     skip_zeros,
     xor,
@@ -90,3 +91,12 @@ def test_bitwise():
 def test_a_source_is_short_only_at_its_end():
     source = MemorySource(b"abc")
     assert (source.size, source.read(1, 9), source.read(5, 1)) == (3, b"bc", b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 3 << 16])
+def test_blank(size):
+    assert is_blank(bytes(size))
+    for at in {0, size // 2, size - 1} if size else ():
+        data = bytearray(size)
+        data[at] = 1
+        assert not is_blank(bytes(data))
