@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support import jpegs
+from tests.support.carriers import HEADER_BYTES, LAYOUTS
 from tests.support.media import HOME
 from tests.support.namespace import die_with_parent
 from tests.support.processes import wait_for
 
-HEADER_BYTES: Final = 16 * 1024
-LAYOUTS: Final = 8
 ALL: Final = (
     *("read", "pread", "readahead", "mmap-shared", "mmap-private", "held", "splice", "sendfile", "direct"),
     "copy_file_range",
@@ -82,7 +81,7 @@ def secrets() -> list[bytes]:
     """What must not be read: places in the encodings that layouts() uses."""
     rationals = [jpegs.pack(order, *jpegs.LATITUDE[4:]) for order in ("II", "MM")]
     rationals += [jpegs.pack(order, *jpegs.LONGITUDE[4:]) for order in ("II", "MM")]
-    words = [*(name.encode() for name in HOME.names), b"48.27186"]
+    words = [*(name.encode() for name in HOME.names), b"48.27186", str(HOME.latitude).encode()]
     return rationals + words
 
 
@@ -118,11 +117,16 @@ class Race:
         self.binary = binary
         self.directory = arena / "race-files"
         self.directory.mkdir(mode=0o755, exist_ok=True)
-        self.images = layouts()
-        self.size = len(self.images[0])
-        self._layouts = self._file("layouts", b"".join(self.images))
+        self.use(layouts())
         self._secrets = self._file("secrets", "".join(s.hex() + "\n" for s in secrets()).encode())
         self._counters = self._file("counters", b"")
+
+    def use(self, images: list[bytes]) -> None:
+        """Race over these forms of one file, LAYOUTS of one size that differ in their first HEADER_BYTES."""
+        assert len(images) == LAYOUTS
+        self.images = images
+        self.size = len(images[0])
+        self._layouts = self._file("layouts", b"".join(images))
 
     def _file(self, name: str, data: bytes) -> Path:
         path = self.directory / name
