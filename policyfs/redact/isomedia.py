@@ -252,7 +252,7 @@ class _Locator:
 
     def _note(self, track: Track, extents: Extents, tells: Tells) -> None:
         formats = " ".join(name_of(kind) for kind in track.entries.formats)
-        if extents.starts and self._holds_bytes(zip(extents.starts, extents.ends, strict=True)):
+        if extents.starts and self._holds_bytes(list(zip(extents.starts, extents.ends, strict=True))):
             size = sum(extents.ends) - sum(extents.starts)
             self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
 
