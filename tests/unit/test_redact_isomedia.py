@@ -574,3 +574,10 @@ def test_a_thumbnail_stays_without_its_place():
 def test_media_of_every_handler_stays(kind):
     out = read(movie(Track(kind=kind)), "location")
     assert SAMPLE in out
+
+
+def test_a_track_that_holds_metadata_is_found_by_its_number():
+    file = movie(Track(), Track(b"meta", b"mett", (PLACE * 3, PLACE), number=2))
+    notes = locate_in("video/mp4", MemorySource(file), hidden_by(("location",))).notes
+    [note] = [note for note in notes if note.container == "track 2"]
+    assert (note.offset, note.length) == (file.index(PLACE), 4 * len(PLACE))
