@@ -23,6 +23,7 @@ from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
 from policyfs.fs.views import Views, version_of
 from policyfs.store import ranges
+from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
 _READ: Final = Op.SEE | Op.READ
@@ -306,9 +307,12 @@ class FileIO:
         def check() -> None:
             if size == 0 or not handle.node.view.redact:
                 return
-            own = handle.emptied and handle.seen == version_of(self._tree.fstat(handle.fd))
+            stat = self._tree.fstat(handle.fd)
+            wrote_all = handle.emptied and handle.seen == version_of(stat)
             # What a passing writer puts between two of our looks could not be told from our own.
-            if (own and not self._written_elsewhere(handle.node)) or not self._hidden(handle):
+            if wrote_all and not self._written_elsewhere(handle.node):
+                return
+            if self._is_own(handle, stat) or not self._hidden(handle):
                 return
             refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(
@@ -317,6 +321,11 @@ class FileIO:
             )  # fmt: skip
 
         return check
+
+    def _is_own(self, handle: Handle, stat: Stat) -> bool:
+        """Does the app own the file still: the first write-open by another ends that."""
+        app = handle.caller.principal.app
+        return app is not None and self._gate.facts.owners.get(handle.fd, stat) == app
 
     def _written_elsewhere(self, node: Node) -> bool:
         """Has another view of the file a writer now."""

@@ -89,6 +89,28 @@ async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts
 
 
 @on_trio
+async def test_who_owns_a_file_changes_parts_of_it_also_where_it_is_redacted_for_its_owner(
+    store: Path,
+) -> None:
+    with parts(store, engine_of(REDACTED.replace(", unless: {owner: self}", ""))) as made:
+        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.release(handle)
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_TRUNC):
+            own = await made.open("/new.jpg", flags, CAMERA)
+            assert await made.write(own, 0, PHOTO) == len(PHOTO)
+            assert await made.write(own, 100, b"words") == 5
+            other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
+            assert await errno_of(made.write(own, 0, b"words")) == errno.EACCES, "it is not its own any more"
+            await made.release(other)
+            await made.release(own)
+            (store / "new.jpg").unlink()
+            handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+            await made.write(handle, 0, PHOTO)
+            await made.release(handle)
+
+
+@on_trio
 async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_file(store: Path) -> None:
     """The file was empty when the open was decided; a photo was written before it was answered."""
     with parts(store, engine_of(REDACTED)) as made:
