@@ -13,7 +13,7 @@ import errno
 import os
 from typing import Final
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, Op, Principal, banned
+from policyfs.domain import OWNER_NONE, Decision, Facts, Need, Op, Principal, banned
 from policyfs.fs.alone import Alone
 from policyfs.fs.drafts import Drafts
 from policyfs.fs.entrance import Entrance, describe, ops_of
@@ -154,15 +154,18 @@ class Opener:
             return None
         if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
             return None
-        owner = self._gate.facts.owner_at(dirfd, name, stat)
-        self._entrance.check_road(node, caller, stat, owner, writing=False)
+        ops, who = ops_of(flags), caller.principal
+        needs = self._gate.engine.needs
+        asked = any(needs(who, ops, state, node.ftype) & Need.OWNER for state in node.states())
+        owner = self._gate.facts.owner_at(dirfd, name, stat) if asked else None
+        self._entrance.check_road(node, caller, stat, owner or OWNER_NONE, writing=False)
         decisions: list[Decision] = []
 
         def judge(facts: Facts) -> Decision:
-            decisions.append(self._gate.judge(caller.principal, ops_of(flags), node, facts))
+            decisions.append(self._gate.judge(who, ops, node, facts))
             return decisions[-1]
 
-        handle, who = self._new_handle(node, caller, flags, stat), caller.principal
+        handle = self._new_handle(node, caller, flags, stat)
         try:
             made = self._redactor.again(copy, owner, judge, who)
         except NoRoom:

@@ -515,7 +515,8 @@ def test_segments_turn_over_and_the_chain_holds(mounts: Mounts, empty_store: Pat
 
 
 def test_the_trail_of_all_this_is_whole(mount: Mount) -> None:
-    """After everything above: verify finds every line, and a changed one."""
+    """After whatever was done above: verify finds every line, and a changed one."""
+    call_as(ALL, os.mkdir, mount / "work/genuine")
     wait_for(lambda: mount.status()["trail"]["queued"] == 0, "nothing waits to be written")
     with mount.as_environment():
         said = policyfs("audit", "verify")
@@ -523,8 +524,10 @@ def test_the_trail_of_all_this_is_whole(mount: Mount) -> None:
     assert mount.status()["trail"]["dropped"] == 0
     copy = mount.trail.parent / "copy"
     shutil.copytree(mount.trail, copy)
-    segment = next(copy.glob("*/*.jsonl"))
-    segment.write_bytes(segment.read_bytes().replace(b"/guarded/file", b"/guarded/fiIe", 1))
+    segment = max((copy / mount.trail_dir.name).glob("*.jsonl"))
+    genuine = segment.read_bytes()
+    assert b"/work/genuine" in genuine
+    segment.write_bytes(genuine.replace(b"/work/genuine", b"/work/9enuine", 1))
     assert policyfs("audit", "verify", "--trail", str(copy)).returncode == 1
 
 
