@@ -27,8 +27,10 @@ from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
+from policyfs.fs.views import version_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import End, PathState
+from policyfs.store.frozen import Version
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -84,7 +86,7 @@ class Naming:
         if not decision.allowed:
             error = self._errno(decision, self._nodes.named(key, parent, name))
             self._gate.refuse(caller, call, path, decision, error=error)
-        self._gate.recorder.decided(caller, call, path, decision)
+        self._gate.recorder.decided(caller, call, path, decision, before=_version_of(stat))
         self._places.still(parent, name, stat)
         dirfd = self._places.dirfd(parent)
         self._keep_open(key, parent, name, replaced=False)
@@ -259,7 +261,8 @@ class Naming:
                 named = self._nodes.named(old_key, old_parent, old)
                 named += self._nodes.named(new_key, new_parent, new)
                 self._refuse_move(caller, call, path, new_path, decision, self._errno(decision, named))
-            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+            gone = None if exchange or new_stat is None else _version_of(new_stat)
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             self._places.still(old_parent, old, old_stat)
             self._places.still(new_parent, new, new_stat)
             if replaced is not None and not exchange:
@@ -372,3 +375,8 @@ def _checks_content(decision: Decision) -> bool:
 _ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
 """What cannot be moved there, but may be copied."""
 _RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
+
+
+def _version_of(stat: Stat) -> Version | None:
+    """What is said of a file that goes; of anything else only that it went."""
+    return version_of(stat) if stat.ftype is FileType.REGULAR else None

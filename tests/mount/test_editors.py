@@ -110,9 +110,12 @@ def test_where_others_files_may_be_deleted(started, photo: bytes, editor: str) -
     assert leaks(done.left["a.jpg"]) == []
     assert pixels(done.left["a.jpg"])
     assert list(done.left.values()).count(photo) == (becomes == KEPT)
-    # Where the true bytes went is on record: replaced, moved away, or emptied.
-    ends = [e for e in done.events if e["operation"] == "rename" or "O_TRUNC" in e["syscall"]]
-    assert "/a.jpg" in {end.get("new_path", end["path"]) for end in ends} | {end["path"] for end in ends}
+    # Where the true bytes went is on record: replaced, deleted, emptied, or moved away as they were.
+    lost = [e for e in done.events if e["operation"] in {"rename", "unlink"} or "O_TRUNC" in e["syscall"]]
+    assert (len(photo) in [end.get("size_before") for end in lost]) == (becomes == REPLACED)
+    assert becomes == REPLACED or ("/a.jpg", "/a.jpg_original") in [
+        (end["path"], end.get("new_path")) for end in lost
+    ]
 
 
 @pytest.mark.parametrize("editor", EDITORS)
