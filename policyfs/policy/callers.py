@@ -8,7 +8,7 @@ or neither. A caller is an app (or a stranger) and a uid class; its uid itself m
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from policyfs.domain import Principal
@@ -155,6 +155,19 @@ class Callers:
                 if first <= uid < end:
                     found[uid] = None
         return list(found)
+
+    def another(self, uid_class: int, besides: Collection[int]) -> int | None:
+        """A uid of a class that is none of these; None if there is no other."""
+        for uid in self.samples(uid_class):
+            if uid not in besides:
+                return uid
+        for number in self._class_starts[uid_class]:
+            first = self._starts[number]
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+            for uid in range(first, min(end, first + len(besides) + 1)):
+                if uid not in besides:
+                    return uid
+        return None
 
     def class_of(self, who: Principal) -> CallerClass:
         """The caller class of a principal that this object made."""

@@ -31,8 +31,9 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
         own = _uids_in(table, of, uids) if of.app is not None else []
         for uid in own:
             found.setdefault((fits, name, uid), Caller(of, uid))
-        other = next((uid for uid in table.callers.samples(of.uid_class) if uid not in uids), None)
-        found.setdefault((fits, name, None), Caller(of, other))
+        other = table.callers.another(of.uid_class, uids)
+        if other is not None or of.app is None:  # else all who there are have been named
+            found.setdefault((fits, name, None), Caller(of, other))
     return list(found.values())
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
+from textwrap import dedent
 
 import pytest
 
-from policyfs.domain import Audit, Facts, Need, Op, RuleMatch
+from policyfs.domain import NO_FACTS, Audit, Facts, FileType, Need, Op, RuleMatch
+from policyfs.policy.decide import End, compile_policy
+from policyfs.policy.parse import SourceText, parse_policy
 from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
 
 CAMERAS = Facts("image/jpeg", "camera")
@@ -300,3 +303,23 @@ def test_a_thousand_apps_move_files_as_ten_do():
     )
     assert asked.rename("app1", "/b/f", "/a/f") == 0
     assert asked.link("app1", "/a/f", "/b/f") == EXDEV
+
+
+def test_who_has_the_only_uid_of_a_rule_is_compared_as_that_one_alone():
+    """{uid} at the old path and the uid's own rule at the new one come to the same for all who there are."""
+    policy = """\
+    apiVersion: policyfs/v1
+    kind: Policy
+    metadata: {name: case}
+    apps:
+      a: {uid: [7, 8]}
+      b: {uid: 9}
+    rules:
+      - {id: one, allow: [all], who: {uid: 7}, paths: "/{app}/**"}
+      - {id: named, allow: [all], who: {app: a}, paths: "/{uid}/***"}
+      - {id: base, allow: [see, read, write, create, delete], paths: "/**"}
+    """
+    for text, expected in ((policy, 0), (policy.replace("{uid: 7}", "{uid: [7, 50]}"), EXDEV)):
+        engine = compile_policy(parse_policy([SourceText("case.yaml", dedent(text).encode())]))
+        old, new = (End(engine.state_of(path), FileType.DIRECTORY, NO_FACTS) for path in (b"/7", b"/a/a"))
+        assert engine.rename(engine.principal(8), old, new, None, False).errno == expected
