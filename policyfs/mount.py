@@ -33,7 +33,7 @@ from policyfs.policy.model import Policy
 from policyfs.sinks.journal import Journal
 from policyfs.status import describe
 from policyfs.store.facts import StoreFacts, probe
-from policyfs.store.holders import holders
+from policyfs.store.holders import Holder, holders
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import group_limit
 from policyfs.store.owner import Owners
@@ -248,7 +248,9 @@ class Daemon:
             await self._unmount()
         except session.MountError as error:
             if error.errno == errno.EBUSY:
-                who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
+                who: list[Holder] = []
+                with contextlib.suppress(OSError):  # whoever it is, the mount goes
+                    who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
                 # INVARIANT: by force, since nobody answers from here on. See _cut_off().

@@ -92,13 +92,22 @@ class Drafts:
         self._alone = alone
         self._refusals = refusals
 
-    async def begin(self, handle: Handle, state: OpenState, *, empty: bool) -> Draft:
-        """The node's draft. empty: O_TRUNC, nothing of the file is taken over.
+    async def empty(self, handle: Handle, state: OpenState) -> Draft:
+        """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does."""
+        return await self._begin(handle, state, None)
 
-        Raises OSError: EOPNOTSUPP where the store has no unnamed files to keep things apart in.
+    async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
+        """The node's draft; a new one begins as what the file is now.
+
+        Raises OSError: EOPNOTSUPP where the store has no unnamed files to keep things apart in; and what
+        *fence* raises, which is asked once the file was copied: another app may have begun to write it
+        meanwhile, and what it wrote is not to be read back from here.
         """
+        return await self._begin(handle, state, fence)
+
+    async def _begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
         if state.draft is not None:
-            if empty:
+            if fence is None:
                 os.ftruncate(state.draft.fd, 0)
                 state.draft.touch()
             return state.draft
@@ -107,10 +116,11 @@ class Drafts:
         fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, 0, 0)
         draft = Draft(fd, stat, created=head is not None and head.created)
         try:
-            if empty:
+            if fence is None:
                 draft.touch()
             else:
                 await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
+                fence()
                 if head is not None and head.held:  # held when another policy was in force
                     put_all(fd, head.held, 0)
                     draft.touch()

@@ -108,6 +108,8 @@ class FileIO:
         if state.draft is not None:
             fd = os.dup(state.draft.fd)  # it may be given up meanwhile
             try:
+                if handle.node.view.redact and self._hidden(handle):
+                    return await self._read_hidden(handle, fd, offset, size)
                 return await read_store(fd, offset, size)
             finally:
                 os.close(fd)
@@ -118,7 +120,7 @@ class FileIO:
             # INVARIANT: asked after the bytes were read. Another app's write-open makes the
             # owner `none` before it is answered, so bytes read before that are the owner's.
             return data
-        return await self._read_hidden(handle, offset, size)
+        return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _hidden(self, handle: Handle) -> frozenset[str]:
         who = handle.caller.principal
@@ -129,18 +131,20 @@ class FileIO:
             hidden |= self._views.hidden_now(self._gate.engine, who, state, lambda: owner)
         return hidden
 
-    async def _read_hidden(self, handle: Handle, offset: int, size: int) -> bytes:
+    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
+        """Of a copy of what is behind *fd*: the handle's file, or its draft."""
         node, caller = handle.node, handle.caller
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
 
         def judge(facts: Facts) -> Decision:
             return self._gate.judge(caller.principal, _READ, node, facts)
 
-        read_only = self._tree.reopen(handle.fd, os.O_RDONLY)
+        ino_key = self._nodes.key_of(self._tree.fstat(fd))
+        read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             who = caller.principal
             payer = self._redactor.payer(who)
-            made = await self._redactor.redacted(read_only, node.ino, node.view.redact, owner, judge, who)
+            made = await self._redactor.redacted(read_only, ino_key, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
         finally:
@@ -179,11 +183,12 @@ class FileIO:
             raise
 
     async def _write_back(self, handle: Handle, offset: int, data: bytes) -> None:
-        decision = await self._may_write(handle)
+        decision = await self._may_write(handle, back=True)
+        fence = self._fence(handle, back=True)
         state = _open_state(handle)
         if self._is_apart(state, decision):
             async with state.lock:
-                draft = await self._drafts.begin(handle, state, empty=False)
+                draft = await self._drafts.begin(handle, state, fence)
                 data = data[: max(0, draft.size - offset)]
                 await self._drafts.write(draft, offset, data, append=False)
             handle.bytes_written += len(data)
@@ -195,7 +200,6 @@ class FileIO:
             if data and head is not None and (decision.content or head.held):
                 view = memoryview(data)
                 while view:  # INVARIANT: a page that was not written whole is an error: nobody sees a count
-                    fence = self._fence(handle)
                     done = await self._checker.write(handle, head, offset, bytes(view), decision, fence)
                     view, offset = view[done:], offset + done
             elif data:
@@ -210,7 +214,7 @@ class FileIO:
         state = _open_state(handle)
         if self._is_apart(state, decision):
             async with state.lock:
-                draft = await self._drafts.begin(handle, state, empty=False)
+                draft = await self._drafts.begin(handle, state, self._fence(handle))
                 written = await self._drafts.write(draft, offset, data, append=append)
             handle.bytes_written += written
             return written
@@ -239,7 +243,10 @@ class FileIO:
         state = _open_state(handle)
         if self._is_apart(state, decision):
             async with state.lock:
-                self._drafts.truncate(await self._drafts.begin(handle, state, empty=size == 0), size)
+                if size == 0:
+                    await self._drafts.empty(handle, state)
+                else:
+                    self._drafts.truncate(await self._drafts.begin(handle, state, self._fence(handle)), size)
             handle.emptied = handle.emptied or (size == 0 and bool(handle.node.view.redact))
             return
         head = self._head(handle, state, decision)
@@ -265,7 +272,7 @@ class FileIO:
         state = _open_state(handle)
         if self._is_apart(state, decision):
             async with state.lock:
-                draft = await self._drafts.begin(handle, state, empty=False)
+                draft = await self._drafts.begin(handle, state, self._fence(handle))
                 await self._drafts.allocate(draft, mode, offset, length)
             return
         head = self._head(handle, state, decision)
@@ -290,18 +297,22 @@ class FileIO:
         handle.bytes_written += copied
         return copied
 
-    async def _may_write(self, handle: Handle, size: int | None = None, call: Call = _WRITING) -> Decision:
+    async def _may_write(
+        self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
+    ) -> Decision:
         decision = await self._gate.handle(handle, _WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
-        self._fence(handle, size)()
+        self._fence(handle, size, back=back)()
         return decision
 
-    def _fence(self, handle: Handle, size: int | None = None) -> Callable[[], None]:
+    def _fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
         """A check that refuses a write, or a truncation to *size*, that rule 5 forbids now.
 
         INVARIANT: called right before bytes change, with no await between: under redaction an app
         changes parts of a file only while it owns it, or all that is in it is what it wrote itself.
+        back: a page that it had mapped comes back, and in it what it was shown in place of what is hidden:
+        that an app owns the file is no reason to lose those bytes.
         """
 
         def check() -> None:
@@ -312,7 +323,7 @@ class FileIO:
             # What a passing writer puts between two of our looks could not be told from our own.
             if wrote_all and not self._written_elsewhere(handle.node):
                 return
-            if self._is_own(handle, stat) or not self._hidden(handle):
+            if (not back and self._is_own(handle, stat)) or not self._hidden(handle):
                 return
             refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(

@@ -121,14 +121,19 @@ class Making:
         caller: Caller,
         ftype: FileType,
         call: Call,
-        make: Callable[[int], None],
+        make: Callable[[int], int],
     ) -> pyfuse3.EntryAttributes:
-        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name."""
+        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name.
+
+        It returns a descriptor of what it has made, or -1. INVARIANT: for regular files it has one: by its
+        name another file could be found, moved there meanwhile, and would be given to the caller.
+        """
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
         dirfd = self._places.dirfd(parent)
-        make(dirfd)
-        fd = self._tree.open_path(dirfd, name)
+        fd = make(dirfd)
+        if fd < 0:
+            fd = self._tree.open_path(dirfd, name)
         try:
             stat = self._own_new(fd, parent, name, caller)
         finally:
@@ -138,16 +143,18 @@ class Making:
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a directory."""
 
-        def make(dirfd: int) -> None:
+        def make(dirfd: int) -> int:
             self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+            return -1
 
         return self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a symlink; its target is data to us, resolved by the caller's kernel."""
 
-        def make(dirfd: int) -> None:
+        def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
+            return -1
 
         return self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
 
@@ -167,11 +174,11 @@ class Making:
                 note="only regular files can be made here: fifos, sockets and devices go round the daemon",
             )  # fmt: skip
 
-        def make(dirfd: int) -> None:
+        def make(dirfd: int) -> int:
             who = (caller.umask, caller.uid, caller.gid)
-            if ftype is FileType.SPECIAL:
-                self._tree.make_special(dirfd, name, mode, rdev, *who)
-            else:
-                os.close(self._tree.create_file(dirfd, name, mode, *who, suid=free))
+            if ftype is FileType.REGULAR:
+                return self._tree.create_file(dirfd, name, mode, *who, suid=free)
+            self._tree.make_special(dirfd, name, mode, rdev, *who)
+            return -1
 
         return self.make(parent, name, caller, ftype, call, make)

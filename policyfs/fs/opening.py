@@ -237,9 +237,10 @@ class Opener:
             )  # fmt: skip
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
             # No write that was judged on the old bytes may come after: here, or in another daemon.
-            if banned(decision.content):
+            # A reader's goes to the file itself: it has no draft to settle, and no bytes are none's.
+            if state.draft is not None or (banned(decision.content) and handle.writable):
                 async with state.lock:
-                    await self._drafts.begin(handle, state, empty=True)
+                    await self._drafts.empty(handle, state)
                 self._entrance.see(handle)
                 return
             async with state.lock, self._alone.on(handle.fd):

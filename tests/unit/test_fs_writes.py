@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.fs import drafts
 from policyfs.fs.heads import HEAD_BYTES
 from policyfs.kernel.bridge import pyfuse3
 from tests.support import jpegs
@@ -370,3 +371,45 @@ async def test_a_refused_new_file_that_another_view_has_opened_meanwhile_stays(s
         assert await between(made, made.release(handle), other) == 0
         assert said == [0]
     assert (store / "new").read_bytes() == b"words"
+
+
+DRAFTS = REDACTED + '- {id: share, require: {no: [people]}, who: {app: camera}, paths: "/**"}\n'
+
+
+@on_trio
+async def test_a_draft_is_not_begun_with_what_another_app_writes_meanwhile(store: Path, monkeypatch) -> None:
+    """While the file is copied into the draft its owner changes: nothing of it is read back."""
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.release(handle)
+        mine = await made.open("/new.jpg", os.O_RDWR, CAMERA)
+        copy_all = drafts._copy_all
+
+        def copied(source: int, target: int, size: int) -> None:
+            trio.from_thread.run(made.open, "/new.jpg", os.O_WRONLY, MAPS)
+            copy_all(source, target, size)
+
+        monkeypatch.setattr(drafts, "_copy_all", copied)
+        assert await errno_of(made.write(mine, 100, b"x")) == errno.EACCES
+        assert mine.node.open.draft is None
+
+
+@on_trio
+async def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(store: Path, monkeypatch) -> None:
+    """Another file comes to the name in the moment in which it is made."""
+    (store / "other.jpg").write_bytes(PHOTO)
+    with parts(store, engine_of(REDACTED)) as made:
+        create_file = type(made.tree).create_file
+
+        def created(tree, dirfd, name, *more, **options) -> int:
+            fd = create_file(tree, dirfd, name, *more, **options)
+            os.rename(store / "other.jpg", store / "new.jpg")
+            return fd
+
+        monkeypatch.setattr(type(made.tree), "create_file", created)
+        made.making.mknod(made.root, b"new.jpg", 0o100644, 0, made.caller(CAMERA))
+        fd = os.open(store / "new.jpg", os.O_RDONLY)
+        assert os.pread(fd, 1 << 20, 0) == PHOTO
+        assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
+        os.close(fd)
