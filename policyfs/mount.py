@@ -43,6 +43,8 @@ from policyfs.tasks import kept
 
 Log = structlog.typing.FilteringBoundLogger
 
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end a daemon."""
 _READY_S: Final = 20.0
 _LAST_MOUNT_S: Final = 0.5
 _FLUSH_S: Final = 0.05
@@ -90,6 +92,8 @@ class Daemon:
         self._undo = contextlib.ExitStack()
         self._reload_lock = trio.Lock()
         self._listening = trio.Event()
+        self.told_to_end = False
+        """By a signal that came while nobody here listened, after somebody had."""
         with _undone_on_error(self._undo):
             self._build(load())
 
@@ -124,6 +128,8 @@ class Daemon:
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)
         watch = self._open_watch(facts)
+        # From here on who ends us waits until we listen: there is a mount to be taken away, in order.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         self._device = session.mount_device(
             options.mountpoint, source=options.store,
             user_id=0 if options.user_id is None else options.user_id,
@@ -233,6 +239,9 @@ class Daemon:
     async def _signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
             self._listening.set()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            if self.told_to_end:
+                await self._end()
             async for number in received:
                 if number == signal.SIGHUP:
                     try:

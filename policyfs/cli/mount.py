@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _DEFAULT_TRAIL: Final = "/var/log/policyfs"
 
 
@@ -203,18 +202,18 @@ def _serve(
     options: MountOptions, load: Callable[[], Engine], ready: Callable[[], None], *, as_json: bool
 ) -> int:
     from policyfs import log
-    from policyfs.mount import Daemon
+    from policyfs.mount import ENDING, Daemon
 
     logger = log.configure(as_json=as_json)
     daemon: Daemon | None = None
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        # Once it has listened it comes back here only to end, which must not be disturbed.
         if daemon is None or not daemon.has_listened:
             raise _Left
+        daemon.told_to_end = True  # it is ending, or begins to listen again
 
     # Until the daemon listens to signals itself they end it in order: a mount that was made goes.
-    for number in _ENDING:
+    for number in ENDING:
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
     try:
@@ -222,7 +221,7 @@ def _serve(
         try:
             daemon.run(ready)
         finally:
-            for number in _ENDING:  # it is ending already
+            for number in ENDING:  # it is ending already
                 signal.signal(number, signal.SIG_IGN)
             daemon.close()
     except _Left:

@@ -139,3 +139,18 @@ def test_who_is_ending_is_not_disturbed_by_being_told_to(mounts, empty_store: Pa
     assert mount.process is not None
     assert mount.process.returncode == 0
     assert mount.unexpected_log() == []
+
+
+@pytest.mark.parametrize("turn", range(count(6, 120)))
+def test_who_is_told_to_end_while_it_begins_leaves_nothing(mounts, empty_store: Path, turn) -> None:
+    """At some moment from the start of the process until it has mounted and serves."""
+    mount: Mount = mounts.prepare(POLICY, empty_store)
+    process = mount.launch()
+    time.sleep(turn * 1.2 / count(6, 120))
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(ENDS_WITHIN_S)
+    assert code in {0, -signal.SIGTERM}  # killed before it took signals at all
+    assert not mount.is_mounted()
+    assert not mount.control_socket.exists()
+    assert mount.unexpected_log() == []
+    mount.process = None

@@ -136,12 +136,7 @@ class Mount:
 
     def start(self, deadline_s: float = READY_S) -> Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
-        for directory in (self.trail, self.runtime):
-            directory.mkdir(parents=True, exist_ok=True)
-        words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
-        words += [str(self.store), str(self.mountpoint)]
-        with self.log.open("ab") as log:
-            self.process = self._launched(words, log)
+        self.process = self.launch()
         try:
             wait_for(self._answers, "the daemon answers", deadline_s)
         except BaseException as error:
@@ -152,6 +147,16 @@ class Mount:
                 raise MountFailed(f"mount of {self.store}: {error}", returncode, output) from None
             raise
         return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the daemon, and do not wait until it has mounted."""
+        for directory in (self.trail, self.runtime):
+            directory.mkdir(parents=True, exist_ok=True)
+        words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
+        words += [str(self.store), str(self.mountpoint)]
+        with self.log.open("ab") as log:
+            self.process = self._launched(words, log)
+        return self.process
 
     def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
         """The daemon's process: forked off this one where nothing speaks against it, since a new
