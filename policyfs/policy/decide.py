@@ -27,7 +27,7 @@ from policyfs.policy.callers import Caller
 from policyfs.policy.model import Policy
 from policyfs.policy.moves import End, Mover
 from policyfs.policy.names import text_of
-from policyfs.policy.profile import Profile, hidden_by
+from policyfs.policy.profile import Profile, Profiles, hidden_by
 from policyfs.policy.scope import Scope
 from policyfs.policy.sight import Sight
 from policyfs.policy.states import Paths, PathState
@@ -56,10 +56,10 @@ class Engine:
         self._sight: Final = Sight(self._table, remembered)
         self._views: Final = Views()
         self._scope: Final = Scope(self._table, dry_run=monitor)
-        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profile, remembered)
+        self._profiles: Final = Profiles(self._table, remembered)
+        self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
         self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
         self._pool: Final[dict[Decision, Decision]] = {}
-        self._profiles: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
         self._viewed: Final[dict[Profile, View]] = {}
 
     # ---- paths and callers
@@ -137,6 +137,8 @@ class Engine:
         profile = self._profile(state, self._caller(who))
         found = self._viewed.get(profile)
         if found is None:
+            if len(self._viewed) >= self._remembered:
+                self._viewed.clear()
             found = self._viewed[profile] = self._views.view(profile)
         return found
 
@@ -244,15 +246,7 @@ class Engine:
         return self.monitor and caller.app is not None
 
     def _profile(self, state: PathState, caller: Caller) -> Profile:
-        uid = caller.uid if caller.uid in state.uids(self._table) else None
-        key = (state, caller.of.number, uid)
-        found = self._profiles.get(key)
-        if found is None:
-            if len(self._profiles) >= self._remembered:
-                self._profiles.clear()
-                self._viewed.clear()
-            found = self._profiles[key] = Profile(self._table, state, caller)
-        return found
+        return self._profiles.of(state, caller)
 
 
 def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:

@@ -27,7 +27,7 @@ from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
 from policyfs.policy.peers import callers_at, sample_uids
-from policyfs.policy.profile import Profile, Rights, least
+from policyfs.policy.profile import Profiles, Rights, least
 from policyfs.policy.sight import Sight
 from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Table, sample_facts_of
@@ -68,14 +68,14 @@ class Mover:
         table: Table,
         paths: Paths,
         sight: Sight,
-        profile: Callable[[PathState, Caller], Profile],
+        profiles: Profiles,
         remembered: int,
     ) -> None:
         self._remembered: Final = remembered
         self._table: Final = table
         self._paths: Final = paths
         self._sight: Final = sight
-        self._profile: Final = profile
+        self._profiles: Final = profiles
         self._gains: Final[dict[tuple[PathState, PathState, FileType, bool], bool]] = {}
         self._same_below: Final[dict[tuple[PathState, PathState, int, bool], bool]] = {}
 
@@ -132,7 +132,7 @@ class Mover:
                 need |= engine.needs(who, op, state, ftype)
         caller = engine.caller(who)
         if ftype is FileType.REGULAR and any(
-            self._profile(state, caller).content_possible() for state in (old, new)
+            self._profiles.of(state, caller).content_possible() for state in (old, new)
         ):
             need |= Need.KIND | Need.OWNER
         return need
@@ -155,11 +155,11 @@ class Mover:
         if new.ftype is not FileType.REGULAR:
             return []
         caller = engine.caller(who)
-        before = self._profile(old.state, caller).content(old.facts)
+        before = self._profiles.of(old.state, caller).content(old.facts)
         kept_out = banned(live.rule.content for live in before if not live.rule.monitor)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         found: list[Decision] = []
-        for live in self._profile(new.state, caller).content(new.facts):
+        for live in self._profiles.of(new.state, caller).content(new.facts):
             met = content_met((live.rule.content,), facts)
             certain = live.match(new.facts) is Truth.YES
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
@@ -197,7 +197,7 @@ class Mover:
     # ---- comparing paths
 
     def _rights(self, state: PathState, caller: Caller, ftype: FileType, facts: Facts) -> Rights:
-        return self._profile(state, caller).rights(
+        return self._profiles.of(state, caller).rights(
             ftype, fixed_facts(ftype, facts), below=lambda: self._sight.below(state.position, caller)
         )
 
@@ -221,7 +221,7 @@ class Mover:
         return bool(state.hides) and any(
             profile.hiding_maybe and not profile.hiding
             for caller in callers_at(self._table, (state,))
-            for profile in (self._profile(state, caller),)
+            for profile in (self._profiles.of(state, caller),)
         )
 
     def _compare(
@@ -231,7 +231,7 @@ class Mover:
         if old is new:
             return False
         for caller in callers_at(self._table, (old, new)):
-            here, there = self._profile(old, caller), self._profile(new, caller)
+            here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
             lives = dict.fromkeys((*here.lives, *there.lives))
             for facts in sample_facts_of(lives, ftype, unknown=True):
                 before = self._rights(old, caller, ftype, facts)
@@ -289,7 +289,7 @@ class Mover:
 
     def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
         """True if the caller may delete such a file here whatever it is."""
-        lives = self._profile(state, caller).lives
+        lives = self._profiles.of(state, caller).lives
         return all(
             self._rights(state, caller, ftype, facts).allowed & Op.DELETE
             for facts in sample_facts_of(lives, ftype, unknown=True)

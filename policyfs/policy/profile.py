@@ -179,6 +179,30 @@ class Profile:
         return candidates[-1]
 
 
+class Profiles:
+    """The profiles of one engine, remembered: at most so many.
+
+    They know nothing of the engine, so that one that a reload has replaced is in no circle of references
+    and goes with all that it remembers as soon as nobody has it any more.
+    """
+
+    def __init__(self, table: Table, remembered: int) -> None:
+        self._table: Final = table
+        self._remembered: Final = remembered
+        self._known: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
+
+    def of(self, state: PathState, caller: Caller) -> Profile:
+        """What is left of the rules at a path for a caller."""
+        uid = caller.uid if caller.uid in state.uids(self._table) else None
+        key = (state, caller.of.number, uid)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._remembered:
+                self._known.clear()
+            found = self._known[key] = Profile(self._table, state, caller)
+        return found
+
+
 def _only(facts: Facts, need: Need) -> Facts:
     return Facts(facts.kind if need & Need.KIND else None, facts.owner if need & Need.OWNER else None)
 

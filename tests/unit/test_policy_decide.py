@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from errno import EACCES, ENOENT, EPERM, EROFS
 
 import pytest
@@ -596,3 +598,18 @@ def test_the_order_of_rules_never_matters():
 def test_an_engine_says_which_policy_it_is(family):
     assert family.engine.digest == family.engine.policy.digest
     assert compile_policy(family.engine.policy).root is not family.engine.root
+
+
+def test_an_engine_that_nobody_has_any_more_is_gone_at_once():
+    """Not when the collector comes by: each reload leaves one behind."""
+    gc.collect()
+    gc.disable()
+    try:
+        engine = Asked("- {id: all, allow: [all], paths: ['/**']}").engine
+        who = engine.principal(10010)
+        engine.decide(who, Op.SEE, engine.state_of(b"/a/b"), FILE, Facts())
+        gone = weakref.ref(engine)
+        del engine, who
+        assert gone() is None
+    finally:
+        gc.enable()
