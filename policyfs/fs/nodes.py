@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from policyfs.store.frozen import Version
 
 ROOT_ID: Final = 1
+_NEVER: Final = -math.inf  # one object: a float of each node's own would be 32 bytes of each file's
 
 
 class StaleNodeError(OSError):
@@ -98,7 +99,7 @@ class Node:
         self.cached: Version | None = None
         self.told: Version | None = None
         self.whose: str | int | None = None
-        self.named_s = -math.inf
+        self.named_s = _NEVER
         self.reached = False
 
     def names(self) -> Iterator[Name]:

@@ -187,6 +187,18 @@ class TestApplyAndSeal:
         assert patched == expected
         assert path.read_bytes() == content
 
+    @pytest.mark.parametrize(("start", "size"), [(1, 2 * MIB), (4096, MIB), (777, MIB + 1)])
+    def test_many_zeros_take_no_room(self, source, directory, reflink, start, size):
+        path, fd = source
+        expected = bytearray(path.read_bytes())
+        with freeze(fd, 4 * MIB, directory, reflink) as copy:
+            os.fsync(copy.fd)  # what is allocated late counts
+            before = os.fstat(copy.fd).st_blocks
+            apply(copy, [Patch(start, zeros=size)])
+            assert os.fstat(copy.fd).st_blocks < before
+            expected[start : start + size] = bytes(size)
+            assert os.pread(copy.fd, 4 * MIB, 0) == expected
+
     @pytest.mark.parametrize("patch", [Patch(-1, b"xx"), Patch(0, b"x" * 6), Patch(5, b"x"), Patch(9, b"")])
     def test_a_patch_that_leaves_the_copy_is_a_bug(self, base, directory, reflink, patch):
         (base / "five").write_bytes(b"12345")
