@@ -184,10 +184,11 @@ class Seeing:
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply that gives a node to the kernel; counts one reference."""
         node.lookups += 1
-        node.named_s = time.monotonic()
+        if node.ftype is FileType.DIRECTORY:
+            node.named_s = time.monotonic()
         entry_s = self._timeouts.entry(state)
         attr_s = self._timeouts.attr(state, node, stat)
-        node.told = version_of(stat)
+        node.told = hash(version_of(stat))
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
@@ -248,7 +249,7 @@ class Seeing:
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""
         timeout = self._timeouts.attr(node.state, node, stat)
-        node.told = version_of(stat)
+        node.told = hash(version_of(stat))
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
@@ -420,7 +421,7 @@ class Seeing:
                 found = self.node_for(node, name, state, stat, listing.caller)
                 stat = self.told(stat, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
-                found.told = version_of(stat)
+                found.told = hash(version_of(stat))
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 

@@ -61,7 +61,8 @@ class Node:
     node of the same backing inode. open: state of open handles, None while nobody has it open.
     mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
-    kernel may hold. told: the version whose attributes it was told last. whose: the principal that
+    kernel may hold. told: the hash of the version whose attributes it was told last (a version
+    itself would be 150 bytes of each file's). whose: the principal that
     alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
     directory has its name (of time.monotonic()). reached: a directory that had a descriptor once.
     """
@@ -97,7 +98,7 @@ class Node:
         self.open: OpenState | None = None
         self.mediated = False
         self.cached: Version | None = None
-        self.told: Version | None = None
+        self.told: int | None = None
         self.whose: str | int | None = None
         self.named_s = _NEVER
         self.reached = False

@@ -252,9 +252,9 @@ class Opener:
         again, for it reads no further than the size it knows. (In passthrough it goes by the file.)
         """
         node = handle.node
-        if handle.mode is Mode.MEDIATED and node.told not in {None, version}:
+        if handle.mode is Mode.MEDIATED and node.told not in {None, hash(version)}:
             await self._forget_size(node.nodeid)
-            node.told = version
+            node.told = hash(version)
 
     def _empty(self, handle: Handle, state: OpenState) -> None:
         """Carry out O_TRUNC."""
