@@ -189,8 +189,12 @@ class Locker:
     def exec(self) -> str:
         """The process becomes another program; returns once it is that."""
         self("exec")
-        comm = Path(f"/proc/{self.pid}/comm")
-        return wait_for(lambda: comm.read_text() == "sleep\n" and "ok", "the other program")
+        comm, where = Path(f"/proc/{self.pid}/comm"), Path(f"/proc/{self.pid}/wchan")
+        # The kernel gives it its new name before it closes what is to be closed.
+        return wait_for(
+            lambda: comm.read_text() == "sleep\n" and "nanosleep" in where.read_text() and "ok",
+            "the other program",
+        )
 
     def fork(self) -> int:
         """A child of the process, with all its descriptors; returns its pid."""
