@@ -232,14 +232,25 @@ class Sniffer:
     async def _with_workers(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         """Once more if a worker dies over it: whoever killed it (the kernel for memory, say) may not
         have meant this file. One that kills its workers kills two, and is unknown.
+
+        Where the zygote is gone too it took them along, whatever they were on, and some of them die
+        a moment after others: such a death says nothing of the file, and the deadline ends this.
         """
-        try:
-            return await self._with_worker(command, fd, size, payload)
-        except _FailedError as failure:
-            if failure.why != "died" or self._closed:
-                raise
-        self._repeated += 1
-        return await self._with_worker(command, fd, size, payload)
+        deaths = 0
+        while True:
+            try:
+                return await self._with_worker(command, fd, size, payload)
+            except _FailedError as failure:
+                if failure.why != "died" or self._closed:
+                    raise
+                if not self._zygote_died():
+                    deaths += 1
+                if deaths == 2:
+                    raise
+            self._repeated += 1
+
+    def _zygote_died(self) -> bool:
+        return self._zygote is not None and self._zygote.died()
 
     async def _with_worker(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         worker = await self._take()

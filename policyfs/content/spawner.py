@@ -148,6 +148,10 @@ class ZygoteProcess:
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
+    def died(self) -> bool:
+        """Whether it has ended after it was ready. One that never was will hardly fare better again."""
+        return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
+
     async def worker(self) -> WorkerLink:
         """A newly forked worker; wait for its hello() before use.
 

@@ -332,6 +332,19 @@ def test_the_zygote_killed_comes_back_and_takes_its_workers_along(sniffer, jpeg_
     assert after.failed == {}
 
 
+def test_workers_that_die_with_their_zygote_say_nothing_of_the_file(start, jpeg_fd, monkeypatch):
+    sniffer = start(workers=3, deadline_s=20)
+    before = sniffer.stats()
+    os.kill(before.zygote_pid, signal.SIGKILL)
+    for pid in before.worker_pids:
+        wait_for(lambda pid=pid: is_gone(pid), "the end of a worker whose zygote is dead")
+    # As in the moment before their end is seen, when a request may well meet one after the other.
+    monkeypatch.setattr(WorkerLink, "fit", lambda self: True)
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    stats = sniffer.stats()
+    assert (stats.failed, stats.repeated, stats.zygotes_started) == ({}, 3, 2)
+
+
 def test_a_zygote_that_keeps_dying_is_started_less_and_less_often(start, jpeg_fd):
     sniffer = start(workers=1, deadline_s=20)
     begin = time.monotonic()
