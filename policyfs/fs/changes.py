@@ -158,7 +158,7 @@ class Changes:
         opened the file since. (The kernel throws away a GETATTR reply that a notification overtakes,
         and a read then ends at the size that it knew before.)
         """
-        if node.told == hash(version) and node.cached in {None, version}:
+        if node.was_told(version) and node.cached in {None, version}:
             return True
         passing = node.open is not None and node.open.mode is Mode.PASSTHROUGH
         if passing and node.ftype is FileType.REGULAR:

@@ -237,14 +237,14 @@ class Gate:
         """
         while True:
             generation, who = self.generation, caller.principal
-            need = self._need(who, ops, node)
+            need = self.need(who, ops, node)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
                 facts = await self.facts_of(node, need, who, fd)
             if generation == self.generation:
                 return self.judge(who, ops, node, facts)
 
-    def _need(self, who: Principal, ops: Op, node: Node) -> Need:
+    def need(self, who: Principal, ops: Op, node: Node) -> Need:
         """The facts that an answer about a node hangs on, by any of its names."""
         need = Need.NOTHING
         for state in node.states():
@@ -309,7 +309,7 @@ class Gate:
             return self.judge(handle.caller.principal, ops, handle.node, handle.facts)
         while True:
             generation, who = self.generation, handle.caller.principal
-            need = self._need(who, ops, handle.node)
+            need = self.need(who, ops, handle.node)
             owner = kind = None
             if need & Need.OWNER:
                 owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))

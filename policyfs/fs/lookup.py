@@ -188,7 +188,7 @@ class Seeing:
             node.named_s = time.monotonic()
         entry_s = self._timeouts.entry(state)
         attr_s = self._timeouts.attr(state, node, stat)
-        node.told = hash(version_of(stat))
+        node.tell(version_of(stat))
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
@@ -249,7 +249,7 @@ class Seeing:
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""
         timeout = self._timeouts.attr(node.state, node, stat)
-        node.told = hash(version_of(stat))
+        node.tell(version_of(stat))
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
@@ -421,7 +421,7 @@ class Seeing:
                 found = self.node_for(node, name, state, stat, listing.caller)
                 stat = self.told(stat, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
-                found.told = hash(version_of(stat))
+                found.tell(version_of(stat))
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 

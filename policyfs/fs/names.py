@@ -261,8 +261,9 @@ class Naming:
                 named = self._nodes.named(old_key, old_parent, old)
                 named += self._nodes.named(new_key, new_parent, new)
                 self._refuse_move(caller, call, path, new_path, decision, self._errno(decision, named))
-            stays = exchange or new_stat is None or new_key == old_key  # two names of one file both stay
-            gone = None if stays or new_stat is None else _version_of(new_stat)
+            gone = None
+            if new_stat is not None and not exchange and new_key != old_key:  # two names of one file stay
+                gone = _version_of(new_stat)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             self._places.still(old_parent, old, old_stat)
             self._places.still(new_parent, new, new_stat)

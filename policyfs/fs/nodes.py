@@ -61,15 +61,15 @@ class Node:
     node of the same backing inode. open: state of open handles, None while nobody has it open.
     mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
-    kernel may hold. told: the hash of the version whose attributes it was told last (a version
+    kernel may hold. _told: the hash of the version whose attributes it was told last (a version
     itself would be 150 bytes of each file's). whose: the principal that
     alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
     directory has its name (of time.monotonic()). reached: a directory that had a descriptor once.
     """
 
     __slots__ = (
-        "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
-        "name", "named_s", "next", "nodeid", "open", "parent", "reached", "state", "told", "view", "whose",
+        "_told", "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
+        "name", "named_s", "next", "nodeid", "open", "parent", "reached", "state", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -98,10 +98,22 @@ class Node:
         self.open: OpenState | None = None
         self.mediated = False
         self.cached: Version | None = None
-        self.told: int | None = None
+        self._told: int | None = None
         self.whose: str | int | None = None
         self.named_s = _NEVER
         self.reached = False
+
+    def tell(self, version: Version) -> None:
+        """The kernel is being told the attributes of this version."""
+        self._told = hash(version)
+
+    def was_told(self, version: Version) -> bool:
+        """Whether the kernel was told this version's attributes last."""
+        return self._told == hash(version)
+
+    def was_told_another(self, version: Version) -> bool:
+        """Whether the kernel was told attributes at all, and another version's last."""
+        return self._told is not None and not self.was_told(version)
 
     def names(self) -> Iterator[Name]:
         """Every known name, the first first."""

@@ -155,8 +155,7 @@ class Opener:
         if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
             return None
         ops, who = ops_of(flags), caller.principal
-        needs = self._gate.engine.needs
-        asked = any(needs(who, ops, state, node.ftype) & Need.OWNER for state in node.states())
+        asked = self._gate.need(who, ops, node) & Need.OWNER
         owner = self._gate.facts.owner_at(dirfd, name, stat) if asked else None
         self._entrance.check_road(node, caller, stat, owner or OWNER_NONE, writing=False)
         decisions: list[Decision] = []
@@ -252,9 +251,9 @@ class Opener:
         again, for it reads no further than the size it knows. (In passthrough it goes by the file.)
         """
         node = handle.node
-        if handle.mode is Mode.MEDIATED and node.told not in {None, hash(version)}:
+        if handle.mode is Mode.MEDIATED and node.was_told_another(version):
             await self._forget_size(node.nodeid)
-            node.told = hash(version)
+            node.tell(version)
 
     def _empty(self, handle: Handle, state: OpenState) -> None:
         """Carry out O_TRUNC."""

@@ -148,9 +148,7 @@ class Callers:
     def samples(self, uid_class: int) -> list[int]:
         """Some uids of a class, the most ordinary first."""
         found: dict[int, None] = {}
-        for number in self._class_starts[uid_class]:
-            first = self._starts[number]
-            end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+        for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
                 if first <= uid < end:
                     found[uid] = None
@@ -161,13 +159,17 @@ class Callers:
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid
-        for number in self._class_starts[uid_class]:
-            first = self._starts[number]
-            end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+        for first, end in self._ranges_of(uid_class):
             for uid in range(first, min(end, first + len(besides) + 1)):
                 if uid not in besides:
                     return uid
         return None
+
+    def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
+        """The elementary ranges of a class: the first uid, and the one behind the last."""
+        for number in self._class_starts[uid_class]:
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
+            yield self._starts[number], end
 
     def class_of(self, who: Principal) -> CallerClass:
         """The caller class of a principal that this object made."""

@@ -107,7 +107,7 @@ class Engine:
         if found is not None:
             return found
         caller = self._caller(who)
-        answer = self._profile(state, caller).answer(
+        answer = self._profiles.of(state, caller).answer(
             int(ops),
             ftype,
             facts,
@@ -123,7 +123,7 @@ class Engine:
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
         """The facts that ``decide`` hangs on: without the others it answers the same."""
         caller = self._caller(who)
-        return self._profile(state, caller).needs(
+        return self._profiles.of(state, caller).needs(
             int(ops),
             ftype,
             below=lambda: self._sight.below(state.position, caller),
@@ -134,7 +134,7 @@ class Engine:
         """The view of a regular file here: restricted if any facts could oblige the caller."""
         if state.position.lost:
             return RAW_VIEW
-        profile = self._profile(state, self._caller(who))
+        profile = self._profiles.of(state, self._caller(who))
         found = self._viewed.get(profile)
         if found is None:
             if len(self._viewed) >= self._remembered:
@@ -168,7 +168,7 @@ class Engine:
         if self._lenient(caller):
             return None
         for state, facts in chain:
-            denial = None if state.top else hidden_by(self._profile(state, caller), facts)
+            denial = None if state.top else hidden_by(self._profiles.of(state, caller), facts)
             if denial is not None:
                 return denial
         return None
@@ -233,7 +233,7 @@ class Engine:
 
     def profile(self, who: Principal, state: PathState) -> Profile:
         """What is left of the rules at a path for a caller."""
-        return self._profile(state, self._caller(who))
+        return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
         """The principal as rules compare it."""
@@ -244,9 +244,6 @@ class Engine:
 
     def _lenient(self, caller: Caller) -> bool:
         return self.monitor and caller.app is not None
-
-    def _profile(self, state: PathState, caller: Caller) -> Profile:
-        return self._profiles.of(state, caller)
 
 
 def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:

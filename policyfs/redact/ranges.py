@@ -106,8 +106,6 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
         if is_blank(chunk):
             continue
         tail = chunk.rstrip(b"\0")
-        if not tail:
-            continue
         lead = len(tail) - len(tail.lstrip(b"\0"))
         yield Patch(offset + lead, zeros=len(tail) - lead)
 
@@ -118,9 +116,7 @@ def skip_zeros(source: ByteSource, start: int) -> int:
         chunk = source.read(offset, CHUNK_BYTES)
         if is_blank(chunk):
             continue
-        rest = chunk.lstrip(b"\0")
-        if rest:
-            return offset + len(chunk) - len(rest)
+        return offset + len(chunk) - len(chunk.lstrip(b"\0"))
     return source.size
 
 

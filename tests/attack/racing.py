@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support import jpegs
-from tests.support.carriers import HEADER_BYTES, LAYOUTS
+from tests.support.carriers import HEADER_BYTES, LAYOUTS, scattered
 from tests.support.media import HOME
 from tests.support.namespace import die_with_parent
 from tests.support.processes import wait_for
@@ -65,11 +65,8 @@ def layouts(picture_bytes: int = 40_000) -> list[bytes]:
 
 
 def _header(chance: random.Random, blocks: Sequence[bytes]) -> bytes:
-    order = list(blocks)
-    chance.shuffle(order)
-    spare = HEADER_BYTES - 2 - sum(map(len, order)) - 4 * (len(order) + 1)
-    cuts = sorted(chance.randrange(spare) for _ in order)
-    gaps = [end - start for start, end in zip([0, *cuts], [*cuts, spare], strict=True)]
+    spare = HEADER_BYTES - 2 - sum(map(len, blocks)) - 4 * (len(blocks) + 1)
+    order, gaps = scattered(chance, blocks, spare)
     header = b"\xff\xd8"
     for gap, block in zip(gaps, [*order, b""], strict=True):
         header += jpegs.segment(_PADDING, b"x" * gap) + block

@@ -58,13 +58,18 @@ class Carrier:
         return made
 
     def _layout(self, chance: random.Random) -> bytes:
-        order = list(self.blocks)
-        chance.shuffle(order)
-        bare = self.assemble(order, [1] * (len(order) + 1))
-        spare = HEADER_BYTES + PICTURE_BYTES - len(bare)
-        cuts = sorted(chance.randrange(spare) for _ in order)
-        gaps = [1 + end - start for start, end in zip([0, *cuts], [*cuts, spare], strict=True)]
-        return self.assemble(order, gaps)
+        bare = self.assemble(self.blocks, [1] * (len(self.blocks) + 1))
+        order, gaps = scattered(chance, self.blocks, HEADER_BYTES + PICTURE_BYTES - len(bare))
+        return self.assemble(order, [1 + gap for gap in gaps])
+
+
+def scattered(
+    chance: random.Random, blocks: Sequence[bytes], spare: int
+) -> tuple[Sequence[bytes], Sequence[int]]:
+    """The blocks in some order, and spare bytes cut into gaps: one before each, one behind the last."""
+    order = chance.sample(blocks, len(blocks))
+    cuts = sorted(chance.randrange(spare) for _ in order)
+    return order, [end - start for start, end in zip([0, *cuts], [*cuts, spare], strict=True)]
 
 
 # -- PNG ------------------------------------------------------------------------------------------

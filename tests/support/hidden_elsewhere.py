@@ -119,33 +119,33 @@ MP4_CASES: Final[dict[str, Callable[[], bytes]]] = {
 }
 
 
-def _png(*before: bytes, **more: bytes) -> bytes:
-    return pngs.plain(*before, **more)
-
-
 PNG_CASES: Final[dict[str, Callable[[], bytes]]] = {
-    "eXIf": lambda: _png(pngs.chunk(b"eXIf", _EXIF)),
-    "eXIf behind the picture": lambda: _png(after=pngs.chunk(b"eXIf", _EXIF)),
-    "two eXIf": lambda: _png(pngs.chunk(b"eXIf", jpegs.exif("II", place=False)), pngs.chunk(b"eXIf", _EXIF)),
-    "eXIf with a wrong checksum": lambda: _png(pngs.chunk(b"eXIf", _EXIF, check=1)),
-    "zxIf, as it was once called": lambda: _png(pngs.chunk(b"zxIf", _EXIF)),
-    "XMP": lambda: _png(pngs.international("XML:com.adobe.xmp", XMP)),
-    "XMP, packed": lambda: _png(pngs.international("XML:com.adobe.xmp", XMP, packed=True)),
-    "XMP under another name": lambda: _png(pngs.packed_text("Notes", XMP)),
-    "a raw profile": lambda: _png(pngs.packed_text("Raw profile type exif", pngs.profile("exif", _EXIF))),
-    "a raw profile, plain": lambda: _png(
+    "eXIf": lambda: pngs.plain(pngs.chunk(b"eXIf", _EXIF)),
+    "eXIf behind the picture": lambda: pngs.plain(after=pngs.chunk(b"eXIf", _EXIF)),
+    "two eXIf": lambda: pngs.plain(
+        pngs.chunk(b"eXIf", jpegs.exif("II", place=False)), pngs.chunk(b"eXIf", _EXIF)
+    ),
+    "eXIf with a wrong checksum": lambda: pngs.plain(pngs.chunk(b"eXIf", _EXIF, check=1)),
+    "zxIf, as it was once called": lambda: pngs.plain(pngs.chunk(b"zxIf", _EXIF)),
+    "XMP": lambda: pngs.plain(pngs.international("XML:com.adobe.xmp", XMP)),
+    "XMP, packed": lambda: pngs.plain(pngs.international("XML:com.adobe.xmp", XMP, packed=True)),
+    "XMP under another name": lambda: pngs.plain(pngs.packed_text("Notes", XMP)),
+    "a raw profile": lambda: pngs.plain(
+        pngs.packed_text("Raw profile type exif", pngs.profile("exif", _EXIF))
+    ),
+    "a raw profile, plain": lambda: pngs.plain(
         pngs.text("Raw profile type APP1", pngs.profile("APP1", b"Exif\0\0" + _EXIF).decode())
     ),
-    "a raw profile of IPTC": lambda: _png(
+    "a raw profile of IPTC": lambda: pngs.plain(
         pngs.packed_text("Raw profile type iptc", pngs.profile("iptc", jpegs.iptc_place()))
     ),
-    "a comment": lambda: _png(pngs.text("Comment", _TEXT)),
-    "a packed comment": lambda: _png(pngs.packed_text("Comment", _TEXT.encode())),
-    "a chunk nobody knows": lambda: _png(pngs.chunk(b"wxYz", _EXIF)),
-    "behind the end": lambda: _png(behind=_EXIF),
-    "a chunk behind the end": lambda: _png(behind=pngs.chunk(b"eXIf", _EXIF)),
-    "a film behind": lambda: _png(behind=mp4_trailer()),
-    "an archive behind": lambda: _png(behind=trailing_archive()),
+    "a comment": lambda: pngs.plain(pngs.text("Comment", _TEXT)),
+    "a packed comment": lambda: pngs.plain(pngs.packed_text("Comment", _TEXT.encode())),
+    "a chunk nobody knows": lambda: pngs.plain(pngs.chunk(b"wxYz", _EXIF)),
+    "behind the end": lambda: pngs.plain(behind=_EXIF),
+    "a chunk behind the end": lambda: pngs.plain(behind=pngs.chunk(b"eXIf", _EXIF)),
+    "a film behind": lambda: pngs.plain(behind=mp4_trailer()),
+    "an archive behind": lambda: pngs.plain(behind=trailing_archive()),
 }
 
 CUT: Final[dict[str, Callable[[], bytes]]] = {
@@ -153,9 +153,9 @@ CUT: Final[dict[str, Callable[[], bytes]]] = {
     "cut.mp4": lambda: MP4.placed()[:1500],
     "cut.png": lambda: PNG.placed()[:3000],
     "picture only.heic": lambda: movies.box(b"ftyp", b"heic" + bytes(4) + b"heic") + _EXIF,
-    "no end.png": lambda: _png(pngs.chunk(b"eXIf", _EXIF))[:-12],
+    "no end.png": lambda: pngs.plain(pngs.chunk(b"eXIf", _EXIF))[:-12],
     "too long.mp4": lambda: movies.movie(after=(1 << 20).to_bytes(4) + b"udta" + _XYZ),
-    "too long.png": lambda: _png() + (1 << 30).to_bytes(4) + b"eXIf" + _EXIF,
+    "too long.png": lambda: pngs.plain() + (1 << 30).to_bytes(4) + b"eXIf" + _EXIF,
 }
 
 
