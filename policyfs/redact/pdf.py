@@ -213,7 +213,10 @@ class _Locator:
 
     def _object(self, here: _Object, reached: set[int], metadata: set[int]) -> None:
         item = here.item
-        kept = here.role in ("trailer", "objects") or item.header in self.hints
+        tables = here.role in ("trailer", "objects")
+        if tables and item.data and item.number in metadata:
+            raise NotThisKindError("a stream in it is metadata and something else")
+        kept = tables or item.header in self.hints
         if here.role == "file" or not (kept or item.number in reached):
             self._null(item)
             return

@@ -74,6 +74,8 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
     """
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
+    if data and not plain.strip():
+        return Found()  # as one that was too short for an empty packet reads
     if _XMP_ROOT.match(plain) is None:
         raise NotThisKindError("it is not XMP from its start on")
     cleaned = inner.xmp(data)

@@ -138,3 +138,9 @@ def test_other_xml_with_xmp_in_it_is_refused(data):
 def test_a_large_file_is_refused():
     data = jpegs.xmp_packet("") + b" " * (5 << 20)
     assert locate(XMP, frozenset({"location"}), MemorySource(data)).outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize("data", [b"<rdf:RDF a=x?>", "<rdf:RDF a=x?>".encode("utf-16")])
+def test_a_broken_packet_too_short_for_an_empty_one_reads_blank(data):
+    out = run(XMP, data, "location")
+    assert out.strip() == b""
