@@ -126,7 +126,7 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
                         edits.metadata.add(value.number)
                     waiting.append(value)
                 else:
-                    _take(edits, here, key, at, value, tells)
+                    _take(edits, here, key, at, value, tells, info=info and here is node)
         elif here.kind == "array":
             waiting += here.items
         elif here.kind == "ref":
@@ -167,15 +167,17 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     return STRINGS.get(key, NOTHING)
 
 
-def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells) -> None:
-    """An entry goes; what must have a value keeps one that says nothing."""
+def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
+    """An entry goes; what must have a value (as none of document information must) keeps one that says
+    nothing.
+    """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:
             if item.kind == "string":
                 _silence(edits, item, key, tells)
         return
     needed = node.get(b"ByteRange") is not None or (key == b"Title" and node.get(b"Parent") is not None)
-    if needed and value.kind == "string":
+    if needed and value.kind == "string" and not info:
         _silence(edits, value, key, tells)
         return
     edits.blanks.append((at, value.end))

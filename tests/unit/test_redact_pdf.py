@@ -163,6 +163,11 @@ def test_entries_go_by_word():
         assert b"/Trapped/False" in out
 
 
+def test_information_goes_whole_whatever_else_it_looks_like():
+    data = pdf({5: b"<</Title(quince)/Parent 1 0 R/ByteRange[0 1]>>"}, trailer=b"/Info 5 0 R")
+    assert b"Title" not in run(data, "all-metadata")
+
+
 def test_bookmarks_keep_their_shape_and_fields_their_names():
     bookmark = b"<</Title(Chapter one)/Parent 6 0 R/Dest[3 0 R/Fit]>>"
     field = b"<</Subtype/Widget/FT/Tx/T(family name)/V(x)>>"
