@@ -21,7 +21,7 @@ from tests.support.sequences import MAKERS
 from tests.support.stores import Mounts
 
 SEQUENCES = count(1000, 50_000)
-SECONDS = count(200, 3500)
+SECONDS = count(200, 1800)
 LENGTH = 14
 BLOCK = 25
 MUST_BE_REFUSED = {
