@@ -74,13 +74,14 @@ class Extents:
         ends = array("Q", sorted(self.ends))
         following = array("Q", sorted(self.starts))
         first = following.pop(0) if following else size
-        if ends:
-            following.append(size)
         if first > 0:
             yield 0, min(first, size)
-        for start, end in compress(zip(ends, following, strict=True), map(gt, following, ends)):
-            if start < size:
-                yield start, min(end, size)
+        if ends[:-1] != following:  # compared as a whole: in most films each chunk begins where one ends
+            for start, end in compress(zip(ends, following, strict=False), map(gt, following, ends)):
+                if start < size:
+                    yield start, min(end, size)
+        if ends and ends[-1] < size:
+            yield ends[-1], size
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class SampleTable:
         """How many samples each chunk holds. Raises NotThisKindError if the table goes back and forth."""
         runs = numbers(part_of(self.stsc, 8, 12), "I")
         firsts, counts = runs[0::3], runs[1::3]
+        if len(firsts) == 1:
+            return counts * chunks
         if not firsts or any(map(gt, firsts, firsts[1:])):
             if not chunks:
                 return array("I")
