@@ -32,10 +32,13 @@ def deflated_to(plain: bytes, size: int) -> bytes | None:
     What is short is filled with empty blocks, which are a part of the format, so no reader sees a
     stream that is followed by something else.
     """
-    packer = zlib.compressobj(9)
-    packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
-    missing = size - len(packed) - 4
-    if missing < 2:
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better at digits
+        packer = zlib.compressobj(9, strategy=strategy)
+        packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
+        missing = size - len(packed) - 4
+        if missing >= 2:
+            break
+    else:
         return _close_fit(plain, size)
     last = missing % 5 if missing % 5 > 1 else missing % 5 + 5
     fill = _EMPTY_STORED * ((missing - last) // 5)

@@ -89,7 +89,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "uuid with GeoTIFF, any other uuid",
         "where the picture is on a map; anything",
         UNKNOWN,
-        "free space that holds zeros",
+        "a uuid box of zeros",
     ),
     Part(
         "JPEG 2000",
@@ -140,7 +140,7 @@ class _Locator:
     pictures: int = 0
 
     def __post_init__(self) -> None:
-        self.ground = Ground(self.source, self.inner.budget)
+        self.ground = Ground(self.source, self.inner.budget, uuid_stays=True)
 
     def locate(self) -> Found:
         start = len(SIGNATURE)

@@ -50,7 +50,7 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
     """Everything in a JPEG that is to be hidden, with what to put there.
 
-    Raises NotThisKindError if there is no picture, TooMuchError.
+    Raises NotThisKindError if there is neither a picture nor a segment that is understood, TooMuchError.
     """
     return _Locator(source, inner).locate()
 
@@ -63,6 +63,8 @@ class _Locator:
     inner: Inner
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    kept: bool = False
+    """Something of a segment was understood: the head of a picture may stand for itself."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -73,9 +75,9 @@ class _Locator:
         if not first.is_picture and trailer is not None:
             trailer, end = None, self.source.size
             first = self._first(end)
-        if not first.is_picture:
-            raise NotThisKindError("there is no picture in it")
         more = sorted({o for o in self._image(first) if o > first.end})
+        if not first.frames and not self.kept:
+            raise NotThisKindError("there is no picture in it")
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
         self._behind(first.end, end, more)
@@ -113,6 +115,7 @@ class _Locator:
         loaded = clean_segments(segments, payloads, self.inner)
         for segment, content in zip(segments, loaded, strict=True):
             self.patches += difference(segment.offset, content.old, content.new)
+            self.kept = self.kept or any(content.new)
             if content.new != content.old:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(segments, loaded))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
@@ -28,6 +29,8 @@ __all__ = ["NOTE_TABLES", "OPENERS", "PREVIEWS", "CleanNote", "clean_note"]
 MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
+_OVERRUN_BYTES: Final = 256
+"""Canon's EOS 300D, Sigma's DP3 and others say that their notes are some bytes shorter than they are."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -96,7 +99,7 @@ LAYOUTS: Final = (
     _layout("Pentax", rb"AOC\0(?:II|MM|  |\0\0)", From.GUESS),
     _layout("Sony", rb"SONY (?:DSC \0\0|CAM \0\0|MOBILE)\0", From.TIFF),
     _layout("Casio type 2", rb"(?:QVC|DCI)\0\0\0", From.TIFF),
-    _layout("Ricoh", rb"(?:Ricoh|RICOH)\0\0\0", From.TIFF, rb"(?:PENTAX )?RICOH"),
+    _layout("Ricoh", rb"(?:Ricoh|RICOH).\0\0", From.TIFF, rb"(?:PENTAX )?RICOH"),
     _layout("Sigma", rb"(?:SIGMA\0\0\0|FOVEON\0\0)..", From.TIFF, rb"SIGMA|FOVEON"),
     _layout("Samsung", rb"(?=\0.\0\x01\0\x07\0\0\0\x040100)", From.GUESS, rb"SAMSUNG"),
     _layout("Samsung", rb"(?=.\0\x01\0\x07\0\x04\0\0\x000100)", From.GUESS, rb"SAMSUNG"),
@@ -229,7 +232,17 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
     inside = [s for s in spans if s[0] >= 0 and s[1] <= size]
     own = sum(1 for a, b in inside if start <= a and b <= end and not _over(directory, a, b))
     enough = 4 * own >= 3 * len(inside) if most else own == len(inside)
-    return enough or all(end <= a for a, _ in inside)
+    return enough or all(end <= a for a, _ in inside) or _is_in_place(directory, inside, end)
+
+
+def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
+    """Whether values start right behind the directory, as cameras write them, and lie one behind the
+    other to just behind the note's end: it is where it was made, but longer than said.
+    """
+    ordered = sorted(spans)
+    gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
+    first = ordered[0][0] - directory.end
+    return first in (0, 4) and all(0 <= gap < 64 for gap in gaps) and ordered[-1][1] - end <= _OVERRUN_BYTES
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:

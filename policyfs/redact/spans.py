@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Note, NotThisKindError
-from policyfs.redact.isobox import FREE, Box
+from policyfs.redact.isobox import FREE, UUID, Box
 from policyfs.redact.ranges import ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN
 
@@ -171,6 +171,9 @@ class Ground:
     claims: list[Claim] = field(default_factory=list)
     noted: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
+    uuid_stays: bool = False
+    """A ``uuid`` box that goes keeps its type, with zeros for its extended one: a family of formats that
+    has no ``free`` box, so that readers who find one take the file for a movie."""
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
         """Data from here to there: what nobody claims becomes zeros. noted: there is a note on that."""
@@ -187,9 +190,11 @@ class Ground:
         if box.to_end and not any(box.kind):
             self.area(box.start, box.end)
             return
-        self.area(box.body - len(box.extended), box.end, noted=box.kind not in (FREE, b"skip"))
-        if box.kind not in (FREE, b"skip"):
-            self.found.patches += difference(box.start + 4, box.kind, FREE)
+        empty = box.kind == UUID and self.uuid_stays
+        was_empty = box.kind in (FREE, b"skip") or (empty and not any(box.extended))
+        self.area(box.body - len(box.extended), box.end, noted=not was_empty)
+        if not was_empty:
+            self.found.patches += difference(box.start + 4, box.kind, box.kind if empty else FREE)
             name = box.kind.decode("latin-1") if box.kind.isascii() else box.kind.hex()
             note = Note(box.start, box.size, container, tag or f"box {name}", UNKNOWN, broken)
             self.found.notes.append(note)

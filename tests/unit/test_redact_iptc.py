@@ -91,6 +91,7 @@ def test_a_digest_stays_while_the_records_do():
 
 def test_kept_resources_stay_as_they_are():
     block = resource(0x03ED, bytes(range(16)), b"resolution") + resource(0x0421, b"version", b"")
+    block += resource(0x043B, b"print style") + resource(0x042D, bytes(range(6)))
     assert clean_irb(block, _WithRecords()) == Cleaned(block)
 
 

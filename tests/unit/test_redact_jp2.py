@@ -95,6 +95,13 @@ def test_other_boxes(box):
     assert codestream() in out
 
 
+def test_a_uuid_box_that_goes_stays_one_and_makes_no_movie_of_the_file():
+    """ffmpeg takes a JPEG 2000 file with a ``free`` box for a movie, whatever its signature says."""
+    out = read(jp2(make_box(b"uuid", GEO_UUID + SECRET)))
+    assert out == jp2(make_box(b"uuid", bytes(16 + len(SECRET))))
+    assert clean(out, "jp2")
+
+
 def test_what_is_behind_the_last_box():
     out = read(jp2() + b"\0\0\0\7" + SECRET)
     assert SECRET not in out

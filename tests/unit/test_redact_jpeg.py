@@ -111,6 +111,22 @@ def test_a_length_beyond_the_end_leaves_no_picture_and_is_refused():
     assert not plan.patches
 
 
+@pytest.mark.parametrize("behind", [b"", b"\xff\xd9", exif(), b"\xff\xdb\0\x43"])
+def test_a_head_without_a_picture_is_redacted(behind):
+    """Of broken downloads and recovered files that is what is left."""
+    photo = jpegs.photo_with(exif(more=[jpegs.text(0x0131, "GIMP")]))
+    data = photo[: photo.index(b"\xff\xdb")] + behind
+    assert leaks(data)
+    out = redact(data)
+    assert not leaks(out)
+    assert b"GIMP" in out
+
+
+def test_a_head_of_which_nothing_is_understood_is_refused():
+    data = b"\xff\xd8" + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0") + segment(0xE5, b"Lisbon")
+    assert locate("image/jpeg", LOCATION, MemorySource(data)).outcome is Outcome.REFUSE
+
+
 def test_multi_picture_images_still_decode():
     data = multi_picture("MM")
     out = redact(data)

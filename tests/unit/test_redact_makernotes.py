@@ -95,6 +95,22 @@ def test_a_note_that_was_moved_without_its_offsets_goes_as_a_whole():
         assert SETTING.encode() not in out
 
 
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_a_note_that_is_longer_than_its_tag_says_stays(order):
+    """As cameras write them: what is said to be behind the note is its last value."""
+    maker = MAKERS["Panasonic"]
+    note = note_of(maker, order)
+    block = exif_with(note, order, maker.make)
+    head = pack(order, 0x927C, UNDEFINED, size=2)
+    out = read(
+        jpegs.photo_with(block.replace(head + pack(order, len(note)), head + pack(order, len(note) - 8))),
+        "location",
+    )
+    assert CITY.encode() not in out
+    assert SETTING.encode() in out
+    assert SERIAL.encode() in out
+
+
 def test_tags_that_nobody_has_named_go():
     maker = MAKERS["Canon"]
     note = note_of(maker._replace(tags=(text(6, SETTING), text(0x3FFF, CITY))), "II")

@@ -57,7 +57,7 @@ def test_only_the_empty_file_carries_nothing():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", plain()[:150], b"\xff\xd8" + exif()]
+    "data", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8" + exif()]
 )
 def test_what_is_no_jpeg_is_refused(data):
     assert outcome("image/jpeg", data) is Outcome.REFUSE
