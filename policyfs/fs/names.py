@@ -273,7 +273,7 @@ class Naming:
             if exchange or sure is _always:
                 self._tree.rename2(*ends, flags)
             else:
-                self._rename_exactly(*ends, old_stat, new_stat)
+                self._rename_exactly(*ends, old_stat, new_stat, flags)
         here = self._nodes.named(old_key, old_parent, old)
         if exchange:
             self._move(self._nodes.named(new_key, new_parent, new), new_parent, new, old_parent, old)
@@ -284,14 +284,17 @@ class Naming:
         self._move(here, old_parent, old, new_parent, new)
 
     def _rename_exactly(
-        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None
-    ) -> None:
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
+        flags: int,
+    ) -> None:  # fmt: skip
         """Move the very file that was looked at, or nothing (ESTALE: the kernel asks again).
 
         renameat2 goes by name, and between our last look and it somebody may swap the file through
         another mount or in the store. So nothing is replaced before it is known what was moved.
         """
-        swap = 0 if replaced is None else _EXCHANGE
+        if replaced is not None and replaced.same_inode(moved) and not flags:
+            return  # two names of one file: rename(2) does nothing, both stay
+        swap = 0 if replaced is None or flags & _NOREPLACE else _EXCHANGE
         try:
             self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
         except (FileExistsError, FileNotFoundError):
@@ -302,7 +305,7 @@ class Naming:
                 raise StaleNodeError
             self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
             raise StaleNodeError
-        if replaced is not None and self._tree.stat(old_dir, old).same_inode(replaced):
+        if swap and replaced is not None and self._tree.stat(old_dir, old).same_inode(replaced):
             self._tree.unlink(old_dir, old)
 
     async def _settled(

@@ -156,6 +156,18 @@ def test_what_is_moved_in_is_looked_at(share, store: Path) -> None:
     assert (store / "DCIM/placed.jpg").read_bytes() == PLACED
 
 
+def test_two_names_of_one_file_stay(share, store: Path) -> None:
+    """rename(2) of one name of a file onto another does nothing, also where one of them is looked at."""
+    mount, directory = share
+    call_as(CAMERA, save, mount.mountpoint / "DCIM/a.jpg", CLEAN)
+    os.link(store / "DCIM/a.jpg", directory / "b.jpg")
+    names = mount.mountpoint / "DCIM/a.jpg", mount.mountpoint / "Share/b.jpg"
+    for old, new in (names, names[::-1]):
+        assert call_as(CAMERA, code_of, os.rename, old, new) == ""
+        assert [call_as(CAMERA, os.stat, name).st_nlink for name in names] == [2, 2]
+    assert (store / "DCIM/a.jpg").samefile(directory / "b.jpg")
+
+
 def test_ordinary_tools(share, media) -> None:
     """cp -p and rsync keep times; exiftool cannot put a place into what is there."""
     mount, directory = share

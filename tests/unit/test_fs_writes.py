@@ -13,6 +13,7 @@ import trio.testing
 from policyfs.fs import drafts
 from policyfs.fs.heads import HEAD_BYTES
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store import libc
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts
 from tests.support.policies import engine_of
@@ -413,3 +414,35 @@ async def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(store:
         assert os.pread(fd, 1 << 20, 0) == PHOTO
         assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
         os.close(fd)
+
+
+class _Settled:
+    """A file without writers, and whoever looks for one: it is a photo."""
+
+    kind, free_of = "image/jpeg", frozenset[str]()
+
+    async def settled(self, *_: object) -> _Settled:
+        return self
+
+    def holds(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@on_trio
+async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looked_at(store: Path) -> None:
+    """RENAME_NOREPLACE comes to us only where the kernel saw no such name: somebody has made it since."""
+    (store / "in").mkdir()
+    (store / "in/new.jpg").write_bytes(b"somebody's")
+    checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
+    with parts(store, engine_of(checked)) as made:
+        made.naming._settling = _Settled()  # type: ignore[assignment]
+        to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
+        moved = made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
+        assert await errno_of(moved) == errno.ESTALE  # the kernel looks again, and says EEXIST
+        assert (store / "in/new.jpg").read_bytes() == b"somebody's"
+        await made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
+        assert (store / "in/new.jpg").read_bytes() == PHOTO
+        assert not (store / "a.jpg").exists()
