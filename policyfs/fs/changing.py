@@ -155,9 +155,10 @@ class Changing:
             suid = all(self._gate.free(caller.principal, state, node.parent) for state in node.states())
             await self._chmod(fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
+            before = self._tree.fstat(fd)
             self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
             if node.open is not None and node.open.draft is not None:
-                node.open.draft.dated(self._tree.fstat(fd))
+                node.open.draft.dated(before, self._tree.fstat(fd))
 
     def _nothing(self, native: Native, node: Node, fd: int, caller: Caller) -> None:
         """chown(path, -1, -1), or a write to a file with suid: as natively, ctime moves and suid goes.

@@ -44,15 +44,16 @@ _WRITING: Final = Call("write", "write")
 class Draft:
     """fd: of the unnamed file, ours. created: the store's file was created by this session. changed:
     there is something that the store does not have. refused: it was looked through in vain. base: the
-    size and mtime of the store's file that it began with, or left there last. times_ns: access and
-    modification times that were set after the last write.
+    size and mtime of the store's file that it began with, or left there last; None if it is known that
+    somebody else has changed the file since. times_ns: access and modification times that were set after
+    the last write.
     """
 
     __slots__ = ("base", "changed", "created", "fd", "refused", "times_ns")
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
         self.fd = fd
-        self.base = _base(stat)
+        self.base: tuple[int, int] | None = _base(stat)
         self.created = created
         self.changed = self.refused = False
         self.times_ns: tuple[int, int] | None = None
@@ -61,10 +62,13 @@ class Draft:
         """Something is written into it."""
         self.changed, self.times_ns = True, None
 
-    def dated(self, stat: Stat) -> None:
-        """Somebody set the times of the store's file, which has this stat now."""
-        self.base = _base(stat)
-        self.times_ns = stat.atime_ns, stat.mtime_ns
+    def dated(self, before: Stat, now: Stat) -> None:
+        """Somebody set the times of the store's file, through this node: what it was right before, and is.
+
+        INVARIANT: that somebody else changed the file before is not covered up by its new times.
+        """
+        self.base = _base(now) if _base(before) == self.base else None
+        self.times_ns = now.atime_ns, now.mtime_ns
 
     @property
     def size(self) -> int:

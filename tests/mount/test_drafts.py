@@ -186,19 +186,22 @@ def test_ordinary_tools(share, media) -> None:
     assert sorted(os.listdir(directory)) == ["a.jpg", "b.jpg"]
 
 
-def _writing(channel, path: Path, data: bytes) -> None:
+def _writing(channel, path: Path, data: bytes, dated: bool = False) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.write(fd, data)
     channel.send("written")
     channel.recv()
+    if dated:  # as cp -p and rsync do before they close
+        os.utime(fd, (10**9, 10**9))
     channel.send(code_of(os.close, fd))
 
 
-def test_somebody_else_has_changed_the_file_meanwhile(share) -> None:
+@pytest.mark.parametrize("dated", [False, True])
+def test_somebody_else_has_changed_the_file_meanwhile(share, dated: bool) -> None:
     mount, directory = share
     path = mount.mountpoint / "Share/a.jpg"
     call_as(CAMERA, save, path, CLEAN)
-    writer = start_as(CAMERA, _writing, path, OTHER)
+    writer = start_as(CAMERA, _writing, path, OTHER, dated)
     writer.receive()
     (directory / "a.jpg").write_bytes(CLEAN + bytes(3))
     writer.send("go on")
