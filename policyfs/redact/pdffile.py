@@ -38,7 +38,7 @@ _TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
 _NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
 _STREAM: Final = re.compile(_BLANK + rb"*stream(\r\n|\n|\r)")
 _END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
-_FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj")
+_FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj(?![0-9A-Za-z])")
 
 
 @dataclass(slots=True)

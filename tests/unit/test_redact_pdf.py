@@ -205,6 +205,10 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (pdf({5: stream(b"12345", b"", b"2")}), "not as long"),
         (pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"99"}), "not as long"),
         (pdf({5: stream(b"x", b"/Where(x)")}, trailer=b"/Info 5 0 R"), "is a stream"),
+        (
+            pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"5"}).replace(b"m\nendobj\n6 0", b"m\nendobjJ6 0"),
+            "does not end",
+        ),
         (pdf({5: b"<</A (b>>"}), "cut off"),
         (pdf({5: b"<</A ) >>"}), "malformed"),
         (pdf({5: b"[" * 100 + b"]" * 100}), "malformed"),
