@@ -118,10 +118,12 @@ class Changing:
             return
         opened = await self._opener.open_to_truncate(node, size, caller)
         try:
-            await self._io.truncate(opened, size, by_path=True)
-            if node.open is not None and node.open.draft is not None:
-                await self._io.flush(opened)  # what may not stay is told here: nothing comes after
-            await self._io.finish(opened)
+            try:
+                await self._io.truncate(opened, size, by_path=True)
+                if node.open is not None and node.open.draft is not None:
+                    await self._io.flush(opened)  # what may not stay is told here: nothing comes after
+            finally:  # a draft that was refused is not left to those who have the file open
+                await self._io.finish(opened)
         finally:
             self._opener.close(opened)
         if node.open is not None:

@@ -28,6 +28,7 @@ from policyfs.fs.located import PlanFinder
 from policyfs.fs.openfile import Handle, OpenState
 from policyfs.fs.record import Call
 from policyfs.fs.refused import Refusals, must_be
+from policyfs.fs.views import version_of
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
@@ -97,8 +98,13 @@ class Drafts:
         self._refusals = refusals
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
-        """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does."""
-        return await self._begin(handle, state, None)
+        """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does.
+
+        From here on the handle writes all that comes to be in the file, in place of what is there now.
+        """
+        draft = await self._begin(handle, state, None)
+        handle.seen = version_of(self._tree.fstat(handle.fd))
+        return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
         """The node's draft; a new one begins as what the file is now.
@@ -205,6 +211,7 @@ class Drafts:
         """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
 
         INVARIANT: before each piece the file is what the one before left, or what the draft began with.
+        So *fence* is asked before the first: from then on all that is in the file is of this draft.
         What the store said no to can be tried again: that is what this draft left, too.
         """
         size, at = draft.size, 0
@@ -212,7 +219,8 @@ class Drafts:
             async with self._alone.on(handle.fd):
                 if _base(self._tree.fstat(handle.fd)) != draft.base:
                     raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
-                fence()
+                if at == 0:
+                    fence()
                 try:
                     if at == 0:
                         self._make_room(handle.fd, size)
@@ -224,7 +232,8 @@ class Drafts:
                     if at >= size and draft.times_ns is not None:
                         self._tree.utimens_fd(handle.fd, *draft.times_ns)
                 finally:
-                    draft.base = _base(self._tree.fstat(handle.fd))
+                    left = self._tree.fstat(handle.fd)
+                    draft.base, handle.seen = _base(left), version_of(left)
             if not size:
                 return
             await trio.lowlevel.checkpoint()

@@ -240,7 +240,6 @@ class Opener:
             if state.draft is not None or (banned(decision.content) and handle.writable):
                 async with state.lock:
                     await self._drafts.empty(handle, state)
-                self._entrance.see(handle)
                 return
             async with state.lock, self._alone.on(handle.fd):
                 self._gate.unchanged(handle.generation)

@@ -24,7 +24,13 @@ apps:
 rules:
   - {{id: read, allow: [see, read], paths: "/**"}}
   - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
-  - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
+  - {{id: share, require: {{no: [location]}}, paths: ["/Share/**", "/Both/**"]}}
+  - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/Both/**"}}
+  - id: redacted
+    require: {{redact: location}}
+    who: {{app: gallery}}
+    paths: "/Both/**"
+    unless: {{owner: self}}
 """
 PLACED = jpegs.photo_with(jpegs.exif())
 CLEAN = jpegs.plain(3, 64)
@@ -35,8 +41,9 @@ OTHER = jpegs.plain(4, 200)
 def share(mounts, store: Path) -> tuple[Mount, Path]:
     """A mount, and the share folder in the store."""
     directory = store / "Share"
-    directory.mkdir()
-    directory.chmod(0o777)
+    for made in (directory, store / "Both"):
+        made.mkdir()
+        made.chmod(0o777)
     (store / "DCIM").chmod(0o777)
     return mounts.start(POLICY, store), directory
 
@@ -80,6 +87,43 @@ def test_what_is_refused_has_destroyed_nothing(share) -> None:
     assert (directory / "a.jpg").read_bytes() == OTHER
     assert call_as(CAMERA, code_of, os.truncate, path, 0) == ""
     assert (directory / "a.jpg").read_bytes() == b""
+
+
+def _read_on(channel, path: Path) -> None:
+    with path.open("rb") as file:
+        channel.send("open")
+        channel.recv()
+        channel.send((os.fstat(file.fileno()).st_size, file.read()))
+
+
+def test_a_refused_truncation_is_not_left_to_those_who_have_the_file_open(share) -> None:
+    mount, directory = share
+    path = mount.mountpoint / "Share/a.jpg"
+    call_as(CAMERA, save, path, OTHER)
+    reader = start_as(CAMERA, _read_on, path)
+    reader.receive()
+    assert call_as(CAMERA, code_of, os.truncate, path, 30) == "EPERM"
+    reader.send("go on")
+    assert reader.receive() == (len(OTHER), OTHER)
+    reader.result()
+    assert (directory / "a.jpg").read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("more", [0, 5 << 19])
+def test_under_redaction_a_file_is_written_by_emptying_it_here_too(share, store: Path, more: int) -> None:
+    """Of more than one piece, too; and what is refused has destroyed nothing."""
+    mount, path = share[0], share[0].mountpoint / "Both/a.jpg"
+    file = store / "Both/a.jpg"
+    file.write_bytes(PLACED)
+    assert call_as(GALLERY, save, path, PLACED) == ["EPERM"]
+    assert call_as(GALLERY, code_of, os.truncate, path, 30) == "EACCES"
+    assert file.read_bytes() == PLACED
+    assert call_as(GALLERY, save, path, CLEAN + bytes(more)) == []
+    assert file.read_bytes() == CLEAN + bytes(more)
+    file.write_bytes(PLACED)
+    assert call_as(GALLERY, code_of, os.truncate, path, 0) == ""
+    assert file.read_bytes() == b""
+    assert mount.status()["bugs"] == 0
 
 
 def test_what_nobody_can_look_through_stays_out(share) -> None:
