@@ -78,7 +78,8 @@ class Changing:
             if change.attributes:
                 await self._attributes(node, change, fd, caller)
             elif change.kill_priv:
-                self._tree.clear_killpriv(fd)
+                with self._opener.bytes_stay(node.ino):
+                    self._tree.clear_killpriv(fd)
             elif change.size is None and self._native is not None:
                 self._nothing(self._native, node, fd, caller)
             stat = self._seeing.told(self._tree.fstat(fd), node.state, caller)
@@ -146,21 +147,26 @@ class Changing:
             self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         if change.uid is not None or change.gid is not None:
-            self._tree.chown_fd(
-                fd, -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
-            )
-            if self._native is not None:
-                self._native.chowned(fd, stat, caller)
-            elif change.mode is None:
-                self._tree.clear_killpriv(fd)
+            with self._opener.bytes_stay(node.ino):
+                self._chown(change, stat, fd, caller)
         if change.mode is not None:
             suid = all(self._gate.free(caller.principal, state, node.parent) for state in node.states())
-            await self._chmod(fd, stat_bits.S_IMODE(change.mode), suid=suid)
+            await self._chmod(node, fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
-            before = self._tree.fstat(fd)
-            self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
-            if node.open is not None and node.open.draft is not None:
-                node.open.draft.dated(before, self._tree.fstat(fd))
+            with self._opener.bytes_stay(node.ino):
+                before = self._tree.fstat(fd)
+                self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
+                if node.open is not None and node.open.draft is not None:
+                    node.open.draft.dated(before, self._tree.fstat(fd))
+
+    def _chown(self, change: Change, stat: Stat, fd: int, caller: Caller) -> None:
+        self._tree.chown_fd(
+            fd, -1 if change.uid is None else change.uid, -1 if change.gid is None else change.gid
+        )
+        if self._native is not None:
+            self._native.chowned(fd, stat, caller)
+        elif change.mode is None:
+            self._tree.clear_killpriv(fd)
 
     def _nothing(self, native: Native, node: Node, fd: int, caller: Caller) -> None:
         """chown(path, -1, -1), or a write to a file with suid: as natively, ctime moves and suid goes.
@@ -172,18 +178,21 @@ class Changing:
             if native.loses_ids(stat, caller) and caller.uid not in {0, stat.uid}:
                 if node.open is None or not node.open.writers:
                     raise OSError(errno.EPERM, "only the owner drops suid, or who writes")
-                self._tree.clear_killpriv(fd)
+                with self._opener.bytes_stay(node.ino):
+                    self._tree.clear_killpriv(fd)
             else:
-                self._tree.chown_fd(fd, -1, -1)
-                native.chowned(fd, stat, caller)
+                with self._opener.bytes_stay(node.ino):
+                    self._tree.chown_fd(fd, -1, -1)
+                    native.chowned(fd, stat, caller)
 
-    async def _chmod(self, fd: int, mode: int, *, suid: bool) -> None:
+    async def _chmod(self, node: Node, fd: int, mode: int, *, suid: bool) -> None:
         generation = self._gate.generation
         with contextlib.ExitStack() as stack:
             if suid and self._native is not None:
                 suid = await self._native.may_set_ids(stack, fd, mode)
                 self._gate.unchanged(generation)
-            self._tree.chmod_fd(fd, mode, suid=suid)
+            with self._opener.bytes_stay(node.ino):
+                self._tree.chmod_fd(fd, mode, suid=suid)
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
@@ -261,16 +270,18 @@ class Changing:
         """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP."""
         await self._change_xattr(node, name, caller, "setxattr")
         native = self._native
-        if native is not None and name in ACLS:
-            self._with_fd(node, lambda fd: native.set_acl(fd, name, value, caller))
-        else:
-            self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
+        with self._opener.bytes_stay(node.ino):
+            if native is not None and name in ACLS:
+                self._with_fd(node, lambda fd: native.set_acl(fd, name, value, caller))
+            else:
+                self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
 
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
         await self._change_xattr(node, name, caller, "removexattr")
         remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
-        self._with_fd(node, lambda fd: remove(fd, name))
+        with self._opener.bytes_stay(node.ino):
+            self._with_fd(node, lambda fd: remove(fd, name))
 
     async def _change_xattr(self, node: Node, name: bytes, caller: Caller, syscall: str) -> None:
         call = Call("xattr", syscall)

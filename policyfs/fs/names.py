@@ -93,7 +93,8 @@ class Naming:
         if directory:
             self._tree.rmdir(dirfd, name)
         else:
-            self._tree.unlink(dirfd, name)
+            with self._opener.bytes_stay(key):
+                self._tree.unlink(dirfd, name)
         self._drop(key, parent, name)
 
     @staticmethod
@@ -216,7 +217,8 @@ class Naming:
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-            self._tree.link(fd, self._places.dirfd(parent), name)
+            with self._opener.bytes_stay(node.ino):
+                self._tree.link(fd, self._places.dirfd(parent), name)
             stat = self._tree.fstat(fd)
         finally:
             os.close(fd)
@@ -270,10 +272,11 @@ class Naming:
             if replaced is not None and not exchange:
                 self._keep_open(new_key, new_parent, new, replaced=True)
             ends = (self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new)
-            if exchange or sure is _always:
-                self._tree.rename2(*ends, flags)
-            else:
-                self._rename_exactly(*ends, old_stat, new_stat, flags)
+            with self._opener.bytes_stay(old_key), self._opener.bytes_stay(new_key):
+                if exchange or sure is _always:
+                    self._tree.rename2(*ends, flags)
+                else:
+                    self._rename_exactly(*ends, old_stat, new_stat, flags)
         here = self._nodes.named(old_key, old_parent, old)
         if exchange:
             self._move(self._nodes.named(new_key, new_parent, new), new_parent, new, old_parent, old)

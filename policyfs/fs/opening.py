@@ -9,8 +9,10 @@ A refused open has destroyed nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Need, Op, Principal, banned
@@ -469,6 +471,23 @@ class Opener:
             node.open.fd = fd
         else:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def bytes_stay(self, ino_key: int) -> Iterator[None]:
+        """In it names or attributes of a file change, and none of its bytes: who writes under redaction
+        what it has emptied (Handle.seen) goes on. INVARIANT: no await inside.
+        """
+        going_on = [
+            handle
+            for node in self._nodes.same_inode(ino_key)
+            for handle in self._handles.of_node(node)
+            if handle.emptied and handle.fd >= 0 and handle.seen == version_of(self._tree.fstat(handle.fd))
+        ]
+        try:
+            yield
+        finally:
+            for handle in going_on:
+                handle.seen = version_of(self._tree.fstat(handle.fd))
 
     # -- release ---------------------------------------------------------------------------------
 

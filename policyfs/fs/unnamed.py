@@ -107,7 +107,8 @@ class Unnamed:
             note = "whoever has it open would have other rights there, or other checks: copy it instead"
             self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-        self._tree.link(node.open.fd, self._places.dirfd(parent), name)
+        with self._opener.bytes_stay(node.ino):
+            self._tree.link(node.open.fd, self._places.dirfd(parent), name)
         return self._seeing.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
 
     def _users(self, node: Node) -> list[tuple[Principal, Op]]:

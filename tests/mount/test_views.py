@@ -279,6 +279,36 @@ def test_under_redaction_a_file_is_written_only_by_emptying_it(mount) -> None:
     assert not leaks(call_as(GALLERY, read, path))
 
 
+def test_who_has_emptied_a_file_writes_on_when_its_names_or_attributes_change(mount) -> None:
+    """Tools set modes, times and attributes of what they are writing, and move it: no bytes of others come
+    into it by that. A refusal would come when the old ones are gone.
+    """
+    path, other = mount / "DCIM/a.jpg", mount / "DCIM/other"
+    changes = (
+        lambda fd: os.fchmod(fd, 0o640),
+        lambda fd: os.utime(fd, (10**9, 10**9)),
+        lambda fd: os.setxattr(fd, "user.rating", b"5"),
+        lambda fd: os.removexattr(fd, "user.rating"),
+        lambda fd: os.link(path, other),
+        lambda fd: os.unlink(other),
+        lambda fd: os.rename(path, other),
+        lambda fd: os.rename(other, path),
+    )
+
+    def write_in_between() -> list[str]:
+        size = len(OTHER) // len(changes) + 1
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        said = []
+        for number, change in enumerate(changes):
+            change(fd)
+            said.append(code_of(os.pwrite, fd, OTHER[number * size : (number + 1) * size], number * size))
+        return [*said, code_of(os.close, fd)]
+
+    os.chown(mount.store / "DCIM/a.jpg", CAMERA, CAMERA)
+    assert call_as(CAMERA, write_in_between) == [""] * (len(changes) + 1)
+    assert (mount.store / "DCIM/a.jpg").read_bytes() == OTHER
+
+
 def test_without_that_rule_single_bytes_could_be_changed(mounts, photos) -> None:
     mount = mounts.prepare(POLICY, photos)
     mount.program = ("tests.attack.weakened", "written-in-place")
