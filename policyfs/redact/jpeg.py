@@ -25,6 +25,7 @@ MAX_IMAGES: Final = 64
 """Pictures in one file that are kept; what is behind the last becomes zeros."""
 MAX_METADATA_BYTES: Final = 16 << 20
 """In the segments of one picture that are looked into."""
+_EOI: Final = b"\xff\xd9"
 MAX_VIDEOS: Final = 4
 """Videos behind the pictures that are kept."""
 PARTS: Final[tuple[Part, ...]] = (
@@ -78,6 +79,8 @@ class _Locator:
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
             raise NotThisKindError("there is no picture in it")
+        if not first.is_picture and not first.complete:
+            first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
         self._behind(first.end, end, more)
@@ -94,6 +97,15 @@ class _Locator:
             return image
         video = find_video(SliceSource(self.source, 0, end), image.scan_from, end, budget)
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
+
+    def _end_head(self, at: int, end: int) -> int:
+        """Puts an EOI behind a head without a picture; returns where it ends.
+
+        Readers that find zeros there (ExifTool) give up, and with the last segment, too.
+        """
+        self.patches = [patch for patch in self.patches if patch.offset < at]
+        self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
+        return min(at + 2, end)
 
     def _add(self, found: Found, by: int = 0) -> None:
         whole = Found(self.patches, self.notes)

@@ -52,7 +52,8 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: an EOI ends it. scan_from: where the data of its last scan starts.
+    complete: an EOI ends it. scan_from: where the data of its last scan starts. whole: where the last
+    segment ends that is not cut off, if no scan follows it.
     """
 
     start: int
@@ -61,6 +62,7 @@ class Image:
     frames: int = 0
     scans: int = 0
     scan_from: int = 0
+    whole: int = 0
     segments: list[Segment] = field(default_factory=list)
     junk: list[tuple[int, int]] = field(default_factory=list)
     bad_lengths: list[int] = field(default_factory=list)
@@ -96,6 +98,7 @@ class _Walker:
         image, size = self.image, self.source.size
         at, in_scan = image.start + 2, False
         while True:
+            image.whole = image.whole if in_scan else at
             marker = self._find(at, _SCAN_MARKER if in_scan else _ANY_MARKER)
             if marker is None:
                 if not in_scan:

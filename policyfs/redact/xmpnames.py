@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.xmpvendors import DEPTH_MAP, ORIGINAL, VENDORS, Namespace
+from policyfs.redact.xmpvendors import named as _named
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
@@ -27,21 +28,6 @@ _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 _REST: Final = UNKNOWN & ~_LOCATION
 """Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """What a namespace's properties tell: those named, and all others."""
-
-    default: Tells
-    names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
-
-
-def _named(default: Tells, *rows: tuple[Tells, str]) -> Namespace:
-    return Namespace(
-        default, MappingProxyType({name: tells for tells, names in rows for name in names.split()})
-    )
-
 
 _RDF: Final = _named(
     _REST,
@@ -173,65 +159,10 @@ _EXTENSION: Final = _named(
 _PLUS: Final = _named(
     _PEOPLE, (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate")
 )
-_MICROSOFT: Final = _named(
-    _REST,
-    (_TIME, "DateAcquired"),
-    (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
-    (_DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
-    (_PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
-    (_PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
-    (_OTHER, "Rating ItemSubType"),
-)
-_GOOGLE_CAMERA: Final = _named(
-    UNKNOWN,
-    # Where a motion photo's video starts; readers need it, and it tells nothing.
-    (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
-    (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
-    (_DEVICE | _TIME, "BurstID CreationsBurstID"),
-    (_OTHER, "BurstPrimary SpecialTypeID DisableAutoCreation DisableSuggestedAction PortraitVersion"),
-)
-_GOOGLE_CONTAINER: Final = _named(
-    UNKNOWN, (NOTHING, "Directory Item Mime Semantic Length Padding Label URI DataURI Version")
-)
-_PANORAMA: Final = _named(
-    _REST,
-    (NOTHING, "UsePanoramaViewer ProjectionType FullPanoWidthPixels FullPanoHeightPixels"),
-    (NOTHING, "CroppedAreaImageWidthPixels CroppedAreaImageHeightPixels CroppedAreaLeftPixels"),
-    (NOTHING, "CroppedAreaTopPixels InitialViewHeadingDegrees InitialViewPitchDegrees"),
-    (NOTHING, "InitialViewRollDegrees InitialHorizontalFOVDegrees InitialVerticalFOVDegrees"),
-    (NOTHING, "InitialCameraDolly LargestValidInteriorRectLeft LargestValidInteriorRectTop"),
-    (NOTHING, "LargestValidInteriorRectWidth LargestValidInteriorRectHeight"),
-    (_OTHER, "PoseHeadingDegrees PosePitchDegrees PoseRollDegrees SourcePhotosCount ExposureLockUsed"),
-    (_DEVICE, "CaptureSoftware StitchingSoftware"),
-    (_TIME, "FirstPhotoDate LastPhotoDate"),
-)
 _GAIN_MAP: Final = _named(
     _REST,
     (NOTHING, "Version GainMapMin GainMapMax Gamma OffsetSDR OffsetHDR HDRCapacityMin HDRCapacityMax"),
     (NOTHING, "BaseRenditionIsHDR"),
-)
-_DEPTH: Final = _named(
-    UNKNOWN,
-    (_OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
-    (_DEVICE, "Manufacturer Model Software"),
-)
-_APPLE_GAIN_MAP: Final = _named(_REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
-_APPLE_PIXELS: Final = _named(
-    _REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
-    (NOTHING, "StoredFormat FloatMaxValue FloatMinValue"),
-)  # fmt: skip
-_DIGIKAM: Final = _named(
-    _REST,
-    (_PEOPLE, "TagsList CaptionsAuthorNames"),
-    (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
-    (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
-    (_DEVICE | _PEOPLE, "picasawebGPhotoId"),
-    (_OTHER, "ColorLabel PickLabel"),
-)
-_DARKTABLE: Final = _named(
-    _OTHER,
-    (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
-    (_DEVICE | _PEOPLE, "derived_from"),
 )
 _DOCUMENT: Final = _named(
     _REST,
@@ -245,8 +176,6 @@ _SHAPES: Final = _named(_OTHER)
 _FACES: Final = _named(_PEOPLE)
 
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
-_DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
-_ORIGINAL: Final = "http://ns.google.com/photos/1.0/image/"
 _PREVIEW: Final = _XAP + "g/img/"
 _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
     {
@@ -295,29 +224,13 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
         "http://www.metadataworkinggroup.com/schemas/regions/": _FACES,
         "http://www.metadataworkinggroup.com/schemas/keywords/": _FACES,
-        "http://ns.microsoft.com/photo/1.0": _MICROSOFT,
-        "http://ns.microsoft.com/photo/1.0/": _MICROSOFT,
-        "http://ns.microsoft.com/photo/1.1": _MICROSOFT,
-        "http://ns.microsoft.com/photo/1.2/": _MICROSOFT,
-        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#": _FACES,
-        "http://ns.microsoft.com/photo/1.2/t/Region#": _FACES,
-        "http://ns.google.com/photos/1.0/camera/": _GOOGLE_CAMERA,
-        "http://ns.google.com/photos/1.0/container/": _GOOGLE_CONTAINER,
-        "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
-        "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
-        _DEPTH_MAP: _DEPTH,
-        _ORIGINAL: _named(UNKNOWN, (_OTHER, "Mime Data")),
         _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
-        "http://ns.apple.com/faceinfo/1.0/": _FACES,
-        "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
-        "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
-        "http://www.digikam.org/ns/1.0/": _DIGIKAM,
-        "http://darktable.sf.net/": _DARKTABLE,
+        **VENDORS,
     }
 )
 
 PICTURES: Final = frozenset(
-    {(_DEPTH_MAP, "Data"), (_DEPTH_MAP, "Confidence"), (_ORIGINAL, "Data"), (_PREVIEW, "image")}
+    {(DEPTH_MAP, "Data"), (DEPTH_MAP, "Confidence"), (ORIGINAL, "Data"), (_PREVIEW, "image")}
 )
 """Properties that are a picture in base64."""
 RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
@@ -345,7 +258,8 @@ _WORDS: Final = frozenset(
 )
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
-_HARMLESS: Final = frozenset({"SubjectLocation"})  # a point in the picture, in pixels
+_HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
+"""A point in the picture, in pixels; whether a retouched place was chosen by hand."""
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"serial|uniqueid|(?:^|[a-z])(?:Make|Model)\b|firmware|guid|hostname")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),

@@ -111,8 +111,11 @@ def test_a_length_beyond_the_end_leaves_no_picture_and_is_refused():
     assert not plan.patches
 
 
-@pytest.mark.parametrize("behind", [b"", b"\xff\xd9", exif(), b"\xff\xdb\0\x43"])
-def test_a_head_without_a_picture_is_redacted(behind):
+@pytest.mark.parametrize(
+    "behind",
+    [b"", b"\xff\xd9", exif(), b"\xff\xdb\0\x43", b"\xff\xd8\xff\xd9", b"\xff", b"\0" * 9, b"\xff\xe1\1"],
+)
+def test_a_head_without_a_picture_is_redacted(tmp_path, behind):
     """Of broken downloads and recovered files that is what is left."""
     photo = jpegs.photo_with(exif(more=[jpegs.text(0x0131, "GIMP")]))
     data = photo[: photo.index(b"\xff\xdb")] + behind
@@ -120,6 +123,9 @@ def test_a_head_without_a_picture_is_redacted(behind):
     out = redact(data)
     assert not leaks(out)
     assert b"GIMP" in out
+    if len(behind) > 1:
+        (tmp_path / "head.jpg").write_bytes(out)
+        assert jpegs.exiftool(tmp_path / "head.jpg")[0]["IFD0:Software"] == "GIMP"
 
 
 def test_a_head_of_which_nothing_is_understood_is_refused():

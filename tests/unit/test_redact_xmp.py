@@ -10,7 +10,7 @@ import pytest
 from policyfs.redact.blocks import Cleaned
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply, in_order
-from policyfs.redact.tells import UNKNOWN
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.xmp import clean_xmp as clean_packet
 from policyfs.redact.xmpnames import speaks_of_place, tells
 from tests.support import jpegs
@@ -181,6 +181,23 @@ def test_names_that_speak_of_a_place(name):
 )  # fmt: skip
 def test_names_that_do_not(name):
     assert not speaks_of_place(name)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "told"),
+    [
+        ("http://www.gimp.org/xmp/", "Version", Tells.DEVICE),
+        ("http://www.gimp.org/xmp/", "TimeStamp", Tells.TIME),
+        ("http://ns.apple.com/semanticSegmentationMatte/1.0/", "SemanticSegmentationMatteVersion", NOTHING),
+        ("http://ns.apple.com/depthBlurEffect/1.0/", "RenderingParameters", UNKNOWN),
+        ("http://ns.camerabits.com/photomechanic/1.0/", "ColorClass", Tells.OTHER),
+        ("http://ns.camerabits.com/photomechanic/1.0/", "CountryCode", Tells.LOCATION),
+        ("http://ns.acdsee.com/iptc/1.0/", "categories", UNKNOWN),
+        ("http://ns.adobe.com/camera-raw-settings/1.0/", "RetouchAreaSourceState", Tells.OTHER),
+    ],
+)
+def test_namespaces_of_programs(namespace, name, told):
+    assert tells(namespace, name) == told
 
 
 def test_no_kept_name_without_a_namespace_but_old_rdf():

@@ -1,0 +1,152 @@
+"""XMP namespaces of makers and programs: Google, Apple, Microsoft, photo managers and editors.
+
+Those of standards and of Adobe are in xmpnames.py, which looks into all of them. Sources: the vendors'
+pages, and what their programs write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+
+_LOCATION: Final = Tells.LOCATION
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+_REST: Final = UNKNOWN & ~_LOCATION
+"""Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What a namespace's properties tell: those named, and all others."""
+
+    default: Tells
+    names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def named(default: Tells, *rows: tuple[Tells, str]) -> Namespace:
+    return Namespace(
+        default, MappingProxyType({name: tells for tells, names in rows for name in names.split()})
+    )
+
+
+_FACES: Final = named(_PEOPLE)
+_MICROSOFT: Final = named(
+    _REST,
+    (_TIME, "DateAcquired"),
+    (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
+    (_DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
+    (_PEOPLE, "LastKeywordXMP LastKeywordIPTC RegionInfo Regions Region PersonDisplayName Rectangle"),
+    (_PEOPLE, "PersonEmailDigest PersonLiveIdCID PersonLiveCID PersonSourceID DateRegionsValid"),
+    (_OTHER, "Rating ItemSubType"),
+)
+_GOOGLE_CAMERA: Final = named(
+    UNKNOWN,
+    # Where a motion photo's video starts; readers need it, and it tells nothing.
+    (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
+    (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
+    (_DEVICE | _TIME, "BurstID CreationsBurstID"),
+    (_OTHER, "BurstPrimary SpecialTypeID DisableAutoCreation DisableSuggestedAction PortraitVersion"),
+)
+_GOOGLE_CONTAINER: Final = named(
+    UNKNOWN, (NOTHING, "Directory Item Mime Semantic Length Padding Label URI DataURI Version")
+)
+_PANORAMA: Final = named(
+    _REST,
+    (NOTHING, "UsePanoramaViewer ProjectionType FullPanoWidthPixels FullPanoHeightPixels"),
+    (NOTHING, "CroppedAreaImageWidthPixels CroppedAreaImageHeightPixels CroppedAreaLeftPixels"),
+    (NOTHING, "CroppedAreaTopPixels InitialViewHeadingDegrees InitialViewPitchDegrees"),
+    (NOTHING, "InitialViewRollDegrees InitialHorizontalFOVDegrees InitialVerticalFOVDegrees"),
+    (NOTHING, "InitialCameraDolly LargestValidInteriorRectLeft LargestValidInteriorRectTop"),
+    (NOTHING, "LargestValidInteriorRectWidth LargestValidInteriorRectHeight"),
+    (_OTHER, "PoseHeadingDegrees PosePitchDegrees PoseRollDegrees SourcePhotosCount ExposureLockUsed"),
+    (_DEVICE, "CaptureSoftware StitchingSoftware"),
+    (_TIME, "FirstPhotoDate LastPhotoDate"),
+)
+_DEPTH: Final = named(
+    UNKNOWN,
+    (_OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
+    (_DEVICE, "Manufacturer Model Software"),
+)
+_APPLE_GAIN_MAP: Final = named(_REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
+_APPLE_PIXELS: Final = named(
+    _REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
+    (NOTHING, "StoredFormat FloatMaxValue FloatMinValue"),
+)  # fmt: skip
+_DIGIKAM: Final = named(
+    _REST,
+    (_PEOPLE, "TagsList CaptionsAuthorNames"),
+    (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
+    (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
+    (_DEVICE | _PEOPLE, "picasawebGPhotoId"),
+    (_OTHER, "ColorLabel PickLabel"),
+)
+_DARKTABLE: Final = named(
+    _OTHER,
+    (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
+    (_DEVICE | _PEOPLE, "derived_from"),
+)
+_GIMP: Final = named(_REST, (_DEVICE, "API Platform Version"), (_TIME, "TimeStamp"))
+_ACDSEE: Final = named(
+    _REST,
+    (UNKNOWN, "categories collections"),
+    (_TIME, "datetime"),
+    (_PEOPLE, "caption author notes keywords"),
+    (_OTHER, "rating tagged colorlabel"),
+)
+_PHOTO_MECHANIC: Final = named(
+    _REST, (_DEVICE, "PMVersion Prefs"), (_TIME, "TimeCreated"), (_OTHER, "Tagged ColorClass EditStatus")
+)
+_APPLE_DEPTH: Final = named(
+    _REST,
+    (NOTHING, "DepthDataVersion Accuracy Filtered Quality AbsoluteDepth"),
+    (_OTHER, "IntrinsicMatrix IntrinsicMatrixReferenceWidth IntrinsicMatrixReferenceHeight PixelSize"),
+    (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
+    (_OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
+)
+_APPLE_BLUR: Final = named(UNKNOWN, (_OTHER, "SimulatedAperture EffectStrength Version"))
+
+DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
+ORIGINAL: Final = "http://ns.google.com/photos/1.0/image/"
+VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
+    {
+        "http://ns.microsoft.com/photo/1.0": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.0/": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.1": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.2/": _MICROSOFT,
+        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#": _FACES,
+        "http://ns.microsoft.com/photo/1.2/t/Region#": _FACES,
+        "http://ns.google.com/photos/1.0/camera/": _GOOGLE_CAMERA,
+        "http://ns.google.com/photos/1.0/container/": _GOOGLE_CONTAINER,
+        "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
+        "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
+        DEPTH_MAP: _DEPTH,
+        ORIGINAL: named(UNKNOWN, (_OTHER, "Mime Data")),
+        "http://ns.apple.com/faceinfo/1.0/": _FACES,
+        "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
+        "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
+        "http://www.digikam.org/ns/1.0/": _DIGIKAM,
+        "http://darktable.sf.net/": _DARKTABLE,
+        "http://ns.google.com/photos/1.0/focus/": named(
+            UNKNOWN, (_OTHER, "BlurAtInfinity FocalDistance FocalPointX FocalPointY")
+        ),
+        "http://ns.apple.com/depthData/1.0/": _APPLE_DEPTH,
+        "http://ns.apple.com/depthBlurEffect/1.0/": _APPLE_BLUR,
+        "http://ns.apple.com/portraitEffectsMatte/1.0/": named(
+            UNKNOWN, (NOTHING, "PortraitEffectsMatteVersion")
+        ),
+        "http://ns.apple.com/semanticSegmentationMatte/1.0/": named(
+            UNKNOWN, (NOTHING, "SemanticSegmentationMatteVersion")
+        ),
+        "http://www.gimp.org/xmp/": _GIMP,
+        "http://ns.acdsee.com/iptc/1.0/": _ACDSEE,
+        "http://ns.camerabits.com/photomechanic/1.0/": _PHOTO_MECHANIC,
+    }
+)
+"""Namespaces by their names, as xmpnames.tells looks them up."""
