@@ -28,7 +28,7 @@ _PICTURE: Final = How.PICTURE
 _PRINT_IM: Final = ("e00", _OTHER)
 
 _CANON: Final = rules(
-    ("2-5 a 11-13 1a 1c 1d 26 27 3c 81 83 90-92 94 99 ae b1-b4 b6 d0 e f", _OTHER),
+    ("2-5 a 11-13 1a 1c 1d 26 27 3c 81 90-92 94 99 ae b1-b4 b6 d0 e f", _OTHER),
     ("4005 4008 4009 4013 4018 4020 4021 4024-4026 4028 403f", _OTHER),
     ("4 29 98 9a a0-a4 a9 aa b0 e0 4001-4003 4015 4016", NOTHING),
     ("1", _DEVICE | _OTHER),  # settings, the lens among them

@@ -155,8 +155,12 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
-    """Whether two headers are of one stream: the same version, layer and sampling rate."""
-    return data[one : one + 2] == data[two : two + 2] and data[one + 2 : one + 3] != b""
+    """Whether two headers are of one stream: the same version and layer.
+
+    Frames may differ in having a checksum: Fraunhofer's encoder leaves it out of the first one only.
+    """
+    ends = len(data) < one + 3 or len(data) < two + 2
+    return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
 
 
 class _Sound:

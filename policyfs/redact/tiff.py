@@ -377,7 +377,11 @@ class _Cleaner:
     def _clean_blob(self, blob: Blob) -> Cleaned | None:
         data = self.block[blob.start : blob.start + blob.size]
         is_jpeg = blob.entries[0].tag == tags.JPEG_OFFSET or data[:2] == b"\xff\xd8"
-        return self.inner.jpeg(data) if is_jpeg else Cleaned(data)
+        cleaned = self.inner.jpeg(data) if is_jpeg else Cleaned(data)
+        if cleaned is not None or not data:
+            return cleaned
+        notes = (Note(0, len(data), self.table.name, "thumbnail", UNKNOWN, broken=True),) if any(data) else ()
+        return Cleaned(bytes(len(data)), notes)  # that there was one stays
 
     def _embed(self, blob: Blob, cleaned: Cleaned | None) -> bool:
         start, end = blob.start, blob.start + blob.size

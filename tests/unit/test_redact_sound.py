@@ -34,6 +34,16 @@ def texts(data: bytes) -> bytes:
     return data + b"".join(base64.b64decode(found[: len(found) // 4 * 4]) for found in packed)
 
 
+def test_a_first_frame_without_a_checksum_before_others_that_have_one_stays():
+    """Fraunhofer's encoder writes it so; it holds the length of the whole and where to jump to."""
+    vbri = b"\xff\xfb\xa1\x04".ljust(36, b"\0") + b"VBRI\0\1\x0d\xb1\0\x64".ljust(486, b"\1")
+    frames = 3 * b"\xff\xfa\x11\x44".ljust(104, b"\1")
+    data = sounds.id3(sounds.user(b"place", PLACE)) + vbri + frames
+    out = redact("audio/mpeg", data)
+    assert PLACE not in out
+    assert vbri in out
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_places_go(case):
     kind, make = CASES[case]
