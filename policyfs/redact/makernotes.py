@@ -24,12 +24,12 @@ from policyfs.redact.tiffdirs import NEUTRAL_TAG, Directory, Entry, Frame
 from policyfs.redact.tiffrules import How, Rules
 from policyfs.redact.tiffwalk import NoteOpener, Walk
 
-__all__ = ["NOTE_TABLES", "OPENERS", "PREVIEWS", "CleanNote", "clean_note"]
+__all__ = ["NOTE_TABLES", "OPENERS", "OVERRUN_BYTES", "PREVIEWS", "CleanNote", "clean_note"]
 
 MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
-_OVERRUN_BYTES: Final = 256
+OVERRUN_BYTES: Final = 256
 """Canon's EOS 300D, Sigma's DP3 and others say that their notes are some bytes shorter than they are."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
@@ -242,7 +242,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
     first = ordered[0][0] - directory.end
-    return first in (0, 4) and all(0 <= gap < 64 for gap in gaps) and ordered[-1][1] - end <= _OVERRUN_BYTES
+    return first in (0, 4) and all(0 <= gap < 64 for gap in gaps) and ordered[-1][1] - end <= OVERRUN_BYTES
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
@@ -280,13 +280,20 @@ class CleanNote:
 
 
 def clean_note(
-    block: bytes, start: int, size: int, order: str, maker: tuple[bytes, bytes], inner: Inner
+    block: bytes,
+    start: int,
+    size: int,
+    order: str,
+    maker: tuple[bytes, bytes],
+    inner: Inner,
+    behind: bytes = b"",
 ) -> CleanNote | None:
     """The maker note at block[start:start + size] of an EXIF structure that starts the block.
 
-    order: the structure's, "<" or ">". maker: Make and Model as the structure has them. None if it is
-    not understood, or if nothing of it may stay. Pieces may lie outside of the note itself, where its
-    values are; the caller has to see that nothing else is there. Raises TooMuchError.
+    order: the structure's, "<" or ">". maker: Make and Model as the structure has them. behind: of
+    the OVERRUN_BYTES behind the note those that are another's are not zero here. None if it is not
+    understood, or if nothing of it may stay. Pieces may lie outside of the note itself, where its values
+    are; the caller has to see that nothing else is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
@@ -297,6 +304,9 @@ def clean_note(
     holder = Directory(0, frame, tiffrules.EXIF, b"", [], chained=False)
     if not open_note(walk, entry, holder):
         return None
+    end = start + size
+    for other in re.finditer(rb"[^\0]+", behind):
+        walk.structure.add(end + other.start(), end + other.end())
     try:
         walk.walk()
         walk.settle()

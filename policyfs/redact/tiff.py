@@ -14,7 +14,7 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
-from policyfs.redact.makernotes import clean_note
+from policyfs.redact.makernotes import OVERRUN_BYTES, clean_note
 from policyfs.redact.ranges import mask
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import BYTES_PER_PART, told_in
@@ -352,8 +352,9 @@ class _Cleaner:
         maker = (self._said(0x010F), self._said(0x0110))
         if not 8 <= entry.start <= len(self.block) - entry.size:
             return False
-        found = clean_note(self.block, entry.start, entry.size, self.order, maker, self.inner)
         claims = (self.structure, self.values, self.embedded, self.gone)
+        behind = bytes(map(max, *(c[entry.end : entry.end + OVERRUN_BYTES] for c in claims)))
+        found = clean_note(self.block, entry.start, entry.size, self.order, maker, self.inner, behind)
         if found is None or any(self._taken(c, a, a + len(d)) for a, d in found.pieces for c in claims):
             return False
         for start, data in found.pieces:

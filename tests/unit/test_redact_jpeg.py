@@ -128,6 +128,14 @@ def test_a_head_without_a_picture_is_redacted(tmp_path, behind):
         assert jpegs.exiftool(tmp_path / "head.jpg")[0]["IFD0:Software"] == "GIMP"
 
 
+def test_a_thumbnail_that_is_no_picture_becomes_zeros():
+    """That there was one stays: its tags are not what was asked for."""
+    pair = [(0x0103, 3, 1, b"\6\0"), jpegs.long("II", 0x0201, 0x100), jpegs.long("II", 0x0202, 30)]
+    one, two = jpegs.ifd("II", 8, [jpegs.text(0x010F, "T")], 0x60), jpegs.ifd("II", 0x60, pair)
+    block = jpegs.tiff("II", (8, one), (0x60, two), (0x100, media.HOME.city.ljust(30).encode()))
+    assert redact(photo_with(block)) == photo_with(block[:0x100] + bytes(30))
+
+
 def test_a_head_of_which_nothing_is_understood_is_refused():
     data = b"\xff\xd8" + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0") + segment(0xE5, b"Lisbon")
     assert locate("image/jpeg", LOCATION, MemorySource(data)).outcome is Outcome.REFUSE

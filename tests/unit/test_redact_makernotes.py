@@ -111,6 +111,23 @@ def test_a_note_that_is_longer_than_its_tag_says_stays(order):
     assert SERIAL.encode() in out
 
 
+def test_what_lies_behind_a_note_is_not_its_last_value_where_it_is_another_tags():
+    """Canon's EOS 300D says that a value goes on into the directory behind the note."""
+    maker = MAKERS["Panasonic"]
+    note = note_of(maker, "II")
+    head = pack("II", 0x927C, UNDEFINED, size=2)
+    owner = (0xA430, 2, 8, note[-8:])  # its value is put where the last one of the note ends
+    block = exif_with(note, "II", maker.make, owner)
+    at = block.index(pack("II", 0xA430, 2, size=2)) + 8
+    block = block[:at] + pack("II", NOTE_AT + len(note) - 8) + block[at + 4 :]
+    block = block.replace(head + pack("II", len(note)), head + pack("II", len(note) - 8))
+    out = read(jpegs.photo_with(block), "location")
+    assert CITY.encode() not in out
+    assert SETTING.encode() not in out[: out.index(note[-8:])]
+    assert SERIAL.encode() in out
+    assert note[-8:] in out
+
+
 def test_tags_that_nobody_has_named_go():
     maker = MAKERS["Canon"]
     note = note_of(maker._replace(tags=(text(6, SETTING), text(0x3FFF, CITY))), "II")

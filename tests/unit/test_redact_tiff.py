@@ -144,14 +144,6 @@ def test_a_thumbnail_needs_its_bytes_for_itself():
     assert b"Testmaker" in out
 
 
-def test_a_thumbnail_that_is_no_picture_becomes_zeros():
-    """That there was one stays: its tags are not what was asked for."""
-    pair = [(0x0103, 3, 1, b"\6\0"), long("II", 0x0201, 0x100), long("II", 0x0202, 30)]
-    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T")], 0x60)), (0x60, ifd("II", 0x60, pair)))
-    block += bytes(0x100 - len(block))
-    assert clean(block + jpegs.HOME.city.ljust(30).encode()) == block + bytes(30)
-
-
 def test_strips_of_pixels_stay():
     strips = [long("II", 0x0111, 0x100, 0x110), long("II", 0x0117, 16, 16), (0x0100, 3, 1, b"\4\0")]
     block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), *strips])), (0x100, b"pixel" * 6 + b"xx"))
