@@ -79,7 +79,7 @@ class _Locator:
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
             raise NotThisKindError("there is no picture in it")
-        if not first.is_picture and not first.complete:
+        if not first.is_picture and (first.scans or not first.complete):
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))

@@ -53,7 +53,7 @@ class Image:
     """One image of a file, [start, end).
 
     complete: an EOI ends it. scan_from: where the data of its last scan starts. whole: where the last
-    segment ends that is not cut off, if no scan follows it.
+    segment before any scan ends that is not cut off.
     """
 
     start: int
@@ -98,7 +98,8 @@ class _Walker:
         image, size = self.image, self.source.size
         at, in_scan = image.start + 2, False
         while True:
-            image.whole = image.whole if in_scan else at
+            if not image.scans:
+                image.whole = at
             marker = self._find(at, _SCAN_MARKER if in_scan else _ANY_MARKER)
             if marker is None:
                 if not in_scan:

@@ -128,6 +128,14 @@ def test_a_head_without_a_picture_is_redacted(tmp_path, behind):
         assert jpegs.exiftool(tmp_path / "head.jpg")[0]["IFD0:Software"] == "GIMP"
 
 
+def test_a_scan_without_a_frame_is_no_picture_and_goes():
+    scan = segment(0xDA, b"\1\1\0\0\x3f\0") + media.HOME.city.encode()
+    for behind in (b"", b"\xff\xd9", segment(0xFE, b"words") + b"\xff\xd9", scan):
+        out = redact(b"\xff\xd8" + segment(0xFE, b"kept") + scan + behind)
+        assert media.HOME.city.encode() not in out
+        assert b"kept" in out
+
+
 def test_a_thumbnail_that_is_no_picture_becomes_zeros():
     """That there was one stays: its tags are not what was asked for."""
     pair = [(0x0103, 3, 1, b"\6\0"), jpegs.long("II", 0x0201, 0x100), jpegs.long("II", 0x0202, 30)]
