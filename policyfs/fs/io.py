@@ -189,9 +189,11 @@ class FileIO:
         if self._is_apart(state, decision):
             async with state.lock:
                 draft = await self._drafts.begin(handle, state, fence)
-                data = data[: max(0, draft.size - offset)]
-                await self._drafts.write(draft, offset, data, append=False)
-            handle.bytes_written += len(data)
+                view = memoryview(data[: max(0, draft.size - offset)])
+                while view:  # INVARIANT: a page that was not written whole is an error: nobody sees a count
+                    done = await self._drafts.write(draft, offset, bytes(view), append=False)
+                    handle.bytes_written += done
+                    view, offset = view[done:], offset + done
             return
         head = self._head(handle, state, decision)
         async with state.lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.support import jpegs
 from tests.support.faulty import CAMERA, fill, written
-from tests.support.processes import call_as
+from tests.support.processes import call_as, start_as
 from tests.support.twins import attempt
 
 POLICY = f"""\
@@ -24,6 +26,10 @@ rules:
 """
 OLD = jpegs.plain(3, 64) + bytes(100 << 10)
 NEW = jpegs.plain(4, 64) + bytes(140 << 10)
+LARGE = jpegs.plain(5, 1000)
+WRITE_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER
+_libc = ctypes.CDLL(None)
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 def _save(path: Path, data: bytes, end: str) -> tuple[str, str, str]:
@@ -55,4 +61,44 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str) -> 
     ballast.unlink()
     assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")
     assert old.read_bytes() == NEW
+    assert mount.status()["bugs"] == 0
+
+
+def _map(channel, path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, len(data))  # a hole, in the draft too
+    with mmap.mmap(fd, len(data)) as pages:
+        pages[:] = data
+        # Pages are written back, as the kernel does by itself in time, and nothing else.
+        said = [_libc.sync_file_range(fd, 0, 0, WRITE_AND_WAIT)]
+        channel.send("written back")
+        channel.recv()
+        said.append(attempt(pages.flush).error)
+    said.append(attempt(lambda: os.close(fd)).error)
+    channel.send(said)
+
+
+def test_stores_to_a_mapping_of_a_draft_that_find_no_room_are_told(on_disk) -> None:
+    """The kernel writes many pages back at once, and room is there for some of them only. The app must hear
+    of that, though there is room for the draft by the time it comes into the store.
+    """
+    mount, root = on_disk("ext4", "-b", "1024", "-m", "0", policy=POLICY)
+    share = root / "store/Share"
+    share.mkdir()
+    os.chown(share, CAMERA, CAMERA)
+    told = 0
+    for room in range(len(LARGE) - (40 << 10), len(LARGE) + (16 << 10), 8 << 10):
+        ballast = fill(root)
+        os.truncate(ballast, ballast.stat().st_size - room)
+        file = share / f"{room}.jpg"
+        mapper = start_as(CAMERA, _map, mount / "Share" / file.name, LARGE)
+        mapper.receive()
+        ballast.unlink()
+        mapper.send("go on")
+        said = mapper.receive()
+        mapper.result()
+        told += any(said)
+        assert any(said) or file.read_bytes() == LARGE, room - len(LARGE)
+        file.unlink(missing_ok=True)
+    assert told
     assert mount.status()["bugs"] == 0
