@@ -377,7 +377,7 @@ class FileIO:
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Durable, or an error: whoever wrote it, and whatever view of it this is."""
-        await self._settle(handle)
+        await self._settle(self._writer_of(handle))
         try:
             fd = self._backing_fd(handle)
         except OSError as error:
@@ -389,9 +389,18 @@ class FileIO:
         finally:
             os.close(fd)
 
+    def _writer_of(self, handle: Handle) -> Handle:
+        """A handle with the right to write what is held of the file, if there is one: `sync FILE` opens it
+        for reading.
+        """
+        if handle.writable:
+            return handle
+        return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)
+
     async def _settle(self, handle: Handle) -> None:
         state = _open_state(handle)
-        if not handle.writable or (state.head is None and not handle.node.view.checked):
+        nothing_held = state.head is None and state.draft is None
+        if not handle.writable or (nothing_held and not handle.node.view.checked):
             return
         decision = await self._gate.handle(handle, _WRITE)
         if state.draft is not None:

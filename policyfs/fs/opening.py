@@ -430,7 +430,8 @@ class Opener:
         if handle.mode is Mode.PASSTHROUGH:
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | FH_NOFLUSH, state.backing_id)
         else:
-            flags = 0 if state.head is not None else FH_NOFLUSH
+            # A writer's close is always heard: a reload may come to ask something of what it writes.
+            flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
             if node.cached == version and node.flavor in {Flavor.COPY, Flavor.RAW}:
                 flags |= FH_KEEP_CACHE

@@ -25,6 +25,7 @@ rules:
   - {{id: read, allow: [see, read], paths: "/**"}}
   - {{id: camera, allow: [all], who: {{app: camera}}, paths: "/**"}}
   - {{id: share, require: {{no: [location]}}, paths: ["/Share/**", "/Both/**"]}}
+  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
   - {{id: both, allow: [all], who: {{app: gallery}}, paths: "/Both/**"}}
   - id: redacted
     require: {{redact: location}}
@@ -41,7 +42,7 @@ OTHER = jpegs.plain(4, 200)
 def share(mounts, store: Path) -> tuple[Mount, Path]:
     """A mount, and the share folder in the store."""
     directory = store / "Share"
-    for made in (directory, store / "Both"):
+    for made in (directory, store / "Both", store / "Typed"):
         made.mkdir()
         made.chmod(0o777)
     (store / "DCIM").chmod(0o777)
@@ -124,6 +125,36 @@ def test_under_redaction_a_file_is_written_by_emptying_it_here_too(share, store:
     assert call_as(GALLERY, code_of, os.truncate, path, 0) == ""
     assert file.read_bytes() == b""
     assert mount.status()["bugs"] == 0
+
+
+def _sync(path: Path) -> str:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return code_of(os.fsync, fd)
+    finally:
+        os.close(fd)
+
+
+def _hold(channel, path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.write(fd, data)
+    channel.send("written")
+    channel.recv()
+    channel.send(code_of(os.close, fd))
+
+
+@pytest.mark.parametrize("where", ["Share", "Typed"])
+def test_who_has_a_file_open_for_reading_can_sync_it(share, store: Path, where: str) -> None:
+    """As sync(1) does: what is held goes to the store, or is an error."""
+    path = share[0].mountpoint / where / "a.jpg"
+    for data, said in ((CLEAN, ""), (CLEAN[:2], "EPERM")):
+        writer = start_as(CAMERA, _hold, path, data)
+        writer.receive()
+        assert call_as(CAMERA, _sync, path) == said
+        assert said or (store / where / "a.jpg").read_bytes() == data
+        writer.send("go on")
+        assert writer.receive() == said
+        writer.result()
 
 
 def test_what_nobody_can_look_through_stays_out(share) -> None:

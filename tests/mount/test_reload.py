@@ -141,6 +141,30 @@ def test_open_files_keep_the_rights_they_were_opened_with(mounts: Mounts, store:
     assert answers == {(): ["5", "5", "5"], ("--no-passthrough",): ["5", "EACCES", "5"]}
 
 
+def _write_later(channel, path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    channel.send("open")
+    channel.recv()
+    channel.send((error(os.write, fd, data), error(os.close, fd)))
+
+
+@pytest.mark.parametrize("required", ["{content: [image/jpeg]}", "{no: [location]}"])
+def test_who_has_a_file_open_hears_of_content_that_the_new_policy_refuses(
+    mounts: Mounts, store: Path, required: str
+) -> None:
+    """Whatever was open before: what write(2) took and is not to stay is an error of close(2)."""
+    mount = mounts.start(OPEN, store, "--no-passthrough")
+    mount.expected_mediated = True
+    (store / "Documents").chmod(0o777)
+    writer = start_as(ONE, _write_later, mount.mountpoint / "Documents/new", b"\xff\xd8\xff")
+    writer.receive()
+    change(mount, OPEN + f'  - {{id: asked, require: {required}, paths: "/**"}}\n')
+    writer.send("go on")
+    assert writer.receive() == ("3", "EPERM")
+    writer.result()
+    assert not (store / "Documents/new").exists() or (store / "Documents/new").read_bytes() == b""
+
+
 def test_events_name_the_policy_that_decided(mounts: Mounts, store: Path) -> None:
     mount = mounts.start(OPEN, store)
     digests = []
