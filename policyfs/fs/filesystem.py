@@ -183,8 +183,8 @@ class FileSystem:
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
         )  # fmt: skip
         naming = Naming(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, passing=passing,
-            settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
+            passing=passing, settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
         )  # fmt: skip
         changing = Changing(
             tree=tree,

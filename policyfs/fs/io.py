@@ -415,6 +415,17 @@ class FileIO:
                 self._wrote(handle)
         await self._checker.note_monitored(handle, decision)
 
+    def holding(self, ino_key: int) -> Handle | None:
+        """A writer of a file of which something is held, so that it is not in the store."""
+        for node in self._nodes.same_inode(ino_key):
+            state = node.open
+            if state is None:
+                continue
+            held = state.head is not None and state.head.held
+            if held or (state.draft is not None and state.draft.changed):
+                return next((handle for handle in self._handles.of_node(node) if handle.writable), None)
+        return None
+
     async def finish(self, handle: Handle) -> None:
         """Before the release of the last writer: held bytes go to the store or go away."""
         state = _open_state(handle)

@@ -18,9 +18,10 @@ from policyfs.domain import (
     Op,
 )
 from policyfs.fs.gate import Gate, stricter
+from policyfs.fs.io import FileIO
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Name, Node, NodeTable, StaleNodeError
-from policyfs.fs.openfile import Caller
+from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
@@ -36,6 +37,8 @@ from policyfs.store.tree import Tree
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+_TRIES: Final = 10
+"""How often a rename is decided anew because more was written meanwhile."""
 
 
 class _HiddenError(OSError):
@@ -45,6 +48,14 @@ class _HiddenError(OSError):
         super().__init__(decision.errno, "hidden from the caller")
         self.decision = decision
         self.key = key
+
+
+class _HeldError(Exception):
+    """What is about to take another's name is not in the store yet: this handle's writer has it held."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__("held")
+        self.handle = handle
 
 
 class Naming:
@@ -59,6 +70,7 @@ class Naming:
         gate: Gate,
         seeing: Seeing,
         opener: Opener,
+        io: FileIO,
         passing: Passing,
         settling: Settling,
         unnamed: Unnamed,
@@ -69,6 +81,7 @@ class Naming:
         self._gate = gate
         self._seeing = seeing
         self._opener = opener
+        self._io = io
         self._passing = passing
         self._settling = settling
         self._unnamed = unnamed
@@ -227,9 +240,23 @@ class Naming:
     async def rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        """rename(2), with NOREPLACE or EXCHANGE."""
+        """rename(2), with NOREPLACE or EXCHANGE.
+
+        A file that takes another's name is judged first, if its writer has something held (heads, drafts)
+        and is still to close it: refused after that, it would be gone together with what it replaced.
+        """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
+        for _ in range(_TRIES):
+            try:
+                return await self._rename(old_parent, old, new_parent, new, flags, caller)
+            except _HeldError as held:
+                await self._io.flush(held.handle)
+        raise OSError(errno.EBUSY, "somebody writes it faster than it can be judged")
+
+    async def _rename(
+        self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
+    ) -> None:
         exchange = bool(flags & _EXCHANGE)
         call = Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
@@ -266,6 +293,8 @@ class Naming:
             gone = None
             if new_stat is not None and not exchange and new_key != old_key:  # two names of one file stay
                 gone = _version_of(new_stat)
+                if (holding := self._io.holding(old_key)) is not None:
+                    raise _HeldError(holding)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             self._places.still(old_parent, old, old_stat)
             self._places.still(new_parent, new, new_stat)

@@ -231,6 +231,26 @@ def test_what_is_moved_in_is_looked_at(share, store: Path) -> None:
     assert (store / "DCIM/placed.jpg").read_bytes() == PLACED
 
 
+def _replaced_before_close(path: Path, new: Path, data: bytes) -> list[str]:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.write(fd, data)
+    return [code_of(os.rename, path, new), code_of(os.close, fd)]
+
+
+@pytest.mark.parametrize("where", ["Share", "Typed"])
+def test_what_is_not_judged_yet_replaces_nothing(share, store: Path, where: str) -> None:
+    """Programs move what they have written to its place before they close it."""
+    mount, at = share[0].mountpoint / where, store / where
+    (at / "a.jpg").write_bytes(OTHER)
+    bad = PLACED if where == "Share" else PLACED[:2]
+    assert call_as(CAMERA, _replaced_before_close, mount / "new", mount / "a.jpg", bad) == ["EPERM"] * 2
+    wait_for(lambda: os.listdir(at) == ["a.jpg"], "the refused file to go")
+    assert (at / "a.jpg").read_bytes() == OTHER
+    assert call_as(CAMERA, _replaced_before_close, mount / "new", mount / "a.jpg", CLEAN) == ["", ""]
+    assert os.listdir(at) == ["a.jpg"]
+    assert (at / "a.jpg").read_bytes() == CLEAN
+
+
 def test_two_names_of_one_file_stay(share, store: Path) -> None:
     """rename(2) of one name of a file onto another does nothing, also where one of them is looked at."""
     mount, directory = share

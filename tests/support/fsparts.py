@@ -178,7 +178,7 @@ class Parts:
         )  # fmt: skip
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
+            io=self.io, passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
             unnamed=self.unnamed,
         )  # fmt: skip
         self.changing = Changing(
