@@ -166,6 +166,8 @@ class _Walker:
             if needed:
                 return None
             self.image.bad_lengths.append(marker + 2)
+            if code in _METADATA:  # as an empty one it comes between its neighbours
+                self.image.segments.append(Segment(code, offset, 0))
             return offset
         end = offset + length - 2
         if end > size:

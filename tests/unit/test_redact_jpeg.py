@@ -343,6 +343,14 @@ def test_exif_over_several_segments_is_one(tmp_path):
     assert "Testmaker" in tags.values()
 
 
+def test_exif_does_not_go_on_behind_a_segment_that_says_no_length():
+    """Which readers, and we once more, find there as an empty one."""
+    block = exif()
+    cut = 64
+    first, second = (segment(0xE1, b"Exif\0\0" + part) for part in (block[:cut], block[cut:]))
+    assert not leaks(redact(with_segments(plain(), first, b"\xff\xe1\0\0", second)))
+
+
 def test_segments_of_which_nothing_stays_are_not_read_into_memory():
     """Hundreds of megabytes of them must cost no memory; of the others there is a limit."""
     many = plain()[:2] + segment(0xE3, b"x" * 65000) * 300 + plain()[2:]
