@@ -210,12 +210,14 @@ class Drafts:
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence) -> None:
         """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
 
+        In place, and cut to its length last: room that was given up in between would be anybody's.
+
         INVARIANT: before each piece the file is what the one before left, or what the draft began with.
         So *fence* is asked before the first: from then on all that is in the file is of this draft.
         What the store said no to can be tried again: that is what this draft left, too.
         """
-        size, at = draft.size, 0
-        while at < size or at == 0:
+        size, at, done = draft.size, 0, False
+        while not done:
             async with self._alone.on(handle.fd):
                 if _base(self._tree.fstat(handle.fd)) != draft.base:
                     raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
@@ -224,35 +226,34 @@ class Drafts:
                 try:
                     if at == 0:
                         self._make_room(handle.fd, size)
-                        self._tree.truncate_fd(handle.fd, 0)
-                    if size:
-                        data = os.pread(draft.fd, min(_PIECE, size - at), at)
-                        put_all(handle.fd, data, at)
-                        at += len(data)
-                    if at >= size and draft.times_ns is not None:
+                    data = os.pread(draft.fd, min(_PIECE, size - at), at)
+                    put_all(handle.fd, data, at)
+                    at += len(data)
+                    done = at >= size
+                    if done:
+                        self._tree.truncate_fd(handle.fd, size)
+                    if done and draft.times_ns is not None:
                         self._tree.utimens_fd(handle.fd, *draft.times_ns)
                 finally:
                     left = self._tree.fstat(handle.fd)
                     draft.base, handle.seen = _base(left), version_of(left)
-            if not size:
-                return
             await trio.lowlevel.checkpoint()
 
     def _make_room(self, fd: int, size: int) -> None:
         """Raises OSError (ENOSPC, EDQUOT) where the store has no room for a file of that size.
 
         INVARIANT: before anything of the file is given up. The draft takes its place beside it, so a
-        disk may have room for one of them only.
+        disk may have room for one of them only. Holes of the file need room, too.
         """
         now = self._tree.fstat(fd).size
-        if size <= now:
+        if not size:
             return
         try:
-            ranges.allocate(fd, KEEP_SIZE, now, size - now)
+            ranges.allocate(fd, KEEP_SIZE, 0, size)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return  # a store that cannot tell
-            self._tree.truncate_fd(fd, now)  # gives back what it got of it
+            self._tree.truncate_fd(fd, now)  # gives back what it got of it behind the end
             raise
 
 

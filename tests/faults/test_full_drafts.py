@@ -39,21 +39,26 @@ def _save(path: Path, data: bytes, end: str) -> tuple[str, str, str]:
     return wrote, first, attempt(lambda: os.close(fd)).error
 
 
-@pytest.mark.parametrize("end", ["close", "fsync"])
-def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str) -> None:
+@pytest.mark.parametrize(("end", "holes"), [("close", 0), ("fsync", 0), ("close", 300 << 10)])
+def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str, holes: int) -> None:
+    """holes: at the end of the file that is written over, in bytes; they are no room."""
     mount, root = on_disk("ext4", "-b", "1024", "-m", "0", policy=POLICY)
     store = root / "store"
     (store / "Share").mkdir()
     os.chown(store / "Share", CAMERA, CAMERA)
     old, new = store / "Share/old.jpg", store / "Share/new.jpg"
     assert call_as(CAMERA, written, mount / "Share/old.jpg", OLD) == (len(OLD), "")
+    if holes:
+        os.truncate(old, len(OLD) - (100 << 10))
+        os.truncate(old, len(OLD) + holes)
+    before = old.read_bytes()
     os.sync()
     ballast = fill(root)
     os.truncate(ballast, ballast.stat().st_size - (170 << 10))  # for a draft, and not for two
     wrote, *said = call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end)
     assert wrote == ""
     assert said == ["ENOSPC" if end == "fsync" else "", "ENOSPC"]
-    assert old.read_bytes() == OLD
+    assert old.read_bytes() == before
     # A new file is not there, or is empty, as where its first write finds no room.
     wrote, *said = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
     assert (wrote, said[-1]) == ("", "ENOSPC")
