@@ -305,7 +305,7 @@ class Checker:
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
-            self._refusals.remove(handle.node)
+            self._refusals.remove(handle)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
         return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.key)

@@ -182,7 +182,7 @@ class Drafts:
         except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
             draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
-            self._refusals.remove(handle.node)
+            self._refusals.remove(handle)
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:
         """Look it through by a descriptor that cannot write."""

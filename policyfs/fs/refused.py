@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision
 from policyfs.fs.gate import Gate
-from policyfs.fs.nodes import NamesForgotten, Node
+from policyfs.fs.nodes import NamesForgotten
 from policyfs.fs.openfile import Handle
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.store.tree import Tree
+
+_ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
+"""What finding a file says that somebody moves or removes meanwhile."""
 
 
 class Refusals:
@@ -32,16 +36,29 @@ class Refusals:
             handle.caller, Call("write", "write"), handle.node.path(), refusal, kind=kind, note=note
         )
 
-    def remove(self, node: Node) -> None:
-        """Remove the name of a file whose content was refused, if it is still this file's."""
+    def remove(self, handle: Handle) -> None:
+        """Remove the name of a file whose content was refused, also where somebody has moved it."""
+        for removed in (self._by_name, self._by_descriptor):
+            try:
+                removed(handle)
+            except OSError as error:
+                if error.errno not in _ON_THE_WAY:
+                    raise
+            else:
+                self._forget_names(handle.node)
+                return
+
+    def _by_name(self, handle: Handle) -> None:
+        dirfd, name, _ = self._places.locate(handle.node)
+        self._tree.unlink(dirfd, name)
+
+    def _by_descriptor(self, handle: Handle) -> None:
+        """It was moved in the store or through another mount, and nobody has asked for it here since."""
+        dirfd, name = self._tree.find(handle.fd)
         try:
-            dirfd, name, _ = self._places.locate(node)
             self._tree.unlink(dirfd, name)
-        except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ESTALE}:
-                raise
-        else:
-            self._forget_names(node)
+        finally:
+            os.close(dirfd)
 
 
 def must_be(content: Iterable[frozenset[str]]) -> str:

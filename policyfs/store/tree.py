@@ -103,6 +103,28 @@ class Tree:
         # Without O_NOFOLLOW, which would refuse the magic link itself.
         return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
 
+    def find(self, fd: int) -> tuple[int, bytes]:
+        """Where the file behind *fd* is by now, whoever moved it there: an O_PATH descriptor of its
+        directory, the caller's to close, and its name. FileNotFoundError if it is nowhere in the store.
+        """
+        root, path = (os.readlink(proc_fd(one)) for one in (self.root_fd, fd))
+        above, _, below = path.partition(root.rstrip(b"/") + b"/")
+        if above or not below:
+            raise FileNotFoundError(errno.ENOENT, "not in the store")
+        *directories, name = below.split(b"/")
+        dirfd = os.dup(self.root_fd)
+        try:
+            for directory in directories:
+                inner = self.open_dir(dirfd, directory)
+                os.close(dirfd)
+                dirfd = inner
+            if not self.stat(dirfd, name).same_inode(self.fstat(fd)):
+                raise FileNotFoundError(errno.ENOENT, "another file has that name")
+        except BaseException:
+            os.close(dirfd)
+            raise
+        return dirfd, name
+
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
         """All names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
 

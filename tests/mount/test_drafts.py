@@ -157,6 +157,22 @@ def test_who_has_a_file_open_for_reading_can_sync_it(share, store: Path, where: 
         writer.result()
 
 
+@pytest.mark.parametrize("where", ["Share", "Typed"])
+def test_a_refused_new_file_leaves_nothing_where_it_was_moved_meanwhile(
+    share, store: Path, where: str
+) -> None:
+    """In the store, or through another mount: nobody has asked for it here since."""
+    writer = start_as(CAMERA, _hold, share[0].mountpoint / where / "new.jpg", CLEAN[:2])
+    writer.receive()
+    (store / where / "new.jpg").rename(store / "Both/moved.jpg")
+    (store / where / "new.jpg").write_bytes(OTHER)
+    writer.send("go on")
+    assert writer.receive() == "EPERM"
+    writer.result()
+    wait_for(lambda: not (store / "Both/moved.jpg").exists(), "what was refused is gone")
+    assert (store / where / "new.jpg").read_bytes() == OTHER
+
+
 def test_what_nobody_can_look_through_stays_out(share) -> None:
     mount, directory = share
     path = mount.mountpoint / "Share/notes.txt"

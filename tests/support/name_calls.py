@@ -268,9 +268,9 @@ class NameCalls(TwinTree):
             code = oracle.naive.link(oracle.callers, oracle.caller(uid), there, made)
             codes.add(code)
             mine = code if path == source.path else mine
+        if stat.S_ISLNK(source.status.st_mode) and source.status.st_uid != uid:
+            codes.add(errno.EPERM)  # fs.protected_hardlinks, before anybody is asked
         if mine:
             return refused(*(codes - {0}))
         may_say = frozenset(codes - {0}) | self._apart(step, source, target)
-        if stat.S_ISLNK(source.status.st_mode) and source.status.st_uid != uid:
-            may_say |= {errno.EPERM}  # fs.protected_hardlinks
         return Expected(True, native=lambda: self.natively(step), changes=True, may_say=may_say)

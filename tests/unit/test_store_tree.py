@@ -187,6 +187,24 @@ class TestOpen:
         os.close(again)
         os.close(fd)
 
+    def test_a_file_is_found_where_somebody_has_moved_it(self, tree, here):
+        (here / "in/it").mkdir(parents=True)
+        (here / "old").write_bytes(b"x")
+        with open("/dev/null", "rb") as outside, pytest.raises(FileNotFoundError):
+            tree.find(outside.fileno())
+        with (here / "old").open("rb") as file:
+            for new in ("new", "in/new", "in/it/new"):
+                (here / "old").rename(here / new)
+                dirfd, name = tree.find(file.fileno())
+                assert name == b"new"
+                assert tree.fstat(dirfd).ino == (here / new).parent.stat().st_ino
+                os.close(dirfd)
+                (here / new).rename(here / "old")
+            (here / "old").unlink()
+            (here / "old").write_bytes(b"another")
+            with pytest.raises(FileNotFoundError):
+                tree.find(file.fileno())
+
     def test_the_root_may_not_be_a_symlink(self, tree, here):
         (here / "link").symlink_to(here)
         raises(errno.ENOTDIR, Tree.open, here / "link")
