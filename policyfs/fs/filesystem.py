@@ -140,7 +140,8 @@ class FileSystem:
             open_fd=handles.descriptor_of,
         )  # fmt: skip
         timeouts.use(engine)
-        self.passing = passing = Passing(None if settings.device_fd is None else Backing(settings.device_fd))
+        backing = None if settings.device_fd is None else Backing(settings.device_fd)
+        self.passing = passing = Passing(backing, tells_each=facts.tells_each)
         self.copies = CopyCache(settings.cache_bytes, give_back=passing.give_back)
         self._undo.callback(self.copies.close)
         memory = self._undo.enter_context(MemoryPlaces())
@@ -158,7 +159,7 @@ class FileSystem:
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
-            forget_names=self.forget_names, forget_size=self.forget_size,
+            forget_names=self.forget_names, forget_size=self.forget_size, remote=facts.remote,
         )  # fmt: skip
         self._orphans = opener.orphans
         self._undo.callback(opener.orphans.close)

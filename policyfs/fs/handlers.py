@@ -187,9 +187,11 @@ class Handlers(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         """RELEASE: the last descriptor and mapping is gone."""
         handle = self._handles.get(fh)
-        self._locks.released(handle)
         try:
-            await self._io.finish(handle)
+            try:
+                self._locks.released(handle)
+            finally:  # whatever a store says to the end of a lock, the file is closed
+                await self._io.finish(handle)
         finally:
             self._opener.close(handle)
 

@@ -372,8 +372,14 @@ class FileIO:
     # -- settling ---------------------------------------------------------------------------------
 
     async def flush(self, handle: Handle) -> None:
-        """Some descriptor was closed: a held head that is allowed goes to the store, else EPERM."""
+        """Some descriptor was closed: a held head that is allowed goes to the store, else EPERM.
+
+        A network store may say only when a file is closed that it has no room, or could not send what
+        was written: so it is, by a descriptor more, while the app waits for the answer.
+        """
         await self._settle(handle)
+        if self._remote and handle.writable and handle.fd >= 0:
+            await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Durable, or an error: whoever wrote it, and whatever view of it this is."""

@@ -59,7 +59,9 @@ class Opener:
         drafts: Drafts,
         forget_names: NamesForgotten,
         forget_size: SizeForgotten,
+        remote: bool = False,
     ) -> None:
+        """remote: the store tells some errors of writing only when a file is closed."""
         self._tree = tree
         self._alone = alone
         self._drafts = drafts
@@ -72,6 +74,7 @@ class Opener:
         self._redactor = redactor
         self._leased = leased
         self._forget_size = forget_size
+        self._remote = remote
         self.orphans = Orphans()
         self._entrance = Entrance(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
@@ -428,7 +431,8 @@ class Opener:
         node = handle.node
         state.stat = stat
         if handle.mode is Mode.PASSTHROUGH:
-            handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | FH_NOFLUSH, state.backing_id)
+            flags = 0 if self._remote and handle.writable else FH_NOFLUSH
+            handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
             # A writer's close is always heard: a reload may come to ask something of what it writes.
             flags = 0 if handle.writable else FH_NOFLUSH
@@ -443,7 +447,8 @@ class Opener:
         """Take back one _enter(); the last one gives everything up."""
         node = handle.node
         if handle.fd >= 0:
-            os.close(handle.fd)
+            with contextlib.suppress(OSError):  # nobody is left to hear it: FLUSH has asked before
+                os.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)
         if handle.copy is not None:

@@ -15,11 +15,18 @@ _IDLE_S: Final = 1.0
 _IDLE_MAX: Final = 256
 
 
-class Passing:
-    """Registers backing files. backing is None where the mount was told not to pass through."""
+_TELLS_EACH: Final = "the store is a FUSE file system, which may tell errors of writing to who wrote alone"
 
-    def __init__(self, backing: Backing | None) -> None:
+
+class Passing:
+    """Registers backing files. backing is None where the mount was told not to pass through. tells_each:
+    the store tells what became of written bytes to the open file alone that wrote them. The kernel's own, in
+    passthrough, nobody can ask at close and fsync; so the store's files are not passed, copies are.
+    """
+
+    def __init__(self, backing: Backing | None, *, tells_each: bool = False) -> None:
         self._backing = backing
+        self._tells_each = tells_each
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self.passed = 0
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -51,7 +58,8 @@ class Passing:
             return
         state.mode = Mode.MEDIATED
         if self._backing is not None and not node.mediated:
-            answer = self._backing.register(fd)
+            own = BackingRefused(0, _TELLS_EACH) if self._tells_each and node.flavor is Flavor.RAW else None
+            answer = own or self._backing.register(fd)
             if isinstance(answer, BackingRefused):
                 self.refused[answer.reason] += 1
             else:

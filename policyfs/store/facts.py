@@ -87,6 +87,13 @@ class StoreFacts:
     stable_inodes: bool
     remote: bool = False
 
+    @property
+    def tells_each(self) -> bool:
+        """Is what became of written bytes told to the very open file that wrote them alone, at its fsync and
+        close: so FUSE file systems may have it. Elsewhere it is told by inode, to all who have it open.
+        """
+        return self.name.startswith("fuse")
+
 
 def probe(root_fd: int) -> StoreFacts:
     """Try what the file system under *root_fd* (a directory, O_PATH will do) can do.

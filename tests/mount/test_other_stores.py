@@ -63,7 +63,7 @@ KINDS = [
     Kind("tmpfs", passes=True, large=True),
     Kind("overlay", passes=False, large=False),
     Kind("read-only", passes=True, large=True, writable=False),
-    Kind("sshfs", passes=True, large=False, owned=False),
+    Kind("sshfs", passes=False, large=False, owned=False),
 ]
 
 
