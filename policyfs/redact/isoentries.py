@@ -15,7 +15,7 @@ from policyfs.redact.isobox import HEADER_BYTES, Box
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isometa import FREE_KINDS, clean_uuid
 from policyfs.redact.isonames import key_tells
-from policyfs.redact.isosei import clean_parameters
+from policyfs.redact.isosei import Codec, clean_parameters, codec_of
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
 PICTURE: Final = frozenset({b"vide", b"auxv", b"pict", b"MPEG"})
@@ -50,12 +50,14 @@ class Entries(NamedTuple):
     """A track's sample entries.
 
     formats: their types. sounds: for each entry of sound, (bytes, samples): so many samples of plain
-    sound take so many bytes. tells: what timed metadata may tell by the names of its keys.
+    sound take so many bytes. tells: what timed metadata may tell by the names of its keys. codecs: how
+    the frames of pictures are cut into units, by all entries.
     """
 
     formats: tuple[bytes, ...]
     sounds: tuple[tuple[int, int], ...]
     tells: Tells
+    codecs: frozenset[Codec] = frozenset()
 
 
 NO_ENTRIES: Final = Entries((), (), NOTHING)
@@ -66,6 +68,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
     boxes = block.listed(box.body + 8, box.end)
     formats: list[bytes] = []
     sounds: list[tuple[int, int]] = []
+    codecs: set[Codec] = set()
     tells = NOTHING
     for entry in boxes:
         if entry.cut:
@@ -76,7 +79,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             continue
         block.wipe(entry.body, entry.body + 6, "stsd", "reserved", UNKNOWN)
         if handler in PICTURE:
-            _visual(block, entry)
+            codecs |= _visual(block, entry)
         elif handler in SOUND:
             sounds.append(_frame(block, entry))
             _sound(block, entry)
@@ -89,7 +92,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
     block.rest(boxes, box.end, "stsd")
-    return Entries(tuple(formats), tuple(sounds), tells)
+    return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
 
 
 def _vendor(block: Block, entry: Box) -> None:
@@ -97,10 +100,10 @@ def _vendor(block: Block, entry: Box) -> None:
         block.wipe(entry.body + 12, min(entry.body + 16, entry.end), "stsd", "vendor", Tells.DEVICE)
 
 
-def _visual(block: Block, entry: Box) -> None:
+def _visual(block: Block, entry: Box) -> set[Codec]:
     start, end = entry.body + 42, entry.body + 74
     if entry.end < entry.body + _VISUAL_BYTES:
-        return
+        return set()
     _vendor(block, entry)
     name = block.data[start:end]
     if block.goes(Tells.DEVICE) or block.holds_place(name):
@@ -112,7 +115,8 @@ def _visual(block: Block, entry: Box) -> None:
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
         behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
         at = behind if behind <= entry.end else at
-    _extensions(block, entry, at)
+    said = (codec_of(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
+    return {codec for codec in said if codec is not None}
 
 
 def _sound(block: Block, entry: Box) -> None:
@@ -155,15 +159,16 @@ def _frame(block: Block, entry: Box) -> tuple[int, int]:
     return channels * -(-known.get(entry.kind, 0) // 8), 1
 
 
-def _extensions(block: Block, entry: Box, start: int) -> None:
-    """The boxes behind the fixed part of an entry."""
+def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
+    """The boxes behind the fixed part of an entry, those that are whole."""
     if start > entry.end:
-        return
+        return []
     boxes = block.boxes(start, entry.end)
-    for box in boxes:
-        if not box.cut:
-            _extension(block, box)
+    whole = [box for box in boxes if not box.cut]
+    for box in whole:
+        _extension(block, box)
     block.rest(boxes, entry.end, "stsd")
+    return whole
 
 
 def _extension(block: Block, box: Box) -> None:

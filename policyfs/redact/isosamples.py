@@ -156,9 +156,16 @@ def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Foun
 
 
 def _codec(track: Track) -> Codec | None:
-    """None, too, for protected samples: what looks like a message there is none."""
+    """None, too, for protected samples: what looks like a message there is none.
+
+    Where no entry has a box that says it, whatever looks like one is believed, as lax readers do.
+    """
     if {b"encv", b"drmi"} & set(track.entries.formats):
         return None
+    if len(track.entries.codecs) > 1:
+        raise NotThisKindError("its frames are coded in two ways")
+    for codec in track.entries.codecs:
+        return codec
     found = _CODEC_BOX.search(track.parameters)
     return None if found is None else codec_of(found[0], track.parameters[found.end() :][:32])
 

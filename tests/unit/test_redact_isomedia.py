@@ -433,6 +433,19 @@ def test_user_data_in_fragments():
     assert out.count(SLICE) == 2
 
 
+@pytest.mark.parametrize("name", [b"\x0bLavc encode\0hvcC", b"\x04hvcC"])
+def test_what_frames_are_cut_by_is_said_by_a_box_not_by_a_name(name):
+    frames = [sei(5, bytes(range(16, 32)) + CITY) + SLICE for _ in range(6)]
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=frames))
+    assert CITY not in read(file.replace(b"\x0bLavc encode".ljust(32, b"\0"), name.ljust(32, b"\0")))
+
+
+def test_frames_that_are_coded_in_two_ways_are_refused():
+    file = movie(Track(format=b"avc1", entry=AVCC + AVCC.replace(b"\x1e\xff", b"\x1e\xfc")))
+    with pytest.raises(NotThisKindError, match="in two ways"):
+        read(file)
+
+
 def test_user_data_in_protected_frames_is_none():
     frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
     file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))
