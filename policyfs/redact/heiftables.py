@@ -153,8 +153,9 @@ def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
         names.append(text if plain else b" " * len(text))
     body = b"\0".join(names)
     whole = payload[:start] + body
-    content = texts[1].lower() if len(texts) > 1 and kind == b"mime" else b""
-    encoding = texts[2].lower() if len(texts) > 2 else b""
+    # As the next reader finds them: what does not stay makes the item one of no known type.
+    content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
+    encoding = names[2].lower() if len(names) > 2 else b""
     return whole[: len(payload)].ljust(len(payload), b"\0"), Item(number, kind, content, encoding, protected)
 
 

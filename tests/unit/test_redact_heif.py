@@ -316,6 +316,14 @@ def test_sei_in_a_picture_and_in_its_configuration():
     assert picture() in out
 
 
+def test_an_item_of_a_type_that_does_not_stay_goes_whole():
+    """Its next reader finds blanks for a type."""
+    broken = Thing(2, b"mime", b"<x:xmpmeta>" + SECRET * 20, content=b"application/rdf+xml ")
+    out = read(heif([PICTURE, broken]))
+    assert SECRET not in out
+    assert b"xmpmeta" not in out
+
+
 def test_sei_that_shows_the_picture_stays():
     brightness = nal(39, b"\x90\x04\1\2\3\4\x80")
     data = heif([Thing(1, b"hvc1", brightness + picture(), properties=(1,))])
