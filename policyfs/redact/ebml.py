@@ -48,6 +48,14 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
     return Head(ident, width + length, None if size == unknown else size)
 
 
+def head_before(source: ByteSource, at: int, end: int) -> Head | None:
+    """The header that starts at an offset and lies within [at, end) whole; None if none does.
+
+    What is behind the end is of another element, and may be read otherwise once it is mended.
+    """
+    return head_at(source.read(at, min(HEAD_BYTES, end - at)))
+
+
 def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
     """A number of variable width and how many bytes it takes; None if there is none."""
     if at >= len(data):

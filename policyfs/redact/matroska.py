@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.redact import matroskanames as names
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
-from policyfs.redact.ebml import CRC_32, VOID, Head, head_at, void_patches, zero_patches
+from policyfs.redact.ebml import CRC_32, VOID, Head, head_at, head_before, void_patches, zero_patches
 from policyfs.redact.matroskablocks import Clusters, Role, Track, next_level_1
 from policyfs.redact.matroskatree import Tree, child_data, children, notes_of
 from policyfs.redact.ranges import ByteSource, difference, skip_zeros
@@ -94,7 +94,7 @@ class _Locator:
             raise NotThisKindError("it does not start like EBML")
         at, segments = 0, 0
         while at < self.source.size:
-            head = head_at(self.source.read(at, 12))
+            head = head_before(self.source, at, self.source.size)
             stop = None if head is None or head.size is None else at + head.length + head.size
             if head is not None and head.ident == names.SEGMENT:
                 at = self._segment(at, head)
@@ -134,7 +134,7 @@ class _Locator:
         before = len(self.found.patches)
         at = checked = begin
         while at < end:
-            peek = head_at(self.source.read(at, 12))
+            peek = head_before(self.source, at, end)
             if peek is not None and head.size is None and peek.ident in (names.EBML, names.SEGMENT):
                 end = at
                 break
@@ -229,7 +229,7 @@ class _Locator:
         first = checked = here
         while here < stop:
             self.inner.budget.part()
-            child = head_at(self.source.read(here, 12))
+            child = head_before(self.source, here, stop)
             if child is None or child.size is None or here + child.length + child.size > stop:
                 self._void(here, stop, "broken element", broken=True)
                 break

@@ -17,7 +17,16 @@ from policyfs.domain import Patch
 from policyfs.redact import matroskanames as names
 from policyfs.redact.blocks import Budget, Inner, Note, TooMuchError
 from policyfs.redact.deflated import blank
-from policyfs.redact.ebml import CRC_32, VOID, Head, head_at, number_at, void_patches, zero_patches
+from policyfs.redact.ebml import (
+    CRC_32,
+    VOID,
+    Head,
+    head_at,
+    head_before,
+    number_at,
+    void_patches,
+    zero_patches,
+)
 from policyfs.redact.matroskatree import child_data, children
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference, skip_zeros
 from policyfs.redact.tells import UNKNOWN, Tells
@@ -84,7 +93,7 @@ def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
     if length > 7 or peek[1 + length] not in media:
         return 0
     size = int.from_bytes(peek[1 : 1 + length]) & ((1 << 7 * length) - 1)
-    return 0 if size == (1 << 7 * length) - 1 else at + 1 + length + size
+    return 0 if size in (0, (1 << 7 * length) - 1) else at + 1 + length + size
 
 
 def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
@@ -95,7 +104,7 @@ def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> in
         budget.search(len(chunk))
         for found in _LEVEL_1.finditer(chunk):
             here = at + found.start()
-            head = head_at(source.read(here, 12))
+            head = head_before(source, here, end)
             if head is not None and (head.size is None or here + head.length + head.size <= end):
                 return here
         if at + len(chunk) >= end:
@@ -132,7 +141,7 @@ class Clusters:
         self._cluster, at, before = start, start, len(self.patches)
         read, media = self.source.read, self._media
         while at < end:
-            peek = read(at, _PEEK_BYTES)
+            peek = read(at, min(_PEEK_BYTES, end - at))
             if self.blocks > MAX_BLOCKS:
                 raise TooMuchError("too many blocks")
             stop = _passed_over(peek, at, media)
@@ -179,7 +188,7 @@ class Clusters:
     def _broken(self, at: int, stop: int, head: Head | None) -> None:
         """What is cut off, or no element: the last picture of a broken recording may stay."""
         if head is not None and head.ident == _SIMPLE_BLOCK:
-            found = number_at(self.source.read(at + head.length, 8))
+            found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
                 return
         self._void(at, stop, "broken element", broken=True)
@@ -195,9 +204,9 @@ class Clusters:
             self._void(at, stop, f"unknown element {head.ident:x}")
 
     def _group(self, start: int, end: int) -> None:
-        at, number = start, 0
+        at, number = start, -1
         while at < end:
-            head = head_at(self.source.read(at, _PEEK_BYTES))
+            head = head_before(self.source, at, end)
             if head is None or head.size is None or (stop := at + head.length + head.size) > end:
                 if head is not None and head.ident == _BLOCK:
                     self._block(at, at + head.length, end)
@@ -214,17 +223,17 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """A block whose data are [start, stop); returns its track's number, 0 if it goes."""
-        peek = self.source.read(start, 12)
+        """A block whose data are [start, stop); returns its track's number, -1 if it goes."""
+        peek = self.source.read(start, min(12, stop - start))
         found = number_at(peek)
-        number, width = found if found is not None else (0, 1)
+        number, width = found if found is not None else (-1, 1)
         track = self.tracks.get(number, _NOBODYS)
         if track.role is Role.MEDIA:
             return number
         first = start + width + 3
         if found is None or first > stop or peek[width + 2] & _LACED:
             self._void(at, stop, f"block of track {number}")
-            return 0
+            return -1
         if track.role is Role.TEXT:
             texts = self._texts.setdefault(number, [])
             if len(texts) >= MAX_TEXTS:

@@ -63,6 +63,11 @@ HIDING = {
     "a tag behind a cluster that lies": film(
         cluster(block(1, PICTURES), size=b"\x08\0\0\0\1"), mk.tags(mk.simple_tag(b"LOCATION", PLACE))
     ),
+    "an id that the segment's end cuts": film(MEDIA, b"\x1f\x43\xb6", tail=b"\x75\x81\0" + PLACE),
+    "a block that ends before its track": film(
+        cluster(b"\xa3\x10\0\0\xf4"), tail=b"\x81\0\0\x80" + PLACE
+    ),
+    "a block of nothing": film(cluster(el(0xA3), el(0x81, PLACE), block(1, PICTURES))),
     "a tag that lies": film(MEDIA, el(mk.TAGS, PLACE, size=b"\x4f\xff")),
     "a tag inside one that lies": film(
         MEDIA, el(mk.TAGS, el(0x7373, el(0x67C8, el(0x45A3, b"COMMENT"), el(0x4487, PLACE, size=b"\xfe"))))
