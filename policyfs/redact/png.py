@@ -179,14 +179,13 @@ class _Locator:
     def locate(self) -> Found:
         at = len(SIGNATURE)
         for chunk in walk(self.source, self.inner):
-            if not self.seen and chunk.type not in (b"IHDR", b"CgBI"):
+            if chunk.at == len(SIGNATURE) and not _is_header(chunk):
                 raise NotThisKindError("it has no header")
             at = chunk.end
             if not chunk.whole:
                 at = self._cut_off(chunk)
                 break
             self._chunk(chunk)
-            self.seen.add(chunk.type)
         if not {b"IHDR", b"IDAT"} <= self.seen:
             raise NotThisKindError("there is no picture in it")
         behind = skip_zeros(self.source, min(at, self.source.size))
@@ -196,24 +195,30 @@ class _Locator:
 
     def _cut_off(self, chunk: Chunk) -> int:
         """A chunk that is longer than the file. Picture data stays, up to what was no part of it."""
-        if chunk.type not in (b"IDAT", b"fdAT"):
+        if not self._is_picture(chunk):
             return chunk.at
         self.seen.add(chunk.type)
         found = self.edits.search(_LATER, chunk.start, self.source.size, 8)
         return self.source.size if found is None else found
 
+    def _is_picture(self, chunk: Chunk) -> bool:
+        """Compressed picture data, of the picture or of a frame."""
+        return chunk.type == b"IDAT" or (chunk.type == b"fdAT" and b"acTL" in self.seen)
+
     def _chunk(self, chunk: Chunk) -> None:
         kind = chunk.type
-        if kind == b"IDAT" or (kind == b"fdAT" and b"acTL" in self.seen) or kind == NEUTRAL:
-            if kind == NEUTRAL:
-                self._neutral(chunk)
+        if kind == NEUTRAL:
+            self._neutral(chunk)
+        elif self._is_picture(chunk):
+            self.seen.add(kind)
         elif kind in FIXED:
-            least, most, step = FIXED[kind]
             once = kind not in (b"fcTL", b"PLTE") and kind in self.seen
-            if once or not least <= chunk.size <= most or chunk.size % step:
+            if once or not _has_shape(chunk):
                 self._neutral(chunk)
             elif kind == b"iDOT" and self.hide & Tells.DEVICE:
                 self._neutral(chunk, Tells.DEVICE)
+            else:  # what goes counts for nothing: the next reader does not see it
+                self.seen.add(kind)
         elif kind in TOLD:
             size, tells = TOLD[kind]
             if chunk.size != size:
@@ -291,6 +296,17 @@ class _Locator:
         notes = self.edits.found.notes
         if len(self.edits.found.patches) > before and not (notes and notes[-1].offset == chunk.start):
             self.edits.note(chunk.at, chunk.size + 12, chunk.type.decode("ascii"), tells, broken=broken)
+
+
+def _has_shape(chunk: Chunk) -> bool:
+    """Whether a chunk of fixed shape is as long as the standard says."""
+    least, most, step = FIXED[chunk.type]
+    return least <= chunk.size <= most and chunk.size % step == 0
+
+
+def _is_header(chunk: Chunk) -> bool:
+    """What a PNG begins with: its header, or Apple's mark before it."""
+    return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)
 
 
 def is_profile(data: bytes) -> bool:

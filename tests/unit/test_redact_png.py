@@ -185,6 +185,25 @@ def test_animations_keep_their_frames():
     assert redact(data) == data
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pngs.plain(pngs.chunk(b"acTL", bytes(9)), after=pngs.chunk(b"fdAT", bytes(4) + CITY)),
+        pngs.plain(after=pngs.chunk(b"fdAT", bytes(4) + CITY)[:-1])[: -len(pngs.chunk(b"IEND"))],
+    ],
+    ids=["a head of no shape", "cut off"],
+)
+def test_frames_without_an_animation_go(data):
+    """The head of an animation that goes makes no frames, for the first reader as for the second."""
+    assert CITY not in redact(data)
+
+
+def test_what_goes_does_not_stand_in_for_what_stays():
+    sound = pngs.chunk(b"gAMA", bytes(4))
+    kept = [kind for kind, _ in left(pngs.plain(pngs.chunk(b"gAMA", bytes(5)), sound))]
+    assert kept == [b"IHDR", b"zeRo", b"gAMA", b"IDAT", b"IEND"]
+
+
 def test_a_picture_cut_off_stays_and_what_hides_in_its_length_goes():
     data = pngs.plain()
     cut = data[:-20]
@@ -208,6 +227,8 @@ def test_a_picture_cut_off_stays_and_what_hides_in_its_length_goes():
         pngs.plain().replace(b"IHDR", b"xHDR"),
         pngs.plain().replace(b"IDAT", b"xDAT"),
         pngs.plain(pngs.text("a", "b")[:-2]),
+        pngs.plain().replace(b"\0\0\0\x0dIHDR", b"\0\0\0\x15IHDR" + bytes(8)),
+        pngs.SIGNATURE + pngs.chunk(b"CgBI", bytes(5)) + pngs.plain()[8:],
     ],
 )
 def test_what_is_no_picture_is_refused(data):
