@@ -148,6 +148,8 @@ class _File:
             if len(starts) == 1 and starts[0] == _ALL_ONES:
                 starts = self._raw_data(directory)
                 sizes = [self.source.size - at for at in starts]
+            if not starts:
+                continue  # of a type that no reader takes for an offset: nothing stays for it
             sizes = self._sized(directory, entry, starts, sizes)
             self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
         self._tables(directory)

@@ -14,6 +14,7 @@ from tests.support import jpegs, tiffs
 from tests.support.jpegs import (
     EXIF_IFD,
     GPS_IFD,
+    LONG,
     SUB_IFDS,
     Entry,
     exif,
@@ -349,3 +350,11 @@ def test_one_long_text_called_by_many_tags_takes_no_time():
 def test_a_directory_at_the_end_of_a_file_may_lack_what_follows_it():
     data = classic("II")[:-4]
     assert plan_for(data).outcome is Outcome.CLEAN
+
+
+def test_strips_that_are_told_by_no_numbers_are_none():
+    """Offsets of a type that is none of whole numbers: no reader finds pixels there."""
+    data = classic("II")
+    at = data.index(pack("II", 0x0111, LONG, size=2))
+    out = read(data[: at + 2] + pack("II", 6, size=2) + data[at + 4 :])
+    assert PIXELS not in out
