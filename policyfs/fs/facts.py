@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Hashable
 from typing import Protocol
@@ -87,10 +88,19 @@ class FactFinder:
         before = self._tree.fstat(fd)
         kind = self.easy_kind(before)
         if kind is None:
-            kind = await self._sniffer.kind_of_fd(fd, lane=lane)
+            kind = await self._sniffed(fd, lane)
             if kind is not None and version_key(self._tree.fstat(fd)) == version_key(before):
                 self._kinds.put(version_key(before), kind)
         return kind
+
+    async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            return await self._sniffer.kind_of_fd(fd, lane=lane)
+        reader = self._tree.reopen(fd, os.O_RDONLY)  # a writer's: no worker gets one that can write
+        try:
+            return await self._sniffer.kind_of_fd(reader, lane=lane)
+        finally:
+            os.close(reader)
 
 
 def version_key(stat: Stat) -> KindKey:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import jpegs
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, tool_as
 from tests.support.stores import Mounts
@@ -44,6 +45,32 @@ def work(empty_store: Path) -> Path:
 @pytest.fixture
 def mount(mounts: Mounts, work: Path) -> Mount:
     return mounts.start(POLICY, work)
+
+
+def _emptied_then_read(channel, path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_TRUNC)
+    channel.send("empty")
+    while channel.recv():
+        try:
+            channel.send(os.pread(fd, 1 << 20, 0))
+        except OSError as error:
+            channel.send(error.strerror)
+
+
+def test_who_can_write_reads_what_somebody_else_wrote_since_as_its_kind_is_shown(
+    mount: Mount, work: Path, media: dict[str, Path]
+) -> None:
+    """Its kind is to be found by a descriptor that can write, which no worker gets."""
+    path = str(mount / "log.txt")
+    reader = start_as(HIDING, _emptied_then_read, path)
+    assert reader.receive() == "empty"
+    for data in (b"some words\n", media["photo_with_place.jpg"].read_bytes()):
+        (work / "log.txt").write_bytes(data)
+        reader.send(True)
+        shown = reader.receive()
+        assert shown == data if data.isascii() else not jpegs.leaks(shown)
+    reader.send(False)
+    reader.result()
 
 
 def append_lines(path: str, mark: str) -> None:

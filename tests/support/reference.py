@@ -252,6 +252,8 @@ class Reference(NameCalls):
             if not handle.emptied:
                 return refused(errno.EACCES, *native.may_say)
             native.may_say |= {errno.EACCES}  # somebody else may have written since
+        elif handle.emptied and not empties:
+            native.may_say |= {errno.EACCES}  # it was under redaction, and somebody has moved it since
         if any(oracle.checks(uid, node) for node in nodes):
             if not before and len(after) < 600:
                 raise Skip  # may be held: nobody else sees it yet
