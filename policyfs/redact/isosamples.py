@@ -25,7 +25,7 @@ from policyfs.redact.isosei import (
     too_many,
 )
 from policyfs.redact.isotables import Extents, Samples, numbers, part_of
-from policyfs.redact.ranges import ByteSource, difference
+from policyfs.redact.ranges import ByteSource, difference, is_blank
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import decode, tells_place
 
@@ -72,12 +72,15 @@ def sample_tells(track: Track, source: ByteSource) -> Tells:
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
-    """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown."""
+    """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown.
+
+    So is one of zeros only: it may have been made so, and where they lie nothing has to stay.
+    """
     try:
         samples = track.samples()
     except NotThisKindError:
         return UNKNOWN
-    told, room = NOTHING, MAX_TEXT_BYTES
+    told, room, blank = NOTHING, MAX_TEXT_BYTES, True
     if len(samples) > MAX_TEXT_SAMPLES:
         return UNKNOWN
     plain = track.entries.formats[:1] in ((b"tx3g",), (b"text",))
@@ -85,10 +88,12 @@ def _text(track: Track, source: ByteSource) -> Tells:
         room -= size
         if room < 0:
             return UNKNOWN
-        told |= _one_text(source.read(at, size), plain=plain)
+        data = source.read(at, size)
+        blank = blank and is_blank(data)
+        told |= _one_text(data, plain=plain)
         if told == UNKNOWN:
             break
-    return told
+    return UNKNOWN if blank else told
 
 
 def _one_text(data: bytes, *, plain: bool) -> Tells:

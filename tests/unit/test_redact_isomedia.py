@@ -251,6 +251,15 @@ def test_text_behind_a_subtitle():
     assert not secret(read(bad))
 
 
+def test_two_tracks_that_go_may_share_their_bytes():
+    """And still do once they are zeros, which as a subtitle would tell nothing."""
+    text = Track(b"text", b"tx3g", (b"\x7f" + TELEMETRY,), entry=TX3G, number=2)
+    file = bytearray(movie(Track(), text, Track(b"meta", b"what", (TELEMETRY,), number=3)))
+    first, second = (file.rindex(b"stco", 0, end) + 12 for end in (file.rindex(b"stco"), len(file)))
+    file[second : second + 4] = file[first : first + 4]
+    assert not secret(read(bytes(file)))
+
+
 def test_names_of_chapters_are_peoples_words():
     chapters = Track(b"text", b"text", (subtitle(b"The Wedding"),), entry=TX3G, number=2)
     file = movie(Track(extra=box(b"tref", box(b"chap", u32(2)))), chapters)
