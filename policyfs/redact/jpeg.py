@@ -65,7 +65,8 @@ class _Locator:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     kept: bool = False
-    """Something of a segment was understood: the head of a picture may stand for itself."""
+    """Something of a segment before any scan was understood: the head of a picture may stand for itself,
+    and what is behind the head goes with the scan."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -127,7 +128,7 @@ class _Locator:
         loaded = clean_segments(segments, payloads, self.inner)
         for segment, content in zip(segments, loaded, strict=True):
             self.patches += difference(segment.offset, content.old, content.new)
-            self.kept = self.kept or any(content.new)
+            self.kept = self.kept or (segment.offset < image.whole and any(content.new))
             if content.new != content.old:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(segments, loaded))

@@ -136,6 +136,13 @@ def test_a_scan_without_a_frame_is_no_picture_and_goes():
         assert b"kept" in out
 
 
+def test_what_is_understood_only_behind_such_a_scan_leaves_no_head():
+    scan = segment(0xDA, b"\1\1\0\0\x3f\0") + media.HOME.city.encode()
+    plan = locate("image/jpeg", LOCATION, MemorySource(b"\xff\xd8" + scan + segment(0xFE, b"kept")))
+    assert plan.outcome is Outcome.REFUSE
+    assert "no picture" in plan.reason
+
+
 def test_a_thumbnail_that_is_no_picture_becomes_zeros():
     """That there was one stays: its tags are not what was asked for."""
     pair = [(0x0103, 3, 1, b"\6\0"), jpegs.long("II", 0x0201, 0x100), jpegs.long("II", 0x0202, 30)]
