@@ -8,6 +8,7 @@ keyword (wording.py) stays or goes as a whole; an embedded block is cleaned in i
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,8 +118,11 @@ def _is_language(data: bytes) -> bool:
 
 def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
     name = keyword.strip().lower()
-    if name == XMP_KEYWORD or _XMP_START.match(plain):
+    if name == XMP_KEYWORD:
         return UNKNOWN, inner.xmp(plain)
+    if _XMP_START.match(plain):  # known by its first words alone: where they go, it is nothing any more
+        packet = inner.xmp(plain)
+        return UNKNOWN, packet if _XMP_START.match(packet.data) else None
     profile = _PROFILE.fullmatch(name)
     if profile is not None:
         return UNKNOWN, _clean_profile(plain, inner)
@@ -155,15 +159,21 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
         if block.startswith(head):
             break
     body = block[len(head) :]
-    cleaned: Cleaned | None = None
+    cleaner = _cleaner(head, body, inner)
+    cleaned = cleaner(body) if cleaner is not None else None
+    if cleaned is None or _cleaner(head, cleaned.data, inner) != cleaner:
+        return None  # what is left of it is a block that the next reader does not know
+    return Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
+
+
+def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
+    """What cleans a block that starts so."""
     if head == _XMP_HEADER or _XMP_START.match(body):
-        cleaned = inner.xmp(body)
-    elif body[:4] in (b"II*\0", b"MM\0*"):
-        cleaned = inner.tiff(body)
-    elif body[:4] == b"8BIM":
-        cleaned = inner.irb(body)
-    elif body[:1] == b"\x1c":
-        cleaned = inner.iim(body)
-    elif body[36:40] == b"acsp":
-        cleaned = Cleaned(body)
-    return cleaned and Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
+        return inner.xmp
+    if body[:4] in (b"II*\0", b"MM\0*"):
+        return inner.tiff
+    if body[:4] == b"8BIM":
+        return inner.irb
+    if body[:1] == b"\x1c":
+        return inner.iim
+    return Cleaned if body[36:40] == b"acsp" else None

@@ -67,6 +67,15 @@ HIDING = {
     "raw IPTC, bare": pngs.packed_text("Raw profile type 8bim", pngs.profile("8bim", jpegs.iptc_place())),
     "a raw profile that is none": pngs.packed_text("Raw profile type foo", b"\nfoo\n 3\n4d4d4d\n" + CITY),
     "a raw profile nobody knows": pngs.packed_text("Raw profile type foo", pngs.profile("foo", CITY)),
+    "raw IPTC that is broken": pngs.packed_text(
+        "Raw profile type iptc", pngs.profile("IPTC", b"8BIM" + CITY)
+    ),
+    "raw IPTC, bare and broken": pngs.packed_text(
+        "Raw profile type iptc", pngs.profile("IPTC", b"\x1c\2\5\xff" + CITY)
+    ),
+    "raw XMP that is broken": pngs.packed_text(
+        "Raw profile type xmp", pngs.profile("xmp", b"<?xpacket " + CITY)
+    ),
     "C2PA": pngs.chunk(b"caBX", CITY),
     "an unknown chunk": pngs.chunk(b"abCd", CITY),
     "an unknown critical chunk": pngs.chunk(b"ABCD", CITY),
@@ -196,6 +205,14 @@ def test_animations_keep_their_frames():
 def test_frames_without_an_animation_go(data):
     """The head of an animation that goes makes no frames, for the first reader as for the second."""
     assert CITY not in redact(data)
+
+
+@pytest.mark.parametrize("hide", [Tells.LOCATION, Tells.PEOPLE, UNKNOWN])
+@pytest.mark.parametrize("words", ["<?xpacket {}", "<?xml-model {}?><city/>"])
+def test_what_only_starts_like_xmp_goes_whole(words, hide):
+    """Nothing is left of it by which the next reader would know it for XMP."""
+    chunks = left(pngs.plain(pngs.text("Comment", words.format(HOME.city))), hide)
+    assert [kind for kind, _ in chunks] == [b"IHDR", b"zeRo", b"IDAT", b"IEND"]
 
 
 def test_what_goes_does_not_stand_in_for_what_stays():
