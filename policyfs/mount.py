@@ -53,8 +53,9 @@ _WATCH_PAUSE_S: Final = 0.005
 _NICE: Final = -10
 """Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
 _MIN_TASKS: Final = 4
-_MAX_TASKS: Final = 128
-_THREADS: Final = 160
+_MAX_TASKS: Final = session.IN_ALL + 64
+"""One for each request under way, for one of each uid that comes then, and for what has no caller."""
+_THREADS: Final = _MAX_TASKS + 32
 """Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
 are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
 

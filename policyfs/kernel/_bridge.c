@@ -555,7 +555,8 @@ static PyMethodDef methods[] = {
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): while locks are taken, is each FLUSH of any handle to be heard."},
 	{"take_turns", turns_take, METH_VARARGS,
-	 "take_turns(most): users take turns, each with so many requests under way at most; 0 is off.\n"
+	 "take_turns(most, room): users take turns, each with so many requests under way at most (0 is\n"
+	 "off), and none with more than are left of room for all others (0: any number).\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},

@@ -2,7 +2,8 @@
  * Users take turns. The kernel queues the requests of all in one line, so that an app with many
  * processes would make every other wait for all of them. Here the line is read ahead, sorted by
  * the caller's uid, and handed on in turns; and no uid has more than so many requests under way
- * at once, so that requests that take long (a slow disk, a lease) do not use up what all share.
+ * at once, so that requests that take long (a slow disk, a lease) do not use up what all share. Nor may
+ * many users together: none has more under way than is left for all others, and one is always let in.
  *
  * What has no caller (RELEASE, FORGET, INIT) comes first: it makes room, nobody can flood with it
  * without requests of another kind, and what follows may rely on it. Within one uid the order stays.
@@ -49,6 +50,8 @@ static struct {
 	int eventfd;	     /* readable while a request can be handed on; made once, -1 before */
 	bool told;	     /* the eventfd is readable */
 	unsigned int most;   /* requests of one uid under way */
+	unsigned int room;   /* requests under way in all, but for one of each uid; 0: any number */
+	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* that wait */
 	size_t bytes;
 	unsigned int cursor; /* the lane that had the last turn */
@@ -140,6 +143,14 @@ static bool enqueue(const unsigned char *message, size_t size)
 	return true;
 }
 
+/* May one request more of the lane begin. */
+static bool has_share(const struct lane *lane)
+{
+	if (lane->under_way >= turns.most)
+		return false;
+	return lane->under_way == 0 || turns.room == 0 || lane->under_way + turns.begun < turns.room;
+}
+
 /* The lane whose turn it is, NULL if nothing can be handed on. full: the room for those who wait is
  * used up, so somebody must go on although it has its share already. */
 static struct lane *whose_turn(bool full)
@@ -153,7 +164,7 @@ static struct lane *whose_turn(bool full)
 
 		if (lane->first == NULL)
 			continue;
-		if (lane->under_way < turns.most)
+		if (has_share(lane))
 			return lane;
 		if (any == NULL)
 			any = lane;
@@ -225,7 +236,7 @@ static void read_ahead(int fd, size_t size)
 
 static bool has_room(const struct lane *lane)
 {
-	return lane == &turns.urgent || lane->under_way < turns.most;
+	return lane == &turns.urgent || has_share(lane);
 }
 
 /* Reads the next request. True if it is alone, so that it can go on as it is, without being copied. */
@@ -300,6 +311,7 @@ void turns_begun(const unsigned char *message, size_t size)
 				turns.under_way[slot].unique = header.unique;
 				turns.under_way[slot].lane = (uint16_t)(lane - turns.lanes);
 				lane->under_way++;
+				turns.begun++;
 				break;
 			}
 		}
@@ -318,6 +330,7 @@ void turns_answered(uint64_t unique)
 			continue;
 		turns.under_way[slot].unique = 0;
 		turns.lanes[turns.under_way[slot].lane].under_way--;
+		turns.begun--;
 		tell();
 		return;
 	}
@@ -349,19 +362,20 @@ void turns_reset(void)
 	turns.eventfd = descriptor;
 }
 
-/* take_turns(most) -> descriptor */
+/* take_turns(most, room) -> descriptor */
 PyObject *turns_take(PyObject *module, PyObject *args)
 {
-	unsigned int most;
+	unsigned int most, room;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "I:take_turns", &most))
+	if (!PyArg_ParseTuple(args, "II:take_turns", &most, &room))
 		return NULL;
 	if (turns.eventfd < 0)
 		turns.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (turns.eventfd < 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	turns.most = most;
+	turns.room = room;
 	turns.on = most > 0;
 	return PyLong_FromLong(turns.eventfd);
 }
@@ -369,11 +383,7 @@ PyObject *turns_take(PyObject *module, PyObject *args)
 /* waiting() -> (requests that wait, most of one uid under way) */
 PyObject *turns_waiting(PyObject *module, PyObject *unused)
 {
-	unsigned int under_way = 0;
-
 	(void)module;
 	(void)unused;
-	for (unsigned int i = 0; i < turns.used; i++)
-		under_way += turns.lanes[i].under_way;
-	return Py_BuildValue("II", turns.count, under_way);
+	return Py_BuildValue("II", turns.count, turns.begun);
 }

@@ -233,14 +233,15 @@ def raw_request() -> RawRequest:
     return RawRequest(_bridge.raw_request())
 
 
-def take_turns(most: int) -> int:
+def take_turns(most: int, room: int = 0) -> int:
     """From now on the users (uids) of the session take turns, whoever has asked how much, and none has
-    more than *most* requests under way at once. 0: as the kernel sends them.
+    more than *most* requests under way at once. 0: as the kernel sends them. Nor has anybody more than
+    is left of *room* (0: any number) for all others; who has none under way may have one.
 
     Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
     go on. Called after prepare(), which forgets it.
     """
-    return _bridge.take_turns(most)
+    return _bridge.take_turns(most, room)
 
 
 def waiting() -> tuple[int, int]:

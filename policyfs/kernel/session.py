@@ -25,6 +25,9 @@ stacked (an overlay is, and its files are refused with ELOOP)."""
 
 UNDER_WAY: Final = 32
 """Requests of one uid that are worked on at once, at most; more wait, those of others go on."""
+IN_ALL: Final = 192
+"""Requests of all uids that are worked on at once: each has at most as many as are left for others, and one
+beyond that. So whoever comes later goes on, however many wait for a slow disk."""
 
 # include/uapi/linux/mount.h, sys/mount.h
 _READ_AHEAD_KIB: Final = 1024
@@ -190,7 +193,7 @@ def attach(
     except BaseException:
         os.close(duplicate)
         raise
-    readiness = Readiness(duplicate, take_turns(UNDER_WAY))
+    readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL))
     readiness.install()
     if not attached():
         raise MountError(

@@ -143,7 +143,7 @@ def whole_listings() -> None:
 def one_line() -> None:
     """All users wait in one line, as the kernel makes it."""
     take_turns = session_module.take_turns
-    put(session_module, "take_turns", lambda most: take_turns(0))
+    put(session_module, "take_turns", lambda most, room: take_turns(0))
 
 
 OTHERS: Final = BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WRITING

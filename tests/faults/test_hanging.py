@@ -5,14 +5,18 @@ What waits with it, and what does not; and that all goes on when it answers agai
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from policyfs import control
+from policyfs.kernel import bridge, session
+from policyfs.kernel.bridge import pyfuse3
 from tests.support import faulty, layers
 from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
 from tests.support.mounts import Mount, policyfs
@@ -50,14 +54,21 @@ class SlowToWrite(TinyFs):
 
 
 @pytest.fixture
-def slow(arena: Path, mounts: Mounts) -> Iterator[tuple[Mount, Tiny]]:
-    """A mount whose store is a FUSE file system with one file that hangs."""
+def slow(request, arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple[Mount, Tiny]]:
+    """A mount whose store is a FUSE file system with one file that hangs; it may have a policy and bytes
+    of its own.
+    """
+    # The server of the store has nobody else wait, however many wait for it.
+    monkeypatch.setattr(pyfuse3, "main", functools.partial(pyfuse3.main, max_tasks=1000))
+    monkeypatch.setattr(session, "take_turns", lambda *_: bridge.take_turns(0))
+    policy, data = getattr(request, "param", (faulty.POLICY, TEXT))
     store, backing = arena / "fuse-store", arena / "tiny-backing" / "file"
     store.mkdir()
     backing.parent.mkdir(mode=0o700)
-    backing.write_bytes(TEXT)
+    backing.write_bytes(data)
     tiny = Tiny(store, backing, Options(kind=SlowToWrite))
-    mount = mounts.prepare(faulty.POLICY, store, "--no-passthrough")
+    monkeypatch.undo()
+    mount = mounts.prepare(policy, store, "--no-passthrough")
     mount.expected_mediated = True
     mount.start()
     try:
@@ -81,12 +92,35 @@ def _write(channel, path: Path) -> int:
         os.close(fd)
 
 
+def _read_all_at_once(channel, path: Path, first: int) -> None:
+    """Reads of as many pages as one uid has requests under way, and of one more."""
+    files = [os.open(path, os.O_RDONLY) for _ in range(session.UNDER_WAY + 1)]
+    for file in files:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+    channel.send("open")
+    channel.recv()
+    readers = [
+        threading.Thread(target=os.pread, args=(file, 10, (first + number) << 16))
+        for number, file in enumerate(files)
+    ]
+    for reader in readers:
+        reader.start()
+    channel.send("they wait")
+    for reader in readers:
+        reader.join()
+
+
 def _append(channel, path: Path) -> int:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         return os.write(fd, b"HELLO")
     finally:
         os.close(fd)
+
+
+def content_beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(TEXT))
 
 
 def _free(channel, path: Path) -> int:
@@ -108,6 +142,38 @@ def test_reads_writes_and_statfs_that_hang_hang_alone(slow, way) -> None:
     tiny.call("let_go")
     assert app.result() == {_read: TEXT, _write: 5, _append: 5}[way]
     assert df.result() == 4096
+
+
+ANYBODY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: anybody}
+apps:
+  all: {uid: "20000-20100"}
+rules:
+  - {id: all, allow: [all], paths: "/***"}
+"""
+
+
+@pytest.mark.parametrize("slow", [(ANYBODY, TEXT + bytes(32 << 20))], indirect=True)
+def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
+    """Seven users with all the requests under way that one may have, and more; of four of them there were
+    as many as there were tasks.
+    """
+    mount, tiny = slow
+    crowd = [start_as(20000 + n, _read_all_at_once, mount / "slow", n * 40) for n in range(7)]
+    for child in crowd:
+        child.receive()
+    for child in crowd:
+        child.send("read")
+        child.receive()
+    wait_for(lambda: mount.fuse("READ") >= session.IN_ALL - session.UNDER_WAY, "they wait for the store")
+    for uid in range(20010, 20030):
+        assert call_as(uid, content_beginning, mount / "m") == TEXT
+    tiny.call("let_go")
+    for child in crowd:
+        child.result()
+    assert mount.status()["bugs"] == 0
 
 
 @pytest.fixture

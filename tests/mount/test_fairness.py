@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.kernel import session
 from tests.support import fairness
 from tests.support.fairness import FLOOD, QUIET
 from tests.support.mounts import Mount
@@ -138,20 +139,28 @@ def _leased(path: Path):
         signal.signal(signal.SIGIO, previous)
 
 
+def _stands_still(mount: Mount) -> bool:
+    before = mount.fuse_counters()
+    time.sleep(0.3)
+    return mount.fuse_counters() == before
+
+
 def _opened_beside(mount: Mount) -> bool:
-    """Can an app open a file while 160 opens of another hang."""
+    """Can an app open a file while more opens of another hang than there are tasks."""
+    opens = session.IN_ALL + 128
     path = mount.store / "flood/notes/leased"
     path.touch(mode=0o666)
     with _leased(path):
-        flood: Child = start_as(FLOOD, _open_leased, str(mount / "flood/notes/leased"), 160)
+        flood: Child = start_as(FLOOD, _open_leased, str(mount / "flood/notes/leased"), opens)
         assert flood.receive() == "started"
-        wait_for(lambda: _pending(mount) >= 160, "opens that hang", 30)
+        wait_for(lambda: _pending(mount) >= opens, "opens that hang", 30)
+        wait_for(lambda: _stands_still(mount), "all of them to hang, and none on its way there", 30)
         quiet = start_as(QUIET, _open_one, str(mount / "quiet/file0"))
         deadline = time.monotonic() + 5
         while not (done := quiet.channel.poll(0.1)) and time.monotonic() < deadline:
             pass
     quiet.result(60)
-    assert flood.result(60) == 160
+    assert flood.result(60) == opens
     return done
 
 
