@@ -13,7 +13,18 @@ from typing import Final
 from policyfs.redact.blocks import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.edits import Edits
 from policyfs.redact.ranges import ByteSource, skip_zeros
-from policyfs.redact.riff import HEAD_BYTES, JUNK, LIKELY_NAME, Chunk, Window, chunks, drop, pad, printable
+from policyfs.redact.riff import (
+    HEAD_BYTES,
+    JUNK,
+    LIKELY_NAME,
+    Chunk,
+    Window,
+    chunks,
+    drop,
+    pad,
+    padding_at,
+    printable,
+)
 from policyfs.redact.riffinfo import LIST, clean_shared
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -152,26 +163,23 @@ class _Locator:
 
     def _movie(self, at: int, end: int) -> None:
         """The list of pictures and sound in [at, end), header by header."""
-        window, media, odd = Window(self.source), self._media_names(), False
+        window, media = Window(self.source), self._media_names()
         while at + HEAD_BYTES <= end:
-            head = window.read(at, HEAD_BYTES + 4)
+            head = window.read(at, min(_HEADER_BYTES, end - at))
             name, size = head[:4], int.from_bytes(head[4:8], "little")
             self.samples += 1
             if self.samples > MAX_SAMPLES:
                 raise TooMuchError("too many pictures")
-            following = at + HEAD_BYTES + size + (size & 1)
+            stop = at + HEAD_BYTES + size
+            following = min(stop + (size & 1 and padding_at(window, stop, end)), end)
             if name not in media:
                 if name == LIST and head[8:12] == b"rec ":
                     at += _HEADER_BYTES
                     continue
-                if LIKELY_NAME.fullmatch(name) is None and odd:
-                    at, odd = at - 1, False  # written without its byte of padding
-                    continue
-                if LIKELY_NAME.fullmatch(name) is None or following > end:
+                if LIKELY_NAME.fullmatch(name) is None or stop > end:
                     break
                 self._hide(at, name, following)
-            odd = bool(size & 1)
-            at = min(following, end)
+            at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are no row of chunks")
 

@@ -17,7 +17,9 @@ from policyfs.redact.tells import UNKNOWN, Tells
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """The name of padding in RIFF (Multimedia Programming Interface 1.0): every reader passes over it."""
-NEUTRAL: Final = (JUNK, b"FLLR")
+_AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
+"""Names that are believed also where a byte later another one could be read: what goes gets the first
+two, and with another size what stands there would change with it."""
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12
 
@@ -84,14 +86,20 @@ def chunks(
         told = int.from_bytes(head[4:], order)
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
-        if size & 1:
-            here, there = window.read(after, 4), window.read(after + 1, 4)
-            padded = LIKELY_NAME.fullmatch(there) is not None and here not in NEUTRAL
-            if padded or after + 1 >= end or LIKELY_NAME.fullmatch(here) is None:
-                after += 1
-        after = min(after, end)
+        after = min(after + (size & 1 and padding_at(window, after, end)), end)
         yield Chunk(at, head[:4], size, told == size, after)
         at = after
+
+
+def padding_at(window: Window, after: int, end: int) -> int:
+    """How long the padding is behind a chunk of odd size: a byte, or none if a writer forgot it.
+
+    after: where the chunk's data end. Only what is before `end` counts: what is behind belongs to
+    another chunk, and may get another name.
+    """
+    here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
+    padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE
+    return 1 if padded or after + 1 >= end or LIKELY_NAME.fullmatch(here) is None else 0
 
 
 def drop(

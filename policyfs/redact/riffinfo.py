@@ -78,7 +78,11 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 
 
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
-    """A shorter list in the room of a longer one, and padding behind it."""
+    """A shorter list in the room of a longer one, and padding behind it.
+
+    The room is odd only where a writer forgot the padding byte of an odd list: then it stays forgotten,
+    since the next name has to be where it was.
+    """
     room = chunk.next - chunk.at
     old = edits.source.read(chunk.at, room)
     missing = room - HEAD_BYTES - len(kept)
@@ -86,12 +90,9 @@ def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
         new = JUNK + chunk.size.to_bytes(4, "little") + bytes(room - HEAD_BYTES)
     elif missing >= HEAD_BYTES:
         rest = missing - HEAD_BYTES
-        # The last byte of an odd list is padding, which its size leaves out.
         new = LIST + len(kept).to_bytes(4, "little") + kept + JUNK + rest.to_bytes(4, "little") + bytes(rest)
-        if rest % 2:
-            new = new[: len(new) - rest - 4] + (rest - 1).to_bytes(4, "little") + bytes(rest)
     else:
-        new = LIST + (len(kept) + missing & ~1).to_bytes(4, "little") + kept.ljust(len(kept) + missing, b"\0")
+        new = LIST + (room - HEAD_BYTES).to_bytes(4, "little") + kept.ljust(room - HEAD_BYTES, b"\0")
     edits.put(chunk.at, old, new)
 
 

@@ -54,8 +54,11 @@ _SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
 _PACKED_BYTES: Final = 4096
 _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
-    rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart)...[\0-\x08]", re.DOTALL
+    rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
+    re.DOTALL,
 )
+"""How chunks start that may follow sound of unknown length, and what becomes of those that go: read
+again, the sound has to end where it ended."""
 
 
 _KIND: Final = "WAV, RF64"

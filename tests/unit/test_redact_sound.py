@@ -149,6 +149,44 @@ def test_a_list_that_got_shorter_is_followed_by_padding():
     assert out[at + len(kept) :].startswith(b"JUNK")
 
 
+@pytest.mark.parametrize("size", [0, 3, 12, 400])
+def test_sound_without_a_length_ends_where_it_ended_before(size):
+    """At a chunk that goes, too, and not at what another chunk holds behind it."""
+    sound = sounds.wav()[:-104] + bytes(4) + bytes(range(100))
+    kept = sounds.chunk(b"data", sounds.info(ICMT=PLACE))
+    out = redact(WAV, sound + sounds.chunk(b"iXML", (CITY * 34)[:size]) + kept)
+    assert out.startswith(sound)
+    assert out.endswith(kept)
+    assert CITY not in out
+
+
+@pytest.mark.parametrize("name", ["IXYZ", "IARL"])
+def test_a_list_without_its_padding_byte_leaves_the_next_chunk_where_it_is(name):
+    for texts in (sounds.info(INAM=b"Quince", IARL=CITY), sounds.info(INAM=b"Quince", IARL=b"47.8, 13")):
+        odd = sounds.chunk(b"LIST", texts[8:] + b"x", padding=b"")
+        out = redact(WAV, sounds.wav(odd + sounds.info(**{name: CITY})))
+        assert b"Quince" in out
+        assert CITY not in out
+        assert out.endswith(sounds.wav()[-108:])
+
+
+def test_streams_of_texts_without_padding_bytes_go():
+    text = sounds.chunk(b"00tx", CITY, padding=b"")
+    picture = sounds.chunk(b"00dc", b"picture?")
+    out = redact(AVI, sounds.avi(movie=text + picture))
+    assert CITY not in out
+    assert picture in out
+
+
+def test_what_is_behind_a_list_of_pictures_is_not_read_with_it():
+    empty = b"LIST" + bytes(4)
+    data = sounds.avi(movie=empty, behind=b"RIFF" + sounds.chunk(b"", b"AVIX" + bytes(8)))
+    at = data.index(empty) + 8
+    tail = sounds.chunk(b"rec ", CITY)
+    size = (len(data) - at + len(tail) + int.from_bytes(data[4:8], "little")).to_bytes(4, "little")
+    assert CITY not in redact(AVI, data[:4] + size + data[8:at] + tail)
+
+
 def test_digital_video_tells_when_in_each_picture():
     data = sounds.avi(streams=b"iavs")
     assert locate(AVI, frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
