@@ -10,7 +10,8 @@ import errno
 import functools
 import itertools
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
@@ -26,6 +27,9 @@ from policyfs.fs.views import Views, version_of
 from policyfs.store.leases import break_foreign
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
 """Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
@@ -73,7 +77,10 @@ class Entrance:
         leased: Leased,
         forget_names: NamesForgotten,
         orphans: Orphans,
+        remote: bool = False,
     ) -> None:
+        """remote: another process or machine answers for the store, and to open a file may take long."""
+        self._remote = remote
         self._tree = tree
         self._nodes = nodes
         self._handles = handles
@@ -94,6 +101,29 @@ class Entrance:
             if error.errno != errno.ESTALE or self._orphans.find(node) < 0:
                 raise
         return self.reopen_unlinked(node)
+
+    async def find_apart(self, node: Node) -> tuple[int, Stat]:
+        """find(), and of a store that may take its time elsewhere than on the loop: to open a file of which
+        somebody reads a page that does not come waits for that page (fs/fuse/file.c, fuse_finish_open).
+        """
+        if not self._remote or node.parent is None:
+            return self.find(node)
+        try:
+            dirfd, name, _ = self._places.locate(node)
+            above = os.dup(dirfd)
+            try:
+                fd = await trio.to_thread.run_sync(self._tree.open_file, above, name, os.O_RDONLY)
+            finally:
+                os.close(above)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
+                raise
+            return self.find(node)  # it has gone or moved: what still leads there
+        stat = self._tree.fstat(fd)
+        if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
+            return fd, stat
+        os.close(fd)
+        return self.find(node)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
@@ -193,17 +223,23 @@ class Entrance:
         own open of the backing file.
         """
         self._leased.give_way(node.ino)
-        probe = break_foreign(fd)
+        probe = await self._called(break_foreign, fd)
         with trio.move_on_after(_LEASE_WAIT_S):
             while probe is None:
                 await trio.sleep(0.005)
-                probe = break_foreign(fd)
+                probe = await self._called(break_foreign, fd)
         if probe is None:
             raise OSError(errno.EBUSY, "a lease on the file is not given up")
         try:
-            return self._tree.reopen(fd, os.O_RDWR)
+            return await self._called(self._tree.reopen, fd, os.O_RDWR)
         finally:
             os.close(probe)
+
+    async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """What opens a file: see find_apart()."""
+        if self._remote:
+            return await trio.to_thread.run_sync(function, *arguments)
+        return function(*arguments)
 
     def see(self, handle: Handle) -> None:
         """Note the version that an app under redaction begins to write on: empty, by rule 5.

@@ -78,7 +78,7 @@ class Opener:
         self.orphans = Orphans()
         self._entrance = Entrance(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            leased=leased, forget_names=forget_names, orphans=self.orphans,
+            leased=leased, forget_names=forget_names, orphans=self.orphans, remote=remote,
         )  # fmt: skip
 
     # -- open -----------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Opener:
                 again = self._open_copy_again(node, flags, caller, call)
                 if again is not None:
                     return again
-        fd, stat = self._entrance.find(node)
+        fd, stat = await self._entrance.find_apart(node)
         try:
             decision = await self._gate.require(caller, ops, node, call, fd=fd)
             owner = self._gate.facts.owners.get(fd, stat) if writing or node.view.redact else OWNER_NONE

@@ -144,6 +144,22 @@ def test_reads_writes_and_statfs_that_hang_hang_alone(slow, way) -> None:
     assert df.result() == 4096
 
 
+@pytest.mark.parametrize("way", [_read, _write])
+def test_who_opens_what_hangs_hangs_alone(slow, way) -> None:
+    """The kernel waits for the page that another reads, before a file of a FUSE store is open."""
+    mount, tiny = slow
+    apps = [start_as(CAMERA, _read, mount / "slow")]
+    wait_for(lambda: tiny.call("is_waiting"), "it waits for the store")
+    opens = mount.fuse("OPEN")
+    apps.append(start_as(CAMERA, way, mount / "slow"))
+    wait_for(lambda: mount.fuse("OPEN") > opens, "another to open it")
+    assert call_as(CAMERA, (mount / "m").read_bytes) == TEXT
+    assert mount.status()["bugs"] == 0
+    tiny.call("let_go")
+    for app in apps:
+        app.result()
+
+
 ANYBODY = """\
 apiVersion: policyfs/v1
 kind: Policy
