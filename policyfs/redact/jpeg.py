@@ -65,8 +65,7 @@ class _Locator:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     kept: bool = False
-    """Something of a segment before any scan was understood: the head of a picture may stand for itself,
-    and what is behind the head goes with the scan."""
+    """Something of a segment was understood: the head of a picture may stand for itself."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -77,10 +76,13 @@ class _Locator:
         if not first.is_picture and trailer is not None:
             trailer, end = None, self.source.size
             first = self._first(end)
+        head_only = not first.is_picture and bool(first.scans or not first.complete)
+        if head_only:  # what is behind goes: it may not be joined to what stays either
+            first.cut(first.whole)
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
             raise NotThisKindError("there is no picture in it")
-        if not first.is_picture and (first.scans or not first.complete):
+        if head_only:
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
@@ -104,7 +106,6 @@ class _Locator:
 
         Readers that find zeros there (ExifTool) give up, and with the last segment, too.
         """
-        self.patches = [patch for patch in self.patches if patch.offset < at]
         self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
         return min(at + 2, end)
 
@@ -128,7 +129,7 @@ class _Locator:
         loaded = clean_segments(segments, payloads, self.inner)
         for segment, content in zip(segments, loaded, strict=True):
             self.patches += difference(segment.offset, content.old, content.new)
-            self.kept = self.kept or (segment.offset < image.whole and any(content.new))
+            self.kept = self.kept or any(content.new)
             if content.new != content.old:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(segments, loaded))

@@ -72,6 +72,12 @@ class Image:
         """It has what a decoder needs at least."""
         return self.frames > 0 and self.scans > 0
 
+    def cut(self, end: int) -> None:
+        """Forgets what was found at end or behind."""
+        self.segments = [s for s in self.segments if s.offset + s.size <= end]
+        self.junk = [(a, b) for a, b in self.junk if b <= end]
+        self.bad_lengths = [offset for offset in self.bad_lengths if offset < end]
+
 
 def is_soi(source: ByteSource, offset: int) -> bool:
     """True if an image could start at offset: SOI and the first byte of another marker."""
@@ -180,6 +186,8 @@ class _Walker:
                 return None
             self.image.junk.append((offset, end))
         self.image.frames += code in _FRAMES
+        if not self.image.scans and code != SOS:
+            self.image.whole = end
         if code == SOS:
             self.image.scans += 1
             self.image.scan_from = end

@@ -252,18 +252,21 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
             guid = segment.old[len(XMP_MORE_HEADER) : len(XMP_MORE_HEADER) + _GUID_BYTES]
             groups.setdefault(guid, []).append(segment)
+    names: set[bytes] = set()
     for guid, parts in groups.items():
         ordered = _in_sequence(parts)
-        if ordered is None:
+        packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
+        cleaned = inner.xmp(packet)
+        name = guid if cleaned.data == packet else _digest(cleaned.data)
+        if ordered is None or name in names:  # the next reader would join packets of one name
             for part in parts:
                 part.drop("extended XMP")
             _replace_name(loaded, guid, b"0" * _GUID_BYTES)
             continue
-        packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered)
-        cleaned = inner.xmp(packet)
+        names.add(name)
         _spread(ordered, cleaned, _MORE_HEAD_BYTES)
-        if cleaned.data != packet:
-            _rename(loaded, ordered, guid, cleaned.data)
+        if name != guid:
+            _rename(loaded, ordered, guid, name)
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
@@ -281,12 +284,16 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
     return ordered if lengths == {end.to_bytes(4)} else None
 
 
-def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, packet: bytes) -> None:
+def _digest(packet: bytes) -> bytes:
+    """What an extended packet is called."""
+    return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
+
+
+def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
     """Names an edited packet by its new digest, where it is and where the main packet says so.
 
     The old digest would make strict readers ignore the rest, and would confirm a guessed place.
     """
-    new = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
     at = len(XMP_MORE_HEADER)
     for part in parts:
         part.new = part.new[:at] + new + part.new[at + _GUID_BYTES :]

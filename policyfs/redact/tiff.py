@@ -133,7 +133,8 @@ class _Cleaner:
         root = self._open(first, Role.IMAGE, chained=True)
         if root is None:
             raise UnreadableError
-        if not root.entries and not self._long(root.entries_end) and self.block[root.end :].strip(b"\0"):
+        following = self._long(root.entries_end) if root.chained else 0
+        if not root.entries and not following and self.block[root.end :].strip(b"\0"):
             raise UnreadableError  # what is there, nothing refers to
         self._walk()
         if any(self._taken(self.structure, a, b) for a, b in self.doomed):

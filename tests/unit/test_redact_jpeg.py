@@ -143,6 +143,21 @@ def test_what_is_understood_only_behind_such_a_scan_leaves_no_head():
     assert "no picture" in plan.reason
 
 
+def test_what_goes_with_such_a_scan_is_not_joined_to_what_stays():
+    """Half a resource is none: without its other half it is nothing that is understood."""
+    block = jpegs.resource(0x0404, jpegs.record(2, 5, b"Quince " * 9)) + jpegs.resource(0x0406, b"\1")
+    first, second = (jpegs.photoshop_segment(part) for part in (block[:40], block[40:]))
+    scan = segment(0xDA, b"\1\1\0\0\x3f\0")
+    out = redact(b"\xff\xd8" + segment(0xFE, b"kept") + first + scan + second)
+    assert b"kept" in out
+    assert b"Quince" not in out
+
+
+def test_a_frame_that_ends_the_file_is_a_head():
+    data = b"\xff\xd8" + segment(0xC0, b"\x08\0\1\0\1\1\1\x11\0")
+    assert redact(data) == data
+
+
 def test_a_thumbnail_that_is_no_picture_becomes_zeros():
     """That there was one stays: its tags are not what was asked for."""
     pair = [(0x0103, 3, 1, b"\6\0"), jpegs.long("II", 0x0201, 0x100), jpegs.long("II", 0x0202, 30)]
@@ -189,6 +204,16 @@ def test_no_digest_of_what_was_there_is_left(encoding, lost):
     out = redact(with_segments(plain(), jpegs.xmp_segment(main), *parts[lost:]))
     assert digest.encode(encoding) not in out
     assert digest.encode() not in out
+
+
+def test_extended_packets_that_become_the_same_are_not_joined():
+    """They would have one name, and no reader could tell their parts apart."""
+    cities = (HOME.city, HOME.city[::-1])
+    packets = [jpegs.xmp_packet(f"<photoshop:City>{city}</photoshop:City>") for city in cities]
+    parts = [part for packet in packets for part in jpegs.more_xmp_segments(packet, 500)[1]]
+    out = redact(with_segments(plain(), *parts))
+    assert not leaks(out)
+    assert out.count(jpegs.XMP_MORE_HEADER) == len(parts) // 2
 
 
 # --- real photos, real readers ---

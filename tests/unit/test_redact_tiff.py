@@ -271,3 +271,11 @@ def test_a_value_that_goes_stays_in_no_other_tag():
     assert cleaned is not None
     first = int.from_bytes(block[at : at + 4], "little")
     assert not any(cleaned.data[first : first + 10])
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0\0"])
+def test_an_empty_directory_at_the_very_end(behind):
+    """Without room for where the next one would be."""
+    block = b"II*\0" + pack("II", 8) + b"\0\0" + behind
+    assert clean(block) == block
+    assert clean_tiff(block + b"x", PLACES) is None
