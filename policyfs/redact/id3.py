@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Final
 
@@ -146,7 +147,21 @@ class _Cleaner:
             new = _unsynchronised(new)
         if len(new) > len(body):
             return self._emptied(flags & ~_EXTENDED, len(body), footer, "unsynchronisation")
-        return Cleaned(head + self._padded(new, len(body), footer), tuple(self.notes))
+        padded = self._padded(new, len(body), footer)
+        if not self._still(kept, padded[: len(body)], whole=whole):
+            return self._emptied(flags & ~_EXTENDED, len(body), footer, "told in two ways")
+        return Cleaned(head + padded, tuple(self.notes))
+
+    def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
+        """Whether the frames that stay are those that a reader finds, with no more than padding behind
+        them: by the other kind of sizes, one may reach further now than what went let it.
+        """
+        plain = body.replace(b"\xff\0", b"\xff") if whole else body
+        found = self._frames(plain, 0) or []
+        ends = list(accumulate(map(len, kept), initial=0))
+        same = [frame.at for frame in found[: len(kept)]] == ends[:-1]
+        behind = plain[ends[-1] : found[len(kept) - 1].end] if same and kept else b""
+        return same and not behind.strip(b"\0") and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
     def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
         """The body, and its footer. A tag with a footer has no padding: a private frame fills it."""
@@ -190,8 +205,9 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
+        """With nothing but padding behind the last frame, how far into it one reaches says nothing."""
         end = frames[-1].end if frames else start
-        return not body[end:].strip(b"\0"), end
+        return (False, end) if body[end:].strip(b"\0") else (True, 0)
 
     def _walk(self, body: bytes, at: int, *, safe: bool) -> Iterator[_Frame]:
         head = 6 if self.version == 2 else HEAD_BYTES

@@ -79,6 +79,8 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
             block = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             return UNKNOWN, None
+        if base64.b64encode(block) != value:
+            return UNKNOWN, None  # with more padding than it needs it would get shorter
         block_is_image = name.lower() == "coverart"
         cleaned = inner.image(block) if block_is_image else clean_picture(block, inner)
         if cleaned is None:

@@ -89,6 +89,33 @@ def test_frames_that_stay_move_up():
     assert out[:10] == tag[:10]
 
 
+def test_frames_that_another_way_to_count_finds_do_not_stay():
+    """Once what lay behind them is gone, sizes as ID3v2.4 has them reach to the padding, too."""
+    hidden = b"TXXX" + sounds.syncsafe(126) + b"\0\0" + b"\0place\0" + CITY
+    wrong = b"TIT2" + (256).to_bytes(4) + b"\0\0" + (b"\0" + b"W" * 127 + hidden).ljust(256, b"\0")
+    data = sounds.id3(wrong, sounds.user(b"place", PLACE), version=4, padding=40) + sounds.sound()
+    assert CITY not in redact(MP3, data)
+
+
+def test_frames_of_many_bytes_stay_before_one_that_goes():
+    """Read by sizes of the other kind, they would reach into the padding."""
+    title = sounds.frame("TIT2", b"\0" + b"W" * 200, version=4)
+    gone = sounds.frame("TXXX", b"\0place\0" + PLACE, version=4)
+    data = sounds.id3(title, gone, version=4, padding=400) + sounds.sound()
+    assert b"W" * 200 in redact(MP3, data)
+
+
+@pytest.mark.parametrize("padding", [b"", b"=", b"=="])
+def test_a_cover_that_is_packed_with_too_much_padding_goes(padding):
+    image = jpegs.with_segments(jpegs.plain(), jpegs.segment(jpegs.COM, PLACE))
+    image += bytes(-len(image) % 3)
+    cover = b"COVERART=" + base64.b64encode(image) + padding
+    out = redact(FLAC, sounds.flac((4, sounds.comments(cover, b"TITLE=Quince"))), Tells.LOCATION)
+    assert PLACE not in texts(out)
+    assert (b"COVERART" in out) == (not padding)
+    assert b"Quince" in out
+
+
 def test_a_tag_with_a_footer_has_no_padding():
     made = [
         sounds.frame(n, b"\0" + v, version=4) for n, v in (("TXXX", b"place\0" + CITY), ("TIT2", b"Quince"))
