@@ -231,7 +231,7 @@ class FileIO:
             flags = os.RWF_APPEND if append else 0
             slow = self._remote or (len(data) > _INLINE_WRITE and not append)
             # INVARIANT: under redaction no await after the fence of _may_write.
-            if slow and not handle.node.view.redact:
+            if slow and not self._may_hide(handle):
                 written = await trio.to_thread.run_sync(os.pwritev, handle.fd, [data], offset, flags)
             else:
                 written = os.pwritev(handle.fd, [data], offset, flags)
@@ -249,23 +249,27 @@ class FileIO:
                     await self._drafts.empty(handle, state)
                 else:
                     self._drafts.truncate(await self._drafts.begin(handle, state, self._fence(handle)), size)
-            handle.emptied = handle.emptied or (size == 0 and bool(handle.node.view.redact))
+            handle.emptied = handle.emptied or (size == 0 and self._may_hide(handle))
             return
         head = self._head(handle, state, decision)
         if head is not None and (decision.content or head.held):
             async with state.lock:
                 await self._checker.truncate(handle, head, size, decision, self._fence(handle, size))
+            self._resized(handle, size)
         else:
             await self.set_size(handle, size, by_path=by_path)
-        if size == 0:
-            handle.emptied = handle.emptied or bool(handle.node.view.redact)
-        self._wrote(handle)
 
     async def set_size(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of a file in which content is not looked at, for this app."""
         async with self._alone.on(handle.fd):
             self._fence(handle, size)()
             (self._tree.truncate_path if by_path else self._tree.truncate_fd)(handle.fd, size)
+        self._resized(handle, size)
+
+    def _resized(self, handle: Handle, size: int) -> None:
+        if size == 0:
+            handle.emptied = handle.emptied or self._may_hide(handle)
+        self._wrote(handle)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with a mode that only reserves space or makes zeros."""
@@ -318,7 +322,7 @@ class FileIO:
         """
 
         def check() -> None:
-            if size == 0 or not handle.node.view.redact:
+            if size == 0 or not self._may_hide(handle):
                 return
             stat = self._tree.fstat(handle.fd)
             wrote_all = handle.emptied and handle.seen == version_of(stat)
@@ -334,6 +338,10 @@ class FileIO:
             )  # fmt: skip
 
         return check
+
+    def _may_hide(self, handle: Handle) -> bool:
+        """May something in the file be hidden from the app: by its view, or by a policy that came since."""
+        return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def _is_own(self, handle: Handle, stat: Stat) -> bool:
         """Does the app own the file still: the first write-open by another ends that."""

@@ -165,6 +165,31 @@ def test_who_has_a_file_open_hears_of_content_that_the_new_policy_refuses(
     assert not (store / "Documents/new").exists() or (store / "Documents/new").read_bytes() == b""
 
 
+def _change_a_byte(channel, path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    channel.send("open")
+    channel.recv()
+    for call, argument in ((os.pwrite, b"x"), (os.ftruncate, 5), (os.ftruncate, 0), (os.pwrite, b"x")):
+        channel.send(error(call, fd, argument, *([0] if call is os.pwrite else [])))
+    os.close(fd)
+
+
+def test_who_writes_a_file_in_which_the_new_policy_hides_something_may_only_empty_it(
+    mounts: Mounts, store: Path
+) -> None:
+    """Or one byte of it would make it look like a kind that is shown as it is."""
+    photo = store / "DCIM/Camera/a.jpg"
+    photo.chmod(0o666)
+    mount = mounts.start(OPEN, store, "--no-passthrough")
+    writer = start_as(ONE, _change_a_byte, mount / "DCIM/Camera/a.jpg")
+    assert writer.receive() == "open"
+    change(mount, OPEN + '  - {id: places, require: {redact: location}, paths: "/DCIM/***"}\n')
+    writer.send("go on")
+    assert [writer.receive() for _ in range(2)] == ["EACCES", "EACCES"]
+    assert [writer.receive() for _ in range(2)] == ["None", "1"]
+    writer.result()
+
+
 def test_events_name_the_policy_that_decided(mounts: Mounts, store: Path) -> None:
     mount = mounts.start(OPEN, store)
     digests = []

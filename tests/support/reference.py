@@ -265,6 +265,8 @@ class Reference(NameCalls):
                 if handle.created:
                     self.refusals.add((step.mount, handle.ino))
                 return refused(errno.EPERM, *native.may_say)
+        elif after and oracle.checks(uid, handle.node) and not oracle.meets(uid, handle.node, after):
+            native.may_say |= {errno.EPERM}  # somebody has moved it since it was opened
         return native
 
     def on_pwrite(self, step: Step, slot: int, offset: int, data: str) -> Expected:
