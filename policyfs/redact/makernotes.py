@@ -170,6 +170,9 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     at = start + match.end()
     frame = _frame(walk, layout, match, at, start, outer)
     frame = replace(frame, own=(start, end))
+    count = frame.number(walk.source.read(at, frame.count_bytes))
+    if at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES:
+        return False  # no directory of a note: what is there is another's
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
         return False

@@ -201,8 +201,11 @@ class _File:
         self.jpegs += 1
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
-        if whole and frame not in (0, _LOSSLESS) and self.walk.embed_picture(start, end - start):
-            return
+        if whole and frame not in (0, _LOSSLESS):
+            if not self.walk.free(start, end):  # it stays, and nobody would look behind its header
+                raise NotThisKindError("its pictures lie over other data")
+            if self.walk.embed_picture(start, end - start):
+                return
         patches = [p for a, b in payloads for p in zeros(self.source, a, b)]
         if not patches:
             return

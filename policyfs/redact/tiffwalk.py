@@ -255,7 +255,12 @@ class Walk:
                 self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
         for _ in range(MAX_ROUNDS):
             self._doom()
-            hit = [(e, d) for e, d in plain if e.keep and not e.holds and self._is_wiped(e, d)]
+            shared = self._shared([e for e, _ in plain if e.keep])
+            hit = [
+                (e, d)
+                for e, d in plain
+                if e.keep and not e.holds and (self._is_wiped(e, d) or id(e) in shared)
+            ]
             for entry, directory in hit:
                 self._wipe(entry, directory)
                 self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
@@ -271,6 +276,20 @@ class Walk:
             if entry.keep and entry.nested and not entry.holds:
                 self._clean_nested(entry, directory)
         self._doom()
+
+    def _shared(self, entries: list[Entry]) -> set[int]:
+        """The ids of entries whose value is cleaned by someone else, but has not its bytes for itself."""
+        values = Extents((e.start, e.end) for e in entries if not e.nested)
+        nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
+        claims = (values, self.structure)
+        found = {id(e) for e in nested if any(claim.hits(e.start, e.end) for claim in claims)}
+        last: Entry | None = None
+        for entry in nested:
+            if last is not None and entry.start < last.end:
+                found |= {id(last), id(entry)}
+            if last is None or entry.end > last.end:
+                last = entry
+        return found
 
     def _is_wiped(self, entry: Entry, directory: Directory) -> bool:
         in_note = directory.frame.note and self.wiped_in_notes.hits(entry.start, entry.end)

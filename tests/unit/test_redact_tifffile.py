@@ -358,3 +358,57 @@ def test_strips_that_are_told_by_no_numbers_are_none():
     at = data.index(pack("II", 0x0111, LONG, size=2))
     out = read(data[: at + 2] + pack("II", 6, size=2) + data[at + 4 :])
     assert PIXELS not in out
+
+
+def moved_to(data: bytes, tag: int, at: int, kind: int = 7) -> bytes:
+    """The value of a tag of such a type is said to be somewhere else."""
+    where = data.index(pack("II", tag, kind, size=2)) + 8
+    return data[:where] + pack("II", at) + data[where + 4 :]
+
+
+def test_no_packet_takes_a_part_of_what_stays_with_it():
+    """One that overlaps another value goes, and that value, too, rather than a part of its bytes."""
+    packet = xmp_packet(CITY_XMP)
+    behind = ifd("II", BEHIND, picture("II", 8)).ljust(0x100, b"\0")
+    behind += ifd("II", BEHIND + 0x100, picture("II", 8)).ljust(0x100, b"\0")
+    subs = long("II", SUB_IFDS, BEHIND, BEHIND + 0x100)
+    data = placed("II", text(0x010F, "x" * 40), subs, (0x02BC, 7, len(packet), packet), behind=behind)
+    offsets = data.index(pack("II", BEHIND, BEHIND + 0x100))
+    out = read(moved_to(data, 0x02BC, offsets - 8))
+    assert not any(out[BEHIND:])
+    assert PIXELS in out
+
+
+def test_packets_that_overlap_go():
+    """Neither leaves a part of itself within the other."""
+    packet = xmp_packet("<dc:format>image/tiff</dc:format>")
+    data = classic("II", (0x02BC, 7, len(packet), packet), (0x83BB, 7, 40, b"\x1c\2\5\0\x22" + bytes(35)))
+    out = read(moved_to(data, 0x83BB, data.index(packet) + 9))
+    assert b"image/tiff" not in out
+    assert PIXELS in out
+
+
+def test_a_preview_that_lies_over_something_else_is_refused():
+    """It would stay as it is, with what is between its segments and behind its end."""
+    preview = plain() + CITY.encode()
+    pair = [long("II", 0x0201, BEHIND), long("II", 0x0202, len(preview)), short("II", 0x0103, 6)]
+    sub = ifd("II", BEHIND + 0x4000, [*pair, text(0x010F, "Testmaker")])
+    data = placed("II", long("II", SUB_IFDS, BEHIND + 0x4000), behind=preview).ljust(BEHIND + 0x4000, b"\0")
+    data += sub
+    assert CITY.encode() not in read(data)
+    over = moved_to(data, 0x010F, BEHIND + len(preview) - 10, 2)
+    assert "other data" in plan_for(over).reason
+
+
+def test_a_note_without_a_directory_takes_no_room():
+    """What is taken for one, but is longer than any, does not keep a preview from being cleaned."""
+    preview = plain() + CITY.encode()
+    note = b"Nikon\0\x02\x10\0\0II\x2a\0\x08\0\0\0\x40\1" + b"\1\0\7\0"
+    pair = [long("II", 0x0201, BEHIND), long("II", 0x0202, len(preview)), short("II", 0x0103, 6)]
+    tags = (long("II", SUB_IFDS, BEHIND + 0x4000), (0x927C, 7, len(note), note))
+    data = placed("II", *tags, behind=preview).ljust(BEHIND + 0x4000, b"\0") + ifd(
+        "II", BEHIND + 0x4000, pair
+    )
+    out = read(data)
+    assert CITY.encode() not in out
+    assert jpegs.pixels(out[BEHIND : BEHIND + len(preview)]) == jpegs.pixels(preview)
