@@ -89,12 +89,22 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
         inner.budget.search(len(chunk))
         foreign = _FOREIGN.search(chunk)
         if foreign is not None:
-            behind = at + foreign.start()
+            behind = _with_zeros(source, start, at + foreign.start())
             found.patches.append(Patch(behind, zeros=end - behind))
             found.notes.append(Note(behind, end - behind, _NAME, "behind the picture"))
             break
         at += len(chunk) if at + len(chunk) >= end else len(chunk) - _OVERLAP
     return found
+
+
+def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
+    """Where something foreign starts once there are zeros from `behind` on: some starts end in zeros."""
+    while True:
+        first = max(start, behind - _OVERLAP)
+        foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
+        if foreign is None:
+            return behind
+        behind = first + foreign.start()
 
 
 @dataclass(slots=True)

@@ -240,6 +240,14 @@ def test_more_codestreams_than_one(more):
     assert SECRET not in read(jxl() + more, "jxl")
 
 
+@pytest.mark.parametrize(
+    "start", [b"Exif\0\0II*", b"PK\x03\x04", b"\xff\xd8\xff\xe1abJFIF", b"PK\x03\x04Exif\0\0II*"]
+)
+def test_starts_that_are_whole_only_with_the_zeros_behind_them(start):
+    picture = b"\xff\x0a" + b"picture" * 9
+    assert read(picture + start + b"SEFH" + SECRET, "jxl") == picture + bytes(len(start + SECRET) + 4)
+
+
 def test_a_codestream_that_is_none():
     assert plan(jxl().replace(b"jxlc\xff\x0a", b"jxlctx"), "jxl")[0].outcome is Outcome.REFUSE
 
