@@ -207,7 +207,11 @@ class _Locator:
                 stream.packets += 1
 
     def _lost(self, stream: _Stream) -> None:
-        """A header that is not ended, or too long, becomes zeros."""
+        """A header that is not ended, or too long, becomes zeros. Without the first one, nobody could say
+        what the stream is.
+        """
+        if not stream.packets:
+            raise NotThisKindError("a stream's first header is not ended")
         for at, size in stream.pieces:
             self.edits.zero(at, at + size, "header", broken=True)
         stream.pieces = []
@@ -273,8 +277,8 @@ class _Locator:
             stream.done = True
             return data
         kind = data[0] & 0x7F if data else PADDING
-        if kind == COMMENTS:
-            return self._comments(stream, data, 4, frame=False)
+        if kind == COMMENTS and (listed := self._comments(stream, data, 4, frame=False)) is not None:
+            return listed
         if kind == PICTURE and (cleaned := clean_picture(data[4:], self.inner)) is not None:
             for note in shifted(cleaned.notes, 4):
                 self._note(stream, note.offset, note.length, note.tag, note.tells, broken=note.broken)

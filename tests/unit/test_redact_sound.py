@@ -148,6 +148,20 @@ def test_pages_have_their_checksums(case):
         at += size
 
 
+def test_a_first_header_that_is_not_ended_is_refused():
+    cut = sounds.page(7, 0, 2, b"\xff", b"\x01vorbis".ljust(255, b"\1"))
+    data = cut + sounds.vorbis(sounds.comments())[58:]
+    plan = locate(OGG, frozenset({"location"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert "not ended" in plan.reason
+
+
+def test_broken_comments_of_flac_in_ogg_become_padding():
+    first = b"\x7fFLAC\1\0\0\1fLaC\0\0\0\x22" + bytes(34)
+    out = redact(OGG, sounds.pages(7, first, b"\x84\0\0\7" + CITY[:7], b"\xff\xf8sound"))
+    assert b"\x81\0\0\7" + bytes(7) in out
+
+
 def test_the_version_of_the_encoder_is_device():
     info = b"Info" + (1).to_bytes(4) + bytes(4) + b"LAME3.100" + bytes(25)
     first = bytearray(sounds.sound(1))
