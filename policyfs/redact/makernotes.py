@@ -157,8 +157,15 @@ def _open_adobe(walk: Walk, entry: Entry) -> bool:
             heads.append((at + 8, at + 14))
         at += 8 + size + size % 2
     if opened:
-        walk.directories[-1].covers += heads
+        _cover(walk, walk.directories[-1], heads)
     return opened
+
+
+def _cover(walk: Walk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
+    """What belongs to a note besides its directory stays with that: no value of others may lie there."""
+    directory.covers += spans
+    for start, end in spans:
+        walk.structure.add(start, end)
 
 
 def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bool:
@@ -171,7 +178,8 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     frame = _frame(walk, layout, match, at, start, outer)
     frame = replace(frame, own=(start, end))
     count = frame.number(walk.source.read(at, frame.count_bytes))
-    if at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES:
+    beyond = at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES
+    if beyond or walk.structure.hits(start, at):
         return False  # no directory of a note: what is there is another's
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
@@ -183,7 +191,7 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
         directory.entries.clear()
         return False
     _rebase(directory, base)
-    directory.covers += [(start, at), *_footer(walk, start, end, frame)]
+    _cover(walk, directory, [(start, at), *_footer(walk, start, end, frame)])
     entry.nested = entry.holds = True
     return True
 

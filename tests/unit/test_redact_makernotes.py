@@ -185,3 +185,23 @@ def test_a_strip_over_a_note_does_not_keep_what_went():
     assert CITY.encode() in data
     assert plan.outcome is Outcome.PATCH
     assert CITY.encode() not in out
+
+
+def test_a_packet_that_reaches_into_the_head_of_a_note_goes():
+    """Not the head: the next reader would not know the note without."""
+    maker = MAKERS["Nikon"]
+    note = note_of(maker, "II", 0x2000)
+    records = jpegs.record(2, 5, b"Quince")
+    data = tiffs.classic(
+        "II",
+        text(0x010F, maker.make),
+        (0x83BB, UNDEFINED, len(records) + 9, records + bytes(9)),
+        (0x927C, UNDEFINED, len(note), note),
+    )
+    for value, at in ((note, 0x2000), (records + bytes(9), 0x2000 - len(records))):
+        data = data.replace(pack("II", data.index(value)), pack("II", at)).replace(value, bytes(len(value)))
+    data = data.ljust(0x2000 - len(records), b"\0") + records + note
+    out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
+    assert SETTING.encode() in out
+    assert CITY.encode() not in out
+    assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
