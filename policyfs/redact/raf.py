@@ -30,6 +30,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94
+_POINTERS_END: Final = 0x5C
 _OF_THE_CAMERA: Final = ((0x14, 0x40),)
 """Its number, model, and the version of what wrote the file."""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
@@ -62,6 +63,8 @@ class _Raf:
 
     def locate(self) -> Found:
         picture = self._long(0x54)
+        if picture < _POINTERS_END:  # what it takes out of the picture may be what says where that is
+            raise NotThisKindError("its parts lie over one another, or behind its end")
         end = min(_HEADER_BYTES, picture)
         self._keep(0, 0x40)
         self._keep(0x54, end)

@@ -61,10 +61,18 @@ def test_what_nothing_refers_to_goes():
     assert CITY.encode() not in read(fuji(plain()) + CITY.encode(), "time")
 
 
+def over_its_own_pointer() -> bytes:
+    """A RAF whose JPEG has what says where it is in a comment that tells a place."""
+    pointers = (0x44).to_bytes(4) + (0x400).to_bytes(4)
+    comment = jpegs.segment(0xFE, jpegs.TEXT_COORDINATES.encode()[:10] + pointers + b"47.80453, 13.04229")
+    return fuji(PREVIEW)[:0x44] + with_segments(plain(), comment)
+
+
 BROKEN = {
     "cut off": fuji(PREVIEW)[:0x90],
     "without its JPEG": fuji(b""),
     "JPEG over the header": fuji(PREVIEW)[:0x54] + (8).to_bytes(4) + fuji(PREVIEW)[0x58:],
+    "JPEG over its own pointer": over_its_own_pointer(),
     "a directory behind the end": fuji(PREVIEW)[:0x5C] + (1 << 30).to_bytes(4) + fuji(PREVIEW)[0x60:],
     "records past the directory": fuji(PREVIEW)[:0x60] + (6).to_bytes(4) + fuji(PREVIEW)[0x64:],
     "pixels over the JPEG": fuji(PREVIEW)[:0x64] + (0x98).to_bytes(4) + fuji(PREVIEW)[0x68:],
