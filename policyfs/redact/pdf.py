@@ -184,7 +184,7 @@ class _Locator:
         for here in self.objects:
             if here.role in ("trailer", "objects"):
                 waiting |= here.edits.refs
-            else:
+            elif here.role != "file":  # which goes, so that it refers to nothing
                 refers.setdefault(here.item.number, set()).update(here.edits.refs)
         for stream in self.streams:
             for inside in stream.objects:
@@ -228,6 +228,8 @@ class _Locator:
             node = self.scan.value_of(item)
             found = clean_picture(self.source, item.data, item.data_end, node, self.inner, self.room)
         if found is None:
+            if here.edits.refs - self.scan.integers.keys():
+                raise NotThisKindError("metadata in it are packed in an unusual way")
             self._null(item)
             return
         self.found.add(found)

@@ -47,6 +47,10 @@ HIDING = {
     "XMP without a type": pdf({6: stream(PACKET)}, page=XMP_PAGE),
     "XMP, compressed, without a type": pdf({6: packed(PACKET)}, page=XMP_PAGE),
     "XMP, under another name": pdf({6: stream(PACKET)}, page=b"/Other 6 0 R"),
+    "what only an attached file refers to": pdf(
+        {6: stream(b"x", b"/Type/EmbeddedFile/Params 7 0 R"), 7: b"<</A(%s)>>" % PLACE.replace(b",", b"")},
+        page=b"/Other 6 0 R",
+    ),
     "XMP in an unusual filter": pdf(
         {6: stream(PLACE.hex().encode() + b">", b"/Type/Metadata/Filter/ASCIIHexDecode")}, page=XMP_PAGE
     ),
@@ -220,6 +224,13 @@ def test_hints_of_linearised_files_stay(tmp_path):
         (
             pdf({5: stream(b"6 0 (%s)" % PLACE, b"/Type/ObjStm/N 1/First 4"), 7: b"<</Metadata 5 0 R>>"}),
             "metadata and something else",
+        ),
+        (
+            pdf(
+                {6: stream(b"61>", b"/Filter/ASCIIHexDecode/DecodeParms 7 0 R"), 7: b"<</Else(words)>>"},
+                page=XMP_PAGE,
+            ),
+            "metadata in it",
         ),
     ],
 )
