@@ -51,12 +51,12 @@ def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
     """An Exif item or box: what is in front of the TIFF header is made true, the rest is cleaned."""
     at = _header_at(data)
-    if at is None:
+    cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
+    if at is None or cleaned is None or not any(cleaned.data):  # nor is there room for one that says nothing
         blank = bytes(len(data))
         if blank == data:
             return Cleaned(data)
         return Cleaned(blank, (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
-    cleaned = clean_tiff_block(data[at:], inner, container)
     if data[:at] == EXIF_MARK:
         head = EXIF_MARK
     elif at < 4:

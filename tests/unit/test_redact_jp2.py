@@ -240,6 +240,12 @@ def test_more_codestreams_than_one(more):
     assert SECRET not in read(jxl() + more, "jxl")
 
 
+@pytest.mark.parametrize("head", [b"Exif\0\0", b"\0\0\0\6Exif\0\0", b"\0\0\0\2ab", b""])
+def test_exif_that_is_too_short_to_say_nothing_becomes_zeros(head):
+    data = jxl(make_box(b"Exif", head + b"II*\0abcdefgh"))
+    assert read(data, "jxl") == data.replace(head + b"II*\0abcdefgh", bytes(len(head) + 12))
+
+
 @pytest.mark.parametrize(
     "start", [b"Exif\0\0II*", b"PK\x03\x04", b"\xff\xd8\xff\xe1abJFIF", b"PK\x03\x04Exif\0\0II*"]
 )
