@@ -163,8 +163,7 @@ class _Walker:
         """Offset behind the segment; None if decoders cannot go on here."""
         size = self.source.size
         if marker + 4 > size:
-            self.image.junk.append((marker + 2, size))
-            return size
+            return None
         length = int.from_bytes(self.source.read(marker + 2, 2))
         offset = marker + 4
         needed = code in _FRAMES or code == SOS
@@ -177,8 +176,7 @@ class _Walker:
             return offset
         end = offset + length - 2
         if end > size:
-            self.image.junk.append((offset, size))
-            return size
+            return None  # cut off; what comes to be behind must not become a part of it
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
         elif not _well_formed(code, self.source.read(offset, length - 2)):

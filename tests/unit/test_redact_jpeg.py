@@ -158,6 +158,17 @@ def test_a_frame_that_ends_the_file_is_a_head():
     assert redact(data) == data
 
 
+@pytest.mark.parametrize("code", [0xC0, 0xDA, 0xDB, 0xE1, 0xFE])
+def test_what_a_video_cuts_off_goes_with_its_marker(code):
+    """Where the video is none, the next reader finds what is behind in that segment."""
+    photo = plain()[:-2] + segment(code, bytes(60000))[:6]
+    video = b"\0\0\0\x18ftypmp42" + media.HOME.city.encode().ljust(12)
+    out = redact(photo + video + plain(2))
+    assert media.HOME.city.encode() not in out
+    assert out.endswith(plain(2))
+    assert jpegs.pixels(out[: len(photo)]) == jpegs.pixels(plain())
+
+
 def test_a_thumbnail_that_is_no_picture_becomes_zeros():
     """That there was one stays: its tags are not what was asked for."""
     pair = [(0x0103, 3, 1, b"\6\0"), jpegs.long("II", 0x0201, 0x100), jpegs.long("II", 0x0202, 30)]
