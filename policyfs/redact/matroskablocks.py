@@ -332,9 +332,11 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Blanks; the commas of a script's line (S_TEXT/ASS) stay, since players count them."""
+    """Blanks; the commas of a script's line (S_TEXT/ASS) stay, since players count them. Its number, which
+    it starts with, may be blank already.
+    """
     fields = text.split(b",", 8)
-    if len(fields) == 9 and fields[0].strip().isdigit():
+    if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
         kept = [
             part if part.strip().isdigit() and len(part) < 6 else b" " * len(part) for part in fields[:-1]
         ]

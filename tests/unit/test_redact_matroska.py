@@ -149,6 +149,11 @@ def test_what_was_not_asked_for_stays():
     assert b"Rosa" in run(data, "device")
 
 
+def test_commas_of_a_script_stay_whatever_its_number():
+    data = film(cluster(group(2, b"1234567,0,Default,,0,0,0,,Hello.")), MEDIA, tracks=SCRIPTS)
+    assert b" " * 7 + b",0," + b" " * 7 + b",,0,0,0,," + b" " * 6 in run(data, "people")
+
+
 def test_a_checksum_over_what_changed_is_void():
     tags = el(
         mk.TAGS, CRC, el(0x7373, el(0x63C0), mk.simple_tag(b"XYZ", PLACE), mk.simple_tag(b"ARTIST", b"a"))
