@@ -172,7 +172,12 @@ class Entrance:
 
     def check_road(self, node: Node, caller: Caller, stat: Stat, owner: str, *, writing: bool) -> None:
         """The node must be of the road that this open takes now."""
-        self.check_view(node, caller)
+        try:
+            self.check_view(node, caller)
+        except StaleNodeError:
+            if writing:  # the kernel looks up once more only: the node it gets must be a writer's
+                self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
+            raise
         if node.parent is None and node.flavor is not Flavor.COPY:
             return
         flavor = self._views.flavor(

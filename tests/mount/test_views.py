@@ -193,6 +193,19 @@ def _open_and_read(channel, path: Path) -> tuple[int, dict[str, int]]:
     return turns, failed
 
 
+@pytest.mark.parametrize("app", [(), ("--app", "camera")], ids=["shared", "app"])
+def test_what_was_moved_to_where_something_is_hidden_can_be_emptied_at_once(mounts, photos, app) -> None:
+    """The name that the kernel knows leads to a raw node: it looks up once more, and only once."""
+    (photos / "Android/camera/a.txt").write_text("words\n")
+    (photos / "Android/camera/a.txt").chmod(0o666)
+    policy = POLICY.replace("    unless: {owner: self}\n", "    raw_types: [text/plain]\n")
+    assert policy != POLICY
+    mount = mounts.start(policy, photos, *app)
+    call_as(CAMERA, os.rename, mount / "Android/camera/a.txt", mount / "DCIM/a.txt")
+    assert call_as(CAMERA, code_of, write, mount / "DCIM/a.txt", b"other words\n") == ""
+    assert (photos / "DCIM/a.txt").read_bytes() == b"other words\n"
+
+
 def test_no_program_sees_estale_or_eio(mount) -> None:
     """Three apps look at a photo that is rewritten, replaced and touched all the time."""
     path = mount / "DCIM/a.jpg"
