@@ -175,7 +175,7 @@ class _Locator:
         self.ground.area(top.rest if end is None else end, self.source.size)
         if not any(claim.media for claim in self.ground.claims):
             raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(NAME))
+        self.found.add(self.ground.settle(NAME, self.found.patches))
         return self.found
 
     def _top(self, boxes: tuple[Box, ...]) -> int | None:

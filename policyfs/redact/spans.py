@@ -170,6 +170,7 @@ class Ground:
     areas: list[Span] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     noted: list[Span] = field(default_factory=list)
+    heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     uuid_stays: bool = False
     """A ``uuid`` box that goes keeps its type, with zeros for its extended one: a family of formats that
@@ -189,6 +190,7 @@ class Ground:
         """
         if box.to_end and not any(box.kind):
             self.area(box.start, box.end)
+            self.heads.append(Span(box.start, box.body))
             return
         empty = box.kind == UUID and self.uuid_stays
         was_empty = box.kind in (FREE, b"skip") or (empty and not any(box.extended))
@@ -227,13 +229,17 @@ class Ground:
             whole = note._replace(offset=data.spans[0].start, length=data.size)
             self.claims.append(Claim(data.spans, (), False, (whole,), True))
 
-    def settle(self, container: str) -> Found:
+    def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
         """What has to change in the areas: what nobody spoke for, and what was claimed.
 
-        container: what the notes call the file. Raises NotThisKindError where bytes are a picture to one
-        reader and metadata to another, or where metadata lies outside of the areas, in structure.
+        container: what the notes call the file. structure: what changes outside of the areas. Raises
+        NotThisKindError where bytes are a picture to one reader and metadata to another, or where either
+        lies outside of the areas, in structure that changes.
         """
         self._one_reading()
+        changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
+        if overlap(changed, joined(span for claim in self.claims for span in claim.spans)):
+            raise NotThisKindError("its pictures lie in its structure")
         areas = joined(self.areas)
         media = joined(s for claim in self.claims if claim.media for s in claim.spans)
         doubtful = joined(self._claimed_twice())

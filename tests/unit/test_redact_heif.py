@@ -29,6 +29,7 @@ from tests.support.heifs import (
 )
 from tests.support.media import HOME
 from tests.support.movies import box as make_box
+from tests.support.movies import u32
 
 CITY = HOME.city.encode()
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")
@@ -322,6 +323,17 @@ def test_an_item_of_a_type_that_does_not_stay_goes_whole():
     out = read(heif([PICTURE, broken]))
     assert SECRET not in out
     assert b"xmpmeta" not in out
+
+
+@pytest.mark.parametrize(("kind", "bytes_of_its_header"), [(b"\0\0\0\x10abcd", 4), (b"\0\0\0\0\0\0\0\0", 8)])
+def test_an_item_over_the_header_of_a_box_that_changes_is_refused(kind, bytes_of_its_header):
+    """What the header becomes would change the item, and what the item becomes the header."""
+    old = heif([PICTURE, Thing(2, b"Exif", EXIF)])
+    behind = kind + bytes(8)
+    start, size = len(old) + 8 - bytes_of_its_header, 4
+    data = old.replace(u32(old.index(EXIF)) + u32(len(EXIF)), u32(start) + u32(size)) + behind
+    assert data != old + behind
+    assert "in its structure" in plan(data)[0].reason
 
 
 def test_sei_that_shows_the_picture_stays():
