@@ -25,10 +25,11 @@ _FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _KNOWN_FLAGS: Final = 0x3E
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 _LATER: Final = re.compile(
-    rb"EXIF....(?:Exif\0\0)?(?:II\*\0|MM\0\*)|XMP ....\xef?\xbb?\xbf?\s{0,4}<[?xr]"
+    rb"EXIF....(?:Exif\0\0)?(?:II\*|MM\0\*)|XMP ....\xef?\xbb?\xbf?\s{0,4}<[?xr]"
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
+"""No match ends with a zero: what becomes one must not make another."""
 _LONGEST_MATCH: Final = 24
 
 

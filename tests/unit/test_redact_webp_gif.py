@@ -57,6 +57,9 @@ WEBP_HIDING = {
     "a frame's own chunk": (chunk(b"ANMF", FRAME_HEAD + VP8 + chunk(b"abcd", CITY)),),
     "behind a frame's chunks": (chunk(b"ANMF", FRAME_HEAD + VP8 + b"\1\2" + CITY),),
     "a colour profile that is none": (chunk(b"ICCP", CITY), VP8),
+    "what comes to be metadata": (
+        chunk(b"VP8 ", PICTURE + b"EXIF\0\0\0\0II*" + chunk(b"EXIF", jpegs.exif("MM")) + CITY),
+    ),
     "a picture's length": (chunk(b"VP8 ", PICTURE + chunk(b"EXIF", jpegs.exif("MM")) + CITY),),
     "a second header": (VP8, chunk(b"VP8X", CITY[:10])),
     "what is no chunk": (VP8, b"\0\1\2\3" + CITY),
