@@ -24,6 +24,8 @@ _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
 """Whichever byte of a packet a reader takes for a length, it ends up behind these (XMP part 3)."""
+_LEAST_BYTES: Final = 3
+"""Of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
 
 
@@ -119,7 +121,7 @@ class _Locator:
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
             return self._xmp(at)
         end = self._blocks(at + 2)
-        if self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
+        if end < at + _LEAST_BYTES or self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
             return None
         block = self.source.read(at, end - at)
         if label == _COMMENT:

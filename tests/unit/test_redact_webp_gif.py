@@ -143,6 +143,12 @@ def test_what_shows_a_gif_stays():
     assert gone == data.replace(b"a quince", b" " * 8)
 
 
+@pytest.mark.parametrize("cut", [b"!", b"!\0", b"!\xfe", b"!\xfe\0", b"!\x47\1\0", b"!\xff\x0b\0"])
+def test_an_extension_at_the_very_end_need_not_be_whole(cut):
+    out = redact("image/gif", gif()[:-1] + cut, Tells.PEOPLE)
+    assert out[: -len(cut)] == gif()[:-1]
+
+
 def test_xmp_of_a_gif_keeps_the_rest():
     out = redact("image/gif", gif(application(b"XMP DataXMP", XMP + XMP_END)))
     assert b"<dc:format>x</dc:format>" in out
