@@ -155,6 +155,9 @@ class _Locator:
                 self.edits.zero(*part, "between pages")
         if not self.media:
             raise NotThisKindError("there is no stream in it")
+        for stream in self.streams.values():
+            if stream is not None:
+                self._lost(stream)
         self._renew()
         return self.edits.found
 
@@ -174,7 +177,10 @@ class _Locator:
             self._packets(page, stream)
 
     def _begin(self, page: Page) -> None:
-        """A logical stream starts, by its first packet's first bytes."""
+        """A logical stream starts, by its first packet's first bytes, and one of its number is over."""
+        before = self.streams.get(page.serial)
+        if before is not None:
+            self._lost(before)
         head = self.edits.source.read(page.start, min(16, page.end - page.start))
         codec = next((codec for mark, codec in _FIRST_HEADS.items() if head.startswith(mark)), None)
         if codec is not None:
@@ -210,7 +216,7 @@ class _Locator:
         """A header that is not ended, or too long, becomes zeros. Without the first one, nobody could say
         what the stream is.
         """
-        if not stream.packets:
+        if stream.pieces and not stream.packets:
             raise NotThisKindError("a stream's first header is not ended")
         for at, size in stream.pieces:
             self.edits.zero(at, at + size, "header", broken=True)
@@ -247,10 +253,10 @@ class _Locator:
             return data[: _FIRST_BYTES[stream.codec]].ljust(len(data), b"\0")
         if stream.codec == b"FLAC":
             return self._block(stream, data)
-        if number > 1:
+        head = _COMMENT_HEADS[stream.codec]
+        if number > 1 and not (head and data.startswith(head)):
             stream.done = True  # the decoder's tables, or sound already
             return data
-        head = _COMMENT_HEADS[stream.codec]
         if not data.startswith(head):
             return None
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")

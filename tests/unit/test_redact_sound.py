@@ -156,6 +156,25 @@ def test_a_first_header_that_is_not_ended_is_refused():
     assert "not ended" in plan.reason
 
 
+@pytest.mark.parametrize("behind", [b"", sounds.vorbis(sounds.comments()), sounds.opus(sounds.comments())])
+def test_comments_that_are_not_ended_go(behind):
+    """Where the file is cut off, or where another stream starts in their place."""
+    first = sounds.page(7, 0, 2, b"\x1e", b"\x01vorbis" + bytes(22) + b"\1")
+    listed = b"\x03vorbis" + sounds.comments(b"LOCATION=" + PLACE, b"TITLE=" + bytes(400))
+    data = first + sounds.page(7, 1, 0, b"\xff", listed[:255]) + behind
+    assert PLACE in data
+    out = redact(OGG, data)
+    assert PLACE not in out
+    assert out.endswith(behind)
+
+
+def test_comments_behind_something_else_go():
+    listed = b"OpusTags" + sounds.comments(b"LOCATION=" + PLACE, b"TITLE=Quince")
+    out = redact(OGG, sounds.pages(8, b"OpusHead\1\2" + bytes(9), b"what is this?", listed, b"\xfcsound"))
+    assert PLACE not in out
+    assert b"Quince" in out
+
+
 def test_broken_comments_of_flac_in_ogg_become_padding():
     first = b"\x7fFLAC\1\0\0\1fLaC\0\0\0\x22" + bytes(34)
     out = redact(OGG, sounds.pages(7, first, b"\x84\0\0\7" + CITY[:7], b"\xff\xf8sound"))
