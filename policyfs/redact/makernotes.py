@@ -20,7 +20,7 @@ from policyfs.redact.extents import Extents
 from policyfs.redact.makertags import NOTE_TABLES, PREVIEWS
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import Tells
-from policyfs.redact.tiffdirs import NEUTRAL_TAG, Directory, Entry, Frame
+from policyfs.redact.tiffdirs import Directory, Entry, Frame
 from policyfs.redact.tiffrules import How, Rules
 from policyfs.redact.tiffwalk import NoteOpener, Walk
 
@@ -236,8 +236,6 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
-    if spared:
-        spared.add(NEUTRAL_TAG)  # a picture was there
     entries = (e for e in directory.entries if e.size and not e.inline and e.tag not in spared)
     spans = [(e.start + by, e.end + by) for e in entries]
     inside = [s for s in spans if s[0] >= 0 and s[1] <= size]

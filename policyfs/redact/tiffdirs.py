@@ -134,8 +134,10 @@ def _neutral(entry: Entry, frame: Frame) -> bytes:
 
     Offset and length of a value in the note stay, so that readers who guess from them how far a note
     was moved come to the same answer; the value itself is zeros. What is elsewhere may be another's.
+    Pictures, which may be anywhere, tell those readers nothing.
     """
-    if entry.inline or not entry.size or not frame.owns(entry.start, entry.end):
+    picture = entry.nested and not entry.holds
+    if entry.inline or not entry.size or picture or not frame.owns(entry.start, entry.end):
         kind, count = (entry.type, entry.count) if entry.inline and entry.size else (7, 4)
         shape = struct.pack(frame.order + "HHI", NEUTRAL_TAG, kind, count)
         return shape + bytes(frame.offset_bytes)

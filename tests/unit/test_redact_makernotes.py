@@ -205,3 +205,18 @@ def test_a_packet_that_reaches_into_the_head_of_a_note_goes():
     assert SETTING.encode() in out
     assert CITY.encode() not in out
     assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
+
+
+def test_a_note_of_which_a_value_went_is_as_sound_as_before():
+    """One value of four lies outside of a Casio's note; what stands for one that went still counts."""
+    maker = MAKERS["Casio"]
+    note = note_of(maker._replace(tags=(*maker.tags, text(0x3015, "portrait"))), "II", 0x2000)
+    data = tiffs.classic("II", text(0x010F, maker.make), (0x927C, UNDEFINED, len(note), note))
+    data = data.replace(pack("II", data.index(note)), pack("II", 0x2000)).replace(note, bytes(len(note)))
+    where = note.index(pack("II", 0x3007, 2, size=2)) + 8
+    note = note[:where] + pack("II", 0x1800) + note[where + 4 :]
+    data = (data.ljust(0x1800, b"\0") + SETTING.encode()).ljust(0x2000, b"\0") + note
+    out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
+    assert CITY.encode() not in out
+    assert SETTING.encode() in out
+    assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
