@@ -100,7 +100,7 @@ class Tree:
             self.elements += 1
             if self.elements > MAX_ELEMENTS:
                 raise TooMuchError("too many elements")
-            piece = self._child(ident, child, data, base, depth)
+            piece = self._child(ident, child, data, base, depth, again=child.head.ident in kept)
             pieces.append(piece)
             end = child.end
             if piece[0] != VOID:
@@ -137,7 +137,8 @@ class Tree:
         self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))
         return void(len(rest))
 
-    def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int) -> bytes:
+    def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
+        """A child as it is to be. again: one of its kind is before it, and stays."""
         ident, whole = child.head.ident, data[child.at : child.end]
         payload = child.payload(data)
         if ident == VOID:
@@ -147,10 +148,12 @@ class Tree:
             return whole[: child.head.length] + bytes(len(payload))
         if ident == CRC_32 and child.at == 0 and len(payload) == 4:
             return whole
+        at = base + child.at
         if parent == names.ATTACHED_FILE and ident == names.FILE_DATA:
+            if again:
+                return self._gone(whole, at, "second FileData", UNKNOWN)
             return whole[: child.head.length] + (self._attachment(data) or b"")
         element = ELEMENTS.get(parent, {}).get(ident)
-        at = base + child.at
         if element is None:
             return self._gone(whole, at, f"unknown element {ident:x}", UNKNOWN)
         if element.form is Form.MASTER:

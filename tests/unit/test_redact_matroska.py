@@ -149,6 +149,14 @@ def test_what_was_not_asked_for_stays():
     assert b"Rosa" in run(data, "device")
 
 
+def test_a_second_content_of_an_attached_file_goes():
+    font = (el(0x466E, b"a.ttf"), el(0x4660, b"font/ttf"), el(0x465C, b"\0\1\0\0a font"))
+    for second in (PLACE, b"\0\1\0\0another font"):
+        out = run(film(el(mk.ATTACHMENTS, el(0x61A7, *font, el(0x465C, second))), MEDIA))
+        assert b"\0\1\0\0a font" in out
+        assert second not in out
+
+
 def test_commas_of_a_script_stay_whatever_its_number():
     data = film(cluster(group(2, b"1234567,0,Default,,0,0,0,,Hello.")), MEDIA, tracks=SCRIPTS)
     assert b" " * 7 + b",0," + b" " * 7 + b",,0,0,0,," + b" " * 6 in run(data, "people")
