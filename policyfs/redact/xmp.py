@@ -67,6 +67,8 @@ class _Element:
     namespaces: dict[str, str]
     structural: bool = False
     picture: bool = False
+    said: bool = False
+    """Some of its text was read already."""
 
 
 @dataclass(slots=True)
@@ -229,13 +231,16 @@ class _Scanner:
             self.at = end
             return
         around = self.stack[-1]
-        if around.picture and piece.strip():
+        # Text that goes on behind a comment or an element: readers join it, so no piece tells by itself.
+        goes_on = around.said and bool(piece.strip())
+        around.said = around.said or bool(piece.strip())
+        if around.picture and piece.strip() and not goes_on:
             yield from self._picture(around.name, self.at, piece)
             self.at = end
             return
         told = self._told(piece)
-        if around.structural and piece.strip():
-            told = UNKNOWN  # no property's value
+        if goes_on or (around.structural and piece.strip()):
+            told = UNKNOWN  # no property's value, or not all of one
         if told:
             yield from self._hide(end, around.name, told)
         else:

@@ -349,3 +349,20 @@ def test_what_is_no_picture_goes_from_such_a_property(coded):
     out = clean_packet(packet, Pictures()).data.decode()
     assert out.count(coded or "nothing") == 0
     assert "Rating" in out
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["<!-- x -->", "<![CDATA[ ]]>", "<![CDATA[1]]>", "<?x y?>", "<dc:format/>", "<dc:city>x</dc:city>"],
+)
+def test_coordinates_do_not_hide_on_both_sides_of_something(between):
+    packet = xmp_packet(f"<dc:source>47.80453,{between}13.04229</dc:source>")
+    cleaned = clean_packet(packet, PLACES)
+    assert b"13.04229" not in cleaned.data
+    assert clean_packet(cleaned.data, PLACES) == Cleaned(cleaned.data)
+
+
+def test_a_text_in_pieces_keeps_its_first():
+    packet = xmp_packet("<dc:source>\n  quince <!-- x --> pear</dc:source>")
+    assert b"quince" in clean_packet(packet, PLACES).data
+    assert b"pear" not in clean_packet(packet, PLACES).data
