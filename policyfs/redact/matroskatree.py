@@ -25,6 +25,15 @@ MAX_ELEMENTS: Final = 100_000
 
 _ROUNDS: Final = 4
 """What an element is may hang on one that went: until nothing changes any more, or it goes whole."""
+_ONCE: Final = frozenset(
+    {
+        *((names.TRACK, ident) for ident in (names.TRACK_NUMBER, names.TRACK_TYPE, names.CODEC_ID)),
+        *((names.TRACK, ident) for ident in (names.CODEC_PRIVATE, names.ENCODINGS)),
+        *((names.ATTACHED_FILE, ident) for ident in (names.FILE_MIME_TYPE, names.FILE_DATA)),
+        (names.SIMPLE_TAG, names.TAG_NAME),
+    }
+)
+"""(parent, child) by which others are judged: only the first stays, for some readers take the last."""
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16
@@ -149,9 +158,9 @@ class Tree:
         if ident == CRC_32 and child.at == 0 and len(payload) == 4:
             return whole
         at = base + child.at
+        if again and (parent, ident) in _ONCE:
+            return self._gone(whole, at, "second element", UNKNOWN)
         if parent == names.ATTACHED_FILE and ident == names.FILE_DATA:
-            if again:
-                return self._gone(whole, at, "second FileData", UNKNOWN)
             return whole[: child.head.length] + (self._attachment(data) or b"")
         element = ELEMENTS.get(parent, {}).get(ident)
         if element is None:

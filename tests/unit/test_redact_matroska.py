@@ -157,6 +157,17 @@ def test_a_second_content_of_an_attached_file_goes():
         assert second not in out
 
 
+def test_what_something_is_judged_by_is_told_once():
+    """Some readers take the last of two, others the first."""
+    two = mk.track(1, 1, b"V_VP8", number(0x83, 17), el(0x86, b"S_TEXT/UTF8"), number(0xD7, 2))
+    named = mk.tags(mk.simple_tag(b"ARTIST", b"Rosa", el(0x45A3, b"LOCATION")))
+    out = run(film(MEDIA, named, tracks=two))
+    assert b"S_TEXT" not in out
+    assert b"LOCATION" not in out
+    assert el(0x86, b"V_VP8") + void(3) + void(13) + void(3) in out
+    assert b"Rosa" in out
+
+
 def test_commas_of_a_script_stay_whatever_its_number():
     data = film(cluster(group(2, b"1234567,0,Default,,0,0,0,,Hello.")), MEDIA, tracks=SCRIPTS)
     assert b" " * 7 + b",0," + b" " * 7 + b",,0,0,0,," + b" " * 6 in run(data, "people")
