@@ -133,14 +133,17 @@ class _Locator:
 
     def _headers(self, chunk: Chunk, depth: int) -> None:
         """A list of headers: of the file, of a stream."""
-        at = chunk.start + 4
+        at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         for part in chunks(self.source, self.inner, at, chunk.end):
             inside = self._kind(part) if part.name == LIST else b""
             if inside in (b"strl", b"odml") and depth:
                 self._headers(part, depth - 1)
+            elif part.name == b"strh" and headed:
+                drop(self.edits, part)  # readers count streams by these, or by their lists
             else:
                 if part.name == b"strh":
                     self.streams.append(self._kind(part))
+                    headed = True
                 self._chunk(part)
             at = part.next
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)

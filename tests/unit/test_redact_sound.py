@@ -238,6 +238,21 @@ def test_streams_of_texts_without_padding_bytes_go():
     assert picture in out
 
 
+def test_a_list_of_a_stream_has_one_header():
+    """A second one would make the next stream one more to some readers, and not to others."""
+    text = sounds.chunk(b"LIST", b"strl" + sounds.chunk(b"strh", b"txts" + bytes(52)))
+    twice = sounds.chunk(b"strh", b"vids" + bytes(52))
+    data = sounds.avi(more=twice, movie=sounds.chunk(b"01wb", CITY))
+    at = data.index(b"strl") - 8
+    end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+    size = (int.from_bytes(data[16:20], "little") + len(text)).to_bytes(4, "little")
+    data = data[:16] + size + data[20:end] + text + data[end:]
+    whole = (len(data) - 8).to_bytes(4, "little")
+    out = redact(AVI, data[:4] + whole + data[8:])
+    assert CITY not in out
+    assert out.count(b"strh") == 2
+
+
 def test_what_is_behind_a_list_of_pictures_is_not_read_with_it():
     empty = b"LIST" + bytes(4)
     data = sounds.avi(movie=empty, behind=b"RIFF" + sounds.chunk(b"", b"AVIX" + bytes(8)))
