@@ -16,7 +16,7 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.ebml import zero_patches
-from policyfs.redact.pdffile import Item, Scan
+from policyfs.redact.pdffile import HEAD_BYTES, MARK, Item, Scan
 from policyfs.redact.pdfkeys import Edits, edit
 from policyfs.redact.pdfobjects import Node
 from policyfs.redact.pdfstreams import (
@@ -32,7 +32,6 @@ from policyfs.redact.ranges import ByteSource
 from policyfs.redact.table import Part
 from policyfs.redact.tells import UNKNOWN, Tells
 
-_HEAD_BYTES: Final = 1024
 _XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
 _PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
 _NULL: Final = b"null"
@@ -64,7 +63,7 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
     Raises NotThisKindError if it is none or is not understood as a whole, TooMuchError.
     """
-    if b"%PDF-" not in source.read(0, _HEAD_BYTES):
+    if MARK not in source.read(0, HEAD_BYTES):
         raise NotThisKindError("it does not start like a PDF")
     return _Locator(source, inner, Scan(source, inner.budget)).locate()
 

@@ -16,6 +16,9 @@ from policyfs.redact.blocks import Budget, NotThisKindError, TooMuchError
 from policyfs.redact.pdfobjects import MAX_TOKENS, CutOffError, MalformedError, Node, Reader
 from policyfs.redact.ranges import ByteSource
 
+MARK: Final = b"%PDF-"
+HEAD_BYTES: Final = 1024
+"""Within so many bytes readers look for the mark."""
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_OBJECTS: Final = 50_000
 MAX_VALUE_BYTES: Final = 4 << 20
@@ -95,7 +98,7 @@ class Scan:
                 yield item, node
                 at = item.last
             elif known is not None:
-                self.headers += known[0].startswith(b"%PDF-")
+                self.headers += known[0].startswith(MARK) and at + len(MARK) <= HEAD_BYTES
                 at += known.end()
             elif window.startswith(b"xref"):
                 end = self._table(at + 4)

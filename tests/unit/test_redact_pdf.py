@@ -205,6 +205,7 @@ def test_hints_of_linearised_files_stay(tmp_path):
     [
         (b"%PDF-1.7\n", "no trailer"),
         (b"PDF", "start like"),
+        (b"%PDF-x" + bytes(1024) + pdf(), "start like"),
         (pdf(trailer=b"/Encrypt 9 0 R"), "encrypted"),
         (pdf({5: stream(b"12345", b"", b"2")}), "not as long"),
         (pdf({5: stream(b"12345", b"", b"6 0 R"), 6: b"99"}), "not as long"),
