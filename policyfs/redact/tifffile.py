@@ -250,7 +250,8 @@ class _File:
             if entry.tag in tiffrules.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry, directory.frame):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
-                    if at >= 8 and at + size <= self.source.size:
+                    # Where something else is, that decides; and its change would change the length here.
+                    if at >= 8 and self.walk.free(at, at + size):
                         self.walk.kept.append((at, at + size))
 
     # --- the result ---

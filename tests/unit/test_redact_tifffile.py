@@ -412,3 +412,17 @@ def test_a_note_without_a_directory_takes_no_room():
     out = read(data)
     assert CITY.encode() not in out
     assert jpegs.pixels(out[BEHIND : BEHIND + len(preview)]) == jpegs.pixels(preview)
+
+
+def test_a_table_of_jpeg_is_not_read_from_what_goes():
+    """The length of a Huffman table is the sum of its first bytes: here, of the artist's name."""
+    tags = (text(0x013B, "Rosa Kamera, Zirbel"), long("II", 0x0208, 0x7A7B7C7D), text(0x010F, "Testmaker"))
+    data = placed("II", *tags, behind=CITY.encode() * 99)
+    moved = data.replace(pack("II", 0x7A7B7C7D), pack("II", data.index(b"Rosa")))
+    assert CITY.encode() not in read(moved, "people")
+
+
+def test_tables_of_jpeg_stay():
+    table = bytes([1, *[0] * 15, 7])
+    data = placed("II", long("II", 0x0208, BEHIND), behind=table)
+    assert plan_for(data).outcome is Outcome.CLEAN
