@@ -159,7 +159,8 @@ class FileSystem:
         opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
-            forget_names=self.forget_names, forget_size=self.forget_size, remote=facts.remote,
+            forget_names=self.forget_names, forget_size=self.forget_size,
+            forget_attributes=self.forget_attributes, remote=facts.remote,
         )  # fmt: skip
         self._orphans = opener.orphans
         self._undo.callback(opener.orphans.close)
@@ -228,6 +229,11 @@ class FileSystem:
         """The kernel must forget what it keeps of a node's bytes."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid, 0, 0)
+
+    def forget_attributes(self, nodeid: int) -> None:
+        """The kernel must ask for a node's attributes, as soon as it hears of it."""
+        if self.notifier is not None:
+            self.notifier.inval_inode(nodeid)
 
     async def forget_size(self, nodeid: int) -> None:
         """The kernel must ask for a node's attributes before it goes by them again."""

@@ -367,14 +367,14 @@ class FileIO:
         return state.head
 
     def _wrote(self, handle: Handle) -> None:
-        """Bytes changed: other nodes' pages of the file are old, and so is what was seen of it."""
+        """Bytes changed: other nodes' pages of the file are old, and what was told of its size and times."""
         version = version_of(self._tree.fstat(handle.fd))
         node = handle.node
         for other in self._handles.of_node(node):
             if other.emptied:
                 other.seen = version
         for sibling in self._nodes.same_inode(node.ino):
-            if sibling is not node and sibling.cached is not None:
+            if sibling is not node and sibling.lookups:
                 self._drop_pages(sibling.nodeid)
 
     # -- settling ---------------------------------------------------------------------------------

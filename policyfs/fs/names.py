@@ -230,7 +230,7 @@ class Naming:
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-            with self._opener.bytes_stay(node.ino):
+            with self._opener.bytes_stay(node.ino, answered=False):
                 self._tree.link(fd, self._places.dirfd(parent), name)
             stat = self._tree.fstat(fd)
         finally:

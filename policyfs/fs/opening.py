@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.domain import OWNER_NONE, Decision, Facts, Need, Op, Principal, banned
@@ -59,6 +59,7 @@ class Opener:
         drafts: Drafts,
         forget_names: NamesForgotten,
         forget_size: SizeForgotten,
+        forget_attributes: Callable[[int], None],
         remote: bool = False,
     ) -> None:
         """remote: the store tells some errors of writing only when a file is closed."""
@@ -74,6 +75,7 @@ class Opener:
         self._redactor = redactor
         self._leased = leased
         self._forget_size = forget_size
+        self._forget_attributes = forget_attributes
         self._remote = remote
         self.orphans = Orphans()
         self._entrance = Entrance(
@@ -479,13 +481,18 @@ class Opener:
             os.close(fd)
 
     @contextlib.contextmanager
-    def bytes_stay(self, ino_key: int) -> Iterator[None]:
+    def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
         """In it names or attributes of a file change, and none of its bytes: who writes under redaction
         what it has emptied (Handle.seen) goes on. INVARIANT: no await inside.
+
+        The kernel knows that they changed of the node that it named and is answered with. Of others of the
+        same file (views, names that rules tell apart) it is told: the watch leaves out what we do ourselves.
+        answered: is the answer of the node that was named, and no other.
         """
+        nodes = list(self._nodes.same_inode(ino_key))
         going_on = [
             handle
-            for node in self._nodes.same_inode(ino_key)
+            for node in nodes
             for handle in self._handles.of_node(node)
             if handle.emptied and handle.fd >= 0 and handle.seen == version_of(self._tree.fstat(handle.fd))
         ]
@@ -494,6 +501,8 @@ class Opener:
         finally:
             for handle in going_on:
                 handle.seen = version_of(self._tree.fstat(handle.fd))
+            for node in () if answered and len(nodes) == 1 else nodes:
+                self._forget_attributes(node.nodeid)
 
     # -- release ---------------------------------------------------------------------------------
 

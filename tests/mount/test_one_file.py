@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import jpegs
 from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, tool_as
+from tests.support.processes import call_as, start_as, tool_as, wait_for
 from tests.support.stores import Mounts
 from tests.support.trees import differences, inventory
 from tests.support.twins import error
@@ -71,6 +71,41 @@ def test_who_can_write_reads_what_somebody_else_wrote_since_as_its_kind_is_shown
         assert shown == data if data.isascii() else not jpegs.leaks(shown)
     reader.send(False)
     reader.result()
+
+
+def _marks(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_nlink, status.st_mode & 0o777
+
+
+def test_what_changes_by_one_name_is_seen_by_another_with_other_rules(mounts: Mounts, work: Path) -> None:
+    """Two nodes: the kernel knows what it changed of one only. Old files' attributes it may keep for long."""
+    for name in ("one", "two"):
+        (work / name).mkdir(mode=0o777)
+        (work / name).chmod(0o777)
+    old = work / "one/f"
+    old.write_bytes(b"words\n")
+    old.chmod(0o666)
+    os.chown(old, RAW, RAW)
+    os.utime(old, ns=(0, 0))
+    rules = '  - {id: all, allow: [all], paths: "/***"}\n  - {id: kept, deny: [delete], paths: "/two/**"}\n'
+    mount = mounts.start(POLICY.partition("rules:\n")[0] + "rules:\n" + rules, work, "--no-passthrough")
+    one, two = mount / "one/f", mount / "two/f"
+
+    def told(wanted: tuple[int, int, int]) -> None:
+        for path in (one, two):
+            wait_for(lambda path=path: call_as(RAW, _marks, path) == wanted, f"{path} is told", 0.5)
+
+    call_as(RAW, os.link, one, two)
+    told((6, 2, 0o666))
+    call_as(RAW, os.chmod, two, 0o640)
+    told((6, 2, 0o640))
+    call_as(RAW, append_lines, str(two), "a")
+    told((old.stat().st_size, 2, 0o640))
+    call_as(RAW, os.link, one, mount / "one/third")
+    told((old.stat().st_size, 3, 0o640))
+    call_as(RAW, os.unlink, mount / "one/third")
+    told((old.stat().st_size, 2, 0o640))
 
 
 def append_lines(path: str, mark: str) -> None:

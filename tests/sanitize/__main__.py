@@ -36,6 +36,7 @@ SUPPRESSIONS: Final = """\
 # Made once, when a policy is loaded or the session begins, and kept to the end.
 leak:_pydantic_core
 leak:fuse_opt_add_arg
+leak:libmagic
 """
 
 

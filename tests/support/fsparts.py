@@ -127,6 +127,7 @@ class Parts:
         self.dropped_pages: list[int] = []
         self.forgotten: list[Node] = []
         self.sizes_forgotten: list[int] = []
+        self.attributes_forgotten: list[int] = []
         self.tree = tree = Tree.open(str(store))
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
         self.handles = handles = HandleTable()
@@ -160,6 +161,7 @@ class Parts:
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
             forget_names=self.forgotten.append, forget_size=self._forget_size,
+            forget_attributes=self.attributes_forgotten.append,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
