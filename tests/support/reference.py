@@ -44,6 +44,10 @@ class Reference(NameCalls):
             ops |= Op.WRITE
         return ops
 
+    def _owns(self, step: Step, path: bytes | int) -> bool:
+        """Rule 5 is for files of others: an app writes its own in parts, also where it is under redaction."""
+        return self.owner(path) == self.oracles[step.mount].caller(self.uids[step.who]).app
+
     def _opening(self, step: Step, path: bytes, flags: int) -> Found | Expected:
         """An open up to the point where it is allowed: what is opened (no status: a new file)."""
         exclusive = bool(flags & os.O_CREAT and flags & os.O_EXCL)
@@ -75,7 +79,7 @@ class Reference(NameCalls):
             return refused(code, *others)
         hides = oracle.hidden_now(uid, node)
         if hides and self._ops(flags) & Op.WRITE:
-            if found.status.st_size and not flags & os.O_TRUNC:
+            if found.status.st_size and not flags & os.O_TRUNC and not self._owns(step, found.path):
                 return refused(errno.EACCES)
         elif hides and oracle.shown(uid, node, self.data(found.path)) is None:
             if step.call == "open" and (step.who, found.status.st_ino) in self.wrote:
@@ -104,6 +108,7 @@ class Reference(NameCalls):
             fd, step.who, step.mount, flags, node, status.st_ino,
             len(self.versions[status.st_ino]) - 1, checks or hides, hides, new and checks,
             new or bool(flags & os.O_TRUNC) or not status.st_size, self.generations[step.mount],
+            oracle,
         )  # fmt: skip
 
     def on_open(self, step: Step, slot: int, path: bytes, flags: int) -> Expected:
@@ -222,6 +227,9 @@ class Reference(NameCalls):
             for node in nodes:
                 owned = node._replace(facts=node.facts._replace(owner=version.owner))
                 shown.add(oracle.shown(uid, owned, version.data))
+                before = handle.oracle.shown(uid, owned, version.data)
+                if before not in {None, version.data}:
+                    shown.add(before)  # a copy in which something is hidden stays what it was
         refusals = {errno.EACCES} if None in shown or len(nodes) > 2 else set()
         if handle.generation != self.generations[step.mount]:
             refusals |= {errno.EACCES, errno.ENOENT, errno.EPERM, errno.EROFS}
@@ -249,7 +257,7 @@ class Reference(NameCalls):
         native.may_say = codes - {0}
         nodes = self._now(handle)
         if any(oracle.hidden_now(uid, node) for node in nodes) and not empties:
-            if not handle.emptied:
+            if not handle.emptied and not self._owns(step, handle.fd):
                 return refused(errno.EACCES, *native.may_say)
             native.may_say |= {errno.EACCES}  # somebody else may have written since
         elif handle.emptied and not empties:
@@ -306,7 +314,7 @@ class Reference(NameCalls):
         may_say = self.other_answers(step, WRITE, found)
         checks = oracle.checks(uid, node)
         if oracle.hidden_now(uid, node) and size:
-            if before:
+            if before and not self._owns(step, found.path):
                 return refused(errno.EACCES, *may_say)
             may_say |= {errno.EACCES}
         if checks and not before and size:

@@ -85,6 +85,7 @@ class Handle:
 
     since: how many versions its file had. mediated: its view is not raw. hides: some of its
     bytes are hidden from this reader. created: by this very open, under content requirements.
+    oracle: of the policy that it was opened under.
     """
 
     fd: int
@@ -99,6 +100,7 @@ class Handle:
     created: bool
     emptied: bool
     generation: int
+    oracle: Oracle
 
 
 def refused(*errnos: int) -> Expected:
