@@ -270,6 +270,8 @@ class Reference(NameCalls):
                 if len(unmet) < len(nodes) or handle.generation != self.generations[step.mount]:
                     native.may_say |= {errno.EPERM}
                     return native
+                if handle.created and errno.EACCES in native.may_say:
+                    raise Skip  # by which of the two it is refused decides whether it stays
                 if handle.created:
                     self.refusals.add((step.mount, handle.ino))
                 return refused(errno.EPERM, *native.may_say)
