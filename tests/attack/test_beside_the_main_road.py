@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -88,8 +89,9 @@ KINDS: Final = {"shared": (), "own": ("--app", "app"), "mediated": ("--no-passth
 
 @pytest.fixture(scope="module", params=list(KINDS.values()), ids=list(KINDS))
 def mount(request, module_mounts, module_arena: Path) -> Iterator[Mount]:
-    name = "store" + "".join(request.param).replace("-", "_")
-    running = module_mounts.start(POLICY, fill(module_arena / name), *request.param)
+    # Another each time: tests that are dealt out to several processes may come back to a parameter.
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=module_arena))
+    running = module_mounts.start(POLICY, fill(store), *request.param)
     yield running
     running.stop()
 

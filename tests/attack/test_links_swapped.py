@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,9 +90,9 @@ def _follow_all(directory: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module", params=[(), ("--app", "app")], ids=["shared", "app"])
 def linked(request, module_mounts: Mounts, module_arena: Path) -> tuple[Mount, Path]:
-    arena = module_arena / f"arena-{len(request.param)}"
+    arena = Path(tempfile.mkdtemp(prefix="arena-", dir=module_arena))  # another each time it is set up
     store = arena / "store"
-    store.mkdir(mode=0o700, parents=True)
+    store.mkdir(mode=0o700)
     arena.chmod(0o755)
     outside = furnish(arena, store)
     return module_mounts.start(POLICY, store, *request.param), outside

@@ -7,6 +7,7 @@ and goes on reading what nobody could move away.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -109,8 +110,7 @@ def _read_on(channel, mount: Path) -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module", params=[(), ("--app", "mover")], ids=["shared", "app"])
 def mount(request, module_mounts: Mounts, module_arena: Path) -> Mount:
-    store = module_arena / f"store-{len(request.param)}"
-    store.mkdir(mode=0o700)
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=module_arena))  # another each time it is set up
     return module_mounts.start(POLICY, furnish(store), *request.param)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Final
@@ -72,8 +73,7 @@ def furnish(store: Path) -> Path:
 
 @pytest.fixture(scope="module", params=[(), ("--app", "app")], ids=["shared", "app"])
 def mount(request, module_mounts: Mounts, module_arena: Path) -> Mount:
-    store = module_arena / f"store-{len(request.param)}"
-    store.mkdir(mode=0o700)
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=module_arena))  # another each time it is set up
     return module_mounts.start(POLICY, furnish(store), *request.param)
 
 

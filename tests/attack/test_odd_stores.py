@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -126,8 +127,7 @@ def overwritten(mount: Mount, store: Path, name: str) -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module", params=[(), ("--app", "app")], ids=["shared", "app"])
 def odd(request, module_mounts: Mounts, module_arena: Path) -> Mount:
-    store = module_arena / f"store-{len(request.param)}"
-    store.mkdir(mode=0o700)
+    store = Path(tempfile.mkdtemp(prefix="store-", dir=module_arena))  # another each time it is set up
     return module_mounts.start(POLICY, furnish(store), *request.param)
 
 
