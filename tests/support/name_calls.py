@@ -258,7 +258,8 @@ class NameCalls(TwinTree):
             return refused(*errors, errno.ENOENT, errno.EEXIST, errno.EPERM)
         assert source.status is not None
         if stat.S_ISDIR(source.status.st_mode) or target.status is not None:
-            return refused(errno.EPERM, errno.EEXIST, errno.EACCES, errno.ENOENT)
+            apart = self._apart(step, source, target)
+            return refused(errno.EPERM, errno.EEXIST, errno.EACCES, errno.ENOENT, *apart)
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
         above = tuple(self.above(target.path)) if oracle.naive.by_owner else ()
         codes, mine = set(), 0
