@@ -31,6 +31,8 @@ from policyfs.store.tree import Tree
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
+"""What opening by a name says where it no longer leads to the file."""
 _LEASE_WAIT_S: Final = 50.0
 """Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
 
@@ -116,14 +118,11 @@ class Entrance:
             finally:
                 os.close(above)
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
+            if error.errno not in _MOVED:
                 raise
             return self.find(node)  # it has gone or moved: what still leads there
-        stat = self._tree.fstat(fd)
-        if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
-            return fd, stat
-        os.close(fd)
-        return self.find(node)
+        stat = self._stat_if_same(node, fd)
+        return self.find(node) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
@@ -131,13 +130,12 @@ class Entrance:
             try:
                 fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
             except OSError as error:
-                if error.errno not in {errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}:
+                if error.errno not in _MOVED:
                     raise
                 break
-            stat = self._tree.fstat(fd)
-            if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
+            stat = self._stat_if_same(node, fd)
+            if stat is not None:
                 return fd, stat
-            os.close(fd)
         dirfd, name, _ = self._places.locate(node)  # slower: tries every name, forgets dead ones
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
         stat = self._tree.fstat(fd)
@@ -145,6 +143,14 @@ class Entrance:
             os.close(fd)
             raise StaleNodeError
         return fd, stat
+
+    def _stat_if_same(self, node: Node, fd: int) -> Stat | None:
+        """The attributes behind a descriptor if it is of the node's file; None, and it is closed, if not."""
+        stat = self._tree.fstat(fd)
+        if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
+            return stat
+        os.close(fd)
+        return None
 
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
         """A file without a name can be opened again only while the daemon holds it (/proc/self/fd)."""

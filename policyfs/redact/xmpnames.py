@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.xmpvendors import DEPTH_MAP, ORIGINAL, VENDORS, Namespace
+from policyfs.redact.xmpvendors import DEPTH_MAP, FACES, ORIGINAL, REST, VENDORS, Namespace
 from policyfs.redact.xmpvendors import named as _named
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -26,15 +26,13 @@ _DEVICE: Final = Tells.DEVICE
 _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
-_REST: Final = UNKNOWN & ~_LOCATION
-"""Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
 
 _RDF: Final = _named(
-    _REST,
+    REST,
     (NOTHING, "RDF Description li Seq Bag Alt about nodeID ID resource parseType datatype value type"),
 )
 _EXIF: Final = _named(
-    _REST,
+    REST,
     (_LOCATION | _TIME, "GPSTimeStamp GPSDateStamp GPSDateTime"),
     (_TIME, "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized"),
     (_TIME, "SubSecTime SubSecTimeOriginal SubSecTimeDigitized SubsecTime SubsecTimeOriginal"),
@@ -59,7 +57,7 @@ _EXIF: Final = _named(
     (_OTHER, "Temperature CompositeImageCount CompositeImageExposureTimes"),
 )
 _TIFF: Final = _named(
-    _REST,
+    REST,
     (_DEVICE, "Make Model Software HostComputer"),
     (_PEOPLE, "Artist Copyright ImageDescription"),
     (_TIME, "DateTime"),
@@ -69,7 +67,7 @@ _TIFF: Final = _named(
     (NOTHING, "YCbCrCoefficients ReferenceBlackWhite"),
 )
 _DC: Final = _named(
-    _REST,
+    REST,
     (_TIME, "date"),
     (_DEVICE, "identifier"),
     (_PEOPLE, "contributor creator description publisher relation rights subject title"),
@@ -77,7 +75,7 @@ _DC: Final = _named(
     (_OTHER, "format language type"),
 )
 _XMP: Final = _named(
-    _REST,
+    REST,
     (_TIME, "CreateDate ModifyDate MetadataDate"),
     (_DEVICE, "CreatorTool Identifier"),
     (_PEOPLE, "Nickname Author Description Title Keywords"),
@@ -85,13 +83,13 @@ _XMP: Final = _named(
     (_OTHER, "Rating RatingPercent Label Advisory Format Thumbnails PageInfo"),
 )
 _MANAGED: Final = _named(
-    _REST,
+    REST,
     (_DEVICE, "DocumentID InstanceID OriginalDocumentID PreservedFileName VersionID SaveID RenditionOf"),
     (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
     (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant"),
 )
 _EVENT: Final = _named(
-    _REST,
+    REST,
     (_TIME, "when"),
     (_DEVICE, "softwareAgent instanceID parameters"),
     (_OTHER, "action changed"),
@@ -103,10 +101,10 @@ _REFERENCE: Final = _named(
     (_OTHER, "renditionClass renditionParams fromPart toPart partMapping maskMarkers alternatePaths"),
 )
 _VERSION: Final = _named(
-    _REST, (_TIME, "modifyDate"), (_PEOPLE, "modifier comments"), (_OTHER, "event version")
+    REST, (_TIME, "modifyDate"), (_PEOPLE, "modifier comments"), (_OTHER, "event version")
 )
 _DYNAMIC: Final = _named(
-    _REST,
+    REST,
     (_TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
     (_TIME, "timeFormat timeValue"),
     (_DEVICE, "cameraModel cameraLabel cameraMove tapeName altTapeName"),
@@ -122,7 +120,7 @@ _DYNAMIC: Final = _named(
     (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle shotNumber startTimeScale"),
 )
 _PHOTOSHOP: Final = _named(
-    _REST,
+    REST,
     (_TIME, "DateCreated"),
     (_DEVICE, "DocumentAncestors"),
     (_PEOPLE, "AuthorsPosition CaptionWriter Category Credit Headline Instructions Source"),
@@ -136,10 +134,10 @@ _RAW_SETTINGS: Final = _named(
     (_DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
     (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
     (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
-    (_REST, "RawFileName Contact Copyright"),
+    (REST, "RawFileName Contact Copyright"),
 )
 _CORE: Final = _named(
-    _REST,
+    REST,
     (_PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
     (_PEOPLE, "ExtDescrAccessibility"),
     (_OTHER, "IntellectualGenre Scene"),
@@ -160,32 +158,31 @@ _PLUS: Final = _named(
     _PEOPLE, (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate")
 )
 _GAIN_MAP: Final = _named(
-    _REST,
+    REST,
     (NOTHING, "Version GainMapMin GainMapMax Gamma OffsetSDR OffsetHDR HDRCapacityMin HDRCapacityMax"),
     (NOTHING, "BaseRenditionIsHDR"),
 )
 _DOCUMENT: Final = _named(
-    _REST,
+    REST,
     (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
     (_DEVICE | _PEOPLE, "Creator Producer"),
     (_TIME, "CreationDate ModDate"),
     (_OTHER, "PDFVersion Trapped"),
 )
-_META: Final = _named(_REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
+_META: Final = _named(REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
 _SHAPES: Final = _named(_OTHER)
-_FACES: Final = _named(_PEOPLE)
 
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _PREVIEW: Final = _XAP + "g/img/"
 _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
     {
         RDF: _RDF,
-        XML: _named(_REST, (NOTHING, "lang space")),
+        XML: _named(REST, (NOTHING, "lang space")),
         "adobe:ns:meta/": _META,
         "http://purl.org/dc/elements/1.1/": _DC,
         _XAP: _XMP,
         _XAP + "mm/": _MANAGED,
-        _XAP + "rights/": _named(_REST, (_PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
+        _XAP + "rights/": _named(REST, (_PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
         _XAP + "bj/": _named(_PEOPLE | _DEVICE),
         _XAP + "t/pg/": _named(_OTHER),
         _XAP + "g/": _named(_OTHER),
@@ -195,13 +192,13 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         _XAP + "sType/Job#": _named(_PEOPLE | _DEVICE),
         _XAP + "sType/Dimensions#": _SHAPES,
         _XAP + "sType/Font#": _SHAPES,
-        _XAP + "sType/ManifestItem#": _named(_REST),
+        _XAP + "sType/ManifestItem#": _named(REST),
         "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
-        "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(_REST),
+        "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(REST),
         # The digest that names an extended packet; the packet itself is cleaned, and named anew.
-        "http://ns.adobe.com/xmp/note/": _named(_REST, (NOTHING, "HasExtendedXMP")),
+        "http://ns.adobe.com/xmp/note/": _named(REST, (NOTHING, "HasExtendedXMP")),
         "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
-        "http://ns.adobe.com/creatorAtom/1.0/": _named(_REST),
+        "http://ns.adobe.com/creatorAtom/1.0/": _named(REST),
         "http://ns.adobe.com/photoshop/1.0/": _PHOTOSHOP,
         "http://ns.adobe.com/camera-raw-settings/1.0/": _RAW_SETTINGS,
         "http://ns.adobe.com/camera-raw-saved-settings/1.0/": _RAW_SETTINGS,
@@ -222,8 +219,8 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": _EXTENSION,
         "http://ns.useplus.org/ldf/xmp/1.0/": _PLUS,
         "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
-        "http://www.metadataworkinggroup.com/schemas/regions/": _FACES,
-        "http://www.metadataworkinggroup.com/schemas/keywords/": _FACES,
+        "http://www.metadataworkinggroup.com/schemas/regions/": FACES,
+        "http://www.metadataworkinggroup.com/schemas/keywords/": FACES,
         _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
         **VENDORS,
     }

@@ -18,7 +18,7 @@ _DEVICE: Final = Tells.DEVICE
 _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
-_REST: Final = UNKNOWN & ~_LOCATION
+REST: Final = UNKNOWN & ~_LOCATION
 """Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
 
 
@@ -36,9 +36,9 @@ def named(default: Tells, *rows: tuple[Tells, str]) -> Namespace:
     )
 
 
-_FACES: Final = named(_PEOPLE)
+FACES: Final = named(_PEOPLE)
 _MICROSOFT: Final = named(
-    _REST,
+    REST,
     (_TIME, "DateAcquired"),
     (_DEVICE, "CameraSerialNumber LensManufacturer LensModel FlashManufacturer FlashModel"),
     (_DEVICE, "CreatorAppId CreatorOpenWithUIOptions"),
@@ -58,7 +58,7 @@ _GOOGLE_CONTAINER: Final = named(
     UNKNOWN, (NOTHING, "Directory Item Mime Semantic Length Padding Label URI DataURI Version")
 )
 _PANORAMA: Final = named(
-    _REST,
+    REST,
     (NOTHING, "UsePanoramaViewer ProjectionType FullPanoWidthPixels FullPanoHeightPixels"),
     (NOTHING, "CroppedAreaImageWidthPixels CroppedAreaImageHeightPixels CroppedAreaLeftPixels"),
     (NOTHING, "CroppedAreaTopPixels InitialViewHeadingDegrees InitialViewPitchDegrees"),
@@ -74,13 +74,13 @@ _DEPTH: Final = named(
     (_OTHER, "Format Near Far Mime Units MeasureType ConfidenceMime ImageWidth ImageHeight Data Confidence"),
     (_DEVICE, "Manufacturer Model Software"),
 )
-_APPLE_GAIN_MAP: Final = named(_REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
+_APPLE_GAIN_MAP: Final = named(REST, (NOTHING, "HDRGainMapVersion HDRGainMapHeadroom"))
 _APPLE_PIXELS: Final = named(
-    _REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
+    REST, (NOTHING, "AuxiliaryImageType AuxiliaryImageSubType IntMaxValue IntMinValue NativeFormat"),
     (NOTHING, "StoredFormat FloatMaxValue FloatMinValue"),
 )  # fmt: skip
 _DIGIKAM: Final = named(
-    _REST,
+    REST,
     (_PEOPLE, "TagsList CaptionsAuthorNames"),
     (_PEOPLE | _TIME, "CaptionsDateTimeStamps"),
     (_DEVICE, "ImageUniqueID LensCorrectionSettings"),
@@ -92,19 +92,19 @@ _DARKTABLE: Final = named(
     (_TIME, "import_timestamp change_timestamp export_timestamp print_timestamp"),
     (_DEVICE | _PEOPLE, "derived_from"),
 )
-_GIMP: Final = named(_REST, (_DEVICE, "API Platform Version"), (_TIME, "TimeStamp"))
+_GIMP: Final = named(REST, (_DEVICE, "API Platform Version"), (_TIME, "TimeStamp"))
 _ACDSEE: Final = named(
-    _REST,
+    REST,
     (UNKNOWN, "categories collections"),
     (_TIME, "datetime"),
     (_PEOPLE, "caption author notes keywords"),
     (_OTHER, "rating tagged colorlabel"),
 )
 _PHOTO_MECHANIC: Final = named(
-    _REST, (_DEVICE, "PMVersion Prefs"), (_TIME, "TimeCreated"), (_OTHER, "Tagged ColorClass EditStatus")
+    REST, (_DEVICE, "PMVersion Prefs"), (_TIME, "TimeCreated"), (_OTHER, "Tagged ColorClass EditStatus")
 )
 _APPLE_DEPTH: Final = named(
-    _REST,
+    REST,
     (NOTHING, "DepthDataVersion Accuracy Filtered Quality AbsoluteDepth"),
     (_OTHER, "IntrinsicMatrix IntrinsicMatrixReferenceWidth IntrinsicMatrixReferenceHeight PixelSize"),
     (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
@@ -120,15 +120,15 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://ns.microsoft.com/photo/1.0/": _MICROSOFT,
         "http://ns.microsoft.com/photo/1.1": _MICROSOFT,
         "http://ns.microsoft.com/photo/1.2/": _MICROSOFT,
-        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#": _FACES,
-        "http://ns.microsoft.com/photo/1.2/t/Region#": _FACES,
+        "http://ns.microsoft.com/photo/1.2/t/RegionInfo#": FACES,
+        "http://ns.microsoft.com/photo/1.2/t/Region#": FACES,
         "http://ns.google.com/photos/1.0/camera/": _GOOGLE_CAMERA,
         "http://ns.google.com/photos/1.0/container/": _GOOGLE_CONTAINER,
         "http://ns.google.com/photos/1.0/container/item/": _GOOGLE_CONTAINER,
         "http://ns.google.com/photos/1.0/panorama/": _PANORAMA,
         DEPTH_MAP: _DEPTH,
         ORIGINAL: named(UNKNOWN, (_OTHER, "Mime Data")),
-        "http://ns.apple.com/faceinfo/1.0/": _FACES,
+        "http://ns.apple.com/faceinfo/1.0/": FACES,
         "http://ns.apple.com/HDRGainMap/1.0/": _APPLE_GAIN_MAP,
         "http://ns.apple.com/pixeldatainfo/1.0/": _APPLE_PIXELS,
         "http://www.digikam.org/ns/1.0/": _DIGIKAM,
