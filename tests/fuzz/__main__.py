@@ -1,15 +1,17 @@
 """Coverage-guided fuzzing of the locators, with atheris (libFuzzer).
 
-    python -m tests.fuzz [--seconds N] [--corpus DIR] [KIND ...]
+    python -m tests.fuzz [--seconds N | --inputs N] [--corpus DIR] [KIND ...]
 
 Each kind is fuzzed for N seconds (default 600) in a process of its own: real little files are mutated
 towards code that was not reached yet, and what must hold for any bytes at all is checked each time.
+With `--inputs` it is so many, the same ones every time as long as the locators stay as they are.
 Exit code 1 if it did not hold; the input is left in the corpus directory, and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,8 +25,8 @@ _SLOW_S = 5
 """libFuzzer's own watch, for what our own limit (one.SLOW_S) cannot end."""
 
 
-def fuzz(kind: str, seconds: int, corpus: Path) -> int:
-    """One kind in a process of its own; its exit code."""
+def fuzz(kind: str, seconds: int, inputs: int, corpus: Path) -> int:
+    """One kind in a process of its own; its exit code. inputs: 0 for as many as the time allows."""
     directory = corpus / kind.replace("/", "_")
     directory.mkdir(parents=True, exist_ok=True)
     write_seeds(kind, directory)
@@ -32,8 +34,12 @@ def fuzz(kind: str, seconds: int, corpus: Path) -> int:
         *(sys.executable, "-m", "tests.fuzz.one", kind, str(directory)),
         *(f"-max_total_time={seconds}", f"-timeout={_SLOW_S}", f"-rss_limit_mb={_MEMORY_MIB}"),
         *("-max_len=65536", "-print_final_stats=1", f"-artifact_prefix={directory}/found-"),
+        *((f"-runs={inputs}", "-seed=1") if inputs else ()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
+    same = {"PYTHONHASHSEED": "1"} if inputs else {}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds + 120, check=False, env=os.environ | same
+    )
     runs = [line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
     covered = [line for line in done.stderr.splitlines() if " cov: " in line]
     reached = covered[-1].split(" cov: ")[1].split()[0] if covered else "?"
@@ -46,7 +52,8 @@ def fuzz(kind: str, seconds: int, corpus: Path) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="content kinds (default: all)")
-    parser.add_argument("--seconds", type=int, default=600, help="for each kind (default: 600)")
+    parser.add_argument("--seconds", type=int, default=600, help="for each kind, at most (default: 600)")
+    parser.add_argument("--inputs", type=int, default=0, help="for each kind, the same every time")
     parser.add_argument("--corpus", type=Path, help="directory to keep inputs in (default: a temporary one)")
     options = parser.parse_args()
     unknown = sorted(set(options.kinds) - set(KINDS))
@@ -54,7 +61,7 @@ def main() -> int:
         parser.error(f"no seeds for {', '.join(unknown)}; known: {', '.join(KINDS)}")
     with tempfile.TemporaryDirectory() as temporary:
         corpus = options.corpus or Path(temporary)
-        codes = [fuzz(kind, options.seconds, corpus) for kind in options.kinds or KINDS]
+        codes = [fuzz(kind, options.seconds, options.inputs, corpus) for kind in options.kinds or KINDS]
     return 1 if any(codes) else 0
 
 

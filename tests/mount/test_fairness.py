@@ -32,15 +32,20 @@ MANY = 60
 
 @pytest.fixture
 def fair(arena: Path, mounts: Mounts):
-    """`fair(*options, listed=N, guard="")`: a running shared mount of two apps."""
+    """`fair(*options, listed=N, guard="", notes=None)`: a running shared mount of two apps.
 
-    def start(*options: str, listed: int = 0, guard: str = "") -> Mount:
+    notes: where the daemon notes for whom it answers each LOOKUP.
+    """
+
+    def start(*options: str, listed: int = 0, guard: str = "", notes: Path | None = None) -> Mount:
         store = arena / "fair"
         store.mkdir(mode=0o700)
         fairness.furnish(store, b"no photo", listed=listed, photos=0)
         mount = mounts.prepare(fairness.POLICY, store, *options)
         mount.expected_mediated = True  # nothing is opened in some of these
-        if guard:
+        if notes is not None:
+            mount.program = ("tests.mount.noted", str(notes), guard or "-")
+        elif guard:
             mount.program = ("tests.attack.weakened", guard)
         return mount.start()
 
@@ -71,12 +76,13 @@ def _ask_at_once(channel, path: str, count: int) -> list[int]:
     return answered
 
 
-def _turn_of_the_last(mount: Mount) -> int:
+def _turn_of_the_last(mount: Mount, notes: Path) -> int:
     """How many of MANY requests of one app, all there before, are answered before another's one."""
     flood = start_as(FLOOD, _ask_at_once, str(mount / "none"), MANY)
     quiet = start_as(QUIET, _ask_at_once, str(mount / "other"), 1)
     before = _pending(mount)
     os.kill(mount.pid, signal.SIGSTOP)
+    noted = notes.stat().st_size
     try:
         flood.send("go")
         wait_for(lambda: _pending(mount) == before + MANY, "the flood", 30)
@@ -84,20 +90,21 @@ def _turn_of_the_last(mount: Mount) -> int:
         wait_for(lambda: _pending(mount) == before + MANY + 1, "the quiet app's request", 30)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
-    (answered,) = quiet.result()
-    return sum(at < answered for at in flood.result())
+    quiet.result()
+    flood.result()
+    answered = [int(uid) for uid in notes.read_bytes()[noted:].split()]
+    assert sorted(answered) == [QUIET] + [FLOOD] * MANY
+    return answered.index(QUIET)
 
 
-def test_one_request_waits_for_no_flood_that_came_before_it(fair) -> None:
-    mount = fair()
-    # Threads wake in any order, hence not 1.
-    assert sorted(_turn_of_the_last(mount) for _ in range(3))[1] <= 8
+def test_one_request_waits_for_no_flood_that_came_before_it(fair, tmp_path: Path) -> None:
+    mount = fair(notes=tmp_path / "notes")
+    assert _turn_of_the_last(mount, tmp_path / "notes") <= 1
 
 
-def test_without_turns_it_waits_for_all(fair) -> None:
-    mount = fair(guard="one-line")
-    # Of 60, but threads wake in any order: still about twice what turns allow.
-    assert sorted(_turn_of_the_last(mount) for _ in range(3))[1] >= MANY // 4
+def test_without_turns_it_waits_for_all(fair, tmp_path: Path) -> None:
+    mount = fair(guard="one-line", notes=tmp_path / "notes")
+    assert _turn_of_the_last(mount, tmp_path / "notes") == MANY
 
 
 def _open_leased(channel, path: str, count: int) -> int:
