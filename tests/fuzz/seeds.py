@@ -34,7 +34,12 @@ KINDS = tuple(kind for kind, seeds in _SEEDS.items() if seeds)
 """Kinds that can be fuzzed: one at least for every locator."""
 
 
+def seeds_of(kind: str) -> list[bytes]:
+    """The files to begin with."""
+    return _SEEDS[kind]
+
+
 def write_seeds(kind: str, directory: Path) -> None:
     """Put a kind's seeds into a corpus, under names that libFuzzer would give them."""
-    for data in _SEEDS[kind]:
+    for data in seeds_of(kind):
         (directory / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)

@@ -1,0 +1,37 @@
+"""Accidents that know the shape of a file: its checksums stay right, its parts change places and contents.
+
+libFuzzer by itself changes bytes; nearly all that it makes of a file of chunks with checksums, or of
+directories with offsets, is refused at the first look. `MUTATORS` has for each kind what makes files that
+still look like files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from tests.fuzz.mutators import chunks, jpeg, tiff
+from tests.fuzz.mutators.inside import inside
+from tests.fuzz.mutators.parts import MOST_BYTES, Mutator
+
+__all__ = ["MOST_BYTES", "MUTATORS", "Mutator"]
+
+
+def _with(family: Callable[[bytes, Random, Mutator], bytes]) -> Mutator:
+    """A family's mutator for whole files: its parts are changed by what they look like."""
+    return lambda data, rng: family(data, rng, inside)[:MOST_BYTES]
+
+
+MUTATORS: dict[str, Mutator] = {
+    "image/jpeg": _with(jpeg.mutate),
+    "image/tiff": _with(tiff.mutate),
+    "image/x-canon-cr2": _with(tiff.mutate),
+    "image/x-olympus-orf": _with(tiff.mutate),
+    "image/x-panasonic-rw2": _with(tiff.mutate),
+    "image/png": _with(chunks.png),
+    "image/webp": _with(chunks.riff),
+    "audio/x-wav": _with(chunks.riff),
+    "video/x-msvideo": _with(chunks.riff),
+    "audio/x-aiff": _with(chunks.iff),
+}
+"""By content kind. What a mutator makes depends on nothing but what it is given."""

@@ -1,0 +1,86 @@
+"""What stands within parts of files: pictures, EXIF, XMP, IPTC, told by how it begins."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.fuzz.mutators import chunks, jpeg, text, tiff, xml
+from tests.fuzz.mutators.parts import Part, change, some
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NEAR = 64
+"""A header that is known begins within so many bytes."""
+_RESOURCES = tuple(
+    number.to_bytes(2, "big")
+    for number in (0x404, 0x422, 0x423, 0x424, 0x40C, 0x409, 0x425, 0x40A, 0x41A, 0x3ED, 0x1)
+)
+
+
+def inside(block: bytes, rng: Random) -> bytes:
+    """A block of any sort after an accident, mostly one that its structure knows."""
+    if rng.random() < 0.2:
+        return text.mutate(block, rng)
+    for mark in _TIFF:
+        if (at := block.find(mark, 0, _NEAR)) >= 0:
+            return block[:at] + tiff.mutate(block[at:], rng, inside)
+    if (at := block.find(b"\xff\xd8\xff", 0, _NEAR)) >= 0:
+        return block[:at] + jpeg.mutate(block[at:], rng, inside)
+    if (at := block.find(b"\x89PNG", 0, _NEAR)) >= 0:
+        return block[:at] + chunks.png(block[at:], rng, inside)
+    if (at := block.find(b"8BIM", 0, _NEAR)) >= 0:
+        return block[:at] + _photoshop(block[at:], rng)
+    if (at := block.find(b"\x1c\x02", 0, _NEAR)) >= 0:
+        return block[:at] + _iptc(block[at:], rng)
+    if (at := block.find(b"<", 0, _NEAR)) >= 0 and block.count(b"<", 0, 300) > 2:
+        return block[:at] + xml.mutate(block[at:], rng)
+    return text.mutate(block, rng)
+
+
+def _photoshop(data: bytes, rng: Random) -> bytes:
+    """Resources: 8BIM, a number, a name, a length, content."""
+    parts = []
+    at = 0
+    while data[at : at + 4] == b"8BIM":
+        start = at + 7 + (data[at + 6] | 1 if at + 6 < len(data) else 1)
+        size = int.from_bytes(data[start : start + 4], "big")
+        parts.append(Part(data[at + 4 : start], data[start + 4 : start + 4 + size]))
+        at = start + 4 + size + size % 2
+    for _ in some(rng):
+        change(parts, [number + b"\0\0" for number in _RESOURCES], rng, inside)
+    return (
+        b"".join(
+            b"8BIM"
+            + part.name
+            + (max(0, len(part.body) + part.lie) % (1 << 32)).to_bytes(4, "big")
+            + part.body
+            + bytes(len(part.body) % 2)
+            for part in parts
+        )
+        + data[at:]
+    )
+
+
+def _iptc(data: bytes, rng: Random) -> bytes:
+    """Records: 0x1c, two numbers, a length, content."""
+    parts = []
+    at = 0
+    while data[at : at + 1] == b"\x1c" and at + 5 <= len(data):
+        size = int.from_bytes(data[at + 3 : at + 5], "big")
+        parts.append(Part(data[at + 1 : at + 3], data[at + 5 : at + 5 + size]))
+        at += 5 + size
+    names = [
+        bytes(pair)
+        for pair in ((2, 90), (2, 26), (2, 55), (2, 80), (2, 120), (2, 5), (1, 90), (3, 1), (9, 10))
+    ]
+    for _ in some(rng):
+        change(parts, names, rng, text.mutate)
+    return (
+        b"".join(
+            b"\x1c"
+            + part.name
+            + max(0, min(len(part.body) + part.lie, 0xFFFF)).to_bytes(2, "big")
+            + part.body
+            for part in parts
+        )
+        + data[at:]
+    )

@@ -1,0 +1,76 @@
+"""What the mutators make of the seeds: other files, bounded, the same each time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from random import Random
+from typing import Final
+
+import pytest
+
+from tests.fuzz.mutators import MOST_BYTES, MUTATORS
+from tests.fuzz.mutators.inside import inside
+from tests.fuzz.seeds import KINDS, seeds_of, write_seeds
+from tests.support.documents import CHECKOUT
+from tests.support.jpegs import iptc_place, xmp_packet
+
+GENERATIONS: Final = 150
+"""Each is made of the one before: accidents add up."""
+PLANTED: Final = """
+import sys, zlib
+from tests.fuzz import one
+one.OWN_SHARE = float(sys.argv.pop(1))
+locate = one.locate
+EMPTY = b"tIME" + zlib.crc32(b"tIME").to_bytes(4)
+def wrong(kind, what, source):
+    found = locate(kind, what, source)
+    assert EMPTY not in source.read(0, source.size), "planted"
+    return found
+one.locate = wrong
+one.main()
+"""
+"""A locator that fails at an empty tIME chunk whose checksum is right. Argument: libFuzzer's own share."""
+
+
+@pytest.mark.parametrize("kind", sorted(set(MUTATORS) & set(KINDS)))
+def test_what_is_made_differs_and_is_bounded(kind: str) -> None:
+    for number, seed in enumerate(seeds_of(kind)[:12]):
+        data, other = seed, 0
+        for generation in range(GENERATIONS):
+            rng, again = Random(1000 * number + generation), Random(1000 * number + generation)
+            made = MUTATORS[kind](data, rng)
+            assert made == MUTATORS[kind](data, again), (number, generation)
+            assert len(made) <= MOST_BYTES
+            other += made != data
+            data = made
+        assert other > GENERATIONS / 2, number
+
+
+@pytest.mark.parametrize("kind", sorted(MUTATORS))
+@pytest.mark.parametrize(
+    "data", [b"", b"a", b"\0" * 8, b"\xff" * 40, b"II*\0\x08\0\0\0\0\0", bytes(range(256))]
+)
+def test_nothing_raises(kind: str, data: bytes) -> None:
+    for seed in range(60):
+        MUTATORS[kind](data, Random(seed))
+
+
+@pytest.mark.parametrize(
+    "block", [iptc_place(), b"Photoshop 3.0\0" + iptc_place(), xmp_packet("<a>b</a>"), b""]
+)
+def test_blocks_within_files(block: bytes) -> None:
+    made = {inside(block, Random(seed)) for seed in range(200)}
+    assert len(made) > 50
+
+
+@pytest.mark.parametrize(("own_share", "finds"), [(1.0, False), (0.25, True)])
+def test_a_defect_behind_a_checksum_is_found(tmp_path, own_share: float, finds: bool) -> None:
+    """libFuzzer by itself does not come to it."""
+    write_seeds("image/png", tmp_path)
+    command = [
+        *(sys.executable, "-c", PLANTED, str(own_share), "image/png", str(tmp_path), "-runs=2000", "-seed=1"),
+        f"-artifact_prefix={tmp_path}/found-",
+    ]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode != 0, "planted" in done.stdout) == (finds, finds), done.stdout + done.stderr
