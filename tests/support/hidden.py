@@ -124,7 +124,7 @@ EXIF_CASES: Final[dict[str, Callable[[str], bytes]]] = {
 def trailing_archive() -> bytes:
     made = BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr("place.txt", f"{HOME.city} {TEXT_COORDINATES}")
+        archive.writestr(zipfile.ZipInfo("place.txt"), f"{HOME.city} {TEXT_COORDINATES}")
     return made.getvalue()
 
 
