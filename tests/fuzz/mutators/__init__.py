@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.fuzz.mutators import chunks, jpeg, tiff
+from tests.fuzz.mutators import chunks, documents, ebml, jpeg, sound, tiff, xml
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator
 
@@ -33,5 +33,15 @@ MUTATORS: dict[str, Mutator] = {
     "audio/x-wav": _with(chunks.riff),
     "video/x-msvideo": _with(chunks.riff),
     "audio/x-aiff": _with(chunks.iff),
+    "audio/mpeg": _with(sound.mpeg),
+    "audio/aac": _with(sound.mpeg),
+    "audio/flac": _with(sound.flac),
+    "audio/ogg": _with(sound.ogg),
+    "video/x-matroska": _with(ebml.mutate),
+    "application/pdf": _with(documents.pdf),
+    "image/gif": _with(documents.gif),
+    "application/x-location+json": _with(documents.json),
+    "application/rdf+xml": xml.mutate,
+    "image/x-fuji-raf": _with(tiff.fuji),
 }
 """By content kind. What a mutator makes depends on nothing but what it is given."""

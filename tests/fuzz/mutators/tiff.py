@@ -95,6 +95,18 @@ def mutate(data: bytes, rng: Random, inside: Mutator) -> bytes:
     return data
 
 
+def fuji(data: bytes, rng: Random, inside: Mutator) -> bytes:
+    """A RAF: one of the three parts that its header has the places of is changed, and moved to the end."""
+    pointer = rng.choice((0x54, 0x54, 0x5C, 0x64, 0x64, 0x78))
+    at, size = (int.from_bytes(data[n : n + 4], "big") for n in (pointer, pointer + 4))
+    if len(data) < 0x94 or rng.random() < 0.15:
+        return inside(data[:0x94], rng) + data[0x94:]
+    part = inside(data[at : at + size], rng)
+    place = at if at + size == len(data) or rng.random() < 0.3 else len(data)
+    head = data[:pointer] + place.to_bytes(4, "big") + len(part).to_bytes(4, "big") + data[pointer + 8 : 0x94]
+    return head + data[0x94:place] + part + data[place + len(part) :]
+
+
 def _walk(file: _File) -> None:
     """Find directories from the first one on, as far as they look like such."""
     todo = [file.number(8, 8) if file.wide else file.number(4, 4)]

@@ -6,6 +6,7 @@ import re
 from random import Random
 
 from tests.fuzz.mutators import text
+from tests.fuzz.mutators.parts import MOST_BYTES
 
 _TOKEN = re.compile(rb"<[^<>]*>|[^<>]+|[<>]")
 _ATTRIBUTE = re.compile(rb"[\w:]+\s*=\s*(?:\"[^\"]*\"|'[^']*')")
@@ -65,8 +66,8 @@ def mutate(data: bytes, rng: Random) -> bytes:
     if rng.random() < 0.03:
         return data.decode("utf-8", "replace").encode(rng.choice(_ENCODINGS))
     tokens = _TOKEN.findall(data)
-    if len(tokens) < 3 or rng.random() < 0.2:
-        return text.mutate(data, rng)
+    if len(tokens) < 3 or len(data) > MOST_BYTES // 2 or rng.random() < 0.2:
+        return text.mutate(data, rng)[:MOST_BYTES]
     at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
     match rng.randint(0, 6):
         case 0:
