@@ -32,7 +32,8 @@ def daemon_of(program: Sequence[str], words: Sequence[str], environment: Mapping
     """
     status = 1
     try:
-        gc.freeze()
+        gc.freeze()  # what is alive now stays shared with the parent: no collector writes to it
+        gc.enable()  # subprocess switches it off for as long as preexec_fn runs, which is here for good
         _kept.extend((sys.stdin, sys.stdout, sys.stderr))
         os.closerange(3, _DESCRIPTORS)
         sys.stdin = os.fdopen(0, closefd=False)
