@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import signal
 import statistics
@@ -251,6 +252,17 @@ def test_a_long_listing_is_made_in_small_parts(fair) -> None:
 def test_one_made_in_one_go_holds_everybody_up(fair) -> None:
     mount = fair(listed=20_000, guard="whole-listings")
     assert min(_longest_wait_beside_a_listing(mount) for _ in range(3)) > 0.15
+
+
+def test_collecting_garbage_holds_nobody_up(mounts: Mounts, empty_store: Path, tmp_path: Path) -> None:
+    """What a daemon has when it begins to serve is not gone through again each time."""
+    mount = mounts.prepare(fairness.POLICY, empty_store)
+    mount.program, mount.executed = ("tests.mount.collecting", str(tmp_path / "noted")), True
+    mount.expected_mediated = True  # nothing is opened
+    mount.start()
+    mount.stop()
+    noted = json.loads((tmp_path / "noted").read_text())
+    assert noted["took"] < noted["of_all"] / 3
 
 
 @pytest.mark.soak
