@@ -84,6 +84,7 @@ def identified(data: bytes) -> bytes:
     return subprocess.run(command, input=data, capture_output=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.timeout(300)
 def test_two_apps_hold_the_same_photos_and_one_knows_no_place(mounts, empty_store, photos) -> None:
     fill(empty_store, photos)
     mount = mounts.start(FAMILY, empty_store)
