@@ -255,6 +255,7 @@ class Walk:
                 self.drop(entry, directory, UNKNOWN, broken=not directory.frame.note)
         for _ in range(MAX_ROUNDS):
             self._doom()
+            self.prune()
             shared = self._shared([e for e, _ in plain if e.keep])
             hit = [
                 (e, d)
@@ -346,11 +347,13 @@ class Walk:
     # --- the result ---
 
     def prune(self) -> None:
-        """Drops directories to which nothing that stays refers."""
+        """Drops directories to which nothing that stays refers, and with each what it refers to."""
         for directory in self.directories:
             by, before = directory.referrer, directory.previous
             if (by is not None and not by.keep) or (before is not None and before.dropped):
                 directory.dropped = True
+                for entry in directory.entries:
+                    entry.keep = False
 
     def finish(self) -> None:
         """Drops directories of which nothing stays; fills kept and patches."""

@@ -426,3 +426,23 @@ def test_tables_of_jpeg_stay():
     table = bytes([1, *[0] * 15, 7])
     data = placed("II", long("II", 0x0208, BEHIND), behind=table)
     assert plan_for(data).outcome is Outcome.CLEAN
+
+
+def test_what_only_a_dropped_directory_refers_to_goes_with_it():
+    """Its offset lies in a text that goes; its EXIF, and its XMP, would stay with nothing leading to them."""
+    packet = xmp_packet("<dc:format>image/tiff</dc:format>")
+    parts = (
+        ifd("II", BEHIND, [long("II", EXIF_IFD, BEHIND + 0x1000), (0x02BC, 7, len(packet), packet)]),
+        ifd("II", BEHIND + 0x1000, [short("II", 0x9207, 5)]),
+        ifd("II", BEHIND + 0x2000, picture("II", 8)),
+    )
+    offsets = pack("II", BEHIND, BEHIND + 0x2000)
+    data = placed(
+        "II",
+        (0x010F, 2, 8, offsets),
+        long("II", SUB_IFDS, 0, 0),
+        behind=b"".join(part.ljust(0x1000, b"\0") for part in parts),
+    )
+    out = read(moved_to(data, SUB_IFDS, data.index(offsets), LONG), "device")
+    assert not any(out[BEHIND:])
+    assert PIXELS in out
