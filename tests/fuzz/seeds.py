@@ -1,4 +1,4 @@
-"""Little files to begin with, by content kind: those that the property tests damage."""
+"""Little files to begin with, by content kind: those that other tests damage, and richer ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from policyfs.domain import REDACTABLE_KINDS
+from tests.fuzz import richer
 from tests.property import (
     test_redact_fuzz,
     test_redact_fuzz_boxes,
@@ -14,15 +15,19 @@ from tests.property import (
     test_redact_fuzz_tiff,
 )
 from tests.support import jpegs, movies
+from tests.unit.test_redact_matroska import HIDING as FILMS
+from tests.unit.test_redact_pdf import HIDING as DOCUMENTS
+from tests.unit.test_redact_xmp import FORMS
 
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
-_SEEDS["image/jpeg"] += test_redact_fuzz.SEEDS
+_SEEDS["image/jpeg"] += [*test_redact_fuzz.SEEDS, *richer.JPEGS]
+_SEEDS["image/tiff"] += richer.RAWS
 _SEEDS["video/mp4"] += movies.SEEDS
 _SEEDS["video/quicktime"] += movies.SEEDS[:2]
-_SEEDS["video/x-matroska"] += test_redact_fuzz_documents.FILMS
+_SEEDS["video/x-matroska"] += [*test_redact_fuzz_documents.FILMS, *richer.FILMS, *FILMS.values()]
 _SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
-_SEEDS["application/pdf"] += test_redact_fuzz_documents.PDFS
-_SEEDS["application/rdf+xml"].append(jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>"))
+_SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values()]
+_SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]
 for _kind, _data in (
     *test_redact_fuzz_boxes.SEEDS,
     *test_redact_fuzz_chunks.SEEDS,

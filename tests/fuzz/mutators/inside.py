@@ -6,6 +6,7 @@ from random import Random
 
 from tests.fuzz.mutators import chunks, jpeg, text, tiff, xml
 from tests.fuzz.mutators.parts import Part, change, some
+from tests.support import jpegs, motion, movies, pngs, sounds
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NEAR = 64
@@ -14,12 +15,28 @@ _RESOURCES = tuple(
     number.to_bytes(2, "big")
     for number in (0x404, 0x422, 0x423, 0x424, 0x40C, 0x409, 0x425, 0x40A, 0x41A, 0x3ED, 0x1)
 )
+_POOL = (
+    *(jpegs.exif("II"), jpegs.exif("MM"), b"Exif\0\0" + jpegs.exif("MM"), jpegs.iptc_place()),
+    *(
+        jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>"),
+        jpegs.resource(0x0404, jpegs.iptc_place()),
+    ),
+    *(
+        jpegs.photo_with(jpegs.exif("II")),
+        jpegs.plain(2, 16),
+        pngs.plain(pngs.text("Location", "47.8")),
+        motion.VIDEO,
+    ),
+    *(movies.SEEDS[0], sounds.id3(sounds.user(b"place", b"47.8")), sounds.comments(b"LOCATION=47.8"), b""),
+    *(sounds.picture_block(jpegs.plain(2, 16)), b"\xff\xd8\xff\xd9", bytes(100)),
+)
+"""What may stand anywhere, or where something else should."""
 
 
 def inside(block: bytes, rng: Random) -> bytes:
     """A block of any sort after an accident, mostly one that its structure knows."""
-    if rng.random() < 0.2:
-        return text.mutate(block, rng)
+    if (chance := rng.random()) < 0.2:
+        return rng.choice(_POOL) if chance < 0.04 else text.mutate(block, rng)
     for mark in _TIFF:
         if (at := block.find(mark, 0, _NEAR)) >= 0:
             return block[:at] + tiff.mutate(block[at:], rng, inside)
