@@ -109,10 +109,10 @@ class _Locator:
                 self._preview(box)
             elif box.start:
                 self.ground.free(box, _NAME)
-        self.ground.area(top.rest, self.source.size)
+        self.ground.rest(top.rest, self.source.size)
         if not any(claim.media for claim in self.ground.claims):
             raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(_NAME))
+        self.found.add(self.ground.settle(_NAME, self.found.patches))
         return self.found
 
     def _preview(self, box: Box) -> None:
@@ -185,7 +185,7 @@ class _Locator:
         for box in inside:
             if box.cut or box.end - box.body > MAX_BLOCK_BYTES or not self._known(box):
                 self.ground.free(box, _NAME)
-        self.ground.area(inside.rest, canon.end)
+        self.ground.rest(inside.rest, canon.end)
 
     def _known(self, box: Box) -> bool:
         if box.kind in (UUID, FREE):

@@ -172,7 +172,7 @@ class _Locator:
         if first is None or first.kind != b"ftyp" or first.cut or first.size > _FTYP_BYTES:
             raise NotThisKindError("it does not start like a HEIF file")
         end = self._top(top.boxes)
-        self.ground.area(top.rest if end is None else end, self.source.size)
+        self.ground.rest(top.rest if end is None else end, self.source.size)
         if not any(claim.media for claim in self.ground.claims):
             raise NotThisKindError("there is no picture in it")
         self.found.add(self.ground.settle(NAME, self.found.patches))

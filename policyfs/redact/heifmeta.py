@@ -38,7 +38,7 @@ def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Met
     if handler is None or source.read(handler.body + 8, 4) != b"pict":
         return None
     meta = Meta(source, inner, ground)
-    ground.area(children.rest, box.end)
+    ground.rest(children.rest, box.end)
     try:
         meta.read(children)
     except ValueError:
@@ -85,6 +85,8 @@ class Meta:
             self.found.add(self.properties.found)
             for area in self.properties.areas:
                 self.ground.area(area.start, area.end)
+            for rest in self.properties.rests:
+                self.ground.rest(rest.start, rest.end)
         elif kind == b"idat":
             self._idat = self._idat or box
             self.ground.area(box.body, box.end)

@@ -95,6 +95,8 @@ class Properties:
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
     """What is in no property any more, and has to become zeros."""
+    rests: list[Span] = field(default_factory=list)
+    """What is behind the last box, likewise."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
         """Of an item: how many bytes the lengths of its units take, and which properties it has."""
@@ -113,7 +115,7 @@ def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
     """
     out = Properties()
     children = read_boxes(source, iprp.body, iprp.end, inner.budget)
-    out.areas.append(Span(children.rest, iprp.end))
+    out.rests.append(Span(children.rest, iprp.end))
     container = children.first(b"ipco")
     if container is not None:
         _container(source, container, inner, out)
@@ -134,7 +136,7 @@ def _free(box: Box, out: Properties, tag: str, tells: Tells) -> None:
 
 def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> None:
     boxes = read_boxes(source, ipco.body, ipco.end, inner.budget)
-    out.areas.append(Span(boxes.rest, ipco.end))
+    out.rests.append(Span(boxes.rest, ipco.end))
     for number, box in enumerate(boxes, 1):
         tells, new, length_size = _property(source, box, inner)
         if new is None or box.cut:

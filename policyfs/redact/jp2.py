@@ -151,7 +151,7 @@ class _Locator:
         self._boxes(Boxes(top.boxes[1:], top.rest), self.source.size, MAX_DEPTH)
         if not self.pictures:
             raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(_NAME))
+        self.found.add(self.ground.settle(_NAME, self.found.patches))
         return self.found
 
     def _boxes(self, boxes: Boxes, end: int, depth: int) -> None:
@@ -166,7 +166,7 @@ class _Locator:
                 self._boxes(inside, box.end, depth - 1)
             elif size > MAX_BLOCK_BYTES or not self._small(box):
                 self.ground.free(box, _NAME)
-        self.ground.area(boxes.rest, end)
+        self.ground.rest(boxes.rest, end)
 
     def _codestream(self, box: Box) -> None:
         inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)

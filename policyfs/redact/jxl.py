@@ -132,7 +132,7 @@ class _Locator:
                 ground.free(box, _NAME)
         if not self.pieces:
             raise NotThisKindError("there is no picture in it")
-        ground.area(top.rest, self.source.size)
+        ground.rest(top.rest, self.source.size)
         self.found.add(ground.settle(_NAME))
         return self.found
 

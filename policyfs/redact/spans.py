@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Note, NotThisKindError
-from policyfs.redact.isobox import FREE, UUID, Box
+from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box
 from policyfs.redact.ranges import ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN
 
@@ -183,14 +183,20 @@ class Ground:
             if noted:
                 self.noted.append(Span(start, end))
 
+    def rest(self, start: int, end: int) -> None:
+        """What is behind the last box: data likewise. Where a header would be nobody's data may lie, since
+        what becomes of the bytes around these could make one of them.
+        """
+        self.area(start, end)
+        self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
+
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
         """A box becomes free space; pieces of items that lie in it are spoken for like any others.
 
         Zeros up to the end of the file look like a box, and stay what they are.
         """
         if box.to_end and not any(box.kind):
-            self.area(box.start, box.end)
-            self.heads.append(Span(box.start, box.body))
+            self.rest(box.start, box.end)
             return
         empty = box.kind == UUID and self.uuid_stays
         was_empty = box.kind in (FREE, b"skip") or (empty and not any(box.extended))

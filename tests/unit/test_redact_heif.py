@@ -325,7 +325,10 @@ def test_an_item_of_a_type_that_does_not_stay_goes_whole():
     assert b"xmpmeta" not in out
 
 
-@pytest.mark.parametrize(("kind", "bytes_of_its_header"), [(b"\0\0\0\x10abcd", 4), (b"\0\0\0\0\0\0\0\0", 8)])
+@pytest.mark.parametrize(
+    ("kind", "bytes_of_its_header"),
+    [(b"\0\0\0\x10abcd", 4), (b"\0\0\0\0\0\0\0\0", 8), (b"\xff" * 8, 8), (b"\xff" * 8, 4)],
+)
 def test_an_item_over_the_header_of_a_box_that_changes_is_refused(kind, bytes_of_its_header):
     """What the header becomes would change the item, and what the item becomes the header."""
     old = heif([PICTURE, Thing(2, b"Exif", EXIF)])
