@@ -74,8 +74,10 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
         if entry.cut:
             break
         formats.append(entry.kind)
-        if entry.end - entry.body < _ENTRY_BYTES:
-            block.free(entry, "stsd", broken=True)
+        if entry.extended or entry.end - entry.body < _least(handler):
+            # Its type stays: whether the samples may stay is decided by it.
+            start, tag = entry.body - len(entry.extended), name_of(entry.kind)
+            block.wipe(start, entry.end, "stsd", tag, UNKNOWN, broken=True)
             continue
         block.wipe(entry.body, entry.body + 6, "stsd", "reserved", UNKNOWN)
         if handler in PICTURE:
@@ -91,8 +93,17 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
-    block.rest(boxes, box.end, "stsd")
+    # No box: that would be an entry.
+    behind = next((entry.start for entry in boxes if entry.cut), boxes.rest)
+    block.wipe(behind, box.end, "stsd", "junk", UNKNOWN, broken=True)
     return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
+
+
+def _least(handler: bytes) -> int:
+    """How long an entry is at least."""
+    if handler in PICTURE:
+        return _VISUAL_BYTES
+    return _SOUND_BYTES[0] if handler in SOUND else _ENTRY_BYTES
 
 
 def _vendor(block: Block, entry: Box) -> None:
@@ -102,8 +113,6 @@ def _vendor(block: Block, entry: Box) -> None:
 
 def _visual(block: Block, entry: Box) -> set[Codec]:
     start, end = entry.body + 42, entry.body + 74
-    if entry.end < entry.body + _VISUAL_BYTES:
-        return set()
     _vendor(block, entry)
     name = block.data[start:end]
     if block.goes(Tells.DEVICE) or block.holds_place(name):
@@ -120,8 +129,6 @@ def _visual(block: Block, entry: Box) -> set[Codec]:
 
 
 def _sound(block: Block, entry: Box) -> None:
-    if entry.end < entry.body + _SOUND_BYTES[0]:
-        return
     _vendor(block, entry)
     _extensions(block, entry, _behind_sound(block, entry))
 
@@ -144,8 +151,6 @@ def _frame(block: Block, entry: Box) -> tuple[int, int]:
     A sample table says 1 byte per sample of plain sound often enough; players go by this instead.
     """
     body = entry.body
-    if entry.end < body + _SOUND_BYTES[0]:
-        return 0, 1
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
     version = block.number(body + 8, 2)
     if version == 1 and entry.end >= body + _SOUND_BYTES[1]:

@@ -18,6 +18,7 @@ from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isoentries import NO_ENTRIES, Entries, clean_entries
 from policyfs.redact.isometa import FREE_KINDS, clean_handler, clean_meta, clean_user_data, clean_uuid
 from policyfs.redact.isotables import Samples, SampleTable
+from policyfs.redact.ranges import apply
 from policyfs.redact.tells import UNKNOWN, Tells
 
 _MAX_TRACKS: Final = 256
@@ -27,7 +28,8 @@ _MAX_TRACKS: Final = 256
 class Track:
     """One track as its boxes describe it.
 
-    box: its ``trak``. scattered: what its samples are decrypted with lies somewhere in the file.
+    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: what its samples are decrypted with
+    lies somewhere in the file.
     """
 
     box: Box
@@ -228,8 +230,10 @@ def _stsd(walk: Walk, box: Box) -> None:
     if walk.track is None or walk.track.entries is not NO_ENTRIES:
         walk.block.free(box, walk.where, broken=True)
         return
-    walk.track.entries = clean_entries(walk.block, box, walk.track.handler)
-    walk.track.parameters = walk.block.data[box.start : box.end]
+    block, before = walk.block, len(walk.block.found.patches)
+    walk.track.entries = clean_entries(block, box, walk.track.handler)
+    patches = (patch.shifted(-block.offset - box.start) for patch in block.found.patches[before:])
+    walk.track.parameters = apply(block.data[box.start : box.end], patches)
 
 
 def _tref(walk: Walk, box: Box) -> None:
