@@ -52,7 +52,7 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: an EOI ends it. scan_from: where the data of its last scan starts. whole: where the last
+    complete: an EOI ends it. scan_from: where the data of its first scan starts. whole: where the last
     segment before any scan ends that is not cut off.
     """
 
@@ -188,7 +188,7 @@ class _Walker:
             self.image.whole = end
         if code == SOS:
             self.image.scans += 1
-            self.image.scan_from = end
+            self.image.scan_from = self.image.scan_from or end
         return end
 
 

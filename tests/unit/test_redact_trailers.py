@@ -112,6 +112,17 @@ def test_a_picture_without_an_end_does_not_go_on_into_the_video():
     assert inner.seen[0] == ("video/mp4", VIDEO)
 
 
+@pytest.mark.parametrize("before", [b"", plain()])
+@pytest.mark.parametrize("like", [b"\xff\xd9", b"\xff\xda\0\x08\1\1\0\0\x3f\0ab\xff\xd9"])
+def test_nor_up_to_what_looks_like_an_end_there(before, like):
+    video = VIDEO + b"\0\0\0\x40free" + SECRET + like.ljust(56 - len(SECRET), b"\0")
+    data = before + plain()[:-2] + video
+    inner = Videos()
+    read(data, inner)
+    assert inner.seen[0] == ("video/mp4", video)
+    assert SECRET not in read(data, Videos(understood=False))
+
+
 def test_fill_bytes_in_front_of_what_is_no_marker_go_with_it():
     data = plain()[:-2] + b"\xff\xd0" + b"\xff\xff\xff\x02" + SECRET
     out = read(data, Videos())
