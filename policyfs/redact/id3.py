@@ -154,14 +154,15 @@ class _Cleaner:
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
         """Whether the frames that stay are those that a reader finds, with no more than padding behind
-        them: by the other kind of sizes, one may reach further now than what went let it.
+        them: by the other kind of sizes, one may reach further now than what went let it, or less far.
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
         ends = list(accumulate(map(len, kept), initial=0))
         same = [frame.at for frame in found[: len(kept)]] == ends[:-1]
-        behind = plain[ends[-1] : found[len(kept) - 1].end] if same and kept else b""
-        return same and not behind.strip(b"\0") and all(frame.name == "PRIV" for frame in found[len(kept) :])
+        last = found[len(kept) - 1].end if same and kept else 0
+        reaches = last >= ends[-1] and not plain[ends[-1] : last].strip(b"\0")
+        return same and reaches and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
     def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
         """The body, and its footer. A tag with a footer has no padding: a private frame fills it."""

@@ -181,7 +181,8 @@ class _Locator:
         before = self.streams.get(page.serial)
         if before is not None:
             self._lost(before)
-        head = self.edits.source.read(page.start, min(16, page.end - page.start))
+        ended = next((n for n, lace in enumerate(page.lacing) if lace < 255), len(page.lacing))
+        head = self.edits.source.read(page.start, min(16, sum(page.lacing[: ended + 1])))
         codec = next((codec for mark, codec in _FIRST_HEADS.items() if head.startswith(mark)), None)
         if codec is not None:
             self.media += codec != b"Skeleton"

@@ -304,3 +304,18 @@ def test_dates_in_titles_go_under_time(name):
     out = redact(FLAC, data, Tells.TIME)
     assert name.encode() in out
     assert b"Live" not in out
+
+
+def test_a_frame_that_would_be_shorter_by_the_other_kind_of_sizes_does_not_stay():
+    """By these only zeros come behind it, once the frame behind it is gone."""
+    size = 0x775  # or, by these, 0x3f5
+    photo = jpegs.SOI + jpegs.exif_segment(jpegs.exif("MM").ljust(size - 26, b"\0"))
+    frame = b"APIC" + size.to_bytes(4) + b"\0\0\0image/jpeg\0\3\0" + photo
+    assert len(frame) == 10 + size
+    redact(MP3, sounds.id3(frame, sounds.user(b"place", CITY), version=4) + sounds.sound())
+
+
+def test_a_stream_is_not_told_by_two_packets():
+    page = sounds.page(8, 0, 2, b"\4\x0e", b"OpusHead\1\2" + bytes(8))
+    plan = locate(OGG, frozenset({"location"}), MemorySource(page + sounds.opus(sounds.comments())))
+    assert plan.outcome is Outcome.REFUSE
