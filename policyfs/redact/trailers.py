@@ -75,11 +75,12 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
 
 
 def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
-    """Where the boxes of a file that starts at `at` end."""
+    """Where the boxes of a file that starts at `at` end: another file may follow."""
+    start = at
     while at < source.size:
         budget.part()
         box = read_box(source, at, source.size, to_end=True)
-        if box is None or box.kind not in _AT_TOP:
+        if box is None or box.kind not in _AT_TOP or (box.kind == b"ftyp" and at > start):
             break
         at = box.end
     return at

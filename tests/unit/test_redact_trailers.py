@@ -90,6 +90,16 @@ def test_only_a_few_videos():
     assert SECRET not in out
 
 
+def test_a_file_of_boxes_ends_where_another_starts():
+    """What is behind it may become zeros, which are none of its boxes any more."""
+    inner = Videos()
+    data = plain() + VIDEO + b"\0\0\xff\xffftyp\1\1\1\1" + SECRET
+    assert read(data, inner) == plain() + VIDEO + bytes(12 + len(SECRET))
+    assert [seen[1] for seen in inner.seen] == [VIDEO, VIDEO]
+    assert read(plain() + VIDEO + VIDEO, inner := Videos())
+    assert [seen[1] for seen in inner.seen[:2]] == [VIDEO, VIDEO]
+
+
 def test_a_video_across_the_borders_of_chunks():
     source = MemorySource(bytes((1 << 20) - 9) + VIDEO)
     found = find_video(source, 0, source.size, Budget(100, 1 << 22))
