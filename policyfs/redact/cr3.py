@@ -16,7 +16,7 @@ from typing import Final
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, shifted
 from policyfs.redact.exifblock import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at
-from policyfs.redact.isobox import FREE, UUID, Box, read_boxes
+from policyfs.redact.isobox import FREE, UUID, Box, freed, read_boxes
 from policyfs.redact.isoedit import Block
 from policyfs.redact.isomedia import MAX_MOVIE_BYTES
 from policyfs.redact.isomovie import Track, clean_movie
@@ -137,7 +137,7 @@ class _Locator:
             at = box.start
             self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
             # To what walks the rest, it is free space.
-            data[child.start + 4 : child.end] = FREE + bytes(child.end - child.start - 8)
+            data[child.start : child.end] = freed(bytes(data[child.start : child.end]))
         block = Block(bytes(data), box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
         self.found.add(block.found)

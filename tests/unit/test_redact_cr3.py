@@ -59,6 +59,14 @@ def test_by_word(hide, gone, kept):
         assert each in out
 
 
+def test_canons_box_may_have_a_long_size():
+    own = canon()
+    found, out = plan(cr3(own=u32(1) + own[4:8] + (len(own) + 8).to_bytes(8) + own[8:]))
+    assert found.outcome is Outcome.PATCH
+    assert LATITUDE not in out
+    assert RAW in out
+
+
 def test_the_second_hand_of_gps_is_a_time():
     clock = tiff(*jpegs.gps("II"), (0x1D, jpegs.ASCII, 11, b"2024:05:17\0"))
     out = told(cr3(own=canon(CMT4=clock)), Tells.TIME)
