@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource
 from tests.fuzz.mutators import MOST_BYTES, MUTATORS
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.seeds import KINDS, seeds_of, write_seeds
@@ -45,6 +47,15 @@ def test_what_is_made_differs_and_is_bounded(kind: str) -> None:
             other += made != data
             data = made if generation % 10 else seed
         assert other > GENERATIONS / 2, number
+
+
+@pytest.mark.parametrize("kind", ["image/heic", "video/mp4", "image/x-canon-cr3", "image/jp2", "image/jxl"])
+def test_what_is_made_of_boxes_is_mostly_read(kind: str) -> None:
+    """Also where boxes moved: what refers to their bytes follows them."""
+    seed = seeds_of(kind)[0]
+    made = [MemorySource(MUTATORS[kind](seed, Random(number))) for number in range(60)]
+    read = [locate(kind, frozenset({"location"}), source).outcome is not Outcome.REFUSE for source in made]
+    assert sum(read) > 25
 
 
 @pytest.mark.parametrize("kind", sorted(MUTATORS))

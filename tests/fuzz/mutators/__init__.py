@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from tests.fuzz.mutators import chunks, documents, ebml, jpeg, sound, tiff, xml
+from tests.fuzz.mutators import boxes, chunks, documents, ebml, jpeg, sound, tiff, xml
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator
 
@@ -43,5 +43,8 @@ MUTATORS: dict[str, Mutator] = {
     "application/x-location+json": _with(documents.json),
     "application/rdf+xml": xml.mutate,
     "image/x-fuji-raf": _with(tiff.fuji),
+    **dict.fromkeys(("image/heic", "image/heif", "image/avif", "image/x-canon-cr3"), _with(boxes.mutate)),
+    **dict.fromkeys(("video/mp4", "video/quicktime"), _with(boxes.mutate)),
+    **dict.fromkeys(("image/jp2", "image/jxl"), _with(boxes.mutate)),
 }
 """By content kind. What a mutator makes depends on nothing but what it is given."""
