@@ -193,6 +193,7 @@ def _extension(block: Block, box: Box) -> None:
         block.free(box, "stsd")
 
 
+_WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"
 _INSIDE: Final = {
     b"wave": _CODEC,
     b"sinf": frozenset({b"frma", b"schm", b"schi"}),
@@ -219,7 +220,7 @@ def _container(block: Block, box: Box) -> None:
             block.free(child, name_of(box.kind))
     if boxes.rest < box.end:
         start = boxes.rest
-        if box.kind == b"wave" and block.data[start : start + 8] == b"\0\0\0\x08\0\0\0\0":
+        if box.kind == b"wave" and block.data[start : min(start + 8, box.end)] == _WAVE_END:
             start += 8
         block.wipe(start, box.end, name_of(box.kind), "junk", UNKNOWN)
 

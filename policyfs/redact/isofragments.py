@@ -63,10 +63,11 @@ class _Moof:
 
     def _header(self, _walk: Walk, box: Box) -> None:
         block, at = self.block, box.body + 8
-        if box.end < at:
+        flags = block.number(box.body + 1, 3)
+        said = 8 * (flags & _BASE) + sum(4 for bit in (_DESCRIPTION, _DURATION, _SIZE, _FLAGS) if flags & bit)
+        if box.end < at + said:
             block.free(box, "traf", broken=True)
             return
-        flags = block.number(box.body + 1, 3)
         self.track = block.number(box.body + 4)
         self.size = self.fragments.defaults.get(self.track, 0)
         if flags & _BASE:
@@ -84,10 +85,10 @@ class _Moof:
 
     def _run(self, _walk: Walk, box: Box) -> None:
         block, at = self.block, box.body + 8
-        if box.end < at:
+        flags, count = block.number(box.body + 1, 3), block.number(box.body + 4)
+        if box.end < at + 4 * (flags & _RUN_OFFSET):
             block.free(box, "traf", broken=True)
             return
-        flags, count = block.number(box.body + 1, 3), block.number(box.body + 4)
         if flags & _RUN_OFFSET:
             shift = block.number(at)
             self.at = max(0, self.base + (shift - (shift >> 31 << 32)))

@@ -24,7 +24,7 @@ from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, cle
 from policyfs.redact.isomovie import Movie, Track, clean_children, clean_movie
 from policyfs.redact.isosamples import clean_pictures, sample_tells
 from policyfs.redact.isotables import Extents
-from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, is_blank
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 
@@ -158,7 +158,10 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file."""
+    """One run over one file.
+
+    judged: the tracks, where fragments have more of their samples, and whether they go.
+    """
 
     source: ByteSource
     inner: Inner
@@ -167,6 +170,7 @@ class _Locator:
     frames: Found = field(default_factory=Found)
     kept: Extents = field(default_factory=Extents)
     gone: Extents = field(default_factory=Extents)
+    judged: list[tuple[Track, Extents | None, bool]] = field(default_factory=list)
     read: int = 0
     text: TextRoom = field(default_factory=TextRoom)
 
@@ -189,7 +193,9 @@ class _Locator:
         unread = [ends for box in self._sound() if (ends := self._top(box, movie_box)) is not None]
         self._behind(unread)
         self._zero(unread)
+        changed = len(self.found.patches)
         self._in_frames(unread)
+        self._again(changed)
         return self.found
 
     def _sound(self) -> Iterator[Box]:
@@ -210,6 +216,27 @@ class _Locator:
             end = patch.end
         self.found.patches += patches
         self.found.notes += dict.fromkeys(self.frames.notes)
+
+    def _again(self, changed: int) -> None:
+        """Judges samples once more as they will be read, where that could come out otherwise: those that
+        go, and all if some lie in what changes besides frames (the first patches, so many) or, where
+        frames change, in one another. Raises NotThisKindError if it does, TooMuchError.
+        """
+        ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
+        apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
+        within = apart < sum(end - start for start, end in ranges)
+        if self.frames.patches and not within:
+            samples = sum(self.kept.ends) - sum(self.kept.starts)
+            within = samples > _covered(self.kept, self.source.size)
+        after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
+        for track, runs, goes in self.judged:
+            if not (goes or within):
+                continue
+            tells = sample_tells(track, after)
+            if bool(tells & self.inner.hide) != goes or (
+                not goes and clean_pictures(track, after, self.inner, runs).patches
+            ):
+                raise NotThisKindError("its frames lie in one another, or in its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
         """A box in memory, and the box as it lies there. Raises TooMuchError."""
@@ -234,6 +261,7 @@ class _Locator:
                     raise
                 extents = Extents()
             runs = fragments.runs.get(track.number)
+            self.judged.append((track, runs, goes))
             if runs is not None:
                 extents.extend(runs)
             if goes:

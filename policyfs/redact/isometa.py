@@ -163,7 +163,7 @@ def clean_meta(block: Block, box: Box) -> None:
 def clean_handler(block: Block, box: Box) -> None:
     """An ``hdlr`` box: its name, and who made the component that wrote it, are the software's."""
     start = box.body + 12
-    if block.data[box.body + 8 : start + 4] == b"mdirappl":  # iTunes' lists are known by this
+    if block.body(box)[8:16] == b"mdirappl":  # iTunes' lists are known by this
         start += 4
     name = block.data[box.body + 24 : box.end]
     if block.goes(Tells.DEVICE | Tells.PEOPLE) or block.holds_place(name):

@@ -284,7 +284,9 @@ def _auxiliary(walk: Walk, box: Box) -> None:
     """Sizes and places of what protected samples are decrypted with; of anything else it goes."""
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1
-    if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
+    if box.end < box.body + 4 + 8 * flagged:
+        block.free(box, walk.where, broken=True)
+    elif flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
         block.free(box, walk.where)
     elif walk.track is not None and box.kind == b"saio" and not _points_into(block, box):
         walk.track.scattered = True

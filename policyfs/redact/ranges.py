@@ -7,7 +7,8 @@ so that no part of it needs to know whether the bytes are a file, a copy or a sl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from policyfs.domain import Patch
@@ -66,6 +67,35 @@ class SliceSource:
         """The bytes, cut at the end of the part."""
         size = min(size, self._size - offset)
         return self._source.read(self._start + offset, size) if size > 0 else b""
+
+
+class PatchedSource:
+    """A ByteSource as it is read with patches in it."""
+
+    __slots__ = ("_ends", "_patches", "_source")
+
+    def __init__(self, source: ByteSource, patches: Sequence[Patch]) -> None:
+        """The patches are in order."""
+        self._source = source
+        self._patches = patches
+        self._ends = [patch.end for patch in patches]
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, as without patches."""
+        return self._source.size
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The bytes, cut at the end."""
+        data = bytearray(self._source.read(offset, size))
+        end = offset + len(data)
+        for index in range(bisect_right(self._ends, offset), len(self._ends)):
+            patch = self._patches[index]
+            if patch.offset >= end:
+                break
+            start, stop = max(patch.offset, offset), min(patch.end, end)
+            data[start - offset : stop - offset] = patch.part(start, stop)
+        return bytes(data)
 
 
 def xor(left: bytes, right: bytes) -> bytes:
