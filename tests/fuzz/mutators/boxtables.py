@@ -47,6 +47,7 @@ _ROWS = {
 }
 """Kind -> where its rows begin, and how long each is."""
 _OFFSETS = {b"stco": (8, 4), b"co64": (8, 8)}
+_MOST_ROWS = 300
 _SMALL = (0, 0, 1, 1, 2, 3, 4, 7, 8, 16, 100, 255, 256, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -118,7 +119,7 @@ def moved(kind: bytes, body: bytes, moves: Sequence[tuple[int, int, int]]) -> by
             if item.method == 0:
                 item.extents = [(index, now(item.base + at) - item.base, n) for index, at, n in item.extents]
         return table.write()
-    if kind in _OFFSETS:
+    if kind in _OFFSETS and len(body) < 8 * _MOST_ROWS:
         head, width = _OFFSETS[kind]
         rows = [body[at : at + width] for at in range(head, len(body), width)]
         return body[:head] + b"".join(
@@ -169,10 +170,14 @@ class _Locations:
         version, _, packed = number(1), number(3), number(2)
         sizes = (packed >> 12, packed >> 8 & 15, packed >> 4 & 15, packed & 15 if version else 0)
         wide = 4 if version == 2 else 2
-        items = []
+        items: list[_Place] = []
+        rows = 0
         for _ in range(number(wide)):
             item = _Place(number(wide), number(2) & 15 if version else 0, number(2), number(sizes[2]))
             count = number(2)
+            rows += count + 1
+            if rows > _MOST_ROWS:
+                raise ValueError
             item.extents = [(number(sizes[3]), number(sizes[0]), number(sizes[1])) for _ in range(count)]
             items.append(item)
         return cls(version, sizes, items)
