@@ -40,7 +40,7 @@ _BLOCKS: Final = (
     (0x0100, b"SoundShot_000", movies.SEEDS[0]),
     (0x0A30, b"MotionPhoto_Data", movies.SEEDS[1]),
 )
-_RESOURCES: Final = (
+RESOURCES: Final = (
     resource(0x0404, jpegs.iptc_place()),
     resource(0x0422, exif("MM")),
     resource(0x0424, xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>")),
@@ -60,7 +60,7 @@ JPEGS: Final = (
         segment(0xEE, b"Adobe\0\x64\0\0\0\0\1"),
         segment(0xFE, b"Quince, 47.80453, 13.04229"),
     ),
-    with_segments(plain(), jpegs.photoshop_segment(b"".join(_RESOURCES))),
+    with_segments(plain(), jpegs.photoshop_segment(b"".join(RESOURCES))),
     with_segments(plain(), jpegs.xmp_segment(PACKET)),
     *(jpegs.photo_with(exif("II")) + movie for movie in movies.SEEDS[:4]),
     *(plain() + motion.blocks(blocks) for blocks in (_BLOCKS, _BLOCKS[:3], _BLOCKS[3:])),
@@ -76,7 +76,7 @@ def _raw(name: str, order: str) -> bytes:
         jpegs.text(0x010F, name),
         jpegs.text(0x0132, "2024:05:17 11:22:33"),
         (0x02BC, 1, len(PACKET), PACKET),
-        (0x8649, 1, len(_RESOURCES[0]), _RESOURCES[0]),
+        (0x8649, 1, len(RESOURCES[0]), RESOURCES[0]),
         (0x8773, 7, len(_PROFILE), _PROFILE),
         (0x927C, 7, len(note), note),
         (0xC634, 1, len(private), private),
