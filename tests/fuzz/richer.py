@@ -141,3 +141,6 @@ def _film(kind: int, codec: bytes, private: bytes) -> bytes:
 
 
 FILMS: Final = tuple(_film(*settings) for settings in _SETTINGS)
+
+AAC: Final = (b"\xff\xf1\x50\x80\x02\x1f\xfc" + bytes(range(9))) * 20
+"""Frames of 16 bytes."""

@@ -14,7 +14,7 @@ from tests.property import (
     test_redact_fuzz_documents,
     test_redact_fuzz_tiff,
 )
-from tests.support import jpegs, movies
+from tests.support import jpegs, movies, sounds
 from tests.unit.test_redact_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf import HIDING as DOCUMENTS
 from tests.unit.test_redact_xmp import FORMS
@@ -28,6 +28,7 @@ _SEEDS["video/x-matroska"] += [*test_redact_fuzz_documents.FILMS, *richer.FILMS,
 _SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
 _SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values()]
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]
+_SEEDS["audio/aac"] += [richer.AAC, sounds.id3(sounds.user(b"place", b"x")) + richer.AAC + sounds.old()]
 for _kind, _data in (
     *test_redact_fuzz_boxes.SEEDS,
     *test_redact_fuzz_chunks.SEEDS,

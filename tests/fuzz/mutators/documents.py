@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from json import dumps, loads
 from random import Random
 
 from policyfs.redact.pdfkeys import ANY, INFO, STRINGS
@@ -199,57 +200,65 @@ def _block(part: Part, rng: Random) -> bytes:
 
 _JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s"{}\[\]:,]+|\s+|"')
 _JSON_WORDS = (
-    *(
-        b'"geoData":{"latitude":47.8,"longitude":13.04}',
-        b'"title":"a"',
-        b'"description":"47.80453, 13.04229"',
-        b"null",
-    ),
-    *(
-        b'"people":[{"name":"R"}]',
-        b'"photoTakenTime":{"timestamp":"1"}',
-        b'"a":1',
-        b'"\\u0067eoData"',
-        b'"\\ud800"',
-        b"1e9",
-    ),
-    *(
-        b"{}",
-        b"[]",
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b'"',
-        b'"x":"\xff"',
-        b"true",
-        b"-0.5",
-        b'"',
-        b"\xef\xbb\xbf",
-        b" ",
-    ),
+    *(b'"title":"a"', b'"people":[{"name":"R"}]', b'"\\u0067eoData"', b'"\\ud800"', b"1e9", b"\xff", b"null"),
+    *(b"{}", b"[]", b"{", b"}", b"[", b"]", b",", b":", b'"', b"-0.5", b"\xef\xbb\xbf", b" ", b"\0", b"\\"),
 )
+_MEMBERS: dict[str, object] = {
+    "title": "a",
+    "description": "47.80453, 13.04229",
+    "geoData": {"latitude": 47.8, "longitude": 13.04},
+    "geoDataExif": {"latitude": 0.0},
+    "people": [{"name": "R\u00f6"}],
+    "photoTakenTime": {"timestamp": "1715938953", "formatted": "17.05.2024, 09:42:33 UTC"},
+    "creationTime": {"timestamp": "1"},
+    "url": "https://maps.google.com/?q=47.8,13.04",
+    "googlePhotosOrigin": {"mobileUpload": {"deviceType": "ANDROID_PHONE"}},
+    "appSource": {"androidPackageName": "a.b"},
+    "imageViews": "9",
+    "foo": [1, -2.5, None, True, "x", {"lat": 47.80453}],
+    "": {},
+}
 
 
 def json(data: bytes, rng: Random, inside: Mutator) -> bytes:
-    """JSON after accidents to its words."""
+    """JSON after accidents to its members, and now and then to its words."""
     for _ in some(rng):
-        tokens = _JSON.findall(data) or [b"{}"]
-        at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
-        match rng.randint(0, 6):
-            case 0:
-                tokens.insert(at, rng.choice(_JSON_WORDS))
-            case 1:
-                tokens.insert(at, rng.choice(_JSON_WORDS) + b",")
-            case 2:
-                del tokens[at]
-            case 3:
-                tokens[at], tokens[other] = tokens[other], tokens[at]
-            case 4:
-                tokens[at:at] = tokens[other : other + rng.randint(1, 7)]
-            case _:
-                tokens[at] = inside(tokens[at], rng)
-        data = b"".join(tokens)
+        try:
+            value = loads(data)
+            whole = isinstance(value, dict | list) and rng.random() < 0.7
+            made = dumps(_member(value, rng), ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, 1)))
+        except (ValueError, RecursionError):
+            whole, made = False, ""
+        data = made.encode("utf-8", "replace") if whole else _words(data, rng, inside)
     return data
+
+
+def _member(value: object, rng: Random) -> object:
+    """A value with one member more, less, or another, at any depth."""
+    if isinstance(value, dict) and value and rng.random() < 0.7:
+        key = rng.choice(list(value))
+        return {**value, key: _member(value[key], rng)} if rng.random() < 0.8 else {**value, key: value}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = rng.randrange(len(value))
+        return [*value[:at], _member(value[at], rng), *value[at + rng.randint(0, 1) :]]
+    key = rng.choice(list(_MEMBERS))
+    if isinstance(value, dict):
+        return {key: _MEMBERS[key], **value}
+    return rng.choice((_MEMBERS[key], {key: _MEMBERS[key]}, [_MEMBERS[key], value], key))
+
+
+def _words(data: bytes, rng: Random, inside: Mutator) -> bytes:
+    tokens = _JSON.findall(data) or [b"{}"]
+    at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+    match rng.randint(0, 5):
+        case 0:
+            tokens.insert(at, rng.choice(_JSON_WORDS))
+        case 1:
+            del tokens[at]
+        case 2:
+            tokens[at], tokens[other] = tokens[other], tokens[at]
+        case 3:
+            tokens[at:at] = tokens[other : other + rng.randint(1, 7)]
+        case _:
+            tokens[at] = inside(tokens[at], rng)
+    return b"".join(tokens)
