@@ -90,21 +90,16 @@ class _Locator:
         return Found(self.patches, self.notes)
 
     def _first(self, end: int) -> Image:
-        """The image that the file starts with, before end."""
-        region = SliceSource(self.source, 0, end)
-        image = walk_image(region, 0, self.inner.budget)
-        return self._before_video(region, image) if image.is_picture else image
+        """The image that the file starts with, before end.
 
-    def _before_video(self, region: ByteSource, image: Image) -> Image:
-        """A picture without the video behind it.
-
-        Where no EOI ends it, a scan would go on through that, and maybe end at what looks like one there.
+        Where no EOI ends it, a scan would go on through a video behind it.
         """
-        end = image.end if image.complete else region.size
-        video = find_video(region, image.scan_from, end, self.inner.budget)
-        if video is None:
+        budget = self.inner.budget
+        image = walk_image(SliceSource(self.source, 0, end), 0, budget)
+        if image.complete or not image.is_picture:
             return image
-        return walk_image(SliceSource(region, 0, video.start), image.start, self.inner.budget)
+        video = find_video(SliceSource(self.source, 0, end), image.scan_from, end, budget)
+        return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
         """Puts an EOI behind a head without a picture; returns where it ends.
@@ -147,8 +142,6 @@ class _Locator:
             if images < MAX_IMAGES and is_soi(region, at):
                 images += 1
                 image = walk_image(region, at, self.inner.budget)
-                if image.complete and image.is_picture:
-                    image = self._before_video(region, image)
                 if image.complete and image.is_picture:
                     self._image(image)
                     done = image.end

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from policyfs.redact.blocks import Budget
 from policyfs.redact.ranges import ByteSource
+from policyfs.redact.trailers import FTYP, FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
@@ -106,7 +107,7 @@ class _Walker:
         while True:
             if not image.scans:
                 image.whole = at
-            marker = self._find(at, _SCAN_MARKER if in_scan else _ANY_MARKER)
+            marker = self._find(at, in_scan=in_scan)
             if marker is None:
                 if not in_scan:
                     image.junk.append((at, size))
@@ -131,19 +132,26 @@ class _Walker:
                 image.end = size
                 return
 
-    def _find(self, start: int, pattern: re.Pattern[bytes]) -> int | None:
-        """Offset of the 0xff of the next marker; None at the end of the file."""
+    def _find(self, start: int, *, in_scan: bool) -> int | None:
+        """Offset of the 0xff of the next marker; None at the end of the file.
+
+        A scan that no marker ends would go on through a video behind it, and may find one there: it
+        ends where a file of boxes begins, which compressed data do not look like.
+        """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
             chunk = self.source.read(at, size)
-            found = pattern.search(chunk)
+            found = (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
+            if in_scan:
+                limit = len(chunk) if found is None else found.start() + FTYP_BYTES
+                found = FTYP.search(chunk, 0, limit) or found
             if found is not None:
                 self.budget.search(found.end())
                 return at + found.start()
             self.budget.search(len(chunk))
             if len(chunk) < size:
                 return None
-            at += size - 1  # a marker may lie across two chunks
+            at += size - FTYP_BYTES + 1  # it may lie across two chunks
             size = min(2 * size, CHUNK_BYTES)
 
     def _behind(self, code: int, marker: int) -> int | None:

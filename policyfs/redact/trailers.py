@@ -15,8 +15,9 @@ from policyfs.redact.blocks import Budget
 from policyfs.redact.isobox import read_box
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
 
-_FTYP: Final = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
-_FTYP_BYTES: Final = 12
+FTYP: Final = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
+FTYP_BYTES: Final = 12
+"""How a file of boxes begins, and how many bytes that are."""
 _AT_TOP: Final = frozenset(
     (
         *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"moof", b"mfra", b"styp"),
@@ -64,13 +65,13 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
         budget.search(len(chunk))
-        found = _FTYP.search(chunk)
+        found = FTYP.search(chunk)
         if found is not None:
             offset = at + found.start()
             return Video(offset, _boxes_end(source, offset, budget), _KINDS.get(found[0][8:12], "video/mp4"))
-        if len(chunk) < _FTYP_BYTES or at + len(chunk) >= end:
+        if len(chunk) < FTYP_BYTES or at + len(chunk) >= end:
             return None
-        at += len(chunk) - _FTYP_BYTES + 1  # it may lie across two chunks
+        at += len(chunk) - FTYP_BYTES + 1  # it may lie across two chunks
     return None
 
 
