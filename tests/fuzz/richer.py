@@ -68,8 +68,8 @@ JPEGS: Final = (
 )
 
 
-def _raw(name: str, order: str) -> bytes:
-    """A raw of this maker: its note, a DNG's private data, a profile, XMP."""
+def _raw(name: str, order: str, head: bytes = b"", *more: jpegs.Entry) -> bytes:
+    """A raw of this maker: its note, a DNG's private data, a profile, XMP. head: how its kind begins."""
     note = note_of(MAKERS[name], order)
     private = b"Adobe\0MakN" + (len(note) + 6).to_bytes(4) + order.encode() + bytes(4) + note
     entries = (
@@ -81,14 +81,24 @@ def _raw(name: str, order: str) -> bytes:
         (0x927C, 7, len(note), note),
         (0xC634, 1, len(private), private),
         short(order, 0x828D, 2, 2),
+        *more,
     )
-    return tiffs.classic(order, *sorted(entries), strips=4)
+    data = tiffs.classic(order, *sorted(entries), strips=4)
+    return head[:4] + data[4:8] + head[8:] + data[len(head) :] if head else data
 
 
 RAWS: Final = tuple(
     _raw(name, order) for name, order in zip(MAKERS, ("II", "MM") * len(MAKERS), strict=False)
 )
-
+CR2: Final = _raw("Canon", "II", b"II*\0    CR\2\0\0\0\0\0")
+ORF: Final = _raw("Olympus", "II", b"IIRO    ")
+RW2: Final = _raw(
+    "Panasonic",
+    "II",
+    b"IIU\0    " + bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a"),
+    (0x002E, 7, len(sub_image()), sub_image()),
+    short("II", 0x0002, 8),
+)
 
 _COMMENTS: Final = sounds.comments(b"TITLE=a", b"LOCATION=47.8", vendor=b"Xiph 1")
 _LACED: Final = bytes([7 + len(_COMMENTS)])

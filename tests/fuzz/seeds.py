@@ -22,6 +22,9 @@ from tests.unit.test_redact_xmp import FORMS
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
 _SEEDS["image/jpeg"] += [*test_redact_fuzz.SEEDS, *richer.JPEGS]
 _SEEDS["image/tiff"] += richer.RAWS
+_SEEDS["image/x-canon-cr2"].append(richer.CR2)
+_SEEDS["image/x-olympus-orf"].append(richer.ORF)
+_SEEDS["image/x-panasonic-rw2"].append(richer.RW2)
 _SEEDS["video/mp4"] += movies.SEEDS
 _SEEDS["video/quicktime"] += movies.SEEDS[:2]
 _SEEDS["video/x-matroska"] += [*test_redact_fuzz_documents.FILMS, *richer.FILMS, *FILMS.values()]

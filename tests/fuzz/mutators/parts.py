@@ -12,7 +12,7 @@ Mutator = Callable[[bytes, Random], bytes]
 MOST_BYTES = 65_536
 """Of a file that a mutator makes."""
 MOST_PARTS = 400
-_LEADS = (0, 0, 0, 4, 6, 14, 29, 35)
+_LEADS = (0, 0, 0, 4, 6, 14, 29, 35, 75)
 """So many bytes that stand before the content of some parts: those of a part cut in two have them twice."""
 
 
