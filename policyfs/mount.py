@@ -192,6 +192,7 @@ class Daemon:
         self._readiness = session.attach(
             self.fs.handlers, self._device, passthrough=self._options.passthrough, flags=flags
         )
+        self.fs.listings.others_wait = self._readiness.others_wait
         self._undo.callback(self._readiness.close)
         self._undo.callback(pyfuse3.close, unmount=False)
         gc.collect()

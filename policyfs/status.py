@@ -39,9 +39,9 @@ def describe(daemon: Daemon) -> control.Json:
             "refused": dict(daemon.fs.passing.refused),
         },
         "handles": {
-            "open": len(handles) + daemon.fs.seeing.listings,
+            "open": len(handles) + len(daemon.fs.listings),
             "files": len(handles),
-            "directories": daemon.fs.seeing.listings,
+            "directories": len(daemon.fs.listings),
             "mediated": sum(handle.mode.value == "mediated" for handle in handles),
         },
         "nodes": len(daemon.fs.nodes),

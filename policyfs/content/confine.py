@@ -28,6 +28,12 @@ _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_MODE_FILTER: Final = 2
 
+_SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
+_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
+"""struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period (sched_setattr(2))."""
+_SLICE_NS: Final = 50_000_000
+_NICER: Final = 5
+
 _SYS_LANDLOCK_CREATE_RULESET: Final = 444  # the same on every architecture
 _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
@@ -66,6 +72,7 @@ def confine(limits: Limits, parent: int) -> list[str]:
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
+    let_others_in()
     os.setgroups([])
     os.setresgid(limits.gid, limits.gid, limits.gid)
     os.setresuid(limits.uid, limits.uid, limits.uid)
@@ -94,6 +101,20 @@ def name_process(name: str) -> None:
 def _prctl(option: int, value: int) -> None:
     if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def let_others_in() -> None:
+    """From now on whoever wakes runs first: an app that has its answer, while this computes for another.
+
+    A nice value of 5 more, which is a third of what others have where all compute. And long slices: since
+    Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT) they can be asked for, and who wakes and has a shorter
+    one need not wait for the end of this one. Before, the kernel takes no notice of that.
+    """
+    number = _SYS_SCHED_SETATTR.get(platform.machine())
+    if number is not None:
+        nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
+        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, _SLICE_NS, 0, 0)
+        _LIBC.syscall(number, 0, attributes, 0)
 
 
 def _limit(limits: Limits) -> None:

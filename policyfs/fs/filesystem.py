@@ -28,6 +28,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
@@ -180,6 +181,9 @@ class FileSystem:
             timeouts=timeouts,
             orphans=opener.orphans,
         )
+        self.listings = Listings(
+            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing
+        )
         making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
         unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
@@ -211,7 +215,8 @@ class FileSystem:
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.handlers = Handlers(
-            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, opener=opener, io=io,
+            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, listings=self.listings,
+            opener=opener, io=io,
             making=making, naming=naming, changing=changing, locks=locks, bugs=bugs,
         )  # fmt: skip
 

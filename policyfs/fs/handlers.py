@@ -12,6 +12,7 @@ from policyfs.fs.boundary import BugLog, guarded
 from policyfs.fs.changing import Change, Changing
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
+from policyfs.fs.listings import Listings
 from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
@@ -50,6 +51,7 @@ class Handlers(pyfuse3.Operations):
         handles: HandleTable,
         gate: Gate,
         seeing: Seeing,
+        listings: Listings,
         opener: Opener,
         io: FileIO,
         making: Making,
@@ -64,6 +66,7 @@ class Handlers(pyfuse3.Operations):
         self._handles = handles
         self._gate = gate
         self._seeing = seeing
+        self._listings = listings
         self._opener = opener
         self._io = io
         self._making = making
@@ -106,22 +109,22 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """OPENDIR."""
-        return await self._seeing.opendir(self._node(inode), self._gate.caller(ctx))
+        return await self._listings.opendir(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """READDIRPLUS."""
-        await self._seeing.readdir(fh_index(fh), start_id, token)
+        await self._listings.readdir(fh_index(fh), start_id, token)
 
     @guarded
     async def releasedir(self, fh: int) -> None:
         """RELEASEDIR."""
-        self._seeing.releasedir(fh_index(fh))
+        await self._listings.releasedir(fh_index(fh))
 
     @guarded
     async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: ARG002 - pyfuse3's signature
         """FSYNCDIR."""
-        fd = os.dup(self._seeing.directory_fd(fh_index(fh)))
+        fd = os.dup(self._listings.directory_fd(fh_index(fh)))
         try:
             await trio.to_thread.run_sync(self._tree.fsyncdir, fd)
         finally:

@@ -49,6 +49,10 @@ class Readiness:
         """From now on pyfuse3's tasks wait here."""
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
+    def others_wait(self, known: int) -> bool:
+        """Is there any request but so many that are under way."""
+        return waiting()[1] > known or bool(self._poll.poll(0))
+
     def end(self) -> None:
         """Wake who waits: the session is over. In the trio run, once."""
         trio.lowlevel.notify_closing(self._either.fileno())

@@ -35,7 +35,7 @@ _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
 
 _DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
-_DIRENT_BUFFER: Final = 16 * 1024
+_DIRENT_BUFFER: Final = 4 * 1024
 _DT_UNKNOWN: Final = 0
 
 
@@ -133,7 +133,7 @@ class Tree:
         return [entry for part in self.list_parts(dirfd) for entry in part]
 
     def list_parts(self, dirfd: int) -> Generator[list[tuple[bytes, int, int]], None, None]:
-        """list_dir() in parts of one system call each: some hundred names, under half a millisecond.
+        """list_dir() in parts of one system call each: a hundred names, some 0.1 ms.
 
         *dirfd* is used before the first part only. Names that come or go meanwhile may be in it or
         not, as natively; no other is left out or comes twice.

@@ -18,6 +18,7 @@ from policyfs.domain import Decision
 from policyfs.fs.attrs import LONG_S, Timeouts
 from policyfs.fs.changes import Changes
 from policyfs.fs.gate import Gate, Unseen
+from policyfs.fs.listings import Listings
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.shares import Shares
@@ -156,14 +157,14 @@ def any_xattr() -> None:
 
 def hidden_keep_places() -> None:
     """A listing leaves hidden names out, and keeps their places."""
-    snapshot = Seeing._snapshot
+    snapshot = Listings._snapshot
 
-    async def with_gaps(self: Seeing, listing: Any) -> Any:
+    async def with_gaps(self: Listings, listing: Any) -> Any:
         shown = await snapshot(self, listing)
         entries = self._tree.list_dir(self._places.dirfd(listing.node))
         return [entry if entry in shown else None for entry in entries]
 
-    put(Seeing, "_snapshot", with_gaps)
+    put(Listings, "_snapshot", with_gaps)
 
 
 def hidden_are_counted() -> None:

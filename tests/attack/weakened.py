@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import trio
 
-import policyfs.fs.lookup as lookup_module
 import policyfs.fs.redactor as redactor_module
 import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
@@ -26,6 +25,7 @@ from policyfs.fs.gate import Gate, Unseen
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Flavor
+from policyfs.fs.pauses import Pauses
 from policyfs.fs.places import Places
 from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
@@ -134,7 +134,7 @@ def written_in_place() -> None:
 
 def whole_listings() -> None:
     """A directory is listed in one go, while everybody else waits."""
-    put(lookup_module, "_SLICE", 1 << 40)
+    put(Pauses, "due", lambda self, work=1: False)
     put(Tree, "list_parts", lambda self, dirfd, parts=Tree.list_parts: (
         part for part in [[entry for part in parts(self, dirfd) for entry in part]]
     ))  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final
 import policyfs.fs.checked as checked_module
 from policyfs.cli.main import main
 from policyfs.domain import OWNER_NONE
-from policyfs.fs.lookup import Seeing
+from policyfs.fs.listings import Listings
 from policyfs.policy.moves import Mover
 from policyfs.store.owner import Owners
 from tests.attack.weakened import put, written_in_place
@@ -52,10 +52,10 @@ def owner_stays() -> None:
 def hidden_listed() -> None:
     """Listings show all names."""
 
-    async def everything(self: Seeing, listing: Any) -> list[Any]:
+    async def everything(self: Listings, listing: Any) -> list[Any]:
         return list(self._tree.list_dir(self._places.dirfd(listing.node)))
 
-    put(Seeing, "_snapshot", everything)
+    put(Listings, "_snapshot", everything)
 
 
 GUARDS: Final[dict[str, Callable[[], None]]] = {

@@ -25,6 +25,7 @@ from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
@@ -173,6 +174,9 @@ class Parts:
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             timeouts=self.timeouts, orphans=self.opener.orphans,
         )  # fmt: skip
+        self.listings = Listings(
+            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing
+        )
         self.making = Making(tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener)
         self.unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,

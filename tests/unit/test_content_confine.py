@@ -14,7 +14,7 @@ import struct
 import pytest
 
 from policyfs.content import confine as under_test
-from policyfs.content.confine import ConfinementError, Limits, confine, seccomp_filter
+from policyfs.content.confine import ConfinementError, Limits, confine, let_others_in, seccomp_filter
 from tests.support.inchild import in_child
 
 LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=64)
@@ -88,6 +88,24 @@ def test_memory_ends_at_the_limit():
         return len(bytearray(600 << 20))
 
     assert in_child(child) == "MemoryError: "
+
+
+def _as_scheduled() -> tuple[int, int]:
+    """Nice value and slice in ns (sched_getattr(2)), once others are let in."""
+    let_others_in()
+    attributes = ctypes.create_string_buffer(48)
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+    assert ctypes.CDLL(None).syscall(number, 0, attributes, len(attributes), 0) == 0
+    _, _, _, nice, _, runtime, _, _ = struct.unpack("=IIQiIQQQ", attributes.raw)
+    return nice, runtime
+
+
+def test_who_wakes_goes_before_a_worker():
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    nice, slice_ns = in_child(_as_scheduled)
+    assert nice == min(19, before + 5)
+    release = tuple(int(part) for part in platform.release().split(".")[:2])
+    assert slice_ns == (50_000_000 if release >= (6, 12) else 0)
 
 
 @pytest.mark.parametrize("limits", [Limits(0, 65534, 1 << 29, 60, 64), Limits(65534, 0, 1 << 29, 60, 64)])

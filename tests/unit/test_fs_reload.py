@@ -136,7 +136,7 @@ async def test_an_open_listing_shows_nothing_that_the_new_policy_hides(store: Pa
     with parts(store, engine_of(BY_KIND), app="gallery") as made:
         made.timeouts.watched = True
         directory = await made.walk("/DCIM", GALLERY)
-        index = await made.seeing.opendir(directory, made.caller(GALLERY)) & 0xFFFFFF
+        index = await made.listings.opendir(directory, made.caller(GALLERY)) & 0xFFFFFF
         shown: list[tuple[bytes, int]] = []
 
         def reply(token, name, entry, position) -> bool:
@@ -144,11 +144,11 @@ async def test_an_open_listing_shows_nothing_that_the_new_policy_hides(store: Pa
             return True
 
         monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
-        await made.seeing.readdir(index, 0, None)
+        await made.listings.readdir(index, 0, None)
         assert {name for name, nodeid in shown if nodeid} == {b"a.jpg", b"b.jpg"}
         shown.clear()
         made.reload(engine_of(NOTHING))
         made.gate.principal(CAMERA)
-        await made.seeing.readdir(index, 2, None)
+        await made.listings.readdir(index, 2, None)
         assert shown == []
-        made.seeing.releasedir(index)
+        await made.listings.releasedir(index)

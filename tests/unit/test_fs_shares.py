@@ -51,13 +51,13 @@ async def test_listings_that_one_app_keeps_open_leave_room_for_another(tmp_path,
     monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, *entry: token.append(entry) or True)
     engine = engine_of('- {id: a, allow: [all], who: {app: any}, paths: "/***"}\n')
     with parts(tmp_path, engine) as made:
-        made.seeing.shares = Shares(1000, "listed names")
+        made.listings.shares = Shares(1000, "listed names")
         opened: list[int] = []
 
         async def listed(uid: int) -> int:
-            opened.append(fh_index(await made.seeing.opendir(made.root, made.caller(uid))))
+            opened.append(fh_index(await made.listings.opendir(made.root, made.caller(uid))))
             names: list[object] = []
-            await made.seeing.readdir(opened[-1], 0, names)
+            await made.listings.readdir(opened[-1], 0, names)
             return len(names)
 
         with pytest.raises(OSError, match="listed names"):
@@ -66,5 +66,5 @@ async def test_listings_that_one_app_keeps_open_leave_room_for_another(tmp_path,
         assert 3 < len(opened) < 7
         assert await listed(10011) == 102
         for index in opened:
-            made.seeing.releasedir(index)
-        assert made.seeing.shares.used == 0
+            await made.listings.releasedir(index)
+        assert made.listings.shares.used == 0
