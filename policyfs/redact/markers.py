@@ -32,10 +32,12 @@ _DAC: Final = 0xCC
 _DQT: Final = 0xDB
 _DNL: Final = 0xDC
 _DRI: Final = 0xDD
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+"""Markers of a picture's sizes; each names a way to compress it."""
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
-_WITH_LENGTH: Final = _FRAMES | _TABLES | _METADATA | {SOS}
+WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
+"""Markers of segments; behind others of those that stand alone there is no picture any more."""
 
 _ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -53,14 +55,15 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: an EOI ends it. scan_from: where the data of its first scan starts. whole: where the last
-    segment before any scan ends that is not cut off.
+    complete: an EOI ends it. frame: the marker of its first frame. scan_from: where the data of its
+    first scan starts. whole: where the last segment before any scan ends that is not cut off.
     """
 
     start: int
     end: int = 0
     complete: bool = False
     frames: int = 0
+    frame: int = 0
     scans: int = 0
     scan_from: int = 0
     whole: int = 0
@@ -85,12 +88,12 @@ def is_soi(source: ByteSource, offset: int) -> bool:
     return source.read(offset, 3) == b"\xff\xd8\xff"
 
 
-def walk_image(source: ByteSource, start: int, budget: Budget) -> Image:
+def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool = False) -> Image:
     """The image whose SOI is at start; it ends where it is no JPEG any more at the latest.
 
-    Raises TooMuchError.
+    to_scan: its header is all that is asked for. Raises TooMuchError.
     """
-    walker = _Walker(source, budget, Image(start))
+    walker = _Walker(source, budget, Image(start), to_scan)
     walker.walk()
     return walker.image
 
@@ -100,6 +103,7 @@ class _Walker:
     source: ByteSource
     budget: Budget
     image: Image
+    to_scan: bool
 
     def walk(self) -> None:
         image, size = self.image, self.source.size
@@ -128,8 +132,8 @@ class _Walker:
                 at, in_scan = after, False
                 continue
             at, in_scan = after, code == SOS
-            if at >= size:
-                image.end = size
+            if at >= size or (in_scan and self.to_scan):
+                image.end = at
                 return
 
     def _find(self, start: int, *, in_scan: bool) -> int | None:
@@ -158,7 +162,7 @@ class _Walker:
         """Offset behind a marker, with its segment if it has one; None if decoders cannot go on here."""
         if code == EOI or code in _STANDALONE:
             return marker + 2
-        return self._segment(code, marker) if code in _WITH_LENGTH else None
+        return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
         """Bytes before a marker: fill bytes are the standard's own, what follows them is junk."""
@@ -174,7 +178,7 @@ class _Walker:
             return None
         length = int.from_bytes(self.source.read(marker + 2, 2))
         offset = marker + 4
-        needed = code in _FRAMES or code == SOS
+        needed = code in FRAMES or code == SOS
         if length < 2:
             if needed:
                 return None
@@ -187,11 +191,13 @@ class _Walker:
             return None  # cut off; what comes to be behind must not become a part of it
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
-        elif not _well_formed(code, self.source.read(offset, length - 2)):
+        elif not well_formed(code, self.source.read(offset, length - 2)):
             if needed:
                 return None
             self.image.junk.append((offset, end))
-        self.image.frames += code in _FRAMES
+        if code in FRAMES:
+            self.image.frames += 1
+            self.image.frame = self.image.frame or code
         if not self.image.scans and code != SOS:
             self.image.whole = end
         if code == SOS:
@@ -200,10 +206,10 @@ class _Walker:
         return end
 
 
-def _well_formed(code: int, payload: bytes) -> bool:
+def well_formed(code: int, payload: bytes) -> bool:
     """Whether a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
     size = len(payload)
-    if code in _FRAMES:
+    if code in FRAMES:
         return size >= 6 and size == 6 + 3 * payload[5]
     if code == SOS:
         return size >= 1 and size == 4 + 2 * payload[0]

@@ -16,7 +16,8 @@ from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.extents import Extents
 from policyfs.redact.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
-from policyfs.redact.ranges import ByteSource, zeros
+from policyfs.redact.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
+from policyfs.redact.ranges import ByteSource, SliceSource, zeros
 from policyfs.redact.table import Part
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiffdirs import Directory, Entry, Frame
@@ -216,24 +217,43 @@ class _File:
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
 
     def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-        """Application data and comments in a JPEG's header, and its kind of frame (0: none found)."""
+        """Application data and comments in a JPEG's header, and its kind of frame (0: it is no picture)."""
         found: list[tuple[int, int]] = []
-        at, frame = start + 2, 0
+        at, frame, sound = start + 2, 0, True
         for _ in range(64):
             head = self.source.read(at, 4)
-            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] in (0xDA, 0xD9):
+            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] in (SOS, 0xD9):
+                sound = sound and head[:2] == b"\xff\xda"
                 break
             size = int.from_bytes(head[2:])
             behind = at + 2 + size
             if size < 2 or behind > end:
+                sound = False
                 break
             if 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE:
                 if self.source.read(at + 4, 5) not in (b"JFIF\0", b"Adobe"):
                     found.append((at + 4, behind))
-            elif 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+            elif head[1] in FRAMES:
+                sound = sound and well_formed(head[1], self.source.read(at + 4, size - 2))
                 frame = head[1]
+            else:
+                sound = sound and head[1] in WITH_LENGTH
             at = behind
-        return found, frame
+        return (found, frame) if sound and frame else self._odd_segments(start, end, found)
+
+    def _odd_segments(
+        self, start: int, end: int, found: list[tuple[int, int]]
+    ) -> tuple[list[tuple[int, int]], int]:
+        """The same where there is more than segments in the header: what decoders make of it."""
+        part = SliceSource(self.source, start, end - start)
+        if not is_soi(part, 0):
+            return found, 0
+        image = walk_image(part, 0, self.inner.budget, to_scan=True)
+        if not image.is_picture:
+            return found, 0
+        spans = [(segment.offset, segment.offset + segment.size) for segment in image.segments]
+        spans = [(a, b) for a, b in spans if part.read(a, 5) not in (b"JFIF\0", b"Adobe")]
+        return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
 
     def _preview(self, directory: Directory, start: int, size: int) -> None:
         """A picture that a maker note refers to, from wherever its maker counts."""

@@ -446,3 +446,29 @@ def test_what_only_a_dropped_directory_refers_to_goes_with_it():
     out = read(moved_to(data, SUB_IFDS, data.index(offsets), LONG), "device")
     assert not any(out[BEHIND:])
     assert PIXELS in out
+
+
+ODD = [
+    b"\xff\xc0\0\x09\x08\0\1\0\1\1\1",
+    b"\xff\xf0\0\4ab",
+    b"\xff\x01\0\x02",
+    b"\xff\xff\xff",
+    b"\xff\xfe\0\3a\0junk",
+    b"\xff\xd3",
+]
+"""What may stand in a JPEG's header: a frame that is none, a reserved marker, fill bytes, junk."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("last", [b"", plain()[2:], plain()[2:-2]])
+def test_a_preview_with_an_odd_header_tells_no_place(odd, last):
+    """What of it decides how it is read stays, and what is behind the odd bytes is not left unread."""
+    exif = exif_segment(jpegs.exif("MM"))
+    pair = [long("II", 0x0201, BEHIND), text(0x010F, "Testmaker")]
+    for preview in (plain()[:2] + odd + exif + last, plain()[:2] + exif + odd + last):
+        tags = [*pair, long("II", 0x0202, len(preview))]
+        data = placed("II", *tags, behind=preview)
+        for word in ("location", "device", "people"):
+            read(data, word)
+        if last or preview.startswith(exif, 2):
+            assert not leaks(read(data))
