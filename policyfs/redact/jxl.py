@@ -146,7 +146,7 @@ class _Locator:
 
     def _goes_on(self, box: Box) -> bool:
         """Whether this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
-        head = self.source.read(box.body, 6)
+        head = self.source.read(box.body, min(6, box.end - box.body))
         number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
         known = number & 0x7FFFFFFF == self.pieces and (self.pieces or data.startswith(CODESTREAM))
         if not known or self.whole:

@@ -191,6 +191,10 @@ def test_files_without_a_picture_are_refused():
     assert plan(JP2_SIGNATURE + make_box(b"xml ", XMP), "jp2")[0].outcome is Outcome.REFUSE
     assert plan(jp2(stream=b"no codestream"), "jp2")[0].outcome is Outcome.REFUSE
     assert plan(jxl().replace(b"jxlc", b"abcd"), "jxl")[0].outcome is Outcome.REFUSE
+    cut = jxl()[: jxl().index(b"jxlc") - 4] + make_box(b"jxlc", b"\xff")
+    assert (
+        plan(cut + b"\x0a" + bytes(20), "jxl")[0].outcome is Outcome.REFUSE
+    )  # it would go on behind its box
 
 
 # --- JPEG XL ---
