@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from policyfs.redact.isobox import HEADER_BYTES, Box
+from policyfs.redact.isobox import HEADER_BYTES, Box, Boxes
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isometa import FREE_KINDS, clean_uuid
 from policyfs.redact.isonames import key_tells
@@ -94,9 +94,13 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
     # No box: that would be an entry.
-    behind = next((entry.start for entry in boxes if entry.cut), boxes.rest)
-    block.wipe(behind, box.end, "stsd", "junk", UNKNOWN, broken=True)
+    block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
     return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
+
+
+def _behind(boxes: Boxes) -> int:
+    """Where the last box that is whole ends."""
+    return next((box.start for box in boxes if box.cut), boxes.rest)
 
 
 def _least(handler: bytes) -> int:
@@ -218,8 +222,8 @@ def _container(block: Block, box: Box) -> None:
             _container(block, child)
         elif child.kind not in _INSIDE[box.kind] and not child.kind.startswith((b"\0\0\0\0", b"ms\0")):
             block.free(child, name_of(box.kind))
-    if boxes.rest < box.end:
-        start = boxes.rest
+    start = _behind(boxes)
+    if start < box.end:
         if box.kind == b"wave" and block.data[start : min(start + 8, box.end)] == _WAVE_END:
             start += 8
         block.wipe(start, box.end, name_of(box.kind), "junk", UNKNOWN)

@@ -68,3 +68,13 @@ def test_how_frames_are_coded_is_not_read_from_what_goes():
     name = b"\x0bLavc encode".ljust(32, b"\0")
     assert name in file
     assert CITY not in read(file.replace(name, wrong.ljust(32, b"\0")))
+
+
+@pytest.mark.parametrize("junk", [CITY, b"\0\0\0\3" + CITY, box(b"abcd", CITY)])
+@pytest.mark.parametrize("holders", [(b"sinf", b"schi"), (b"sinf",), (b"wave",), (b"sv3d",)])
+def test_codec_parameters_hold_known_boxes_only(holders, junk):
+    """Also what looks like the start of a box that is longer than what holds it."""
+    entry = junk
+    for holder in reversed(holders):
+        entry = box(holder, entry)
+    assert CITY not in read(movie(Track(entry=entry)))
