@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from policyfs.domain import REDACTABLE_KINDS
-from tests.fuzz import richer
+from tests.fuzz import richer, richer_boxes
 from tests.property import (
     test_redact_fuzz,
     test_redact_fuzz_boxes,
@@ -25,7 +25,10 @@ _SEEDS["image/tiff"] += richer.RAWS
 _SEEDS["image/x-canon-cr2"].append(richer.CR2)
 _SEEDS["image/x-olympus-orf"].append(richer.ORF)
 _SEEDS["image/x-panasonic-rw2"].append(richer.RW2)
-_SEEDS["video/mp4"] += movies.SEEDS
+_SEEDS["video/mp4"] += [*movies.SEEDS, *richer_boxes.MOVIES]
+_SEEDS["image/heic"] += richer_boxes.HEICS
+_SEEDS["image/jp2"] += richer_boxes.JP2S
+_SEEDS["image/jxl"] += richer_boxes.JXLS
 _SEEDS["video/quicktime"] += movies.SEEDS[:2]
 _SEEDS["video/x-matroska"] += [*test_redact_fuzz_documents.FILMS, *richer.FILMS, *FILMS.values()]
 _SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
