@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.blocks import Inner
@@ -25,6 +26,8 @@ IN_ITEM: Final = 2
 _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
+_PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
+"""Box of a protection -> how much of what it holds stays."""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )
@@ -251,9 +254,27 @@ def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
     fields = Fields(payload)
     full_box(fields.take(4))
     count = fields.number(2)
-    boxes = [
-        (box, raw if box.kind == b"sinf" and box.size <= _GROUP_MORE_BYTES else freed(raw))
-        for box in inner_boxes(payload, fields.at, inner)
-        for raw in [payload[box.start : box.end]]
-    ]
+    boxes = []
+    for box in inner_boxes(payload, fields.at, inner):
+        raw = payload[box.start : box.end]
+        if box.kind == b"sinf" and box.size <= _GROUP_MORE_BYTES:
+            raw = raw[: box.body - box.start] + _protection(payload[box.body : box.end], inner)
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
     return rebuilt(payload, fields.at, boxes), min(count, len(boxes))
+
+
+def _protection(payload: bytes, inner: Inner) -> bytes:
+    """``sinf`` or ``schi``, section 8.12: numbers and names of four letters; addresses are free text."""
+    boxes = []
+    for box in inner_boxes(payload, 0, inner):
+        raw, head = payload[box.start : box.end], box.body - box.start
+        if box.kind == b"schi":
+            raw = raw[:head] + _protection(raw[head:], inner)
+        elif box.kind in _PROTECTION:
+            raw = raw[: head + _PROTECTION[box.kind]].ljust(box.size, b"\0")
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, 0, boxes)

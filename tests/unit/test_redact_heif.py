@@ -441,6 +441,17 @@ def test_no_picture_at_all():
     assert refused(b"nothing of that kind, at all")
 
 
+def test_how_pictures_are_protected_is_told_in_numbers():
+    key = full(b"tenc", bytes(2) + b"\1\x10" + bytes(range(16)))
+    schi = make_box(b"schi", key + make_box(b"abcd", SECRET))
+    schm = full(b"schm", b"cenc" + u32(65536) + b"https://" + SECRET, flags=1)
+    scheme = make_box(b"sinf", make_box(b"frma", b"hvc1" + SECRET) + schm + schi + make_box(b"wxyz", SECRET))
+    out = read(heif([PICTURE], Layout(in_meta=full(b"ipro", (1).to_bytes(2) + scheme))))
+    assert SECRET not in out
+    assert key in out
+    assert b"cenc" + u32(65536) in out
+
+
 def test_protected_pictures_stay_protected():
     scheme = make_box(b"sinf", make_box(b"frma", b"hvc1"))
     data = heif([Thing(1, b"hvc1", SECRET)], Layout(in_meta=full(b"ipro", (1).to_bytes(2) + scheme)))
