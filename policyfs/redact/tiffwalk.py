@@ -209,9 +209,10 @@ class Walk:
 
     def _doom(self) -> None:
         """Settles what is wiped, once all directories are known: those are examined on their own."""
-        for start, end, elsewhere in self.doomed:
-            if not self.structure.hits(start, end):
-                (self.wiped_in_notes if elsewhere else self.wiped).add(start, end)
+        for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
+            spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
+            for start, end in spans.without(self.structure):
+                wiped.add(start, end)
         self.doomed.clear()
 
     def drop(self, entry: Entry, directory: Directory, tells: Tells, *, broken: bool = False) -> bool:

@@ -472,3 +472,17 @@ def test_a_preview_with_an_odd_header_tells_no_place(odd, last):
             read(data, word)
         if last or preview.startswith(exif, 2):
             assert not leaks(read(data))
+
+
+def test_a_packet_that_lies_over_a_directory_does_not_stay_within_pixels():
+    """Where a strip is said to reach, since no length is said, its bytes would stay as they were."""
+    packet = xmp_packet(CITY_XMP)
+    strip = (0x0111, LONG, 1, pack("II", BEHIND))
+    sub = ifd("II", BEHIND + 20 + len(packet) - 8, [short("II", 0x0103, 1)])
+    entries = [long("II", SUB_IFDS, BEHIND + 20 + len(packet) - 8), (0x02BC, 7, len(packet), packet), strip]
+    data = tiffs.classic("II", *entries)
+    data = data.replace(pack("II", 0x0117, LONG, size=2), pack("II", 0x0116, LONG, size=2)).ljust(
+        BEHIND, b"\0"
+    )
+    data += bytes(20) + packet[:-8] + sub + b"pixels"
+    assert CITY.encode() not in read(moved_to(data, 0x02BC, BEHIND + 20))[BEHIND:]
