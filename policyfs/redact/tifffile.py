@@ -222,23 +222,28 @@ class _File:
         at, frame, sound = start + 2, 0, True
         for _ in range(64):
             head = self.source.read(at, 4)
-            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] in (SOS, 0xD9):
-                sound = sound and head[:2] == b"\xff\xda"
+            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] == 0xD9:
+                sound = False
                 break
             size = int.from_bytes(head[2:])
             behind = at + 2 + size
             if size < 2 or behind > end:
                 sound = False
                 break
+            if head[1] in FRAMES or head[1] == SOS:
+                sound = sound and well_formed(head[1], self.source.read(at + 4, size - 2))
+            if head[1] == SOS:
+                break
             if 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE:
                 if self.source.read(at + 4, 5) not in (b"JFIF\0", b"Adobe"):
                     found.append((at + 4, behind))
             elif head[1] in FRAMES:
-                sound = sound and well_formed(head[1], self.source.read(at + 4, size - 2))
                 frame = head[1]
             else:
                 sound = sound and head[1] in WITH_LENGTH
             at = behind
+        else:
+            sound = False
         return (found, frame) if sound and frame else self._odd_segments(start, end, found)
 
     def _odd_segments(

@@ -15,6 +15,7 @@ from tests.support.jpegs import (
     EXIF_IFD,
     GPS_IFD,
     LONG,
+    SOI,
     SUB_IFDS,
     Entry,
     exif,
@@ -465,7 +466,8 @@ def test_a_preview_with_an_odd_header_tells_no_place(odd, last):
     """What of it decides how it is read stays, and what is behind the odd bytes is not left unread."""
     exif = exif_segment(jpegs.exif("MM"))
     pair = [long("II", 0x0201, BEHIND), text(0x010F, "Testmaker")]
-    for preview in (plain()[:2] + odd + exif + last, plain()[:2] + exif + odd + last):
+    scan = last.replace(b"\xff\xda\0\x0c\3", b"\xff\xda\0\x0c\2")
+    for preview in (SOI + odd + exif + last, SOI + exif + odd + last, SOI + exif + scan):
         tags = [*pair, long("II", 0x0202, len(preview))]
         data = placed("II", *tags, behind=preview)
         for word in ("location", "device", "people"):
