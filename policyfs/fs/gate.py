@@ -235,6 +235,7 @@ class Gate:
 
         fd: an O_RDONLY descriptor of it, where there is one: cheaper than finding it by name.
         """
+        renamed = False
         while True:
             generation, who = self.generation, caller.principal
             need = self.need(who, ops, node)
@@ -242,7 +243,15 @@ class Gate:
             if need and node.nodeid != ROOT_ID:
                 facts = await self.facts_of(node, need, who, fd)
             if generation == self.generation:
-                return self.judge(who, ops, node, facts)
+                decision = self.judge(who, ops, node, facts)
+                renamed = self._renamed(decision, node, renamed)
+                if not renamed:
+                    return decision
+
+    def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
+        """Was an open file refused by a name that it has no more, so that it is to be judged again. Once."""
+        refused = not decision.allowed and node.open is not None and not before
+        return refused and self._places.renamed(node)
 
     def need(self, who: Principal, ops: Op, node: Node) -> Need:
         """The facts that an answer about a node hangs on, by any of its names."""
@@ -305,18 +314,15 @@ class Gate:
         The facts are those of the file behind the handle, whatever its name is now; of a frozen
         copy, those of the file when it was made.
         """
-        if handle.facts is not None:
-            return self.judge(handle.caller.principal, ops, handle.node, handle.facts)
+        node, renamed = handle.node, False
         while True:
             generation, who = self.generation, handle.caller.principal
-            need = self.need(who, ops, handle.node)
-            owner = kind = None
-            if need & Need.OWNER:
-                owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
-            if need & Need.KIND:
-                kind = await self.facts.kind_of(handle.fd, who.key)
+            facts = handle.facts or await self._facts_behind(handle.fd, self.need(who, ops, node), who)
             if generation == self.generation:
-                return self.judge(who, ops, handle.node, Facts(kind, owner))
+                decision = self.judge(who, ops, node, facts)
+                renamed = self._renamed(decision, node, renamed)
+                if not renamed:
+                    return decision
 
     def _chain(self, parent: Node) -> list[tuple[PathState, Facts]]:
         chain: list[tuple[PathState, Facts]] = []

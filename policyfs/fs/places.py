@@ -235,3 +235,28 @@ class Places:
             if len(node.more) or node.ftype is not FileType.DIRECTORY:
                 self._nodes.drop_name(node, parent, name)
         raise OSError(errno.ESTALE, "no name leads to this file any more")
+
+    def renamed(self, node: Node) -> bool:
+        """Has a file another name than those it is known by; they are brought up to date.
+
+        Names that lead elsewhere are dropped; one that has none left takes those by which other nodes
+        of the same file were found since.
+        """
+        before = set(node.names())
+        for parent, name, _ in before:
+            if not self._leads(parent, name, node):
+                self._nodes.drop_name(node, parent, name)
+        if node.parent is None:
+            for other in list(self._nodes.same_inode(node.ino)):
+                for parent, name, state in list(other.names()):
+                    if other.btime_ns == node.btime_ns and self._leads(parent, name, node):
+                        self._nodes.add_name(node, parent, name, state)
+        return node.parent is not None and set(node.names()) != before
+
+    def _leads(self, parent: Node, name: bytes, node: Node) -> bool:
+        try:
+            return self._nodes.is_same(node, self._tree.stat(self.dirfd(parent), name))
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return False

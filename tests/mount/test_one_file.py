@@ -19,6 +19,7 @@ from tests.support.trees import differences, inventory
 from tests.support.twins import error
 
 RAW, CHECKED, HIDING = 10051, 10052, 10053
+STRANGER = 10054
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -117,6 +118,50 @@ def test_what_changes_by_one_name_is_seen_by_another_with_other_rules(mounts: Mo
     told((old.stat().st_size, 3, 0o640))
     call_as(RAW, os.unlink, mount / "one/third")
     told((old.stat().st_size, 2, 0o640))
+
+
+def _truncating(channel, path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_TRUNC)  # its attributes are asked for again
+    channel.send("open")
+    while channel.recv():
+        channel.send(error(os.ftruncate, fd, 10))
+
+
+def _wait_until(name: Path, shown: bool) -> None:
+    wait_for(lambda: os.path.lexists(name) is shown, f"{name} is{'' if shown else ' not'} there")
+
+
+@pytest.mark.parametrize("lookers", [(RAW,), (CHECKED, RAW), (RAW, STRANGER), (STRANGER,)])
+def test_what_was_moved_out_of_sight_and_back_can_be_changed_by_who_has_it_open(
+    mounts: Mounts, work: Path, lookers: tuple[int, ...]
+) -> None:
+    """Others see it move, and its nodes are told: what they were told last must not be believed for ever."""
+    (work / "one").mkdir()
+    here, there = work / "log.txt", work / "one/b"
+    rules = """\
+  - {id: all, allow: [all], paths: ["/***"]}
+  - {id: hidden, deny: [see], who: {app: stranger}, paths: ["/*/b"]}
+"""
+    mount = mounts.start(POLICY.partition("rules:\n")[0] + "rules:\n" + rules, work)
+    writer = start_as(STRANGER, _truncating, str(mount / "log.txt"))
+    assert writer.receive() == "open"
+
+    def moved(old: Path, new: Path) -> None:
+        old.rename(new)
+        for uid in lookers:
+            for path in (old, new):
+                shown = path is new and (uid != STRANGER or new == here)
+                name = mount / path.relative_to(work)
+                call_as(uid, _wait_until, name, shown)
+
+    moved(here, there)
+    moved(there, here)
+    writer.send(True)
+    said = writer.receive()
+    writer.send(False)
+    writer.result()
+    assert said == "None"
+    assert here.stat().st_size == 10
 
 
 def append_lines(path: str, mark: str) -> None:
