@@ -71,7 +71,7 @@ class _Locator:
         if not is_soi(self.source, 0):
             raise NotThisKindError("it does not start like a JPEG")
         trailer = find_trailer(self.source, 2)
-        end = trailer.start if trailer is not None else self.source.size - live_mark_size(self.source)
+        end = trailer.start if trailer is not None else self.source.size
         first = self._first(end)
         if not first.is_picture and trailer is not None:
             trailer, end = None, self.source.size
@@ -152,7 +152,8 @@ class _Locator:
                 video = find_video(region, max(done, at - 3), following, self.inner.budget)
             if video is None:
                 done = following
-                self._zero(at, done, "trailer")
+                mark = live_mark_size(region) if done == self.source.size else 0
+                self._zero(at, done - mark, "trailer")
                 continue
             videos += 1
             self._zero(at, video.start, "trailer")

@@ -133,6 +133,16 @@ def test_nor_up_to_what_looks_like_an_end_there(before, like):
     assert SECRET not in read(data, Videos(understood=False))
 
 
+@pytest.mark.parametrize("behind", [b"", SECRET, b"\xff\xd8\xff\xd9"])
+def test_what_comes_to_be_the_mark_of_a_motion_photo_within_something_else_is_none(behind):
+    """Of a scan's header, or a video: what is behind it, until it is zeros, says that it is none."""
+    mark = b"LIVE_1234567"
+    video = VIDEO + b"\0\0\0\x14free" + mark
+    assert read(plain() + video + behind, Videos()) == plain() + video + bytes(len(behind))
+    head = plain()
+    read(head[: head.index(b"\xff\xda") + 6] + mark + behind, Videos())
+
+
 def test_fill_bytes_in_front_of_what_is_no_marker_go_with_it():
     data = plain()[:-2] + b"\xff\xd0" + b"\xff\xff\xff\x02" + SECRET
     out = read(data, Videos())
