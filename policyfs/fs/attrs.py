@@ -50,6 +50,13 @@ class Timeouts:
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
 
+    def outlast(self, old: PathState, new: PathState) -> bool:
+        """Would an entry of the one path be kept at the other for longer than one of its own.
+
+        In a rename the kernel takes it along, with its time (fs/fuse/dir.c, fuse_rename_common).
+        """
+        return self.entry(old) > self.entry(new)
+
     def missing(self, state: PathState, *, by_kind: bool) -> float:
         """Seconds for a name that is not there, or hidden from the caller.
 

@@ -191,6 +191,7 @@ class FileSystem:
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
             passing=passing, settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
+            timeouts=self.timeouts, forget_all_names=self.forget_all_names,
         )  # fmt: skip
         changing = Changing(
             tree=tree,
@@ -266,6 +267,14 @@ class FileSystem:
                     self.notifier.inval_entry(parent.nodeid, name, True)
                     self.notifier.inval_inode(parent.nodeid, 0, 0)
                     self.notifier.inval_inode(known.nodeid)
+
+    def forget_all_names(self) -> None:
+        """Every name is asked for again, also by what comes before our next word to the kernel.
+
+        A kernel before FUSE 7.44 cannot be told at once: it forgets them a moment later.
+        """
+        if self.notifier is not None and not self.notifier.inc_epoch_now():
+            self.changes.reset(self.notifier, self.places)
 
     def use(self, engine: Engine) -> None:
         """Decide by another policy from now on, and let the kernel forget what the old one allowed."""

@@ -9,14 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from policyfs.domain import (
-    Audit,
-    Decision,
-    Facts,
-    FileType,
-    Need,
-    Op,
-)
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.fs.attrs import Timeouts
 from policyfs.fs.gate import Gate, stricter
 from policyfs.fs.io import FileIO
 from policyfs.fs.lookup import Seeing, child_path
@@ -74,7 +68,10 @@ class Naming:
         passing: Passing,
         settling: Settling,
         unnamed: Unnamed,
+        timeouts: Timeouts,
+        forget_all_names: Callable[[], None],
     ) -> None:
+        """forget_all_names: makes the kernel ask for every name again, before anything more is answered."""
         self._tree = tree
         self._nodes = nodes
         self._places = places
@@ -85,6 +82,8 @@ class Naming:
         self._passing = passing
         self._settling = settling
         self._unnamed = unnamed
+        self._timeouts = timeouts
+        self._forget_all_names = forget_all_names
 
     # -- removing ---------------------------------------------------------------------------------
 
@@ -306,8 +305,10 @@ class Naming:
                     self._tree.rename2(*ends, flags)
                 else:
                     self._rename_exactly(*ends, old_stat, new_stat, flags)
+        self._forget_times(caller.principal, old_end.state, new_state, old_end.ftype)
         here = self._nodes.named(old_key, old_parent, old)
-        if exchange:
+        if exchange and replaced is not None:
+            self._forget_times(caller.principal, new_state, old_end.state, replaced.ftype)
             self._move(self._nodes.named(new_key, new_parent, new), new_parent, new, old_parent, old)
         elif new_key == old_key:
             return  # two names of one file: rename does nothing, both stay
@@ -377,6 +378,14 @@ class Naming:
         if decision.errno == errno.EXDEV:
             note = "an app could do more at the new path, or somebody writes it: copy it instead (mv does)"
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
+
+    def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
+        """What moves to where not all see it, or what is in it, must be asked for there at once."""
+        if old is new:
+            return
+        seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed
+        if not seen or ftype is FileType.DIRECTORY or self._timeouts.outlast(old, new):
+            self._forget_all_names()
 
     def _move(self, nodes: list[Node], old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:
         """Nodes follow their file; what is below a moved directory is restated if its path class changed."""

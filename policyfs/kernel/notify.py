@@ -143,6 +143,17 @@ class Notifier:
         """Expire every name in the mount; attributes and pages stay. Needs protocol 7.44."""
         return self._minor >= MINOR_INC_EPOCH and self._put_one(_INC_EPOCH, b"")
 
+    def inc_epoch_now(self) -> bool:
+        """inc_epoch(), written before it returns: what is answered afterwards finds every name expired.
+
+        The one notification that the event loop may send: the kernel only counts (fs/fuse/dev.c,
+        fuse_notify_inc_epoch). False if it did not.
+        """
+        if self._minor < MINOR_INC_EPOCH:
+            return False
+        with self._changed:  # close() lets go of the descriptor
+            return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
+
     def prune(self, nodeids: Sequence[int]) -> bool:
         """Forget these nodes where nothing uses them; FORGETs follow. Needs protocol 7.45."""
         if self._minor < MINOR_PRUNE:
@@ -226,13 +237,17 @@ class Notifier:
             self._busy = True
             return self._queue.popitem(last=False)[1]
 
-    def _send(self, message: bytes) -> bool:
-        """Write one; False if the connection is over, and nothing more is to be sent."""
-        error = 0
+    def _written(self, message: bytes) -> int:
+        """Write one; its errno."""
         try:
             os.write(self._fd, message)
         except OSError as exc:
-            error = exc.errno or errno.EIO
+            return exc.errno or errno.EIO
+        return 0
+
+    def _send(self, message: bytes) -> bool:
+        """Write one; False if the connection is over, and nothing more is to be sent."""
+        error = self._written(message)
         with self._changed:
             if error == 0:
                 self._sent += 1

@@ -140,6 +140,11 @@ def whole_listings() -> None:
     ))  # fmt: skip
 
 
+def moved_with_time() -> None:
+    """A name that is moved keeps the time that it had where it was."""
+    put(Naming, "_forget_times", lambda self, *arguments: None)
+
+
 def one_line() -> None:
     """All users wait in one line, as the kernel makes it."""
     take_turns = session_module.take_turns
@@ -157,6 +162,7 @@ GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "moved-unsettled": moved_unsettled,
     "written-in-place": written_in_place,
     "one-line": one_line,
+    "moved-with-time": moved_with_time,
     "whole-listings": whole_listings,
 }
 

@@ -185,7 +185,8 @@ class Parts:
         self.naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             io=self.io, passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
-            unnamed=self.unnamed,
+            unnamed=self.unnamed, timeouts=self.timeouts,
+            forget_all_names=lambda: self.forgotten.append(self.root),
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,

@@ -1,0 +1,99 @@
+"""B5: what one app moves to where another may not see it (shared mount).
+
+The kernel moves its own entry with it, and with the entry the time for which everybody may use it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as
+from tests.support.stores import Mounts
+from tests.support.twins import error
+
+CAMERA, GALLERY = 10010, 10011
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: moved}}
+apps:
+  camera: {{uid: {CAMERA}}}
+  gallery: {{uid: {GALLERY}}}
+rules:
+  - {{id: all, allow: [all], paths: "/***"}}
+  - {{id: hidden, deny: [all], who: {{app: gallery}}, paths: ["/*/private"]}}
+"""
+_RENAME_EXCHANGE: Final = 2
+_OPEN: Final[dict[str, int]] = {"directory": os.O_DIRECTORY, "file": 0, "path": os.O_PATH}
+
+
+def _exchange(old: Path, new: Path) -> None:
+    names = (os.fsencode(path) for path in (old, new))
+    old_name, new_name = names
+    if ctypes.CDLL(None, use_errno=True).renameat2(-100, old_name, -100, new_name, _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+MOVES: Final[dict[str, tuple[Callable[[Path, Path], object], str, str, str]]] = {
+    "file": (os.rename, "one/a", "two/private", "one/private"),
+    "over another": (os.replace, "one/a", "full/private", "one/private"),
+    "swapped": (_exchange, "one/a", "full/private", "one/private"),
+}
+"""How it is moved, from where to where, and a name that is hidden, too, but absent."""
+
+
+def _found_out(path: Path) -> dict[str, str]:
+    """What probing says of a name."""
+    probes: dict[str, Callable[[], object]] = {
+        **{f"open a {what}": lambda flags=flags: os.open(path, flags) for what, flags in _OPEN.items()},
+        "what is below": lambda: os.lstat(path / "x"),
+        "mkdir": lambda: os.mkdir(path),
+        "readlink": lambda: os.readlink(path),
+        "lstat": lambda: os.lstat(path),
+        "access": lambda: os.access(path, os.F_OK),
+        "rmdir": lambda: os.rmdir(path),
+    }
+    return {name: error(probe) for name, probe in probes.items()}
+
+
+@pytest.fixture
+def store(empty_store: Path) -> Path:
+    for name in ("one", "two", "full"):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+    for name in ("one/a", "full/private"):
+        (empty_store / name).write_bytes(b"words")
+        (empty_store / name).chmod(0o666)
+    return empty_store
+
+
+def _told(mount: Mount, case: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What the gallery finds out of a thing that the camera has just moved, and of one that is not there."""
+    move, old, new, absent = MOVES[case]
+    for uid in (CAMERA, GALLERY):
+        call_as(uid, os.lstat, mount / old)
+    call_as(CAMERA, move, mount / old, mount / new)
+    return call_as(GALLERY, _found_out, mount / new), call_as(GALLERY, _found_out, mount / absent)
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_it_is_as_good_as_none_at_once(mounts: Mounts, store: Path, case: str) -> None:
+    mount = mounts.start(POLICY, store)
+    told, of_none = _told(mount, case)
+    assert told == of_none
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_it_is_not_where_names_keep_their_time(mounts: Mounts, store: Path, case: str) -> None:
+    mount = mounts.prepare(POLICY, store)
+    mount.program = ("tests.attack.weakened", "moved-with-time")
+    mount.start()
+    told, of_none = _told(mount, case)
+    assert told != of_none
