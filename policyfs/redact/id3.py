@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Final
 
@@ -153,16 +153,14 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """Whether the frames that stay are those that a reader finds, with no more than padding behind
-        them: by the other kind of sizes, one may reach further now than what went let it, or less far.
+        """Whether the frames that stay are those that a reader finds: by the other kind of sizes, one may
+        reach further now than what went let it, or less far, and what it holds be read otherwise.
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
         ends = list(accumulate(map(len, kept), initial=0))
-        same = [frame.at for frame in found[: len(kept)]] == ends[:-1]
-        last = found[len(kept) - 1].end if same and kept else 0
-        reaches = last >= ends[-1] and not plain[ends[-1] : last].strip(b"\0")
-        return same and reaches and all(frame.name == "PRIV" for frame in found[len(kept) :])
+        same = [(frame.at, frame.end) for frame in found[: len(kept)]] == list(pairwise(ends))
+        return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
     def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
         """The body, and its footer. A tag with a footer has no padding: a private frame fills it."""

@@ -315,6 +315,16 @@ def test_a_frame_that_would_be_shorter_by_the_other_kind_of_sizes_does_not_stay(
     redact(MP3, sounds.id3(frame, sounds.user(b"place", CITY), version=4) + sounds.sound())
 
 
+def test_nor_does_one_that_would_be_longer():
+    """A picture without an end is mended at the end of its frame: by these sizes that is in the padding."""
+    size = 0x3F5  # or, by the others, 0x775
+    photo = jpegs.SOI + jpegs.exif_segment(jpegs.exif("MM").ljust(size - 26, b"\0"))
+    frame = b"APIC" + (0x775).to_bytes(4) + b"\0\0\0image/jpeg\0\3\0" + photo
+    assert len(frame) == 10 + size
+    padding = 0x775 - size - 20  # by these sizes it fits once the frame before it is gone
+    redact(MP3, sounds.id3(sounds.user(b"place", CITY), frame, padding=padding) + sounds.sound())
+
+
 def test_a_stream_is_not_told_by_two_packets():
     page = sounds.page(8, 0, 2, b"\4\x0e", b"OpusHead\1\2" + bytes(8))
     plan = locate(OGG, frozenset({"location"}), MemorySource(page + sounds.opus(sounds.comments())))
