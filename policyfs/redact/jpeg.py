@@ -153,7 +153,7 @@ class _Locator:
             if video is None:
                 done = following
                 mark = live_mark_size(region) if done == self.source.size else 0
-                self._zero(at, done - mark, "trailer")
+                self._zero(at, done - mark if at <= done - mark else done, "trailer")
                 continue
             videos += 1
             self._zero(at, video.start, "trailer")

@@ -141,6 +141,7 @@ def test_what_comes_to_be_the_mark_of_a_motion_photo_within_something_else_is_no
     assert read(plain() + video + behind, Videos()) == plain() + video + bytes(len(behind))
     head = plain()
     read(head[: head.index(b"\xff\xda") + 6] + mark + behind, Videos())
+    read(head[: head.index(b"\xff\xda")] + mark + behind, Videos())  # an end comes to be where it begins
 
 
 def test_fill_bytes_in_front_of_what_is_no_marker_go_with_it():
