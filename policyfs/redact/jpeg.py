@@ -86,7 +86,8 @@ class _Locator:
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
-        self._behind(first.end, end, more)
+        # Without an EOI, what is one look's mark may be the next one's picture.
+        self._behind(first.end, end, more, marked=trailer is None and first.complete)
         return Found(self.patches, self.notes)
 
     def _first(self, end: int) -> Image:
@@ -134,8 +135,11 @@ class _Locator:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(segments, loaded))
 
-    def _behind(self, at: int, end: int, offsets: list[int]) -> None:
-        """What follows the first image, up to end: further images, videos, and zeros."""
+    def _behind(self, at: int, end: int, offsets: list[int], *, marked: bool) -> None:
+        """What follows the first image, up to end: further images, videos, and zeros.
+
+        marked: a motion photo's mark may be the last of it.
+        """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, at
         while (at := skip_zeros(region, done)) < end:
@@ -152,7 +156,7 @@ class _Locator:
                 video = find_video(region, max(done, at - 3), following, self.inner.budget)
             if video is None:
                 done = following
-                mark = live_mark_size(region) if done == self.source.size else 0
+                mark = live_mark_size(region) if marked and done == end else 0
                 self._zero(at, done - mark if at <= done - mark else done, "trailer")
                 continue
             videos += 1

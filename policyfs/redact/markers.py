@@ -139,14 +139,14 @@ class _Walker:
     def _find(self, start: int, *, in_scan: bool) -> int | None:
         """Offset of the 0xff of the next marker; None at the end of the file.
 
-        A scan that no marker ends would go on through a video behind it, and may find one there: it
-        ends where a file of boxes begins, which compressed data do not look like.
+        A scan that no marker ends, or junk behind it, would go on through a video, and may find one
+        there: it ends where a file of boxes begins, which compressed data do not look like.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
             chunk = self.source.read(at, size)
             found = (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
-            if in_scan:
+            if self.image.scans:
                 limit = len(chunk) if found is None else found.start() + FTYP_BYTES
                 found = FTYP.search(chunk, 0, limit) or found
             if found is not None:

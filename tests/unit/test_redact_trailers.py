@@ -126,11 +126,12 @@ def test_a_picture_without_an_end_does_not_go_on_into_the_video():
 @pytest.mark.parametrize("like", [b"\xff\xd9", b"\xff\xda\0\x08\1\1\0\0\x3f\0ab\xff\xd9"])
 def test_nor_up_to_what_looks_like_an_end_there(before, like):
     video = VIDEO + b"\0\0\0\x40free" + SECRET + like.ljust(56 - len(SECRET), b"\0")
-    data = before + plain()[:-2] + video
-    inner = Videos()
-    read(data, inner)
-    assert inner.seen[0] == ("video/mp4", video)
-    assert SECRET not in read(data, Videos(understood=False))
+    for end in (b"", b"\xff\xd3", b"\xff\xd3" + bytes(100)):
+        data = before + plain()[:-2] + end + video
+        inner = Videos()
+        read(data, inner)
+        assert inner.seen[0] == ("video/mp4", video)
+        assert SECRET not in read(data, Videos(understood=False))
 
 
 @pytest.mark.parametrize("behind", [b"", SECRET, b"\xff\xd8\xff\xd9"])
@@ -141,6 +142,7 @@ def test_what_comes_to_be_the_mark_of_a_motion_photo_within_something_else_is_no
     assert read(plain() + video + behind, Videos()) == plain() + video + bytes(len(behind))
     head = plain()
     read(head[: head.index(b"\xff\xda") + 6] + mark + behind, Videos())
+    read(head[:-2] + b"\xff\xd3junk" + VIDEO + mark + behind, Videos(understood=False))
     read(head[: head.index(b"\xff\xda")] + mark + behind, Videos())  # an end comes to be where it begins
 
 
