@@ -112,7 +112,8 @@ class _Locator:
     def _body(self, at: int, end: int) -> int:
         """The chunks of a RIFF; returns where they are over."""
         for chunk in chunks(self.source, self.inner, at, end):
-            if chunk.name == LIST and self.source.read(chunk.start, 4) == b"movi":
+            inside = chunk.start + 4 <= end  # what is behind the RIFF goes, and would be no type any more
+            if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
                 if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote it
                     self._movie(chunk.start + 4, min(end, self.source.size))
                     return min(end, self.source.size)

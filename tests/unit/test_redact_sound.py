@@ -329,3 +329,12 @@ def test_a_stream_is_not_told_by_two_packets():
     page = sounds.page(8, 0, 2, b"\4\x0e", b"OpusHead\1\2" + bytes(8))
     plan = locate(OGG, frozenset({"location"}), MemorySource(page + sounds.opus(sounds.comments())))
     assert plan.outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize("size", range(1, 13))
+def test_a_list_of_pictures_that_the_end_of_a_riff_cuts(size):
+    """The name of what is in it would be cut, too, once what is behind is zeros."""
+    first = sounds.avi()
+    second = b"LIST\x2c\0\0\0movi" + sounds.chunk(b"00dc", b"picture!")
+    length = (len(first) - 8 + size).to_bytes(4, "little")
+    redact(AVI, b"RIFF" + length + first[8:] + second)
