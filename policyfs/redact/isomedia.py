@@ -22,7 +22,7 @@ from policyfs.redact.isofragments import Fragments
 from policyfs.redact.isoindex import INDEX_RULES
 from policyfs.redact.isometa import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 from policyfs.redact.isomovie import Movie, Track, clean_children, clean_movie
-from policyfs.redact.isosamples import clean_pictures, sample_tells
+from policyfs.redact.isosamples import clean_pictures, is_text, sample_tells
 from policyfs.redact.isotables import Extents
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.table import Part
@@ -218,7 +218,7 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judges samples once more as they will be read, where that could come out otherwise: those that
+        """Judges samples once more as they will be read, where that could come out otherwise: texts that
         go, and all if some lie in what changes besides frames (the first patches, so many) or, where
         frames change, in one another. Raises NotThisKindError if it does, TooMuchError.
         """
@@ -228,10 +228,11 @@ class _Locator:
         if self.frames.patches and not within:
             samples = sum(self.kept.ends) - sum(self.kept.starts)
             within = samples > _covered(self.kept, self.source.size)
+        read = [judged for judged in self.judged if within or (judged[2] and is_text(judged[0]))]
+        if not read:
+            return
         after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
-        for track, runs, goes in self.judged:
-            if not (goes or within):
-                continue
+        for track, runs, goes in read:
             tells = sample_tells(track, after)
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
@@ -289,8 +290,10 @@ class _Locator:
         kind = box.kind
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
-        if kind in (b"ftyp", b"styp") and not box.cut and box.size % 4 == 0:
-            return (box.body + _MAX_BRANDS_BYTES, box.end) if box.size > _MAX_BRANDS_BYTES + 16 else None
+        if kind in (b"ftyp", b"styp") and not box.cut:
+            # It stays whatever its size: by it a movie behind a picture is found.
+            most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
+            return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
             block, inside = self._load(box, MAX_META_BYTES)
             clean_children(block, 0, inside.end, INDEX_RULES, "file")

@@ -61,7 +61,7 @@ def sample_tells(track: Track, source: ByteSource) -> Tells:
     odd = any(kind in _METADATA for kind in formats)
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
         return NOTHING
-    if handler in TEXT or (formats and formats[0] in (b"text", b"tx3g")):
+    if is_text(track):
         return Tells.PEOPLE | _text(track, source)
     if not formats:
         return UNKNOWN
@@ -69,6 +69,11 @@ def sample_tells(track: Track, source: ByteSource) -> Tells:
     for kind in formats:
         told |= track.entries.tells if kind == b"mebx" else _FORMATS.get(kind, UNKNOWN)
     return told
+
+
+def is_text(track: Track) -> bool:
+    """Whether what its samples tell is read in them, unless they are what the file is for."""
+    return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
 
 
 def _text(track: Track, source: ByteSource) -> Tells:

@@ -441,6 +441,14 @@ def test_no_picture_at_all():
     assert refused(b"nothing of that kind, at all")
 
 
+def test_a_film_behind_a_picture_is_found_by_its_brands_once_more():
+    """Also if they are of an odd size."""
+    film = movies.movie(head=make_box(b"ftyp", b"isom" + bytes(4) + b"isomx"))
+    out = read(heif([PICTURE], Layout(after=film)))
+    assert movies.SAMPLE in out
+    assert b"isomx" not in out
+
+
 def test_how_pictures_are_protected_is_told_in_numbers():
     key = full(b"tenc", bytes(2) + b"\1\x10" + bytes(range(16)))
     schi = make_box(b"schi", key + make_box(b"abcd", SECRET))
