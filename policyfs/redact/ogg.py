@@ -196,18 +196,26 @@ class _Locator:
         """The packets that end on a page, as long as they are headers."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
+        # The end of a packet that has no beginning: of one that was too long, or ended before.
+        stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
         for lace in page.lacing:
             length += lace
             if lace == 255:
                 continue
-            stream.pieces.append((at, length))
-            self._packet(stream)
-            stream.pieces = []
+            if stray:
+                self.edits.zero(at, at + length, "header", broken=True)
+                stray = False
+            else:
+                stream.pieces.append((at, length))
+                self._packet(stream)
+                stream.pieces = []
             at, length = at + length, 0
             if stream.done:
                 return
-        if length:
+        if length and stray:
+            self.edits.zero(at, at + length, "header", broken=True)
+        elif length:
             stream.pieces.append((at, length))
             if sum(size for _, size in stream.pieces) > MAX_BLOCK_BYTES:
                 self._lost(stream)

@@ -175,6 +175,22 @@ def test_comments_behind_something_else_go():
     assert b"Quince" in out
 
 
+@pytest.mark.parametrize("rest", [[0, 60], [1, 61], [60]])
+def test_what_goes_on_where_a_packet_has_ended_is_no_sound(rest: list[int]):
+    """A page's lacing ends the comments; those behind it go on with a packet that nobody began."""
+    whole = sounds.vorbis(sounds.comments())
+    text = b"LOCATION=" + CITY + b" " * (51 - len(CITY))
+    data = whole[:58] + sounds.page(7, 1, 0, b"\x0b", b"\x03vorbis\4\0\0\0")
+    for number, size in enumerate(rest):
+        data += sounds.page(7, 2 + number, 1, bytes([size]), text[:size].ljust(size))
+    data += sounds.page(7, 9, 0, b"\x0e\6", b"\5vorbis tables\0sound")
+    out = redact("audio/ogg", data)
+    assert CITY in data
+    assert CITY not in out
+    assert b"\5vorbis tables" in out
+    assert b"\0sound" in out
+
+
 def test_broken_comments_of_flac_in_ogg_become_padding():
     first = b"\x7fFLAC\1\0\0\1fLaC\0\0\0\x22" + bytes(34)
     out = redact(OGG, sounds.pages(7, first, b"\x84\0\0\7" + CITY[:7], b"\xff\xf8sound"))
