@@ -25,6 +25,9 @@ from tests.support.sequence_policies import APPS, POLICIES, STRANGER, UIDS
 from tests.support.sequences import DATA, NAMES, Step, sequence, serve, shorter
 from tests.support.twin_tree import Expected, Skip
 
+_HEARD_S: Final = 0.02
+"""In which a daemon has heard of what another mount did, most of the time."""
+_EXCHANGE: Final = 2
 _PATIENCE_S: Final = 3.0
 """How long what was changed through another mount, or by a RELEASE, may go unseen."""
 _KEPT: Final = frozenset({"stat", "lstat", "readlink", "list", "fstat"})
@@ -188,6 +191,11 @@ class Sequenced:
         where what had them is now.
         """
         paths = [path for path in step.arguments[:2] if isinstance(path, bytes)]
+        swapped = step.arguments[2:] == (_EXCHANGE,)
+        for (number, mount), path in itertools.product(enumerate(self.mounts), paths if swapped else ()):
+            if number != step.mount:
+                inside = os.fsdecode(os.path.join(os.fsencode(name), path))
+                _wait_until_same(mount.mountpoint / inside, mount.store / inside)
         for (who, number), path in itertools.product(self.through, paths):
             if number != step.mount:
                 self._step(name, reference, Step(who, number, "lstat", (path,)), {-1}, done)
@@ -236,6 +244,19 @@ class Sequenced:
                     oct(status.st_mode), status.st_uid, status.st_nlink, held, xattrs, owner,
                 )  # fmt: skip
         return found
+
+
+def _wait_until_same(shown: Path, there: Path) -> None:
+    """Directories that changed places differ by their numbers only. Not where root sees nothing."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            if os.lstat(shown).st_ino == os.lstat(there).st_ino:
+                return
+        except OSError:
+            time.sleep(_HEARD_S)
+            return
+        time.sleep(0.002)
 
 
 def furnish(top: Path) -> None:
