@@ -50,6 +50,14 @@ def write_secret(path) -> None:
         file.write(SECRET)
 
 
+def _write_and_stay(channel, path) -> None:
+    """One that came and went while the holder did not run would leave it nothing to see."""
+    with open(path, "r+b") as file:
+        file.write(SECRET)
+        file.flush()
+        channel.recv()
+
+
 def test_a_mapping_of_a_passed_through_file_outlives_the_handle(tiny) -> None:
     fs = tiny(CLEAN)
     with open(fs.path("f"), "rb") as file:
@@ -77,8 +85,9 @@ def test_a_writer_that_waits_gets_in_when_the_holder_takes_its_lease_again(tiny)
         assert file.read() == CLEAN
         holder = start_as(0, hold)
         assert holder.receive() == "held"
-        writer = start_as(0, lambda _channel: write_secret(fs.backing))
+        writer = start_as(0, _write_and_stay, fs.backing)
         assert holder.result() is False
+        writer.send("enough")
         writer.result()
         file.seek(0)
         assert file.read() == SECRET
