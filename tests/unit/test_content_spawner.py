@@ -140,9 +140,12 @@ def test_a_zygote_that_nobody_waited_for_ends():
         launcher = Launcher(LIMITS)
         try:
             zygote = await launcher.zygote()
+            in_time = []  # one that is there at once, after all
             for _ in range(3):
                 with trio.move_on_after(0):
-                    await launcher.zygote()
+                    in_time.append(await launcher.zygote())
+            for one in in_time:
+                await one.close(5)
             again = await launcher.zygote()
             await worker_ends(await again.worker())
             with trio.fail_after(10):
