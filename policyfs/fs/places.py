@@ -223,15 +223,8 @@ class Places:
         OSError(ESTALE) if none is left.
         """
         for parent, name, _ in list(node.names()):
-            try:
-                dirfd = self.dirfd(parent)
-                stat = self._tree.stat(dirfd, name)
-            except OSError as error:
-                if error.errno not in {errno.ENOENT, errno.ESTALE}:
-                    raise
-            else:
-                if self._nodes.is_same(node, stat):
-                    return dirfd, name, stat
+            if found := self._found(node, parent, name):
+                return found[0], name, found[1]
             if len(node.more) or node.ftype is not FileType.DIRECTORY:
                 self._nodes.drop_name(node, parent, name)
         raise OSError(errno.ESTALE, "no name leads to this file any more")
@@ -244,19 +237,22 @@ class Places:
         """
         before = set(node.names())
         for parent, name, _ in before:
-            if not self._leads(parent, name, node):
+            if self._found(node, parent, name) is None:
                 self._nodes.drop_name(node, parent, name)
         if node.parent is None:
             for other in list(self._nodes.same_inode(node.ino)):
                 for parent, name, state in list(other.names()):
-                    if other.btime_ns == node.btime_ns and self._leads(parent, name, node):
+                    if other.btime_ns == node.btime_ns and self._found(node, parent, name):
                         self._nodes.add_name(node, parent, name, state)
         return node.parent is not None and set(node.names()) != before
 
-    def _leads(self, parent: Node, name: bytes, node: Node) -> bool:
+    def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
+        """Directory descriptor and attributes, if the name leads to the node."""
         try:
-            return self._nodes.is_same(node, self._tree.stat(self.dirfd(parent), name))
+            dirfd = self.dirfd(parent)
+            stat = self._tree.stat(dirfd, name)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
                 raise
-            return False
+            return None
+        return (dirfd, stat) if self._nodes.is_same(node, stat) else None
