@@ -9,7 +9,7 @@ from random import Random
 
 from policyfs.redact.pdfkeys import ANY, INFO, STRINGS
 from tests.fuzz.mutators import text
-from tests.fuzz.mutators.parts import MOST_BYTES, Mutator, Part, change, some
+from tests.fuzz.mutators.parts import MOST_BYTES, Mutator, Part, change, rearrange, some
 
 _OBJECT = re.compile(rb"(?=\b\d{1,6} \d{1,3} obj\b)")
 _NUMBERED = re.compile(rb"(\d{1,6}) (\d{1,3}) obj\b")
@@ -125,7 +125,7 @@ def _tokens(data: bytes, rng: Random) -> bytes:
     tokens = _TOKEN.findall(data)
     if not tokens:
         return text.mutate(data, rng)
-    at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+    at = rng.randrange(len(tokens))
     match rng.randint(0, 6):
         case 0:
             tokens.insert(at, rng.choice(_PDF_WORDS))
@@ -133,12 +133,8 @@ def _tokens(data: bytes, rng: Random) -> bytes:
             tokens.insert(at, rng.choice(_KEYS) + rng.choice(_PDF_WORDS))
         case 2:
             tokens[at] = rng.choice((*_KEYS, *_PDF_WORDS))
-        case 3:
-            del tokens[at]
-        case 4:
-            tokens[at], tokens[other] = tokens[other], tokens[at]
-        case 5:
-            tokens[at:at] = tokens[other : other + rng.randint(1, 6)]
+        case 3 | 4 | 5:
+            rearrange(tokens, at, rng)
         case _:
             tokens[at] = text.mutate(tokens[at], rng)
     return b"".join(tokens)
@@ -249,16 +245,12 @@ def _member(value: object, rng: Random) -> object:
 
 def _words(data: bytes, rng: Random, inside: Mutator) -> bytes:
     tokens = _JSON.findall(data) or [b"{}"]
-    at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+    at = rng.randrange(len(tokens))
     match rng.randint(0, 5):
         case 0:
             tokens.insert(at, rng.choice(_JSON_WORDS))
-        case 1:
-            del tokens[at]
-        case 2:
-            tokens[at], tokens[other] = tokens[other], tokens[at]
-        case 3:
-            tokens[at:at] = tokens[other : other + rng.randint(1, 7)]
+        case 1 | 2 | 3:
+            rearrange(tokens, at, rng)
         case _:
             tokens[at] = inside(tokens[at], rng)
     return b"".join(tokens)

@@ -64,6 +64,18 @@ def change(parts: list[Part], names: Sequence[bytes], rng: Random, inside: Mutat
             part.body = inside(part.body, rng)
 
 
+def rearrange(words: list[bytes], at: int, rng: Random) -> None:
+    """One word goes, changes places with another, or has some others put before it."""
+    other = rng.randrange(len(words))
+    match rng.randint(0, 2):
+        case 0:
+            del words[at]
+        case 1:
+            words[at], words[other] = words[other], words[at]
+        case _:
+            words[at:at] = words[other : other + rng.randint(1, 6)]
+
+
 def some(rng: Random) -> range:
     """So many accidents at once: mostly one, rarely four."""
     return range(rng.choice((1, 1, 1, 2, 2, 3, 4)))

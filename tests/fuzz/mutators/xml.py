@@ -6,7 +6,7 @@ import re
 from random import Random
 
 from tests.fuzz.mutators import text
-from tests.fuzz.mutators.parts import MOST_BYTES
+from tests.fuzz.mutators.parts import MOST_BYTES, rearrange
 
 _TOKEN = re.compile(rb"<[^<>]*>|[^<>]+|[<>]")
 _ATTRIBUTE = re.compile(rb"[\w:]+\s*=\s*(?:\"[^\"]*\"|'[^']*')")
@@ -68,16 +68,12 @@ def mutate(data: bytes, rng: Random) -> bytes:
     tokens = _TOKEN.findall(data)
     if len(tokens) < 3 or len(data) > MOST_BYTES // 2 or rng.random() < 0.2:
         return text.mutate(data, rng)[:MOST_BYTES]
-    at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+    at = rng.randrange(len(tokens))
     match rng.randint(0, 6):
         case 0:
             tokens.insert(at, rng.choice(_SNIPPETS))
-        case 1:
-            del tokens[at]
-        case 2:
-            tokens[at], tokens[other] = tokens[other], tokens[at]
-        case 3:
-            tokens[at:at] = tokens[other : other + rng.randint(1, 6)]
+        case 1 | 2 | 3:
+            rearrange(tokens, at, rng)
         case 4:
             tokens[at] = text.mutate(tokens[at], rng)
         case _:
