@@ -439,8 +439,9 @@ static ssize_t pass(unsigned how, int fd, const char *path, const char *donor, s
     }
 }
 
+/* changed: opens between which and the one before the file was written or got new times. */
 struct tally {
-    uint64_t passes, entered, leaked, failed[ERRNOS];
+    uint64_t passes, changed, entered, leaked, failed[ERRNOS];
 };
 
 static void print_errors(const uint64_t *failed)
@@ -458,7 +459,8 @@ static void print_errors(const uint64_t *failed)
 static void print_tallies(const struct tally *opens, const struct tally *by, const char *wanted)
 {
     const char *comma = "";
-    printf("{\"opens\": {\"passes\": %llu, \"failed\": ", (unsigned long long)opens->passes);
+    printf("{\"opens\": {\"passes\": %llu, \"changed\": %llu, \"failed\": ",
+           (unsigned long long)opens->passes, (unsigned long long)opens->changed);
     print_errors(opens->failed);
     printf("}, \"techniques\": {");
     for (unsigned t = 0; t < TECHNIQUES; t++) {
@@ -478,10 +480,11 @@ static void print_tallies(const struct tally *opens, const struct tally *by, con
 static void ask_for_new_times(void)
 {
     uint64_t wanted = shared->bumped + 1;
-    double until = now() + 0.05;
+    double until = now() + 10;
     shared->asked = wanted;
-    while (shared->bumped < wanted && now() < until)
-        sched_yield();
+    while (shared->bumped < wanted)
+        if (sched_yield() != 0 || now() > until)
+            die("waiting for new times");
 }
 
 static int reader(char **arg)
@@ -489,7 +492,7 @@ static int reader(char **arg)
     static struct tally opens, by[TECHNIQUES];
     char wanted[TECHNIQUES] = {0};
     const char *donor = arg[2], *path = arg[7];
-    uint64_t target = atoll(arg[3]), leaks = atoll(arg[5]), entered = 0, leaked = 0;
+    uint64_t target = atoll(arg[3]), leaks = atoll(arg[5]), entered = 0, leaked = 0, opened_at = 0;
     double until = now() + atof(arg[4]);
 
     map_counters(arg[0]);
@@ -509,6 +512,9 @@ static int reader(char **arg)
             continue;
         }
         opens.passes++;
+        /* Of two moves since, one began after the open before. */
+        opens.changed += atoi(arg[6]) || before_open >= opened_at + 2;
+        opened_at = shared->moves;
         if (fstat(fd, &st) != 0)
             die("fstat");
         size_t size = (size_t)st.st_size < BUFFER ? (size_t)st.st_size : BUFFER;

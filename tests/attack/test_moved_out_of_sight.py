@@ -5,7 +5,6 @@ The kernel moves its own entry with it, and with the entry the time for which ev
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.model import RENAME_EXCHANGE, rename2
 from tests.support.mounts import Mount
 from tests.support.processes import call_as
 from tests.support.stores import Mounts
@@ -30,15 +30,11 @@ rules:
   - {{id: all, allow: [all], paths: "/***"}}
   - {{id: hidden, deny: [all], who: {{app: gallery}}, paths: ["/*/private"]}}
 """
-_RENAME_EXCHANGE: Final = 2
 _OPEN: Final[dict[str, int]] = {"directory": os.O_DIRECTORY, "file": 0, "path": os.O_PATH}
 
 
 def _exchange(old: Path, new: Path) -> None:
-    names = (os.fsencode(path) for path in (old, new))
-    old_name, new_name = names
-    if ctypes.CDLL(None, use_errno=True).renameat2(-100, old_name, -100, new_name, _RENAME_EXCHANGE):
-        raise OSError(ctypes.get_errno(), "renameat2")
+    rename2(os.fsencode(old), os.fsencode(new), RENAME_EXCHANGE)
 
 
 MOVES: Final[dict[str, tuple[Callable[[Path, Path], object], str, str, str]]] = {

@@ -81,8 +81,7 @@ def test_no_pass_of_the_restricted_reader_sees_a_place(kind, mode, store_on, mou
     assert all(seen.passes(technique) for technique in ALL), seen
     assert seen.raw_reader_saw, seen
     status = mount.status()
-    copies = status["copies"]["misses"]  # fewer than opens: now and then no write comes between two
-    assert copies >= 0.9 * seen.opens["passes"], "nearly each open had to make a copy of its own"
+    assert status["copies"]["misses"] >= seen.opens["changed"] > 0, "each had to make a copy of its own"
     assert status["leases"] == {"held": 0, "refused": 0, "broken": 0}
 
 

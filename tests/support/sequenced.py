@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from policyfs.store.owner import Owners
 from policyfs.store.statx import fstatx
+from tests.support.model import RENAME_EXCHANGE
 from tests.support.mounts import Mount
 from tests.support.oracle import Kinds, Oracle
 from tests.support.processes import Child, start_as
@@ -27,7 +28,6 @@ from tests.support.twin_tree import Expected, Skip
 
 _HEARD_S: Final = 0.02
 """In which a daemon has heard of what another mount did, most of the time."""
-_EXCHANGE: Final = 2
 _PATIENCE_S: Final = 3.0
 """How long what was changed through another mount, or by a RELEASE, may go unseen."""
 _KEPT: Final = frozenset({"stat", "lstat", "readlink", "list", "fstat"})
@@ -191,7 +191,7 @@ class Sequenced:
         where what had them is now.
         """
         paths = [path for path in step.arguments[:2] if isinstance(path, bytes)]
-        swapped = step.arguments[2:] == (_EXCHANGE,)
+        swapped = step.arguments[2:] == (RENAME_EXCHANGE,)
         for (number, mount), path in itertools.product(enumerate(self.mounts), paths if swapped else ()):
             if number != step.mount:
                 inside = os.fsdecode(os.path.join(os.fsencode(name), path))
