@@ -33,6 +33,8 @@ def tmpfs(module_on_disk) -> tuple[Mount, Path]:
 def filled(disk: tuple[Mount, Path]) -> Iterator[Full]:
     """A mount of a store without a free block, its store, and the file that takes the space."""
     mount, root = disk
+    # What is unlinked has its room until nobody has it open.
+    wait_for(lambda: not mount.status()["handles"]["files"], "all files of the test before are closed")
     ballast = fill(root)
     yield mount, root / "store", ballast
     ballast.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -46,18 +47,24 @@ def furnish(store: Path) -> None:
 
 
 def fill(directory: Path) -> Path:
-    """Take all the space that root can get on a file system; returns the file that holds it."""
+    """Take all the space that root can get on a file system; returns the file that holds it.
+
+    ext4 gives away what was freed once its journal is written: that is taken, too.
+    """
     ballast = directory / "ballast"
     with ballast.open("ab", buffering=0) as file:
-        at = ballast.stat().st_size
-        for size in (1 << 26, 1 << 22, 1 << 18, 1 << 14, 1 << 10):
+        before = -1
+        while (at := os.fstat(file.fileno()).st_size) != before:
+            before = at
+            for size in (1 << 26, 1 << 22, 1 << 18, 1 << 14, 1 << 10):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), at, size)
+                        at += size
             with contextlib.suppress(OSError):
                 while True:
-                    os.posix_fallocate(file.fileno(), at, size)
-                    at += size
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1024))
+                    file.write(bytes(1024))
+            subprocess.run(["sync", "-f", directory], check=True, timeout=30)
     return ballast
 
 
