@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable
 from typing import Final
 
@@ -21,16 +21,19 @@ class _Waiter:
 
 
 class Line:
-    """Admits up to *places* tasks at a time; of the rest, first come first served within a lane,
-    and the lanes in turn.
+    """Admits up to *places* tasks at a time, of one lane all but one of them; of the rest, first come
+    first served within a lane, and the lanes in turn.
 
     A lane is whoever must not be held up by others: an app. So an app whose files all hang the
-    parsers waits for its own files, and everybody else waits for one of them at most.
+    parsers waits for its own files, and the next who comes for nobody's. Nor do files of one app keep
+    all processors at work: where places are as many as these, what others wake finds one of its own.
     """
 
     def __init__(self, places: int, limit: int) -> None:
         """places: tasks admitted together. limit: tasks that may wait, in all lanes together."""
         self._free = places
+        self._most = max(1, places - 1)
+        self._admitted: Counter[Hashable] = Counter()
         self._limit = limit
         self._lanes: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()
         self._waiting = 0
@@ -45,8 +48,9 @@ class Line:
         """Wait for a place. False: none is to be had (the line is full or closed), do not leave()."""
         if self._closed:
             return False
-        if self._free:
+        if self._free and self._admitted[lane] < self._most:
             self._free -= 1
+            self._admitted[lane] += 1
             return True
         queue = self._lanes.setdefault(lane, deque())
         if self._waiting >= self._limit or len(queue) >= max(1, self._limit // _PER_LANE):
@@ -63,16 +67,26 @@ class Line:
             raise
         return waiter.admitted
 
-    def leave(self) -> None:
-        """Give the place to whoever is next."""
-        if not self._lanes:
-            self._free += 1
-            return
-        lane, queue = self._lanes.popitem(last=False)
+    def leave(self, lane: Hashable) -> None:
+        """Give the place of one of a lane to whoever is next."""
+        self._admitted[lane] -= 1
+        if not self._admitted[lane]:
+            del self._admitted[lane]
+        self._free += 1
+        for following, queue in self._lanes.items():
+            if self._admitted[following] < self._most:
+                self._admit(following, queue)
+                return
+
+    def _admit(self, lane: Hashable, queue: deque[_Waiter]) -> None:
         waiter = queue.popleft()
         if queue:
-            self._lanes[lane] = queue  # behind all other lanes
+            self._lanes.move_to_end(lane)  # behind all other lanes
+        else:
+            del self._lanes[lane]
         self._waiting -= 1
+        self._free -= 1
+        self._admitted[lane] += 1
         waiter.admitted = True
         waiter.event.set()
 
@@ -87,7 +101,7 @@ class Line:
 
     def _abandon(self, lane: Hashable, waiter: _Waiter) -> None:
         if waiter.admitted:
-            self.leave()
+            self.leave(lane)
             return
         queue = self._lanes.get(lane)
         if queue is None or waiter not in queue:

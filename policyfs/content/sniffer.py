@@ -105,7 +105,7 @@ class Sniffer:
     def start(
         cls,
         *,
-        workers: int = 2,
+        workers: int | None = None,
         uid: int = 65534,
         gid: int = 65534,
         deadline_s: float = 5.0,
@@ -114,10 +114,13 @@ class Sniffer:
     ) -> Sniffer:
         """Start the zygote and all workers, before trio runs; takes about 0.3 s. Needs root.
 
+        workers: as many as there are processors by default, but 2 to 8; one app never has the last one.
         uid, gid: what the workers run as; best one that nothing else uses, since whoever shares
         it can kill them. queue: requests that may wait. address_space: bytes per worker.
         Raises SnifferError with what to do if libmagic is missing or rights cannot be dropped.
         """
+        if workers is None:
+            workers = min(8, max(2, len(os.sched_getaffinity(0))))
         limits = Limits(uid=uid, gid=gid, address_space=address_space, cpu_s=600, descriptors=8)
         sniffer = cls(limits, workers=workers, deadline_s=deadline_s, queue=queue)
         trio.run(sniffer._start)
@@ -227,7 +230,7 @@ class Sniffer:
                 return await self._with_workers(command, fd, size, payload)
             raise _FailedError("deadline", f"no answer within {self._deadline_s:g} s")
         finally:
-            self._line.leave()
+            self._line.leave(lane)
 
     async def _with_workers(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         """Once more if a worker dies over it: whoever killed it (the kernel for memory, say) may not

@@ -30,6 +30,8 @@ FORK: Final = b"fork"
 MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
 """How long (ms) the zygote waits at its end for killed workers; one in a hung disk read is left to init."""
+SESSION_NICE: Final = 10
+"""A tenth of what a session counts that computes, where there is just one."""
 
 
 class Zygote:
@@ -96,6 +98,14 @@ class Zygote:
         os.close(pidfd)
 
 
+def weigh_less() -> None:
+    """Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a worker
+    says nothing to the apps in others: so this session goes behind them.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as weight:
+        weight.write(b"%d" % SESSION_NICE)
+
+
 def main() -> int:
     """Run until the daemon is gone. argv: number of the control socket, limits as JSON."""
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -105,6 +115,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides when this ends, not a terminal
     try:
+        weigh_less()
         zygote = Zygote(control, Limits(**json.loads(sys.argv[2])))
     except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
         control.send(f"{type(error).__name__}: {error}".encode()[:MAX_MESSAGE])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import random
 import signal
@@ -72,13 +71,11 @@ def _reader(channel, directory: Path, first: int) -> list[tuple[int, str, float]
 def _tormentor(mount: Mount, over: threading.Event, done: list[str]) -> None:
     """Kills workers, and stops some, until it is over."""
     chance = random.Random(1)
-    for turn in itertools.count():
-        if over.wait(0.05):
-            return
+    while not over.wait(0.05):
         pids = mount.status()["sniffer"]["worker_pids"]
         if not pids:
             continue
-        stops = turn % 20 == 1 and done.count("stop") < STOPPED
+        stops = done.count("stop") < min(STOPPED, 1 + len(done) // 20)
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(pids), signal.SIGSTOP if stops else signal.SIGKILL)
             done.append("stop" if stops else "kill")

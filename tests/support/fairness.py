@@ -142,7 +142,12 @@ def flooding(mount: Mount, name: str):
 
 
 def _opens(channel, root: str) -> None:
-    """At each message, that many opens; their times in ns come back."""
+    """At each message, that many opens; their times in ns come back.
+
+    In a session of its own, as programs of another user are: where the kernel groups processes by sessions
+    (sched_autogroup_enabled) it must not be weighed with those who flood.
+    """
+    os.setsid()
     paths = [f"{root}/quiet/file{number}" for number in range(16)]
     while count := channel.recv():
         times = []

@@ -12,7 +12,7 @@ async def _through(line: Line, lane: str, log: list[str]) -> None:
     if await line.enter(lane):
         log.append(lane)
         await trio.testing.wait_all_tasks_blocked()
-        line.leave()
+        line.leave(lane)
     else:
         log.append(f"not {lane}")
 
@@ -27,7 +27,7 @@ def run_in_order(line: Line, lanes: list[str]) -> list[str]:
             for lane in lanes:
                 nursery.start_soon(_through, line, lane, log)
                 await trio.testing.wait_all_tasks_blocked()
-            line.leave()
+            line.leave("first")
 
     trio.run(main)
     return log
@@ -45,6 +45,32 @@ def test_one_lane_cannot_fill_the_line():
     assert run_in_order(Line(1, 4), list("aaaab")) == ["not a", "not a", "a", "b", "a"]
 
 
+def test_one_lane_never_has_the_last_place():
+    """It waits, and whoever comes from another does not."""
+    line = Line(3, 10)
+    log: list[str] = []
+
+    async def main() -> None:
+        for lane in "aa":
+            assert await line.enter(lane)
+        async with trio.open_nursery() as nursery:
+            for lane in "aa":
+                nursery.start_soon(_through, line, lane, log)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (line.waiting, log) == (2, [])
+            assert await line.enter("b")
+            line.leave("b")
+            await trio.testing.wait_all_tasks_blocked()
+            assert (line.waiting, log) == (2, []), "what another gave back is not a's"
+            line.leave("a")
+        assert log == ["a", "a"]
+        line.leave("a")
+        for lane in "ccd":
+            assert await line.enter(lane), "all three places are free again"
+
+    trio.run(main)
+
+
 def test_a_cancelled_task_leaves_no_hole():
     line = Line(1, 10)
 
@@ -53,9 +79,9 @@ def test_a_cancelled_task_leaves_no_hole():
         with trio.move_on_after(0):
             await line.enter("b")
         assert line.waiting == 0
-        line.leave()
+        line.leave("a")
         assert await line.enter("c")
-        line.leave()
+        line.leave("c")
 
     trio.run(main)
 
@@ -66,7 +92,7 @@ def test_a_place_given_to_a_task_that_is_cancelled_at_once_goes_on():
     async def wait(scope: trio.CancelScope) -> None:
         with scope:
             if await line.enter("b"):
-                line.leave()
+                line.leave("b")
 
     async def main() -> None:
         assert await line.enter("a")
@@ -74,7 +100,7 @@ def test_a_place_given_to_a_task_that_is_cancelled_at_once_goes_on():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait, scope)
             await trio.testing.wait_all_tasks_blocked()
-            line.leave()
+            line.leave("a")
             scope.cancel()
         with trio.fail_after(5):
             assert await line.enter("c")
@@ -93,7 +119,7 @@ def test_closing_sends_everybody_away():
                 nursery.start_soon(_through, line, lane, log)
             await trio.testing.wait_all_tasks_blocked()
             line.close()
-        line.leave()
+        line.leave("a")
         assert not await line.enter("d")
 
     trio.run(main)

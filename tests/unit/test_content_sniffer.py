@@ -17,6 +17,7 @@ import trio
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.link import WorkerLink
 from policyfs.content.sniffer import Sniffer, SnifferError
+from policyfs.content.zygote import SESSION_NICE
 from policyfs.redact.plan import Outcome
 from tests.support.processes import call_as, wait_for
 
@@ -473,6 +474,12 @@ def test_nothing_leaks_in_1000_requests(sniffer, jpeg_fd):
     assert sorted(map(int, children)) == sorted(workers)
     for pid in workers:
         assert len(os.listdir(f"/proc/{pid}/fd")) == 4
+
+
+def test_their_session_goes_behind_those_of_apps(sniffer):
+    weight = Path(f"/proc/{sniffer.stats().zygote_pid}/autogroup")
+    if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
+        assert weight.read_text(encoding="ascii").split()[1:] == ["nice", str(SESSION_NICE)]
 
 
 # ---------------------------------------------------------------- start and end
