@@ -212,7 +212,7 @@ def test_no_program_sees_estale_or_eio(mount) -> None:
     readers = [start_as(GALLERY, _open_and_read, path) for _ in range(2)]
 
     def rewrite() -> None:
-        for turn in range(150):
+        for turn in range(400):
             data = PHOTO if turn % 2 else OTHER
             if turn % 3 == 0:
                 path.write_bytes(data)
