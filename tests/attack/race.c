@@ -482,9 +482,11 @@ static void ask_for_new_times(void)
     uint64_t wanted = shared->bumped + 1;
     double until = now() + 10;
     shared->asked = wanted;
-    while (shared->bumped < wanted)
-        if (sched_yield() != 0 || now() > until)
+    while (shared->bumped < wanted) {
+        if (now() > until)
             die("waiting for new times");
+        sched_yield();
+    }
 }
 
 static int reader(char **arg)
