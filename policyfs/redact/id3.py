@@ -246,7 +246,9 @@ class _Cleaner:
         if plain is None:
             return UNKNOWN, None
         if frame.name in _PICTURE:
-            return self._picture(frame.name, data, sure=plain == data)
+            tells, new = self._picture(frame.name, data, sure=plain == data)
+            # A reader must not leave out bytes of what stands in for something hidden either.
+            return tells, new if new is not None and self._plain(frame, new) == new else None
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)
             return Tells.PEOPLE, data if stays else None

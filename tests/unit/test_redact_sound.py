@@ -13,7 +13,7 @@ from policyfs.redact.ogg import page_checksum
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
 from policyfs.redact.tells import UNKNOWN, Tells
-from tests.support import jpegs, sounds
+from tests.support import jpegs, notes, sounds
 from tests.support.sounds import AVI, CASES, CITY, FLAC, MP3, OGG, PLACE, PLAIN, WAV
 
 LATITUDES = (jpegs.pack("MM", *jpegs.LATITUDE), jpegs.pack("II", *jpegs.LATITUDE))
@@ -339,6 +339,19 @@ def test_nor_does_one_that_would_be_longer():
     assert len(frame) == 10 + size
     padding = 0x775 - size - 20  # by these sizes it fits once the frame before it is gone
     redact(MP3, sounds.id3(sounds.user(b"place", CITY), frame, padding=padding) + sounds.sound())
+
+
+@pytest.mark.parametrize(("tag_flags", "frame_flags"), [(0x80, 0), (0, 2)], ids=["tag", "frame"])
+def test_a_picture_whose_hidden_parts_a_reader_would_leave_bytes_out_of_goes_whole(tag_flags, frame_flags):
+    """Where a maker's tag was stands 0xffff, a zero follows, and unsynchronisation takes that away."""
+    picture = notes.exif_with(notes.note_of(notes.MAKERS["Canon"], "MM"), "MM", "Canon")
+    assert b"\xff\0" not in picture
+    assert b"\xff\0" in redact("image/tiff", picture)
+    frame = sounds.frame("APIC", b"\0image/tiff\0\3\0" + picture, frame_flags, version=4)
+    after = sounds.frame("TRCK", b"\0" + b"7", version=4)
+    out = redact(MP3, sounds.id3(frame, after, version=4, flags=tag_flags) + sounds.sound())
+    assert b"APIC" not in out
+    assert after in out
 
 
 def test_a_stream_is_not_told_by_two_packets():
