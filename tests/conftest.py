@@ -133,6 +133,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         watchdog.disarm()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test that has failed shows what its mounts have refused: an errno alone does not say why."""
+    report = yield
+    if report.failed:
+        for made in getattr(item, "funcargs", {}).values():
+            if isinstance(made, Mounts):
+                report.sections.append(("refused by its mounts", made.refusals()))
+    return report
+
+
 @pytest.fixture(scope="session")
 def media(request: pytest.FixtureRequest) -> dict[str, Path]:
     """One of each kind of media file, made once: name -> path (see tests/support/media.py)."""

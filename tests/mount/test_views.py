@@ -178,11 +178,10 @@ def test_each_handle_keeps_the_version_that_it_opened(mounts, photos, options) -
     assert call_as(MAPS, read, path) == longer
 
 
-def _open_and_read(channel, path: Path) -> tuple[int, dict[str, int]]:
-    """Open, read and stat over and over; how often, and which of them failed how."""
-    turns, failed = 0, {}
-    while not channel.poll():
-        turns += 1
+def _open_and_read(channel, path: Path, turns: int) -> dict[str, int]:
+    """Open, read and stat so often; which of them failed how, and how often."""
+    failed: dict[str, int] = {}
+    for _ in range(turns):
         for name, look in {"read": path.read_bytes, "stat": path.stat}.items():
             try:
                 data = look()
@@ -190,7 +189,22 @@ def _open_and_read(channel, path: Path) -> tuple[int, dict[str, int]]:
             except OSError as error:
                 what = f"{name}: {errno.errorcode[error.errno or 0]}"
                 failed[what] = failed.get(what, 0) + 1
-    return turns, failed
+    return failed
+
+
+def _rewrite(channel, path: Path, turns: int) -> None:
+    """Rewrite, replace and touch a photo, so often at least, and until told that it is enough."""
+    turn = 0
+    while turn < turns or not channel.poll():
+        data = PHOTO if turn % 2 else OTHER
+        if turn % 3 == 0:
+            path.write_bytes(data)
+        elif turn % 3 == 1:
+            path.with_name("new.jpg").write_bytes(data)
+            os.rename(path.with_name("new.jpg"), path)
+        else:
+            os.utime(path)
+        turn += 1
 
 
 @pytest.mark.parametrize("app", [(), ("--app", "camera")], ids=["shared", "app"])
@@ -209,28 +223,13 @@ def test_what_was_moved_to_where_something_is_hidden_can_be_emptied_at_once(moun
 def test_no_program_sees_estale_or_eio(mount) -> None:
     """Three apps look at a photo that is rewritten, replaced and touched all the time."""
     path = mount / "DCIM/a.jpg"
-    readers = [start_as(GALLERY, _open_and_read, path) for _ in range(2)]
-
-    def rewrite() -> None:
-        for turn in range(400):
-            data = PHOTO if turn % 2 else OTHER
-            if turn % 3 == 0:
-                path.write_bytes(data)
-            elif turn % 3 == 1:
-                (mount / "DCIM/new.jpg").write_bytes(data)
-                os.rename(mount / "DCIM/new.jpg", path)
-            else:
-                os.utime(path)
-
-    call_as(EDITOR, rewrite)
-    for reader in readers:
-        if reader.channel.poll():
-            reader.result()  # it has failed
-        reader.send("enough")
-        turns, failed = reader.result()
-        assert turns > 20
-        # Half a file is no photo: between O_TRUNC and write it is refused, which is right.
-        assert set(failed) <= {"read: EACCES"}, failed
+    editor = start_as(EDITOR, _rewrite, path, 60)
+    readers = [start_as(GALLERY, _open_and_read, path, 30) for _ in range(2)]
+    failed = [reader.result() for reader in readers]
+    editor.send("enough")
+    editor.result()
+    # Half a file is no photo: between O_TRUNC and write it is refused, which is right.
+    assert all(set(each) <= {"read: EACCES"} for each in failed), failed
 
 
 def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount) -> None:

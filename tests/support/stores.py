@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -30,6 +31,9 @@ TEXTS: Final = {
     "Android/obb/game/level.txt": "game's own\n",
 }
 """Text files that populate() adds."""
+
+_REFUSALS: Final = 20
+"""Events and lines of log shown of each mount of a test that has failed."""
 
 
 def populate(store: Path, media: dict[str, Path]) -> None:
@@ -79,6 +83,15 @@ class Mounts:
                 wait_for(lambda mount=mount: open_handles(mount.status()) == 0, "all handles closed", 5.0)
                 if not mount.expected_mediated:
                     assert_passed_through(mount.status())
+
+    def refusals(self) -> str:
+        """The last refusals on each mount's trail and the end of its log: why a test that fails got them."""
+        said = []
+        for mount in self.all:
+            refused = [event for event in mount.events() if event.get("decision") == "deny"][-_REFUSALS:]
+            log = mount.log.read_text(errors="replace") if mount.log.exists() else ""
+            said += [f"-- {mount.mountpoint}", *map(json.dumps, refused), *log.splitlines()[-_REFUSALS:]]
+        return "\n".join(said)
 
     def stop_all(self) -> list[str]:
         """Stop every mount; returns everything that was wrong with any."""
