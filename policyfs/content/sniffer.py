@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -234,15 +234,17 @@ class Sniffer:
 
     async def _with_workers(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         """Once more if a worker dies over it: whoever killed it (the kernel for memory, say) may not
-        have meant this file. One that kills its workers kills two, and is unknown.
+        have meant this file. One that kills its workers kills two, and is unknown. The second is a new
+        one: those that wait for work may have been killed along with the first.
 
         Where the zygote is gone too it took them along, whatever they were on, and some of them die
         a moment after others: such a death says nothing of the file, and the deadline ends this.
         """
         deaths = 0
+        take = self._take
         while True:
             try:
-                return await self._with_worker(command, fd, size, payload)
+                return await self._with_worker(take, command, fd, size, payload)
             except _FailedError as failure:
                 if failure.why != "died" or self._closed:
                     raise
@@ -251,12 +253,20 @@ class Sniffer:
                 if deaths == 2:
                     raise
             self._repeated += 1
+            take = self._spawn
 
     def _zygote_died(self) -> bool:
         return self._zygote is not None and self._zygote.died()
 
-    async def _with_worker(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
-        worker = await self._take()
+    async def _with_worker(
+        self,
+        take: Callable[[], Awaitable[WorkerLink]],
+        command: Command,
+        fd: int | None,
+        size: int,
+        payload: bytes,
+    ) -> Reply:
+        worker = await take()
         healthy = False
         try:
             reply = await worker.ask(command, fd, size, payload)
