@@ -22,12 +22,15 @@ from policyfs.fs.boundary import BugLog
 from policyfs.fs.changes import Changes
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
+from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
+from policyfs.fs.entrance import Entrance
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.locks import Locks
@@ -39,6 +42,7 @@ from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
 from policyfs.fs.opening import Opener
 from policyfs.fs.operations import Operations
+from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.ranges import Ranges
@@ -157,14 +161,25 @@ class FileSystem:
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
         refusals = Refusals(tree, places, gate, self.forget_names)
         drafts = Drafts(tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals)
-        opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
-            forget_names=self.forget_names, forget_size=self.forget_size,
-            forget_attributes=self.forget_attributes, remote=facts.remote,
+        self._orphans = orphans = Orphans()
+        self._undo.callback(orphans.close)
+        entrance = Entrance(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views, leased=leased,
+            forget_names=self.forget_names, orphans=orphans, remote=facts.remote,
         )  # fmt: skip
-        self._orphans = opener.orphans
-        self._undo.callback(opener.orphans.close)
+        lifetimes = Lifetimes(
+            nodes=nodes, handles=handles, gate=gate, passing=passing, leased=leased,
+            forget_size=self.forget_size, remote=facts.remote,
+        )  # fmt: skip
+        copied = Copied(
+            tree=tree, places=places, gate=gate, views=views, passing=passing, redactor=redactor,
+            entrance=entrance, lifetimes=lifetimes,
+        )  # fmt: skip
+        opener = Opener(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, entrance=entrance,
+            lifetimes=lifetimes, passing=passing, copied=copied, leased=leased, alone=alone, drafts=drafts,
+            orphans=orphans, forget_attributes=self.forget_attributes,
+        )  # fmt: skip
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
@@ -179,7 +194,7 @@ class FileSystem:
             gate=gate,
             views=views,
             timeouts=timeouts,
-            orphans=opener.orphans,
+            orphans=orphans,
         )
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing

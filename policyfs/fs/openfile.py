@@ -68,7 +68,7 @@ class Mode(enum.Enum):
 class OpenState:
     """Shared by all handles of one node, from the first open to the last release.
 
-    lock: held while bytes are judged that then are written, or a road is made; see Opener._enter().
+    lock: held while bytes are judged that then are written, or a road is made; see Lifetimes.enter().
     backing_id: the kernel's id in passthrough, else 0. copy: the frozen copy of a COPY node,
     pinned; version: the version it was made of. cut: the file got another size by its path through
     this node since. lease, patches, generation (of the policy that the

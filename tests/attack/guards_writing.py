@@ -10,11 +10,12 @@ from typing import Any, Final
 import trio
 
 import policyfs.fs.checked as checked_module
-import policyfs.fs.opening as opening_module
+import policyfs.fs.lifetimes as lifetimes_module
 import policyfs.fs.orphans as orphans_module
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker
 from policyfs.fs.entrance import Entrance
+from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.opening import Opener
 from policyfs.store.latches import Latches
 from tests.attack.guards import put
@@ -118,19 +119,19 @@ def stops_before_open() -> None:
 
 def says_before_emptying() -> None:
     """No guard is gone, but the daemon says in a fifo that an open has come as far as O_TRUNC."""
-    says, finish = os.open(os.environ[WAITS], os.O_RDWR), Opener._finish
+    says, finish = os.open(os.environ[WAITS], os.O_RDWR), Lifetimes.finish
 
-    def saying(self: Opener, handle: Any, *more: Any) -> None:
+    def saying(self: Lifetimes, handle: Any, *more: Any) -> None:
         finish(self, handle, *more)
         if handle.flags & os.O_TRUNC:
             os.write(says, b".")
 
-    put(Opener, "_finish", saying)
+    put(Lifetimes, "finish", saying)
 
 
 def lock_of_its_own() -> None:
     """Each view of a file has a lock of its own."""
-    put(opening_module, "_WRITTEN", frozenset())
+    put(lifetimes_module, "_WRITTEN", frozenset())
 
 
 def content_unjudged() -> None:

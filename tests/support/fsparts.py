@@ -20,11 +20,14 @@ from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
+from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
+from policyfs.fs.entrance import Entrance
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.lookup import Seeing
@@ -33,6 +36,7 @@ from policyfs.fs.names import Naming
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable
 from policyfs.fs.opening import Opener
+from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Recorder
@@ -150,7 +154,9 @@ class Parts:
         )
         self.copies = CopyCache(1 << 26)
         plans = PlanFinder(self.sniffed, None)
-        redactor = Redactor(tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None)
+        self.redactor = redactor = Redactor(
+            tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None
+        )
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passing = passing = Passing(None)
         leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
@@ -158,11 +164,23 @@ class Parts:
         alone = Alone(self._latches)
         refusals = Refusals(tree, places, gate, self.forgotten.append)
         drafts = Drafts(tree=tree, gate=gate, kinds=self.sniffed, plans=plans, alone=alone, refusals=refusals)
+        orphans = Orphans()
+        self.entrance = Entrance(
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views, leased=leased,
+            forget_names=self.forgotten.append, orphans=orphans,
+        )  # fmt: skip
+        self.lifetimes = Lifetimes(
+            nodes=nodes, handles=handles, gate=gate, passing=passing, leased=leased,
+            forget_size=self._forget_size,
+        )  # fmt: skip
+        copied = Copied(
+            tree=tree, places=places, gate=gate, views=views, passing=passing, redactor=redactor,
+            entrance=self.entrance, lifetimes=self.lifetimes,
+        )  # fmt: skip
         self.opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            passing=passing, redactor=redactor, leased=leased, alone=alone, drafts=drafts,
-            forget_names=self.forgotten.append, forget_size=self._forget_size,
-            forget_attributes=self.attributes_forgotten.append,
+            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, entrance=self.entrance,
+            lifetimes=self.lifetimes, passing=passing, copied=copied, leased=leased, alone=alone,
+            drafts=drafts, orphans=orphans, forget_attributes=self.attributes_forgotten.append,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
@@ -172,7 +190,7 @@ class Parts:
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            timeouts=self.timeouts, orphans=self.opener.orphans,
+            timeouts=self.timeouts, orphans=orphans,
         )  # fmt: skip
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing

@@ -62,7 +62,7 @@ async def test_without_room_for_copies_a_file_goes_as_a_large_one_whoever_looks_
     store: Path,
 ) -> None:
     with parts(store, engine_of(TWO_VIEWS)) as made:
-        made.opener._redactor._copies = CopyCache(1 << 26, max_copies=1)
+        made.redactor._copies = CopyCache(1 << 26, max_copies=1)
         node = await made.walk("/b.jpg", GALLERY)
         await made.open("/a.jpg", os.O_RDONLY, GALLERY)  # takes the room that there was
         with pytest.raises(OSError) as full:
@@ -79,7 +79,7 @@ async def test_without_room_for_copies_a_file_goes_as_a_large_one_whoever_looks_
 @on_trio
 async def test_of_a_changed_photo_no_copy_is_kept_but_for_who_has_it_open(store: Path) -> None:
     with parts(store, engine_of(TWO_VIEWS)) as made:
-        copies = made.opener._redactor._copies
+        copies = made.redactor._copies
         old = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         (store / "a.jpg").write_bytes(PHOTO + b"more")
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
@@ -138,7 +138,7 @@ async def test_a_file_emptied_by_its_path_has_its_new_size_also_while_a_copy_is_
 @on_trio
 async def test_what_is_known_of_copies_that_are_gone_is_forgotten(store: Path) -> None:
     with parts(store, engine_of(TWO_VIEWS)) as made:
-        redactor = made.opener._redactor
+        redactor = made.redactor
         redactor._copies = CopyCache(1 << 26, max_copies=4)
         for turn in range(40):
             os.utime(store / "a.jpg", ns=(0, turn * 10**9))  # a version of its own each time

@@ -117,12 +117,12 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
     """The file was empty when the open was decided; a photo was written before it was answered."""
     with parts(store, engine_of(REDACTED)) as made:
         node = await made.walk("/empty", GALLERY)
-        fd, stat = made.opener._entrance.open_named(node)
-        handle = made.opener._new_handle(node, made.caller(GALLERY), os.O_RDWR, stat)
+        fd, stat = made.entrance.open_named(node)
+        handle = made.lifetimes.new_handle(node, made.caller(GALLERY), os.O_RDWR, stat)
         handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
         (store / "empty").write_bytes(PHOTO)
         with pytest.raises(OSError) as stale:
-            made.opener._entrance.before_writing(node, handle, stat, "none")
+            made.entrance.before_writing(node, handle, stat, "none")
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)

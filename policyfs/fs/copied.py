@@ -1,0 +1,167 @@
+"""Opens that a frozen copy answers: a redacted view of a file that is not too large, for reading.
+
+The copy is made, or found again, for the file as it is now (fs/redactor.py), and pinned twice: for the node,
+which shows one copy as long as it is open, and for the handle, as part of its app's share. An open that needs
+another one than others have open is stale: LOOKUP leads to a node for the new version.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from policyfs.domain import OWNER_NONE, Decision, Facts, Need, Principal
+from policyfs.fs.entrance import Entrance, ops_of
+from policyfs.fs.gate import Gate
+from policyfs.fs.lifetimes import Lifetimes
+from policyfs.fs.nodes import Node, StaleNodeError
+from policyfs.fs.openfile import Caller, Handle, Mode, OpenState
+from policyfs.fs.passing import Passing
+from policyfs.fs.places import Places
+from policyfs.fs.record import Call
+from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redactor, Refused
+from policyfs.fs.views import Views, version_of
+from policyfs.store.copies import Copy
+from policyfs.store.statx import Stat
+from policyfs.store.tree import Tree
+
+
+class Copied:
+    """Opens of the COPY nodes of one mount."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        places: Places,
+        gate: Gate,
+        views: Views,
+        passing: Passing,
+        redactor: Redactor,
+        entrance: Entrance,
+        lifetimes: Lifetimes,
+    ) -> None:
+        self._tree = tree
+        self._places = places
+        self._gate = gate
+        self._views = views
+        self._passing = passing
+        self._redactor = redactor
+        self._entrance = entrance
+        self._lifetimes = lifetimes
+
+    def open_again(self, node: Node, flags: int, caller: Caller, call: Call) -> Handle | None:
+        """Open a copy that was made of the file as it is now and that the kernel knows already.
+
+        None where any of that is not so, or the answer is not the one it was made for: then
+        everything is looked at from the start. Nothing here awaits.
+        """
+        dirfd, name, stat = self._places.locate(node)
+        copy = self._redactor.known(node.ino, stat, node.view.redact)
+        if copy is None or not copy.backing_id or node.mediated:
+            return None
+        if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
+            return None
+        ops, who = ops_of(flags), caller.principal
+        asked = self._gate.need(who, ops, node) & Need.OWNER
+        owner = self._gate.facts.owner_at(dirfd, name, stat) if asked else None
+        self._entrance.check_road(node, caller, stat, owner or OWNER_NONE, writing=False)
+        decisions: list[Decision] = []
+
+        def judge(facts: Facts) -> Decision:
+            decisions.append(self._gate.judge(who, ops, node, facts))
+            return decisions[-1]
+
+        handle = self._lifetimes.new_handle(node, caller, flags, stat)
+        try:
+            made = self._redactor.again(copy, owner, judge, who)
+        except NoRoom:
+            return None
+        if isinstance(made, Refused):
+            return None
+        handle.copy, handle.payer = copy, self._redactor.payer(who)
+        handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
+        state = self._lifetimes.enter(node, writing=False)
+        try:
+            self._adopt(node, state, copy)
+            self._passing.choose_copy(node, state, copy)
+            handle.mode = state.mode
+            self._lifetimes.finish(handle, state, stat)
+            self._record(handle, call, decisions[-1], made)
+        except BaseException:
+            self._lifetimes.leave(handle, state)
+            raise
+        return handle
+
+    async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> None:
+        """Serve the handle from the node's frozen copy, made or found for the file as it is now."""
+        node, caller = handle.node, handle.caller
+
+        def judge(facts: Facts) -> Decision:
+            return self._gate.judge(caller.principal, ops_of(handle.flags), node, facts)
+
+        async with state.lock:
+            stat = self._tree.fstat(fd)
+            made = await self._copy_for(handle, state, fd, stat, owner, judge, caller.principal)
+            if isinstance(made, Refused):
+                note = f"cannot be redacted: {made.reason}" if made.reason else ""
+                error = 0 if not made.decision.allowed else errno.EACCES
+                self._gate.refuse(
+                    caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
+                )
+            handle.copy = made.copy
+            self._adopt(node, state, made.copy)
+            handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
+            self._passing.choose_copy(node, state, made.copy)
+        handle.mode = state.mode
+        if handle.mode is Mode.MEDIATED:
+            handle.fd = os.dup(made.copy.frozen.fd)
+        await self._lifetimes.show_size(handle, made.copy.frozen.version)
+        self._lifetimes.finish(handle, state, stat)
+        self._record(handle, call, judge(Facts(made.kind, owner)), made)
+
+    async def _copy_for(
+        self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge, who: Principal
+    ) -> Redacted | Refused:
+        """The copy for an open, pinned: the node's own while it is current, else the file's as it is now."""
+        node = handle.node
+        handle.payer = self._redactor.payer(who)
+        try:
+            # Its own, also where another view has put one of its own into the cache since.
+            if state.copy is not None and (node.parent is None or state.version == version_of(stat)):
+                made = self._redactor.again(state.copy, owner, judge, who)
+                if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
+                    return made
+        except NoRoom:
+            raise StaleNodeError from None
+        if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
+            self._views.outdated(node.ino, node.view)
+            raise StaleNodeError
+        try:
+            return await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge, who)
+        except (FrozenTooLarge, NoRoom):
+            raise StaleNodeError from None  # LOOKUP will find the node for large files
+
+    def _adopt(self, node: Node, state: OpenState, copy: Copy) -> None:
+        """Pin exactly one copy per open node; another one while others have it open is stale. Where
+        they have gone meanwhile, the new copy takes the place of theirs.
+        """
+        old = state.copy
+        if old is copy:
+            return
+        if old is not None:
+            if state.handles > 1:
+                self._views.outdated(node.ino, node.view)
+                raise StaleNodeError
+            self._passing.release(node, state)
+            old.unpin()
+        copy.pin()
+        state.copy, state.version, state.cut = copy, copy.frozen.version, False
+
+    def _record(self, handle: Handle, call: Call, decision: Decision, made: Redacted) -> None:
+        """What was opened is a copy: which kind, and where something is hidden in it."""
+        node = handle.node
+        self._gate.recorder.decided(
+            handle.caller, call, node.path(), decision, kind=made.kind, io=handle.mode.value,
+            view=node.view.label, redacted=made.ranges, handle=handle.index, before=handle.before,
+        )  # fmt: skip
