@@ -122,7 +122,7 @@ class _Locator:
             drop(self.edits, chunk, broken=True)
         elif chunk.name in PLAIN:
             self._numbers(chunk)
-        elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and chunk.size <= 8 + 8 * 256:
+        elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and 8 <= chunk.size <= 8 + 8 * 256:
             self._field(chunk, 4, 8, Tells.TIME, "timestamp")
         elif chunk.name == b"bext" and chunk.size >= _BEXT_BYTES:
             self._bext(chunk)

@@ -354,6 +354,16 @@ def test_a_picture_whose_hidden_parts_a_reader_would_leave_bytes_out_of_goes_who
     assert after in out
 
 
+def test_a_chunk_too_short_for_its_time_leaves_the_next_one_alone():
+    """When its peaks were measured stands behind the first 4 bytes of a PEAK chunk."""
+    texts = sounds.info(ISBJ=b"Quince")
+    for peak, measured in ((b"", b""), (b"\1\0\0\0", b"\x17\x05\x20\x26")):
+        data = sounds.wav(sounds.chunk(b"PEAK", peak + measured) + texts)
+        out = redact(WAV, data, Tells.TIME)
+        assert texts in out
+        assert sounds.chunk(b"PEAK" if peak else b"JUNK", peak + bytes(len(measured))) in out
+
+
 def test_a_stream_is_not_told_by_two_packets():
     page = sounds.page(8, 0, 2, b"\4\x0e", b"OpusHead\1\2" + bytes(8))
     plan = locate(OGG, frozenset({"location"}), MemorySource(page + sounds.opus(sounds.comments())))
