@@ -75,6 +75,15 @@ def test_blocks_within_files(block: bytes) -> None:
     assert len(made) > 50
 
 
+@pytest.mark.parametrize(
+    "start", [b"\x89PNG\r\n", b"\xff\xd8\xff", b"8BIM", b"\x1c\x02", b"II*\0", b"MM\0*", b"<a><b><c>"]
+)
+def test_blocks_that_end_right_behind_their_mark(start: bytes) -> None:
+    for seed in range(200):
+        inside(start, Random(seed))
+        inside(b"ab" + start, Random(seed))
+
+
 @pytest.mark.parametrize(("own_share", "finds"), [(1.0, False), (0.25, True)])
 def test_a_defect_behind_a_checksum_is_found(tmp_path, own_share: float, finds: bool) -> None:
     """libFuzzer by itself does not come to it."""

@@ -158,7 +158,7 @@ def png(data: bytes, rng: Random, inside: Mutator) -> bytes:
     out = data[:8] + b"".join(chunks)
     match rng.randint(0, 19):
         case 0:
-            return out[: rng.randint(8, len(out))]
+            return out[: rng.randint(min(8, len(out)), len(out))]
         case 1:
             return out + rng.choice((data, data[8:], bytes(9) + b"abc", b"\0"))
         case _:
