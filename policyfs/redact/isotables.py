@@ -50,15 +50,18 @@ class Extents:
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))
+    _ordered: tuple[array[int], array[int]] | None = None
 
     def add(self, start: int, size: int) -> None:
         """One more range."""
+        self._ordered = None
         if size > 0:
             self.starts.append(start)
             self.ends.append(start + size)
 
     def extend(self, other: Extents) -> None:
         """All ranges of another. Raises TooMuchError."""
+        self._ordered = None
         self.starts.extend(other.starts)
         self.ends.extend(other.ends)
         if len(self.starts) > MAX_CHUNKS:
@@ -71,11 +74,13 @@ class Extents:
         and the start that follows it exactly if that start is greater: then as many ranges have
         ended as have begun.
         """
-        ends = array("Q", sorted(self.ends))
-        following = array("Q", sorted(self.starts))
-        first = following.pop(0) if following else size
+        if self._ordered is None:
+            self._ordered = array("Q", sorted(self.starts)), array("Q", sorted(self.ends))
+        starts, ends = self._ordered
+        first = starts[0] if starts else size
         if first > 0:
             yield 0, min(first, size)
+        following = starts[1:]
         if ends[:-1] != following:  # compared as a whole: in most films each chunk begins where one ends
             for start, end in compress(zip(ends, following, strict=False), map(gt, following, ends)):
                 if start < size:
@@ -134,8 +139,9 @@ class SampleTable:
             if not chunks:
                 return array("I")
             raise NotThisKindError("its sample tables contradict each other")
+        # Below zero for runs behind the last chunk: none of these.
         lengths = map(sub, chain(firsts[1:], (chunks + 1,)), chain((1,), firsts[1:]))
-        spread = chain.from_iterable(map(repeat, counts, map(max, lengths, repeat(0))))
+        spread = chain.from_iterable(map(repeat, counts, lengths))
         return array("I", islice(spread, chunks))
 
 
@@ -190,7 +196,9 @@ class Samples:
             slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
             return map(sum, map(memoryview(sizes).__getitem__, slices))
         sums = array("Q", accumulate(sizes, initial=0))
-        until = map(min, accumulate(counts, initial=0), repeat(len(sizes)))
+        until: Iterable[int] = array("Q", accumulate(counts, initial=0))
+        if sum(counts) > len(sizes):
+            until = map(min, until, repeat(len(sizes)))
         at = array("Q", map(sums.__getitem__, until))
         return map(sub, at[1:], at)
 
