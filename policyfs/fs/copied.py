@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import NoReturn
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, Need, Principal
+from policyfs.domain import OWNER_NONE, Decision, Facts, Need
 from policyfs.fs.entrance import Entrance, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.lifetimes import Lifetimes
@@ -83,7 +84,7 @@ class Copied:
         handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
         state = self._lifetimes.enter(node, writing=False)
         try:
-            self._adopt(node, state, copy)
+            self._adopt(handle, state, copy)
             self._passing.choose_copy(node, state, copy)
             handle.mode = state.mode
             self._lifetimes.finish(handle, state, stat)
@@ -100,17 +101,24 @@ class Copied:
         def judge(facts: Facts) -> Decision:
             return self._gate.judge(caller.principal, ops_of(handle.flags), node, facts)
 
+        if node.parent is not None and state.version not in (None, handle.before):
+            self._give_up(handle, state)
+        in_the_making = state.version is not None and state.copy is None
         async with state.lock:
             stat = self._tree.fstat(fd)
-            made = await self._copy_for(handle, state, fd, stat, owner, judge, caller.principal)
-            if isinstance(made, Refused):
-                note = f"cannot be redacted: {made.reason}" if made.reason else ""
-                error = 0 if not made.decision.allowed else errno.EACCES
-                self._gate.refuse(
-                    caller, call, node.path(), made.decision, kind=made.kind, note=note, error=error
-                )
+            current = in_the_making or state.version in (version_of(stat), handle.before)
+            if state.copy is None:
+                state.version = version_of(stat)  # whoever looks another version up gets another node
+            try:
+                made = await self._copy_for(handle, state, fd, stat, owner, judge, current=current)
+                if isinstance(made, Refused):
+                    self._refuse(handle, made, call)
+            except BaseException:
+                if state.copy is None:
+                    state.version = None
+                raise
             handle.copy = made.copy
-            self._adopt(node, state, made.copy)
+            self._adopt(handle, state, made.copy)
             handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
             self._passing.choose_copy(node, state, made.copy)
         handle.mode = state.mode
@@ -121,28 +129,45 @@ class Copied:
         self._record(handle, call, judge(Facts(made.kind, owner)), made)
 
     async def _copy_for(
-        self, handle: Handle, state: OpenState, fd: int, stat: Stat, owner: str, judge: Judge, who: Principal
+        self,
+        handle: Handle,
+        state: OpenState,
+        fd: int,
+        stat: Stat,
+        owner: str,
+        judge: Judge,
+        *,
+        current: bool,
     ) -> Redacted | Refused:
-        """The copy for an open, pinned: the node's own while it is current, else the file's as it is now."""
-        node = handle.node
+        """The copy for an open, pinned: the node's own while it is current, else the file's as it is now.
+
+        current: the node's shows the file as it was when this open came, or later.
+        """
+        node, who = handle.node, handle.caller.principal
         handle.payer = self._redactor.payer(who)
         try:
-            # Its own, also where another view has put one of its own into the cache since.
-            if state.copy is not None and (node.parent is None or state.version == version_of(stat)):
+            # Its own, also where another view has put one of its own into the cache since, and where the
+            # file has changed while this open waited for that very copy.
+            if state.copy is not None and (node.parent is None or current):
                 made = self._redactor.again(state.copy, owner, judge, who)
                 if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
                     return made
         except NoRoom:
             raise StaleNodeError from None
-        if state.copy is not None and state.version != version_of(stat) and state.handles > 1:
-            self._views.outdated(node.ino, node.view)
-            raise StaleNodeError
+        if state.copy is not None and state.version != version_of(stat):
+            self._give_up(handle, state)
         try:
             return await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise StaleNodeError from None  # LOOKUP will find the node for large files
 
-    def _adopt(self, node: Node, state: OpenState, copy: Copy) -> None:
+    def _give_up(self, handle: Handle, state: OpenState) -> None:
+        """Where others read another version through the node, this open goes to a node of its own."""
+        if state.handles > 1:
+            self._views.outdated(handle.node.ino, handle.node.view, handle.caller)
+            raise StaleNodeError
+
+    def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
         """Pin exactly one copy per open node; another one while others have it open is stale. Where
         they have gone meanwhile, the new copy takes the place of theirs.
         """
@@ -150,13 +175,18 @@ class Copied:
         if old is copy:
             return
         if old is not None:
-            if state.handles > 1:
-                self._views.outdated(node.ino, node.view)
-                raise StaleNodeError
-            self._passing.release(node, state)
+            self._give_up(handle, state)
+            self._passing.release(handle.node, state)
             old.unpin()
         copy.pin()
         state.copy, state.version, state.cut = copy, copy.frozen.version, False
+
+    def _refuse(self, handle: Handle, made: Refused, call: Call) -> NoReturn:
+        note = f"cannot be redacted: {made.reason}" if made.reason else ""
+        error = 0 if not made.decision.allowed else errno.EACCES
+        self._gate.refuse(
+            handle.caller, call, handle.node.path(), made.decision, kind=made.kind, note=note, error=error
+        )
 
     def _record(self, handle: Handle, call: Call, decision: Decision, made: Redacted) -> None:
         """What was opened is a copy: which kind, and where something is hidden in it."""

@@ -43,7 +43,7 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._pending: dict[tuple[int, int], float] = {}
-        self._outdated: dict[tuple[int, int], float] = {}
+        self._outdated: dict[tuple[int, int, int], float] = {}
 
     # -- which road -----------------------------------------------------------------------------
 
@@ -83,12 +83,12 @@ class Views:
                 del self._pending[key]
         self._pending[ino_key, view.key] = now + _PENDING_S
 
-    def outdated(self, ino_key: int, view: View) -> None:
-        """An open was sent back because its node shows another version: the next LOOKUP gets a node
-        of its own, so that the kernel's one second try meets nobody else's version.
+    def outdated(self, ino_key: int, view: View, caller: Caller) -> None:
+        """An open was sent back because its node shows another version: the next LOOKUP by that thread
+        gets a node of its own, so that the kernel's one second try meets nobody else's version.
         """
         self._outdated = {key: until for key, until in self._outdated.items() if until > time.monotonic()}
-        self._outdated[ino_key, view.key] = time.monotonic() + _PENDING_S
+        self._outdated[ino_key, view.key, caller.pid] = time.monotonic() + _PENDING_S
 
     def writer_came(self, ino_key: int, view: View) -> None:
         """The expected writer has its node."""
@@ -125,7 +125,7 @@ class Views:
         key = self._nodes.key_of(stat)
         best: Node | None = None
         whose = self.whose(caller, view, flavor)
-        alone = flavor is Flavor.COPY and self._outdated.pop((key, view.key), 0.0) > time.monotonic()
+        alone = flavor is Flavor.COPY and self._is_outdated(key, view, caller)
         for node in self._nodes.same_inode(key):
             if (
                 not alone
@@ -139,6 +139,9 @@ class Views:
             best.whose = whose
         self._nodes.add_name(best, parent, name, state)
         return best
+
+    def _is_outdated(self, ino_key: int, view: View, caller: Caller) -> bool:
+        return self._outdated.pop((ino_key, view.key, caller.pid), 0.0) > time.monotonic()
 
     def _fits(self, node: Node, stat: Stat, view: View, flavor: Flavor, state: PathState) -> bool:
         if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:

@@ -93,6 +93,76 @@ async def test_of_a_changed_photo_no_copy_is_kept_but_for_who_has_it_open(store:
         assert copies.stats().copies == 2
 
 
+@on_trio
+async def test_who_waited_for_a_copy_reads_it_though_the_file_has_changed_again(store: Path) -> None:
+    """The kernel looks a name up twice for one open, and no more: who is sent back too often sees ESTALE."""
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        made.sniffed.gate = trio.Event()
+        node = await made.walk("/a.jpg", GALLERY)
+        handles = []
+
+        async def once() -> None:
+            handles.append(await made.opener.open(node, os.O_RDONLY, made.caller(GALLERY)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(once)
+            nursery.start_soon(once)
+            await trio.testing.wait_all_tasks_blocked()
+            (store / "a.jpg").write_bytes(PHOTO + b"more")
+            made.sniffed.gate.set()
+        assert [handle.node for handle in handles] == [node, node]
+        assert made.copies.stats().copies == 1
+        new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        assert new.node is not node
+        assert [len(await made.io.read(handle, 0, 1 << 20)) for handle in (*handles, new)] == [
+            len(PHOTO), len(PHOTO), len(PHOTO) + 4,
+        ]  # fmt: skip
+
+
+@on_trio
+async def test_while_a_copy_is_made_another_version_is_looked_up_at_a_node_of_its_own(store: Path) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        made.sniffed.gate = trio.Event()
+        old = await made.walk("/a.jpg", GALLERY)
+        late = []
+
+        async def first() -> None:
+            late.append(await made.opener.open(old, os.O_RDONLY, made.caller(GALLERY)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await trio.testing.wait_all_tasks_blocked()
+            (store / "a.jpg").write_bytes(PHOTO + b"more")
+            with pytest.raises(OSError) as stale:  # it came by a look-up before the change
+                await made.opener.open(old, os.O_RDONLY, made.caller(GALLERY))
+            assert stale.value.errno == errno.ESTALE, "at once, not when the other copy is made"
+            assert await made.walk("/a.jpg", GALLERY) is not old
+            made.sniffed.gate.set()
+        assert len(await made.io.read(late[0], 0, 1 << 20)) == len(PHOTO)
+
+
+@on_trio
+async def test_a_look_that_failed_leaves_no_version_behind(store: Path) -> None:
+    with parts(store, engine_of(TWO_VIEWS)) as made:
+        (store / "a.jpg").write_bytes(b"\xff\xd8\xff nothing of the sort")
+        node = await made.walk("/a.jpg", GALLERY)
+        made.sniffed.gate = trio.Event()
+        refused = []
+
+        async def once() -> None:
+            with pytest.raises(pyfuse3.FUSEError) as error:
+                await made.opener.open(node, os.O_RDONLY, made.caller(GALLERY))
+            refused.append(error.value.errno)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(once)
+            nursery.start_soon(once)
+            await trio.testing.wait_all_tasks_blocked()
+            made.sniffed.gate.set()
+        assert refused == [errno.EACCES] * 2
+        assert node.open is None
+
+
 JPEGS_ARE_SHOWN = """\
 - {id: all, allow: [all], who: {app: any}, paths: "/**"}
 - {id: hide, require: {redact: location}, who: {app: gallery}, unless: {type: image/jpeg}, paths: "/**"}
