@@ -253,7 +253,7 @@ class Sniffer:
                 if deaths == 2:
                     raise
             self._repeated += 1
-            take = self._spawn
+            take = self._another
 
     def _zygote_died(self) -> bool:
         return self._zygote is not None and self._zygote.died()
@@ -321,6 +321,11 @@ class Sniffer:
             self._kill(worker)
         return await self._spawn()
 
+    async def _another(self) -> WorkerLink:
+        """A new worker; where none may be forked, one that waits."""
+        self._forget_gone()
+        return await (self._take() if len(self._killed) > _UNDEAD_MAX else self._spawn())
+
     def _forget_gone(self) -> None:
         if self._killed:
             self._killed = [worker for worker in self._killed if not worker.gone()]
@@ -328,7 +333,7 @@ class Sniffer:
     async def _spawn(self) -> WorkerLink:
         self._forget_gone()
         if len(self._killed) > _UNDEAD_MAX:
-            raise _FailedError("died", f"{len(self._killed)} killed workers do not end (hung storage?)")
+            raise _FailedError("busy", f"{len(self._killed)} killed workers do not end (hung storage?)")
         try:
             async with self._spawning:
                 worker = await (await self._living_zygote()).worker()

@@ -8,8 +8,10 @@ from typing import Final
 
 from policyfs.domain import FileType
 from policyfs.fs.nodes import Flavor, Node
+from policyfs.fs.openfile import OpenState
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import Engine, PathState
+from policyfs.store.frozen import Version
 from policyfs.store.statx import Stat
 
 LONG_S: Final = 86_400.0
@@ -120,11 +122,25 @@ def shown_size(node: Node, stat: Stat) -> int:
     state = node.open
     if state is None:
         return stat.size
-    if state.version is not None and not state.cut:
-        return state.version.size
+    if (version := _held(state)) is not None:
+        return version.size
     if state.draft is not None:
         return state.draft.size
     return stat.size if state.head is None else state.head.size(stat.size)
+
+
+def shown_version(node: Node, stat: Stat) -> Version:
+    """The version whose size is shown."""
+    held = None if node.open is None else _held(node.open)
+    return Version(stat.size, stat.mtime_ns, stat.ctime_ns) if held is None else held
+
+
+def _held(state: OpenState) -> Version | None:
+    """The version that readers of a node have before them, also where the file has gone on. A copy in the
+    making is none yet, and may never come to be.
+    """
+    shown = state.copy is not None or state.lease is not None
+    return state.version if shown and not state.cut else None
 
 
 def absent(entry_s: float) -> pyfuse3.EntryAttributes:

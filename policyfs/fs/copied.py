@@ -21,7 +21,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, Judge, NoRoom, Redacted, Redactor, Refused
-from policyfs.fs.views import Views, version_of
+from policyfs.fs.views import version_of
 from policyfs.store.copies import Copy
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -36,7 +36,6 @@ class Copied:
         tree: Tree,
         places: Places,
         gate: Gate,
-        views: Views,
         passing: Passing,
         redactor: Redactor,
         entrance: Entrance,
@@ -45,7 +44,6 @@ class Copied:
         self._tree = tree
         self._places = places
         self._gate = gate
-        self._views = views
         self._passing = passing
         self._redactor = redactor
         self._entrance = entrance
@@ -101,9 +99,10 @@ class Copied:
         def judge(facts: Facts) -> Decision:
             return self._gate.judge(caller.principal, ops_of(handle.flags), node, facts)
 
-        if node.parent is not None and state.version not in (None, handle.before):
-            self._give_up(handle, state)
-        in_the_making = state.version is not None and state.copy is None
+        now = version_of(self._tree.fstat(fd))  # the decision may have taken its time
+        if node.parent is not None and state.version not in (None, handle.before, now):
+            self._give_up(state)
+        in_the_making = state.copy is None
         async with state.lock:
             stat = self._tree.fstat(fd)
             current = in_the_making or state.version in (version_of(stat), handle.before)
@@ -155,16 +154,16 @@ class Copied:
         except NoRoom:
             raise StaleNodeError from None
         if state.copy is not None and state.version != version_of(stat):
-            self._give_up(handle, state)
+            self._give_up(state)
         try:
             return await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
             raise StaleNodeError from None  # LOOKUP will find the node for large files
 
-    def _give_up(self, handle: Handle, state: OpenState) -> None:
+    @staticmethod
+    def _give_up(state: OpenState) -> None:
         """Where others read another version through the node, this open goes to a node of its own."""
         if state.handles > 1:
-            self._views.outdated(handle.node.ino, handle.node.view, handle.caller)
             raise StaleNodeError
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
@@ -175,11 +174,11 @@ class Copied:
         if old is copy:
             return
         if old is not None:
-            self._give_up(handle, state)
+            self._give_up(state)
             self._passing.release(handle.node, state)
             old.unpin()
         copy.pin()
-        state.copy, state.version, state.cut = copy, copy.frozen.version, False
+        state.copy, state.version, state.cut = copy, copy.frozen.version, state.cut and old is None
 
     def _refuse(self, handle: Handle, made: Refused, call: Call) -> NoReturn:
         note = f"cannot be redacted: {made.reason}" if made.reason else ""

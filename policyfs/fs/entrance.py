@@ -93,6 +93,12 @@ class Entrance:
         self._forget_names = forget_names
         self._orphans = orphans
 
+    def sent_back(self, node: Node, caller: Caller) -> None:
+        """An open was answered with ESTALE: the kernel looks the name up, and tries once more."""
+        self._orphans.missed(node)
+        if node.flavor is Flavor.COPY:
+            self._views.outdated(node.view, caller)
+
     def find(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor of a node's file, the caller's to close, and its attributes."""
         if node.parent is None:

@@ -172,7 +172,7 @@ class FileSystem:
             forget_size=self.forget_size, remote=facts.remote,
         )  # fmt: skip
         copied = Copied(
-            tree=tree, places=places, gate=gate, views=views, passing=passing, redactor=redactor,
+            tree=tree, places=places, gate=gate, passing=passing, redactor=redactor,
             entrance=entrance, lifetimes=lifetimes,
         )  # fmt: skip
         opener = Opener(

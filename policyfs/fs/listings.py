@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
-from policyfs.fs.attrs import Timeouts, fill, shown_size
+from policyfs.fs.attrs import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
@@ -20,7 +20,6 @@ from policyfs.fs.pauses import Pauses
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.shares import Holder, Shares
-from policyfs.fs.views import version_of
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -244,7 +243,7 @@ class Listings:
                 found = self._seeing.node_for(node, name, state, stat, listing.caller)
                 stat = self._seeing.told(stat, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
-                found.tell(version_of(stat))
+                found.tell(shown_version(found, stat))
                 return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 

@@ -8,14 +8,14 @@ import time
 from typing import Final
 
 from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
-from policyfs.fs.attrs import Timeouts, absent, fill, shown_size
+from policyfs.fs.attrs import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.fs.gate import Gate
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
-from policyfs.fs.views import Views, version_of
+from policyfs.fs.views import Views
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -137,7 +137,7 @@ class Seeing:
             node.named_s = time.monotonic()
         entry_s = self._timeouts.entry(state)
         attr_s = self._timeouts.attr(state, node, stat)
-        node.tell(version_of(stat))
+        node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
@@ -198,7 +198,7 @@ class Seeing:
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply to GETATTR and SETATTR."""
         timeout = self._timeouts.attr(node.state, node, stat)
-        node.tell(version_of(stat))
+        node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:

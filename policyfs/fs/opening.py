@@ -78,7 +78,7 @@ class Opener:
             handle = await self._open(node, flags, caller)
         except OSError as error:
             if error.errno == errno.ESTALE:
-                self.orphans.missed(node)
+                self._entrance.sent_back(node, caller)
             raise
         self.orphans.opened(node)
         return handle

@@ -25,6 +25,10 @@ from policyfs.store.frozen import Version
 from policyfs.store.statx import Stat
 
 _PENDING_S: Final = 5.0
+_LOOKED_UP: Final = 2
+"""So often the kernel looks a name up before its second try: to see whether its entry holds, and anew."""
+_SWEPT_FROM: Final = 256
+"""So many things that are waited for before those that never came are looked for."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
 """Does a file (attributes, inode) go as a frozen copy, with this hidden, for them now."""
@@ -43,7 +47,8 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._pending: dict[tuple[int, int], float] = {}
-        self._outdated: dict[tuple[int, int, int], float] = {}
+        self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
+        self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
 
     # -- which road -----------------------------------------------------------------------------
 
@@ -83,12 +88,15 @@ class Views:
                 del self._pending[key]
         self._pending[ino_key, view.key] = now + _PENDING_S
 
-    def outdated(self, ino_key: int, view: View, caller: Caller) -> None:
-        """An open was sent back because its node shows another version: the next LOOKUP by that thread
-        gets a node of its own, so that the kernel's one second try meets nobody else's version.
+    def outdated(self, view: View, caller: Caller) -> None:
+        """An open of a frozen copy was sent back: what that thread looks up next gets nodes of its own, so
+        that the kernel's one second try meets nobody else's version. Of whichever file: another may have
+        taken the name. The kernel looks up twice, and the file may be another one each time.
         """
-        self._outdated = {key: until for key, until in self._outdated.items() if until > time.monotonic()}
-        self._outdated[ino_key, view.key, caller.pid] = time.monotonic() + _PENDING_S
+        now = time.monotonic()
+        if len(self._outdated) >= _SWEPT_FROM:
+            self._outdated = {key: kept for key, kept in self._outdated.items() if kept[0] > now}
+        self._outdated[view.key, caller.pid] = now + _PENDING_S, _LOOKED_UP
 
     def writer_came(self, ino_key: int, view: View) -> None:
         """The expected writer has its node."""
@@ -125,23 +133,43 @@ class Views:
         key = self._nodes.key_of(stat)
         best: Node | None = None
         whose = self.whose(caller, view, flavor)
-        alone = flavor is Flavor.COPY and self._is_outdated(key, view, caller)
+        alone = flavor is Flavor.COPY and self._is_outdated(view, caller)
         for node in self._nodes.same_inode(key):
-            if (
-                not alone
-                and node.whose == whose
-                and self._fits(node, stat, view, flavor, state)
-                and (best is None or _newer(node, best))
-            ):
+            mine = self._is_kept_for(node, caller)
+            if mine is False or (alone and not mine) or node.whose != whose:
+                continue
+            if self._fits(node, stat, view, flavor, state) and (best is None or mine or _newer(node, best)):
                 best = node
+                if mine:
+                    break
         if best is None:
             best = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
             best.whose = whose
+            if alone:
+                self._keep(best, caller)
         self._nodes.add_name(best, parent, name, state)
         return best
 
-    def _is_outdated(self, ino_key: int, view: View, caller: Caller) -> bool:
-        return self._outdated.pop((ino_key, view.key, caller.pid), 0.0) > time.monotonic()
+    def _keep(self, node: Node, caller: Caller) -> None:
+        now = time.monotonic()
+        if len(self._kept) >= _SWEPT_FROM:
+            self._kept = {nodeid: kept for nodeid, kept in self._kept.items() if kept[1] > now}
+        self._kept[node.nodeid] = caller.pid, now + _PENDING_S
+
+    def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
+        """Whether a node was made for a second try of the caller's thread (False: of another's), that has
+        not opened it yet: nobody else finds it. None if it is anybody's.
+        """
+        kept = self._kept.get(node.nodeid) if node.open is None else None
+        return None if kept is None or kept[1] < time.monotonic() else kept[0] == caller.pid
+
+    def _is_outdated(self, view: View, caller: Caller) -> bool:
+        until, left = self._outdated.pop((view.key, caller.pid), (0.0, 0))
+        if until <= time.monotonic():
+            return False
+        if left > 1:
+            self._outdated[view.key, caller.pid] = until, left - 1
+        return True
 
     def _fits(self, node: Node, stat: Stat, view: View, flavor: Flavor, state: PathState) -> bool:
         if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:

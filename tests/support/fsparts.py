@@ -174,7 +174,7 @@ class Parts:
             forget_size=self._forget_size,
         )  # fmt: skip
         copied = Copied(
-            tree=tree, places=places, gate=gate, views=views, passing=passing, redactor=redactor,
+            tree=tree, places=places, gate=gate, passing=passing, redactor=redactor,
             entrance=self.entrance, lifetimes=self.lifetimes,
         )  # fmt: skip
         self.opener = Opener(

@@ -385,16 +385,36 @@ def test_a_stopped_zygote_costs_deadlines_only(start, jpeg_fd):
     assert sniffer.stats().zygotes_started == 1
 
 
-def test_workers_that_will_not_die_stop_the_forking(start, jpeg_fd):
-    class Undead:
-        def gone(self) -> bool:
-            return False
+class Undead:
+    """A killed worker that hangs in a disk read."""
 
+    def gone(self) -> bool:
+        return False
+
+
+def test_workers_that_will_not_die_stop_the_forking(start, jpeg_fd):
     sniffer = start(workers=1)
     (pid,) = sniffer.stats().worker_pids
     sniffer._killed += [Undead()] * 9
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: is_gone(pid), "the worker's end")
+    assert kinds(sniffer, jpeg_fd) == [None]
+    assert "killed workers do not end" in sniffer.stats().last_error
+    sniffer._killed = [worker for worker in sniffer._killed if not isinstance(worker, Undead)]
+
+
+def test_where_no_worker_may_be_forked_one_that_waits_is_asked(start, jpeg_fd, monkeypatch):
+    """Also where the zygote is dead, too: the loop must not turn for ever over a worker that cannot come."""
+    sniffer = start(workers=2)
+    monkeypatch.setattr(WorkerLink, "fit", lambda self: True)
+    last = sniffer._idle[-1].pid
+    os.kill(last, signal.SIGKILL)
+    wait_for(lambda: is_gone(last), "the worker's end")
+    sniffer._killed += [Undead()] * 9
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    stats = sniffer.stats()
+    os.kill(stats.zygote_pid, signal.SIGKILL)
+    wait_for(lambda: all(map(is_gone, stats.worker_pids)), "the end of all workers")
     assert kinds(sniffer, jpeg_fd) == [None]
     assert "killed workers do not end" in sniffer.stats().last_error
     sniffer._killed = [worker for worker in sniffer._killed if not isinstance(worker, Undead)]

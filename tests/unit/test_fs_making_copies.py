@@ -1,0 +1,203 @@
+"""What happens to opens, sizes and look-ups while a frozen copy is in the making."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.fs.changing import Change
+from policyfs.fs.nodes import Node
+from policyfs.fs.openfile import Caller, Handle
+from tests.support import jpegs
+from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.policies import engine_of
+
+GALLERY = 10011
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+LONGER, LONGEST = PHOTO + b"more", PHOTO + b"more and more"
+HALF = b"\xff\xd8\xff half"
+HIDE = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: hide, require: {redact: location}, who: {app: gallery}, paths: "/**"}
+"""
+BY_KIND = f"""{HIDE}\
+- {{id: no, deny: [read], who: {{app: gallery}}, when: {{type: text/x-c}}, paths: "/**"}}
+"""
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    return tmp_path / "a.jpg"
+
+
+def thread(made: Parts, number: int) -> Caller:
+    """One of the gallery's threads."""
+    caller = made.caller(GALLERY)
+    caller.pid = number
+    return caller
+
+
+async def look_up(made: Parts, number: int) -> Node:
+    entry = await made.seeing.lookup(made.root, b"a.jpg", thread(made, number))
+    return made.nodes.get(entry.st_ino)
+
+
+class Opens:
+    """Opens of one node by several threads, each begun when the ones before wait."""
+
+    def __init__(self, made: Parts, node: Node, nursery: trio.Nursery) -> None:
+        self.made = made
+        self.node = node
+        self.nursery = nursery
+        self.handles: list[Handle] = []
+        self.errors: list[int] = []
+
+    async def begin(self, number: int) -> None:
+        self.nursery.start_soon(self._open, number)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def _open(self, number: int) -> None:
+        try:
+            caller = thread(self.made, number)
+            self.handles.append(await self.made.opener.open(self.node, os.O_RDONLY, caller))
+        except Exception as error:
+            self.errors.append(getattr(error, "errno", 0))
+
+
+async def while_made(made: Parts, threads: int, meanwhile: Callable[[Node], Awaitable[object]]) -> Opens:
+    """Several threads open a photo; something happens while the first one's copy is in the making."""
+    node = await look_up(made, 1)
+    made.sniffed.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        opens = Opens(made, node, nursery)
+        for number in range(threads):
+            await opens.begin(number + 1)
+        await meanwhile(node)
+        made.sniffed.gate.set()
+    return opens
+
+
+@on_trio
+async def test_a_node_that_shows_the_file_as_it_is_now_serves_an_open_whose_decision_took_long(photo) -> None:
+    with parts(photo.parent, engine_of(BY_KIND)) as made:
+        node = await look_up(made, 1)
+        gate = made.sniffed.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            opens = Opens(made, node, nursery)
+            await opens.begin(1)  # waits for the kind, which its decision hangs on
+            photo.write_bytes(LONGER)
+            made.sniffed.gate = None
+            await opens.begin(2)
+            gate.set()
+        assert opens.errors == []
+        assert [len(await made.io.read(handle, 0, 1 << 20)) for handle in opens.handles] == [len(LONGER)] * 2
+
+
+@on_trio
+async def test_a_size_that_was_told_while_a_copy_was_made_that_never_came_to_be_is_taken_back(photo) -> None:
+    photo.write_bytes(HALF)
+    told: list[int] = []
+
+    async def completed(node: Node) -> None:
+        photo.write_bytes(PHOTO)
+        told.append((await made.seeing.getattr(node, thread(made, 3))).st_size)
+
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        opens = await while_made(made, 2, completed)
+        assert opens.errors == [errno.EACCES]
+        [handle] = opens.handles
+        assert len(await made.io.read(handle, 0, 1 << 20)) == told[0] == len(PHOTO)
+
+
+@on_trio
+async def test_the_size_of_an_old_copy_is_taken_back_by_the_next_open(photo) -> None:
+    """Its entry is still believed: no look-up comes before."""
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        node = await look_up(made, 1)
+        old = await made.opener.open(node, os.O_RDONLY, thread(made, 1))
+        photo.write_bytes(LONGER)
+        assert (await made.seeing.getattr(node, thread(made, 1))).st_size == len(PHOTO)
+        await made.release(old)
+        made.sizes_forgotten.clear()
+        await made.opener.open(node, os.O_RDONLY, thread(made, 1))
+        assert made.sizes_forgotten == [node.nodeid]
+
+
+@on_trio
+async def test_a_file_emptied_by_its_path_while_a_copy_is_made_has_its_new_size(photo) -> None:
+    emptied = Change(mode=None, uid=None, gid=None, size=0, atime_ns=None, mtime_ns=None, kill_priv=False)
+
+    async def emptying(node: Node) -> None:
+        await made.changing.setattr(node, emptied, None, thread(made, 2))
+
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        opens = await while_made(made, 1, emptying)
+        assert len(await made.io.read(opens.handles[0], 0, 1 << 20)) == len(PHOTO), "it came before"
+        assert (await made.seeing.getattr(opens.node, thread(made, 2))).st_size == 0
+
+
+@on_trio
+async def test_two_that_come_at_once_and_find_the_file_changed_twice_read_one_copy(photo) -> None:
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        node = await look_up(made, 1)
+        made.sniffed.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            opens = Opens(made, node, nursery)
+            nursery.start_soon(opens.begin, 1)
+            nursery.start_soon(opens.begin, 2)
+            nursery.start_soon(trio.to_thread.run_sync, photo.write_bytes, LONGER)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            photo.write_bytes(LONGEST)
+            made.sniffed.gate.set()
+        assert opens.errors == []
+        assert made.copies.stats().copies == 1
+
+
+@on_trio
+async def test_the_node_of_a_second_try_is_nobody_elses_before_it_is_open(photo) -> None:
+    """Another's open of it would fix it to a version, and the file may go on: ESTALE for the app."""
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        node = await look_up(made, 1)
+        photo.write_bytes(LONGER)
+        with pytest.raises(OSError) as stale:
+            await made.opener.open(node, os.O_RDONLY, thread(made, 1))
+        assert stale.value.errno == errno.ESTALE
+        own = await look_up(made, 1)
+        other = await look_up(made, 2)
+        assert await look_up(made, 1) is own
+        assert len({node, own, other}) == 3
+        await made.opener.open(other, os.O_RDONLY, thread(made, 2))
+        photo.write_bytes(LONGEST)
+        handle = await made.opener.open(own, os.O_RDONLY, thread(made, 1))
+        assert len(await made.io.read(handle, 0, 1 << 20)) == len(LONGEST)
+        photo.write_bytes(LONGEST)  # another version
+        assert await look_up(made, 2) not in (own, other)
+
+
+@on_trio
+async def test_after_one_was_refused_others_get_the_file_as_it_has_become(photo) -> None:
+    photo.write_bytes(HALF)
+
+    async def completed(_: Node) -> None:
+        photo.write_bytes(PHOTO)
+
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        opens = await while_made(made, 3, completed)
+        assert opens.errors == [errno.EACCES]
+        for handle in opens.handles:
+            got = await made.io.read(handle, 0, 1 << 20)
+            assert len(got) == len(PHOTO)
+            assert not jpegs.leaks(got)
+        assert made.copies.stats().copies == 1
+        for handle in opens.handles:
+            await made.release(handle)
+        assert opens.node.open is None
+        assert made.copies.stats().pinned == 0
