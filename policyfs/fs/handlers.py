@@ -162,7 +162,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ, of mediated files only."""
-        return await self._io.read(self._handles.get(fh), off, size)  # type: ignore[return-value] # any buffer
+        return await self._io.read(self._handles.get(fh), off, size)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:

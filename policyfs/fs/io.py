@@ -70,7 +70,7 @@ class FileIO:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | bytearray:
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Bytes as the handle's app may see them now."""
         node = handle.node
         if handle.mode is Mode.PASSTHROUGH:
@@ -102,7 +102,7 @@ class FileIO:
             )  # fmt: skip
         return decision.allowed
 
-    async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes | bytearray:
+    async def _read_live(self, handle: Handle, offset: int, size: int) -> bytes:
         """The file's own bytes while nothing is hidden from this app, else those of a copy."""
         state = _open_state(handle)
         if state.draft is not None:
@@ -131,7 +131,7 @@ class FileIO:
             hidden |= self._views.hidden_now(self._gate.engine, who, state, lambda: owner)
         return hidden
 
-    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes | bytearray:
+    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
         """Of a copy of what is behind *fd*: the handle's file, or its draft."""
         node, caller = handle.node, handle.caller
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))

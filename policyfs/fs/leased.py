@@ -24,8 +24,9 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, OpenState
-from policyfs.fs.reading import lay_over, read_store
+from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
+from policyfs.fs.redactor import patched
 from policyfs.fs.views import version_of
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -79,7 +80,6 @@ class Leased:
         """Serve an open of a LEASED node, or refuse it: EBUSY while it has a writer."""
         node = handle.node
         node.mediated = True
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)  # the kernel reads further ahead: films are long
         async with state.lock:
             armed = await self._arm(handle, state, fd, owner)
         self._admit(handle, armed, call)
@@ -150,7 +150,7 @@ class Leased:
         self.refusals += 1
         return _Armed(blank, None, _BUSY)
 
-    async def read(self, handle: Handle, offset: int, size: int) -> bytes | bytearray:
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Bytes of a LEASED node. EBUSY, on record, if the lease is gone and cannot be had again."""
         node, state = handle.node, handle.node.open
         if state is None:
@@ -160,8 +160,7 @@ class Leased:
                 lease, patches = state.lease, state.patches
                 data = await read_store(handle.fd, offset, size)
                 if lease is state.lease and self._current(state):
-                    lay_over(data, offset, patches)
-                    return data
+                    return patched(data, offset, patches)
             async with state.lock:
                 if not self._current(state):
                     stat = self._tree.fstat(handle.fd)

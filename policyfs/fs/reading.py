@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import bisect
 import errno
 import os
 
 import trio
 
-from policyfs.domain import Patch
 
-
-async def read_store(fd: int, offset: int, size: int) -> bytearray:
+async def read_store(fd: int, offset: int, size: int) -> bytes:
     """Up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
 
-    The buffer that was read into, as it is: copying a megabyte of it costs more than reading it, since
-    the memory for that comes anew from the kernel each time. RWF_NOWAIT reads what the page cache holds
-    without blocking the loop; the rest, and file systems that do not know it, go to a thread.
+    RWF_NOWAIT reads what the page cache holds without blocking the loop; the rest, and file
+    systems that do not know it, go to a thread.
     """
     buffer = bytearray(size)
     done = _read_cached(fd, buffer, offset)
     if done < size and offset + done < os.fstat(fd).st_size:  # not its end: the rest is not cached
         done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
-    del buffer[done:]
-    return buffer
+    if done == size:
+        return bytes(buffer)
+    return bytes(buffer[:done])
 
 
 def in_memory(fd: int, size: int) -> bool:
     """Are the first *size* bytes in the page cache, so that reading them waits for no disk."""
     return _read_cached(fd, bytearray(size), 0) == size
-
-
-def lay_over(data: bytearray, offset: int, patches: tuple[Patch, ...]) -> None:
-    """Lay the patches (in order) that touch *data*, read at *offset*, over it."""
-    end = offset + len(data)
-    at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
-    while at < len(patches) and patches[at].offset < end:
-        patch, at = patches[at], at + 1
-        first, last = max(patch.offset, offset), min(patch.end, end)
-        data[first - offset : last - offset] = patch.part(first, last)
 
 
 def _read_cached(fd: int, buffer: bytearray, offset: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 import time
@@ -284,4 +285,18 @@ class Redactor:
         return make() if quick else await trio.to_thread.run_sync(make)
 
 
-__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused"]
+def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
+    """*data*, read at *offset*, with the patches (in order) that touch it laid over it."""
+    end = offset + len(data)
+    at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
+    out: bytearray | None = None
+    while at < len(patches) and patches[at].offset < end:
+        patch, at = patches[at], at + 1
+        first, last = max(patch.offset, offset), min(patch.end, end)
+        if out is None:
+            out = bytearray(data)
+        out[first - offset : last - offset] = patch.part(first, last)
+    return data if out is None else bytes(out)
+
+
+__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused", "patched"]
