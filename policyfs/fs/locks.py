@@ -161,6 +161,7 @@ class Locks:
         waiter = self._table.wait(holder, asked, fh, told)
         self._pause_s = _FIRST_S
         self._somebody_waits.set()
+        request.rests()  # who has the lock may be of the same uid, and must come through to let go
         try:
             with request.interruptible():
                 await answered.wait()

@@ -65,9 +65,11 @@ uint64_t operations_lost(void);
 /* read(2) of the device, but users take turns (once take_turns() was called). */
 ssize_t turns_read(int fd, void *buffer, size_t size);
 
-/* A request that was read goes to libfuse: it is under way until it is answered. One of size 0 does
- * not. Called after each request. */
+/* A request that was read goes to libfuse or to the door: it is under way until it is answered, or rests.
+ * One of size 0 is none. Called after each request. */
 void turns_begun(const unsigned char *message, size_t size);
+
+/* It is under way no more. Nothing happens if it was not. */
 void turns_answered(uint64_t unique);
 
 /* Forget the last session. */

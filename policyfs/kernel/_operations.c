@@ -47,6 +47,11 @@ typedef struct {
 	bool open; /* not answered yet */
 } Pending;
 
+static bool is_of_this_session(const Pending *pending)
+{
+	return door.fd >= 0 && pending->session == door.session;
+}
+
 /* Writes a reply; false if the kernel did not take it (the caller was killed, the mount aborted). */
 static bool send_reply(const Pending *pending, int error, const void *body, size_t size)
 {
@@ -58,8 +63,9 @@ static bool send_reply(const Pending *pending, int error, const void *body, size
 	/* iovec has no const; nothing is written through it. */
 	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)(uintptr_t)body, size}};
 
-	if (door.fd < 0 || pending->session != door.session)
+	if (!is_of_this_session(pending))
 		return false;
+	turns_answered(pending->unique);
 	if (writev(door.fd, iov, size > 0 ? 2 : 1) >= 0)
 		return true;
 	door.lost_replies++;
@@ -91,6 +97,16 @@ static PyObject *pending_answer(PyObject *self, PyObject *args)
 	return PyBool_FromLong(delivered);
 }
 
+static PyObject *pending_rests(PyObject *self, PyObject *unused)
+{
+	const Pending *pending = (const Pending *)self;
+
+	(void)unused;
+	if (is_of_this_session(pending))
+		turns_answered(pending->unique);
+	Py_RETURN_NONE;
+}
+
 static PyObject *pending_data(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -113,6 +129,8 @@ static void pending_dealloc(PyObject *self)
 static PyMethodDef pending_methods[] = {
 	{"answer", pending_answer, METH_VARARGS,
 	 "answer(errno, body=b''): the one reply. False if the kernel waits for it no more."},
+	{"rests", pending_rests, METH_NOARGS,
+	 "Count the request as under way no more: it only waits, until somebody else lets go."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -221,6 +239,8 @@ bool operations_take(const unsigned char *message, size_t size)
 	}
 	if (header.opcode >= OPCODES || !(door.taken & ((uint64_t)1 << header.opcode)))
 		return false;
+	if (header.opcode != OPCODE_INTERRUPT) /* before it can be answered */
+		turns_begun(message, size);
 	state = PyGILState_Ensure();
 	call_door(message, size, &header);
 	PyGILState_Release(state);

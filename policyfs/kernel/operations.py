@@ -23,6 +23,10 @@ _RESENT: Final = 1 << 63
 _UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, umask
 
 
+def _nothing() -> None:
+    """Of a request that counts nowhere."""
+
+
 class Request:
     """One request: who asks, about which node, and what.
 
@@ -30,9 +34,12 @@ class Request:
     daemon's pid namespace. umask: of TMPFILE, else 0. body: all that follows the header.
     """
 
-    __slots__ = ("_interrupted", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "umask", "unique")
+    __slots__ = (
+        "_interrupted", "_rests", "_scope", "body", "gid", "nodeid", "opcode", "pid", "uid", "umask",
+        "unique",
+    )  # fmt: skip
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, rests: Callable[[], None] = _nothing) -> None:
         _, opcode, unique, self.nodeid, self.uid, self.gid, self.pid, _, _ = _HEADER.unpack_from(data)
         self.opcode = Opcode(opcode)
         self.unique: int = unique & ~_RESENT
@@ -40,6 +47,7 @@ class Request:
         self.umask: int = _UMASK.unpack_from(self.body)[0] if opcode == Opcode.TMPFILE else 0
         self._scope: trio.CancelScope | None = None
         self._interrupted = False
+        self._rests = rests
 
     def interruptible(self) -> trio.CancelScope:
         """A scope that ends when a signal comes for the caller (or has come already).
@@ -52,6 +60,14 @@ class Request:
         if self._interrupted:
             self._scope.cancel()
         return self._scope
+
+    def rests(self) -> None:
+        """Give up the request's place among those of its uid that are under way (bridge.take_turns).
+
+        For a request that waits for another request of the same uid, such as one for a lock: it must not
+        keep that one out.
+        """
+        self._rests()
 
     def interrupt(self) -> None:
         """A signal came for the caller."""
@@ -101,7 +117,7 @@ class Door:
 
     def _take(self, pending: Pending) -> None:
         """Called by the bridge, on the loop's thread, in the middle of its read."""
-        request = Request(pending.data)
+        request = Request(pending.data, pending.rests)
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
             known = self._waiting.get(unique & ~_RESENT)

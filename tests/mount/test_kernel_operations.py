@@ -7,11 +7,15 @@ import errno
 import fcntl
 import os
 import signal
+import struct
+import threading
+from pathlib import Path
 
 import pytest
 
 from policyfs.kernel.bridge import Pending, take_requests
 from policyfs.kernel.protocol import InitFlag
+from policyfs.kernel.session import UNDER_WAY
 from tests.support.processes import Child, start_as, wait_for
 from tests.support.tinyfs import Asked, Tiny, error_of
 
@@ -120,6 +124,66 @@ def test_answers_are_given_once_and_well(tiny) -> None:
     fs.call("answer_badly")
     assert [allocate(fs.path("f"), at) for at in (0, 1, 2)] == ["None", "EIO", "ENOSPC"]
     assert fs.call("look").bugs == ["True", "RuntimeError", *["ValueError"] * 3, "True"]
+
+
+def _lock_at_once(channel, path: str, command: int, count: int) -> int:
+    """*count* threads ask for a byte each, from Asked.SLOW on, and wait for the answer; how many had it."""
+    fd = os.open(path, os.O_RDWR)
+    locked: list[int] = []
+
+    def lock(byte: int) -> None:
+        fcntl.fcntl(fd, command, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+        locked.append(byte)
+
+    threads = [threading.Thread(target=lock, args=(Asked.SLOW + number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    channel.send("asked")
+    for thread in threads:
+        thread.join()
+    os.close(fd)
+    return len(locked)
+
+
+def _taken(fs: Tiny, uid: int) -> int:
+    return sum(who == uid for _, _, who, _ in fs.call("look").through_door)
+
+
+def _taken_at_once(fs: Tiny, command: int, most: int) -> None:
+    """One uid asks for twice as much as it may have under way, and *most* are taken; another's request
+    goes on beside it.
+    """
+    greedy = start_as(10010, _lock_at_once, fs.path("m"), command, 2 * UNDER_WAY)
+    assert greedy.receive() == "asked"
+    wait_for(lambda: _pending(fs) == 2 * UNDER_WAY, "all of them")
+    wait_for(lambda: _taken(fs, 10010) == most, "as many as may be taken")
+    other = start_as(10011, _lock_at_once, fs.path("m"), command, 1)
+    wait_for(lambda: _taken(fs, 10011) == 1, "the other's")
+    assert _taken(fs, 10010) == most
+    fs.call("let_go")
+    assert (greedy.result(), other.result()) == (2 * UNDER_WAY, 1)
+    assert fs.call("under_way") == (0, 0)
+
+
+def test_what_the_door_takes_counts_as_under_way(tiny) -> None:
+    _taken_at_once(tiny(door=True), fcntl.F_SETLK, UNDER_WAY)
+
+
+def test_what_rests_does_not_count_and_all_are_taken_at_once(tiny) -> None:
+    _taken_at_once(tiny(door=True), fcntl.F_SETLKW, 2 * UNDER_WAY)
+
+
+def _pending(fs: Tiny) -> int:
+    """Requests that the kernel has and that are not answered."""
+    return int(Path(f"/sys/fs/fuse/connections/{fs.device.conn_id}/waiting").read_text())
+
+
+def test_what_is_answered_at_once_or_never_counts_no_more(tiny) -> None:
+    fs = tiny(door=True)
+    fs.call("answer_badly")
+    for at in (0, 1, 2) * UNDER_WAY:
+        allocate(fs.path("f"), at)
+    assert fs.call("under_way") == (0, 0)
 
 
 def test_nobody_else_makes_requests() -> None:

@@ -39,12 +39,13 @@ from policyfs.kernel.bridge import (
     pyfuse3,
     raw_request,
     take_requests,
+    waiting,
 )
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.operations import Request as DoorRequest
 from policyfs.kernel.protocol import NO_FLAGS, Opcode
-from policyfs.kernel.requests import fallocate, offset_reply, seek
+from policyfs.kernel.requests import fallocate, lock, offset_reply, seek
 from tests.support.processes import Child, start_as, wait_for
 
 INO_BASE = 7_000_000_000_000
@@ -165,6 +166,10 @@ class TinyFs(pyfuse3.Operations):
 
     def is_waiting(self) -> bool:
         return self.waiting.is_set()
+
+    def under_way(self) -> tuple[int, int]:
+        """Requests that were read and wait for their turn; requests under way."""
+        return waiting()
 
     def close_door(self) -> None:
         self.door_scope.cancel()
@@ -361,7 +366,8 @@ STORY = {1: OSError(errno.ENOSPC, ""), 2: ValueError("a bug"), 3: pyfuse3.FUSEEr
 
 class Asked:
     """What a TinyFs with a door does: LSEEK answers 1,000 more than was asked for, FALLOCATE does
-    as its offset says (see STORY), SETLK succeeds."""
+    as its offset says (see STORY). SETLK succeeds, from byte SLOW on when the test lets it go; SETLKW there
+    rests meanwhile."""
 
     SLOW, SLOW_TO_THE_END = 4, 5
 
@@ -384,6 +390,11 @@ class Asked:
 
     async def lock(self, request: DoorRequest) -> bytes:
         self._note(request)
+        asked = lock(request)
+        if not asked.flock and asked.start >= self.SLOW:
+            if asked.sleep:
+                request.rests()
+            await self._ops.wait()
         return b""
 
     async def fallocate(self, request: DoorRequest) -> bytes:
