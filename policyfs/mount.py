@@ -148,7 +148,8 @@ class Daemon:
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
-            lock_owners=_descriptors(4096), latches=str(control.runtime_dir() / "changes.lock"),
+            lock_owners=_descriptors(4096), copies=_copy_descriptors(),
+            latches=str(control.runtime_dir() / "changes.lock"),
         )  # fmt: skip
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal,
                           self.remembered, self._warn)  # fmt: skip
@@ -441,3 +442,9 @@ def _file_descriptors() -> int:
     """How many descriptors open files may hold: half of the limit, the rest is for all else."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, soft // 2)
+
+
+def _copy_descriptors() -> int:
+    """How many descriptors frozen copies may hold: a quarter of the limit; their bytes are bounded apart."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, soft // 4)

@@ -82,10 +82,10 @@ _FORGET_S: Final = 2.0
 class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
-    directories: how many directory descriptors may be kept; lock_owners: how many for locks;
-    descriptors: how many for open files. latches: the file through which the daemons of one store keep
-    out of each other's way. device_fd: of the FUSE connection; None switches passthrough
-    off. posix: behave natively where no rule asks for anything.
+    directories, lock_owners, descriptors, copies: how many descriptors may be kept for directories, locks,
+    open files and frozen copies. latches: the file through which the daemons of one store keep out of each
+    other's way. device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively
+    where no rule asks for anything.
     """
 
     mountpoint: str
@@ -97,6 +97,7 @@ class Settings:
     descriptors: int
     posix: bool = False
     lock_owners: int = 512
+    copies: int = 1024
     latches: str = ""
 
 
@@ -147,7 +148,7 @@ class FileSystem:
         timeouts.use(engine)
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
         self.passing = passing = Passing(backing, tells_each=facts.tells_each)
-        self.copies = CopyCache(settings.cache_bytes, give_back=passing.give_back)
+        self.copies = CopyCache(settings.cache_bytes, settings.copies, give_back=passing.give_back)
         self._undo.callback(self.copies.close)
         memory = self._undo.enter_context(MemoryPlaces())
         redactor = Redactor(

@@ -1,4 +1,4 @@
-"""The cache of finished frozen copies: least recently used go first, used ones never.
+"""The cache of finished frozen copies: what is used least goes first, what is in use never.
 
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): an
 unpinned copy may be closed by the next put().
@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Self
 
+from policyfs.store.admission import Victims
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
@@ -138,13 +139,15 @@ class Booking:
 class CopyCache:
     """Frozen copies by key, at most *max_bytes* and *max_copies* of them, used ones included.
 
+    A scan through more than it holds leaves most of them in place (store/admission.py).
+
     A copy in a cache belongs to it: the cache closes it, and hands its backing id to *give_back*.
     *clock* gives seconds that never go back.
     """
 
     __slots__ = (
         "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_mapped", "_misses",
-        "_orphans", "_own", "_refused", "_shares", "_used", "limits",
+        "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits",
     )  # fmt: skip
 
     def __init__(
@@ -157,7 +160,8 @@ class CopyCache:
         self.limits: Final = (max_bytes, max_copies)
         self._give_back = give_back
         self._clock = clock
-        self._copies: OrderedDict[Hashable, Copy] = OrderedDict()
+        self._copies: dict[Hashable, Copy] = {}
+        self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # dropped or replaced, but still in use
         self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use by mappings alone
         # Bytes and copies: all in use or being made, being made, and of each holder.
@@ -167,13 +171,13 @@ class CopyCache:
 
     def get(self, key: Hashable) -> Copy | None:
         """The copy under that key, now the most recently used one."""
+        self._victims.ask(key)
         copy = self._copies.get(key)
         if copy is None:
             self._misses += 1
             return None
         self._hits += 1
         copy.used = self._clock()
-        self._copies.move_to_end(key)
         return copy
 
     def peek(self, key: Hashable) -> Copy | None:
@@ -206,6 +210,7 @@ class CopyCache:
         self._make_room(copy.cost)
         copy.used = self._clock()
         self._copies[key] = copy
+        self._victims.add(key, copy.cost)
         self._bytes += copy.cost
         return copy
 
@@ -224,6 +229,7 @@ class CopyCache:
         copy = self._copies.pop(key, None)
         if copy is None:
             return
+        self._victims.remove(key)
         if copy.in_use:
             self._orphans.add(copy)
         else:
@@ -299,14 +305,15 @@ class CopyCache:
         max_bytes, max_copies = self.limits
         held = self._bytes + self._booked[0]
         count = len(self._copies) + len(self._orphans) + self._booked[1]
-        going = []
-        for key, copy in self._copies.items():
-            if held + cost <= max_bytes and count < max_copies:
+        going: list[Hashable] = []
+        victims = self._victims.next_ones(lambda key: not self._copies[key].in_use)
+        while held + cost > max_bytes or count >= max_copies:
+            key = next(victims, None)
+            if key is None:
                 break
-            if not copy.in_use:
-                going.append(key)
-                held -= copy.cost
-                count -= 1
+            going.append(key)
+            held -= self._copies[key].cost
+            count -= 1
         self._evicted += len(going)
         for key in going:
             self.drop(key)

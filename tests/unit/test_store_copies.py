@@ -113,13 +113,52 @@ def test_clones_and_empty_files_count_a_page_and_copies_are_counted():
     for key in range(5):
         cache.put(key, copy_of(90 * PAGE if key % 2 else 0, "reflink" if key % 2 else "memfd"))
     assert (cache.stats().copies, cache.stats().bytes, cache.stats().evicted) == (3, 3 * PAGE, 2)
-    for key in (2, 3, 4):
-        cache.get(key).pin()
+    kept = [copy for copy in map(cache.get, range(5)) if copy is not None]
+    assert [copy.key for copy in kept] == [0, 1, 4]
+    for copy in kept:
+        copy.pin()
     sixth = copy_of(0)
     assert cache.put(6, sixth) is None
     sixth.close()
     cache.close()
     assert cache.stats().copies == 0
+
+
+def scan(cache: CopyCache, keys: range) -> int:
+    """Ask for each, and put what is missing; how many were there."""
+    found = 0
+    for key in keys:
+        if cache.get(key) is not None:
+            found += 1
+        else:
+            assert cache.put(key, copy_of(PAGE)) is not None
+    return found
+
+
+def test_a_scan_of_more_than_fits_finds_most_of_what_fits_the_next_time():
+    cache = CopyCache(64 * PAGE)
+    assert scan(cache, range(96)) == 0
+    assert scan(cache, range(96)) >= 48
+    assert scan(cache, range(96)) >= 48
+    cache.close()
+
+
+def test_a_scan_leaves_what_is_used_again_and_again():
+    cache = CopyCache(64 * PAGE)
+    for _ in range(3):
+        scan(cache, range(32))
+    assert scan(cache, range(1000, 1500)) == 0
+    assert scan(cache, range(32)) == 32
+    cache.close()
+
+
+def test_what_is_used_now_takes_the_place_of_what_was_used_long_ago():
+    cache = CopyCache(64 * PAGE, 64)
+    scan(cache, range(64))
+    for _ in range(20):
+        scan(cache, range(100, 164))
+    assert scan(cache, range(100, 164)) == 64
+    cache.close()
 
 
 def test_the_backing_id_of_a_copy_is_given_back_exactly_when_it_is_closed():
