@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
@@ -53,8 +54,9 @@ class Changing:
 
     def __init__(
         self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing,
-        opener: Opener, io: FileIO, leased: Leased, native: Native | None,
+        opener: Opener, io: FileIO, leased: Leased, native: Native | None, bans: AttributeBans,
     ) -> None:  # fmt: skip
+        self._bans = bans
         self._tree = tree
         self._nodes = nodes
         self._places = places
@@ -267,8 +269,11 @@ class Changing:
         return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
 
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP."""
-        await self._change_xattr(node, name, caller, "setxattr")
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP; that, too,
+        where nothing may be told.
+        """
+        facts = await self._bans.facts(node, caller)
+        await self._change_xattr(node, name, caller, "setxattr", facts)
         native = self._native
         with self._opener.bytes_stay(node.ino):
             if native is not None and name in ACLS:
@@ -283,7 +288,10 @@ class Changing:
         with self._opener.bytes_stay(node.ino):
             self._with_fd(node, lambda fd: remove(fd, name))
 
-    async def _change_xattr(self, node: Node, name: bytes, caller: Caller, syscall: str) -> None:
+    async def _change_xattr(
+        self, node: Node, name: bytes, caller: Caller, syscall: str, set_by: Facts | None = None
+    ) -> None:
+        """set_by: the facts that setting it hangs on; None: it is removed."""
         call = Call("xattr", syscall)
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         if not _is_user(name) and not (self._native is not None and name in ACLS):
@@ -292,6 +300,8 @@ class Changing:
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
+        if set_by is not None and _is_user(name):
+            self._bans.check(node, caller, call, set_by)
         self._gate.recorder.decided(caller, call, node.path(), decision)
 
     def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:

@@ -17,6 +17,7 @@ from policyfs.content.cache import KindCache
 from policyfs.content.remembered import Remembered
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.alone import Alone
+from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.boundary import BugLog
 from policyfs.fs.changes import Changes
@@ -218,6 +219,7 @@ class FileSystem:
             opener=opener,
             io=io,
             leased=leased,
+            bans=AttributeBans(gate),
             native=Native(tree, keeper) if settings.posix else None,
         )
         self._operations = Operations(

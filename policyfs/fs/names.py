@@ -279,7 +279,7 @@ class Naming:
                 same_directory=old_parent is new_parent,
             )  # fmt: skip
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
-            if _checks_content(decision) and not (sure() and sure_there()):
+            if decision.allowed and not (sure() and sure_there()):
                 decision = _ELSEWHERE
             back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
             for place in ((new_state, old_end.ftype, new_parent), back):
@@ -347,20 +347,21 @@ class Naming:
     ) -> tuple[End, Callable[[], bool]]:  # fmt: skip
         """One end that is about to move, and whether it is still what it was found to be.
 
-        Where content is required at its new path and was not before, it is looked at while nobody
-        can change it, until *stack* is closed; if that cannot be had, the answer is never sure.
+        Where content is required at its new path and was not before, of this app or of another that may
+        have it open, it is looked at while nobody can change it, until *stack* is closed; if that cannot
+        be had, the answer is never sure.
         """
         engine, who = self._gate.engine, caller.principal
-        view, there = engine.view(who, end.state), engine.view(who, to)
-        if end.ftype is not FileType.REGULAR or not there.checked:
+        if end.ftype is not FileType.REGULAR or not engine.asks_more(end.state, to):
             return end, _always
-        words = there.bans - view.bans
-        if view.checked and not words:
-            return end, _always
+        there = engine.view(who, to)
+        words = there.bans - engine.view(who, end.state).bans if there.checked else None
         settled = await self._settling.settled(parent, name, stat, who.key, words)
         if settled is None:
             return end, _never
         stack.callback(settled.close)
+        if words is None:
+            return end, settled.holds
         return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled.holds
 
     def _refuse_move(
@@ -376,7 +377,7 @@ class Naming:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = ""
         if decision.errno == errno.EXDEV:
-            note = "an app could do more at the new path, or somebody writes it: copy it instead (mv does)"
+            note = _WHY_ELSEWHERE
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
@@ -413,13 +414,12 @@ def _never() -> bool:
     return False
 
 
-def _checks_content(decision: Decision) -> bool:
-    """Is it allowed because of what the file holds."""
-    return decision.allowed and any(m.effect == "content" and not m.monitor for m in decision.rules)
-
-
 _ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
 """What cannot be moved there, but may be copied."""
+_WHY_ELSEWHERE: Final = (
+    "an app could do more at the new path, or somebody writes it, or it brings extended attributes to where"
+    " none may be: copy it instead (mv does)"
+)
 _RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
 
 

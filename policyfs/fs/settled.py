@@ -24,20 +24,28 @@ from policyfs.store.tree import Tree
 
 class Settled:
     """One file under a lease, with what was found under it: its kind (None: sniffing failed), and words
-    that it tells nothing of.
+    that it tells nothing of. bare: may it have extended attributes.
     """
 
-    __slots__ = ("_fd", "_lease", "free_of", "kind")
+    __slots__ = ("_bare", "_fd", "_lease", "free_of", "kind")
 
-    def __init__(self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str]) -> None:
+    def __init__(
+        self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str], *, bare: bool
+    ) -> None:
+        self._bare = bare
         self._fd = fd
         self._lease = lease
         self.kind = kind
         self.free_of = free_of
 
     def holds(self) -> bool:
-        """True if nobody could change the file since it was looked at."""
-        return self._lease.holds()
+        """True if nobody could change the file since it was looked at, and it brings no extended
+        attributes where it must not. A lease does not keep those away.
+        """
+        return self._lease.holds() and not (self._bare and self._brings_attributes())
+
+    def _brings_attributes(self) -> bool:
+        return any(name.startswith("user.") for name in os.listxattr(self._fd))
 
     def close(self) -> None:
         """Let writers come."""
@@ -60,10 +68,10 @@ class Settling:
         self._keeper = keeper
 
     async def settled(
-        self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str]
+        self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
         """The file *name* in *parent*, if it is the one that *stat* tells of and has no writer. words: what
-        it may have to tell nothing of.
+        it may have to tell nothing of; None: nobody asks what is in it.
 
         The kind is sniffed anew: stat does not change with each store to a mapping, so a kind
         that was found while the file had a writer says nothing.
@@ -85,11 +93,13 @@ class Settling:
                 lease.release()
             os.close(fd)
             raise
-        return Settled(fd, lease, kind, free_of)
+        return Settled(fd, lease, kind, free_of, bare=bool(words))
 
     async def _look(
-        self, fd: int, stat: Stat, words: frozenset[str], lane: Hashable, lease: Lease
+        self, fd: int, stat: Stat, words: frozenset[str] | None, lane: Hashable, lease: Lease
     ) -> tuple[str | None, frozenset[str]]:
+        if words is None:
+            return None, frozenset()
         if not stat.size:
             return KIND_EMPTY, words
         if not words:

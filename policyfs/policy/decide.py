@@ -22,9 +22,11 @@ from policyfs.domain import (
     Op,
     Principal,
     View,
+    banned,
 )
 from policyfs.policy.callers import Caller
-from policyfs.policy.model import Policy
+from policyfs.policy.facts import fixed_facts
+from policyfs.policy.model import Effect, Policy
 from policyfs.policy.moves import End, Mover
 from policyfs.policy.names import text_of
 from policyfs.policy.profile import Profile, Profiles, hidden_by
@@ -56,7 +58,7 @@ class Engine:
         self._sight: Final = Sight(self._table, remembered)
         self._views: Final = Views()
         self._scope: Final = Scope(self._table, dry_run=monitor)
-        self._profiles: Final = Profiles(self._table, remembered)
+        self._profiles: Final = Profiles(self._table, remembered, dry_run=monitor)
         self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
         self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
         self._pool: Final[dict[Decision, Decision]] = {}
@@ -142,6 +144,17 @@ class Engine:
             found = self._viewed[profile] = self._views.view(profile)
         return found
 
+    def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
+        """Words that nothing here may tell, of the rules about this caller: also of one who may bring no
+        bytes here, for attributes tell, too. A field of ``facts`` that is None counts against the caller.
+        """
+        known = fixed_facts(ftype, facts)
+        return banned(
+            live.rule.content
+            for live in self._profiles.of(state, self._caller(who)).lives
+            if live.rule.effect is Effect.CONTENT and not live.rule.monitor and live.match(known)
+        )
+
     def unrestricted(self, who: Principal, state: PathState) -> bool:
         """True only if the caller may do everything at this path, whatever is there, with nothing
         asked in return: no redaction, no check, no record that must be made.
@@ -202,6 +215,12 @@ class Engine:
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
         """The facts of a file that a rename or link from ``old`` to ``new`` may hang on."""
         return self._mover.needs(self, who, old, new, ftype)
+
+    def asks_more(self, old: PathState, new: PathState) -> bool:
+        """True if a file that comes from ``old`` to ``new`` may have to hold something there, for whatever
+        app, that it did not have to: what was written into it so far was not judged by that.
+        """
+        return self._mover.asks_more(old, new)
 
     # ---- what the kernel may remember
 

@@ -191,8 +191,8 @@ class _Weigher:
         live = self._table.live(situated, self._caller)
         if live is None or live.match(self._facts) is Truth.NO:
             return NO, self._condition_fault(rule, situated, live)
-        if rule.effect is Effect.CONTENT and not self._profile.can_write:
-            return NO, "no allow of write could apply to this caller here"
+        if rule.effect is Effect.CONTENT and not self._profile.can_fill:
+            return NO, "no allow of write or create could apply to this caller here"
         if live.match(self._facts) is Truth.YES:
             return "matches", f"{_words(touched)} is what it is about, and all its conditions hold"
         if rule.effect is Effect.ALLOW:

@@ -77,6 +77,7 @@ class Mover:
         self._sight: Final = sight
         self._profiles: Final = profiles
         self._gains: Final[dict[tuple[PathState, PathState, FileType, bool], bool]] = {}
+        self._asking: Final[dict[tuple[PathState, PathState], bool]] = {}
         self._same_below: Final[dict[tuple[PathState, PathState, int, bool], bool]] = {}
 
     # ---- requests
@@ -136,6 +137,15 @@ class Mover:
         ):
             need |= Need.KIND | Need.OWNER
         return need
+
+    def asks_more(self, old: PathState, new: PathState) -> bool:
+        """See Engine.asks_more."""
+        found = self._asking.get((old, new))
+        if found is None:
+            if len(self._asking) >= self._remembered:
+                self._asking.clear()
+            found = self._asking[old, new] = self._compare(old, new, FileType.REGULAR, _asks_more)
+        return found
 
     # ---- parts of a request
 
@@ -300,6 +310,10 @@ def _gains(before: Rights, after: Rights) -> bool:
     if after.allowed & ~before.allowed or after.content != before.content:
         return True
     return bool(after.allowed & Op.READ and before.redact - after.redact)
+
+
+def _asks_more(before: Rights, after: Rights) -> bool:
+    return not after.content <= before.content
 
 
 def _differs(before: Rights, after: Rights) -> bool:

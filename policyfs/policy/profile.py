@@ -29,7 +29,8 @@ NO_ALLOW: Final = "(no rule allows it)"
 
 _SEE: Final = int(Op.SEE)
 _READ: Final = int(Op.READ)
-_WRITE: Final = int(Op.WRITE)
+_FILL: Final = int(Op.WRITE | Op.CREATE)
+"""What brings bytes under a name: writing them there, or moving or linking a file to it."""
 
 
 def least(codes: Iterable[int]) -> int:
@@ -57,13 +58,14 @@ class Profile:
     """All rules that can match at one path for one caller, ready to be asked.
 
     hiding: the rules that hide the path from above, whatever the facts. hiding_maybe: those
-    that do if the ancestor's owner is one they ask for. can_write: some allow of write could
-    apply, which is what content requirements wait for.
+    that do if the ancestor's owner is one they ask for. can_fill: the caller could bring bytes under
+    this name, which is what content requirements wait for: some allow of write or create could apply.
     """
 
-    __slots__ = ("_need", "can_write", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
+    __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
 
-    def __init__(self, table: Table, state: PathState, caller: Caller) -> None:
+    def __init__(self, table: Table, state: PathState, caller: Caller, *, lenient: bool) -> None:
+        """lenient: the caller is under the mount-wide dry run, in which no allow is missing."""
         self.policy: Policy = table.policy
         self.top = state.top
         self.lost = state.position.lost
@@ -75,8 +77,8 @@ class Profile:
         maybe = {live.number: live for live in above if may_hide(live) and not always_hides(live)}
         self.hiding = tuple(certain[number] for number in sorted(certain))
         self.hiding_maybe = tuple(maybe[number] for number in sorted(maybe))
-        self.can_write = any(
-            live.ops & _WRITE
+        self.can_fill = lenient or any(
+            live.ops & _FILL
             and live.rule.effect is Effect.ALLOW
             and not live.rule.monitor
             and live.may_match(FileType.REGULAR)
@@ -137,7 +139,7 @@ class Profile:
 
     def content(self, facts: Facts) -> tuple[Live, ...]:
         """The enforced content requirements on a regular file here, for this caller."""
-        if not self.can_write:
+        if not self.can_fill:
             return ()
         return tuple(
             live
@@ -147,7 +149,7 @@ class Profile:
 
     def content_possible(self) -> bool:
         """True if a content requirement, enforced or only recorded, may touch a file here."""
-        return self.can_write and any(
+        return self.can_fill and any(
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
 
@@ -180,15 +182,16 @@ class Profile:
 
 
 class Profiles:
-    """The profiles of one engine, remembered: at most so many.
+    """The profiles of one engine, remembered: at most so many. dry_run: of the whole mount, for apps.
 
     They know nothing of the engine, so that one that a reload has replaced is in no circle of references
     and goes with all that it remembers as soon as nobody has it any more.
     """
 
-    def __init__(self, table: Table, remembered: int) -> None:
+    def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
         self._remembered: Final = remembered
+        self._dry_run: Final = dry_run
         self._known: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
 
     def of(self, state: PathState, caller: Caller) -> Profile:
@@ -199,7 +202,8 @@ class Profiles:
         if found is None:
             if len(self._known) >= self._remembered:
                 self._known.clear()
-            found = self._known[key] = Profile(self._table, state, caller)
+            lenient = self._dry_run and caller.app is not None
+            found = self._known[key] = Profile(self._table, state, caller, lenient=lenient)
         return found
 
 
@@ -258,7 +262,7 @@ class _Tally:
 
     def __init__(self, profile: Profile, ops: int, *, lenient: bool) -> None:
         self.policy: Final = profile.policy
-        self.can_write: Final = profile.can_write
+        self.can_fill: Final = profile.can_fill
         self.ops: Final = ops
         self.lenient: Final = lenient
         self.granted = 0
@@ -307,7 +311,7 @@ class _Tally:
         elif rule.effect is Effect.REDACT:
             self._redacts.append(live)
             self._raw = self._raw and live.raw.hold(kind) is Truth.YES
-        elif not self.can_write:
+        elif not self.can_fill:
             return
         else:
             self._content.append(live)

@@ -31,7 +31,7 @@ class Views:
             if effect not in (Effect.REDACT, Effect.CONTENT) or not live.may_oblige():
                 continue
             if effect is Effect.CONTENT:
-                if not profile.can_write:
+                if not profile.can_fill:
                     continue
                 checked = True
                 bans |= banned((live.rule.content,))

@@ -41,6 +41,7 @@ from tests.attack.guards_reaching import REACHING
 from tests.attack.guards_reading import READING
 from tests.attack.guards_recording import RECORDING
 from tests.attack.guards_remembered import REMEMBERED
+from tests.attack.guards_ways_in import WAYS_IN
 from tests.attack.guards_writing import WRITING
 
 
@@ -151,7 +152,9 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most, room: take_turns(0))
 
 
-OTHERS: Final = BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WRITING
+OTHERS: Final = (
+    BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WAYS_IN | WRITING
+)
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

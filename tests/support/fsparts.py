@@ -17,6 +17,7 @@ import trio
 from policyfs.content.cache import KindCache
 from policyfs.domain import Audit
 from policyfs.fs.alone import Alone
+from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
@@ -208,7 +209,7 @@ class Parts:
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            io=self.io, leased=leased, native=None,
+            io=self.io, leased=leased, native=None, bans=AttributeBans(gate),
         )  # fmt: skip
 
     async def _forget_size(self, nodeid: int) -> None:

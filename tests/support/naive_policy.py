@@ -315,9 +315,9 @@ class Naive:
             return True
         return node.ftype is FileType.DIRECTORY and self.could_see_below(caller, node.path)
 
-    def content(self, caller: Caller, node: Node) -> frozenset[frozenset[str]]:
-        """The requirements that count for the caller here."""
-        if not self.content_counts(caller, node):
+    def content(self, caller: Caller, node: Node, *, lenient: bool = False) -> frozenset[frozenset[str]]:
+        """The requirements that count for the caller here. lenient: under the mount-wide dry run."""
+        if not lenient and not self.content_counts(caller, node):
             return frozenset()
         return frozenset(r.content for r in self.enforced(caller, Op.WRITE, node, Effect.CONTENT))
 
@@ -349,7 +349,7 @@ class Naive:
         would_allow: set[str] = set()
         said: dict[bool, list[Audit]] = {True: [], False: []}
         for op in (Op.SEE, *wanted):
-            for rule in self.speaking(caller, op, node):
+            for rule in self.speaking(caller, op, node, lenient=lenient):
                 matched[rule.id] = matched.get(rule.id, 0) | int(op)
                 recorded = rule.monitor or (lenient and code != 0)
                 if recorded and rule.effect is Effect.DENY:
@@ -362,7 +362,9 @@ class Naive:
                 if rule.audit is not None:
                     said[restricts].append(rule.audit)
         redact = self.redact(caller, node) if allowed and Op.READ in ops else frozenset()
-        content = self.content(caller, node) if allowed and Op.WRITE in ops else frozenset()
+        content = frozenset()
+        if allowed and Op.WRITE in ops:
+            content = self.content(caller, node, lenient=lenient)
         return Answer(
             allowed,
             0 if allowed else code,
@@ -379,9 +381,9 @@ class Naive:
             ),
         )
 
-    def speaking(self, caller: Caller, op: Op, node: Node) -> list[Rule]:
+    def speaking(self, caller: Caller, op: Op, node: Node, *, lenient: bool = False) -> list[Rule]:
         """The rules that match and count."""
-        counting = self.content_counts(caller, node)
+        counting = lenient or self.content_counts(caller, node)
         return [
             rule
             for rule, _ in self.matching(caller, op, node)
@@ -389,11 +391,11 @@ class Naive:
         ]
 
     def content_counts(self, caller: Caller, node: Node) -> bool:
-        """Some allow of write could apply here, so that content requirements count."""
+        """Some allow of write or create could apply here, so that content requirements count."""
         if not any(rule.effect is Effect.CONTENT for rule in self.policy.rules):
             return False
         for rule in self.policy.rules:
-            if rule.effect is Effect.ALLOW and rule.ops & Op.WRITE and not rule.monitor:
+            if rule.effect is Effect.ALLOW and rule.ops & (Op.WRITE | Op.CREATE) and not rule.monitor:
                 for facts in self.all_facts(FileType.REGULAR, unknown=False):
                     there = Node(node.path, FileType.REGULAR, facts)
                     if rule_matches(rule, self.policy, caller, there) == YES:

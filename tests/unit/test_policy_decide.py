@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from errno import EACCES, ENOENT, EPERM, EROFS
+from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
 
 import pytest
 
@@ -239,6 +239,57 @@ def test_content_counts_where_an_allow_of_write_could_apply():
     state = asked.engine.state_of(b"/x")
     assert asked.engine.view(asked.who("camera"), state).checked
     assert not asked.engine.view(asked.who("gallery"), state).checked
+
+
+def test_content_counts_where_bytes_can_come_by_a_move_alone():
+    rules = """\
+        - {id: a, allow: [see, read]}
+        - {id: c, allow: [create, delete], who: {app: camera}, paths: ["/in/**", "/p/**"]}
+        - {id: p, require: {content: [image/jpeg]}, paths: ["/p/**"]}
+        """
+    asked = Asked(rules)
+    state = asked.engine.state_of(b"/p/x")
+    assert asked.engine.view(asked.who("camera"), state).checked
+    assert not asked.engine.view(asked.who("gallery"), state).checked
+    assert asked.engine.asks_more(asked.engine.state_of(b"/in/x"), state)
+    assert not asked.engine.asks_more(state, asked.engine.state_of(b"/p/y"))
+    assert not asked.engine.asks_more(state, asked.engine.state_of(b"/in/x"))
+
+
+def test_content_stays_in_force_under_the_mounts_dry_run():
+    rules = """\
+        - {id: c, require: {content: [image/jpeg]}, paths: ["/p/**"]}
+        - {id: n, require: {no: [location]}, paths: ["/n/**"]}
+        """
+    dry, wet = Asked(rules, monitor=True), Asked(rules)
+    answer = dry.ask("camera", Op.WRITE, "/p/x")
+    assert answer.allowed
+    assert answer.content == (frozenset({"image/jpeg"}),)
+    assert dry.ask("stranger", Op.WRITE, "/p/x").content == ()
+    for who, asked, checked in (("camera", dry, True), ("stranger", dry, False), ("camera", wet, False)):
+        view = asked.engine.view(asked.who(who), asked.engine.state_of(b"/n/x"))
+        assert (view.checked, bool(view.bans)) == (checked, checked)
+    text = Facts("text/plain", "none")
+    assert dry.rename("camera", "/p/a", "/p/b", facts=text) == EPERM
+    assert dry.rename("camera", "/q/a", "/p/b", facts=text) == EPERM
+    assert dry.rename("camera", "/p/a", "/p/b") == 0
+    assert dry.rename("camera", "/q", "/p/d", DIRECTORY) == EXDEV
+
+
+def test_a_ban_counts_for_attributes_of_who_may_bring_no_bytes():
+    asked = Asked("""\
+        - {id: a, allow: [see, attr]}
+        - {id: n, require: {no: [location, time]}, paths: ["/n/**"], unless: {owner: self}}
+        - {id: m, require: {content: [image/jpeg]}, paths: ["/n/**"]}
+        """)
+    engine, who = asked.engine, asked.who("camera")
+    bans = {
+        owner: engine.bans(who, engine.state_of(b"/n/x"), FILE, Facts("image/jpeg", owner))
+        for owner in ("camera", "gallery", None)
+    }
+    words = frozenset({"location", "time"})
+    assert bans == {"camera": frozenset(), "gallery": words, None: words}
+    assert engine.bans(who, engine.state_of(b"/x"), FILE, Facts()) == frozenset()
 
 
 NO_PLACE = frozenset({ban(frozenset({"location", "time"}))})

@@ -118,7 +118,7 @@ def test_captures_of_another_caller():
 
 def test_a_content_rule_for_who_could_not_write_anyway(family):
     found = said(explained(family, "gallery", "write", "/DCIM/a.jpg"))
-    assert found["media.types"] == "no: no allow of write could apply to this caller here"
+    assert found["media.types"] == "no: no allow of write or create could apply to this caller here"
 
 
 def test_rules_that_are_only_recorded_say_so():
