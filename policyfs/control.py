@@ -1,6 +1,7 @@
 """The control socket of a mount: one JSON line asked, one answered.
 
-Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, stop.
+Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, ending (somebody is
+about to unmount), staying (it was not unmounted after all).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import json
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -22,7 +24,16 @@ from policyfs.errors import EXIT_REFUSED, PolicyfsError
 from policyfs.tasks import BugLog
 
 Json = dict[str, object]
-Command = Callable[[], Coroutine[object, object, Json]]
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a control socket, by the kernel's word (unix(7), SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+
+
+Command = Callable[[Peer], Coroutine[object, object, Json]]
 
 _LINE_MAX: Final = 1 << 20
 _DEADLINE_S: Final = 10.0
@@ -124,7 +135,8 @@ async def serve(listener: trio.SocketListener, commands: dict[str, Command], bug
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async with stream:
                 with trio.move_on_after(_DEADLINE_S):
-                    await stream.send_all(await _reply(await _line(stream), commands, bugs))
+                    line = await _line(stream)
+                    await stream.send_all(await _reply(line, commands, _peer(stream), bugs))
 
     await trio.serve_listeners(answer, [listener])
 
@@ -139,14 +151,20 @@ async def _line(stream: trio.SocketStream) -> bytes:
     return data
 
 
-async def _reply(line: bytes, commands: dict[str, Command], bugs: BugLog) -> bytes:
+def _peer(stream: trio.SocketStream) -> Peer:
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return Peer(pid, uid)
+
+
+async def _reply(line: bytes, commands: dict[str, Command], peer: Peer, bugs: BugLog) -> bytes:
     try:
         name = json.loads(line)["command"]
         command = commands[name]
     except (ValueError, TypeError, KeyError, RecursionError):
         return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
     try:
-        return _encoded(await command())
+        return _encoded(await command(peer))
     except PolicyfsError as error:
         return _encoded({"error": str(error), "exit_code": error.exit_code})
     except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount

@@ -7,7 +7,6 @@ import errno
 import gc
 import os
 import resource
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,24 @@ from policyfs.content.remembered import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
+from policyfs.fs.record import executable
 from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
+from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.log import Bugs
+from policyfs.mount_end import (
+    ABORTED,
+    DETACHED,
+    UNMOUNTED,
+    EndOfMount,
+    MountEnd,
+    MountTable,
+    SignalReader,
+)
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
 from policyfs.sinks.journal import Journal
@@ -44,10 +54,9 @@ from policyfs.tasks import kept
 
 Log = structlog.typing.FilteringBoundLogger
 
-ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-"""Signals that end a daemon."""
 _READY_S: Final = 20.0
 _LAST_MOUNT_S: Final = 0.5
+_TABLE_PAUSE_S: Final = 0.05
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
@@ -96,8 +105,7 @@ class Daemon:
         self._undo = contextlib.ExitStack()
         self._reload_lock = trio.Lock()
         self._listening = trio.Event()
-        self.told_to_end = False
-        """By a signal that came while nobody here listened, after somebody had."""
+        self._end = EndOfMount()
         with _undone_on_error(self._undo):
             self._build(load())
 
@@ -132,10 +140,15 @@ class Daemon:
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)
         watch = self._open_watch(facts)
-        # From here on who ends us waits until we listen: there is a mount to be taken away, in order.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        # From here on signals wait until we read them: there is a mount to be taken away, in order.
+        self._signal_reader = SignalReader()
+        self._undo.callback(self._signal_reader.close)
+        self._mount_table = MountTable()  # from before the mount on, so that its end is a change
+        self._undo.callback(self._mount_table.close)
+        self._control_files = ControlFiles()
+        self._undo.callback(self._control_files.close)
         self._device = session.mount_device(
-            options.mountpoint, source=options.store,
+            options.mountpoint, source=options.store, control=self._control_files,
             user_id=0 if options.user_id is None else options.user_id,
             group_id=0 if options.group_id is None else options.group_id,
             allow_other=options.user_id is None, default_permissions=options.posix,
@@ -181,9 +194,9 @@ class Daemon:
     # -- running ------------------------------------------------------------------------------------
 
     @property
-    def has_listened(self) -> bool:
-        """Has it ever taken signals itself."""
-        return self._listening.is_set()
+    def end(self) -> MountEnd:
+        """Why and by whom the mount has ended."""
+        return self._end.end
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
@@ -213,11 +226,13 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                works = (self._signals, self._flush, self._breaks, self._watching, self.fs.locks.ask_again)
+                works = (self._signals, self._places, self._flush, self._breaks, self._watching,
+                         self.fs.locks.ask_again)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too
-                commands = {"status": self._status, "reload": self._reload, "stop": self._stop}
+                commands = {"status": self._status, "reload": self._reload_command,
+                            "ending": self._ending, "staying": self._staying}  # fmt: skip
                 nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
                 ready()
         finally:
@@ -229,6 +244,9 @@ class Daemon:
     async def _fuse(self, everything: trio.CancelScope) -> None:
         """The FUSE session; its end is the end of the daemon."""
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
+        end = self._end.by(MountEnd("outside", ABORTED if self._is_mounted() else UNMOUNTED))
+        if not end.ordered:
+            self._log.warning("the mount was taken away from outside", how=end.how)
         everything.cancel()
 
     async def _negotiated(self) -> None:
@@ -246,21 +264,32 @@ class Daemon:
         self.fs.changes.start()
 
     async def _signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
-            self._listening.set()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-            if self.told_to_end:
-                await self._end()
-            async for number in received:
-                if number == signal.SIGHUP:
-                    try:
-                        await self._reload()
-                    except PolicyfsError as error:
-                        self._log.warning("reload refused, the old policy stays", reason=str(error))
-                else:
-                    await self._end()
+        self._listening.set()
+        while True:
+            received = await self._signal_reader.receive()
+            if received.how != "SIGHUP":
+                self._end.by(received)
+                await self._finish()
+                continue
+            try:
+                await self._reload()
+            except PolicyfsError as error:
+                self._log.warning("reload refused, the old policy stays", reason=str(error))
 
-    async def _end(self) -> None:
+    async def _places(self) -> None:
+        """Notice that the mount was taken out of the tree while it is in use (umount -l)."""
+        while self._is_mounted():
+            await self._mount_table.changed()
+            await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
+        await trio.sleep(_LAST_MOUNT_S)  # of an unmount of what nobody uses the session's end comes at once
+        end = self._end.by(MountEnd("outside", DETACHED))
+        self.journal.detached(end.fields())
+        self._log.warning("detached while in use", **end.fields())
+        if self._options.user_id and not end.ordered:
+            # It was the app, by fusermount3: it would go on in there under this policy for ever.
+            self._leave()
+
+    async def _finish(self) -> None:
         """Unmount and let the session end; what is busy is said, and detached all the same."""
         try:
             await self._unmount()
@@ -321,12 +350,18 @@ class Daemon:
 
     # -- commands -----------------------------------------------------------------------------------
 
-    async def _stop(self) -> control.Json:
-        try:
-            await self._unmount()
-        except session.MountError as error:
-            return {"error": str(error), "errno": error.errno}
-        return {"stopped": True}
+    async def _ending(self, peer: control.Peer) -> control.Json:
+        """`policyfs umount` is about to unmount."""
+        self._end.announce(MountEnd("command", "policyfs umount", peer.pid, peer.uid, executable(peer.pid)))
+        return {}
+
+    async def _staying(self, _: control.Peer) -> control.Json:
+        """What it had announced did not happen."""
+        self._end.withdraw()
+        return {}
+
+    async def _reload_command(self, _: control.Peer) -> control.Json:
+        return await self._reload()
 
     async def _reload(self) -> control.Json:
         """Take the policy anew. A broken one raises, and the old one stays in force."""
@@ -354,7 +389,7 @@ class Daemon:
                 " unmount, and mount it anew; the old policy stays"
             )
 
-    async def _status(self) -> control.Json:
+    async def _status(self, _: control.Peer) -> control.Json:
         return describe(self)
 
     @property
@@ -380,7 +415,7 @@ class Daemon:
 
     def _close_journal(self) -> None:
         """End the trail, and leave its last digest where `audit verify --expect` can be told it."""
-        self.journal.close()
+        self.journal.close(self._end.end.fields())
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
@@ -403,7 +438,7 @@ class Daemon:
         """
         if session.is_connected(self._device):
             with contextlib.suppress(OSError, session.MountError):
-                if not session.abort_connection(self._device.conn_id) and self._is_mounted():
+                if not self._control_files.abort(self._device.conn_id) and self._is_mounted():
                     session.unmount(self._options.mountpoint, lazy=True, force=True)
 
     def _is_mounted(self) -> bool:

@@ -9,6 +9,8 @@ import json
 import os
 import re
 import resource
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,6 +91,19 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
         return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
     todo = f"mount -t fusectl none {directory}"
     return Finding("fusectl", State.OFF, "a hung mount could not be aborted", todo)
+
+
+def check_fusermount(path: str | None) -> Finding:
+    """No setuid program unmounts for the uid that an app mount admits. path: of fusermount3."""
+    found = None if path is None else os.stat(path)
+    if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
+        return Finding("fusermount", State.OK, "no app can unmount its own mount")
+    return Finding(
+        "fusermount",
+        State.OFF,
+        f"an app that has a mount of its own can take it away by `{path} -u`; its unit mounts it again",
+        f"NoNewPrivileges=yes in the app's unit; or chmod u-s {path}, if nobody else uses FUSE here",
+    )
 
 
 def check_capability(status: str, uid_map: str) -> Finding:
@@ -329,6 +344,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         lambda: check_kernel(os.uname().release),
         check_device,
         check_connections,
+        lambda: check_fusermount(shutil.which("fusermount3") or shutil.which("fusermount")),
         lambda: check_capability(
             Path("/proc/self/status").read_text(encoding="utf-8"),
             Path("/proc/self/uid_map").read_text(encoding="utf-8"),
@@ -341,7 +357,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         lambda: check_filter(os.uname().machine, SECCOMP.exists()),
     ]
     findings = [check() for check in checks]
-    if any(finding.state is State.BAD for finding in findings[:6]):
+    if any(finding.state is State.BAD for finding in findings[:7]):
         findings.append(Finding("passthrough", State.BAD, "not tried: nothing can be mounted", "see above"))
     else:
         findings.append(check_passthrough(store))

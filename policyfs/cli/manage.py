@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from policyfs import control
 from policyfs.errors import EXIT_OK, PolicyfsError
+
+_TELL_S = 2.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,15 +49,23 @@ def run_umount(args: argparse.Namespace) -> int:
         raise PolicyfsError(f"nothing is mounted on {path}")
     if state is MountState.ALIVE:
         _warn_of_the_trail(path)
+    _tell(path, "ending")
     try:
         session.unmount(path, lazy=args.lazy or state is MountState.DEAD, force=daemon_died(path))
     except session.MountError as error:
         if error.errno != errno.EBUSY or not daemon_died(path):
+            _tell(path, "staying")
             raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
         session.unmount(path, lazy=True, force=True)
     if not args.lazy:  # else the daemon ends when the last open file is closed
         _wait_gone(path)
     return EXIT_OK
+
+
+def _tell(path: str, command: str) -> None:
+    """Let the daemon put on record who unmounts. One that does not answer is unmounted all the same."""
+    with contextlib.suppress(control.ControlError):
+        control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:

@@ -28,6 +28,7 @@ Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _DEFAULT_TRAIL: Final = "/var/log/policyfs"
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -202,18 +203,15 @@ def _serve(
     options: MountOptions, load: Callable[[], Engine], ready: Callable[[], None], *, as_json: bool
 ) -> int:
     from policyfs import log
-    from policyfs.mount import ENDING, Daemon
+    from policyfs.mount import Daemon
 
     logger = log.configure(as_json=as_json)
-    daemon: Daemon | None = None
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        if daemon is None or not daemon.has_listened:
-            raise _Left
-        daemon.told_to_end = True  # it is ending, or begins to listen again
+        raise _Left
 
-    # Until the daemon listens to signals itself they end it in order: a mount that was made goes.
-    for number in ENDING:
+    # Until the daemon blocks signals, to read them itself, they end it in order.
+    for number in _ENDING:
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
     try:
@@ -221,12 +219,13 @@ def _serve(
         try:
             daemon.run(ready)
         finally:
-            for number in ENDING:  # it is ending already
+            for number in _ENDING:  # it is ending already
                 signal.signal(number, signal.SIG_IGN)
             daemon.close()
     except _Left:
         logger.info("told to end before it was mounted")
-    return EXIT_OK
+        return EXIT_OK
+    return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
 
 
 class _Left(BaseException):

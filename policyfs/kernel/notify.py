@@ -191,7 +191,7 @@ class Notifier:
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Write what is queued, then end. False if the kernel still holds a write after
-        timeout_s: only aborting the connection ends that one (session.abort_connection)."""
+        timeout_s: only aborting the connection ends that one (fusectl.ControlFiles.abort)."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

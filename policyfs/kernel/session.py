@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.kernel import mount_api
 from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take_turns
+from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
 
 DEVICE_PATH: Final = "/dev/fuse"
-CONNECTIONS: Final = "/sys/fs/fuse/connections"
 STACK_DEPTH: Final = 1
 """How many file systems may be stacked below: 1 lets the store be any that is not itself
 stacked (an overlay is, and its files are refused with ELOOP)."""
@@ -29,11 +30,8 @@ IN_ALL: Final = 192
 """Requests of all uids that are worked on at once: each has at most as many as are left for others, and one
 beyond that. So whoever comes later goes on, however many wait for a slow disk."""
 
-# include/uapi/linux/mount.h, sys/mount.h
 _READ_AHEAD_KIB: Final = 1024
-_MS_RDONLY: Final = 1
-_MS_NOSUID: Final = 2
-_MS_NODEV: Final = 4
+# sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
@@ -81,12 +79,14 @@ def mount_device(
     default_permissions: bool,
     read_only: bool = False,
     max_read: int = 0,
+    control: ControlFiles | None = None,
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
     Without allow_other the kernel lets nobody through, root included, whose real, effective
     and saved uid are not all user_id and gids not all group_id. max_read: bytes in one READ at
-    most, 0 for the kernel's own limit. The descriptor is non-blocking and close-on-exec.
+    most, 0 for the kernel's own limit. control: takes the connection's control files from user_id
+    before anybody can reach the mount. The descriptor is non-blocking and close-on-exec.
     Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
@@ -94,22 +94,50 @@ def mount_device(
         fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise MountError(_device_advice(exc), exc.errno or 0) from exc
-    options = [f"fd={fd}", "rootmode=40000", f"user_id={user_id}", f"group_id={group_id}"]
+    options: list[str | tuple[str, str]] = [
+        ("source", source), ("subtype", FSTYPE.partition(".")[2]), ("fd", str(fd)), ("rootmode", "40000"),
+        ("user_id", str(user_id)), ("group_id", str(group_id)),
+    ]  # fmt: skip
     if allow_other:
         options.append("allow_other")
     if default_permissions:
         options.append("default_permissions")
     if max_read:
-        options.append(f"max_read={max_read}")
-    flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
+        options.append(("max_read", str(max_read)))
+    if read_only:
+        options.append("ro")
     try:
-        _mount(source, path, flags, ",".join(options))
-        conn_id = _connection_at(path)
-        _read_further_ahead(conn_id)
-        return Device(fd, path, conn_id)
+        return Device(fd, path, _mount(path, options, control, read_only=read_only))
     except BaseException:
         os.close(fd)  # aborts the connection, if there is one
         raise
+
+
+def _mount(
+    path: str, options: list[str | tuple[str, str]], control: ControlFiles | None, *, read_only: bool
+) -> int:
+    """Make the connection and attach it to a directory; returns its number.
+
+    INVARIANT: all that must hold before the first request is done between the two.
+    """
+    attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
+    try:
+        mount_fd = mount_api.detached("fuse", options, attributes | (mount_api.MOUNT_RDONLY * read_only))
+        try:
+            conn_id = mount_api.device_minor(mount_fd)
+            if control is not None:
+                control.take(conn_id)
+            _read_further_ahead(conn_id)
+            mount_api.attach(mount_fd, path)
+        finally:
+            os.close(mount_fd)
+    except OSError as exc:
+        advice = {
+            errno.EPERM: ": mounting needs CAP_SYS_ADMIN; run as root",
+            errno.ENOSYS: ": the kernel is older than Linux 5.2",
+        }.get(exc.errno or 0, "")
+        raise MountError(f"cannot mount on {path}: {exc.strerror}{advice}", exc.errno or 0) from exc
+    return conn_id
 
 
 def _read_further_ahead(conn_id: int) -> None:
@@ -148,30 +176,6 @@ def _device_advice(exc: OSError) -> str:
     if exc.errno in (errno.EACCES, errno.EPERM):
         return f"cannot open {DEVICE_PATH}: {exc.strerror}; a container needs --device /dev/fuse"
     return f"cannot open {DEVICE_PATH}: {exc.strerror}"
-
-
-def _mount(source: str, path: str, flags: int, options: str) -> None:
-    result = _libc.mount(
-        os.fsencode(source),
-        os.fsencode(path),
-        FSTYPE.encode(),
-        ctypes.c_ulong(flags),
-        options.encode(),
-    )
-    if result == 0:
-        return
-    code = ctypes.get_errno()
-    advice = ""
-    if code == errno.EPERM:
-        advice = ": mounting needs CAP_SYS_ADMIN; run as root"
-    raise MountError(f"cannot mount on {path}: {os.strerror(code)}{advice}", code)
-
-
-def _connection_at(path: str) -> int:
-    mounts = [mount for mount in mounts_at(path) if mount.fstype == FSTYPE]
-    if not mounts:
-        raise MountError(f"{path} was unmounted by somebody else at once", errno.ENOENT)
-    return mounts[-1].device
 
 
 def attach(
@@ -240,17 +244,3 @@ def is_connected(device: Device) -> bool:
     poll = select.poll()
     poll.register(device.fd, select.POLLIN)
     return not any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def abort_connection(conn_id: int) -> bool:
-    """End a FUSE connection by force: every request in it fails, and the mount is dead.
-
-    False if there is none of that number, or no fusectl file system to tell it to (unmount
-    with force does the same by path).
-    """
-    try:
-        with open(f"{CONNECTIONS}/{conn_id}/abort", "wb", buffering=0) as file:
-            file.write(b"1")
-    except FileNotFoundError:
-        return False
-    return True

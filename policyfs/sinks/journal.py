@@ -158,9 +158,21 @@ class Journal:
         self._tidy()
         self._sync_if_due()
 
-    def close(self) -> None:
+    def detached(self, end: dict[str, object]) -> None:
+        """Record that the mount left the tree and goes on, now or before the next event. Never raises."""
+        with self._lock:
+            if self._closed:
+                return
+            self._writer.note("detached", end)
+            try:
+                self._append(())
+            except OSError as exc:
+                self._failed(exc)
+
+    def close(self, end: dict[str, object] | None = None) -> None:
         """Write and sync what is left, record the end, give the directory up. Idempotent.
 
+        end: fields of the last record, which say why recording ends.
         Never raises: what could not be written shows in `stats` (queued, dropped, last_error).
         """
         with self._lock:
@@ -173,7 +185,7 @@ class Journal:
         with self._lock:
             try:
                 self._give_up_queue()
-                self._writer.note("close", {})
+                self._writer.note("close", end or {})
                 self._append(())
             except OSError as exc:
                 self._failed(exc)

@@ -122,8 +122,21 @@ def describe(record: Record) -> str:
     if record.kind == "pruned":
         names = fields.get("segments")
         return f"rotation removed {len(names) if isinstance(names, list) else '?'} segments"
-    sentences = {"resume": "recording goes on after a restart", "close": "recording ended"}
+    if record.kind in {"close", "detached"}:
+        return _ended(record)
+    sentences = {"resume": "recording goes on after a restart"}
     return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
+
+
+def _ended(record: Record) -> str:
+    """A sentence about the end of a mount, and who ended it."""
+    fields = record.fields
+    what = "recording ended" if record.kind == "close" else "unmounted while in use"
+    if "cause" not in fields:
+        return what
+    words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
+    cause, how, exe, pid, uid = words
+    return f"{what}: {cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
 
 
 def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:

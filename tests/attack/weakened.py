@@ -37,6 +37,7 @@ from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
 from tests.attack.guards_drafts import DRAFTS
 from tests.attack.guards_locking import LOCKING
+from tests.attack.guards_mounted import MOUNTED
 from tests.attack.guards_reaching import REACHING
 from tests.attack.guards_reading import READING
 from tests.attack.guards_recording import RECORDING
@@ -153,7 +154,8 @@ def one_line() -> None:
 
 
 OTHERS: Final = (
-    BESIDE | COPIES | DRAFTS | LOCKING | REACHING | READING | RECORDING | REMEMBERED | WAYS_IN | WRITING
+    BESIDE | COPIES | DRAFTS | LOCKING | MOUNTED | REACHING | READING | RECORDING | REMEMBERED | WAYS_IN
+    | WRITING
 )
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.errors import EXIT_REFUSED
 from tests.support import faulty, jpegs
 from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO
 from tests.support.mounts import Mount, policyfs
@@ -35,6 +36,7 @@ def abort(mount: Mount) -> None:
 
 
 WAYS = {"umount -f": umount("-f"), "umount -l -f": umount("-l", "-f"), "abort": abort}
+HOW = {"umount -f": "aborted", "umount -l -f": "unmounted", "abort": "aborted"}
 
 
 def _writes(channel, directory: Path) -> dict[str, str]:
@@ -85,8 +87,11 @@ def used(mounts: Mounts, empty_store: Path) -> Iterator[tuple[Mount, Child, Chil
 @pytest.mark.parametrize("way", WAYS)
 def test_a_mount_that_is_forced_away_with_files_open(used, way: str) -> None:
     mount, writer, reader = used
+    mount.expected_exit = EXIT_REFUSED  # so that systemd mounts it again
     WAYS[way](mount)
-    assert mount.process.wait(20) == 0
+    assert mount.process.wait(20) == EXIT_REFUSED
+    [end] = mount.events(type="close")
+    assert (end["cause"], end["how"]) == ("outside", HOW[way])
     assert not mount.is_mounted()
     writer.send("go on")
     reader.send("go on")
@@ -104,6 +109,7 @@ def test_a_mount_that_is_forced_away_with_files_open(used, way: str) -> None:
     assert (mount.store / "Checked/known.jpg").read_bytes() == LARGE[:100_000]
     held = mount.store / "Checked/held.jpg"
     assert not held.exists() or held.read_bytes() == b""
+    mount.expected_exit = 0
     mount.start()
     assert mount.status()["bugs"] == 0
 
@@ -131,6 +137,7 @@ def test_a_lazy_unmount_lets_open_files_finish(used) -> None:
     mount, writer, reader = used
     umount("-l")(mount)
     assert not mount.is_mounted()
+    wait_for(lambda: mount.events(type="detached"), "it is on record that the mount has gone")
     writer.send("go on")
     done = writer.result()
     assert done.pop("stat") == "ENOENT"
@@ -138,6 +145,7 @@ def test_a_lazy_unmount_lets_open_files_finish(used) -> None:
     reader.send("go on")
     before, after, _ = reader.result()
     assert jpegs.leaks(before + after) == []
-    assert mount.process.wait(20) == 0
+    mount.expected_exit = EXIT_REFUSED
+    assert mount.process.wait(20) == EXIT_REFUSED
     assert (mount.store / "Checked/held.jpg").read_bytes() == LARGE
     assert (mount.store / "Checked/known.jpg").read_bytes() == LARGE

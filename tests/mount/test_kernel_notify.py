@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from policyfs.kernel import session
 from policyfs.kernel.notify import Notifier
+from tests.support.namespace import abort_connection
 from tests.support.processes import start_as, wait_for
 from tests.support.tinyfs import error_of
 
@@ -140,7 +140,7 @@ def test_closing_never_waits_for_ever(tiny):
     start = time.monotonic()
     assert fs.call("notify", "close", 0.2) is False
     assert time.monotonic() - start < 5.0
-    assert session.abort_connection(fs.device.conn_id)
+    assert abort_connection(fs.device.conn_id)
     assert child.result(10.0) in (errno.ECONNABORTED, errno.EIO, errno.ENOTCONN)
     fs.child.send(("let_go", ()))
     assert fs.child.result() == 1  # the daemon can end; nobody took its reply to the READ

@@ -13,6 +13,7 @@ from policyfs.kernel import session
 from policyfs.kernel.mountinfo import is_mountpoint, mounts_at
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
+from tests.support.namespace import abort_connection
 from tests.support.processes import call_as, start_as, wait_for
 from tests.support.tinyfs import error_of
 
@@ -158,12 +159,12 @@ def test_nothing_to_unmount(arena):
 def test_aborted_connection_ends_the_session_and_leaves_a_dead_mount(tiny):
     fs = tiny()
     fs.initialised()
-    assert session.abort_connection(fs.device.conn_id)
+    assert abort_connection(fs.device.conn_id)
     assert fs.child.result() == 0
     assert mount_state(fs.root) is MountState.DEAD
     assert error_of(os.stat, fs.path("f")) == errno.ENOTCONN
     session.unmount(fs.root)
-    assert not session.abort_connection(fs.device.conn_id)
+    assert not abort_connection(fs.device.conn_id)
 
 
 # -- states -----------------------------------------------------------------------------------------

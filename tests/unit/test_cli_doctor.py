@@ -186,3 +186,14 @@ def test_something_bad_is_exit_code_1(tmp_path: Path) -> None:
     said = policyfs("doctor", "--trail", str(tmp_path / "file"))
     assert said.returncode == 1
     assert "bad   trail" in said.stdout
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o4755, State.OFF), (0o755, State.OK)])
+def test_a_setuid_fusermount_is_told(tmp_path: Path, mode: int, state: State) -> None:
+    program = tmp_path / "fusermount3"
+    program.touch()
+    program.chmod(mode)
+    finding = doctor.check_fusermount(str(program))
+    assert finding.state is state
+    assert ("NoNewPrivileges" in finding.todo) == (state is State.OFF)
+    assert doctor.check_fusermount(None).state is State.OK

@@ -14,23 +14,23 @@ from policyfs import control
 from policyfs.errors import UsageError
 
 
-async def broken() -> control.Json:
+async def broken(_: control.Peer) -> control.Json:
     raise RecursionError("a bug")
 
 
-async def group() -> control.Json:
+async def group(_: control.Peer) -> control.Json:
     raise ExceptionGroup("bugs", [OSError(5, "x")])
 
 
-async def unprintable() -> control.Json:
+async def unprintable(_: control.Peer) -> control.Json:
     return {"a": object()}
 
 
-async def refused() -> control.Json:
+async def refused(_: control.Peer) -> control.Json:
     raise UsageError("not so")
 
 
-async def fine() -> control.Json:
+async def fine(_: control.Peer) -> control.Json:
     return {"said": "yes"}
 
 

@@ -189,6 +189,13 @@ def test_no_unit_gives_the_daemon_a_mount_namespace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_mount_that_was_taken_away_is_mounted_again(path: Path) -> None:
+    """The daemon's exit code is 1 then: tests/attack/test_own_mount_taken.py."""
+    unit = _Unit.read(path)
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_systemd_takes_the_units(path: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.fail("systemd-analyze is part of the test packages")

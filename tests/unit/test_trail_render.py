@@ -78,11 +78,12 @@ def test_a_row_fits_and_is_harmless(path: bytes, columns: int) -> None:
     assert width(row) <= columns
 
 
-KINDS = ["header", "resume", "close", "gap", "recovered", "damage", "pruned", "\x1b[2J"]
+KINDS = ["header", "resume", "close", "detached", "gap", "recovered", "damage", "pruned", "\x1b[2J"]
+NAMES = st.sampled_from(["cause", "how", "pid", "exe"]) | st.text(max_size=8)
 values = st.none() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=8), max_size=2)
 
 
-@given(st.sampled_from(KINDS), st.dictionaries(st.text(max_size=8), values, max_size=3), st.booleans())
+@given(st.sampled_from(KINDS), st.dictionaries(NAMES, values, max_size=3), st.booleans())
 def test_the_journals_own_records_read_well_whatever_they_hold(kind, fields, unsure) -> None:
     if unsure:
         fields = fields | {"unsure_after": "\x1b"}
@@ -99,6 +100,11 @@ def test_sentences() -> None:
     assert said("header", segment=2) == "segment 2 begins"
     assert said("pruned", segments=["a", "b"]) == "rotation removed 2 segments"
     assert said("damage", segment="s", found="deleted") == "segment s was changed from outside: found deleted"
+    assert said("close") == "recording ended"
+    assert said("close", cause="signal", how="SIGTERM", pid=7, uid=0, exe="/bin/kill") == (
+        "recording ended: signal, SIGTERM, by /bin/kill (pid 7, uid 0)"
+    )
+    assert said("detached", cause="outside", how="detached") == ("unmounted while in use: outside, detached")
     assert said("gap", dropped=2, refused=0, first="a", last="b", reason="queue full") == (
         "2 events dropped, 0 requests refused between a and b (queue full)"
     )

@@ -1,0 +1,40 @@
+"""Guards of the mount itself (threat F3), taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from policyfs.kernel.fusectl import ControlFiles
+from policyfs.mount import Daemon
+from policyfs.mount_end import EndOfMount, MountEnd
+from tests.attack.guards import put
+
+
+def control_files_left() -> None:
+    """A connection's control files belong to whom its mount admits, as the kernel makes them."""
+    put(ControlFiles, "take", lambda self, conn_id: None)
+
+
+def detached_unseen() -> None:
+    """Nobody notices that the mount was taken out of the tree."""
+
+    async def never(self: Any) -> None:
+        await trio.sleep_forever()
+
+    put(Daemon, "_places", never)
+
+
+def end_unasked() -> None:
+    """The daemon does not ask why its session has ended."""
+    put(EndOfMount, "by", lambda self, end: MountEnd("command", ""))
+    put(EndOfMount, "end", MountEnd("command", ""))
+
+
+MOUNTED: Final[dict[str, Callable[[], None]]] = {
+    "control-files-left": control_files_left,
+    "detached-unseen": detached_unseen,
+    "end-unasked": end_unasked,
+}
