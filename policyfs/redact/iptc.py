@@ -7,6 +7,7 @@ Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Sp
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -42,13 +43,15 @@ _APPLICATION: Final = _by_number(
 _ENVELOPE: Final = _by_number(
     (NOTHING, (0, 90)),
     (_OTHER, (20, 22, 60, 120, 122)),
-    (_PEOPLE, (30, 50)),
-    (_PEOPLE | _LOCATION, (5,)),
+    (_PEOPLE, (5, 30, 50)),
     (_TIME, (70, 80)),
     (_DEVICE, (40,)),
     (_DEVICE | _TIME | _PEOPLE, (100,)),
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
+_SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
+"""Datasets of the object's size before and behind it: numbers, of four bytes at most."""
+_SIZE_BYTES: Final = 4
 
 IRB_CAPTION: Final = 0x03F0
 IRB_IPTC: Final = 0x0404
@@ -64,12 +67,18 @@ _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
     (_OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x0410, 0x0412, 0x0413, 0x0414, 0x0415, 0x0416)),
     (_OTHER, (0x0417, 0x0419, 0x041A, 0x041D, 0x0426, 0x042D, 0x0430, 0x0434, 0x0435)),
+    (_OTHER, (0x0431, 0x0433, 0x0436)),
+    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x042F,)),
     (_DEVICE | _TIME | _OTHER, (0x03E9, 0x03EA)),  # a printer's settings, as XML too
     (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x043A, 0x043B)),  # the same, with titles
     (_PEOPLE, (IRB_CAPTION, 0x040A, 0x040B, 0x040E, 0x041B, 0x041E)),
     (_DEVICE, (0x0421,)),
     (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
 )
+_TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
+"""Resources that are texts; all other known ones are numbers, with names and titles between them."""
+_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
+"""Text in UTF-16 or Latin-1: bytes of numbers that look like a degree sign between digits are none."""
 _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
@@ -91,6 +100,8 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
             break
         inner.budget.part(1 + size // BYTES_PER_PART)
         tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
+        if (record, dataset) in _SIZES and size <= _SIZE_BYTES:
+            tells = _OTHER
         tells |= told_in(data[start : start + size], inner.hide)
         if tells & inner.hide:
             notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells))
@@ -198,7 +209,8 @@ def _clean_resource(resource: _Resource, data: bytes, inner: Inner) -> Cleaned |
     if number in IRB_THUMBNAILS:
         return _clean_thumbnail(data, inner)
     tells = _RESOURCES.get(number, UNKNOWN)
-    told = tells | told_in(data, inner.hide if tells else inner.hide & _LOCATION)
+    text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
+    told = tells | told_in(text, inner.hide if tells else inner.hide & _LOCATION)
     return told if told & inner.hide else Cleaned(data)
 
 

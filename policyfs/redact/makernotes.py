@@ -17,9 +17,10 @@ from typing import Final
 from policyfs.redact import tiffrules
 from policyfs.redact.blocks import Inner, Note, NotThisKindError
 from policyfs.redact.extents import Extents
+from policyfs.redact.leftovers import either, leftovers
 from policyfs.redact.makertags import NOTE_TABLES, PREVIEWS
 from policyfs.redact.ranges import MemorySource, apply, in_order
-from policyfs.redact.tells import Tells
+from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiffdirs import Directory, Entry, Frame
 from policyfs.redact.tiffrules import How, Rules
 from policyfs.redact.tiffwalk import NoteOpener, Walk
@@ -282,10 +283,14 @@ OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note
 
 @dataclass(frozen=True, slots=True)
 class CleanNote:
-    """What stays of a maker note: (offset in the block, bytes) in order, and what was taken out."""
+    """What stays of a maker note: (offset in the block, bytes) in order, and what was taken out.
+
+    gone: [start, end) of values that went, and of bytes in the note that no tag refers to.
+    """
 
     pieces: tuple[tuple[int, bytes], ...]
     notes: tuple[Note, ...]
+    gone: tuple[tuple[int, int], ...]
 
 
 def clean_note(
@@ -326,8 +331,31 @@ def clean_note(
     if not entry.keep or not any(e.keep for e in walk.directories[0].entries):
         return None
     new = apply(block, in_order(walk.patches, len(block)))
+    wiped = (*walk.wiped, *walk.wiped_in_notes)
+    kept = _with_leftovers(walk, block, (start, end), wiped)
+    return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, (start, end)))
+
+
+def _with_leftovers(
+    walk: Walk, block: bytes, note: tuple[int, int], wiped: Sequence[tuple[int, int]]
+) -> Extents:
+    """What stays of a block for a note, with bytes in it that no tag refers to but that say nothing.
+
+    Bytes that do not stay are noted.
+    """
+    start, end = note
     kept = Extents(walk.kept)
-    return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes))
+    claimed, gone = bytearray(end - start), bytearray(end - start)
+    for mask, spans in ((claimed, tuple(kept)), (gone, tuple(wiped))):
+        for a, b in spans:
+            first, last = max(a, start) - start, min(b, end) - start
+            mask[first:last] = b"\xff" * max(0, last - first)
+    for a, b, stays in leftovers(block[start:end], either(claimed, gone), gone):
+        if stays:
+            kept.add(start + a, start + b)
+        else:
+            walk.notes.append(Note(start + a, b - a, walk.name, "unreferenced", UNKNOWN))
+    return kept
 
 
 def _table(role: str) -> Rules:

@@ -57,13 +57,13 @@ _NIKON: Final = rules(
 _NIKON_SCAN: Final = rules(("2 40 41 50 51 60 100 200-202", _OTHER))
 _PREVIEW: Final = rules(("fe 100 101 103 11a 11b 128 201 202 213", NOTHING))
 _SONY: Final = rules(
-    ("102 104 105 112 115 1000-1003 2002 2004-200b 200e 200f 2011-2014 2016 2017", _OTHER),
-    ("201a-201e 2020-2023 2026-2029 202b-202f 2032-2037 2039 b000 b020-b026 b029", _OTHER),
-    ("b02b b02c b040-b044 b047-b04b b04e-b050 b052 b054", _OTHER),
+    ("102 104 105 112 115 1000-1003 2002 2004-200f 2011-2019", _OTHER),
+    ("201a-2023 2025-2029 202b-202f 2032-2039 b000 b020-b026 b029", _OTHER),
+    ("b02b b02c b040-b054", _OTHER),
     _PRINT_IM,
     ("2001", _OTHER, _PICTURE),
     ("2031 b001 b027 b02a", _DEVICE),
-    ("10 20 114 116 2010 202a 3000 900b 9050 9400-9409 940a-940f 9411 9416", _NO_PLACE),
+    ("10 20 114 116 2010 2024 202a 3000 900b 9050 9400-9409 940a-940f 9411 9416", _NO_PLACE),
 )
 _FUJIFILM: Final = rules(
     ("0 1000-1006 100a 100b 100e-1011 1020-1023 102b 102d 102e 1030-1034 1040 1041", _OTHER),
@@ -146,8 +146,8 @@ _SAMSUNG: Final = rules(
     ("30 31", _PLACE),
 )
 _APPLE: Final = rules(
-    ("1 2 4-8 a c f 14 19 1a 1d 21 25-27 2f 30 38 3d-42 45", _OTHER),
-    ("b 11 15 17 20 2b", _DEVICE),
+    ("1 2 4-8 a c-10 12-14 19-1d 1f 21-28 2c-2f 30-4d", _OTHER),
+    ("b 11 15-18 1e 20 29 2a 2b", _DEVICE),  # ids of pictures, signatures, programs
     ("3", _TIME),  # since the phone was started
 )
 _CASIO: Final = rules(("1-7 a-d 14 16-19", _OTHER), ("15", _DEVICE | _TIME))

@@ -44,6 +44,8 @@ _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = 256
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
+_COLOUR_HEADER: Final = b"Adobe_CM"
+_COLOUR_BYTES: Final = 11
 LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP12, APP13, APP14})
 """Segments of which anything may stay; of all others nothing does."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
@@ -118,6 +120,8 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
         # Decoders read the colour transform here.
         segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")
+    elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
+        pass  # the number of a type, in thumbnails by Photoshop and Lightroom
     else:
         segment.drop()
 

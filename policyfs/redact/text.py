@@ -18,7 +18,9 @@ MAX_TEXT_BYTES: Final = 1 << 18
 BYTES_PER_PART: Final = 32
 """So much text is as much work as one part of a file (blocks.Budget)."""
 
-_DECIMAL: Final = r"[-+]?(?<![\d.])\d{1,3}[.,]\d{3,}"
+_UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
+"""At most 1: a mask's corner, a rectangle, a chromaticity. A place has such a number only once, if at all."""
+_DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
 _PATTERNS: Final = (
@@ -32,7 +34,7 @@ _PATTERNS: Final = (
     r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
     # N47.804 / 47.804N
     r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
-    r"\d{1,3}[.,]\d{3,}\s?[nsew]\b",
+    r"(?<![\d.,])\d{1,3}[.,]\d{3,}\s?[nsew]\b",
     # NMEA 0183 sentences
     r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
     # links to a spot on a map

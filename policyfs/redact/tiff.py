@@ -14,6 +14,8 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
+from policyfs.redact.filler import is_uniform, is_word, value_says_nothing
+from policyfs.redact.leftovers import either, leftovers
 from policyfs.redact.makernotes import OVERRUN_BYTES, clean_note
 from policyfs.redact.ranges import mask
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -68,6 +70,8 @@ class Directory:
     next: Directory | None = None
     referrer: Entry | None = None
     previous: Directory | None = None
+    is_empty: bool = False
+    """It never had a tag, which some writers leave so: nothing is taken out of it."""
 
     @property
     def entries_end(self) -> int:
@@ -118,7 +122,12 @@ class _Cleaner:
     values: bytearray = field(init=False)
     embedded: bytearray = field(init=False)
     gone: bytearray = field(init=False)
+    """Bytes of what goes."""
+    stays: list[tuple[int, int]] = field(default_factory=list)
+    """Bytes that nothing refers to, and that say nothing."""
     doomed: list[tuple[int, int]] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    """Bytes of GPS directories whose tag is noted as taken out."""
     notes: list[Note] = field(default_factory=list)
     replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
 
@@ -145,6 +154,7 @@ class _Cleaner:
         self._claim_values()
         self._clean_nested(blobs)
         self._drop_empty(root)
+        self._keep_leftovers()
         return Cleaned(self._build(), tuple(self.notes))
 
     # --- reading the structure ---
@@ -177,7 +187,7 @@ class _Cleaner:
         if len(self.directories) >= MAX_DIRECTORIES or self.entries > MAX_ENTRIES:
             raise UnreadableError
         entries = [self._entry(offset + 2 + ENTRY_BYTES * i) for i in range(count)]
-        directory = Directory(offset, role, entries, chained)
+        directory = Directory(offset, role, entries, chained, is_empty=not entries)
         self._claim(self.structure, offset, end)
         self.directories.append(directory)
         return directory
@@ -211,8 +221,10 @@ class _Cleaner:
         if entry.tag == tags.GPS_IFD and hide & Tells.LOCATION:
             self._doom_gps(entry)
         if entry.tag == tags.MAKER_NOTE and self.table is tags.EXIF_TABLE:
-            return not entry.inline or self._drop(entry, role, UNKNOWN)
+            return not entry.inline or self._says_nothing(entry) or self._drop(entry, role, UNKNOWN)
         if tells & hide:
+            if tells == UNKNOWN and role is not Role.GPS and self._says_nothing(entry):
+                return True
             if tells != UNKNOWN:
                 self._doom(entry)
             return self._drop(entry, role, tells)
@@ -233,6 +245,16 @@ class _Cleaner:
         asked = hide if tells else hide & Tells.LOCATION  # a colour profile names programs
         told = told_in(value, asked) if entry.type in tags.TEXT_TYPES else NOTHING
         return not told or self._drop(entry, role, tells | told)
+
+    def _says_nothing(self, entry: Entry) -> bool:
+        """Whether there is nothing in the value of a tag that is not known."""
+        within = 0 < entry.size <= len(self.block) - entry.start and entry.start >= 8
+        if not within or entry.tag in _POINTERS:
+            return False
+        self.inner.budget.search(entry.size)
+        room = self.block[entry.position + 8 : entry.position + ENTRY_BYTES]
+        end = entry.start + (4 if entry.inline and any(room[entry.size :]) else entry.size)
+        return value_says_nothing(entry.type, entry.count, self.block[entry.start : end], self.order)
 
     def _doom(self, entry: Entry) -> None:
         """The bytes of a value that goes may not stay as a part of another tag's value."""
@@ -273,8 +295,11 @@ class _Cleaner:
             return
         count = min(self._short(offset), tags.GPS_TAGS_END)
         count = min(count, (len(self.block) - offset - 2) // ENTRY_BYTES)
+        self.places.append((offset, min(offset + 2 + ENTRY_BYTES * count + 4, len(self.block))))
         for index in range(count):
             entry = self._entry(offset + 2 + ENTRY_BYTES * index)
+            if 8 <= entry.start <= len(self.block) - entry.size:
+                self.places.append((entry.start, entry.end))
             known = entry.tag < tags.GPS_TAGS_END and entry.size > 4
             if known and entry.end <= len(self.block):
                 self.doomed.append((entry.start, entry.end))
@@ -336,7 +361,8 @@ class _Cleaner:
         for directory in self.directories:
             for entry in directory.entries:
                 if entry.keep and entry.tag == tags.MAKER_NOTE:
-                    entry.keep = self._keep_note(entry) or self._drop(entry, directory.role, UNKNOWN)
+                    kept = self._keep_note(entry) or self._is_no_note(entry)
+                    entry.keep = kept or self._drop(entry, directory.role, UNKNOWN)
                 elif entry.keep and self._is_nested(entry):
                     value = Blob(entry.start, entry.size, (entry,))
                     if not self._embed(value, self._clean_value(entry)):
@@ -362,7 +388,15 @@ class _Cleaner:
             self._claim(self.embedded, start, start + len(data))
             self.replaced.append((start, data, (entry,)))
         self.notes += found.notes
+        for start, end in found.gone:
+            self._claim(self.gone, start, min(end, len(self.block)))
         return True
+
+    def _is_no_note(self, entry: Entry) -> bool:
+        """Whether a maker wrote a word instead of a note, or left its room empty."""
+        value = self.block[entry.start : entry.end]
+        said = entry.start >= 8 and entry.size == len(value) and (is_word(value) or is_uniform(value))
+        return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
 
     def _said(self, tag: int) -> bytes:
         """The text of the first such tag."""
@@ -403,7 +437,7 @@ class _Cleaner:
         The first stays for what comes behind it, and so that there is one.
         """
         for directory in reversed(self.directories):
-            if directory is root or any(entry.keep for entry in directory.entries):
+            if directory is root or any(entry.keep for entry in directory.entries) or directory.is_empty:
                 continue
             if directory.referrer is not None:
                 directory.referrer.keep = False
@@ -412,11 +446,30 @@ class _Cleaner:
                 if directory.next is not None:
                     directory.next.previous = directory.previous
 
+    def _keep_leftovers(self) -> None:
+        """Decides on bytes that nothing refers to; each stretch that goes is noted."""
+        for directory in self.directories:
+            for entry in directory.entries:
+                if not entry.keep and not entry.inline and 8 <= entry.start <= len(self.block) - entry.size:
+                    self._claim(self.gone, entry.start, entry.end)
+            if directory is not self.directories[0] and not any(e.keep for e in directory.entries):
+                self._claim(self.gone, directory.offset, directory.end)
+        for start, end in self.places:
+            self._claim(self.gone, start, end)
+        claimed = either(self.structure, self.values, self.embedded, self.gone)
+        holds = any(entry.keep for directory in self.directories for entry in directory.entries)
+        for start, end, stays in leftovers(self.block, claimed, bytes(self.gone)):
+            if stays and holds and not self.inner.hide & Tells.OTHER:
+                self.stays.append((start, end))
+            else:
+                self.notes.append(Note(start, end - start, self.table.name, "unreferenced", UNKNOWN))
+
     # --- the result ---
 
     def _build(self) -> bytes:
         keep = bytearray(len(self.block))
-        self._claim(keep, 0, 8)
+        for start, end in ((0, 8), *self.stays):
+            self._claim(keep, start, end)
         for directory in self.directories:
             for entry in directory.entries:
                 if entry.keep and not entry.inline and not self._is_nested(entry):
@@ -427,7 +480,7 @@ class _Cleaner:
                 out[start : start + len(data)] = data
         for directory in self.directories:
             kept = [entry for entry in directory.entries if entry.keep]
-            if not kept and directory is not self.directories[0]:
+            if not kept and directory is not self.directories[0] and not directory.is_empty:
                 continue
             body = b"".join(self._bytes_of(entry) for entry in kept)
             after = struct.pack(self.order + "I", directory.next.offset if directory.next else 0)

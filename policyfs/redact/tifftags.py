@@ -78,6 +78,12 @@ class TagTable:
     following: Tells = NOTHING
 
 
+DNG_NUMBERS: Final = (
+    *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
+    *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
+)
+"""Versions, levels, matrices and the like, which programs copy from a DNG into the picture made from it."""
+
 _Row = tuple[int, str, Tells]
 _DEVICE: Final = Tells.DEVICE
 _TIME: Final = Tells.TIME
@@ -149,6 +155,7 @@ _PICTURE: Final[tuple[_Row, ...]] = (
     (0x0152, "ExtraSamples", NOTHING),
     (0x0153, "SampleFormat", NOTHING),
     (0x0154, "SMinSampleValue", NOTHING),
+    (0x0155, "SMaxSampleValue", NOTHING),
     (0x015A, "Indexed", NOTHING),
     (0x015B, "JPEGTables", NOTHING),
     (0x0200, "JPEGProc", NOTHING),
@@ -189,6 +196,15 @@ _PICTURE: Final[tuple[_Row, ...]] = (
     (0xC6D3, "PanasonicTitle2", _PEOPLE),
     (0xC71B, "PreviewDateTime", _TIME),
     (0xEA1D, "OffsetSchema", _OTHER),
+    (0x9A00, "XiaomiModel", _DEVICE),
+    (0xFDE8, "OwnerName", _DEVICE | _PEOPLE),
+    (0xFDE9, "SerialNumber", _DEVICE),
+    (0xFDEA, "Lens", _DEVICE),
+    (0xFE4C, "RawFile", _PEOPLE),
+    (0xFE4D, "Converter", _DEVICE),
+    (0xFE4E, "RawWhiteBalance", _OTHER),
+    *((tag, f"Raw 0x{tag:04x}", _OTHER) for tag in range(0xFE51, 0xFE59)),
+    *((tag, f"DNG 0x{tag:04x}", NOTHING) for tag in DNG_NUMBERS),
 )
 _EXIF: Final[tuple[_Row, ...]] = (
     (0x829A, "ExposureTime", _OTHER),

@@ -16,6 +16,7 @@ from policyfs.domain import Patch
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.extents import Extents
+from policyfs.redact.filler import is_uniform, is_word, tag_says_nothing
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import told_in
@@ -27,7 +28,7 @@ from policyfs.redact.tiffdirs import (
     Frame,
     read_directory,
 )
-from policyfs.redact.tiffrules import How, Rule, Rules
+from policyfs.redact.tiffrules import GPS, How, Rule, Rules
 
 MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
@@ -39,6 +40,8 @@ MAX_BINARY_BYTES: Final = 1 << 16
 """Of binary values that are looked through in case they are text."""
 MAX_TEXT_BYTES: Final = 1 << 19
 """Of all texts of one file that are looked through; those behind go as if they told everything."""
+MAX_FILLER_BYTES: Final = 1 << 20
+"""Of all values that are looked through in case they say nothing; those behind go."""
 MAX_NUMBERS: Final = 260_000
 """Offsets and lengths of strips or tiles: a picture of 8 gigapixels in tiles of 256 x 256."""
 MAX_ROUNDS: Final = 16
@@ -82,6 +85,7 @@ class Walk:
     numbers_left: int = MAX_NUMBERS
     nested_left: int = MAX_NESTED_BYTES
     text_left: int = MAX_TEXT_BYTES
+    filler_left: int = MAX_FILLER_BYTES
 
     # --- opening directories, deciding on their tags ---
 
@@ -143,6 +147,8 @@ class Walk:
             return False
         rule = rules.get(entry.tag, Rule(UNKNOWN))
         if rule.tells & self.inner.hide:
+            if rule.how is How.VALUE and self._says_nothing(entry, directory, rule):
+                return True
             self._wipe(entry, directory)
             return self.drop(entry, directory, rule.tells)
         if not entry.size or not 0 <= entry.start <= self.source.size - entry.size:
@@ -153,7 +159,8 @@ class Walk:
         if rule.how is How.DIRECTORY:
             return self._children(entry, directory, rule)
         if opener := self.openers.get(rule.how):
-            return opener(self, entry, directory) or self.drop(entry, directory, UNKNOWN)
+            opened = opener(self, entry, directory)
+            return opened or self._is_no_note(entry) or self.drop(entry, directory, UNKNOWN)
         if rule.how is not How.VALUE:
             entry.nested = not entry.inline
             return entry.nested or self.drop(entry, directory, UNKNOWN, broken=True)
@@ -161,6 +168,20 @@ class Walk:
         if told:
             self._wipe(entry, directory)
         return not told or self.drop(entry, directory, rule.tells | told)
+
+    def _says_nothing(self, entry: Entry, directory: Directory, rule: Rule) -> bool:
+        """Whether a value may stay though its tag goes, since there is nothing in it."""
+        within = entry.size > 0 and 0 <= entry.start <= self.source.size - entry.size
+        if not within or directory.role == GPS or entry.size > self.filler_left:
+            return False
+        self.filler_left -= entry.size
+        return tag_says_nothing(entry, directory.frame, rule.tells, self.value(entry, entry.size))
+
+    def _is_no_note(self, entry: Entry) -> bool:
+        """Whether a maker wrote a word instead of a note, or left its room empty."""
+        value = self.value(entry, min(entry.size, self.filler_left) + 1)
+        self.filler_left -= min(len(value), self.filler_left)
+        return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _is_neutral(self, entry: Entry) -> bool:
         return entry.tag == NEUTRAL_TAG and (not entry.inline or not entry.raw[8:].strip(b"\0"))

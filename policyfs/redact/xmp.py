@@ -53,6 +53,8 @@ _DECLARATION: Final = re.compile(
     r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
     r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
 )
+_NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
+_MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
 """What the address of a namespace may tell of which no property stays."""
 
@@ -67,6 +69,8 @@ class _Element:
     namespaces: dict[str, str]
     structural: bool = False
     picture: bool = False
+    numeric: re.Pattern[str] | None = None
+    """Text of it that is just this is not looked into: it is numbers of a known meaning."""
     said: bool = False
     """Some of its text was read already."""
 
@@ -162,6 +166,13 @@ def _check(text: str) -> None:
         raise MalformedError from None
 
 
+def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
+    """How the numbers of a property look of which numbers are expected; None for any other."""
+    if (namespace, local) in xmpnames.OPTICS:
+        return _NUMBERS
+    return xmpnames.NATIVE_DIGEST if local == "NativeDigest" else None
+
+
 @dataclass(slots=True)
 class _Scanner:
     """Walks over a packet's tokens and collects what goes."""
@@ -238,7 +249,8 @@ class _Scanner:
             yield from self._picture(around.name, self.at, piece)
             self.at = end
             return
-        told = self._told(piece)
+        numeric = around.numeric is not None and around.numeric.fullmatch(piece) is not None
+        told = NOTHING if numeric else self._told(piece)
         if goes_on or (around.structural and piece.strip()):
             told = UNKNOWN  # no property's value, or not all of one
         if told:
@@ -288,7 +300,10 @@ class _Scanner:
         if self.hidden_from < 0:
             namespace, local = self._resolve(name[0], default=True)
             told = xmpnames.tells(namespace, local)
+            if local in xmpnames.DIGESTS and xmpnames.is_known(namespace or ""):
+                told = xmpnames.digest_tells(local, self._text_behind(end, attributes))
             element.structural = (namespace, local) in xmpnames.STRUCTURAL
+            element.numeric = _numeric(namespace, local)
             element.picture = (namespace, local) in xmpnames.PICTURES
             if told & self.hide:
                 self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
@@ -297,6 +312,12 @@ class _Scanner:
         self.at = end
         if closed:
             yield from self._leave(end)
+
+    def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
+        """All that an element without attributes holds, if that is plain text; else nothing."""
+        end = self.text.find("</", at)
+        text = self.text[at:end] if 0 <= end - at <= _MAX_DIGEST else "<"
+        return "" if attributes or "<" in text else text
 
     def _close(self) -> Iterator[_Span]:
         name = _NAME.match(self.text, self.at + 2)
@@ -333,6 +354,11 @@ class _Scanner:
     def _attribute(self, name: str, value: str) -> Tells:
         namespace, local = self._resolve(name, default=False)
         told = xmpnames.tells(namespace, local)
+        if local in xmpnames.DIGESTS and xmpnames.is_known(namespace or ""):
+            told = xmpnames.digest_tells(local, value)
+        numeric = _numeric(namespace, local)
+        if numeric is not None and numeric.fullmatch(value):
+            return told
         if value and namespace in (None, xmpnames.RDF) and local in xmpnames.IDENTIFYING:
             told |= Tells.DEVICE
         return told if told & self.hide else told | self._told(value)

@@ -15,8 +15,20 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
-from policyfs.redact.xmpvendors import DEPTH_MAP, FACES, ORIGINAL, REST, VENDORS, Namespace
+from policyfs.redact.xmpvendors import DEPTH_MAP, FACES, OPTICS, ORIGINAL, REST, VENDORS, Namespace
 from policyfs.redact.xmpvendors import named as _named
+
+__all__ = [
+    "DIGESTS",
+    "IDENTIFYING",
+    "NATIVE_DIGEST",
+    "OPTICS",
+    "PICTURES",
+    "RDF",
+    "RDF_ATTRIBUTES",
+    "STRUCTURAL",
+    "XML",
+]
 
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
@@ -253,8 +265,11 @@ _WORDS: Final = frozenset(
         *("venue", "county", "street", "town", "village", "municipality", "zip", "pcode", "poi"),
     }
 )
+NATIVE_DIGEST: Final = re.compile(r"\s*((?:\d{1,5},){0,200}\d{1,5});[0-9A-Fa-f]{32}\s*")
+_GPS_TAGS_END: Final = 0x40
+_GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
+DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
 """A point in the picture, in pixels; whether a retouched place was chosen by hand."""
 _SPEAKING: Final = (
@@ -275,9 +290,21 @@ def speaks_of_place(name: str) -> bool:
     """
     if name in _HARMLESS:
         return False
-    if name in _DIGESTS or _PARTS.search(name):
+    if name in DIGESTS or _PARTS.search(name):
         return True
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
+
+
+def digest_tells(name: str, value: str) -> Tells:
+    """What a digest of metadata tells by its value. Adobe's names the tags that it was made of (XMP
+    specification part 3, section 3.3): without those of GPS it confirms no guess of a place.
+    """
+    found = NATIVE_DIGEST.fullmatch(value) if name == "NativeDigest" else None
+    if found is None:
+        return UNKNOWN
+    numbers = {int(number) for number in found[1].split(",")}
+    placed = _GPS_IFD in numbers or any(number < _GPS_TAGS_END for number in numbers)
+    return UNKNOWN if placed else REST
 
 
 @lru_cache(maxsize=4096)
@@ -286,7 +313,7 @@ def tells(namespace: str | None, name: str) -> Tells:
     if namespace is None:
         return NOTHING if name in RDF_ATTRIBUTES else UNKNOWN
     known = _NAMESPACES.get(namespace)
-    if known is None or name in _DIGESTS:
+    if known is None or name in DIGESTS:
         return UNKNOWN
     listed = known.names.get(name)
     place = _LOCATION if speaks_of_place(name) else NOTHING

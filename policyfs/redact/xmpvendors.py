@@ -110,6 +110,39 @@ _APPLE_DEPTH: Final = named(
     (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
     (_OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
 )
+# Optics of drones' cameras, which mapping programs need. Angles of the sun tell a place by the hour: they go.
+_DJI: Final = named(
+    UNKNOWN,
+    (_OTHER, "BandName BandFreq Irradiance VignettingData VignettingFlag VignettingPolynomial BlackLevel"),
+    (_OTHER, "CalibratedFocalLength CalibratedOpticalCenterX CalibratedOpticalCenterY DewarpFlag SensorGain"),
+    (_OTHER, "SensorGainAdjustment SensorIndex ExposureTime CalibratedHMatrix DewarpHMatrix PhaseAlign"),
+)
+_PIX4D: Final = named(
+    UNKNOWN,
+    (_OTHER, "BandName CentralWavelength WavelengthFWHM BandSensitivity VignettingCenter RigCameraIndex"),
+    (
+        _OTHER,
+        "VignettingPolynomial VignettingPolynomial2DName VignettingPolynomial2D ModelType PrincipalPoint",
+    ),
+    (_OTHER, "PerspectiveFocalLength PerspectiveFocalLengthUnits PerspectiveDistortion FisheyePolynomial"),
+    (_OTHER, "FisheyeAffineMatrix Irradiance IrradianceGain IrradianceExposureTime IrradianceCalibration"),
+    (_OTHER, "BlackCurrent PrincipalPoint SensorModel ColorTransform GyroRate"),
+)
+_MICASENSE: Final = named(
+    UNKNOWN, (_OTHER, "RadiometricCalibration ImagerTemperatureC DarkRowValue PressureCoefficient")
+)
+_DLS: Final = named(
+    UNKNOWN,
+    (_OTHER, "CenterWavelength Bandwidth SpectralIrradiance HorizontalIrradiance DirectIrradiance"),
+    (_OTHER, "ScatteredIrradiance SensorId TimeStamp"),
+)
+_DCTERMS: Final = named(
+    UNKNOWN,
+    (_TIME, "available created date dateAccepted dateCopyrighted dateSubmitted issued modified valid"),
+    (_PEOPLE, "abstract alternative audience contributor creator description publisher rights rightsHolder"),
+    (_PEOPLE, "accessRights license subject title tableOfContents provenance"),
+    (_OTHER, "extent format medium type language conformsTo"),
+)
 _APPLE_BLUR: Final = named(UNKNOWN, (_OTHER, "SimulatedAperture EffectStrength Version"))
 
 DEPTH_MAP: Final = "http://ns.google.com/photos/1.0/depthmap/"
@@ -147,6 +180,31 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://www.gimp.org/xmp/": _GIMP,
         "http://ns.acdsee.com/iptc/1.0/": _ACDSEE,
         "http://ns.camerabits.com/photomechanic/1.0/": _PHOTO_MECHANIC,
+        "http://www.dji.com/drone-dji/1.0/": _DJI,
+        "http://pix4d.com/camera/1.0": _PIX4D,
+        "http://pix4d.com/camera/1.0/": _PIX4D,
+        "http://micasense.com/MicaSense/1.0/": _MICASENSE,
+        "http://micasense.com/DLS/1.0/": _DLS,
+        "http://purl.org/dc/terms/": _DCTERMS,
+        # Medicine: whose picture it is, in which hospital, with what.
+        "http://ns.adobe.com/DICOM/": named(REST),
+        # Documents: what programs and people added to a PDF's information; kinds of PDF.
+        "http://ns.adobe.com/pdfx/1.3/": named(REST),
+        "http://ns.adobe.com/illustrator/1.0/": named(REST, (_OTHER, "Type StartupProfile")),
+        "http://www.aiim.org/pdfa/ns/id/": named(REST, (_OTHER, "part conformance amd rev corr")),
+        "http://www.npes.org/pdfx/ns/id/": named(REST, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
 """Namespaces by their names, as xmpnames.tells looks them up."""
+
+OPTICS: Final = frozenset(
+    (uri, name)
+    for uri in (
+        "http://www.dji.com/drone-dji/1.0/",
+        "http://pix4d.com/camera/1.0",
+        "http://pix4d.com/camera/1.0/",
+    )
+    for name, told in VENDORS[uri].names.items()
+    if told == _OTHER
+)
+"""Properties of optics, of which a list of plain numbers is looked into for no coordinates."""

@@ -33,13 +33,14 @@ _RECKONED: Final = frozenset({"CurrentIPTCDigest", "ImageDataHash"})
 """What exiftool works out from the bytes; the file does not say it."""
 
 
-def exiftool(paths: Iterable[Path]) -> dict[Path, Tags]:
-    """All tags of many files, embedded and unknown ones too, by one run."""
+def exiftool(paths: Iterable[Path], *, binary: bool = False) -> dict[Path, Tags]:
+    """All tags of many files, embedded and unknown ones too, by one run. binary: pictures in base64."""
     options = ["-q", "-q", "-m", "-j", "-a", "-u", "-ee", "-n", "-G1:2:4", "-api", "largefilesupport=1"]
+    options += ["-b"] if binary else []
     command = ["exiftool", *options, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, timeout=3 * TOOL_DEADLINE_S, check=False)
     found = {}
-    for entry in json.loads(done.stdout or b"[]"):
+    for entry in json.loads(done.stdout.decode("utf-8", "replace") or "[]"):
         path = Path(entry.pop("SourceFile"))
         found[path] = {name: str(value) for name, value in entry.items() if _of_the_file(name)}
     return found

@@ -49,6 +49,8 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
             assert not word.startswith("tests/") or (CHECKOUT / word).exists()
     elif words[:3] == [".venv/bin/python", "-m", "tests.bench"]:
         assert set(words[4:]) <= {"decisions", *ON_STORES}
+    elif words[:2] == [".venv/bin/python", "-m"]:
+        assert (CHECKOUT / f"{words[2].replace('.', '/')}.py").exists()  # test_precision_report.py runs it
     elif words[:3] == ["python", "-m", "timeit"]:
         for word in words[3:]:
             assert word == "-s" or compile(word, str(page), "exec")

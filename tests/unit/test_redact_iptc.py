@@ -120,3 +120,46 @@ def test_exiftool_reads_the_resources_as_before(tmp_path):
     assert names["Caption-Abstract"] == "a quince"
     assert names["IPTCDigest"] == names["CurrentIPTCDigest"]
     assert "Warning" not in names
+
+
+# --- what says nothing of a place ---
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        record(1, 5, b"Kamera AG"),
+        record(7, 10, b"\1"),
+        record(7, 20, b"\0\0\x20\0"),
+        record(7, 90, b"\0\0\x20\0"),
+        record(9, 10, b"\0\0\x20\0"),
+    ],
+)
+def test_sizes_and_the_addressee_of_records_stay(data):
+    assert clean_iim(data).data == data
+
+
+@pytest.mark.parametrize("data", [record(7, 10, b"Zirbelstadt"), record(1, 5, TEXT_COORDINATES.encode())])
+def test_they_go_where_a_place_stands_in_them(data):
+    assert clean_iim(data).data == bytes(len(data))
+
+
+@pytest.mark.parametrize("number", [0x03ED, 0x0408, 0x041A, 0x042F, 0x0431, 0x0433, 0x0436, 0x043A, 0x043B])
+def test_resources_of_numbers_stay(number):
+    block = resource(number, bytes(8) + b"\x31\xb0\x32\0\0" + bytes(range(256)))
+    assert clean_irb(block, PLACES) == Cleaned(block)
+
+
+@pytest.mark.parametrize("number", [0x03ED, 0x0408, 0x041A, 0x042F, 0x0431, 0x0433, 0x0436, 0x043A, 0x043B])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-be"])
+@pytest.mark.parametrize("text", [TEXT_COORDINATES, "47\xb048'16\" N", "latitude: 47.8"])
+def test_resources_of_numbers_in_which_a_place_is_written_go(number, encoding, text):
+    said = text.encode(encoding)
+    block = resource(number, b"\1\xff" + said + b"\xff\2\0\0")
+    assert said not in clean_irb(block, PLACES).data
+
+
+@pytest.mark.parametrize("number", [0x042E, 0x0438, 0x0FFF])
+def test_resources_that_are_not_listed_still_go(number):
+    block = resource(number, b"Zirbelstadt!")
+    assert b"Zirbel" not in clean_irb(block, PLACES).data

@@ -416,3 +416,10 @@ def test_segments_of_which_nothing_stays_are_not_read_into_memory():
 def test_more_to_look_through_than_any_honest_picture_has(more):
     plan = locate("image/jpeg", LOCATION, MemorySource(with_segments(plain(), *more)))
     assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "too many parts")
+
+
+def test_the_colour_type_of_photoshops_thumbnails_stays():
+    data = with_segments(plain(), segment(jpegs.APP13, b"Adobe_CM\0\2"))
+    assert redact(data) == data
+    for told in (b"Adobe_CM\0\2\0" + HOME.city.encode(), b"Adobe_CM" + HOME.city.encode()):
+        assert HOME.city.encode() not in redact(with_segments(plain(), segment(jpegs.APP13, told)))

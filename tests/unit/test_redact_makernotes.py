@@ -220,3 +220,105 @@ def test_a_note_of_which_a_value_went_is_as_sound_as_before():
     assert CITY.encode() not in out
     assert SETTING.encode() in out
     assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
+
+
+def with_unnamed(*tags: jpegs.Entry, make: str = "Nikon") -> bytes:
+    """A photo whose note has these tags beside one that stays."""
+    maker = MAKERS[make]
+    note = note_of(maker._replace(tags=(text(0x8F, SETTING), *tags)), "MM")
+    return jpegs.photo_with(exif_with(note, "MM", maker.make))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (0x3FF0, jpegs.LONG, 1, pack("MM", 4)),
+        (0x3FF0, UNDEFINED, 40, bytes(40)),
+        (0x3FF0, jpegs.SHORT, 4, b"\xff" * 8),
+        (0x3FF0, UNDEFINED, 4, b"0210"),
+        text(0x3FF0, "AUTO"),
+    ],
+)
+@pytest.mark.parametrize("word", ["location", "time", "people"])
+def test_a_tag_that_nobody_has_named_stays_if_nothing_stands_in_it(tag, word):
+    data = with_unnamed(tag)
+    assert read(data, word) == data
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (0x3FF0, jpegs.LONG, 1, pack("MM", 478045)),
+        (0x3FF0, jpegs.SHORT, 2, pack("MM", 47, 13, size=2)),
+        (0x3FF0, jpegs.LONG, 2, pack("MM", 47, 13)),
+        (0x3FF0, jpegs.RATIONAL, 3, pack("MM", *jpegs.LATITUDE)),
+        (0x3FF0, UNDEFINED, 4, b"4780"),
+        text(0x3FF0, "u26n7"),
+        text(0x3FF0, CITY),
+    ],
+)
+def test_a_tag_that_nobody_has_named_goes_if_a_place_may_stand_in_it(tag):
+    out = read(with_unnamed(tag), "location")
+    assert tag[3].rstrip(b"\0") not in out
+    assert SETTING.encode() in out
+
+
+def test_a_small_number_does_not_lead_to_a_directory():
+    """Nor is a value of a known tag kept for being small: it may be a city's number."""
+    for tag in ((jpegs.GPS_IFD, jpegs.LONG, 1, pack("MM", 8)), (0x39, UNDEFINED, 1, b"\x07")):
+        data = with_unnamed(tag)
+        assert read(data, "location") != data
+
+
+def test_a_place_that_is_not_set_stays():
+    maker = MAKERS["Panasonic"]
+    tags = (text(0x89, SETTING), text(0x6D, "---"), (0x6F, UNDEFINED, 64, bytes(64)))
+    data = jpegs.photo_with(exif_with(note_of(maker._replace(tags=tags), "II"), "II", maker.make))
+    assert read(data, "location") == data
+
+
+def saying(said: bytes) -> bytes:
+    """A photo by nobody whose note is this."""
+    inner = jpegs.ifd("II", 0x100, [(0x927C, UNDEFINED, len(said), said), (0x9000, UNDEFINED, 4, b"0232")])
+    main = jpegs.ifd("II", 8, [text(0x010F, "Nobody"), jpegs.long("II", jpegs.EXIF_IFD, 0x100)])
+    return jpegs.photo_with(jpegs.tiff("II", (8, main), (0x100, inner)))
+
+
+@pytest.mark.parametrize("word", ["location", "time", "people"])
+@pytest.mark.parametrize("said", [b"0", b"{}", b"Auto", b"auto\0\0\0\0", bytes(300)])
+def test_a_word_is_no_note(said, word):
+    """Some phones write one where a note would be."""
+    data = saying(said)
+    assert read(data, word) == data
+
+
+@pytest.mark.parametrize("said", [b"u26n7xyz", b"47.8", b"Linz", b"{47,13}"])
+def test_a_short_note_that_is_no_known_word_goes(said):
+    out = read(saying(said), "location")
+    assert pack("II", 0x927C, UNDEFINED, size=2) not in out
+    assert said not in out
+
+
+def test_a_pad_byte_of_a_note_stays_and_the_end_of_a_value_that_went_does_not():
+    maker = MAKERS["Nikon"]
+    note = note_of(maker._replace(tags=(text(0x8F, SETTING),)), "MM")
+    data = jpegs.photo_with(exif_with(note + b"\x07\0", "MM", maker.make))
+    assert read(data, "location") == data
+    for tail in (b"rg", b"\0\0burg"):
+        cut = note_of(maker, "MM")
+        assert cut.index(CITY.encode()) < len(cut)
+        place = cut.index(pack("MM", 0x39, UNDEFINED, size=2))
+        short = cut[: place + 4] + pack("MM", 20 - len(tail)) + cut[place + 8 :]
+        where = short.index(CITY.encode()) + 20 - len(tail)
+        short = short[:where] + tail + short[where + len(tail) :]
+        out = read(jpegs.photo_with(exif_with(short, "MM", maker.make)), "location")
+        assert tail not in out[out.index(b"Nikon") : out.index(b"Nikon") + len(short)]
+
+
+def test_what_goes_of_a_note_is_told():
+    maker = MAKERS["Nikon"]
+    note = note_of(maker._replace(tags=(text(0x8F, SETTING),)), "MM") + b"Linz, 47.8"
+    data = jpegs.photo_with(exif_with(note, "MM", maker.make))
+    plan = locate("image/jpeg", frozenset({"location"}), MemorySource(data))
+    assert [(f.container, f.tag) for f in plan.findings] == [("MakerNote", "unreferenced")]
+    assert plan.findings[0].offset <= data.index(b"Linz, 47.8") < plan.findings[0].offset + 2

@@ -114,3 +114,34 @@ def test_prose_tells_neither(text):
 
 def test_too_long_text_tells_everything_that_is_asked():
     assert told_in_text("x" * (MAX_TEXT_BYTES + 1), Tells.DEVICE | Tells.TIME) == Tells.DEVICE | Tells.TIME
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.3400, 0.2100, 0.1200, 0.0900",  # a rectangle in the picture
+        "1.000 0.3127 0.3290",  # a chromaticity
+        "brp_del_th: 0.0000,0.0000; brp_del_sen: 0.0000,0.0000",
+        "-0.5123, -0.2345",
+        "HDR+ 1.0.177471000n",
+        "version 2.1.234s",
+    ],
+)
+def test_numbers_that_are_no_place(text):
+    assert not tells_place(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-0.12760, 51.50740",  # beside the meridian of Greenwich
+        "51.50740, -0.12760",
+        "0.3400, 0.2100, 47.80453, 13.04229",
+        "1.00012, 103.80012",
+        "0.31360, 32.58110",  # on the equator
+        "47.804N",
+        "version 47.804N 13.042E",
+    ],
+)
+def test_places_beside_the_meridian_and_the_equator(text):
+    assert tells_place(text)

@@ -17,6 +17,7 @@ from tests.support.jpegs import (
     GPS_IFD,
     INTEROP_IFD,
     SUB_IFDS,
+    TEXT_COORDINATES,
     Entry,
     exif,
     gps,
@@ -82,7 +83,7 @@ def test_nothing_but_places_leaves_a_directory_without_tags():
     assert clean(block) == b"II*\0\x08".ljust(len(block), b"\0")
 
 
-@pytest.mark.parametrize("tag", [0x0001, 0x0002, 0x9999, 0x927C, 0xC634, 0x8481, 0x87AF, 0xEA1C, 0xFDE8])
+@pytest.mark.parametrize("tag", [0x0001, 0x0002, 0x9999, 0x927C, 0xC634, 0x8481, 0x87AF, 0xEA1C, 0xFDD8])
 def test_tags_that_are_not_known(tag):
     out = clean(one("MM", (tag, 7, 12, b"Zirbelstadt!"), text(0x0110, "M7")))
     assert b"Zirbel" not in out
@@ -279,3 +280,68 @@ def test_an_empty_directory_at_the_very_end(behind):
     block = b"II*\0" + pack("II", 8) + b"\0\0" + behind
     assert clean(block) == block
     assert clean_tiff(block + b"x", PLACES) is None
+
+
+# --- what says nothing ---
+
+
+def test_tags_that_are_not_known_stay_if_nothing_stands_in_them():
+    padding = (0xEA1C, 7, 300, b"\x1c\xea\0\0\0\x08".ljust(300, b"\0"))
+    entries = [(0x8889, 3, 1, pack("MM", 4, size=2)), (0x3030, 7, 40, b" " * 40), padding]
+    block = one("MM", *entries)
+    assert clean(block) == block
+
+
+@pytest.mark.parametrize("tag", [0xEA1C, 0x8889])
+def test_padding_in_which_a_place_stands_goes(tag):
+    value = b"\x1c\xea\0\0\0\x08".ljust(300, b"\0") + TEXT_COORDINATES.encode()
+    assert not leaks(clean(one("MM", (tag, 7, len(value), value))))
+
+
+def test_a_gps_tag_goes_even_if_it_says_nothing():
+    block = tiff(
+        "II",
+        (8, ifd("II", 8, [text(0x010F, "T"), long("II", SUB_IFDS, 0x100)])),
+        (0x100, ifd("II", 0x100, gps("II"))),
+    )
+    assert not leaks(clean(block))
+
+
+def test_tags_that_programs_write_beside_those_of_exif_stay():
+    entries = [
+        (0x0155, 3, 3, pack("II", 255, 255, 255, size=2)),
+        (0xC612, 1, 4, b"\1\4\0\0"),
+        (0xC621, 10, 2, pack("II", 7, 10, 3, 10)),
+        text(0x9A00, "M2102J20SG"),
+        text(0xFDE8, "Owner's Name: Rosa"),
+    ]
+    block = one("II", *entries)
+    assert clean(block) == block
+    spoiled = one("II", *entries[:-1], text(0xFDE8, f"Owner: {TEXT_COORDINATES}"))
+    assert not leaks(clean(spoiled))
+
+
+def test_a_directory_that_was_empty_stays_empty():
+    empty = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), long("II", EXIF_IFD, 0x100)])), (0x100, bytes(2)))
+    assert clean(empty) == empty
+
+
+def test_bytes_that_nothing_refers_to_are_told():
+    block = one("II") + b"\7" + bytes(20) + b"Zirbelstadt"
+    cleaned = clean_tiff(block, PLACES)
+    assert cleaned is not None
+    assert [(note.tag, note.tells) for note in cleaned.notes] == [("unreferenced", UNKNOWN)]
+    assert b"Zirbel" not in cleaned.data
+
+
+@pytest.mark.parametrize("left", [b"\7", b" " * 30, b"\xff" * 9, bytes(9) + b"ab"])
+def test_filler_that_nothing_refers_to_stays(left):
+    block = one("II") + left
+    assert clean(block) == block
+
+
+def test_the_end_of_a_value_that_goes_does_not_stay_as_filler():
+    """The text of the place is three bytes longer than its tag says."""
+    block = one("II", (0x9999, 2, 8, b"Salzburg")) + b"erg"
+    assert b"erg" not in clean(block)
+    assert clean(one("II") + b"erg").endswith(b"erg")

@@ -366,3 +366,99 @@ def test_a_text_in_pieces_keeps_its_first():
     packet = xmp_packet("<dc:source>\n  quince <!-- x --> pear</dc:source>")
     assert b"quince" in clean_packet(packet, PLACES).data
     assert b"pear" not in clean_packet(packet, PLACES).data
+
+
+# --- what says nothing of a place ---
+
+TIFF_DIGEST = "256,257,258,274,306,270,271,272,305,315,33432;24B61B075FA9960B09291337508795BF"
+EXIF_DIGEST = "36864,40960,37510,33434,41989,0,2,4,5,6,30;A50D672D77BFA6B1794A470713D72F1B"
+
+
+@pytest.mark.parametrize(
+    "shape", ['tiff:NativeDigest="{}"/>', "><tiff:NativeDigest>{}</tiff:NativeDigest></rdf:Description>"]
+)
+def test_a_digest_of_tags_without_places_stays(shape):
+    def packet(digest: str) -> bytes:
+        return (
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            '<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+            + shape.format(digest)
+            + "</rdf:RDF></x:xmpmeta>"
+        ).encode()
+
+    assert clean_packet(packet(TIFF_DIGEST), PLACES).data == packet(TIFF_DIGEST)
+    placed = (EXIF_DIGEST, TIFF_DIGEST.replace("256", "34853"), TIFF_DIGEST[-32:], TIFF_DIGEST + " in Linz")
+    for told in placed:
+        assert told[-32:].encode() not in clean_packet(packet(told), PLACES).data
+    for word in ("device", "time", "people"):
+        assert TIFF_DIGEST.encode() not in clean_packet(packet(TIFF_DIGEST), Plain(EACH[word])).data
+
+
+NAMESPACES = {
+    "DICOM": "http://ns.adobe.com/DICOM/",
+    "pdfx": "http://ns.adobe.com/pdfx/1.3/",
+    "pdfaid": "http://www.aiim.org/pdfa/ns/id/",
+    "illustrator": "http://ns.adobe.com/illustrator/1.0/",
+    "dcterms": "http://purl.org/dc/terms/",
+    "drone-dji": "http://www.dji.com/drone-dji/1.0/",
+    "Camera": "http://pix4d.com/camera/1.0/",
+    "DLS": "http://micasense.com/DLS/1.0/",
+    "MPReg": "http://ns.microsoft.com/photo/1.2/t/Region#",
+}
+
+
+def in_namespace(name: str, value: str, *, element: bool) -> bytes:
+    prefix = name.partition(":")[0]
+    attribute = "" if element else f'{name}="{value}"'
+    inside = f"<{name}>{value}</{name}>" if element else ""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description rdf:about="" xmlns:{prefix}="{NAMESPACES[prefix]}" {attribute}>{inside}'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+@pytest.mark.parametrize("element", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DICOM:PatientSex", "O"),
+        ("pdfx:Company", "Kamera AG"),
+        ("pdfaid:part", "1"),
+        ("illustrator:Type", "Document"),
+        ("dcterms:provenance", "estate of Rosa"),
+        ("drone-dji:BandName", "NIR"),
+        ("drone-dji:VignettingData", "0.000113, 0.0000021, 12.345678, 47.123456"),
+        ("Camera:VignettingCenter", "62.630, 47.880"),
+        ("Camera:Irradiance", "0.0123"),
+        ("DLS:SpectralIrradiance", "0.91234"),
+        ("MPReg:Rectangle", "0.3400, 0.2100, 0.1200, 0.0900"),
+    ],
+)
+def test_properties_of_namespaces_that_say_nothing_of_a_place_stay(name, value, element):
+    packet = in_namespace(name, value, element=element)
+    assert clean_packet(packet, PLACES).data == packet
+
+
+@pytest.mark.parametrize("element", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DICOM:InstitutionAddress", "Zirbelweg 7"),
+        ("DICOM:PatientSex", "47.80453, 13.04229"),
+        ("pdfx:GeoCity", "Zirbelstadt"),
+        ("pdfx:Company", "47.80453, 13.04229"),
+        ("dcterms:spatial", "Zirbelstadt"),
+        ("dcterms:isPartOf", "Zirbelstadt"),
+        ("drone-dji:GpsLatitude", "47.80453"),
+        ("drone-dji:FlightYawDegree", "+17.20"),
+        ("drone-dji:BandName", "at 47.80453, 13.04229"),
+        ("drone-dji:Unnamed", "Zirbelstadt"),
+        ("DLS:SolarElevation", "0.7123"),
+        ("DLS:SpectralIrradiance", "47.80453, 13.04229"),
+        ("MPReg:Rectangle", "47.80453, 13.04229, 0.1, 0.1"),
+    ],
+)
+def test_the_same_namespaces_keep_no_place(name, value, element):
+    packet = in_namespace(name, value, element=element)
+    assert value.encode() not in clean_packet(packet, PLACES).data
