@@ -24,6 +24,11 @@ class Op(enum.IntFlag):
     ALL = 63
 
 
+WORKER_UIDS: Final = range(2_100_000_000, 2_100_065_536)
+"""Uids and gids of the sniffing workers; no app may have one. Beyond what systemd gives to users,
+services and containers (up to 1879048191, UIDS-GIDS.md) and SSSD to accounts (up to 2000200000)."""
+
+
 class FileType(enum.Enum):
     """What an inode is, as far as policy cares. SPECIAL: a fifo, a socket or a device."""
 
@@ -91,6 +96,11 @@ class Principal:
     key: int
     app: str | None
     uid: int | None
+
+    @property
+    def lane(self) -> str | int | None:
+        """Key of the sniffing workers that serve this principal alone: the app's name, else the uid."""
+        return self.app if self.app is not None else self.uid
 
     @property
     def label(self) -> str:

@@ -115,7 +115,7 @@ class Daemon:
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
         leave_network()  # the sniffer's processes with it
-        self.sniffer = Sniffer.start()
+        self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
         with contextlib.suppress(OSError):
             os.nice(_NICE)  # after the sniffer's processes: of those it may be asked a lot
@@ -227,7 +227,7 @@ class Daemon:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 works = (self._signals, self._places, self._flush, self._breaks, self._watching,
-                         self.fs.locks.ask_again)  # fmt: skip
+                         self.fs.locks.ask_again, self.sniffer.tend)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too

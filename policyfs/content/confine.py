@@ -44,23 +44,28 @@ _LANDLOCK_FS_BITS_SINCE_5: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker may use. Sizes in bytes; cpu_s is for its whole life, in seconds."""
+    """What a worker may use. Sizes in bytes; cpu_s is for its whole life, in seconds.
+
+    uids: how many uids from uid on, and gids from gid on, workers have; each that lives one of its own.
+    """
 
     uid: int
     gid: int
     address_space: int
     cpu_s: int
     descriptors: int
+    uids: int = 1
 
 
 class ConfinementError(Exception):
     """A part that no worker runs without could not be given up."""
 
 
-def confine(limits: Limits, parent: int) -> list[str]:
+def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     """Give everything up, in this process, for good. Returns what held, for people.
 
-    parent: pid of the zygote; this process dies with it. Descriptors stay as they are.
+    parent: pid of the zygote; this process dies with it. idle: see let_others_in().
+    Descriptors stay as they are.
     Raises ConfinementError or OSError, after which the process must exit at once.
     """
     held = []
@@ -72,7 +77,7 @@ def confine(limits: Limits, parent: int) -> list[str]:
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
-    let_others_in()
+    let_others_in(idle=idle)
     os.setgroups([])
     os.setresgid(limits.gid, limits.gid, limits.gid)
     os.setresuid(limits.uid, limits.uid, limits.uid)
@@ -103,24 +108,26 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
-def let_others_in() -> None:
+def let_others_in(*, idle: bool = False) -> None:
     """From now on whoever wakes runs first: an app that has its answer, while this computes for another.
 
     A nice value of 5 more, which is a third of what others have where all compute. And long slices: since
     Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT) they can be asked for, and who wakes and has a shorter
     one need not wait for the end of this one. Before, the kernel takes no notice of that.
+
+    idle: run only while nothing else wants the processor (sched(7), SCHED_IDLE).
     """
     number = _SYS_SCHED_SETATTR.get(platform.machine())
     if number is not None:
         nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
-        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, _SLICE_NS, 0, 0)
+        policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
+        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, _SLICE_NS, 0, 0)
         _LIBC.syscall(number, 0, attributes, 0)
 
 
 def _limit(limits: Limits) -> None:
     for what, value in (
         (resource.RLIMIT_AS, limits.address_space),
-        (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_NOFILE, limits.descriptors),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
@@ -129,6 +136,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
+    # SIGXCPU comes first and tells who is to blame; SIGKILL could be anybody's.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
 
 
 def _landlock() -> int:

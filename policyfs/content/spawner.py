@@ -21,7 +21,7 @@ from policyfs.content import wire
 from policyfs.content.confine import Limits
 from policyfs.content.launcher import START, ZYGOTE_FD
 from policyfs.content.link import WorkerLink
-from policyfs.content.zygote import FORK, MAX_MESSAGE, READY
+from policyfs.content.zygote import FORK, FORK_IDLE, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
 """A zygote that owes an answer for this long is hung."""
@@ -134,7 +134,7 @@ class ZygoteProcess:
         self._alive = select.poll()
         self._alive.register(pidfd, select.POLLIN)
         self._ready = False
-        self._ordered = False
+        self._ordered = b""
         self.started_s = self._waiting_since_s = time.monotonic()
 
     @property
@@ -144,7 +144,7 @@ class ZygoteProcess:
 
     def fit(self) -> bool:
         """Whether it lives and does not owe an answer for too long."""
-        owes = self._ordered or not self._ready
+        owes = bool(self._ordered) or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
@@ -152,27 +152,35 @@ class ZygoteProcess:
         """Whether it has ended after it was ready. One that never was will hardly fare better again."""
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 
-    async def worker(self) -> WorkerLink:
-        """A newly forked worker; wait for its hello() before use.
+    async def worker(self, *, idle: bool = False) -> WorkerLink:
+        """A newly forked worker; wait for its hello() before use. idle: one that computes only while
+        nothing else wants the processor.
 
         Raises ZygoteError; fit() then says whether it is worth asking again.
         """
+        wanted = FORK_IDLE if idle else FORK
         try:
             if not self._ready:
                 await self._expect_ready()
-            if not self._ordered:
-                self._control.send(FORK)
-                self._ordered = True
-                self._waiting_since_s = time.monotonic()
-            message, fds = await self._receive()
-            self._ordered = False
+            while True:
+                order = self._ordered or wanted  # first what was ordered by a call that was cancelled
+                if not self._ordered:
+                    self._control.send(order)
+                    self._ordered = order
+                    self._waiting_since_s = time.monotonic()
+                message, fds = await self._receive()
+                self._ordered = b""
+                if order == wanted:
+                    break
+                for fd in fds:
+                    os.close(fd)  # hung up on, it ends by itself
         except (OSError, trio.ClosedResourceError) as error:
             raise ZygoteError(f"the zygote is gone: {error}") from error
-        if len(fds) != 2:
+        if len(fds) != 3:
             for fd in fds:
                 os.close(fd)
             raise ZygoteError(f"the zygote forked no worker: {message.decode(errors='replace')}")
-        return WorkerLink(int(message), socket.socket(fileno=fds[0]), fds[1])
+        return WorkerLink(int(message), socket.socket(fileno=fds[0]), fds[1], fds[2])
 
     async def close(self, grace_s: float) -> None:
         """Let it kill and reap its workers and exit; SIGKILL after grace_s seconds."""
@@ -216,7 +224,7 @@ async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
     while True:
         try:
             message, data, _, _ = control.recvmsg(
-                MAX_MESSAGE, socket.CMSG_SPACE(2 * 4), socket.MSG_CMSG_CLOEXEC
+                MAX_MESSAGE, socket.CMSG_SPACE(3 * 4), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             await trio.lowlevel.wait_readable(control)

@@ -129,15 +129,16 @@ class Detector:
         return pack_plan(kind, locate(kind, what, source))
 
 
-def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int) -> NoReturn:
+def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:
     """The life of a forked worker; never returns, never raises.
 
-    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid.
+    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid. idle: it runs
+    only while nothing else wants the processor.
     """
     try:
         sock = _keep_only(sock)
         try:
-            held = confine(limits, parent)
+            held = confine(limits, parent, idle=idle)
         except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
             sock.sendall(wire.pack_reply(wire.HELLO, Status.FAILED, _reason(error)))
             os._exit(1)

@@ -6,32 +6,47 @@ it reads nothing but one-byte orders from the daemon, so nothing hostile ever re
 thread, so that a fork is always whole.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote opens with READY or with a reason why
-it cannot run. Each FORK is answered by the worker's pid as a decimal with two descriptors, the
-daemon's end of the worker's socket and a pidfd, or by a reason. When the daemon's end closes, the
-zygote kills and reaps what it forked and exits.
+it cannot run. Each FORK or FORK_IDLE is answered by the worker's pid as a decimal with three
+descriptors: the daemon's end of the worker's socket, a pidfd, and a pipe by which the zygote tells how
+the worker ended (ENDED, see there). Or by a reason. When the daemon's end closes, the zygote kills and
+reaps what it forked and exits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.content.confine import Limits, name_process
 
 READY: Final = b"ready"
 FORK: Final = b"fork"
+FORK_IDLE: Final = b"fork idle"
+"""A worker that computes only while nothing else wants the processor."""
+ENDED: Final = struct.Struct("=i")
+"""How a worker ended: its exit code, or the negative number of the signal."""
 MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
 """How long (ms) the zygote waits at its end for killed workers; one in a hung disk read is left to init."""
 SESSION_NICE: Final = 10
 """A tenth of what a session counts that computes, where there is just one."""
+
+
+class _Child(NamedTuple):
+    """A worker that was not reaped yet. number: of its uid, from the first on. said: end of the pipe."""
+
+    pid: int
+    number: int
+    said: int
 
 
 class Zygote:
@@ -45,7 +60,8 @@ class Zygote:
         self._limits = limits
         self._detector = Detector()
         self._run = run
-        self._children: dict[int, int] = {}  # pidfd -> pid
+        self._children: dict[int, _Child] = {}  # by pidfd
+        self._last = -1
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
@@ -58,8 +74,8 @@ class Zygote:
             for fd, _ in self._poll.poll():
                 if fd in self._children:
                     self._reap(fd)
-                elif self._control.recv(MAX_MESSAGE) == FORK:
-                    self._fork()
+                elif (order := self._control.recv(MAX_MESSAGE)) in (FORK, FORK_IDLE):
+                    self._fork(idle=order == FORK_IDLE)
                 else:
                     return
 
@@ -76,25 +92,49 @@ class Zygote:
             for fd, _ in ended:
                 self._reap(fd)
 
-    def _fork(self) -> None:
+    def _fork(self, *, idle: bool) -> None:
+        number = self._free_number()
+        if number is None:
+            self._control.send(f"all {self._limits.uids} uids of workers are in use".encode())
+            return
+        uid, gid = self._limits.uid + number, self._limits.gid + number
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        heard, said = os.pipe()
         with ours, theirs:
             parent = os.getpid()
             try:
                 pid = os.fork()
             except OSError as error:
+                os.close(heard)
+                os.close(said)
                 self._control.send(f"fork: {error}".encode()[:MAX_MESSAGE])
                 return
             if pid == 0:
-                self._run(theirs, self._detector, self._limits, parent)
+                limits = dataclasses.replace(self._limits, uid=uid, gid=gid)
+                self._run(theirs, self._detector, limits, parent, idle=idle)
             pidfd = os.pidfd_open(pid)
-            self._children[pidfd] = pid
+            self._children[pidfd] = _Child(pid, number, said)
             self._poll.register(pidfd, select.POLLIN)
-            socket.send_fds(self._control, [b"%d" % pid], [ours.fileno(), pidfd])
+            socket.send_fds(self._control, [b"%d" % pid], [ours.fileno(), pidfd, heard])
+            os.close(heard)
+
+    def _free_number(self) -> int | None:
+        """The number of a uid that no worker has, the one that was free for the longest first."""
+        taken = {child.number for child in self._children.values()}
+        for step in range(1, self._limits.uids + 1):
+            number = (self._last + step) % self._limits.uids
+            if number not in taken:
+                self._last = number
+                return number
+        return None
 
     def _reap(self, pidfd: int) -> None:
         self._poll.unregister(pidfd)
-        os.waitpid(self._children.pop(pidfd), 0)
+        child = self._children.pop(pidfd)
+        _, status = os.waitpid(child.pid, 0)
+        with contextlib.suppress(OSError):  # the daemon does not care any more
+            os.write(child.said, ENDED.pack(os.waitstatus_to_exitcode(status)))
+        os.close(child.said)
         os.close(pidfd)
 
 

@@ -308,7 +308,7 @@ class Checker:
             self._refusals.remove(handle)
 
     async def _kind(self, handle: Handle, head: bytes) -> str | None:
-        return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.key)
+        return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
         """Content requirements in monitor mode: record, once a handle, what would not meet them."""

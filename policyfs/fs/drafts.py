@@ -186,7 +186,7 @@ class Drafts:
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:
         """Look it through by a descriptor that cannot write."""
-        lane, words = handle.caller.principal.key, banned(decision.content)
+        lane, words = handle.caller.principal.lane, banned(decision.content)
         kinds = kinds_only(decision.content)
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
         try:

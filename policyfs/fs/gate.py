@@ -141,7 +141,7 @@ class Gate:
         """
         generation, ftype = self.generation, stat.ftype
         need = self.engine.needs(who, ops, state, ftype)
-        facts = await self.facts.find(need, dirfd, name, stat, who.key) if need else NO_FACTS
+        facts = await self.facts.find(need, dirfd, name, stat, who.lane) if need else NO_FACTS
         self.unchanged(generation)
         return self.decide(who, ops, state, ftype, facts, parent)
 
@@ -282,12 +282,12 @@ class Gate:
                     return await self._facts_behind(held, need, who)
                 finally:
                     os.close(held)
-            return await self.facts.find(need, dirfd, name, stat, who.key)
+            return await self.facts.find(need, dirfd, name, stat, who.lane)
         return await self._facts_behind(held, need, who)
 
     async def _facts_behind(self, held: int, need: Need, who: Principal) -> Facts:
         owner = self.facts.owners.get(held, self.facts.stat(held)) if need & Need.OWNER else None
-        return Facts(await self.facts.kind_of(held, who.key) if need & Need.KIND else None, owner)
+        return Facts(await self.facts.kind_of(held, who.lane) if need & Need.KIND else None, owner)
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Every fact that a caller's answers about a path could hang on, whatever the operation."""

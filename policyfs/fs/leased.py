@@ -143,7 +143,7 @@ class Leased:
     ) -> tuple[str | None, Plan]:
         """INVARIANT: not by the lease's own descriptor: a worker that outlives us would keep it."""
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
-        return await self._plans.locate(fd, what, lane=caller.principal.key, proof=proof)
+        return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
 
     def _busy(self, state: OpenState, blank: Decision) -> _Armed:
         self._drop(state)

@@ -169,7 +169,7 @@ class Naming:
         if moves_to is not None:
             need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
         generation = self._gate.generation
-        facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.key)
+        facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.lane)
         self._gate.unchanged(generation)
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
@@ -356,7 +356,7 @@ class Naming:
             return end, _always
         there = engine.view(who, to)
         words = there.bans - engine.view(who, end.state).bans if there.checked else None
-        settled = await self._settling.settled(parent, name, stat, who.key, words)
+        settled = await self._settling.settled(parent, name, stat, who.lane, words)
         if settled is None:
             return end, _never
         stack.callback(settled.close)

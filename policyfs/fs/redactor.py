@@ -228,11 +228,11 @@ class Redactor:
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._plans.locate(read_only, what, lane=who.key, proof=proof)
+                kind, plan = await self._plans.locate(read_only, what, lane=who.lane, proof=proof)
                 decision = judge(Facts(kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
                     kind, plan = await self._plans.locate(
-                        read_only, decision.redact, lane=who.key, proof=proof
+                        read_only, decision.redact, lane=who.lane, proof=proof
                     )
                     decision = judge(Facts(kind, owner))
             finally:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from policyfs.domain import REDACTIONS, Audit, Op
+from policyfs.domain import REDACTIONS, WORKER_UIDS, Audit, Op
 from policyfs.policy.errors import did_you_mean, listed, quote
 from policyfs.policy.model import UidRange
 from policyfs.policy.nodes import Absent, Folded, Unquoted
@@ -243,6 +243,16 @@ def _uids(value: object) -> UidRange:
     return (first, last)
 
 
+def _app_uids(value: object) -> UidRange:
+    first, last = _uids(value)
+    if first < WORKER_UIDS.stop and last >= WORKER_UIDS.start:
+        refuse(
+            f"uids {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} are kept for the sniffing workers of policyfs",
+            "no app runs as one of them: leave them out",
+        )
+    return first, last
+
+
 def _several(value: object) -> object:
     """A list, or the one value that stands for a list of one."""
     if isinstance(value, list):
@@ -276,6 +286,7 @@ Operation = Annotated[str, PlainValidator(_operation)]
 Kind = Annotated[str, PlainValidator(_kind)]
 Glob = Annotated[str, PlainValidator(_glob)]
 Uids = Annotated[UidRange, PlainValidator(_uids)]
+AppUids = Annotated[UidRange, PlainValidator(_app_uids)]
 ErrnoName = Annotated[str, PlainValidator(_one_of(ERRNOS))]
 AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
 Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(sorted(REDACTIONS))))]
@@ -309,7 +320,7 @@ class DefaultsDoc(Strict):
 class AppDoc(Strict):
     """One of ``apps``."""
 
-    uid: Annotated[tuple[Uids, ...], BeforeValidator(_several)] = ()
+    uid: Annotated[tuple[AppUids, ...], BeforeValidator(_several)] = ()
     gid: Annotated[int, PlainValidator(_gid)] | None = None
     grants: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] = ()
     description: Text = ""

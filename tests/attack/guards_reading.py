@@ -46,6 +46,11 @@ def broken_parser() -> None:
     put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
 
 
+def workers_are_nobody() -> None:
+    """Workers run as nobody, as other programs do."""
+    _parsers("tests.attack.parsers_nobody")
+
+
 def failure_is_clean() -> None:
     """Where nobody could look into a file, it has nothing to hide."""
     locate = Sniffer.locate
@@ -126,6 +131,7 @@ READING: Final[dict[str, Callable[[], None]]] = {
     "lazy-parser": lazy_parser,
     "broken-parser": broken_parser,
     "failure-is-clean": failure_is_clean,
+    "workers-are-nobody": workers_are_nobody,
     "shown-live": shown_live,
     "own-for-ever": own_for_ever,
     "opened-for-ever": opened_for_ever,

@@ -22,7 +22,8 @@ class Impostor:
     def __init__(self) -> None:
         self.process = subprocess.Popen(["sleep", "60"])
         ours, self.socket = socket.socketpair()
-        self.link = WorkerLink(self.process.pid, ours, os.pidfd_open(self.process.pid))
+        ending, self.told = os.pipe()
+        self.link = WorkerLink(self.process.pid, ours, os.pidfd_open(self.process.pid), ending)
 
     def say(self, data: bytes, *, then_end: bool = False) -> None:
         self.socket.sendall(data)
@@ -41,6 +42,7 @@ def impostor():
 
     trio.run(end)
     made.socket.close()
+    os.close(made.told)
     assert made.process.wait(10) == -signal.SIGKILL
 
 

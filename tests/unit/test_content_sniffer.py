@@ -18,6 +18,7 @@ from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.link import WorkerLink
 from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
+from policyfs.domain import WORKER_UIDS
 from policyfs.redact.plan import Outcome
 from tests.support.processes import call_as, wait_for
 
@@ -184,9 +185,13 @@ def test_workers_have_no_rights(sniffer, jpeg_fd):
     kinds(sniffer, jpeg_fd, 5)
     pids = sniffer.stats().worker_pids
     assert len(pids) == 2
+    uids = set()
     for pid in pids:
         status = status_of(pid)
-        assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4
+        uids.add(status["Uid"])
+        assert status["Uid"] == status["Gid"]
+        assert int(status["Uid"].split()[0]) in WORKER_UIDS
+        assert len(set(status["Uid"].split())) == 1
         assert status["Groups"].split() == []
         for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             assert int(status[kind], 16) == 0
@@ -202,7 +207,9 @@ def test_workers_have_no_rights(sniffer, jpeg_fd):
             assert [
                 line.split()[-3:-1] for line in limits.splitlines() if line.startswith(f"Max {limit}")
             ] == [["0", "0"]]
-    assert sniffer.stats().confinement.startswith("chroot, uid 65534, no_new_privs, limits, landlock")
+    assert len(uids) == 2, "each has a uid of its own, so that none can signal another"
+    assert sniffer.stats().confinement.startswith("chroot, uid 21000")
+    assert "no_new_privs, limits, landlock" in sniffer.stats().confinement
 
 
 def test_workers_take_the_uid_they_are_given(start):
@@ -225,6 +232,8 @@ def test_the_zygote_has_nothing_of_the_daemon(sniffer, monkeypatch):
         "/memfd",
         "anon_inode",
         "anon_inode",
+        "pipe",
+        "pipe",
         "socket",
     ]
 
@@ -233,7 +242,7 @@ def test_the_zygote_has_nothing_of_the_daemon(sniffer, monkeypatch):
 
 
 async def during_a_request(sniffer: Sniffer, fd: int, happens) -> tuple[str | None, float]:
-    """Have something happen to the one worker while it is on a request; the answer and the time."""
+    """Have something happen to the one worker, which is stopped on a request; the answer and the time."""
     result: list[str | None] = []
     (pid,) = sniffer.stats().worker_pids
     os.kill(pid, signal.SIGSTOP)
@@ -264,7 +273,7 @@ def test_a_file_at_which_two_workers_die_is_unknown_and_costs_no_other(start, jp
     honest = WorkerLink.ask
 
     async def dies(self, command, fd, size, payload):
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGSEGV)
         return await honest(self, command, fd, size, payload)
 
     monkeypatch.setattr(WorkerLink, "ask", dies)
@@ -298,7 +307,75 @@ def test_workers_killed_together_cost_nothing(start, jpeg_fd, monkeypatch):
     assert len(stats.worker_pids) == 3
 
 
-def test_a_hanging_worker_is_replaced_at_the_deadline(start, jpeg_fd):
+def test_a_worker_that_is_stopped_costs_a_moment(start, jpeg_fd):
+    """Whoever did it: a worker cannot stop itself, so that this says nothing of the file."""
+    sniffer = start(workers=1, deadline_s=60)
+    kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: None)
+    assert kind == "image/jpeg"
+    assert seconds < 30
+    assert (sniffer.stats().failed, sniffer.stats().repeated) == ({}, 1)
+
+
+def test_workers_killed_again_and_again_from_outside_are_replaced(start, jpeg_fd, monkeypatch):
+    sniffer = start(workers=1, deadline_s=60)
+    honest, killed = WorkerLink.ask, []
+
+    async def killed_often(self, command, fd, size, payload):
+        if len(killed) < 6:
+            killed.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+        return await honest(self, command, fd, size, payload)
+
+    monkeypatch.setattr(WorkerLink, "ask", killed_often)
+    assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
+    assert (sniffer.stats().failed, sniffer.stats().repeated) == ({}, 6)
+
+
+def test_a_file_whose_workers_somebody_always_kills_is_unknown_at_the_deadline(start, jpeg_fd, monkeypatch):
+    sniffer = start(workers=1, deadline_s=1)
+    honest = WorkerLink.ask
+
+    async def killed_always(self, command, fd, size, payload):
+        os.kill(self.pid, signal.SIGKILL)
+        return await honest(self, command, fd, size, payload)
+
+    monkeypatch.setattr(WorkerLink, "ask", killed_always)
+    assert kinds(sniffer, jpeg_fd) == [None]
+    assert sniffer.stats().failed == {"deadline": 1}
+
+
+def test_a_worker_serves_one_lane_in_all_its_life(start, jpeg_fd):
+    sniffer = start(workers=2, deadline_s=60)
+
+    async def main() -> None:
+        served: dict[int, str] = {}
+        for lane in ["a", "a", "b", "a", "c", "d", "e", "f", "g", "b", "a"]:
+            assert await sniffer.kind_of_fd(jpeg_fd, lane=lane) == "image/jpeg"
+            pid = sniffer._pool.idle[-1].pid
+            assert served.setdefault(pid, lane) == lane
+        assert len(sniffer.stats().worker_pids) <= 5
+
+    trio.run(main)
+
+
+def test_a_spare_always_waits(start, jpeg_fd):
+    sniffer = start(workers=2, deadline_s=60)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sniffer.tend)
+            for lane in range(4):
+                await until(lambda: sniffer._pool.fresh)
+                [spare, *_] = sniffer._pool.fresh
+                assert await sniffer.kind_of_fd(jpeg_fd, lane=lane) == "image/jpeg"
+                assert sniffer._pool.idle[-1] is spare, "an open waited for a fork"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_a_hanging_worker_is_replaced_at_the_deadline(start, jpeg_fd, monkeypatch):
+    monkeypatch.setattr(WorkerLink, "_stopped", lambda self: False)  # it stands for one that hangs
     sniffer = start(workers=1, deadline_s=0.5)
     (pid,) = sniffer.stats().worker_pids
     kind, seconds = trio.run(during_a_request, sniffer, jpeg_fd, lambda pid: None)
@@ -395,29 +472,29 @@ class Undead:
 def test_workers_that_will_not_die_stop_the_forking(start, jpeg_fd):
     sniffer = start(workers=1)
     (pid,) = sniffer.stats().worker_pids
-    sniffer._killed += [Undead()] * 9
+    sniffer._pool.killed += [Undead()] * 9
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: is_gone(pid), "the worker's end")
     assert kinds(sniffer, jpeg_fd) == [None]
     assert "killed workers do not end" in sniffer.stats().last_error
-    sniffer._killed = [worker for worker in sniffer._killed if not isinstance(worker, Undead)]
+    sniffer._pool.killed = [worker for worker in sniffer._pool.killed if not isinstance(worker, Undead)]
 
 
 def test_where_no_worker_may_be_forked_one_that_waits_is_asked(start, jpeg_fd, monkeypatch):
     """Also where the zygote is dead, too: the loop must not turn for ever over a worker that cannot come."""
     sniffer = start(workers=2)
     monkeypatch.setattr(WorkerLink, "fit", lambda self: True)
-    last = sniffer._idle[-1].pid
+    last = sniffer._pool.fresh[0].pid
     os.kill(last, signal.SIGKILL)
     wait_for(lambda: is_gone(last), "the worker's end")
-    sniffer._killed += [Undead()] * 9
+    sniffer._pool.killed += [Undead()] * 9
     assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
     stats = sniffer.stats()
     os.kill(stats.zygote_pid, signal.SIGKILL)
     wait_for(lambda: all(map(is_gone, stats.worker_pids)), "the end of all workers")
     assert kinds(sniffer, jpeg_fd) == [None]
     assert "killed workers do not end" in sniffer.stats().last_error
-    sniffer._killed = [worker for worker in sniffer._killed if not isinstance(worker, Undead)]
+    sniffer._pool.killed = [worker for worker in sniffer._pool.killed if not isinstance(worker, Undead)]
 
 
 # ---------------------------------------------------------------- many
@@ -498,11 +575,11 @@ def test_nothing_leaks_in_1000_requests(sniffer, jpeg_fd):
     kinds(sniffer, jpeg_fd, 3)
     before = sorted(os.listdir("/proc/self/fd"))
     trio.run(main)
-    wait_for(lambda: all(worker.gone() for worker in sniffer._killed), "the end of killed workers")
+    wait_for(lambda: all(worker.gone() for worker in sniffer._pool.killed), "the end of killed workers")
     assert len(os.listdir("/proc/self/fd")) <= len(before)
     zygote, workers = sniffer.stats().zygote_pid, sniffer.stats().worker_pids
     wait_for(
-        lambda: len(os.listdir(f"/proc/{zygote}/fd")) == 4 + len(workers), "the zygote to forget the dead"
+        lambda: len(os.listdir(f"/proc/{zygote}/fd")) == 4 + 2 * len(workers), "the zygote to forget the dead"
     )
     children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text(encoding="ascii").split()
     assert sorted(map(int, children)) == sorted(workers)

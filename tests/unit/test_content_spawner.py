@@ -17,7 +17,9 @@ from policyfs.content.confine import Limits
 from policyfs.content.rights import ZYGOTE, rights_of
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
-LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=8)
+LIMITS = Limits(
+    uid=2_100_000_000, gid=2_100_000_000, address_space=512 << 20, cpu_s=60, descriptors=8, uids=8
+)
 
 
 def children_of(pid: int) -> list[str] | None:

@@ -17,7 +17,9 @@ from policyfs.content.confine import Limits
 from policyfs.content.zygote import FORK, READY
 from tests.support.processes import wait_for
 
-LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=8)
+LIMITS = Limits(
+    uid=2_100_000_000, gid=2_100_000_000, address_space=512 << 20, cpu_s=60, descriptors=8, uids=8
+)
 
 
 class Zygote:
@@ -26,6 +28,7 @@ class Zygote:
     def __init__(self, options: str) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(30)
+        self.endings: dict[int, int] = {}
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         with theirs:
             self.process = subprocess.Popen(
@@ -36,8 +39,9 @@ class Zygote:
 
     def fork(self) -> tuple[int, socket.socket]:
         self.control.send(FORK)
-        message, fds, _, _ = socket.recv_fds(self.control, 1000, 2)
+        message, fds, _, _ = socket.recv_fds(self.control, 1000, 3)
         os.close(fds[1])
+        self.endings[int(message)] = fds[2]
         return int(message), socket.socket(fileno=fds[0])
 
 

@@ -1,0 +1,217 @@
+"""The workers of one daemon: whom each belongs to, spares that wait, and their parent."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Hashable
+from typing import Final
+
+import trio
+
+from policyfs.content.confine import Limits
+from policyfs.content.link import WorkerGoneError, WorkerLink
+from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
+
+SERVED_MAX: Final = 10_000
+"""Requests after which a worker is replaced: how long one that was taken over stays, at most."""
+_SPARES: Final = 1
+"""Confined workers that wait for an app that has none, so that no open waits for a fork."""
+_KEPT_MIN: Final = 4
+"""So many workers stay with their apps even on a small machine: each costs its app a spare to get back."""
+_UNDEAD_MAX: Final = 8
+"""Killed workers that have not ended (hung in a disk read) beyond which no more are forked."""
+_PAUSE_FIRST_S: Final = 0.25
+_PAUSE_MAX_S: Final = 30.0
+_PROVEN_S: Final = 60.0
+"""A zygote that lived this long does not count as one that keeps dying."""
+_LOOK_S: Final = 5.0
+"""How often it is looked whether the spares still live."""
+
+
+class NoWorkerError(Exception):
+    """No worker is to be had. why: ``died`` or ``busy``; the message is for people."""
+
+    def __init__(self, why: str, text: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
+class Pool:
+    """Workers by the lane that they belong to. Only for use from one trio run at a time.
+
+    INVARIANT: a worker serves one lane in all its life. What it saw of one app's files is gone, with its
+    memory, before another app's file is looked at.
+    """
+
+    def __init__(self, limits: Limits, size: int) -> None:
+        """Starts nothing. size: how many may be asked at the same time."""
+        self._limits = limits
+        self._kept = max(size, _KEPT_MIN)
+        self._launcher: Launcher | None = None
+        self._zygote: ZygoteProcess | None = None
+        self._spawning = trio.Lock()
+        self._pause_s = self._not_before_s = 0.0
+        self._wanted = trio.Event()
+        self.fresh: deque[WorkerLink] = deque()
+        self.idle: list[WorkerLink] = []
+        """Those that have served, the one that served last at the end."""
+        self.busy: set[WorkerLink] = set()
+        self.killed: list[WorkerLink] = []
+        self.started = self.zygotes_started = 0
+        self.confinement = ""
+        self.closed = False
+
+    @property
+    def zygote_pid(self) -> int:
+        """The pid of the workers' parent, 0 if there is none."""
+        return self._zygote.pid if self._zygote is not None else 0
+
+    @property
+    def workers(self) -> list[WorkerLink]:
+        """All that live."""
+        return [*self.fresh, *self.idle, *self.busy]
+
+    def zygote_died(self) -> bool:
+        """Whether the parent ended and took its workers along."""
+        return self._zygote is not None and self._zygote.died()
+
+    async def fill(self, count: int) -> None:
+        """Have so many spares. Raises NoWorkerError."""
+        while len(self.fresh) < count:
+            worker = await self._spawn()
+            self.busy.remove(worker)
+            self.fresh.append(worker)
+
+    async def tend(self) -> None:
+        """Keep a spare ready, for as long as this runs."""
+        pause_s = _PAUSE_FIRST_S
+        while not self.closed:
+            self._wanted = trio.Event()
+            for worker in [worker for worker in self.fresh if not worker.fit()]:
+                self.kill(worker)
+            try:
+                await self.fill(_SPARES)
+                pause_s = _PAUSE_FIRST_S
+            except NoWorkerError:
+                await trio.sleep(pause_s)
+                pause_s = min(_PAUSE_MAX_S, 2 * pause_s)
+                continue
+            with trio.move_on_after(_LOOK_S):
+                await self._wanted.wait()
+
+    async def take(self, lane: Hashable) -> WorkerLink:
+        """A worker for a lane: its own, a spare, or a new one. Raises NoWorkerError."""
+        self.forget_gone()
+        for worker in [worker for worker in reversed(self.idle) if worker.lane == lane]:
+            self.idle.remove(worker)
+            self.busy.add(worker)
+            if worker.fit():
+                return worker
+            self.kill(worker)
+        return self._spare(lane) or await self._spawn(lane)
+
+    async def another(self, lane: Hashable) -> WorkerLink:
+        """A new worker; where none may be forked, one that waits. Raises NoWorkerError."""
+        self.forget_gone()
+        return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
+
+    async def unbiased(self) -> WorkerLink:
+        """A new worker that has seen no file, and computes while nothing else wants the processor.
+        Raises NoWorkerError.
+        """
+        return await self._spawn(idle=True)
+
+    def give_back(self, worker: WorkerLink) -> None:
+        """A worker has answered, and may be asked again."""
+        self.busy.remove(worker)
+        self.idle.append(worker)
+        if len(self.idle) + len(self.busy) > self._kept and self.idle[0] is not worker:
+            self.kill(self.idle[0])
+
+    def kill(self, worker: WorkerLink) -> None:
+        """End a worker."""
+        worker.kill()
+        self.busy.discard(worker)
+        for waiting in (self.idle, self.fresh):
+            if worker in waiting:
+                waiting.remove(worker)
+        if worker not in self.killed:
+            self.killed.append(worker)
+
+    def kill_lane(self, lane: Hashable) -> None:
+        """End the workers of a lane; what they are asked has no answer."""
+        for worker in self.workers:
+            if worker.served and worker.lane == lane:
+                self.kill(worker)
+
+    def forget_gone(self) -> None:
+        """Forget killed workers that have ended."""
+        if self.killed:
+            self.killed = [worker for worker in self.killed if not worker.gone()]
+
+    async def close(self, grace_s: float) -> None:
+        """End every process; at most *grace_s* seconds for each kind. May be called twice."""
+        self.closed = True
+        self._wanted.set()
+        for worker in self.workers:
+            self.kill(worker)
+        with trio.move_on_after(grace_s):
+            for worker in self.killed:
+                await worker.ended()
+        if self._zygote is not None:
+            await self._zygote.close(grace_s)
+            self._zygote = None
+        if self._launcher is not None:
+            await self._launcher.close(grace_s)
+            self._launcher = None
+
+    def _spare(self, lane: Hashable) -> WorkerLink | None:
+        while self.fresh:
+            worker = self.fresh.popleft()
+            self._wanted.set()
+            self.busy.add(worker)
+            if worker.fit():
+                worker.lane = lane
+                return worker
+            self.kill(worker)
+        return None
+
+    async def _spawn(self, lane: Hashable = None, *, idle: bool = False) -> WorkerLink:
+        self.forget_gone()
+        if len(self.killed) > _UNDEAD_MAX:
+            raise NoWorkerError("busy", f"{len(self.killed)} killed workers do not end (hung storage?)")
+        try:
+            async with self._spawning:
+                worker = await (await self._living_zygote()).worker(idle=idle)
+            self.started += 1
+            self.busy.add(worker)
+            worker.lane = lane
+            try:
+                self.confinement = await worker.hello()
+            except BaseException:
+                self.kill(worker)
+                raise
+        except (ZygoteError, WorkerGoneError, OSError) as error:
+            raise NoWorkerError("died", str(error)) from error
+        return worker
+
+    async def _living_zygote(self) -> ZygoteProcess:
+        if self._zygote is not None and not self._zygote.fit():
+            now_s = time.monotonic()
+            if now_s - self._zygote.started_s > _PROVEN_S:
+                self._pause_s = 0.0
+            self._not_before_s = now_s + self._pause_s
+            self._pause_s = min(_PAUSE_MAX_S, max(_PAUSE_FIRST_S, self._pause_s * 2))
+            self._zygote.kill()
+            self._zygote = None
+        if self._zygote is None:
+            await trio.sleep(max(0.0, self._not_before_s - time.monotonic()))
+            if self.closed:
+                raise ZygoteError("the sniffer is closed")
+            if self._launcher is None:
+                # INVARIANT: at the start, never again: a daemon that serves can execute nothing.
+                self._launcher = Launcher(self._limits)
+            self._zygote = await self._launcher.zygote()
+            self.zygotes_started += 1
+        return self._zygote

@@ -1,0 +1,89 @@
+"""Uids for the workers of one daemon that nothing else on the machine has.
+
+A process may signal, stop, limit and trace others of its uid. So workers share theirs neither with
+other programs (``nobody`` has many) nor with each other. domain.WORKER_UIDS is the range that they come
+from; each daemon takes a block of it that is unused when it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import pwd
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from policyfs.domain import WORKER_UIDS
+
+BLOCK: Final = 32
+"""Uids of one daemon: more than it ever has workers, those that wait for their end included."""
+_TRIES: Final = 64
+_COMMON: Final = 65_536
+"""Below lie the uids of users and services, 65534 and 65535 among them."""
+
+
+class NoUidsError(Exception):
+    """No block of uids is free; the message says what is in the way."""
+
+
+def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
+    """The first of BLOCK uids (and gids of the same numbers) that no account and no process has.
+
+    apps: ranges of uids (first, last) that belong to apps. Where this user namespace lacks WORKER_UIDS
+    the block comes from the top of what it has. Raises NoUidsError, OSError.
+    """
+    used = _uids_of_processes()
+    for first in _candidates():
+        block = range(first, first + BLOCK)
+        of_app = any(low < block.stop and high >= block.start for low, high in apps)
+        if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
+            return first
+    raise NoUidsError(
+        f"no {BLOCK} uids are free for the sniffing workers: of {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1}, "
+        "which are kept for them, this user namespace has none, or accounts or processes have them"
+    )
+
+
+def _candidates() -> Iterator[int]:
+    mapped = _mapped("uid_map"), _mapped("gid_map")
+    choice = random.SystemRandom()  # two daemons that start at once should not meet
+    for _ in range(_TRIES):
+        first = choice.randrange(WORKER_UIDS.start, WORKER_UIDS.stop, BLOCK)
+        if all(any(first in ids for ids in each) for each in mapped):
+            yield first
+    for ids in mapped[0]:
+        top = min(ids.stop, WORKER_UIDS.start) - ids.stop % BLOCK - BLOCK
+        for first in range(top, max(ids.start, top - _TRIES * BLOCK, _COMMON), -BLOCK):
+            if any(first in other and first + BLOCK <= other.stop for other in mapped[1]):
+                yield first
+
+
+def _mapped(name: str) -> list[range]:
+    """The ids that this user namespace has (user_namespaces(7))."""
+    lines = Path("/proc/self", name).read_text(encoding="ascii").splitlines()
+    rows = [[int(word) for word in line.split()] for line in lines]
+    return [range(first, first + count) for first, _, count in rows]
+
+
+def _uids_of_processes() -> set[int]:
+    """Real, effective, saved and file system uids of all processes that are seen from here."""
+    found: set[int] = set()
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                text = (place / "status").read_text(encoding="ascii", errors="replace")
+                line = next((line for line in text.splitlines() if line.startswith("Uid:")), "")
+                found.update(int(word) for word in line.split()[1:])
+    return found
+
+
+def _has_account(number: int) -> bool:
+    with contextlib.suppress(KeyError):
+        pwd.getpwuid(number)
+        return True
+    with contextlib.suppress(KeyError):
+        grp.getgrgid(number)
+        return True
+    return False
