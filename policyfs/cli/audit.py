@@ -23,7 +23,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.sinks.reader import Chain, Follower, find_chains, last_records, raw_lines, records
 from policyfs.sinks.segments import segment_number
 from policyfs.trail.event import DECISIONS
-from policyfs.trail.query import Filter, Prefilter, compile_glob, merge, parse_when
+from policyfs.trail.query import Filter, Prefilter, compile_glob, literal_digest, merge, parse_when
 from policyfs.trail.record import BadLine, Fields, Record, parse_id
 from policyfs.trail.render import (
     RowPrinter,
@@ -154,6 +154,7 @@ def _filter(args: argparse.Namespace) -> Filter:
             decisions=frozenset(args.decision),
             rules=frozenset(args.rule),
             path=compile_glob(args.path) if args.path else None,
+            path_sha256=literal_digest(args.path) if args.path else "",
         )
     except (ValueError, re.error) as exc:
         raise UsageError(str(exc)) from exc

@@ -1,16 +1,18 @@
 """The journal of one mount's trail: what was decided is on record, or the caller hears of it.
 
-Two strengths (`domain.Audit`). REQUIRED: the line is in the file when `record` returns, or it
-raises and the request must be refused. BEST_EFFORT: queued, written by `flush`; what did not
-fit into the queue is counted, and the count goes on record once there is room.
+Two strengths (`domain.Audit`). REQUIRED: `admit` gives a ticket, and the line is in the file once
+`commit` has returned without an error in it; until then nothing may be accessed. BEST_EFFORT: queued,
+written by `flush`; what did not fit into the queue is counted, and the count goes on record once there
+is room. Denials that repeat, and what an app causes beyond its budget (accounts.py), are counted and the
+counts recorded: but for allowed access that is REQUIRED, whose ticket says how long to wait instead.
 
-What survives: a crash or kill of the daemon loses the queue (best effort, at most what
-arrived since the last flush) and no REQUIRED line. A power loss may in addition lose lines
+What survives: a crash or kill of the daemon loses the queue and the counts (at most what arrived since
+the last flush, and in the last window) and no REQUIRED line. A power loss may in addition lose lines
 written since the last sync, which `flush` does at most once a second.
 
 Locks: `_lock` guards the writer (held while one slice is formatted and written, never during
-fsync); `_queue_lock` guards the queue's ends, gaps and folded denials (held for microseconds).
-Order: `_lock` before `_queue_lock`.
+fsync); `_queue_lock` guards the queue, gaps and accounts (held for microseconds).
+Order: `_lock` before `_queue_lock`. `admit` takes the second alone, so that it never waits for a disk.
 """
 
 from __future__ import annotations
@@ -19,19 +21,24 @@ import errno
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, NoReturn
+from typing import Final
 
 from policyfs.domain import Audit
-from policyfs.errors import PolicyfsError
+from policyfs.sinks.accounts import Accounts, Limits
+from policyfs.sinks.backlog import Backlog, Item
 from policyfs.sinks.segments import TrailDirectory
+from policyfs.sinks.stats import JournalStats
+from policyfs.sinks.ticket import SLICE, SLICE_BYTES, JournalError, Ticket, cannot_record, in_groups
 from policyfs.sinks.writer import ChainWriter, Gap
+from policyfs.trail.bounds import bounded
 from policyfs.trail.event import DENY, Event
-from policyfs.trail.fold import DenialFold
 
-_SLICE: Final = 100
-"""Events formatted and written in one go: about a millisecond of the interpreter lock."""
+__all__ = ["Journal", "JournalError", "JournalStats"]
+
+QUEUE: Final = 10_000
+QUEUE_BYTES: Final = 16 * 1024 * 1024
+"""What may wait to be written: events, and bytes of memory."""
 
 _BREATH_S: Final = 0.00005
 """Pause between two slices of a flush, in which waiting threads get the interpreter lock."""
@@ -41,34 +48,6 @@ _PLACE_CHECK_NS: Final = _SECOND_NS
 
 
 _QUEUE_FULL: Final = "queue full"
-
-
-class JournalError(PolicyfsError):
-    """An event that must be on record could not be recorded, or the trail not be opened."""
-
-
-class JournalStats(NamedTuple):
-    """The state of a journal: counts since it was opened, sizes in bytes.
-
-    written: records in the file, the journal's own included. dropped: best-effort events that
-    will never be recorded. refused: required events that failed. folded: repeated denials that
-    were counted. seq, head: number and digest of the last line (keep a copy of them elsewhere,
-    and nobody can shorten or reseal the trail unnoticed). failing: the last write failed. bugs:
-    how often queued events could not be put into lines (they are counted as dropped).
-    """
-
-    written: int
-    dropped: int
-    refused: int
-    folded: int
-    queued: int
-    segment: str
-    bytes: int
-    seq: int
-    head: str
-    failing: bool
-    bugs: int
-    last_error: str
 
 
 class Journal:
@@ -81,25 +60,30 @@ class Journal:
         *,
         keep: int,
         segment_bytes: int = 64 * 1024 * 1024,
-        queue: int = 10_000,
+        queue: int = QUEUE,
+        queue_bytes: int = QUEUE_BYTES,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
         clock_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
         fold_ns: int = _SECOND_NS,
         sync_ns: int = _SECOND_NS,
     ) -> None:
         """Open the trail in this directory, made with mode 0700 if missing, and go on with its chain.
 
         segment_bytes: size at which a new segment is begun. keep: how many segments stay, 0
-        for all. queue: how many best-effort events may wait. clock_ns: ns since 1970. fold_ns:
-        how long a denial stands for its repeats, 0 to record each. sync_ns: least time between
-        two syncs. Raises JournalError if nothing can be written there, or another journal
-        (which holds a lock on the directory) already does.
+        for all. queue, queue_bytes: how many best-effort events may wait, and what they may take
+        in memory. limits: of each app. clock_ns: ns since 1970; steady_ns: of a clock that only
+        goes forward. fold_ns: how long a denial stands for its repeats, 0 to record each, and
+        other counts are kept. sync_ns: least time between two syncs. Raises JournalError if
+        nothing can be written there, or another journal (which holds a lock on the directory)
+        already does.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
         self._sync_ns = sync_ns
-        self._limit = queue
-        self._queue: deque[Event | Gap] = deque()
-        self._fold = DenialFold(fold_ns)
+        self._steady_ns = steady_ns
+        self._queue = Backlog(queue, queue_bytes)
+        self._accounts = Accounts(limits, fold_ns)
         self._lock = threading.Lock()
         self._queue_lock = threading.Lock()
         self._waiting = 0
@@ -119,30 +103,56 @@ class Journal:
             )
         except OSError as exc:
             self._directory.close()
-            raise _cannot(directory, exc) from exc
+            raise cannot_record(directory, exc) from exc
         self._first_seq = self._writer.seq
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Put one event on record with this strength.
+        """Put one event on record with this strength, at once and whatever its app's budget.
 
-        Raises JournalError for a REQUIRED event that could not be written; never for others, and
-        never for what others queued.
+        It may wait for the disk: on an event loop, `admit` it. Raises JournalError for a REQUIRED event
+        that could not be written; never for others, and never for what others queued.
         """
-        if event.decision == DENY and audit and self._is_repeat(event):
-            return
-        if audit is Audit.BEST_EFFORT:
-            if len(self._queue) < self._limit and not self._closed:
-                self._queue.append(event)
-            else:
+        ticket = self.admit(event, audit)
+        if ticket is not None:
+            self.commit([ticket])
+            ticket.check()
+
+    def admit(self, event: Event, audit: Audit) -> Ticket | None:
+        """Take an event over. Returns what is to be committed before the request may go on, if anything.
+
+        Never waits for the disk, never raises.
+        """
+        if audit is Audit.OFF:
+            return None
+        event, now_ns = bounded(event), self._steady_ns()
+        with self._queue_lock:
+            must_be_told = audit is Audit.REQUIRED and event.decision != DENY
+            if not must_be_told and self._accounts.absorb(event, now_ns):
+                self._folded += event.weight
+                return None
+            if audit is Audit.REQUIRED:
+                return Ticket(event, self._accounts.spend(event, now_ns))
+            if self._closed or not self._queue.add(event):
                 self._drop(event)
-                return
-        elif audit is Audit.REQUIRED:
-            self._record_now(event)
-        else:
-            return
-        if event.decision == DENY:
+            else:
+                self._accounts.spend(event, now_ns)
+                self._accounts.recorded(event, now_ns)
+        return None
+
+    def commit(self, tickets: Sequence[Ticket]) -> None:
+        """Write these, and before them what little is queued. May wait for the disk: best from a thread.
+
+        Never raises: each ticket then says whether it is on record.
+        """
+        with self._queue_lock:
+            self._waiting += 1
+        try:
+            with self._lock:
+                for group in in_groups(tickets):
+                    self._commit_group(group)
+        finally:
             with self._queue_lock:
-                self._fold.recorded(event)
+                self._waiting -= 1
 
     def flush(self) -> None:
         """Write what is queued, in slices, and sync what was written if a sync is due.
@@ -153,7 +163,7 @@ class Journal:
         self._collect_folded(everything=False)
         while self._write_slice():
             if self._waiting:
-                break  # whoever waits with a REQUIRED event writes the rest of the queue itself
+                break  # a REQUIRED event goes first, and takes a slice along
             time.sleep(_BREATH_S)
         self._tidy()
         self._sync_if_due()
@@ -213,61 +223,61 @@ class Journal:
             last_error=self._last_error,
         )
 
-    # -- denials that repeat
-
-    def _is_repeat(self, event: Event) -> bool:
-        with self._queue_lock:
-            if not self._fold.absorb(event):
-                return False
-            self._folded += 1
-            return True
+    # -- what is counted
 
     def _collect_folded(self, *, everything: bool) -> None:
-        # Beyond the queue's limit, by no more than what the fold remembers: a count is never dropped,
-        # and a queue that is full lets no denial begin a new one.
+        # A count is never dropped. While nothing can be written, counts go on where they are.
         with self._queue_lock:
-            self._queue.extend(self._fold.collect(self._clock_ns(), all_of_them=everything))
+            if not everything and (self._outage is not None or self._queue.is_full):
+                return
+            times = self._clock_ns(), self._steady_ns()
+            for event in self._accounts.collect(*times, everything=everything):
+                self._queue.force(event)
 
     # -- writing
 
     def _drop(self, event: Event, reason: str = _QUEUE_FULL) -> None:
-        with self._queue_lock:
-            self._dropped += 1
-            last = self._queue[-1] if self._queue else None
-            if not isinstance(last, Gap) or last.reason != reason:
-                last = Gap(reason, event.time_ns)
-                self._queue.append(last)
-            last.dropped += event.weight
-            last.last_ns = event.time_ns
+        self._dropped += event.weight
+        gap = self._queue.gap(reason, event.time_ns)
+        gap.dropped += event.weight
+        gap.last_ns = event.time_ns
 
-    def _record_now(self, event: Event) -> None:
-        with self._queue_lock:
-            self._waiting += 1
+    def _commit_group(self, group: Sequence[Ticket]) -> None:
+        """Write all of a group in one go or, where that fails, each alone."""
+        batch: list[Item] = []
         try:
-            with self._lock:
-                if self._closed:
-                    raise OSError(errno.EBADF, "the journal is closed")
-                batch: list[Event | Gap] = []
-                while self._queue:
-                    batch = self._take()
-                    if self._outage is None and not self._queue:
-                        break  # the last slice and the event itself go out in one write
-                    self._write(batch)
-                    batch = []
-                self._write(batch, event)
+            if self._closed:
+                raise OSError(errno.EBADF, "the journal is closed")
+            batch = [] if self._outage is not None else self._take()
+            self._write(batch, [ticket.event for ticket in group])
         except OSError as exc:
-            self._refuse(event, exc)
-        finally:
-            with self._queue_lock:
-                self._waiting -= 1
+            if len(group) == 1 and not batch:
+                self._refuse(group[0], exc)
+                return
+        except Exception as bug:  # noqa: BLE001 - the event's own fault, so its caller's
+            if len(group) == 1:
+                group[0].error = bug
+                return
+        else:
+            for ticket in group:
+                self._recorded(ticket)
+            return
+        for ticket in group:
+            self._commit_group([ticket])
 
-    def _refuse(self, event: Event, exc: OSError) -> NoReturn:
+    def _recorded(self, ticket: Ticket) -> None:
+        ticket.error = None
+        if ticket.event.decision == DENY:
+            with self._queue_lock:
+                self._accounts.recorded(ticket.event, self._steady_ns())
+
+    def _refuse(self, ticket: Ticket, exc: OSError) -> None:
         with self._queue_lock:
             self._refused += 1
             if self._outage is not None:
                 self._outage.refused += 1
-                self._outage.last_ns = event.time_ns
-        raise _cannot(self._directory_path, exc) from exc
+                self._outage.last_ns = ticket.event.time_ns
+        ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> bool:
         """One step of a flush; False if the queue is empty or cannot be written now."""
@@ -281,44 +291,47 @@ class Journal:
                 return False  # _write has put the batch back and noted the error
             return True
 
-    def _take(self) -> list[Event | Gap]:
+    def _take(self) -> list[Item]:
         # One at a time while writing fails, so that an attempt costs little.
-        count = 1 if self._outage is not None else _SLICE
+        count = 1 if self._outage is not None else SLICE
         with self._queue_lock:
-            return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+            return self._queue.take(count, SLICE_BYTES)
 
-    def _write(self, batch: list[Event | Gap], event: Event | None = None) -> None:
-        """Write a batch taken from the queue, and one event more; the batch goes back on failure."""
+    def _write(self, batch: list[Item], required: Sequence[Event] = ()) -> None:
+        """Write a batch of the queue, and required events after it; on failure the batch goes back."""
         try:
-            self._append(batch if event is None else [*batch, event])
+            self._append([*batch, *required])
         except OSError as exc:
             with self._queue_lock:
-                self._queue.extendleft(reversed(batch))
+                self._queue.put_back(batch)
             self._failed(exc)
             raise
         except Exception as exc:
             if not batch:
-                raise  # the event's own fault, so its caller's
-            self._give_up(batch, exc)
-            if event is not None:
-                self._write([], event)
+                raise
+            if not required:
+                self._give_up(batch, exc)
+                return
+            with self._queue_lock:  # a flush finds out whether the batch is at fault
+                self._queue.put_back(batch)
+            self._write([], required)
 
-    def _give_up(self, batch: list[Event | Gap], bug: Exception) -> None:
+    def _give_up(self, batch: list[Item], bug: Exception) -> None:
         """A batch that cannot be put into lines would fail for ever and keep all others waiting."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
-        for lost in batch:
-            if isinstance(lost, Event):
-                self._drop(lost, self._last_error)
-            else:
-                self._queue.append(lost)
+        with self._queue_lock:
+            self._queue.put_back([lost for lost in batch if isinstance(lost, Gap)])
+            for lost in batch:
+                if isinstance(lost, Event):
+                    self._drop(lost, self._last_error)
 
     def _failed(self, exc: OSError) -> None:
         self._last_error = f"{exc.strerror or exc}"
         if self._outage is None:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
-    def _append(self, items: Sequence[Event | Gap]) -> None:
+    def _append(self, items: Sequence[Item]) -> None:
         """Write these; what was refused while nothing could be written goes on record before them.
 
         In one piece with them: a disk that has room for the one but not for the other would
@@ -331,13 +344,13 @@ class Journal:
     def _give_up_queue(self) -> None:
         """At the end: what had no room is counted instead, which takes little."""
         with self._queue_lock:
-            lost = list(self._queue)
+            lost = self._queue.items()
         if not lost:
             return
         gap = Gap(f"not written by the end: {self._last_error}", self._clock_ns())
         for item in lost:
             gap.dropped += item.dropped if isinstance(item, Gap) else item.weight
-        self._dropped += sum(isinstance(item, Event) for item in lost)
+        self._dropped += sum(item.weight for item in lost if isinstance(item, Event))
         self._append([gap])
         with self._queue_lock:
             self._queue.clear()
@@ -393,17 +406,4 @@ def _open_directory(path: str) -> TrailDirectory:
     try:
         return TrailDirectory(path)
     except OSError as exc:
-        raise _cannot(path, exc) from exc
-
-
-def _cannot(directory: str, exc: OSError) -> JournalError:
-    help_text = {
-        errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
-        errno.EPERM: "its owner alone may write in it: chown root and chmod 0700",
-        errno.ENOSPC: "make room on its file system",
-        errno.EDQUOT: "raise the quota of its file system",
-        errno.EROFS: "its file system is read-only: remount it, or choose another with --trail",
-        errno.ENOENT: "the directory is gone: put it back, and recording goes on",
-        errno.EACCES: "policyfs may not write there: run as root, or choose another with --trail",
-    }.get(exc.errno or 0, "see the daemon's log")
-    return JournalError(f"cannot record in the trail at {directory}: {exc.strerror or exc} ({help_text})")
+        raise cannot_record(path, exc) from exc

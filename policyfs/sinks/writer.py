@@ -27,10 +27,14 @@ from policyfs.sinks.segments import (
     segment_number,
 )
 from policyfs.trail import chain
+from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter, iso_time
 
 _FORMAT_VERSION: Final = 1
+_PRUNED_AT_ONCE: Final = 256
+"""Segments that one record names, so that its line has a bound."""
+_REASON_CHARS: Final = 400
 
 
 class Gap:
@@ -47,7 +51,7 @@ class Gap:
         self.refused = 0
         self.first_ns = time_ns
         self.last_ns = time_ns
-        self.reason = reason
+        self.reason = cut_text(reason, _REASON_CHARS)
 
     def fields(self) -> dict[str, object]:
         """What the gap record says besides type, seq and time."""
@@ -150,6 +154,10 @@ class ChainWriter:
         doomed = [name for name in names[: -self._keep] if name != self.segment]
         if not doomed:
             return
+        for first in range(0, len(doomed), _PRUNED_AT_ONCE):
+            self._prune(doomed[first : first + _PRUNED_AT_ONCE])
+
+    def _prune(self, doomed: list[str]) -> None:
         self.note("pruned", {"segments": doomed})
         try:
             self.write(())

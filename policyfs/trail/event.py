@@ -13,7 +13,33 @@ DENY: Final = "deny"
 WOULD_DENY: Final = "would_deny"
 """Allowed, but a rule or a mount in monitor mode would have denied it."""
 
+STRANGER: Final = "stranger"
+"""The `app` of a uid that is no app's."""
+
+Holder = str | int
+"""Whose share an event counts towards: an app's name, or the uid of a stranger."""
+
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
+
+
+BY_DIRECTORY: Final = "directory"
+BY_OPERATION: Final = "operation"
+BY_APP: Final = "app"
+"""How far events that were counted together agree, see Event.folded."""
+
+
+class Cut(NamedTuple):
+    """What is recorded of a path that is too long to stand there whole.
+
+    head, tail: how many bytes of the recorded path, from its beginning and its end, are bytes of the
+    real one; between them stands a mark. size: length of the real path in bytes. sha256: its digest, in
+    lower-case hex.
+    """
+
+    head: int
+    tail: int
+    size: int
+    sha256: str
 
 
 class Event(NamedTuple):
@@ -32,7 +58,11 @@ class Event(NamedTuple):
     length) in bytes of what reads as neutral. handle: links an open to its release.
     bytes_read, bytes_written: what went through the daemon, None where the kernel did the
     work. size_*: bytes, mtime_*: nanoseconds, at open and at release. repeats: 0 for an event
-    of its own; n > 0 says that this stands for n more of the denial recorded at since_ns.
+    of its own; n > 0 says that this stands for n more of the denial recorded at since_ns or, with
+    folded, for n events since then that are not recorded one by one: of one ``directory`` (the path),
+    of one ``operation`` wherever, or of one ``app``; what they do not agree in is left empty.
+    path_cut, new_path_cut: set where a path was too long (`bounds`). redacted_ranges, redacted_bytes: of
+    all ranges, where redacted lists only the first. rules_left_out: how many ids the lists lack.
 
     A named tuple rather than a dataclass, as one is made for every request: 1 µs against 5.
     """
@@ -69,8 +99,19 @@ class Event(NamedTuple):
     note: str = ""
     repeats: int = 0
     since_ns: int | None = None
+    folded: str = ""
+    path_cut: Cut | None = None
+    new_path_cut: Cut | None = None
+    redacted_ranges: int = 0
+    redacted_bytes: int = 0
+    rules_left_out: int = 0
 
     @property
     def weight(self) -> int:
         """How many requests this event stands for (1, or the number of folded repeats)."""
         return self.repeats or 1
+
+
+def holder_of(event: Event) -> Holder:
+    """Whose share an event counts towards."""
+    return event.app if event.app != STRANGER else event.uid

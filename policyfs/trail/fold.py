@@ -1,29 +1,66 @@
-"""Folding of repeated denials: the first is recorded in full, repeats are counted (pure).
+"""Folding: what one app causes again and again is counted, not told each time (pure).
 
-An app that hammers at one forbidden file would otherwise fill the trail with one sentence.
-A denial is a repeat if everything but its time and handle equals that of one recorded less
-than a window ago. Only denials fold: nothing that gave access is ever counted instead of told.
+Two ways. A denial that is the same as one recorded less than a window ago is counted as its repeat. An
+app that is beyond its budget has its events counted together: by directory; where those are too many, by
+operation; and at the last by app. Counts are exact whatever comes.
+
+Everything is kept for each app, and bounded for each: none can take another's place. What gave access and
+must be on record is never counted instead of told: the journal does not hand it in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.bounds import memory_bytes
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
+
+RUNS: Final = 128
+DIRECTORIES: Final = 48
+OPERATIONS: Final = 32
+UIDS: Final = 16
+"""How many denials that repeat, directories, operations and uids are counted at one time, of one app. What an
+app is counted for takes 0.6 MB on the trail in each window at the very most: the names that take most room.
+"""
+
+FOLD_BYTES: Final = 256 * 1024
+"""What the events kept of one app may take in memory."""
 
 _Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class _Run:
+    """So many events that one line will stand for. first: as it will be written, but for the counts."""
+
     first: Event
     last_ns: int
     repeats: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def count(self, event: Event) -> None:
+        self.repeats += event.weight
+        self.last_ns = event.time_ns
+        self.bytes_read += event.bytes_read or 0
+        self.bytes_written += event.bytes_written or 0
+
+    def told(self) -> Event:
+        return self.first._replace(
+            time_ns=self.last_ns,
+            since_ns=self.first.time_ns,
+            repeats=self.repeats,
+            bytes_read=self.bytes_read or None,
+            bytes_written=self.bytes_written or None,
+        )
 
 
 def _key(event: Event) -> _Key:
     return (
         event.path,
+        event.path_cut,
         event.pid,
         event.operation,
         event.uid,
@@ -33,59 +70,134 @@ def _key(event: Event) -> _Key:
         event.gid,
         event.rules,
         event.new_path,
+        event.new_path_cut,
         event.policy_digest,
     )
 
 
-class DenialFold:
-    """Which denials are on record right now, and how often each was repeated since.
+def _directory(event: Event) -> bytes:
+    """The directory of an event's path; of a path that was cut the part that is known to lie above it."""
+    if event.path_cut is not None:
+        return event.path[: event.path_cut.head]
+    return event.path[: event.path.rfind(b"/")] or b"/"
 
-    window_ns: how long a recorded denial stands for its repeats; 0 turns folding off.
-    limit: how many are remembered; beyond it denials are recorded in full.
-    Not thread-safe: the journal calls it under its own lock.
+
+def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
+    """Where an event may be counted, the closest first: key, how far all agree, how many there may be."""
+    same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
+    yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
+    yield same, BY_OPERATION, OPERATIONS
+    yield (event.decision, event.uid), BY_APP, UIDS
+
+
+def _together(event: Event, folded: str) -> Event:
+    """What the events of a group agree in, as far as `folded` says; the rest is left empty."""
+    first = event._replace(
+        path=_directory(event) if folded == BY_DIRECTORY else b"/",
+        folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
+        redacted_ranges=0, redacted_bytes=0, handle=None, bytes_read=None, bytes_written=None,
+        size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None, would_allow=(),
+        note="", path_cut=None, new_path_cut=None,
+    )  # fmt: skip
+    if folded == BY_APP:
+        return first._replace(operation="", errno=0, rules=(), would_deny=(), rules_left_out=0)
+    return first
+
+
+def _of_anybody(event: Event) -> Event:
+    """Of so many uids that none is named."""
+    return _together(event, BY_APP)._replace(uid=-1, gid=-1)
+
+
+class AppFold:
+    """What is counted of one app. Not thread-safe.
+
+    window_ns: how long a recorded denial stands for its repeats (0: each is recorded), and how long
+    events are counted together before they are written.
     """
 
-    def __init__(self, window_ns: int, limit: int = 1024) -> None:
+    def __init__(self, window_ns: int) -> None:
         self._window_ns = window_ns
-        self._limit = limit
         self._runs: dict[_Key, _Run] = {}
+        self._groups: dict[_Key, _Run] = {}
+        self._counts: dict[str, int] = {}
         self._done: list[Event] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._runs) + len(self._groups) + len(self._done)
+
+    @property
+    def bytes(self) -> int:
+        """What is kept takes in memory, at most."""
+        return self._bytes
 
     def absorb(self, event: Event) -> bool:
-        """True if the event is a repeat and now counted; False if it must be recorded."""
+        """True if the event is the repeat of a recorded denial and now counted."""
         if event.decision != DENY:
             return False
         run = self._runs.get(_key(event))
         if run is None:
             return False
-        if not 0 <= event.time_ns - run.first.time_ns < self._window_ns:
+        if not self._stands(run, event.time_ns):
             del self._runs[_key(event)]
             self._finish(run)
             return False
-        run.repeats += 1
-        run.last_ns = event.time_ns
+        run.count(event)
         return True
 
     def recorded(self, event: Event) -> None:
-        """A denial went on record: from now on it stands for its repeats."""
-        if event.decision == DENY and self._window_ns and len(self._runs) < self._limit:
+        """A denial went on record: from now on it stands for its repeats, if there is room to count them."""
+        size = memory_bytes(event)
+        if (
+            event.decision == DENY
+            and self._window_ns
+            and len(self._runs) < RUNS
+            and self._bytes + size <= FOLD_BYTES
+            and _key(event) not in self._runs
+        ):
             self._runs[_key(event)] = _Run(event, event.time_ns)
+            self._bytes += size
+
+    def count(self, event: Event) -> None:
+        """Count an event together with others, as closely as there is room for."""
+        for key, folded, limit in _groups_of(event):
+            group = self._groups.get(key) or self._new_group(event, key, folded, limit)
+            if group is not None:
+                group.count(event)
+                return
+        rest = self._groups.setdefault((event.decision,), _Run(_of_anybody(event), event.time_ns))
+        rest.count(event)
+
+    def _new_group(self, event: Event, key: _Key, folded: str, limit: int) -> _Run | None:
+        if self._counts.get(folded, 0) >= limit:
+            return None
+        first = _together(event, folded)
+        size = memory_bytes(first)
+        if self._bytes + size > FOLD_BYTES:
+            return None
+        self._counts[folded] = self._counts.get(folded, 0) + 1
+        self._bytes += size
+        group = self._groups[key] = _Run(first, event.time_ns)
+        return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
         """The counts whose window is over, each as one event with ``repeats``; forgets them."""
-        over = [
-            key
-            for key, run in self._runs.items()
-            if all_of_them or not 0 <= now_ns - run.first.time_ns < self._window_ns
-        ]
-        for key in over:
+        for key in [key for key, run in self._runs.items() if all_of_them or not self._stands(run, now_ns)]:
             self._finish(self._runs.pop(key))
+        for key in [key for key, run in self._groups.items() if all_of_them or not self._stands(run, now_ns)]:
+            group = self._groups.pop(key)
+            if len(key) > 1:
+                self._counts[group.first.folded] -= 1
+                self._bytes -= memory_bytes(group.first)
+            self._done.append(group.told())
         done, self._done = self._done, []
         return done
 
+    def _stands(self, run: _Run, now_ns: int) -> bool:
+        return 0 <= now_ns - run.first.time_ns < max(self._window_ns, 1)
+
     def _finish(self, run: _Run) -> None:
+        self._bytes -= memory_bytes(run.first)
         if run.repeats:
-            first = run.first
-            self._done.append(
-                first._replace(time_ns=run.last_ns, since_ns=first.time_ns, repeats=run.repeats)
-            )
+            self._done.append(run.told())

@@ -15,13 +15,21 @@ from datetime import UTC, datetime
 from typing import Final
 
 from policyfs.errors import errno_name
-from policyfs.trail.event import Event
+from policyfs.trail.event import Cut, Event
 
 _MEMO_LIMIT: Final = 4096
+_MEMO_CHARS: Final = 1024
+"""Longer texts are not remembered, so that the memory for it has a bound: some 8 MiB."""
 _NS: Final = 1_000_000_000
 
 RANGES_LIMIT: Final = 256
 """So many redacted ranges a line lists; a file made to have more cannot make lines endless."""
+
+LINE_BYTES: Final = 48 * 1024
+"""No line is longer, whatever is in it, digest and newline included. What the bounds of the single fields
+come to: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the mountpoint
+(4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and digests (3).
+"""
 
 INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -55,17 +63,32 @@ def _whole_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
-def _path_field(name: str, path: bytes) -> str:
+def _path_field(name: str, path: bytes, cut: Cut | None) -> str:
     try:
-        return f',"{name}":{quote(path.decode())}'
+        text = f',"{name}":{quote(path.decode())}'
     except UnicodeDecodeError:
         shown = quote(path.decode("utf-8", "backslashreplace"))
         exact = base64.b64encode(path).decode("ascii")
-        return f',"{name}":{shown},"{name}_b64":"{exact}"'
+        text = f',"{name}":{shown},"{name}_b64":"{exact}"'
+    if cut is None:
+        return text
+    return (
+        f'{text},"{name}_cut":{{"head":{cut.head},"tail":{cut.tail},"bytes":{cut.size},"sha256":"{cut.sha256}"}}'
+    )
 
 
 def _list(values: tuple[str, ...]) -> str:
     return "[" + ",".join(map(quote, values)) + "]"
+
+
+def _short(text: str, limit: int) -> str:
+    """A JSON string of so many bytes at most: of a longer one the beginning and the end."""
+    quoted = quote(text)
+    keep = limit
+    while len(quoted.encode()) > limit:
+        keep = keep * 2 // 3
+        quoted = quote(f"{text[: keep // 2]}\u2026{text[-(keep // 2) :]}")
+    return quoted
 
 
 class LineFormatter:
@@ -81,14 +104,14 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """The body of an event's line, without the chain digest, as UTF-8."""
+        """The body of the line of a bounded event, without the chain digest, as UTF-8."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)
             self._second = seconds
-        path = _path_field("path", event.path)
+        path = _path_field("path", event.path, event.path_cut)
         if event.new_path is not None:
-            path += _path_field("new_path", event.new_path)
+            path += _path_field("new_path", event.new_path, event.new_path_cut)
         return (
             f'{{"type":"event","seq":{seq},"time":"{self._second_text}{rest:09d}Z"'
             f"{self._caller(event)}{path}{self._verdict(event)}{_details(event)}"
@@ -113,9 +136,9 @@ class LineFormatter:
         text = self._callers.get(key)
         if text is None:
             text = (
-                f',"mount":{quote(event.mount)},"app":{quote(event.app)},"uid":{event.uid}'
-                f',"gid":{event.gid},"pid":{event.pid},"exe":{quote(event.exe)}'
-                f',"operation":{quote(event.operation)},"syscall":{quote(event.syscall)}'
+                f',"mount":{_short(event.mount, 4096)},"app":{_short(event.app, 512)},"uid":{event.uid}'
+                f',"gid":{event.gid},"pid":{event.pid},"exe":{_short(event.exe, 1024)}'
+                f',"operation":{_short(event.operation, 512)},"syscall":{_short(event.syscall, 512)}'
             )
             _remember(self._callers, key, text)
         return text
@@ -141,6 +164,8 @@ class LineFormatter:
 
 
 def _remember(memo: dict[tuple[object, ...], str], key: tuple[object, ...], text: str) -> None:
+    if len(text) > _MEMO_CHARS:
+        return
     if len(memo) >= _MEMO_LIMIT:
         memo.clear()
     memo[key] = text
@@ -157,8 +182,8 @@ def _verdict_text(event: Event) -> str:
         parts.append(f',"would_allow":{_list(event.would_allow)}')
     for name, value in (("kind", event.kind), ("io", event.io), ("view", event.view)):
         if value:
-            parts.append(f',"{name}":{quote(value)}')
-    parts.append(f',"generation":{event.policy_generation},"policy":{quote(event.policy_digest)}')
+            parts.append(f',"{name}":{_short(value, 512)}')
+    parts.append(f',"generation":{event.policy_generation},"policy":{_short(event.policy_digest, 512)}')
     return "".join(parts)
 
 
@@ -166,11 +191,11 @@ def _details(event: Event) -> str:
     """The fields that most events lack: only those that are set appear in the line."""
     parts: list[str] = []
     if event.redacted:
-        ranges = ",".join(f"[{offset},{length}]" for offset, length in event.redacted[:RANGES_LIMIT])
+        ranges = ",".join(f"[{offset},{length}]" for offset, length in event.redacted)
         parts.append(f',"redacted":[{ranges}]')
-        if len(event.redacted) > RANGES_LIMIT:
-            parts.append(f',"redacted_ranges":{len(event.redacted)}')
-            parts.append(f',"redacted_bytes":{sum(length for _, length in event.redacted)}')
+        if event.redacted_ranges:
+            parts.append(f',"redacted_ranges":{event.redacted_ranges}')
+            parts.append(f',"redacted_bytes":{event.redacted_bytes}')
     if event.handle is not None:
         parts.append(f',"handle":{event.handle}')
     for name, value in (
@@ -183,8 +208,12 @@ def _details(event: Event) -> str:
     ):
         if value is not None:
             parts.append(f',"{name}":{value}')
+    if event.rules_left_out:
+        parts.append(f',"rules_left_out":{event.rules_left_out}')
     if event.note:
-        parts.append(f',"note":{quote(event.note)}')
+        parts.append(f',"note":{_short(event.note, 1024)}')
+    if event.folded:
+        parts.append(f',"folded":{_short(event.folded, 32)}')
     if event.repeats:
         parts.append(f',"repeats":{event.repeats}')
     if event.since_ns is not None:

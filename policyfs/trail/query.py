@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import re
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
-from policyfs.trail.event import Event
+from policyfs.trail.bounds import PATH_BYTES
+from policyfs.trail.event import Cut, Event
 from policyfs.trail.line import iso_time, quote
 from policyfs.trail.record import BadLine, Record
 
@@ -80,6 +82,16 @@ def compile_glob(text: str) -> re.Pattern[bytes]:
     return re.compile(_segments(text), re.DOTALL)
 
 
+def literal_digest(text: str) -> str:
+    """The sha256 (hex) of the path that a glob stands for, if it stands for a single one that is too long
+    to be recorded whole; else empty.
+    """
+    path = re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode("utf-8", "surrogateescape")
+    if not text.startswith("/") or re.search(r"(?<!\\)(?:\\\\)*[*?{]", text) or len(path) <= PATH_BYTES:
+        return ""
+    return hashlib.sha256(path).hexdigest()
+
+
 def _segments(text: str) -> bytes:
     if text == "/":
         return b"/"
@@ -131,7 +143,9 @@ class Filter:
     """Which events are asked for; an empty set and None ask for all.
 
     since_ns is inclusive, until_ns exclusive (ns since 1970). rules: any of them decided, or
-    would have. path: a pattern from `compile_glob`, over either path of the request.
+    would have. path: a pattern from `compile_glob`, over either path of the request. Of a path that was
+    cut it is held against what is recorded, in which ``…`` stands for what is not. path_sha256: the
+    digest of a path that was cut, from `literal_digest`; it is enough if this is an event's.
     """
 
     since_ns: int | None = None
@@ -142,6 +156,7 @@ class Filter:
     decisions: frozenset[str] = frozenset()
     rules: frozenset[str] = frozenset()
     path: re.Pattern[bytes] | None = None
+    path_sha256: str = ""
 
     def covers(self, time_ns: int) -> bool:
         """True if the moment lies in the time asked for."""
@@ -167,7 +182,13 @@ class Filter:
     def _on_path(self, event: Event) -> bool:
         if self.path is None or self.path.fullmatch(event.path):
             return True
+        if self.path_sha256 and self.path_sha256 in map(_sha256, (event.path_cut, event.new_path_cut)):
+            return True
         return event.new_path is not None and self.path.fullmatch(event.new_path) is not None
+
+
+def _sha256(cut: Cut | None) -> str:
+    return "" if cut is None else cut.sha256
 
 
 class Prefilter:

@@ -14,7 +14,7 @@ import json
 import re
 from typing import Final, NamedTuple
 
-from policyfs.trail.event import Event
+from policyfs.trail.event import Cut, Event
 
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
 _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
@@ -126,6 +126,12 @@ def event_of(fields: Fields, time_ns: int) -> Event:
         note=_text(fields, "note", ""),
         repeats=_maybe_whole(fields, "repeats") or 0,
         since_ns=parse_time(_text(fields, "since")) if "since" in fields else None,
+        folded=_text(fields, "folded", ""),
+        path_cut=_cut(fields, "path_cut"),
+        new_path_cut=_cut(fields, "new_path_cut"),
+        redacted_ranges=_maybe_whole(fields, "redacted_ranges") or 0,
+        redacted_bytes=_maybe_whole(fields, "redacted_bytes") or 0,
+        rules_left_out=_maybe_whole(fields, "rules_left_out") or 0,
     )
 
 
@@ -162,6 +168,16 @@ def _ranges(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
             raise WrongFieldError(f"field {name!r} is no list of [offset, length]")
         ranges.append((item[0], item[1]))
     return tuple(ranges)
+
+
+def _cut(fields: Fields, name: str) -> Cut | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise WrongFieldError(f"field {name!r} is no object")
+    numbers = (_whole(value, "head"), _whole(value, "tail"), _whole(value, "bytes"))
+    return Cut(*numbers, _text(value, "sha256"))
 
 
 def _path(fields: Fields, name: str) -> bytes:

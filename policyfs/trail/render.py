@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from policyfs.errors import errno_name
-from policyfs.trail.event import DENY, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.summary import TROUBLE, Summary
 from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width
@@ -22,6 +22,11 @@ _WIDE: Final = 110
 _LEAST_ROOM: Final = 12
 _ROOM_FOR_WHY: Final = 30
 _TOP: Final = 10
+_TOGETHER: Final = {
+    BY_DIRECTORY: "{} in this directory, counted together",
+    BY_OPERATION: "{} of this operation, counted together",
+    BY_APP: "{} of this app, counted together",
+}
 
 
 def local_time(time_ns: int, zone: tzinfo | None) -> str:
@@ -104,8 +109,11 @@ def why(event: Event) -> str:
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
     parts += [shown(text) for text in (event.io, "" if event.view == "raw" else event.view) if text]
     if event.redacted:
-        parts.append(f"{sum(length for _, length in event.redacted)} bytes hidden")
-    if event.repeats:
+        hidden = event.redacted_bytes or sum(length for _, length in event.redacted)
+        parts.append(f"{hidden} bytes hidden")
+    if event.folded:
+        parts.append(_TOGETHER.get(event.folded, "{} counted together").format(event.repeats))
+    elif event.repeats:
         parts.append(f"{event.repeats} more times")
     if event.note:
         parts.append(shown(event.note))

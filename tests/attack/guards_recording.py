@@ -11,7 +11,7 @@ from policyfs.fs.gate import Gate
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.sinks.journal import Journal
 from policyfs.trail.event import Event
-from policyfs.trail.fold import DenialFold
+from policyfs.trail.fold import AppFold
 from policyfs.trail.verify import Verifier
 from tests.attack.guards import put
 
@@ -37,7 +37,7 @@ def required_is_best_effort() -> None:
 
 def unfolded() -> None:
     """Each repeated denial is recorded in full."""
-    put(DenialFold, "absorb", lambda self, event: False)
+    put(AppFold, "absorb", lambda self, event: False)
 
 
 def digests_unread(put_back: Callable[[object, str, Any], None]) -> None:

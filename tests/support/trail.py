@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from policyfs.domain import Audit
+from policyfs.sinks.accounts import Limits
 from policyfs.sinks.journal import Journal
 from policyfs.sinks.reader import Chain, raw_lines, records
 from policyfs.sinks.segments import segment_number
@@ -21,6 +22,9 @@ START_NS = 1_772_352_000_000_000_000
 """2026-03-01T08:00:00Z."""
 
 SECOND_NS = 1_000_000_000
+
+ROOMY = Limits(1 << 40, 1 << 40)
+"""So much for each app that nothing is counted together."""
 
 
 class Clock:
@@ -73,10 +77,15 @@ def line_of(event: Event, seq: int = 1) -> bytes:
 
 
 @contextmanager
-def a_journal(directory: Path, clock: Clock | None = None, **options: int) -> Iterator[Journal]:
-    """A journal of MOUNT_ID below this trail root."""
-    keep = options.pop("keep", 0)
-    journal = Journal(str(directory / MOUNT_ID), MOUNT_ID, keep=keep, clock_ns=clock or Clock(), **options)
+def a_journal(
+    directory: Path, clock: Clock | None = None, limits: Limits = ROOMY, **options: int
+) -> Iterator[Journal]:
+    """A journal of MOUNT_ID below this trail root. Both its clocks are the one given."""
+    keep, clock = options.pop("keep", 0), clock or Clock()
+    place = str(directory / MOUNT_ID)
+    journal = Journal(
+        place, MOUNT_ID, keep=keep, clock_ns=clock, steady_ns=clock, limits=limits, **options
+    )
     try:
         yield journal
     finally:

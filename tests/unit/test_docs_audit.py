@@ -16,6 +16,8 @@ import pytest
 from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal
+from policyfs.trail.bounds import PATH_BYTES, bounded
+from policyfs.trail.event import BY_DIRECTORY
 from policyfs.trail.line import LineFormatter
 from policyfs.trail.query import parse_when
 from tests.support.trail import START_NS, Clock, a_denial, an_event
@@ -112,8 +114,10 @@ def documented(heading: str) -> set[str]:
 
 def test_the_table_of_fields_is_complete() -> None:
     full = EXAMPLE._replace(
-        path=b"/\xff",
-        new_path=b"/\xff",
+        path=b"/" + b"\xff" * PATH_BYTES,
+        new_path=b"/" + b"\xff" * PATH_BYTES,
+        rules=tuple(f"rule-{number}" for number in range(1000)),
+        folded=BY_DIRECTORY,
         decision="would_deny",
         errno=5,
         would_deny=("a",),
@@ -129,7 +133,7 @@ def test_the_table_of_fields_is_complete() -> None:
         repeats=1,
         since_ns=START_NS,
     )
-    fields = set(json.loads(LineFormatter().event(full, 1) + b"}")) | {"chain"}
+    fields = set(json.loads(LineFormatter().event(bounded(full), 1) + b"}")) | {"chain"}
     assert documented("The fields of an event") == fields
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
+from policyfs.sinks.accounts import BURST, RATE, Limits
 from policyfs.sinks.journal import Journal, JournalError
+from policyfs.sinks.ticket import SLICE
 from policyfs.trail import chain
 from tests.support.trail import (
     MOUNT_ID,
@@ -29,6 +32,9 @@ from tests.support.trail import (
     verified,
     write_trail,
 )
+
+NO_EVENT = an_event(since_ns="no time")
+"""A bug in a caller."""
 
 
 def test_required_is_in_the_file_when_record_returns(tmp_path: Path) -> None:
@@ -57,14 +63,140 @@ def test_off_is_nowhere(tmp_path: Path) -> None:
     assert paths(directory) == []
 
 
-def test_the_file_keeps_the_order_of_record(tmp_path: Path) -> None:
+def test_the_file_keeps_the_order_of_record_while_little_waits(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal:
-        for number in range(250):
+        for number in range(SLICE):
             journal.record(an_event(b"/best-%d" % number), Audit.BEST_EFFORT)
         journal.record(an_event(b"/required"), Audit.REQUIRED)
         journal.record(an_event(b"/after"), Audit.BEST_EFFORT)
-    expected = [b"/best-%d" % number for number in range(250)] + [b"/required", b"/after"]
+    expected = [b"/best-%d" % number for number in range(SLICE)] + [b"/required", b"/after"]
     assert paths(tmp_path / MOUNT_ID) == expected
+
+
+def test_a_required_event_waits_for_no_more_than_a_slice_of_the_queue(tmp_path: Path) -> None:
+    directory = tmp_path / MOUNT_ID
+    with a_journal(tmp_path) as journal:
+        for number in range(4000):
+            journal.record(an_event(b"/best-%d" % number), Audit.BEST_EFFORT)
+        journal.record(an_event(b"/required"), Audit.REQUIRED)
+        assert paths(directory) == [b"/best-%d" % number for number in range(SLICE)] + [b"/required"]
+        long = b"/" + b"x" * 1000
+        for number in range(500):
+            journal.record(an_event(long, exe="x" * 1000, uid=number), Audit.BEST_EFFORT)
+    assert len(paths(directory)) == 4501
+    assert verified(directory).whole
+
+
+def test_the_queue_is_bounded_in_bytes_and_no_app_gets_more_than_is_left_for_others(tmp_path: Path) -> None:
+    with a_journal(tmp_path, queue_bytes=100_000) as journal:
+        for number in range(200):
+            journal.record(an_event(b"/%d" % number + b"x" * 900), Audit.BEST_EFFORT)
+        mine = journal.stats()
+        assert mine.queued - 1 == 200 - mine.dropped
+        assert 20 <= mine.queued <= 30  # half of it, at 2 KB each
+        for number in range(10):
+            journal.record(an_event(b"/%d" % number, app="other"), Audit.BEST_EFFORT)
+        assert journal.stats().dropped == mine.dropped
+    records = [record for record in read_all(tmp_path / MOUNT_ID) if record.event]
+    assert len([record for record in records if record.event.app == "other"]) == 10
+
+
+def test_commits_of_several_are_written_in_one_go_and_one_bug_is_nobody_elses(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        tickets = [journal.admit(an_event(b"/%d" % number), Audit.REQUIRED) for number in range(5)]
+        bad = journal.admit(NO_EVENT, Audit.REQUIRED)
+        assert bad is not None
+        assert paths(tmp_path / MOUNT_ID) == []
+        group = [ticket for ticket in tickets if ticket is not None]
+        journal.commit([*group[:2], bad, *group[2:]])
+        for ticket in group:
+            ticket.check()
+        with pytest.raises(TypeError):
+            bad.check()
+    assert paths(tmp_path / MOUNT_ID) == [b"/%d" % number for number in range(5)]
+    assert verified(tmp_path / MOUNT_ID).whole
+
+
+# -- what one app may cause
+
+
+def _told(directory: Path, app: str) -> int:
+    """How many events of an app are on record, those counted included."""
+    events = [record.event for record in read_all(directory) if record.event]
+    return sum(event.weight for event in events if event.app == app)
+
+
+def _size(directory: Path) -> int:
+    return sum(segment.stat().st_size for segment in segments(directory))
+
+
+EVIL = bytes([0xFF]) * 250
+
+
+@pytest.mark.parametrize(
+    ("denied", "audit"), [(True, Audit.REQUIRED), (True, Audit.BEST_EFFORT), (False, Audit.BEST_EFFORT)]
+)
+def test_a_flood_of_different_names_grows_by_no_more_than_its_rate_and_is_counted(
+    tmp_path: Path, denied: bool, audit: Audit
+) -> None:
+    """Ten seconds of 2,000 events each, half of one name, half always new, in directories of odd names."""
+    directory, clock, make = tmp_path / MOUNT_ID, Clock(), a_denial if denied else an_event
+    with a_journal(tmp_path, clock, Limits()) as journal:
+        for turn in range(10):
+            for number in range(2000):
+                name = b"/same" if number % 2 else b"/%d" % number
+                path = b"/" + EVIL + b"/%d" % (number % 200) + name
+                journal.record(make(path, time_ns=clock.now_ns, pid=turn), audit)
+                clock.forward(0.0005)
+            if turn == 4:
+                journal.record(a_denial(b"/other", app="honest"), Audit.REQUIRED)
+            journal.flush()
+        grown = _size(directory)
+    assert grown <= RATE * 10 + BURST + 600_000
+    assert _told(directory, "gallery") == 20_000
+    honest = [record.event for record in read_all(directory) if record.event and record.event.app == "honest"]
+    assert [(event.path, event.folded) for event in honest] == [(b"/other", "")]
+    folded = {record.event.folded for record in read_all(directory) if record.event}
+    assert folded == {"", "directory", "operation"}
+    assert verified(directory).whole
+
+
+def test_what_gave_access_and_must_be_on_record_is_never_counted_instead(tmp_path: Path) -> None:
+    """An app beyond its budget is told how long to wait: so long that it stays within its rate."""
+    clock = Clock()
+    with a_journal(tmp_path, clock, Limits()) as journal:
+        start_ns = clock.now_ns
+        for number in range(5000):
+            ticket = journal.admit(an_event(b"/%d" % number), Audit.REQUIRED)
+            assert ticket is not None
+            clock.forward(ticket.wait_s)
+            journal.commit([ticket])
+            ticket.check()
+        seconds = (clock.now_ns - start_ns) / SECOND_NS
+        other = journal.admit(an_event(app="other"), Audit.REQUIRED)
+        assert other is not None
+        assert other.wait_s == 0
+    assert paths(tmp_path / MOUNT_ID) == [b"/%d" % number for number in range(5000)]
+    assert seconds > 1
+    assert _size(tmp_path / MOUNT_ID) <= RATE * seconds + BURST + 2000
+
+
+def test_counts_are_kept_while_nothing_can_be_written(tmp_path: Path) -> None:
+    directory, clock = tmp_path / MOUNT_ID, Clock()
+    with a_journal(tmp_path, clock, Limits(1, 1)) as journal:
+        for number in range(100):
+            journal.record(a_denial(b"/%d" % number, time_ns=clock.now_ns), Audit.REQUIRED)
+        shutil.rmtree(directory)
+        clock.forward(3)
+        with pytest.raises(JournalError):
+            journal.record(an_event(), Audit.REQUIRED)
+        journal.flush()
+        assert journal.stats().queued == 0, "nothing piles up"
+        directory.mkdir(mode=0o700)
+        clock.forward(3)
+        journal.flush()
+        journal.flush()
+    assert _told(directory, "gallery") == 99  # and one is gone with the directory
 
 
 def test_lines_are_chained_and_numbered_without_a_hole(tmp_path: Path) -> None:
@@ -94,7 +226,7 @@ def test_directory_and_files_are_for_root_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_drops_and_says_so_where_it_happened(tmp_path: Path) -> None:
-    with a_journal(tmp_path, queue=3) as journal:
+    with a_journal(tmp_path, queue=6) as journal:
         for number in range(5):
             event = an_event(b"/%d" % number, time_ns=START_NS + number)
             journal.record(event, Audit.BEST_EFFORT)
@@ -110,17 +242,13 @@ def test_a_full_queue_drops_and_says_so_where_it_happened(tmp_path: Path) -> Non
 
 
 def test_a_flood_of_drops_takes_no_memory(tmp_path: Path) -> None:
-    with a_journal(tmp_path, queue=10) as journal:
+    with a_journal(tmp_path, queue=20) as journal:
         for _ in range(5000):
             journal.record(an_event(), Audit.BEST_EFFORT)
         assert journal.stats().queued == 11  # ten events and one gap
     assert [record.fields["dropped"] for record in read_all(tmp_path / MOUNT_ID) if record.kind == "gap"] == [
         4990
     ]
-
-
-NO_EVENT = an_event(path="no bytes")
-"""A bug in a caller."""
 
 
 def test_an_event_that_cannot_be_formatted_does_not_stick_and_is_told(tmp_path: Path) -> None:
@@ -131,7 +259,7 @@ def test_an_event_that_cannot_be_formatted_does_not_stick_and_is_told(tmp_path: 
         journal.flush()
         stats = journal.stats()
         assert (stats.dropped, stats.bugs, stats.queued) == (1, 1, 0)
-        assert "AttributeError" in stats.last_error
+        assert "TypeError" in stats.last_error
     assert paths(tmp_path / MOUNT_ID) == [b"/next"]
     gap = next(record.fields for record in read_all(tmp_path / MOUNT_ID) if record.kind == "gap")
     assert gap["dropped"] == 1
@@ -142,7 +270,7 @@ def test_a_bug_of_one_caller_is_not_anothers(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal:
         journal.record(NO_EVENT, Audit.BEST_EFFORT)
         journal.record(an_event(b"/required"), Audit.REQUIRED)
-        with pytest.raises(AttributeError):
+        with pytest.raises(TypeError):
             journal.record(NO_EVENT, Audit.REQUIRED)
         journal.record(an_event(b"/next"), Audit.REQUIRED)
     assert paths(tmp_path / MOUNT_ID) == [b"/required", b"/next"]
@@ -421,7 +549,7 @@ def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> 
         directory.mkdir(mode=0o700)
         journal.record(an_event(b"/again"), Audit.REQUIRED)
         assert not journal.stats().failing
-    assert paths(directory) == [b"/waits", b"/again"]
+    assert paths(directory) == [b"/again", b"/waits"]
     gap = next(record.fields for record in read_all(directory) if record.kind == "gap")
     assert gap["refused"] == 3
 

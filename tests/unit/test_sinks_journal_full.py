@@ -88,7 +88,7 @@ def test_full_means_refused_and_no_half_line_stays(small: Path) -> None:
 def test_recording_resumes_with_a_gap_once_there_is_room(small: Path) -> None:
     directory = small / MOUNT_ID
     ballast = Ballast(small)
-    with a_journal(small, queue=5) as journal:
+    with a_journal(small, queue=10) as journal:
         ballast.leave(8192)
         done = fill(journal)
         with pytest.raises(JournalError):

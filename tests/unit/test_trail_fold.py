@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from policyfs.trail.fold import DenialFold
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION
+from policyfs.trail.fold import DIRECTORIES, FOLD_BYTES, OPERATIONS, RUNS, UIDS, AppFold
 from tests.support.trail import SECOND_NS, START_NS, a_denial, an_event
 
 
 def test_nothing_is_a_repeat_of_what_was_not_recorded() -> None:
-    assert not DenialFold(SECOND_NS).absorb(a_denial())
+    assert not AppFold(SECOND_NS).absorb(a_denial())
 
 
 def test_a_repeat_within_the_window_is_absorbed_and_collected_after_it() -> None:
-    fold = DenialFold(SECOND_NS)
+    fold = AppFold(SECOND_NS)
     fold.recorded(a_denial())
     assert fold.absorb(a_denial(time_ns=START_NS + 5))
     assert fold.collect(START_NS + SECOND_NS - 1) == []
@@ -21,37 +22,65 @@ def test_a_repeat_within_the_window_is_absorbed_and_collected_after_it() -> None
 
 
 def test_a_denial_without_repeats_leaves_nothing_to_collect() -> None:
-    fold = DenialFold(SECOND_NS)
+    fold = AppFold(SECOND_NS)
     fold.recorded(a_denial())
     assert fold.collect(START_NS, all_of_them=True) == []
 
 
 def test_a_clock_that_steps_back_ends_the_window() -> None:
-    fold = DenialFold(SECOND_NS)
+    fold = AppFold(SECOND_NS)
     fold.recorded(a_denial())
     assert not fold.absorb(a_denial(time_ns=START_NS - 1))
 
 
 def test_a_window_of_zero_folds_nothing() -> None:
-    fold = DenialFold(0)
+    fold = AppFold(0)
     fold.recorded(a_denial())
     assert not fold.absorb(a_denial())
 
 
 def test_beyond_the_limit_denials_are_recorded_in_full() -> None:
-    fold = DenialFold(SECOND_NS, limit=2)
-    for name in (b"/a", b"/b", b"/c"):
+    fold = AppFold(SECOND_NS)
+    names = [b"/%d" % number for number in range(RUNS + 1)]
+    for name in names:
         fold.recorded(a_denial(name))
-    assert [fold.absorb(a_denial(name)) for name in (b"/a", b"/b", b"/c")] == [True, True, False]
+    assert [fold.absorb(a_denial(name)) for name in names] == [True] * RUNS + [False]
+
+
+def test_what_is_counted_together_says_how_far_it_agrees() -> None:
+    fold = AppFold(SECOND_NS)
+    for number in range(10):
+        fold.count(a_denial(b"/a/%d" % number, time_ns=START_NS + number, pid=number))
+    fold.count(an_event(b"/a/b/c", bytes_read=7))
+    fold.count(an_event(b"/a/b/d", bytes_read=5))
+    assert fold.collect(START_NS + SECOND_NS - 1) == []
+    denied, read = fold.collect(START_NS + SECOND_NS)
+    assert (denied.path, denied.folded, denied.repeats, denied.pid) == (b"/a", BY_DIRECTORY, 10, 0)
+    assert (denied.since_ns, denied.time_ns, denied.rules) == (START_NS, START_NS + 9, ("no-private",))
+    assert (read.path, read.repeats, read.bytes_read, read.exe) == (b"/a/b", 2, 12, "")
+
+
+def test_counts_are_exact_and_bounded_whatever_comes() -> None:
+    """Names, directories, operations and uids that are always new: nothing is lost, little is kept."""
+    fold = AppFold(SECOND_NS)
+    for number in range(3000):
+        path = b"/" + b"\xff" * 250 + b"/%d/x" % number
+        fold.count(a_denial(path, operation=f"operation {number % 100}", uid=number % 50))
+    assert fold.bytes <= FOLD_BYTES
+    told = fold.collect(START_NS, all_of_them=True)
+    assert sum(event.repeats for event in told) == 3000
+    assert len(told) <= DIRECTORIES + OPERATIONS + UIDS + 1
+    assert {event.folded for event in told} == {BY_DIRECTORY, BY_OPERATION, BY_APP}
+    assert (fold.bytes, len(fold)) == (0, 0)
 
 
 def test_access_never_folds() -> None:
-    fold = DenialFold(SECOND_NS)
+    fold = AppFold(SECOND_NS)
     fold.recorded(an_event())
     assert not fold.absorb(an_event())
 
 
 def test_events_under_two_policies_are_two_events() -> None:
-    fold = DenialFold(SECOND_NS)
+    fold = AppFold(SECOND_NS)
     fold.recorded(a_denial())
     assert not fold.absorb(a_denial(policy_digest="cd" * 32))

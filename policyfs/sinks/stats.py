@@ -1,0 +1,29 @@
+"""The state of a journal, as `status` shows it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class JournalStats(NamedTuple):
+    """The state of a journal: counts since it was opened, sizes in bytes.
+
+    written: records in the file, the journal's own included. dropped: best-effort events that
+    will never be recorded. refused: required events that failed. folded: repeated denials that
+    were counted. seq, head: number and digest of the last line (keep a copy of them elsewhere,
+    and nobody can shorten or reseal the trail unnoticed). failing: the last write failed. bugs:
+    how often queued events could not be put into lines (they are counted as dropped).
+    """
+
+    written: int
+    dropped: int
+    refused: int
+    folded: int
+    queued: int
+    segment: str
+    bytes: int
+    seq: int
+    head: str
+    failing: bool
+    bugs: int
+    last_error: str

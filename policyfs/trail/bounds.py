@@ -1,0 +1,170 @@
+"""Bounds of an event: whatever an app names, its line and its place in memory stay small (pure).
+
+An event within the bounds is recorded exactly. A longer path stands as its head, a mark and its tail,
+with its length and its digest: two paths that differ anywhere are told apart, and the head is a real
+directory above it. Lists and texts that are too long are cut, with the number of what was left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from policyfs.trail.event import Cut, Event
+from policyfs.trail.line import RANGES_LIMIT, is_plain
+
+PATH_BYTES: Final = 1024
+"""Paths up to this length are recorded exactly."""
+
+HEAD_BYTES: Final = 704
+TAIL_BYTES: Final = 256
+"""Of a longer path, at most; both end at a slash where there is one, and a name of 255 bytes fits."""
+
+MARK: Final = "\u2026".encode()
+"""Stands between head and tail: ``/…`` for the segments that are left out, ``…`` within a segment."""
+
+TEXT_CHARS: Final = 1024
+"""Of `exe` and `note`."""
+
+RULES_CHARS: Final = 2048
+"""Of the ids of the rules that decided, all together; half of it of each other list."""
+
+
+def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
+    """The path as it is recorded, and what tells the rest of it if it is longer than PATH_BYTES."""
+    if len(path) <= PATH_BYTES:
+        return path, None
+    end = path.rfind(b"/", 1, HEAD_BYTES + 1)
+    head, mark = (path[:end], b"/" + MARK) if end > 0 else (path[:HEAD_BYTES], MARK)
+    begin = path.find(b"/", len(path) - TAIL_BYTES)
+    tail = path[begin:] if begin >= 0 else path[-TAIL_BYTES:]
+    return head + mark + tail, Cut(len(head), len(tail), len(path), hashlib.sha256(path).hexdigest())
+
+
+def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
+    """The text, or its beginning and its end if it is longer."""
+    if len(text) <= chars:
+        return text
+    half = chars // 2 - 1
+    return f"{text[:half]}\u2026{text[-half:]}"
+
+
+def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
+    kept = 0
+    for name in ids:
+        room -= len(name) + 3
+        if room < 0:
+            break
+        kept += 1
+    return ids[:kept]
+
+
+def bounded(event: Event) -> Event:
+    """The event itself if it is within the bounds, else one that is. Twice makes no difference."""
+    if (
+        len(event.path) <= PATH_BYTES
+        and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
+        and len(event.exe) <= TEXT_CHARS
+        and len(event.note) <= TEXT_CHARS
+        and len(event.redacted) <= RANGES_LIMIT
+        and _chars(event.rules) <= RULES_CHARS
+        and _chars(event.would_deny) <= RULES_CHARS // 2
+        and _chars(event.would_allow) <= RULES_CHARS // 2
+    ):
+        return event
+    return _bound(event)
+
+
+def _chars(ids: tuple[str, ...]) -> int:
+    return sum(len(name) + 3 for name in ids)
+
+
+def _bound(event: Event) -> Event:
+    path, path_cut = cut_path(event.path)
+    new_path, new_cut = (None, None) if event.new_path is None else cut_path(event.new_path)
+    rules = _cut_ids(event.rules, RULES_CHARS)
+    would_deny = _cut_ids(event.would_deny, RULES_CHARS // 2)
+    would_allow = _cut_ids(event.would_allow, RULES_CHARS // 2)
+    left_out = sum(map(len, (event.rules, event.would_deny, event.would_allow)))
+    left_out -= len(rules) + len(would_deny) + len(would_allow)
+    event = event._replace(
+        path=path,
+        path_cut=path_cut or event.path_cut,
+        new_path=new_path,
+        new_path_cut=new_cut or event.new_path_cut,
+        exe=cut_text(event.exe),
+        note=cut_text(event.note),
+        rules=rules,
+        would_deny=would_deny,
+        would_allow=would_allow,
+        rules_left_out=event.rules_left_out + left_out,
+    )
+    if len(event.redacted) <= RANGES_LIMIT:
+        return event
+    return event._replace(
+        redacted=event.redacted[:RANGES_LIMIT],
+        redacted_ranges=len(event.redacted),
+        redacted_bytes=sum(length for _, length in event.redacted),
+    )
+
+
+_EVENT_MEMORY: Final = 1024
+_RANGE_MEMORY: Final = 136
+"""Of an event and its numbers, and of one range: measured with sys.getsizeof, rounded up."""
+
+
+def memory_bytes(event: Event) -> int:
+    """What a bounded event takes in memory at most, in bytes."""
+    size = _EVENT_MEMORY + len(event.path) + 4 * (len(event.exe) + len(event.note))
+    if event.new_path is not None:
+        size += len(event.new_path)
+    return size + _RANGE_MEMORY * len(event.redacted)
+
+
+_LINE_FIXED: Final = 480
+"""Keys, times and digests that stand in every line, rounded up."""
+_NUMBER: Final = 40
+"""A field with a number, and its key."""
+_WORST: Final = 12
+"""Bytes that one character may take as an escape (a pair of surrogates)."""
+_WORST_BYTE: Final = 8
+"""The same of a byte of a path that is no UTF-8, its share of base64 included."""
+
+
+def line_bytes(event: Event) -> int:
+    """How long the line of a bounded event may be, in bytes: never less than it is, for most a bit more."""
+    size = _LINE_FIXED + _path_bytes(event.path)
+    if event.new_path is not None:
+        size += _path_bytes(event.new_path) + 40
+    texts = (event.mount, event.app, event.exe, event.syscall, event.view, event.kind or "", event.note)
+    size += _text_bytes(texts)
+    size += _text_bytes(event.rules) + _text_bytes(event.would_deny) + _text_bytes(event.would_allow)
+    for cut in (event.path_cut, event.new_path_cut):
+        size += 160 if cut else 0
+    numbers = (event.handle, event.bytes_read, event.bytes_written, event.size_before, event.size_after,
+               event.mtime_before_ns, event.mtime_after_ns, event.since_ns)  # fmt: skip
+    size += _NUMBER * sum(number is not None for number in numbers)
+    if event.redacted:
+        size += 20 + 2 * _NUMBER * bool(event.redacted_ranges)
+        size += sum(len(f"{offset}{length}") + 4 for offset, length in event.redacted)
+    return size
+
+
+def _text_bytes(texts: Iterable[str]) -> int:
+    return sum(
+        len(text) + text.count("\\") + text.count('"') + 3
+        if text.isascii() and text.isprintable()
+        else _WORST * len(text) + 3
+        for text in texts
+    )
+
+
+def _path_bytes(path: bytes) -> int:
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        return _WORST_BYTE * len(path) + 20
+    if is_plain(text):
+        return len(path) + text.count("\\") + text.count('"')
+    return _WORST * len(text)
