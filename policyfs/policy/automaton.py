@@ -2,7 +2,7 @@
 
 Globs share a trie whose edges are segments. A position of a path is the set of trie nodes it has
 reached: the *free* ones, reached whoever asks, and the *bound* ones, reached through a capture
-and so only for the caller that the captured name names. A child's position is one step from its
+and so only for callers that meet its requirements (names.Bind). A child's position is one step from its
 parent's. Positions are interned while anything refers to them, so they compare by identity.
 """
 
@@ -23,7 +23,7 @@ from policyfs.policy.names import (
 )
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
-MAX_BOUND: Final = 512
+MAX_BOUND: Final = 128
 """Captures alive at one path beyond which the path is lost (nobody is allowed anything there).
 
 Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers gets
@@ -81,6 +81,11 @@ class Position:
         self.free_accepts = free_accepts
         self.bound_accepts = bound_accepts
         self.lost = lost
+
+    @property
+    def units(self) -> int:
+        """Return what keeping it costs in memo tables: 1, and 1 for each capture."""
+        return 1 + len(self.bound)
 
 
 class AutomatonBuilder:
@@ -256,9 +261,20 @@ class Automaton:
 
     def _captured(self, node: Node, text: str, bind: Bind) -> Iterator[tuple[int, Bind]]:
         for captured, reached in node.captures.items():
-            for found in captured.binds(text, bind, self.apps):
+            found = captured.bind(text, bind, self.apps)
+            if found is not None:
                 for target in reached:
                     yield target, found
+
+    def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
+        """Return the position as one caller stands at it: what its captures reach is free, the rest gone.
+
+        The resolved positions of a caller are as many as the policy tells apart, whatever names there are.
+        """
+        if not position.bound:
+            return position
+        own = (number for number, bind in position.bound if app is not None and bind.fits(app, uid))
+        return self._intern(position.free.union(own), frozenset())
 
     def _intern(self, free: frozenset[int], bound: frozenset[tuple[int, Bind]]) -> Position:
         if len(bound) > MAX_BOUND:
@@ -290,10 +306,5 @@ def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tupl
     return frozenset(
         (number, bind)
         for number, bind in bound
-        if number not in free
-        and (
-            bind.app is None
-            or bind.uid is None
-            or ((number, Bind(bind.app, None)) not in bound and (number, Bind(None, bind.uid)) not in bound)
-        )
+        if number not in free and not any((number, weaker) in bound for weaker in bind.weaker())
     )

@@ -26,6 +26,7 @@ from policyfs.domain import (
 )
 from policyfs.policy.callers import Caller
 from policyfs.policy.facts import fixed_facts
+from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.moves import End, Mover
 from policyfs.policy.names import text_of
@@ -41,7 +42,7 @@ __all__ = ["End", "Engine", "PathState", "compile_policy"]
 _NO_NAME: Final = "\x01 a name that no rule has \x01"
 
 REMEMBERED: Final = 1 << 16
-"""How many answers of each sort an engine keeps; beyond that it forgets all and starts anew."""
+"""Units of answers of each sort that an engine keeps (memo.Memo)."""
 
 
 class Engine:
@@ -51,7 +52,6 @@ class Engine:
         self.policy: Final = policy
         self.digest: Final = policy.digest
         self.monitor: Final = monitor
-        self._remembered: Final = remembered
         self._table: Final = Table(policy, remembered)
         self._paths: Final = Paths(self._table, remembered)
         self.root: Final = self._paths.root
@@ -60,9 +60,9 @@ class Engine:
         self._scope: Final = Scope(self._table, dry_run=monitor)
         self._profiles: Final = Profiles(self._table, remembered, dry_run=monitor)
         self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
-        self._decisions: Final[dict[tuple[PathState, int, Op, FileType, Facts], Decision]] = {}
-        self._pool: Final[dict[Decision, Decision]] = {}
-        self._viewed: Final[dict[Profile, View]] = {}
+        self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
+        self._pool: Final[Memo[Decision, Decision]] = Memo(remembered)
+        self._viewed: Final[Memo[Profile, View]] = Memo(remembered)
 
     # ---- paths and callers
 
@@ -116,11 +116,8 @@ class Engine:
             below=lambda: self._sight.below(state.position, caller),
             lenient=self._lenient(caller),
         )
-        if len(self._decisions) >= self._remembered:
-            self._decisions.clear()
-            self._pool.clear()
-        answer = self._decisions[key] = self._pool.setdefault(answer, answer)
-        return answer
+        pooled = self._pool.get(answer) or self._pool.keep(answer, answer)
+        return self._decisions.keep(key, pooled, state.units)
 
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
         """The facts that ``decide`` hangs on: without the others it answers the same."""
@@ -139,9 +136,7 @@ class Engine:
         profile = self._profiles.of(state, self._caller(who))
         found = self._viewed.get(profile)
         if found is None:
-            if len(self._viewed) >= self._remembered:
-                self._viewed.clear()
-            found = self._viewed[profile] = self._views.view(profile)
+            found = self._viewed.keep(profile, self._views.view(profile))
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:

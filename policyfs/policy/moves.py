@@ -26,6 +26,7 @@ from policyfs.domain import (
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
+from policyfs.policy.memo import Memo
 from policyfs.policy.peers import callers_at, sample_uids
 from policyfs.policy.profile import Profiles, Rights, least
 from policyfs.policy.sight import Sight
@@ -71,14 +72,13 @@ class Mover:
         profiles: Profiles,
         remembered: int,
     ) -> None:
-        self._remembered: Final = remembered
         self._table: Final = table
         self._paths: Final = paths
         self._sight: Final = sight
         self._profiles: Final = profiles
-        self._gains: Final[dict[tuple[PathState, PathState, FileType, bool], bool]] = {}
-        self._asking: Final[dict[tuple[PathState, PathState], bool]] = {}
-        self._same_below: Final[dict[tuple[PathState, PathState, int, bool], bool]] = {}
+        self._gains: Final[Memo[tuple[PathState, PathState, FileType, bool], bool]] = Memo(remembered)
+        self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
+        self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
 
     # ---- requests
 
@@ -142,9 +142,11 @@ class Mover:
         """See Engine.asks_more."""
         found = self._asking.get((old, new))
         if found is None:
-            if len(self._asking) >= self._remembered:
-                self._asking.clear()
-            found = self._asking[old, new] = self._compare(old, new, FileType.REGULAR, _asks_more)
+            try:
+                found = self._compare(old, new, FileType.REGULAR, _asks_more)
+            except TooHardError:
+                found = True
+            self._asking.keep((old, new), found, old.units + new.units)
         return found
 
     # ---- parts of a request
@@ -216,10 +218,13 @@ class Mover:
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:
-            found = (not same_directory and self._maybe_hidden(old)) or self._compare(old, new, ftype, _gains)
-            if len(self._gains) >= self._remembered:
-                self._gains.clear()
-            self._gains[key] = found
+            try:
+                found = (not same_directory and self._maybe_hidden(old)) or self._compare(
+                    old, new, ftype, _gains
+                )
+            except TooHardError:
+                found = True
+            self._gains.keep(key, found, old.units + new.units)
         return found
 
     def _maybe_hidden(self, state: PathState) -> bool:
@@ -237,7 +242,10 @@ class Mover:
     def _compare(
         self, old: PathState, new: PathState, ftype: FileType, worse: Callable[[Rights, Rights], bool]
     ) -> bool:
-        """True if for some caller and facts the rights at the new path are worse than at the old."""
+        """True if for some caller and facts the rights at the new path are worse than at the old.
+
+        Raises TooHardError.
+        """
         if old is new:
             return False
         for caller in callers_at(self._table, (old, new)):
@@ -257,26 +265,23 @@ class Mover:
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
-            apart = not same_directory and (self._maybe_hidden(old) or self._maybe_hidden(new))
-            found = not (apart or self._compare(old, new, FileType.DIRECTORY, _differs)) and self._walk(
-                old, new, caller
-            )
-            if len(self._same_below) >= self._remembered:
-                self._same_below.clear()
-            self._same_below[key] = found
+            try:
+                apart = not same_directory and (self._maybe_hidden(old) or self._maybe_hidden(new))
+                found = not (apart or self._compare(old, new, FileType.DIRECTORY, _differs)) and self._walk(
+                    old, new, caller
+                )
+            except TooHardError:
+                found = False
+            self._same_below.keep(key, found, old.units + new.units)
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Compare all that can be below, and ask that the caller may delete it."""
+        """Compare all that can be below, and ask that the caller may delete it. Raises TooHardError."""
         seen: set[tuple[PathState, PathState]] = set()
         todo = [(old, new)]
         while todo:
             pair = todo.pop()
-            try:
-                children = list(self._children(pair, caller))
-            except TooHardError:
-                return False
-            for child in children:
+            for child in self._children(pair, caller):
                 if child in seen:
                     continue
                 seen.add(child)

@@ -8,15 +8,19 @@ make matching explode.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from policyfs.policy.paths import Token, Variant, Wild
+from policyfs.policy.paths import CAPTURES, Token, Variant, Wild
 
 UID_LIMIT: Final = 1 << 32
 """Uids are 32 bits wide; larger numbers in names are no uids."""
 
 _UID_DIGITS: Final = 10
+_DIGITS: Final = frozenset("0123456789")
+_DIGIT_RUN: Final = re.compile("[0-9]+")
+_CAPTURES: Final = frozenset(CAPTURES.values())
 
 _UPPER: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _TO_LOWER: Final = str.maketrans(_UPPER, _UPPER.lower())
@@ -145,6 +149,8 @@ class NameMatcher:
 def matches(pattern: Pattern, text: str) -> bool:
     """One pattern against one name; worst case the product of their lengths."""
     tokens = pattern.tokens
+    if not pattern.folded and not any(isinstance(token, Wild) and token is not Wild.RUN for token in tokens):
+        return _literal_parts_in(tokens, text)
     at = seen = 0
     back: tuple[int, int] | None = None
     while seen < len(text):
@@ -166,11 +172,54 @@ def matches(pattern: Pattern, text: str) -> bool:
     return all(token is Wild.RUN for token in tokens[at:])
 
 
+def _literal_parts_in(tokens: Variant, text: str) -> bool:
+    """As matches, for literal text and runs only: at the speed of str.find."""
+    parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return text == first
+    stop = len(text) - len(last)
+    if stop < len(first) or not text.startswith(first) or not text.endswith(last):
+        return False
+    at = len(first)
+    for part in parts[1:-1]:
+        at = text.find(part, at, stop)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
+
+
 class Bind(NamedTuple):
-    """What a caller must be for a capture to have matched; None asks nothing."""
+    """Requirements on the caller for captures to match; None, and no names, require nothing.
+
+    app, uid: the only values with which a name can match. names: names that several values could match,
+    each with its row of tokens; the caller's own values are tried in them (``fits``).
+    """
 
     app: str | None
     uid: int | None
+    names: frozenset[tuple[Captured, str]] = frozenset()
+
+    def fits(self, app: str, uid: int | None) -> bool:
+        """True if a caller that is this app under this uid meets the requirements."""
+        if (self.app is not None and self.app != app) or (self.uid is not None and self.uid != uid):
+            return False
+        return not self.names or all(
+            matches(captured.filled(Bind(app, uid)), text) for captured, text in self.names
+        )
+
+    def weaker(self) -> Iterator[Bind]:
+        """Yield the requirements that ask for some of this, but not for all."""
+        apps = {self.app, None}
+        uids = {self.uid, None}
+        names = {self.names, frozenset()}
+        for app in apps:
+            for uid in uids:
+                for some in names:
+                    bind = Bind(app, uid, some)
+                    if bind != self:
+                        yield bind
 
 
 FREE: Final = Bind(None, None)
@@ -194,39 +243,60 @@ class Captured(NamedTuple):
                 tokens.append(token)
         return Pattern(tuple(tokens), self.folded)
 
-    def binds(self, text: str, bind: Bind, apps: frozenset[str]) -> Iterator[Bind]:
-        """Every caller, within ``bind``, for whom the name matches."""
-        app_open = Wild.APP in self.tokens and bind.app is None
-        uid_open = Wild.UID in self.tokens and bind.uid is None
-        for app in self._apps_in(text, apps) if app_open else (bind.app,):
-            for uid in self._uids_in(text) if uid_open else (bind.uid,):
-                full = Bind(app, uid)
-                if matches(self.filled(full), text):
-                    yield full
+    def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
+        """Return the requirements, within ``bind``, on a caller for whom the name matches.
 
-    def _apps_in(self, text: str, apps: frozenset[str]) -> Iterator[str]:
+        None if it matches for nobody. Where only one value can match, it is in the answer; else the name
+        is, for the caller's own value to be tried in it.
+
+        INVARIANT: one answer, whatever the name: a name of 255 digits holds 2,500 uids, and who chooses
+        names must not choose how many callers a path tells apart.
+        """
+        tokens = self.filled(bind).tokens
+        captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]
+        if not captures:
+            return bind if matches(Pattern(tokens, self.folded), text) else None
+        if len(captures) == 1 and Wild.RUN not in tokens:
+            return self._only(tokens, captures[0], text, bind, apps)
+        open_ended = tuple(Wild.RUN if token in _CAPTURES else token for token in tokens)
+        if not matches(Pattern(open_ended, self.folded), text):
+            return None
+        if Wild.UID in tokens and not any(char in _DIGITS for char in text):
+            return None
+        if Wild.APP in tokens and not self.apps_in(text, apps):
+            return None
+        return Bind(bind.app, bind.uid, bind.names | {(self, text)})
+
+    def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
+        """As bind, for one capture between tokens that each stand for one character."""
+        stop = len(text) - (len(tokens) - at - 1)
+        fixed = (*tokens[:at], *tokens[at + 1 :])
+        if stop <= at or not matches(Pattern(fixed, self.folded), text[:at] + text[stop:]):
+            return None
+        value = text[at:stop]
+        if tokens[at] is Wild.UID:
+            return Bind(bind.app, int(value), bind.names) if is_uid(value) else None
+        app = ascii_lower(value) if self.folded else value
+        return Bind(app, bind.uid, bind.names) if app in apps else None
+
+    def apps_in(self, text: str, apps: frozenset[str]) -> list[str]:
+        """Return the apps whose names are somewhere in the text."""
         seen = ascii_lower(text) if self.folded else text
-        if len(self.tokens) == 1:
-            if seen in apps:
-                yield seen
-            return
-        for app in sorted(apps):
-            if app in seen:
-                yield app
+        return [app for app in apps if app in seen]
 
-    def _uids_in(self, text: str) -> Iterator[int]:
-        if len(self.tokens) == 1:
-            if is_uid(text):
-                yield int(text)
-            return
-        found = {
-            text[start:stop]
-            for start in range(len(text))
-            for stop in range(start + 1, min(len(text), start + _UID_DIGITS) + 1)
-        }
-        for digits in sorted(found):
-            if is_uid(digits):
-                yield int(digits)
+
+def uids_in(text: str, most: int) -> set[int] | None:
+    """Return all uids that are written somewhere in the text; None if there are more than ``most``."""
+    found: set[int] = set()
+    for run in _DIGIT_RUN.finditer(text):
+        for start in range(run.start(), run.end()):
+            for stop in range(start + 1, min(run.end(), start + _UID_DIGITS) + 1):
+                digits = text[start:stop]
+                if is_uid(digits):
+                    found.add(int(digits))
+            if len(found) > most:
+                return None
+    return found
 
 
 def is_uid(text: str) -> bool:

@@ -6,23 +6,33 @@ from collections.abc import Iterable
 from typing import Final
 
 from policyfs.policy.callers import Caller, CallerClass
+from policyfs.policy.classes import TooHardError
 from policyfs.policy.model import SELF, Rule
+from policyfs.policy.names import Bind, uids_in
+from policyfs.policy.paths import Wild
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
+
+MAX_UIDS: Final = 128
+"""Uids that the names of some paths could mean, beyond which comparing the paths counts as too hard."""
 
 _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Callers such that whoever else asks is answered, at all these paths, as one of them is."""
+    """Callers such that whoever else asks is answered, at all these paths, as one of them is.
+
+    Raises TooHardError if names in the paths could mean more than MAX_UIDS uids.
+    """
     situated: list[Situated] = []
-    uids: set[int] = set()
+    binds: set[Bind] = set()
     for state in states:
         situated += [*state.situated(table), *state.hides]
-        uids |= state.uids(table)
+        binds |= state.requirements(table)
+    uids = _uids_of(binds)
     numbers = sorted({one.rule for one in situated})
     rules = [(number, table.rules[number]) for number in numbers]
-    named = _named_owners(rule for _, rule in rules) | _captured_apps(situated)
+    named = _named_owners(rule for _, rule in rules) | _captured_apps(table, binds)
     found: dict[tuple[object, ...], Caller] = {}
     for of in table.callers.everyone():
         fits = tuple(of.fits(number, rule) for number, rule in rules)
@@ -38,8 +48,8 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
 
 
 def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
-    """Values of ``{uid}`` worth trying below these paths."""
-    found = {bind.uid for s in states for _, bind in s.position.bound if bind.uid is not None}
+    """Values of ``{uid}`` worth trying below these paths. Raises TooHardError."""
+    found = _uids_of({bind for state in states for _, bind in state.position.bound})
     if table.uses_uid:
         if caller.uid is not None:
             found.add(caller.uid)
@@ -56,14 +66,31 @@ def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
     return found
 
 
-def _captured_apps(situated: Iterable[Situated]) -> set[str | None]:
-    return {
-        bind.app
-        for one in situated
-        for binds in (*one.binds, *(binds for _, binds in one.unless if binds is not None))
-        for bind in binds
-        if bind.app is not None
-    }
+def _uids_of(binds: Iterable[Bind]) -> set[int]:
+    """All uids that captures tell from others."""
+    found: set[int] = set()
+    for bind in binds:
+        if bind.uid is not None:
+            found.add(bind.uid)
+        for captured, text in bind.names:
+            written = uids_in(text, MAX_UIDS) if Wild.UID in captured.tokens else set()
+            if written is None:
+                raise TooHardError
+            found |= written
+        if len(found) > MAX_UIDS:
+            raise TooHardError
+    return found
+
+
+def _captured_apps(table: Table, binds: Iterable[Bind]) -> set[str | None]:
+    found: set[str | None] = set()
+    for bind in binds:
+        if bind.app is not None:
+            found.add(bind.app)
+        for captured, text in bind.names:
+            if Wild.APP in captured.tokens:
+                found.update(captured.apps_in(text, table.automaton.apps))
+    return found
 
 
 def _uids_in(table: Table, of: CallerClass, uids: Iterable[int]) -> list[int]:

@@ -20,6 +20,7 @@ from policyfs.domain import (
 from policyfs.errors import ERRNO_RANK
 from policyfs.policy.callers import Caller
 from policyfs.policy.facts import Truth, fixed_facts
+from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Table, hides, sample_facts_of
@@ -190,20 +191,19 @@ class Profiles:
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
-        self._remembered: Final = remembered
         self._dry_run: Final = dry_run
-        self._known: Final[dict[tuple[PathState, int, int | None], Profile]] = {}
+        self._known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
 
     def of(self, state: PathState, caller: Caller) -> Profile:
         """What is left of the rules at a path for a caller."""
-        uid = caller.uid if caller.uid in state.uids(self._table) else None
+        own = caller.uid if caller.app is not None else None
+        uid = own if own is not None and state.tells_uid(self._table, own) else None
         key = (state, caller.of.number, uid)
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= self._remembered:
-                self._known.clear()
             lenient = self._dry_run and caller.app is not None
-            found = self._known[key] = Profile(self._table, state, caller, lenient=lenient)
+            made = Profile(self._table, state, caller, lenient=lenient)
+            found = self._known.keep(key, made, state.units)
         return found
 
 

@@ -15,6 +15,7 @@ from policyfs.policy.automaton import Node, Position
 from policyfs.policy.callers import Caller, CallerClass
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES
+from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect
 from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
@@ -42,23 +43,22 @@ class Sight:
     """Answers ``below`` for one table, and remembers."""
 
     def __init__(self, table: Table, remembered: int) -> None:
-        self._remembered: Final = remembered
         self._table: Final = table
         self._automaton: Final = table.automaton
         self._goals: Final[dict[frozenset[int], _Goal]] = {}
         self._class_goals: Final[dict[int, _Goal]] = {}
-        self._answers: Final[dict[tuple[Position, int, int | None], bool]] = {}
+        self._answers: Final[Memo[tuple[Position, int, int | None], bool]] = Memo(remembered)
 
     def below(self, position: Position, caller: Caller) -> bool:
         """True if some path below the position could be allowed ``see`` for this caller."""
-        uid = caller.uid if self._table.uses_uid else None
-        key = (position, caller.of.number, uid)
+        uid = caller.uid if self._table.uses_uid and caller.app is not None else None
+        # INVARIANT: by what the position is to this caller, of which there are few. Who may make
+        # directories makes as many positions as there are numbers, and each would be looked below.
+        own = self._automaton.resolved(position, caller.app, caller.uid)
+        key = (own, caller.of.number, uid)
         found = self._answers.get(key)
         if found is None:
-            found = self._look(position, caller)
-            if len(self._answers) >= self._remembered:
-                self._answers.clear()
-            self._answers[key] = found
+            found = self._answers.keep(key, self._look(own, caller))
         return found
 
     def _look(self, position: Position, caller: Caller) -> bool:

@@ -6,7 +6,8 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from policyfs.policy.automaton import Position
-from policyfs.policy.names import text_of
+from policyfs.policy.memo import Memo
+from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
@@ -20,7 +21,7 @@ class PathState:
     whom they fit; whether one that asks for the ancestor's owner does, only facts can say.
     """
 
-    __slots__ = ("__weakref__", "_below", "_situated", "_uids", "hides", "position", "top")
+    __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
 
     def __init__(self, position: Position, hides: frozenset[Situated], *, top: bool) -> None:
         self.position = position
@@ -28,7 +29,7 @@ class PathState:
         self.top = top
         self._situated: tuple[Situated, ...] | None = None
         self._below: frozenset[Situated] | None = None
-        self._uids: frozenset[int] | None = None
+        self._binds: frozenset[Bind] | None = None
 
     def situated(self, table: Table) -> tuple[Situated, ...]:
         """The rules that can match at this path."""
@@ -44,26 +45,38 @@ class PathState:
             self._below = frozenset((*above, *own)) if own else self.hides
         return self._below
 
-    def uids(self, table: Table) -> frozenset[int]:
-        """The uids that captures compare the caller's with, here."""
-        if self._uids is None:
-            found: set[int] = set()
+    @property
+    def units(self) -> int:
+        """Return what keeping it costs in memo tables: 1, and 1 for each of its parts."""
+        return self.position.units + len(self.hides)
+
+    def requirements(self, table: Table) -> frozenset[Bind]:
+        """Return all that captures require of the caller, here."""
+        if self._binds is None:
+            found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
-                found |= situated.uids()
-            self._uids = frozenset(found)
-        return self._uids
+                found.update(situated.requirements())
+            self._binds = frozenset(found)
+        return self._binds
+
+    def tells_uid(self, table: Table, uid: int) -> bool:
+        """False only if no capture tells this uid from one that nothing names."""
+        digits = str(uid)
+        return any(
+            bind.uid == uid or any(digits in text for _, text in bind.names)
+            for bind in self.requirements(table)
+        )
 
 
 class Paths:
     """Makes path states: the root, and children by name."""
 
     def __init__(self, table: Table, remembered: int) -> None:
-        self._remembered: Final = remembered
         self._table: Final = table
         self._states: Final[WeakValueDictionary[tuple[Position, frozenset[Situated]], PathState]] = (
             WeakValueDictionary()
         )
-        self._children: Final[dict[tuple[PathState, bytes], PathState]] = {}
+        self._children: Final[Memo[tuple[PathState, bytes], PathState]] = Memo(remembered)
         self.root: Final = PathState(table.automaton.root, frozenset(), top=True)
 
     def child(self, state: PathState, name: bytes) -> PathState:
@@ -77,9 +90,7 @@ class Paths:
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
         """Let child answer this from now on."""
-        if len(self._children) >= self._remembered:
-            self._children.clear()
-        self._children[state, name] = child
+        self._children.keep((state, name), child, child.units)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
         """As child, if it is remembered."""

@@ -7,14 +7,16 @@ live rules at a path for a caller are its *profile*, from which every answer is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.automaton import Automaton, AutomatonBuilder, Binds, Position
 from policyfs.policy.callers import Caller, Callers
 from policyfs.policy.facts import FILE_TYPES, NOT, Kinds, Truth, fixed_facts, sample_facts
+from policyfs.policy.memo import Memo
 from policyfs.policy.model import SELF, Block, Effect, Policy, Rule
+from policyfs.policy.names import Bind
 from policyfs.policy.paths import parse_glob
 
 
@@ -136,18 +138,16 @@ class Situated(NamedTuple):
             and all(mine >= its for mine, its in zip(self.binds, other.binds, strict=True))
         )
 
-    def uids(self) -> frozenset[int]:
-        """The uids that captures compare the caller's with."""
-        found = [*self.binds, *(binds for _, binds in self.unless if binds is not None)]
-        return frozenset(bind.uid for binds in found for bind in binds if bind.uid is not None)
+    def requirements(self) -> Iterator[Bind]:
+        """Yield all that captures require of the caller."""
+        for binds in (*self.binds, *(binds for _, binds in self.unless if binds is not None)):
+            yield from binds
 
 
 def binds_hold(binds: Binds, caller: Caller) -> bool:
     """True if the caller is one of those that the captures let through."""
-    return caller.app is not None and any(
-        (bind.app is None or bind.app == caller.app) and (bind.uid is None or bind.uid == caller.uid)
-        for bind in binds
-    )
+    app = caller.app
+    return app is not None and any(bind.fits(app, caller.uid) for bind in binds)
 
 
 class _Compiled:
@@ -174,7 +174,6 @@ class Table:
     """The rules of a policy, ordered by id, over one automaton."""
 
     def __init__(self, policy: Policy, remembered: int) -> None:
-        self._remembered: Final = remembered
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
         self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
@@ -187,7 +186,9 @@ class Table:
         for number, compiled in enumerate(self._compiled):
             accepts = self._add(builder, number, compiled, accepts)
         self.automaton: Final[Automaton] = builder.build()
-        self._lives: Final[dict[tuple[int, str | None, tuple[int, ...]], Live | None]] = {}
+        self._lives: Final[Memo[tuple[int, str | None, tuple[int, ...]], tuple[Live | None]]] = Memo(
+            remembered
+        )
 
     def _add(self, builder: AutomatonBuilder, number: int, compiled: _Compiled, accepts: int) -> int:
         rule = compiled.rule
@@ -270,11 +271,10 @@ class Table:
         compiled = self._compiled[situated.rule]
         app = caller.app if compiled.self_asked else None
         key = (situated.rule, app, blocks)
-        if key not in self._lives:
-            if len(self._lives) >= self._remembered:
-                self._lives.clear()
-            self._lives[key] = self._build(situated.rule, compiled, app, blocks)
-        return self._lives[key]
+        found = self._lives.get(key)
+        if found is None:
+            found = self._lives.keep(key, (self._build(situated.rule, compiled, app, blocks),))
+        return found[0]
 
     @staticmethod
     def _build(number: int, compiled: _Compiled, app: str | None, blocks: tuple[int, ...]) -> Live | None:

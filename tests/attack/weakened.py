@@ -35,6 +35,7 @@ from policyfs.store.tree import Tree
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
+from tests.attack.guards_dear import DEAR
 from tests.attack.guards_drafts import DRAFTS
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_mounted import MOUNTED
@@ -154,8 +155,8 @@ def one_line() -> None:
 
 
 OTHERS: Final = (
-    BESIDE | COPIES | DRAFTS | LOCKING | MOUNTED | REACHING | READING | RECORDING | REMEMBERED | WAYS_IN
-    | WRITING
+    BESIDE | COPIES | DEAR | DRAFTS | LOCKING | MOUNTED | REACHING | READING | RECORDING | REMEMBERED
+    | WAYS_IN | WRITING
 )
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,

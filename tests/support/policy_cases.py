@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policyfs.domain import Audit, Facts, FileType, Op, ban
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
 
-NAMES = ["a", "b", "ab", "A", "7", "zz"]
+NAMES = ["a", "b", "ab", "A", "7", "zz", "a79"]
 KINDS = ["image/jpeg", "image/png", "text/plain"]
 KIND_SETS = ["image/jpeg", "image/*", "text/plain", "inode/directory", "inode/x-empty", "inode/*"]
 UIDS = [7, 8, 9, 0, 50]
@@ -33,6 +33,9 @@ SEGMENTS = [
     "{app}",
     "{uid}",
     "x{app}",
+    "*{uid}*",
+    "a*{uid}",
+    "{app}*{uid}",
     "**",
     "A",
 ]
@@ -62,7 +65,8 @@ narrow = st.sampled_from(
     [
         (glob,)
         for glob in (
-            "/a/**", "/a/***", "/b/**", "/*/a", "/a", "/{app}/**", "/{uid}/***", "/**/b", "/b/*/a", "/*/*/a"
+            "/a/**", "/a/***", "/b/**", "/*/a", "/a", "/{app}/**", "/{uid}/***", "/**/b", "/b/*/a", "/*/*/a",
+            "/*{uid}*/**", "/{app}*{uid}/**",
         )
     ]
 )  # fmt: skip
@@ -231,7 +235,10 @@ paths = st.lists(
     st.sampled_from([*NAMES, "a", "b", "a", "b", "xa", "\udcff", "é"]), min_size=1, max_size=4
 ).map(lambda names: b"/" + "/".join(names).encode("utf-8", "surrogateescape"))
 near_paths = st.sampled_from(
-    [b"/a/a", b"/a/b", b"/b/a", b"/b/b", b"/7/a", b"/7/b", b"/7", b"/zz/a", b"/zz", b"/a", b"/b", b"/a/zz/a"]
+    [
+        *(b"/a/a", b"/a/b", b"/b/a", b"/b/b", b"/7/a", b"/7/b", b"/7", b"/zz/a", b"/zz", b"/a", b"/b"),
+        *(b"/a/zz/a", b"/a79", b"/a79/a", b"/a97/a", b"/b7-9/b"),
+    ]
 )
 move_paths = st.one_of(near_paths, near_paths, near_paths, paths)
 some_paths = st.one_of(paths, paths, near_paths, near_paths, st.just(b"/"))

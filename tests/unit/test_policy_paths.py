@@ -9,6 +9,7 @@ from policyfs.policy.decide import compile_policy
 from policyfs.policy.model import Effect
 from policyfs.policy.names import (
     FREE,
+    Bind,
     Captured,
     NameMatcher,
     Pattern,
@@ -17,6 +18,7 @@ from policyfs.policy.names import (
     is_uid,
     matches,
     text_of,
+    uids_in,
 )
 from policyfs.policy.paths import DEEP, End, GlobError, Segment, Wild, parse_glob
 from tests.support.policy_cases import plain, policy
@@ -187,9 +189,54 @@ def test_what_is_no_uid(text):
     assert not is_uid(text)
 
 
-def test_captures_inside_a_name_find_every_caller_they_could_name():
-    captured = Captured((Wild.RUN, Wild.APP, Wild.RUN), False)
-    found = {
-        bind.app for bind in captured.binds("xcameramapsx", FREE, frozenset({"camera", "maps", "gallery"}))
-    }
-    assert found == {"camera", "maps"}
+APPS = frozenset({"camera", "maps", "gallery"})
+
+
+def test_captures_inside_a_name_fit_every_caller_they_could_name():
+    bind = Captured((Wild.RUN, Wild.APP, Wild.RUN), False).bind("xcameramapsx", FREE, APPS)
+    assert bind is not None
+    assert {app for app in APPS if bind.fits(app, 7)} == {"camera", "maps"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "bind"),
+    [
+        ((Wild.UID,), "7", Bind(None, 7)),
+        ((Wild.UID,), "07", None),
+        (("x", Wild.UID, Wild.ONE), "x7y", Bind(None, 7)),
+        (("x", Wild.UID, Wild.ONE), "y7y", None),
+        (("x", Wild.UID, Wild.ONE), "xy", None),
+        (("X", Wild.APP), "Xmaps", Bind("maps", None)),
+        (("X", Wild.APP), "Xmap", None),
+    ],
+)
+def test_a_capture_beside_no_run_names_one_value(tokens, text, bind):
+    assert Captured(tokens, False).bind(text, FREE, APPS) == bind
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("text", ["a7-77b", "7", "x", "77", "maps-7", "MAPS7", "a-maps-10"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        (Wild.RUN, Wild.UID),
+        (Wild.RUN, Wild.UID, Wild.RUN),
+        (Wild.UID, Wild.RUN, Wild.UID),
+        (Wild.RUN, Wild.ONE, Wild.UID, "b"),
+        (Wild.APP, Wild.RUN, Wild.UID),
+        ("M", Wild.RUN, Wild.UID),
+    ],
+)
+def test_requirements_are_met_by_those_for_whom_the_name_matches(row, text, folded):
+    captured = Captured(row, folded)
+    bind = captured.bind(text, FREE, APPS)
+    for app in APPS:
+        for uid in (0, 1, 7, 10, 77, 777):
+            wanted = matches(captured.filled(Bind(app, uid)), text)
+            assert (bind is not None and bind.fits(app, uid)) == wanted
+
+
+def test_uids_written_in_a_text():
+    assert uids_in("a10b07", 8) == {10, 1, 0, 7}
+    assert uids_in("a10b07", 3) is None
+    assert uids_in("".join(map(str, range(100, 185))), 64) is None

@@ -1,0 +1,28 @@
+"""Guards against names and files that are made to be dear, taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.policy import names
+from policyfs.policy.names import Bind, Captured
+from tests.attack.guards import put
+
+
+def every_number() -> None:
+    """Every number that a name holds is tried as the uid that a capture could mean."""
+    bind = Captured.bind
+
+    def trying(self: Captured, text: str, before: Bind, apps: frozenset[str]) -> Bind | None:
+        for start in range(len(text)):
+            for stop in range(start + 1, start + 11):
+                if names.is_uid(text[start:stop]):
+                    pattern = self.filled(Bind(before.app, int(text[start:stop])))
+                    names.matches(pattern._replace(folded=True), text)
+        return bind(self, text, before, apps)
+
+    put(Captured, "bind", trying)
+
+
+DEAR: Final[dict[str, Callable[[], None]]] = {"every-number": every_number}

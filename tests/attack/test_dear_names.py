@@ -1,0 +1,96 @@
+"""E3: names that are made to be dear for the policy: long rows of digits where it says ``{uid}``."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import start_as
+from tests.support.stores import Mounts
+
+HOSTILE, HONEST = 10010, 10011
+NAMES: Final = 5
+NAME_S: Final = 0.04
+"""Seconds of the daemon's processor time that a name may take; where all numbers are tried: 0.1."""
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: dear-names}}
+apps:
+  hostile: {{uid: {HOSTILE}}}
+  honest: {{uid: {HONEST}}}
+rules:
+  - {{id: way, allow: [see], paths: "/inbox"}}
+  - {{id: own, allow: [all], paths: "/inbox/*-{{uid}}*"}}
+"""
+
+
+@pytest.fixture
+def furnished(empty_store: Path) -> Path:
+    (empty_store / "inbox").mkdir()
+    (empty_store / "inbox").chmod(0o777)
+    (empty_store / "inbox" / f"mail-{HONEST}.txt").write_text("honest")
+    os.chown(empty_store / "inbox" / f"mail-{HONEST}.txt", HONEST, HONEST)
+    return empty_store
+
+
+def _probe(channel: Connection, inbox: Path) -> int:
+    """Ask for names of many digits; how many were absent or hidden."""
+    chance = random.Random(3)
+    absent = 0
+    for _ in range(NAMES):
+        absent += not (inbox / ("-" + "".join(chance.choices("0123456789", k=250)))).exists()
+    return absent
+
+
+def _work(channel: Connection, inbox: Path) -> int:
+    """An honest app's work until it is told that it may stop; how often it was done."""
+    done = 0
+    while not channel.poll():
+        assert (inbox / f"mail-{HONEST}.txt").read_text() == "honest"
+        done += 1
+    return done
+
+
+def spent_s(pid: int) -> float:
+    """Seconds of processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cost_s(mount: Mount) -> float:
+    """Seconds of the daemon's time for each name that the hostile app asks for."""
+    before = spent_s(mount.pid)
+    hostile = start_as(HOSTILE, _probe, mount / "inbox")
+    assert hostile.result(60) == NAMES
+    return (spent_s(mount.pid) - before) / NAMES
+
+
+def honest_beside(mount: Mount) -> int:
+    """How often an honest app reads its file while the other asks for its names."""
+    honest = start_as(HONEST, _work, mount / "inbox")
+    hostile = start_as(HOSTILE, _probe, mount / "inbox")
+    assert hostile.result(60) == NAMES
+    honest.send("it is over")
+    return int(honest.result())
+
+
+def test_a_long_row_of_digits_costs_no_more_than_another_name(mounts: Mounts, furnished: Path) -> None:
+    mount = mounts.start(POLICY, furnished)
+    assert cost_s(mount) < NAME_S
+    assert honest_beside(mount) > 0
+
+
+def test_an_app_mount_is_not_held_up_either(mounts: Mounts, furnished: Path) -> None:
+    assert cost_s(mounts.start(POLICY, furnished, "--app", "hostile")) < NAME_S
+
+
+def test_it_is_dear_where_every_number_is_tried(without: Callable[..., Mount], furnished: Path) -> None:
+    assert cost_s(without("every-number", POLICY, furnished)) > 2 * NAME_S
