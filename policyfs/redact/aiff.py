@@ -64,7 +64,7 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
             _chunk(edits, chunk)
     if not sound:
         raise NotThisKindError("there is no sound in it")
-    edits.zero(at, source.size, "trailer")
+    edits.trailer(at, source.size)
     return edits.found
 
 

@@ -32,7 +32,7 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
             end = _frames(source, len(mark), sizes)
             if end == len(mark):
                 raise NotThisKindError("there is no sound in it")
-            edits.zero(end, source.size, "trailer")
+            edits.trailer(end, source.size)
             return edits.found
     raise NotThisKindError("it does not start like an AMR")
 

@@ -106,7 +106,7 @@ class _Locator:
             raise NotThisKindError("each picture of digital video tells when it was taken")
         if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
-        self.edits.zero(at, self.source.size, "trailer")
+        self.edits.trailer(at, self.source.size)
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:

@@ -107,7 +107,7 @@ def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
     for start, end in sorted(stay):
         edits.zero(at, start, "between")
         at = max(at, end)
-    edits.zero(at, edits.source.size, "trailer")
+    edits.trailer(at, edits.source.size)
 
 
 def locate_ico(source: ByteSource, inner: Inner) -> Found:

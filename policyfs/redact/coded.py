@@ -18,6 +18,8 @@ from policyfs.redact.blocks import Found, Inner, Note
 from policyfs.redact.fields import Fields
 from policyfs.redact.ranges import ByteSource, MemorySource, apply, difference, zeros
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import told_in
+from policyfs.redact.userdata import T35, UNREGISTERED, UUID_BYTES, registered_tells, unregistered_tells
 
 MAX_PADDING_BYTES: Final = 1 << 12
 """Zeros behind the last unit, where a writer rounds sizes up."""
@@ -67,7 +69,7 @@ SEI_TELLS: Final = MappingProxyType(
     }
 )
 """SEI payload type -> what it tells. Those that carry numbers for showing the picture; time codes.
-User data (4, 5), filler (3) and what is not here may hold anything."""
+Filler (3), user data (4, 5: userdata.py) and what is not here may hold anything."""
 _FILLER_MESSAGE: Final = 3
 _MAX_NUMBERS_BYTES: Final = 255
 """A message of numbers is short; a longer one is not what it says."""
@@ -138,6 +140,11 @@ def _messages(body: bytes, inner: Inner) -> Iterator[Tells]:
             content = plain.take(size)
             if kind == _FILLER_MESSAGE:
                 yield NOTHING if not content.strip(b"\xff") else UNKNOWN
+            elif kind == UNREGISTERED:
+                told = unregistered_tells(content)
+                yield UNKNOWN if told is None else told | told_in(content[UUID_BYTES:], inner.hide)
+            elif kind == T35 and size <= _MAX_NUMBERS_BYTES:
+                yield registered_tells(content)
             else:
                 yield SEI_TELLS.get(kind, UNKNOWN) if size <= _MAX_NUMBERS_BYTES else UNKNOWN
     except ValueError:

@@ -27,6 +27,7 @@ from policyfs.redact.spans import Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.tiff import clean_tiff
+from policyfs.redact.tiffrules import whole_tells
 from policyfs.redact.tifftags import Role, TagTable
 
 BRAND: Final = b"crx "
@@ -43,7 +44,7 @@ _COMPRESSOR: Final = re.compile(rb"Canon[A-Z0-9]{3}_\d{3}/\d\d\.\d\d\.\d\d/\d\d\
 _MAKER: Final = TagTable(
     "Canon",
     MappingProxyType(
-        {Role.IMAGE: MappingProxyType({tag: rule.tells for tag, rule in NOTE_TABLES["Canon"].items()})}
+        {Role.IMAGE: MappingProxyType({tag: whole_tells(rule) for tag, rule in NOTE_TABLES["Canon"].items()})}
     ),
 )
 _GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.known[Role.GPS]}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.blocks import Cleaned, Found, Inner, Note, shifted
+from policyfs.redact.filler import range_says_nothing
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN, Tells
 
@@ -36,6 +37,12 @@ class Edits:
         if patches:
             self.found.patches += patches
             self.note(start, end - start, tag, tells, broken=broken)
+
+    def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
+        """Makes zero what is behind a picture or sound, unless it is filler."""
+        end = min(end, self.source.size)
+        if broken or not range_says_nothing(self.source, start, end):
+            self.zero(start, end, "trailer", broken=broken)
 
     def note(
         self, offset: int, length: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False

@@ -17,6 +17,7 @@ from policyfs.redact.tells import UNKNOWN
 MAX_BLOCK_BYTES: Final = 1 << 22
 """Longer blocks of metadata are not read but made zero."""
 EXIF_MARK: Final = b"Exif\0\0"
+XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
 _SEARCH_BYTES: Final = 256
 _EMPTY_PACKET_BYTES: Final = 256
@@ -84,6 +85,9 @@ def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned
     if not inner.budget.look(len(data) // _PACKET_BYTES):
         return _gone(data, "too long")
     inner.budget.search(_XMP_COSTS * len(data))
+    if not encoding and data.startswith(XMP_MARK):  # some writers take the whole payload of JPEG's APP1
+        cleaned = inner.xmp(data[len(XMP_MARK) :])
+        return Cleaned(XMP_MARK + cleaned.data, shifted(cleaned.notes, len(XMP_MARK)))
     if not encoding:
         return inner.xmp(data)
     plain = inflated(data, MAX_BLOCK_BYTES) if encoding == b"deflate" else None

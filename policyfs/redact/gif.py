@@ -90,7 +90,7 @@ class _Locator:
                 break
         if not self.images:
             raise NotThisKindError("there is no picture in it")
-        self.edits.zero(at, self.source.size, "trailer", broken=not ended)
+        self.edits.trailer(at, self.source.size, broken=not ended)
         return self.edits.found
 
     def _byte(self, at: int) -> int:

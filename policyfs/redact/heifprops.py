@@ -189,6 +189,8 @@ def is_colour(data: bytes) -> bool:
     kind, rest = data[:4], data[4:]
     if kind in (b"nclx", b"nclc"):
         return len(rest) <= 7
+    if kind in (b"prof", b"rICC") and not rest:
+        return True  # as some phones write it: decoders refuse the picture without
     size = int.from_bytes(rest[:4])
     sound = rest[36:40] == b"acsp" and _ICC_HEADER_BYTES <= size <= len(rest) <= size + 4
     return kind in (b"prof", b"rICC") and sound

@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Cleaned, Found, Inner, Note, shifted
+from policyfs.redact.filler import says_nothing
 from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 from policyfs.redact.ranges import MemorySource, difference
 from policyfs.redact.tells import UNKNOWN, Tells
@@ -114,6 +115,8 @@ class Block:
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
         """Zeros, with a note if there was anything."""
+        if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
+            return
         if self.blank(start, end):
             self.note(start, end, where, tag, tells, broken=broken)
 

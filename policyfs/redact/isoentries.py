@@ -41,7 +41,7 @@ _CODEC: Final = frozenset(
     b"ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
     b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin tims tsro snro "
     b"irot imir pixi a1op a1lx "
-    b"JPEG CMP1 CDI1".split(b" ")
+    b"JPEG CMP1 CDI1 chrm".split(b" ")
 )
 """Boxes of a sample entry that say how to decode and show; they stay as they are."""
 

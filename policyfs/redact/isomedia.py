@@ -8,7 +8,7 @@ positions between the frames, in padding, in boxes that nobody knows, behind the
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.filler import names_a_muxer, range_says_nothing
 from policyfs.redact.isobox import FREE, HEADER_BYTES, Box, Boxes, read_boxes
 from policyfs.redact.isoedit import Block, TextRoom, name_of
 from policyfs.redact.isofragments import Fragments
@@ -45,6 +46,9 @@ MAX_BOXES: Final = 150_000
 """Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
 MAX_HOLES: Final = 100_000
 """Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
+MAX_FILLER_HOLES: Final = 256
+"""With more ranges between samples than these, small ones could be something cut into pieces."""
+MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
 """So much of what becomes zeros is read to find out that it is zeros already."""
@@ -171,6 +175,8 @@ class _Locator:
     kept: Extents = field(default_factory=Extents)
     gone: Extents = field(default_factory=Extents)
     judged: list[tuple[Track, Extents | None, bool]] = field(default_factory=list)
+    _gone_starts: list[int] = field(default_factory=list)
+    _gone_ends: list[int] = field(default_factory=list)
     read: int = 0
     text: TextRoom = field(default_factory=TextRoom)
 
@@ -327,13 +333,28 @@ class _Locator:
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Zeros for whatever of these ranges no kept sample lies in."""
+        self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
         holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
+        total = sum(end - start for start, end in holes)
+        if len(holes) <= MAX_FILLER_HOLES and total <= MAX_CHECKED_BYTES:
+            holes = [hole for hole in holes if not self._is_filler(*hole)]
         if holes and self._holds_bytes(holes):
             if len(holes) > MAX_HOLES:
                 raise TooMuchError("metadata in too many places")
             self.found.patches += [Patch(start, zeros=end - start) for start, end in holes]
             first, last = holes[0][0], holes[-1][1]
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
+
+    def _is_filler(self, start: int, end: int) -> bool:
+        """Whether bytes of no sample may stay: they say nothing, and lie beside no sample that goes."""
+        begun = bisect_left(self._gone_starts, end + 1)
+        if begun > bisect_right(self._gone_ends, start - 1):
+            return False
+        if range_says_nothing(self.source, start, end):
+            return True
+        told = Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
+        short = end - start <= MAX_LINE_BYTES and not self.inner.hide & told
+        return short and names_a_muxer(self.source.read(start, end - start))
 
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
         """Whether anything in these ranges is not zero. Reads no further than the first such byte, and

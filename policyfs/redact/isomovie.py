@@ -22,6 +22,7 @@ from policyfs.redact.ranges import apply
 from policyfs.redact.tells import UNKNOWN, Tells
 
 _MAX_TRACKS: Final = 256
+_MAX_PROTECTION_BYTES: Final = 1 << 16
 
 
 @dataclass(slots=True)
@@ -302,6 +303,27 @@ def _points_into(block: Block, box: Box) -> bool:
     return all(start <= block.number(entry, width) < end for entry in entries)
 
 
+def _protection(walk: Walk, box: Box) -> None:
+    """``pssh`` (ISO/IEC 23001-7): a system, ids of keys, and data for that system."""
+    block, body = walk.block, box.body
+    at = body + 20
+    if block.data[body : body + 1] == b"\1":
+        at += 4 + 16 * block.number(at)
+    sound = at + 4 <= box.end and at + 4 + block.number(at) == box.end and box.size <= _MAX_PROTECTION_BYTES
+    if not sound or block.goes(UNKNOWN & ~Tells.LOCATION) or block.holds_place(block.body(box)):
+        block.free(box, walk.where, broken=not sound)
+
+
+def _padding_bits(walk: Walk, box: Box) -> None:
+    """``padb``: half a byte for each sample; zeros behind."""
+    block, body = walk.block, box.body
+    if box.end < body + 8:
+        block.free(box, walk.where, broken=True)
+        return
+    end = body + 8 + (block.number(body + 4) + 1) // 2
+    block.wipe(min(end, box.end), box.end, walk.where, name_of(box.kind), UNKNOWN)
+
+
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
     raise NotThisKindError(f"its {name_of(box.kind)} box is in a form that is not looked into")
 
@@ -340,6 +362,7 @@ _STBL: Final = rules(
     stco=_table(8, 4),
     co64=_table(8, 8),
     sdtp=lambda _walk, _box: None,
+    padb=_padding_bits,
     sgpd=_groups,
     sbgp=_groups,
     csgp=_groups,
@@ -381,12 +404,13 @@ _TRAK: Final = rules(
     load=fixed_size(16),
     tapt=container(_TAPT),
 )
-_MVEX: Final = rules(mehd=fixed_size(8, 12), trex=_trex)
+_MVEX: Final = rules(mehd=fixed_size(8, 12), trex=_trex, trep=container(rules(), skip=8))
 _MOOV: Final = rules(
     mvhd=_dated(100, 112),
     trak=_trak,
     mvex=container(_MVEX),
     iods=fixed_size(64),
+    pssh=_protection,
     cmov=_refuse,
 )
 FRAGMENT_RULES: Final = rules(

@@ -8,6 +8,7 @@ standard, names that cameras, phones and editors are seen to write.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -55,6 +56,8 @@ USER_DATA: Final = _table(
     (_T, "yrrc,date"),
     (_D, "manu,modl,cmnm,cmid,slno,CNCV,CNMN,CNFV,FIRM,LENS,CAME,MUID,GUMI,BCID,vndr"),
     (_D | _P, "clfn,clid,reel"),
+    (_D | _T | _P, "hnti"),
+    (_O, "hinf"),
     (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
 )
 """Other types of ``udta`` (3GPP, QuickTime, cameras) whose content is known."""
@@ -142,6 +145,17 @@ _PREFIXES: Final = (
     "mdta.",
 )
 _BY_KEY: Final = MappingProxyType({name: tells for tells, names in _KEYS for name in names.split()})
+_STEMS: Final = MappingProxyType(
+    {
+        "detected-face": _P,
+        "detected-human-body": _P,
+        "detected-cat-body": _P,
+        "detected-dog-body": _P,
+        **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
+    }
+)
+"""Keys whose parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) tell what the whole does."""
+_PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
 _FREE_FORM: Final = MappingProxyType(
     {
@@ -183,7 +197,12 @@ def key_tells(name: bytes) -> Tells:
             break
     if text.startswith("location"):
         return _L | _T if "date" in text or "time" in text else _L
-    return _BY_KEY.get(text, UNKNOWN)
+    known = _BY_KEY.get(text)
+    stem = text
+    while known is None and "." in stem:
+        stem = stem.rpartition(".")[0]
+        known = _STEMS.get(stem)
+    return UNKNOWN if known is None or (stem != text and _PLACE.search(text)) else known
 
 
 def free_form_tells(name: bytes) -> Tells:

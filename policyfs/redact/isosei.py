@@ -17,6 +17,7 @@ from policyfs.redact.isobox import Box
 from policyfs.redact.isoedit import Block
 from policyfs.redact.ranges import ByteSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.userdata import T35, UNREGISTERED, UUID_BYTES, registered_tells, unregistered_tells
 
 FILLER: Final = 0x20
 MAX_SCANNED: Final = 30_000
@@ -27,18 +28,8 @@ MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
 """Units (slices, parameters, messages) of fragments that are gone through, likewise."""
 SAMPLE_UNITS: Final = 256
-_T35, _UNREGISTERED = 4, 5
 _STANDARD_TYPES: Final = 0x100
 _H264, _H265 = "H.264", "H.265"
-_UUIDS: Final = {
-    bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"): Tells.DEVICE | Tells.OTHER,  # x264
-    bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"): Tells.DEVICE | Tells.OTHER,  # x265
-    bytes.fromhex("47564adc5c4c433f94efc5113cd143a8"): Tells.DEVICE | Tells.OTHER,  # VideoToolbox
-    b"MISPmicrosectime": Tells.TIME,
-    b"MISPnanosectime\0": Tells.TIME,
-}
-_CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
-"""Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
 
 
 class Codec(NamedTuple):
@@ -120,11 +111,11 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 def _user_data(kind: int, payload: bytes) -> tuple[int, Tells]:
     """How much of a message's start stays if it goes, and what it tells."""
-    if kind == _T35:
-        return 0, NOTHING if payload.startswith(_CAPTIONS_AND_RANGE) else UNKNOWN
-    if kind == _UNREGISTERED:
-        tells = _UUIDS.get(payload[:16])
-        return (0, UNKNOWN) if tells is None else (16, tells)
+    if kind == T35:
+        return 0, registered_tells(payload)
+    if kind == UNREGISTERED:
+        tells = unregistered_tells(payload)
+        return (0, UNKNOWN) if tells is None else (UUID_BYTES, tells)
     return 0, NOTHING if kind < _STANDARD_TYPES else UNKNOWN
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.filler import range_says_nothing
 from policyfs.redact.markers import Image, is_soi, walk_image
 from policyfs.redact.ranges import ByteSource, SliceSource, difference, skip_zeros, zeros
 from policyfs.redact.samsung import clean_trailer, find_trailer
@@ -157,7 +158,9 @@ class _Locator:
             if video is None:
                 done = following
                 mark = live_mark_size(region) if marked and done == end else 0
-                self._zero(at, done - mark if at <= done - mark else done, "trailer")
+                end_of_rest = done - mark if at <= done - mark else done
+                if not range_says_nothing(region, at, end_of_rest):
+                    self._zero(at, end_of_rest, "trailer")
                 continue
             videos += 1
             self._zero(at, video.start, "trailer")

@@ -36,7 +36,7 @@ _CANON: Final = rules(
     ("9", _DEVICE | _PEOPLE),
     ("d 97", _NO_PLACE),
     ("23-25 2f 4010", _PEOPLE),
-    ("35", _PLACE | _TIME),  # time zone and its city
+    ("35", _TIME, How.CITY),  # time zone, its city, daylight saving
 )
 _NIKON: Final = rules(
     ("1-9 b d-f 12 13 17-1a 1c 1e 1f 22 23 25 2a 34 35 80 81 85-89 8b 8d 8f", _OTHER),
@@ -116,10 +116,10 @@ _PANASONIC: Final = rules(
     ("e8 ee 8000-8006 8008 8009 8012", _OTHER),
     _PRINT_IM,
     ("2 25 51-54 60 c4 c5 ca e4", _DEVICE),
-    ("29 36 af 2003", _TIME),
+    ("29 36 3a af 2003", _TIME),  # 3a: whether at home or away
     ("33 8010", _TIME | _PEOPLE),  # somebody's age
     ("3f 4e 61 63 65 66", _PEOPLE),
-    ("3a 67 69 6b 6d 6f 80", _PLACE),
+    ("67 69 6b 6d 6f 80", _PLACE),
 )
 _LEICA5: Final = rules(
     ("40a 40d 410 412 413", _OTHER), ("303 305 500", _DEVICE), ("407 408", _DEVICE | _TIME | _PEOPLE)
@@ -133,9 +133,10 @@ _PENTAX: Final = rules(
     ("37-39 3d 7e 200 201 203 204 20d-214 21c 21d 220 221 22d 402 403", NOTHING),
     ("1 5 27-29 3f 41 5d 7d 207 216 229 230 239 23f", _DEVICE),
     ("215", _DEVICE | _TIME),
-    ("6 7 25 26", _TIME),
+    ("6 7 22 25 26", _TIME),  # 22: whether at home or away
     ("60 76 77 227 228 22e 22f", _PEOPLE),
-    ("22-24 6b", _PLACE | _TIME),
+    ("23 24", _PLACE | _TIME),
+    ("6b", _TIME, How.CITY),
 )
 _SAMSUNG: Final = rules(
     ("1 11 20 21 41 43 a011-a014 a018-a01a", _OTHER),

@@ -190,7 +190,7 @@ class _Locator:
             raise NotThisKindError("there is no picture in it")
         behind = skip_zeros(self.source, min(at, self.source.size))
         if behind < self.source.size:
-            self.edits.zero(behind, self.source.size, "trailer", broken=b"IEND" not in self.seen)
+            self.edits.trailer(behind, self.source.size, broken=b"IEND" not in self.seen)
         return self.edits.found
 
     def _cut_off(self, chunk: Chunk) -> int:

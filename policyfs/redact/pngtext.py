@@ -138,8 +138,8 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
     if match is None:
         return None
     digits = _NOT_HEX.sub(b"", match[3])
-    if len(digits) != 2 * int(match[2]):
-        return None
+    if not digits or len(digits) % 2:
+        return None  # the length before them is often wrong, and readers take all of them or a part
     block = bytes.fromhex(digits.decode("ascii"))
     cleaned = _clean_block(block, inner)
     if cleaned is None or cleaned.data == block:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
 from policyfs.redact.blocks import Budget, Found, Note, NotThisKindError
+from policyfs.redact.filler import range_says_nothing
 from policyfs.redact.isobox import FREE, HEADER_BYTES, UUID, Box
 from policyfs.redact.ranges import ByteSource, difference, zeros
 from policyfs.redact.tells import UNKNOWN
@@ -265,11 +266,18 @@ class Ground:
                 kept += claim.spans
             told += claim.patches
             found.notes += claim.notes
-        gaps = without(areas, joined(kept))
+        hidden = joined([*self.noted, *(span for claim in gone for span in claim.spans)])
+        gaps = (gap for gap in without(areas, joined(kept)) if not self._is_filler(gap, hidden))
         blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
         found.notes += _notes(blank, gone, self.noted, container)
         found.patches += [*blank, *self._consistent(told, areas)]
         return found
+
+    def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
+        """Whether bytes that nobody spoke for may stay; not beside or among what goes."""
+        if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
+            return False
+        return range_says_nothing(self.source, gap.start, gap.end)
 
     def _one_reading(self) -> None:
         """Raises NotThisKindError where a change that one picture needs lies in the bytes of another that

@@ -15,6 +15,7 @@ from policyfs.redact import tiffrules
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Found, Inner, Note, NotThisKindError
 from policyfs.redact.extents import Extents
+from policyfs.redact.filler import range_says_nothing
 from policyfs.redact.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
 from policyfs.redact.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 from policyfs.redact.ranges import ByteSource, SliceSource, zeros
@@ -287,7 +288,7 @@ class _File:
         if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
             raise NotThisKindError("its parts lie over one another")
         padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
-        lost = list(unreferenced(self.source, kept, padding))
+        lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes))
         total = sum(patch.size for patch in lost)
         if total > MAX_LOST_BYTES and total > self.source.size // 2:
             raise NotThisKindError("most of it is nothing that a tag refers to")
@@ -296,14 +297,19 @@ class _File:
         return Found(patches, notes)
 
 
-def unreferenced(source: ByteSource, kept: Extents, padding: int = 0) -> Iterator[Patch]:
-    """Zeros for all that is not kept, but for gaps of up to `padding` bytes; what is zero is left out."""
+def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
+    """Zeros for all that is not kept, but for gaps of up to `padding` bytes and for filler that lies beside
+    nothing that is gone; what is zero is left out.
+    """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):
         if end - start <= padding:
             continue
         if end - start <= left:
             left -= end - start
+            beside = any(each.hits(max(0, start - 1), end + 1) for each in gone)
+            if gone and not beside and range_says_nothing(source, start, end):
+                continue
             yield from zeros(source, start, end)
         else:
             yield Patch(start, zeros=end - start)

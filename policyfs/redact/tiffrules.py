@@ -27,6 +27,7 @@ class How(enum.Enum):
     PICTURE = "picture"
     NOTE = "maker note"
     PRIVATE = "DNG private data"
+    CITY = "numbers, a city's among them"
 
 
 class Rule(NamedTuple):
@@ -38,6 +39,12 @@ class Rule(NamedTuple):
 
 
 Rules = Mapping[int, Rule]
+
+
+def whole_tells(rule: Rule) -> Tells:
+    """What a tag's value tells where it can only stay or go whole."""
+    return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
+
 
 IMAGE: Final = "IFD"
 EXIF: Final = "ExifIFD"

@@ -17,6 +17,7 @@ from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.extents import Extents
 from policyfs.redact.filler import is_uniform, is_word, tag_says_nothing
+from policyfs.redact.notecities import clean_city
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import told_in
@@ -161,6 +162,9 @@ class Walk:
         if opener := self.openers.get(rule.how):
             opened = opener(self, entry, directory)
             return opened or self._is_no_note(entry) or self.drop(entry, directory, UNKNOWN)
+        if rule.how is How.CITY and entry.inline:
+            self._clean_inline(entry, directory)
+            return True
         if rule.how is not How.VALUE:
             entry.nested = not entry.inline
             return entry.nested or self.drop(entry, directory, UNKNOWN, broken=True)
@@ -176,6 +180,17 @@ class Walk:
             return False
         self.filler_left -= entry.size
         return tag_says_nothing(entry, directory.frame, rule.tells, self.value(entry, entry.size))
+
+    def _clean_inline(self, entry: Entry, directory: Directory) -> None:
+        """Takes the city out of numbers that stand in their entry, and whatever is behind them there."""
+        at = len(entry.raw) - directory.frame.offset_bytes
+        told = clean_city(entry.tag, entry.raw[at : at + entry.size], directory.frame.order)
+        if not self.inner.hide & Tells.LOCATION:
+            return
+        raw = entry.raw[:at] + told.data.ljust(directory.frame.offset_bytes, b"\0")
+        if raw != entry.raw:
+            self._note(entry.position, len(raw), f"{directory.role}:0x{entry.tag:04x}", Tells.LOCATION)
+            entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
         """Whether a maker wrote a word instead of a note, or left its room empty."""
@@ -327,12 +342,15 @@ class Walk:
         else:
             self.nested_left -= entry.size
             old = self.value(entry, entry.size)
-            done = self._embed(entry.start, old, self._cleaned(rule.how, old))
+            done = self._embed(entry.start, old, self._cleaned(rule.how, old, entry, directory))
         if not done:
             self._wipe(entry, directory)
             self.drop(entry, directory, UNKNOWN, broken=True)
 
-    def _cleaned(self, how: How, data: bytes) -> Cleaned | None:
+    def _cleaned(self, how: How, data: bytes, entry: Entry, directory: Directory) -> Cleaned | None:
+        if how is How.CITY:
+            hidden = self.inner.hide & Tells.LOCATION
+            return clean_city(entry.tag, data, directory.frame.order) if hidden else Cleaned(data)
         if how is How.XMP:
             return self.inner.xmp(data)
         return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)

@@ -109,7 +109,7 @@ class _Locator:
             at = self._chunk(chunk)
         if not self.sound:
             raise NotThisKindError("there is no sound in it")
-        self.edits.zero(at, self.source.size, "trailer")
+        self.edits.trailer(at, self.source.size)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:

@@ -83,7 +83,7 @@ class _Locator:
             raise NotThisKindError("there is no picture in it")
         if header is not None:
             self._header(header)
-        self.edits.zero(at, self.source.size, "trailer", broken=at < end)
+        self.edits.trailer(at, self.source.size, broken=at < end)
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> None:

@@ -20,6 +20,8 @@ Tags = Mapping[str, str]
 _NOT_OF_THE_FILE: Final = frozenset({"System", "ExifTool", "Composite", "SourceFile"})
 _ABOUT: Final = {"location": {"Location"}, "time": {"Time"}, "people": {"Author"}}
 """Words whose tags exiftool knows by group; device it mixes with settings (Camera)."""
+_NO_PLACE: Final = frozenset({("IPTC", "Destination")})
+"""What exiftool holds to be about places, but is not: the system that a message is sent to (IIM 1:05)."""
 _MAY_GO: Final = {
     "location": frozenset({"Location", "Unknown"}),
     "device": frozenset(
@@ -53,7 +55,8 @@ def _of_the_file(name: str) -> bool:
 def about(tags: Tags, word: str) -> list[str]:
     """Tags that exiftool says are about the word, and that tell something."""
     groups = _ABOUT.get(word, set())
-    return [name for name, value in tags.items() if groups & set(name.split(":")[1:-1]) and _tells(value)]
+    named = (name for name, value in tags.items() if groups & set(name.split(":")[1:-1]) and _tells(value))
+    return [name for name in named if (name.split(":")[0], name.split(":")[-1]) not in _NO_PLACE]
 
 
 def _tells(value: str) -> bool:

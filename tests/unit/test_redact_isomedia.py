@@ -603,3 +603,103 @@ def test_a_track_that_holds_metadata_is_found_by_its_number():
     notes = locate_in("video/mp4", MemorySource(file), hidden_by(("location",))).notes
     [note] = [note for note in notes if note.container == "track 2"]
     assert (note.offset, note.length) == (file.index(PLACE), 4 * len(PLACE))
+
+
+# --- what says nothing ---
+
+
+@pytest.mark.parametrize("between", [b"\0\0\0\x08wide", b"\xff" * 40, b"\0\0\7\0", b" " * 9])
+def test_filler_between_frames_stays(between):
+    file = movie(between=between)
+    assert read(file) == file
+
+
+@pytest.mark.parametrize("between", [b"wide", b"47.8", u32(47, 13), b"\xff" * 40 + CITY])
+def test_other_bytes_between_frames_go(between):
+    assert between not in read(movie(between=between))
+
+
+def test_small_samples_of_a_track_that_goes_are_no_filler():
+    """Each is three bytes, and lies between two frames."""
+    frames = Track(samples=[SAMPLE] * 6)
+    places = Track(b"meta", b"what", [b"47.", b"804", b"53 "], number=2)
+    assert b"47." not in read(movie(frames, places))
+
+
+LINE = b"IsoMedia File Produced with Google, 5-11-2011"
+
+
+@pytest.mark.parametrize("place", ["top", "moov"])
+def test_what_writers_leave_in_free_space(place):
+    def file(line: bytes) -> bytes:
+        free = box(b"free", line)
+        return movie(after=free) if place == "top" else movie(moov=free)
+
+    top = place == "top"
+    assert (read(file(LINE)) == file(LINE)) is top
+    assert LINE not in read(file(LINE), "device")
+    assert b"47.80453" not in read(file(LINE[:28] + b"47.80453, 13.04229"))
+    for filler in (bytes(40), b"\xff" * 40, b"ab"):
+        assert read(file(filler)) == file(filler)
+    assert CITY not in read(file(CITY))
+
+
+PSSH = full(b"pssh", bytes(range(16)), u32(4), b"\x08\1\x12\7")
+
+
+@pytest.mark.parametrize(
+    ("moov", "table"),
+    [
+        (PSSH, b""),
+        (box(b"mvex", full(b"trep", u32(1))), b""),
+        (box(b"udta", box(b"hinf", box(b"trpy", bytes(8)))), b""),
+        (box(b"udta", box(b"hnti", box(b"sdp ", b"m=video 0 RTP/AVP 96\r\n"))), b""),
+        (b"", full(b"padb", u32(2), b"\x11")),
+    ],
+)
+def test_boxes_of_numbers_stay(moov, table):
+    file = movie(Track(table=table), moov=moov)
+    assert read(file) == file
+
+
+@pytest.mark.parametrize(
+    ("moov", "table"),
+    [
+        (full(b"pssh", bytes(range(16)), u32(4), b"\x08\1\x12\7" + PLACE), b""),
+        (full(b"pssh", bytes(range(16)), u32(len(PLACE)), PLACE), b""),
+        (box(b"mvex", full(b"trep", u32(1), box(b"what", PLACE))), b""),
+        (box(b"udta", box(b"hinf", box(b"payt", PLACE))), b""),
+        (box(b"udta", box(b"hnti", box(b"sdp ", b"i=47.80453, 13.04229\r\n"))), b""),
+        (b"", full(b"padb", u32(2), b"\x11" + PLACE)),
+    ],
+)
+def test_they_keep_no_place(moov, table):
+    assert not secret(read(movie(Track(table=table), moov=moov)))
+
+
+def test_what_is_told_of_a_face_is_told_of_people():
+    def file(name: bytes) -> bytes:
+        return movie(Track(), Track(b"meta", b"mebx", (TELEMETRY,), entry=keys_of(name), number=2))
+
+    for part in (b"", b".bounds", b".face-id", b".roll-angle", b".confidence.value"):
+        face = file(b"com.apple.quicktime.detected-face" + part)
+        assert read(face) == face
+        assert TELEMETRY not in read(face, "people")
+    for name in (
+        b"com.apple.quicktime.detected-face.gps",
+        b"com.acme.detected.bounds",
+        b"com.apple.make.bounds",
+    ):
+        assert TELEMETRY not in read(file(name))
+
+
+@pytest.mark.parametrize("uuid_start", ["0387f44e", "b9edb930", "e958f491"])
+def test_encoders_marks_in_frames(uuid_start):
+    name = bytes.fromhex(uuid_start) + bytes(range(12))
+
+    def file(payload: bytes) -> bytes:
+        return movie(Track(format=b"avc1", entry=AVCC, samples=[sei(5, name + payload) + SLICE] * 9))
+
+    assert read(file(b"\1")) == file(b"\1")
+    assert read(file(b"\1"), "device") != file(b"\1")
+    assert CITY not in read(file(CITY))

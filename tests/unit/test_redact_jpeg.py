@@ -423,3 +423,13 @@ def test_the_colour_type_of_photoshops_thumbnails_stays():
     assert redact(data) == data
     for told in (b"Adobe_CM\0\2\0" + HOME.city.encode(), b"Adobe_CM" + HOME.city.encode()):
         assert HOME.city.encode() not in redact(with_segments(plain(), segment(jpegs.APP13, told)))
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\xff" * 300, b"\0\0ab\0", b" " * 40])
+def test_filler_behind_a_picture_stays(behind):
+    assert redact(plain() + behind) == plain() + behind
+
+
+@pytest.mark.parametrize("behind", [b"Linz", b" " * 40 + b"Linz", bytes(8) + b"47.8"])
+def test_what_is_more_than_filler_goes(behind):
+    assert redact(plain() + behind) == plain() + bytes(len(behind))

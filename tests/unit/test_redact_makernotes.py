@@ -322,3 +322,35 @@ def test_what_goes_of_a_note_is_told():
     plan = locate("image/jpeg", frozenset({"location"}), MemorySource(data))
     assert [(f.container, f.tag) for f in plan.findings] == [("MakerNote", "unreferenced")]
     assert plan.findings[0].offset <= data.index(b"Linz, 47.8") < plan.findings[0].offset + 2
+
+
+def of_zones(name: str, *tags: jpegs.Entry) -> bytes:
+    maker = MAKERS[name]
+    setting = next(tag for tag in maker.tags if SETTING.encode() in tag[3])
+    return jpegs.photo_with(exif_with(note_of(maker._replace(tags=(setting, *tags)), "II"), "II", maker.make))
+
+
+def test_of_a_time_zone_only_the_city_goes():
+    def canon(city: int, zone: int = 120) -> bytes:
+        return of_zones("Canon", (0x35, 4, 4, pack("II", 16, zone, city, 60)))
+
+    assert read(canon(20), "location") == canon(0)
+    assert read(canon(20), "people") == canon(20)
+    assert pack("II", 120) not in read(canon(20), "time")
+    hidden = read(canon(20, zone=478045), "location")
+    assert pack("II", 478045) not in hidden
+
+    def pentax(city: int, flags: int = 1) -> bytes:
+        away = (0x6B, UNDEFINED, 4, bytes((flags, 0, city, city)))
+        return of_zones("Pentax", (0x22, UNDEFINED, 1, b"\1"), (0x25, UNDEFINED, 1, b"\1"), away)
+
+    assert read(pentax(33), "location") == pentax(0)
+    assert read(pentax(33), "people") == pentax(33)
+    assert bytes((77, 0, 33, 33)) not in read(pentax(33, flags=77), "location")
+
+
+def test_whether_somebody_was_at_home_tells_no_place():
+    data = of_zones("Panasonic", (0x3A, jpegs.SHORT, 1, pack("II", 2, size=2)))
+    assert read(data, "location") == data
+    named = of_zones("Panasonic", text(0x3A, "47.80453, 13.04229"))
+    assert b"47.80453" not in read(named, "location")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 
 import pytest
@@ -252,3 +253,29 @@ def test_what_is_no_picture_is_refused(data):
     plan = locate("image/png", frozenset({"location"}), MemorySource(data))
     assert plan.outcome is Outcome.REFUSE
     assert not plan.reason.startswith("internal")
+
+
+@pytest.mark.parametrize("length", [0, 7, 10_000])
+def test_a_profile_whose_length_is_wrong_is_taken_by_its_digits(length):
+    kept = jpegs.exif(place=False)
+    told = jpegs.exif()
+
+    def text(block: bytes) -> bytes:
+        digits = pngs.profile("exif", block)
+        said = re.sub(rb"^(\nexif\n *)\d+", rb"\g<1>%d" % length, digits)
+        assert said != digits
+        return pngs.plain(pngs.packed_text("Raw profile type exif", said))
+
+    assert redact(text(kept)) == text(kept)
+    out = b"".join(
+        inflated(body[body.index(b"\0\0") + 2 :])[0]
+        for kind, body in pngs.chunks(redact(text(told)))
+        if kind == b"zTXt"
+    )
+    assert b"54657374" in out  # the camera's name
+    assert jpegs.pack("II", *jpegs.LATITUDE).hex().encode() not in out.replace(b"\n", b"")
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\xff" * 100, b"\r\n\0"])
+def test_filler_behind_stays(behind):
+    assert redact(pngs.plain(behind=behind)) == pngs.plain(behind=behind)

@@ -488,3 +488,19 @@ def test_a_packet_that_lies_over_a_directory_does_not_stay_within_pixels():
     )
     data += bytes(20) + packet[:-8] + sub + b"pixels"
     assert CITY.encode() not in read(moved_to(data, 0x02BC, BEHIND + 20))[BEHIND:]
+
+
+@pytest.mark.parametrize("left", [b"\xff" * 40, b"\0\0\7\0", b"  "])
+def test_filler_that_no_tag_refers_to_stays(left):
+    data = tiffs.classic("II") + left
+    assert locate("image/tiff", frozenset({"location"}), MemorySource(data)).outcome is Outcome.CLEAN
+
+
+def test_the_end_of_a_value_that_goes_is_no_filler():
+    data = tiffs.classic("II", (0x9999, 2, 8, b"Salzburg"))
+    assert data.index(b"Salzburg")
+    data = data.replace(
+        pack("II", 0x9999, 2, size=2) + pack("II", 8), pack("II", 0x9999, 2, size=2) + pack("II", 5)
+    )
+    out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
+    assert b"urg" not in out
