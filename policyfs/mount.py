@@ -135,7 +135,7 @@ class Daemon:
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None
-        if facts.stable_inodes:  # beside the trails, too
+        if facts.stable_inodes and facts.leases and facts.times_tell:  # beside the trails, too
             path = str(options.trail.parent / "found.sqlite")
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)

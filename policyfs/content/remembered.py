@@ -4,8 +4,9 @@ Shared by all mounts of a machine whose trails lie together. Nothing depends on 
 database that is damaged is thrown away and begun anew, one that cannot be written is not written.
 
 INVARIANT: an answer counts for the version of a file that its key names, and only where somebody
-knows that the bytes are those of that version: stat alone proves nothing while a writer lives. Who
-redacts asks for a plan only with a read lease on the file (fs/redactor.py, fs/leased.py).
+knows that the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and
+kinds are put and asked for only with a read lease on the file (fs/redactor.py, fs/leased.py, fs/facts.py),
+and only on a store where stat shows that somebody wrote and went (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 """A plan that takes more to write down is made anew each time."""
 _MAX_PENDING: Final = 4096
 _BUSY_S: Final = 1.0
-_KIND: Final = ""
+_KIND: Final = "kind"
+_UNPROVEN_KIND: Final = ""
+"""Under which kinds were kept that no lease had proven: such rows go."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS found (
     fs INTEGER NOT NULL, ino INTEGER NOT NULL, what TEXT NOT NULL, detector TEXT NOT NULL,
@@ -218,7 +221,8 @@ class Remembered:
         self._writer = _connection(self._path)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute(_SCHEMA)
-        self._writer.execute("DELETE FROM found WHERE detector != ?", (self._detector,))
+        stale = "DELETE FROM found WHERE detector != ? OR what = ?"
+        self._writer.execute(stale, (self._detector, _UNPROVEN_KIND))
         [rows] = self._writer.execute("SELECT count(*) FROM found").fetchone()
         if rows > MAX_ROWS:
             self._writer.execute("DELETE FROM found")

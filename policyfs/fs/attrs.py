@@ -52,6 +52,14 @@ class Timeouts:
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
 
+    def entry_of(self, node: Node, state: PathState) -> float:
+        """Seconds for a name and the node that it leads to; 0 for one that serves a single open of a raw
+        file, because nothing proved its kind: the next open may find that proof again.
+        """
+        if node.view.raw and node.flavor in _UNCHANGED:
+            return 0.0
+        return self.entry(state)
+
     def outlast(self, old: PathState, new: PathState) -> bool:
         """Would an entry of the one path be kept at the other for longer than one of its own.
 

@@ -109,7 +109,7 @@ class Copied:
             if state.copy is None:
                 state.version = version_of(stat)  # whoever looks another version up gets another node
             try:
-                made = await self._copy_for(handle, state, fd, stat, owner, judge, current=current)
+                made = await self._copy_for(handle, state, fd, stat, owner, judge, call, current=current)
                 if isinstance(made, Refused):
                     self._refuse(handle, made, call)
             except BaseException:
@@ -135,6 +135,7 @@ class Copied:
         stat: Stat,
         owner: str,
         judge: Judge,
+        call: Call,
         *,
         current: bool,
     ) -> Redacted | Refused:
@@ -152,13 +153,21 @@ class Copied:
                 if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
                     return made
         except NoRoom:
-            raise StaleNodeError from None
+            self._without_copy(node, handle.caller, call)
         if state.copy is not None and state.version != version_of(stat):
             self._give_up(state)
         try:
             return await self._redactor.redacted(fd, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
-            raise StaleNodeError from None  # LOOKUP will find the node for large files
+            self._without_copy(node, handle.caller, call)
+
+    def _without_copy(self, node: Node, caller: Caller, call: Call) -> NoReturn:
+        """The file is too large for a copy: LOOKUP will find the node for large files. A reader that was
+        sent here because somebody writes a raw file was sent back once already: EBUSY.
+        """
+        if node.view.raw:
+            self._entrance.unproven(node, caller, call, writing=True)
+        raise StaleNodeError from None
 
     @staticmethod
     def _give_up(state: OpenState) -> None:

@@ -11,11 +11,12 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 
 from policyfs.domain import OWNER_NONE, Audit, Decision, FileType, Op
+from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
 from policyfs.fs.leased import Leased
 from policyfs.fs.nodes import Flavor, NamesForgotten, Node, NodeTable, StaleNodeError
@@ -27,6 +28,11 @@ from policyfs.fs.views import Views, version_of
 from policyfs.store.leases import break_foreign
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
+
+_JUDGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
+"""Flavors that decide by what they find in the very bytes that they show."""
+_UNPROVEN: Final = "its kind decides, and somebody has the file open for writing, or mapped"
+_NEVER_PROVEN: Final = "its kind decides, and nothing proves it on this store to one who writes as well"
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -80,9 +86,13 @@ class Entrance:
         forget_names: NamesForgotten,
         orphans: Orphans,
         remote: bool = False,
+        leases_mean: bool = False,
     ) -> None:
-        """remote: another process or machine answers for the store, and to open a file may take long."""
+        """remote: another process or machine answers for the store, and to open a file may take long.
+        leases_mean: a read lease proves that nobody writes.
+        """
         self._remote = remote
+        self._leases_mean = leases_mean
         self._tree = tree
         self._nodes = nodes
         self._handles = handles
@@ -192,6 +202,9 @@ class Entrance:
             raise
         if node.parent is None and node.flavor is not Flavor.COPY:
             return
+        if node.view.raw and node.flavor in _JUDGED and not writing:
+            self._views.proven(node.ino, caller)
+            return
         flavor = self._views.flavor(
             self._gate.engine, caller, node.view, node.state, stat, lambda: owner, writing=writing
         )
@@ -199,6 +212,33 @@ class Entrance:
             if writing:
                 self._views.expect_writer(node.ino, node.view)
             raise StaleNodeError
+
+    def demand_proof(self, node: Node, caller: Caller, call: Call, ops: Op, evidence: KindEvidence) -> bool:
+        """Go on with an open for reading that is allowed for the file's kind only if a lease proves it.
+
+        Else a reader is sent back to LOOKUP, for a node that shows a copy. Where no name leads to one, and
+        to who wants to write as well: EBUSY while somebody writes, EACCES where leases mean nothing, on
+        record. Who only writes gets no bytes.
+        Returns whether the kind decided. INVARIANT: no await between this and a reader's last step.
+        """
+        if not evidence.asked or not ops & Op.READ or node.view.redact or node.flavor in _JUDGED:
+            return False
+        if not self._gate.hangs_on_kind(caller.principal, ops, node, evidence.owner):
+            return False
+        writing = bool(ops & Op.WRITE)
+        if not evidence.holds() or not (writing or node.flavor is Flavor.RAW):
+            self.unproven(node, caller, call, writing=writing)
+        return True
+
+    def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
+        """Refuse an open whose file's kind is not proven: ESTALE to a reader, else for good."""
+        if not writing and node.parent is not None:
+            self._views.unproven(node.ino, caller)
+            self._views.outdated(node.view, caller)
+            raise StaleNodeError
+        decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+        note, error = (_UNPROVEN, errno.EBUSY) if self._leases_mean else (_NEVER_PROVEN, errno.EACCES)
+        self._gate.refuse(caller, call, node.path(), decision, note=note, error=error)
 
     def check_running(self, node: Node, flags: int) -> None:
         """O_RDONLY|O_TRUNC of a running program is ETXTBSY.

@@ -1,7 +1,12 @@
-"""Facts for decisions: who owns a file, and what kind sniffing says it is. Only when asked."""
+"""Facts for decisions: who owns a file, and what kind sniffing says it is. Only when asked.
+
+A remembered kind is used only under a read lease that is held at that moment, and remembered only if such a
+lease held while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Hashable
@@ -9,6 +14,8 @@ from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, FileType, Need
+from policyfs.fs.evidence import KindEvidence
+from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
@@ -31,35 +38,71 @@ class OwnerSource(Protocol):
 
 
 class FactFinder:
-    """Finds the facts that an answer hangs on, and no others."""
+    """Finds the facts that an answer hangs on, and no others.
 
-    def __init__(self, tree: Tree, owners: OwnerSource, sniffer: KindSource, kinds: KindCache) -> None:
+    keeper: grants read leases; None where they mean nothing. times_tell: whether stat shows that a file was
+    written once its writer has gone (see StoreFacts); else no kind is remembered, but for seeing.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        owners: OwnerSource,
+        sniffer: KindSource,
+        kinds: KindCache,
+        keeper: LeaseKeeper | None = None,
+        *,
+        times_tell: bool = True,
+    ) -> None:
         self._tree = tree
         self._sniffer = sniffer
         self._kinds = kinds
+        self._keeper = keeper
+        self._remembers = keeper is not None and times_tell
         self.owners = owners
 
-    async def find(self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None) -> Facts:
+    async def find(
+        self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
+        *, evidence: KindEvidence | None = None, seeing: bool = False,
+    ) -> Facts:  # fmt: skip
         """Facts of *name* in *dirfd*, whose attributes are *stat*. Unknown ones are None.
 
         lane: for whom it is sniffed: lanes take turns, so that one app's bad files hold up another's
-        by one file at most.
+        by one file at most. evidence, seeing: see kind_of().
 
         All uses of *dirfd* come before the first await.
         """
         if not need:
             return NO_FACTS
         owner = self.owner_at(dirfd, name, stat) if need & Need.OWNER else None
+        if evidence is not None:
+            evidence.owner = owner
         if not need & Need.KIND:
             return Facts(None, owner)
-        known = self.easy_kind(stat)
+        if stat.ftype is FileType.DIRECTORY:
+            return Facts(KIND_DIRECTORY, owner)
+        if stat.ftype is FileType.SYMLINK:
+            return Facts(KIND_SYMLINK, owner)
+        known = self._by_stat(stat) if seeing else None
         if known is not None:
             return Facts(known, owner)
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
         try:
-            return Facts(await self.kind_of(fd, lane), owner)
+            return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
         finally:
             os.close(fd)
+
+    async def behind(
+        self, fd: int, need: Need, lane: Hashable = None,
+        *, evidence: KindEvidence | None = None, seeing: bool = False,
+    ) -> Facts:  # fmt: skip
+        """Facts of the file behind a descriptor (O_PATH will do where no kind is needed)."""
+        owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
+        if evidence is not None:
+            evidence.owner = owner
+        if not need & Need.KIND:
+            return Facts(None, owner)
+        return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
 
     def stat(self, fd: int) -> Stat:
         """Attributes of the file behind a descriptor."""
@@ -73,24 +116,58 @@ class FactFinder:
         finally:
             os.close(fd)
 
-    def easy_kind(self, stat: Stat) -> str | None:
-        """The kind where it can be told without reading: by type, emptiness, or the cache."""
-        if stat.ftype is FileType.DIRECTORY:
-            return KIND_DIRECTORY
-        if stat.ftype is FileType.SYMLINK:
-            return KIND_SYMLINK
+    async def kind_of(
+        self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
+    ) -> str | None:
+        """The kind of the open file *fd* (no O_PATH): remembered where a lease proves it, else sniffed.
+
+        evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing:
+        nothing but a name and attributes hangs on it; where no lease can prove it, stat will do.
+        Raises OSError(ESTALE) if it is not the file that *evidence* expects.
+        """
+        held, lease = self._leased(fd)
+        try:
+            # INVARIANT: taken under the lease. What was written before it shows in these times.
+            stat = self._tree.fstat(fd)
+            expected = None if evidence is None else evidence.expected
+            if expected is not None and not stat.same_inode(expected):
+                raise OSError(errno.ESTALE, "another file has the name")
+            kind = await self._kind(fd, stat, lease, lane, seeing=seeing)
+        except BaseException:
+            _give_up(held, lease)
+            raise
+        if evidence is None:
+            _give_up(held, lease)
+        else:
+            evidence.asked = True
+            evidence.keep(held, lease)
+        return kind
+
+    def _leased(self, fd: int) -> tuple[int, Lease | None]:
+        """A read lease on a descriptor of its own (-1: none was opened); None if the file has a writer.
+
+        INVARIANT: no worker gets that descriptor: one that outlives us would keep the lease.
+        """
+        if self._keeper is None:
+            return -1, None
+        held = self._tree.reopen(fd, os.O_RDONLY)
+        try:
+            return held, self._keeper.grant(held)
+        except BaseException:
+            os.close(held)
+            raise
+
+    async def _kind(
+        self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
+    ) -> str | None:
         if stat.size == 0:
             return KIND_EMPTY
-        return self._kinds.get(version_key(stat))
-
-    async def kind_of(self, fd: int, lane: Hashable = None) -> str | None:
-        """The kind of the open file *fd*, sniffed unless its stat is the one it was sniffed under."""
-        before = self._tree.fstat(fd)
-        kind = self.easy_kind(before)
-        if kind is None:
-            kind = await self._sniffed(fd, lane)
-            if kind is not None and version_key(self._tree.fstat(fd)) == version_key(before):
-                self._kinds.put(version_key(before), kind)
+        known = self._proven(stat, lease) or (self._by_stat(stat) if seeing else None)
+        if known is not None:
+            return known
+        kind = await self._sniffed(fd, lane)
+        if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
+            self._kinds.put(version_key(stat), kind)
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
@@ -101,6 +178,29 @@ class FactFinder:
             return await self._sniffer.kind_of_fd(reader, lane=lane)
         finally:
             os.close(reader)
+
+    def _proven(self, stat: Stat, lease: Lease | None) -> str | None:
+        """The remembered kind of this version, if a lease is held: then the bytes are that version's."""
+        if lease is None or not self._remembers:
+            return None
+        return self._kinds.get(version_key(stat))
+
+    def _by_stat(self, stat: Stat) -> str | None:
+        """The kind that was found under the same stat, where nothing could prove it. For seeing only."""
+        return None if self._remembers else self._kinds.get(version_key(stat))
+
+    def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
+        """May what was sniffed be remembered: under a lease that held all the time; for seeing by stat."""
+        if self._remembers:
+            return lease is not None and lease.holds()
+        return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
+
+
+def _give_up(fd: int, lease: Lease | None) -> None:
+    if lease is not None:
+        lease.release()
+    if fd >= 0:
+        os.close(fd)
 
 
 def version_key(stat: Stat) -> KindKey:

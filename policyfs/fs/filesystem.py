@@ -139,7 +139,8 @@ class FileSystem:
             on_open=changes.learn, on_folding=self._say_folding,
         )  # fmt: skip
         self._undo.callback(places.close)
-        finder = FactFinder(tree, base.owners, sniffer, KindCache(beneath=base.remembered))
+        kinds = KindCache(beneath=base.remembered)
+        finder = FactFinder(tree, base.owners, sniffer, kinds, keeper, times_tell=facts.times_tell)
         plans = PlanFinder(sniffer, base.remembered)
         recorder = Recorder(base.journal, settings.mountpoint)
         self.gate = gate = Gate(
@@ -159,7 +160,9 @@ class FileSystem:
         latches = Latches(settings.latches)
         self._undo.callback(latches.close)
         alone = Alone(latches)
-        views = Views(nodes, finder, redactor.copyable)
+        views = Views(
+            nodes, finder, redactor.copyable, proves_raw=lambda: keeper is not None and passing.enabled
+        )
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
         refusals = Refusals(tree, places, gate, self.forget_names)
         drafts = Drafts(tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals)
@@ -168,6 +171,7 @@ class FileSystem:
         entrance = Entrance(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views, leased=leased,
             forget_names=self.forget_names, orphans=orphans, remote=facts.remote,
+            leases_mean=keeper is not None,
         )  # fmt: skip
         lifetimes = Lifetimes(
             nodes=nodes, handles=handles, gate=gate, passing=passing, leased=leased,

@@ -7,17 +7,19 @@ decided for every name that the node is known by, and the strictest answer count
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
-from policyfs.errors import ERRNO_RANK
+from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.nodes import ROOT_ID, Node
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call, Recorder
+from policyfs.fs.strictness import stricter
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import Engine, PathState
 from policyfs.store.statx import Stat
@@ -141,7 +143,9 @@ class Gate:
         """
         generation, ftype = self.generation, stat.ftype
         need = self.engine.needs(who, ops, state, ftype)
-        facts = await self.facts.find(need, dirfd, name, stat, who.lane) if need else NO_FACTS
+        facts = NO_FACTS
+        if need:
+            facts = await self.facts.find(need, dirfd, name, stat, who.lane, seeing=ops == Op.SEE)
         self.unchanged(generation)
         return self.decide(who, ops, state, ftype, facts, parent)
 
@@ -230,10 +234,13 @@ class Gate:
             return None
         return self.engine.hidden_above(who, self._chain(parent))
 
-    async def node(self, caller: Caller, ops: Op, node: Node, *, fd: int = -1) -> Decision:
+    async def node(
+        self, caller: Caller, ops: Op, node: Node, *, fd: int = -1, evidence: KindEvidence | None = None
+    ) -> Decision:
         """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone.
 
-        fd: an O_RDONLY descriptor of it, where there is one: cheaper than finding it by name.
+        fd: an O_RDONLY descriptor of it, where there is one: cheaper than finding it by name. evidence:
+        keeps what proves its kind.
         """
         renamed = False
         while True:
@@ -241,7 +248,8 @@ class Gate:
             need = self.need(who, ops, node)
             facts = NO_FACTS
             if need and node.nodeid != ROOT_ID:
-                facts = await self.facts_of(node, need, who, fd)
+                seeing = ops == Op.SEE
+                facts = await self.facts_of(node, need, who, fd, evidence=evidence, seeing=seeing)
             if generation == self.generation:
                 decision = self.judge(who, ops, node, facts)
                 renamed = self._renamed(decision, node, renamed)
@@ -260,34 +268,38 @@ class Gate:
             need |= self.engine.needs(who, ops, state, node.ftype)
         return need
 
-    async def facts_of(self, node: Node, need: Need, who: Principal, fd: int = -1) -> Facts:
+    async def facts_of(
+        self, node: Node, need: Need, who: Principal, fd: int = -1,
+        *, evidence: KindEvidence | None = None, seeing: bool = False,
+    ) -> Facts:  # fmt: skip
         """Facts of a node by a descriptor, or by a name that leads to it."""
+        behind = functools.partial(
+            self.facts.behind, need=need, lane=who.lane, evidence=evidence, seeing=seeing
+        )
         held = fd
         if held < 0 and node.parent is None and node.open is not None:
             held = node.open.fd  # an open file that has no name any more
         if held < 0 and node.parent is None and node.ftype is FileType.DIRECTORY:
             held = self._places.dirfd(node)  # removed, and somebody is in it
-        if held < 0:
+        if held >= 0:
+            return await behind(held)
+        try:
+            dirfd, name, stat = self._places.locate(node)
+        except OSError as error:
+            removed = self._places.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
+            if removed >= 0:  # elsewhere, while somebody is in it
+                return await behind(removed)
+            # Renamed or replaced elsewhere, and open here: it still is what it is.
+            held = self._open_fd(node) if error.errno == errno.ESTALE else -1
+            if held < 0:
+                raise
             try:
-                dirfd, name, stat = self._places.locate(node)
-            except OSError as error:
-                removed = self._places.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
-                if removed >= 0:  # elsewhere, while somebody is in it
-                    return await self._facts_behind(removed, need, who)
-                # Renamed or replaced elsewhere, and open here: it still is what it is.
-                held = self._open_fd(node) if error.errno == errno.ESTALE else -1
-                if held < 0:
-                    raise
-                try:
-                    return await self._facts_behind(held, need, who)
-                finally:
-                    os.close(held)
-            return await self.facts.find(need, dirfd, name, stat, who.lane)
-        return await self._facts_behind(held, need, who)
-
-    async def _facts_behind(self, held: int, need: Need, who: Principal) -> Facts:
-        owner = self.facts.owners.get(held, self.facts.stat(held)) if need & Need.OWNER else None
-        return Facts(await self.facts.kind_of(held, who.lane) if need & Need.KIND else None, owner)
+                return await behind(held)
+            finally:
+                os.close(held)
+        if evidence is not None:
+            evidence.expected = stat
+        return await self.facts.find(need, dirfd, name, stat, who.lane, evidence=evidence, seeing=seeing)
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Every fact that a caller's answers about a path could hang on, whatever the operation."""
@@ -317,12 +329,24 @@ class Gate:
         node, renamed = handle.node, False
         while True:
             generation, who = self.generation, handle.caller.principal
-            facts = handle.facts or await self._facts_behind(handle.fd, self.need(who, ops, node), who)
+            facts = handle.facts or await self._facts_of_handle(handle, self.need(who, ops, node), who)
             if generation == self.generation:
                 decision = self.judge(who, ops, node, facts)
                 renamed = self._renamed(decision, node, renamed)
                 if not renamed:
                     return decision
+
+    async def _facts_of_handle(self, handle: Handle, need: Need, who: Principal) -> Facts:
+        state = handle.node.open
+        located = None if state is None or state.lease is None or not state.lease.holds() else state.located
+        if located is not None:  # found under this very lease (fs/leased.py)
+            kind, _ = located
+            return (await self.facts.behind(handle.fd, need & Need.OWNER, who.lane))._replace(kind=kind)
+        return await self.facts.behind(handle.fd, need, who.lane)
+
+    def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
+        """Would the answer on a node be a denial if nobody knew of what kind it is."""
+        return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     def _chain(self, parent: Node) -> list[tuple[PathState, Facts]]:
         chain: list[tuple[PathState, Facts]] = []
@@ -337,9 +361,12 @@ class Gate:
 
     # -- answers --------------------------------------------------------------------------------
 
-    async def require(self, caller: Caller, ops: Op, node: Node, call: Call, *, fd: int = -1) -> Decision:
-        """Allow a request on a node, or refuse it on record. fd: see node()."""
-        decision = await self.node(caller, ops, node, fd=fd)
+    async def require(
+        self, caller: Caller, ops: Op, node: Node, call: Call,
+        *, fd: int = -1, evidence: KindEvidence | None = None,
+    ) -> Decision:  # fmt: skip
+        """Allow a request on a node, or refuse it on record. fd, evidence: see node()."""
+        decision = await self.node(caller, ops, node, fd=fd, evidence=evidence)
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision)
         return decision
@@ -365,33 +392,3 @@ class Gate:
             caller, call, path, decision, new_path=new_path, kind=kind, note=note, error=error
         )
         raise pyfuse3.FUSEError(error or decision.errno)
-
-
-def stricter(one: Decision | None, other: Decision) -> Decision:
-    """The stricter of two answers: a denial over an allowance, the errno that says least, all
-    obligations of both, on record as strongly as either asks.
-    """
-    if one is None or one == other:
-        return other
-    if one.allowed and other.allowed:
-        return Decision(
-            allowed=True,
-            errno=0,
-            rules=tuple(dict.fromkeys(one.rules + other.rules)),
-            audit=max(one.audit, other.audit),
-            redact=one.redact | other.redact,
-            content=one.content + tuple(c for c in other.content if c not in one.content),
-            bare=one.bare or other.bare,
-            would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
-            would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
-            monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
-        )
-    denials = [decision for decision in (one, other) if not decision.allowed]
-    rank = len(ERRNO_RANK)
-    return Decision(
-        allowed=False,
-        errno=min((d.errno for d in denials), key=lambda code: ERRNO_RANK.get(code, rank)),
-        rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
-        audit=max(one.audit, other.audit),
-        would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
-    )

@@ -95,7 +95,7 @@ class Lifetimes:
             # A writer's close is always heard: a reload may come to ask something of what it writes.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
-            if node.cached == version and node.flavor in {Flavor.COPY, Flavor.RAW}:
+            if node.cached == version and node.flavor in {Flavor.COPY, Flavor.RAW} and not handle.by_kind:
                 flags |= FH_KEEP_CACHE
             node.cached = version
             handle.fh = pack_fh(handle.index, flags)

@@ -244,7 +244,8 @@ class Listings:
                 stat = self._seeing.told(stat, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
                 found.tell(shown_version(found, stat))
-                return fill(stat, found.nodeid, timeout, attr_s, shown_size(found, stat)), found
+                entry_s = self._timeouts.entry_of(found, state)
+                return fill(stat, found.nodeid, entry_s, attr_s, shown_size(found, stat)), found
         return _name_only(ino, kind << 12), None
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
-from policyfs.redact.plan import Plan
+from policyfs.redact.plan import Outcome, Plan
 
 
 class PlanSource(Protocol):
     """The sniffer, as far as redaction needs it."""
+
+    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+        """Content kind of the file behind *fd*, None if sniffing failed."""
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None
@@ -53,6 +56,8 @@ class PlanFinder:
         INVARIANT: without a proof nothing is remembered, or taken from memory. While a writer lives stat
         proves nothing, and an old plan on new bytes is a leak.
         """
+        if not what:  # nothing is to be hidden, and only the kind decides
+            return await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN)
         if proof is None or self._memory is None:
             return await self._source.locate(fd, what, lane=lane)
         known = self._memory.plan(proof.version, what)

@@ -135,7 +135,7 @@ class Seeing:
         node.lookups += 1
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
-        entry_s = self._timeouts.entry(state)
+        entry_s = self._timeouts.entry_of(node, state)
         attr_s = self._timeouts.attr(state, node, stat)
         node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))

@@ -11,9 +11,11 @@ from typing import Final, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.fs.attrs import Timeouts
-from policyfs.fs.gate import Gate, stricter
+from policyfs.fs.evidence import KindEvidence
+from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.lookup import Seeing, child_path
+from policyfs.fs.move_proof import ELSEWHERE, Source, decide_link, decide_rename
 from policyfs.fs.nodes import Name, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
@@ -21,6 +23,7 @@ from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.settled import Settling
+from policyfs.fs.strictness import stricter
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import version_of
 from policyfs.kernel.bridge import pyfuse3
@@ -89,8 +92,14 @@ class Naming:
 
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
         """unlink and rmdir."""
+        with KindEvidence() as evidence:
+            await self._remove(parent, name, caller, evidence, directory=directory)
+
+    async def _remove(
+        self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
+    ) -> None:
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
-        end, stat, _ = await self._end(parent, name, caller)
+        end, stat, _ = await self._end(parent, name, caller, evidence)
         ops = Op.SEE | Op.DELETE
         decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
         path = child_path(parent, name)
@@ -154,11 +163,13 @@ class Naming:
     # -- both ends --------------------------------------------------------------------------------
 
     async def _end(
-        self, parent: Node, name: bytes, caller: Caller, moves_to: PathState | None = None
-    ) -> tuple[End, Stat, int]:
+        self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
+        moves_to: PathState | None = None,
+    ) -> tuple[End, Stat, int]:  # fmt: skip
         """One end of a request with everything the policy may ask of it. ENOENT if it is not there.
 
-        moves_to: where what is there would go, which may hang on more facts than it does here.
+        evidence: keeps what proves its kind. moves_to: where what is there would go, which may hang on
+        more facts than it does here.
         """
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._places.dirfd(parent)
@@ -169,7 +180,9 @@ class Naming:
         if moves_to is not None:
             need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
         generation = self._gate.generation
-        facts = await self._gate.facts.find(need, dirfd, name, stat, caller.principal.lane)
+        evidence.expected = stat
+        lane = caller.principal.lane
+        facts = await self._gate.facts.find(need, dirfd, name, stat, lane, evidence=evidence)
         self._gate.unchanged(generation)
         if self._gate.engine.owner_matters_above(state):
             seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
@@ -178,14 +191,15 @@ class Naming:
         return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
 
     async def _target(
-        self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, moves_to: PathState | None
-    ) -> tuple[End, Stat, int] | None:
+        self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
+        moves_to: PathState | None,
+    ) -> tuple[End, Stat, int] | None:  # fmt: skip
         """What has the new name of a rename already. What the caller may not see he may not replace.
 
         moves_to: where it would go, in an exchange; then something must be there.
         """
         try:
-            return await self._end(parent, name, caller, moves_to)
+            return await self._end(parent, name, caller, evidence, moves_to)
         except FileNotFoundError:
             if moves_to is not None:
                 raise
@@ -201,6 +215,12 @@ class Naming:
             raise OSError(errno.EPERM, "a directory has one name")
         if node.parent is None and node.open is not None and node.open.fd >= 0:
             return await self._unnamed.link(node, parent, name, caller)
+        with KindEvidence() as evidence:
+            return await self._link(node, parent, name, caller, call, evidence)
+
+    async def _link(
+        self, node: Node, parent: Node, name: bytes, caller: Caller, call: Call, evidence: KindEvidence
+    ) -> pyfuse3.EntryAttributes:
         path, new_path = node.path(), child_path(parent, name)
         new_state = self._gate.engine.child(parent.state, name)
         dirfd, old_name, _ = self._places.locate(node)
@@ -214,18 +234,18 @@ class Naming:
                 need |= self._gate.needed(who, state, node.ftype)
                 need |= engine.needs_move(who, state, new_state, node.ftype)
             generation = self._gate.generation
-            facts = await self._gate.facts_of(node, need, who)
+            facts = await self._gate.facts_of(node, need, who, evidence=evidence)
             self._gate.unchanged(generation)
             decision: Decision | None = None
             same = all(known.parent is parent for known in node.names())
             for state in node.states():
-                old_end, new_end = End(state, node.ftype, facts), End(new_state, node.ftype, facts)
-                answer = engine.link(who, old_end, new_end, same_directory=same)
+                source = Source(End(state, node.ftype, facts), evidence)
+                answer = decide_link(engine, who, source, new_state, same_directory=same)
                 decision = stricter(decision, answer)
             for above, _, state in [*node.names(), Name(parent, name, new_state)]:
                 decision = self._gate.hidden(who, state, above) or decision
             if not self._gate.shows(who, new_state, node.ftype, parent):
-                decision = stricter(decision, _ELSEWHERE)
+                decision = stricter(decision, ELSEWHERE)
             if decision is None or not decision.allowed:
                 self._refuse_move(caller, call, path, new_path, decision)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
@@ -256,35 +276,36 @@ class Naming:
     async def _rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        exchange = bool(flags & _EXCHANGE)
-        call = Call("rename", _RENAMES.get(flags, "rename"))
+        exchange, call = bool(flags & _EXCHANGE), Call("rename", _RENAMES.get(flags, "rename"))
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
         with contextlib.ExitStack() as stack:
-            old_end, old_stat, old_key = await self._end(old_parent, old, caller, new_state)
+            moved, target = (stack.enter_context(KindEvidence()) for _ in range(2))
+            old_end, old_stat, old_key = await self._end(old_parent, old, caller, moved, new_state)
             there = await self._target(
-                call, path, new_parent, new, caller, old_end.state if exchange else None
+                call, path, new_parent, new, caller, target, old_end.state if exchange else None
             )
             replaced, new_stat, new_key = there or (None, None, 0)
-            old_end, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
-            sure_there = _always
+            moving, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
+            leaving, sure_there = replaced, _always
             if exchange and replaced is not None and new_stat is not None:
-                replaced, sure_there = await self._settled(
+                leaving, sure_there = await self._settled(
                     stack, caller, new_parent, new, new_stat, replaced, old_end.state
                 )
             self._gate.unchanged(generation)
-            decision = self._gate.engine.rename(
-                caller.principal, old_end, End(new_state, old_end.ftype, old_end.facts), replaced, exchange,
-                same_directory=old_parent is new_parent,
+            decision = decide_rename(
+                self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
+                new_state, None if leaving is None else Source(leaving, target, leaving is not replaced),
+                exchange=exchange, same_directory=old_parent is new_parent,
             )  # fmt: skip
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
             if decision.allowed and not (sure() and sure_there()):
-                decision = _ELSEWHERE
+                decision = ELSEWHERE
             back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
             for place in ((new_state, old_end.ftype, new_parent), back):
                 if place is not None and not self._gate.shows(caller.principal, *place):
-                    decision = stricter(decision, _ELSEWHERE)
+                    decision = stricter(decision, ELSEWHERE)
             if not decision.allowed:
                 named = self._nodes.named(old_key, old_parent, old)
                 named += self._nodes.named(new_key, new_parent, new)
@@ -414,8 +435,6 @@ def _never() -> bool:
     return False
 
 
-_ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-"""What cannot be moved there, but may be copied."""
 _WHY_ELSEWHERE: Final = (
     "an app could do more at the new path, or somebody writes it, or it brings extended attributes to where"
     " none may be: copy it instead (mv does)"

@@ -122,6 +122,7 @@ class Handle:
     mode: Mode = Mode.MEDIATED
     emptied: bool = False
     created: bool = False
+    by_kind: bool = False
     seen: Version | None = None
     before: Version | None = None
     bytes_read: int = 0

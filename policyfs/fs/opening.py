@@ -19,6 +19,7 @@ from policyfs.fs.alone import Alone
 from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
 from policyfs.fs.entrance import Entrance, describe, ops_of
+from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
@@ -74,38 +75,48 @@ class Opener:
 
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
+        evidence = KindEvidence()
         try:
-            handle = await self._open(node, flags, caller)
+            handle = await self._open(node, flags, caller, evidence)
         except OSError as error:
             if error.errno == errno.ESTALE:
                 self._entrance.sent_back(node, caller)
             raise
+        finally:
+            evidence.close_later()
         self.orphans.opened(node)
         return handle
 
-    async def _open(self, node: Node, flags: int, caller: Caller) -> Handle:
+    async def _open(self, node: Node, flags: int, caller: Caller, evidence: KindEvidence) -> Handle:
         call = Call("open", describe(flags))
         ops = ops_of(flags)
         writing = bool(ops & Op.WRITE)
         if not writing and node.parent is not None and self.orphans.find(node) < 0:
             if node.flavor is Flavor.RAW and self._passing.has(node):
-                decision = await self._gate.require(caller, ops, node, call)
-                return self._open_again(node, flags, caller, decision, call)
+                decision = await self._gate.require(caller, ops, node, call, evidence=evidence)
+                self._entrance.demand_proof(node, caller, call, ops, evidence)
+                if self._passing.has(node):  # sniffing may have taken longer than it is kept
+                    return self._open_again(node, flags, caller, decision, call)
             if node.flavor is Flavor.COPY:
                 again = self._copied.open_again(node, flags, caller, call)
                 if again is not None:
                     return again
         fd, stat = await self._entrance.find_apart(node)
         try:
-            decision = await self._gate.require(caller, ops, node, call, fd=fd)
-            owner = self._gate.facts.owners.get(fd, stat) if writing or node.view.redact else OWNER_NONE
+            decision = await self._gate.require(caller, ops, node, call, fd=fd, evidence=evidence)
+            owner = OWNER_NONE
+            if writing or evidence.asked or node.view.redact:
+                owner = self._gate.facts.owners.get(fd, stat)
             self._entrance.check_road(node, caller, stat, owner, writing=writing)
             self._entrance.check_running(node, flags)
+            by_kind = self._entrance.demand_proof(node, caller, call, ops, evidence)
+            if writing:
+                evidence.close()  # its own open for writing would break the lease
             emptied = writing and self._entrance.by_emptying(
                 node, caller, call, stat, owner, empties=bool(flags & os.O_TRUNC)
             )
             handle = self._lifetimes.new_handle(node, caller, flags, stat)
-            handle.emptied = emptied
+            handle.emptied, handle.by_kind = emptied, by_kind
             state = self._lifetimes.enter(node, writing=handle.writable)
             try:
                 await self._connect(handle, state, fd, stat, owner, decision, call)
@@ -158,6 +169,9 @@ class Opener:
             await self._leased.connect(handle, state, fd, owner, call)
         elif node.flavor is Flavor.RAW:
             self._passing.choose(node, state, fd)
+            if handle.by_kind and state.mode is Mode.MEDIATED and not handle.writable:
+                # Pages that others read before, or read later, would be shown: of another kind, maybe.
+                self._entrance.unproven(node, handle.caller, call, writing=False)
         elif node.view.checked and state.head is None and handle.writable:
             state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
         handle.mode = state.mode

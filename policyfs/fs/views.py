@@ -6,6 +6,10 @@ any other is a frozen COPY, or LEASED where it is too large to copy. A COPY or L
 nobody has open takes on whatever version is current; one that is open keeps its own, and newer
 opens go to another node: OPEN answers ESTALE and the kernel looks the name up again.
 
+Where a file may be read only for its kind, what is read is proven to be of that kind: raw under a lease
+that holds until the open is answered (fs/opening.py), else a COPY or LEASED node of the same view
+(docs/decisions/0017-a-kind-counts-under-a-lease.md).
+
 A LIVE node of a redacted view belongs to one app (or one stranger's uid): the kernel keeps the
 pages that its writer wrote, and no other app that is under redaction may read those.
 """
@@ -42,10 +46,16 @@ def version_of(stat: Stat) -> Version:
 class Views:
     """Chooses and makes the nodes of regular files."""
 
-    def __init__(self, nodes: NodeTable, facts: FactFinder, copyable: Copyable) -> None:
+    def __init__(
+        self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
+        proves_raw: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """proves_raw: may a raw file be passed through under a lease that proves its kind."""
         self._nodes = nodes
         self._facts = facts
         self._copyable = copyable
+        self._proves_raw = proves_raw
+        self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) that was sent back, until when
         self._pending: dict[tuple[int, int], float] = {}
         self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
         self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
@@ -57,16 +67,49 @@ class Views:
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> Flavor:  # fmt: skip
         """The road for a caller's bytes of a file now. *owner* is asked only where it matters."""
-        if view.raw:
-            return Flavor.RAW
-        if not view.redact or writing:
-            return Flavor.LIVE
+        plain = Flavor.RAW if view.raw else Flavor.LIVE
+        if writing or (view.raw and not self._unproven and self._proves_raw()):
+            return plain
         key = self._nodes.key_of(stat)
+        if not view.redact:
+            if not self._reads_apart(engine, caller, view, state, key, owner):
+                return plain
+            return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
         if self._is_pending(key, view) or self._being_written(key, view, caller):
             return Flavor.LIVE
         if not self.hidden_now(engine, caller.principal, state, owner):
             return Flavor.LIVE
         return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
+
+    def _reads_apart(
+        self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
+    ) -> bool:
+        """Must a reader of a view in which nothing is hidden go by a copy, or read under a lease: the file's
+        kind decides on it, and nothing proves the kind of the file itself.
+        """
+        if self._is_pending(key, view):
+            return False
+        if self._unproven.get((key, caller.pid), 0.0) > time.monotonic():
+            return True
+        if view.raw and self._proves_raw():
+            return False
+        ops, who = Op.SEE | Op.READ, caller.principal
+        need = engine.needs(who, ops, state, FileType.REGULAR)
+        if not need & Need.KIND:
+            return False
+        facts = Facts(None, owner() if need & Need.OWNER else None)
+        return not engine.decide(who, ops, state, FileType.REGULAR, facts).allowed
+
+    def unproven(self, ino_key: int, caller: Caller) -> None:
+        """A reader's open is sent back to LOOKUP: somebody writes the file, and its kind decides."""
+        now = time.monotonic()
+        if len(self._unproven) >= _SWEPT_FROM:
+            self._unproven = {key: until for key, until in self._unproven.items() if until > now}
+        self._unproven[ino_key, caller.pid] = now + _PENDING_S
+
+    def proven(self, ino_key: int, caller: Caller) -> None:
+        """The reader that was sent back is there."""
+        self._unproven.pop((ino_key, caller.pid), None)
 
     @staticmethod
     def hidden_now(

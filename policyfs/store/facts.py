@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,9 @@ _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
 """Another process or machine answers each call, and may take its time."""
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
+_TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
+"""Those that write nothing back, and so do not hear of each page that a mapping makes dirty (mm/mmap.c,
+vma_wants_writenotify); vfat has times of 2 s."""
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_CASEFOLD_FL: Final = 0x40000000
@@ -70,7 +74,9 @@ class StoreFacts:
     trusted_xattr, user_xattr: can be set. casefold: names may be found in another case than
     they are listed in, at the root at least (directory_folds answers for others). fanotify: the
     file system can be watched. tmpfile: it has unnamed files. stable_inodes: inode numbers
-    outlive their time in memory, so that something may be recorded by them. remote: another process or
+    outlive their time in memory, so that something may be recorded by them. times_tell: once a writer has
+    gone, mtime or ctime shows that it wrote; not so on tmpfs, where a store through a mapping to a page that
+    was only read before leaves no trace, nor where times are too coarse. remote: another process or
     machine answers for it, so that any call may wait for that.
     """
 
@@ -85,6 +91,7 @@ class StoreFacts:
     fanotify: bool
     tmpfile: bool
     stable_inodes: bool
+    times_tell: bool = True
     remote: bool = False
 
     @property
@@ -118,6 +125,7 @@ def probe(root_fd: int) -> StoreFacts:
             fanotify=_can_watch(directory),
             tmpfile=trial is not None,
             stable_inodes=kind not in _UNSTABLE_INODES,
+            times_tell=kind not in _TIMES_SILENT and (trial is None or _tells_mapped_store(trial)),
             remote=kind in _REMOTE,
         )
     finally:
@@ -214,6 +222,18 @@ def _leases(trial: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _tells_mapped_store(trial: int) -> bool:
+    """Whether a store through a mapping changes mtime, also where the page was read before."""
+    try:
+        os.ftruncate(trial, mmap.PAGESIZE)
+        os.utime(trial, ns=(0, 0))
+        with mmap.mmap(trial, mmap.PAGESIZE) as page:
+            page[0] = page[0] ^ 1
+        return os.fstat(trial).st_mtime_ns != 0
+    except OSError:
+        return False
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:

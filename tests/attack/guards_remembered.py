@@ -1,16 +1,27 @@
-"""Guards of remembered plans, taken out."""
+"""Guards of remembered plans and kinds, taken out; and daemons that stop where a kind is counted on."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from policyfs.fs.facts import version_key
+import trio
+
+import policyfs.mount as mount_module
+from policyfs.content.sniffer import Sniffer
+from policyfs.fs.evidence import KindEvidence
+from policyfs.fs.facts import FactFinder, version_key
+from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.located import Proof
+from policyfs.fs.nodes import Flavor
+from policyfs.fs.openfile import Handle, OpenState
 from policyfs.fs.redactor import Redactor
 from policyfs.store import frozen
+from policyfs.store.leases import Lease
 from policyfs.store.statx import Stat
 from tests.attack.guards import put
+from tests.attack.guards_writing import stopper
 
 
 def stat_is_proof() -> None:
@@ -24,4 +35,66 @@ def stat_is_proof() -> None:
     put(Redactor, "_freeze", trusting)
 
 
-REMEMBERED: Final[dict[str, Callable[[], None]]] = {"stat-is-proof": stat_is_proof}
+def kind_by_stat() -> None:
+    """A kind that was found under the same stat is believed, and a file is passed through for it."""
+    put(FactFinder, "_proven", lambda self, stat, lease: self._kinds.get(version_key(stat)))
+    put(FactFinder, "_may_keep", lambda self, stat, fd, lease, *, seeing: True)
+    unproven_kind()
+
+
+def times_always_tell() -> None:
+    """Every store is said to show in its times that a writer came and went."""
+    probe = mount_module.probe
+    put(mount_module, "probe", lambda root_fd: dataclasses.replace(probe(root_fd), times_tell=True))
+
+
+def unproven_kind() -> None:
+    """A file is passed through for the kind that was just found, whoever writes it."""
+    put(KindEvidence, "holds", lambda self: True)
+
+
+def kind_lease_let_go() -> None:
+    """The lease that proves a kind is let go as soon as the kind is found."""
+    keep = KindEvidence.keep
+
+    def letting_go(self: KindEvidence, fd: int, lease: Lease | None) -> None:
+        keep(self, fd, lease)
+        self.close()
+
+    put(KindEvidence, "keep", letting_go)
+    unproven_kind()
+
+
+def stops_when_sniffed() -> None:
+    """No guard is gone, but the daemon waits each time when a kind was found and nothing came of it yet."""
+    stop, kind_of_fd = stopper(), Sniffer.kind_of_fd
+
+    async def stopping(self: Sniffer, fd: int, **named: Any) -> str | None:
+        kind = await kind_of_fd(self, fd, **named)
+        await trio.to_thread.run_sync(stop)
+        return kind
+
+    put(Sniffer, "kind_of_fd", stopping)
+
+
+def stops_when_opened() -> None:
+    """No guard is gone, but the daemon stops when a raw file is open and nobody has been told."""
+    stop, finish = stopper(), Lifetimes.finish
+
+    def stopping(self: Lifetimes, handle: Handle, state: OpenState, stat: Stat) -> None:
+        finish(self, handle, state, stat)
+        if handle.node.flavor is Flavor.RAW and not handle.writable:
+            stop()
+
+    put(Lifetimes, "finish", stopping)
+
+
+REMEMBERED: Final[dict[str, Callable[[], None]]] = {
+    "stat-is-proof": stat_is_proof,
+    "kind-by-stat": kind_by_stat,
+    "times-always-tell": times_always_tell,
+    "unproven-kind": unproven_kind,
+    "kind-lease-let-go": kind_lease_let_go,
+    "stops-when-sniffed": stops_when_sniffed,
+    "stops-when-opened": stops_when_opened,
+}

@@ -127,6 +127,10 @@ class Race:
         self.size = len(images[0])
         self._layouts = self._file("layouts", b"".join(images))
 
+    def look_for(self, secrets: Sequence[bytes]) -> None:
+        """Race for these bytes, and no others."""
+        self._secrets = self._file("secrets", "".join(s.hex() + "\n" for s in secrets).encode())
+
     def _file(self, name: str, data: bytes) -> Path:
         path = self.directory / name
         path.write_bytes(data)
@@ -162,15 +166,17 @@ class Race:
         pause_us: int = 1,
         techniques: Sequence[str] = ALL,
         leaks: int = 0,
+        writer_path: Path | None = None,
     ) -> Seen:
         """Race until *entered* passes had the writer at work, or *seconds* have gone, or *leaks* were
         seen (0: to the end).
 
         writer, reader: uids; the writer also is the raw reader that maps the file and touches its
-        pages. in_store: the same file in the store, which gets new times before each open.
+        pages. in_store: the same file in the store, which gets new times before each open. writer_path:
+        where the writer finds the file, if not where the reader does.
         """
         self._counters.write_bytes(bytes(_COUNTERS.size))
-        with self._helpers(path, mode, writer, pause_us, in_store) as helpers:
+        with self._helpers(writer_path or path, mode, writer, pause_us, in_store) as helpers:
             wanted = [name for name in techniques if donor is not None or name != "copy_file_range"]
             limits = [str(entered), str(seconds), str(leaks)]
             words = [donor or "-", *limits, "1" if in_store else "0", path, *wanted]

@@ -97,3 +97,34 @@ def test_a_writer_that_leaves_no_trace_in_stat(guard: str, leaks: bool, mounts_o
     writer.send("end")
     writer.result()
     assert (PLACE in read) is leaks
+
+
+def _visitor(path: Path, comment: bytes) -> int:
+    """Comes, reads a page through a mapping, writes it, and goes; the file's time then."""
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, 0) as memory:
+        assert memory[AT : AT + len(NONE)]
+        memory[AT : AT + len(comment)] = comment
+    os.close(fd)
+    return os.stat(path).st_ctime_ns
+
+
+@pytest.mark.parametrize(
+    ("guard", "leaks"),
+    [pytest.param("", False, id="guarded"), pytest.param("times-always-tell", True, id="weakened")],
+)
+def test_a_writer_that_has_gone_without_a_trace(guard, leaks, mounts_on, without, store_on) -> None:
+    """On tmpfs a page that a mapping has read is written without a new time, and a lease is granted after."""
+    store = store_on("tmpfs")
+    store.chmod(0o777)
+    photo = store / "a.jpg"
+    photo.write_bytes(HARMLESS)
+    photo.chmod(0o666)
+    before = photo.stat().st_ctime_ns
+    aged(photo)
+    for comment in (NONE, PLACE):
+        assert call_as(EDITOR, _visitor, photo, comment) == before, "the store noticed: nothing is tried here"
+        mount = without(guard, POLICY, store) if guard else mounts_on.start(POLICY, store)
+        read = call_as(GALLERY, (mount.mountpoint / "a.jpg").read_bytes)
+        mount.stop()
+    assert (PLACE in read) is leaks

@@ -23,6 +23,7 @@ from policyfs.domain import View
 from policyfs.fs.entrance import Entrance
 from policyfs.fs.gate import Gate, Unseen
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.move_proof import Source
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Flavor
 from policyfs.fs.pauses import Pauses
@@ -123,6 +124,7 @@ def moved_unsettled() -> None:
 
     put(Naming, "_settled", settled)
     put(Places, "still", lambda self, parent, name, decided: None)
+    put(Source, "without_kind", lambda self, to: None)
     put(
         Naming,
         "_rename_exactly",

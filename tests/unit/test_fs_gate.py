@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit, Decision, Op, RuleMatch
-from policyfs.fs.gate import stricter
+from policyfs.fs.strictness import stricter
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.fsparts import Parts, on_trio, parts
 from tests.support.policies import engine_of

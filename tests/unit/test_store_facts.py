@@ -36,7 +36,7 @@ EXPECTED = {
     "ext4": LOCAL,
     "xfs": dataclasses.replace(LOCAL, name="xfs", f_type=0x58465342, reflink=True),
     "btrfs": dataclasses.replace(LOCAL, name="btrfs", f_type=0x9123683E, reflink=True),
-    "tmpfs": dataclasses.replace(LOCAL, name="tmpfs", f_type=0x01021994),
+    "tmpfs": dataclasses.replace(LOCAL, name="tmpfs", f_type=0x01021994, times_tell=False),
     "vfat": dataclasses.replace(
         LOCAL,
         name="vfat",
@@ -46,6 +46,7 @@ EXPECTED = {
         casefold=True,
         tmpfile=False,
         stable_inodes=False,
+        times_tell=False,
     ),
 }
 

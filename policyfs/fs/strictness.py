@@ -1,0 +1,36 @@
+"""Several decisions about one file, made into the one that holds for all of its names."""
+
+from __future__ import annotations
+
+from policyfs.domain import Decision
+from policyfs.errors import ERRNO_RANK
+
+
+def stricter(one: Decision | None, other: Decision) -> Decision:
+    """The stricter of two answers: a denial over an allowance, the errno that says least, all
+    obligations of both, on record as strongly as either asks.
+    """
+    if one is None or one == other:
+        return other
+    if one.allowed and other.allowed:
+        return Decision(
+            allowed=True,
+            errno=0,
+            rules=tuple(dict.fromkeys(one.rules + other.rules)),
+            audit=max(one.audit, other.audit),
+            redact=one.redact | other.redact,
+            content=one.content + tuple(c for c in other.content if c not in one.content),
+            bare=one.bare or other.bare,
+            would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
+            would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
+            monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
+        )
+    denials = [decision for decision in (one, other) if not decision.allowed]
+    rank = len(ERRNO_RANK)
+    return Decision(
+        allowed=False,
+        errno=min((d.errno for d in denials), key=lambda code: ERRNO_RANK.get(code, rank)),
+        rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
+        audit=max(one.audit, other.audit),
+        would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
+    )
