@@ -237,7 +237,7 @@ class Changing:
     # -- xattrs -----------------------------------------------------------------------------------
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Value of a user.* xattr. ENODATA for any other namespace and under redaction.
+        """Value of a user.* xattr. ENODATA for any other namespace, under redaction, and without `read`.
 
         ACLs: only where the kernel asks for them to check them (--posix). They say no more than modes do.
         """
@@ -246,18 +246,26 @@ class Changing:
             return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
         if not _is_user(name):
             raise OSError(errno.ENODATA, "no such xattr here")
-        decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("getxattr", "getxattr"))
-        if decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
-            raise OSError(errno.ENODATA, "no xattrs are shown under redaction")
+        if not await self._shows_xattrs(node, caller, "getxattr"):
+            raise OSError(errno.ENODATA, "no xattrs are shown under redaction, nor of what may not be read")
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Names of the user.* xattrs, and of ACLs where they are shown; none under redaction."""
-        decision = await self._gate.require(caller, Op.SEE | Op.READ, node, Call("listxattr", "listxattr"))
-        if decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
+        """Names of the user.* xattrs, and of ACLs where shown; none under redaction or without `read`."""
+        if not await self._shows_xattrs(node, caller, "listxattr"):
             return []
         acls = [] if self._native is None else self._with_fd(node, self._tree.acl_names)
         return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
+
+    async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
+        """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
+        xattrs of whatever they see.
+        """
+        await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
+        decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
+        if not decision.allowed:
+            return False
+        return not (decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller))
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
         """Is the caller under redaction of the file, whatever its kind."""
@@ -300,6 +308,10 @@ class Changing:
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
+        if _is_user(name) and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
+            # The answer must not depend on what is there: it would tell, and a change would destroy it.
+            code = errno.EOPNOTSUPP if syscall == "setxattr" else errno.ENODATA
+            raise OSError(code, "xattrs are hidden under redaction")
         if set_by is not None and _is_user(name):
             self._bans.check(node, caller, call, set_by)
         self._gate.recorder.decided(caller, call, node.path(), decision)

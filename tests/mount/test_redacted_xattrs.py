@@ -40,3 +40,70 @@ def test_only_who_may_know_the_place_sees_them(
     assert call_as(MAPS, _asked, mount / "a.jpg") == (["user.place"], b"at home")
     assert call_as(GALLERY, _asked, mount / "a.jpg") == ([], errno.ENODATA)
     assert call_as(MAPS, _asked, mount / "a.jpg") == (["user.place"], b"at home")
+
+
+CHANGERS = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: changers}
+apps: {gallery: {uid: 10011}, maps: {uid: 10012, grants: [media.location]}, lister: {uid: 10013}}
+rules:
+  - {id: change, allow: [see, read, write, attr], who: {app: [gallery, maps]}, paths: "/***"}
+  - {id: list, allow: [see], who: {app: lister}, paths: "/***"}
+  - {id: no-place, require: {redact: location}, who: {not: {grant: media.location}}}
+"""
+
+
+def _changed(path: Path) -> list[int]:
+    """The errors of every way to change an attribute: set, make, replace, remove; 0 for none."""
+    errors = []
+    for name in ("user.place", "user.none"):
+        for change in (
+            lambda name=name: os.setxattr(path, name, b"elsewhere"),
+            lambda name=name: os.setxattr(path, name, b"elsewhere", os.XATTR_CREATE),
+            lambda name=name: os.setxattr(path, name, b"elsewhere", os.XATTR_REPLACE),
+            lambda name=name: os.removexattr(path, name),
+        ):
+            try:
+                change()
+                errors.append(0)
+            except OSError as error:
+                errors.append(error.errno or -1)
+    return errors
+
+
+def test_what_is_hidden_is_neither_changed_nor_told_by_an_error(
+    mounts: Mounts, empty_store: Path, media: dict[str, Path]
+) -> None:
+    photo = empty_store / "a.jpg"
+    photo.write_bytes(media["photo_with_place.jpg"].read_bytes())
+    os.setxattr(photo, "user.place", b"at home")
+    mount = mounts.start(CHANGERS, empty_store)
+    errors = call_as(GALLERY, _changed, mount / "a.jpg")
+    assert errors[:4] == errors[4:], "there or not, the answers are the same"
+    assert errors[:4] == [errno.EOPNOTSUPP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENODATA]
+    assert os.getxattr(photo, "user.place") == b"at home"
+    assert call_as(MAPS, _changed, mount / "a.jpg") == [0, errno.EEXIST, 0, 0, 0, errno.EEXIST, 0, 0]
+
+
+def test_what_may_be_seen_and_not_read_has_none_and_that_is_no_refusal(
+    mounts: Mounts, empty_store: Path, media: dict[str, Path]
+) -> None:
+    (empty_store / "sub").mkdir()
+    photo = empty_store / "sub/a.jpg"
+    photo.write_bytes(media["photo_with_place.jpg"].read_bytes())
+    for path in (photo, photo.parent):
+        os.setxattr(path, "user.place", b"at home")
+    mount = mounts.start(CHANGERS, empty_store)
+    for name in ("sub/a.jpg", "sub"):
+        assert call_as(10013, _asked, mount / name) == ([], errno.ENODATA)
+    assert mount.events(app="lister", decision="deny") == []
+    assert call_as(10014, lambda: _errno(mount / "sub")) == errno.ENOENT, "a stranger sees nothing there"
+
+
+def _errno(path: Path) -> int:
+    try:
+        os.listxattr(path)
+    except OSError as error:
+        return error.errno or -1
+    return 0

@@ -91,18 +91,25 @@ class NameCalls(TwinTree):
         return Expected(True, native=native)
 
     def on_getxattr(self, step: Step, path: bytes) -> Expected:
-        found = self.there(step, path, READ)
-        if isinstance(found, Expected):
-            return found
-        return self._unless_hidden(step, found, refused(errno.ENODATA))
+        return self._xattrs(step, path, refused(errno.ENODATA))
 
     def on_listxattr(self, step: Step, path: bytes) -> Expected:
-        found = self.there(step, path, READ)
+        return self._xattrs(step, path, Expected(True, native=list))
+
+    def _xattrs(self, step: Step, path: bytes, none: Expected) -> Expected:
+        """What is told of an object's xattrs: none where they are hidden or it may not be read."""
+        found = self.there(step, path, SEE)
         if isinstance(found, Expected):
             return found
-        return self._unless_hidden(step, found, Expected(True, native=list))
+        if self.other_answers(step, READ, found):
+            raise Skip
+        assert found.status is not None
+        node = self.node(step.mount, found.path, found.status)
+        if self.oracles[step.mount].decide(self.uids[step.who], READ, node).errno:
+            return none
+        return self._unless_hidden(step, found, none, Expected(True, native=lambda: self.natively(step)))
 
-    def _unless_hidden(self, step: Step, found: Found, hidden: Expected) -> Expected:
+    def _unless_hidden(self, step: Step, found: Found, hidden: Expected, shown: Expected) -> Expected:
         assert found.status is not None
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
         if stat.S_ISREG(found.status.st_mode):
@@ -111,7 +118,7 @@ class NameCalls(TwinTree):
                 return hidden
             if oracle.could_hide(uid, node) or found.status.st_nlink > 1:
                 raise Skip
-        return Expected(True, native=lambda: self.natively(step))
+        return shown
 
     # ------------------------------------------------------------ attributes
 
@@ -129,7 +136,11 @@ class NameCalls(TwinTree):
         return self._attr(step, path)
 
     def on_setxattr(self, step: Step, path: bytes, _value: bytes) -> Expected:
-        return self._attr(step, path)
+        expected = self._attr(step, path)
+        found = self.there(step, path, Op.SEE | Op.ATTR)
+        if isinstance(found, Expected):
+            return expected
+        return self._unless_hidden(step, found, refused(errno.EOPNOTSUPP), expected)
 
     # ------------------------------------------------------------ names
 
