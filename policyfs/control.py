@@ -54,6 +54,16 @@ def socket_path(mountpoint: str) -> Path:
     return runtime_dir() / f"{mount_id(mountpoint)}.sock"
 
 
+def leaving_path(mountpoint: str, pid: int) -> Path:
+    """The control socket of a daemon that lives on after its mount has left its mountpoint."""
+    return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"
+
+
+def leaving_paths(mountpoint: str) -> list[Path]:
+    """The control sockets of all such daemons, some of which may be dead."""
+    return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
+
+
 class ControlError(PolicyfsError):
     """The daemon of a mount did not answer, or refused; then exit_code is of its reason."""
 
@@ -95,8 +105,8 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket, in the place of one that a dead daemon left behind. Nobody can connect
-    before answer_on().
+    """Bind the control socket. That of a daemon which lives on goes aside, that of a dead one away.
+    Nobody can connect before answer_on().
     """
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
@@ -104,7 +114,7 @@ def claim(path: Path) -> socket.socket:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(path.stat().st_mode):
-                path.unlink()
+                _put_aside(path)
         os.umask(0o177)
         server.bind(str(path))
     except OSError as error:
@@ -117,6 +127,45 @@ def claim(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return server
+
+
+def _put_aside(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_DEADLINE_S)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+        pid, _ = peer_of(asking)
+    path.rename(path.with_name(f"{path.stem}.{pid}.sock"))
+
+
+def step_aside(inode: int, mountpoint: str) -> None:
+    """Leave the name of a mountpoint's control socket to the next daemon. inode: of our socket's file."""
+    path = socket_path(mountpoint)
+    if _is_inode(path, inode):
+        path.rename(leaving_path(mountpoint, os.getpid()))
+
+
+def release(inode: int, mountpoint: str) -> None:
+    """Remove the name of our control socket, which may be another by now."""
+    for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
+        if _is_inode(path, inode):
+            path.unlink(missing_ok=True)
+
+
+def _is_inode(path: Path, inode: int) -> bool:
+    try:
+        return path.lstat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def peer_of(connected: socket.socket) -> Peer:
+    """The process at the other end."""
+    pid, uid, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(pid, uid)
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
@@ -152,8 +201,7 @@ async def _line(stream: trio.SocketStream) -> bytes:
 
 
 def _peer(stream: trio.SocketStream) -> Peer:
-    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, _ = struct.unpack("3i", credentials)
+    pid, uid, _ = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Peer(pid, uid)
 
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ from policyfs.mount_end import (
 )
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
-from policyfs.sinks.journal import Journal
+from policyfs.sinks.recorders import open_journal
 from policyfs.status import describe
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.holders import Holder, holders
@@ -106,6 +107,10 @@ class Daemon:
         self._reload_lock = trio.Lock()
         self._listening = trio.Event()
         self._end = EndOfMount()
+        self.started_ns = time.time_ns()
+        """When this daemon began, in ns since 1970."""
+        self.leaving = False
+        """Its mount has left the mountpoint, and lives on in open files or elsewhere."""
         with _undone_on_error(self._undo):
             self._build(load())
 
@@ -120,8 +125,8 @@ class Daemon:
         with contextlib.suppress(OSError):
             os.nice(_NICE)  # after the sniffer's processes: of those it may be asked a lot
         give_up_rights(special_files=options.posix)
-        self.journal = Journal(
-            str(options.trail), control.mount_id(options.mountpoint),
+        self.journal, self.trail = open_journal(
+            options.trail.parent, control.mount_id(options.mountpoint),
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
@@ -218,6 +223,7 @@ class Daemon:
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         path = control.socket_path(self._options.mountpoint)
         server = control.claim(path)
+        self._socket_inode = path.stat().st_ino
         try:
             # INVARIANT: before the first request of any app.
             if not close_door(special_files=self._options.posix):
@@ -232,12 +238,13 @@ class Daemon:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too
                 commands = {"status": self._status, "reload": self._reload_command,
-                            "ending": self._ending, "staying": self._staying}  # fmt: skip
+                            "ending": self._ending, "staying": self._staying,
+                            "abort": self._abort}  # fmt: skip
                 nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
                 ready()
         finally:
             server.close()
-            path.unlink(missing_ok=True)
+            control.release(self._socket_inode, self._options.mountpoint)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
 
@@ -285,12 +292,17 @@ class Daemon:
         end = self._end.by(MountEnd("outside", DETACHED))
         self.journal.detached(end.fields())
         self._log.warning("detached while in use", **end.fields())
+        self.leaving = True
+        control.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and not end.ordered:
             # It was the app, by fusermount3: it would go on in there under this policy for ever.
             self._leave()
 
     async def _finish(self) -> None:
         """Unmount and let the session end; what is busy is said, and detached all the same."""
+        if not self._is_mounted():  # what is mounted there now is another daemon's
+            self._leave()
+            return
         try:
             await self._unmount()
         except session.MountError as error:
@@ -360,6 +372,12 @@ class Daemon:
         self._end.withdraw()
         return {}
 
+    async def _abort(self, peer: control.Peer) -> control.Json:
+        """`policyfs umount --abort`: end, whoever still uses the mount."""
+        self._end.by(MountEnd("command", "policyfs umount --abort", peer.pid, peer.uid, executable(peer.pid)))
+        self._leave()
+        return {}
+
     async def _reload_command(self, _: control.Peer) -> control.Json:
         return await self._reload()
 
@@ -391,6 +409,11 @@ class Daemon:
 
     async def _status(self, _: control.Peer) -> control.Json:
         return describe(self)
+
+    @property
+    def connection(self) -> int:
+        """The number of the FUSE connection: the minor device number of the mount."""
+        return self._device.conn_id
 
     @property
     def options(self) -> MountOptions:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from policyfs import control
+from policyfs import __version__, control
 from policyfs.contain import containment
 from policyfs.kernel.bridge import waiting
+from policyfs.trail.line import iso_time
 
 if TYPE_CHECKING:
     from policyfs.mount import Daemon
@@ -26,6 +27,10 @@ def describe(daemon: Daemon) -> control.Json:
         "store_fs": daemon.facts.name,
         "app": options.app,
         "pid": os.getpid(),
+        "version": __version__,
+        "started": iso_time(daemon.started_ns),
+        "leaving": daemon.leaving,
+        "connection": daemon.connection,
         "policy": {
             "name": engine.policy.name,
             "digest": engine.digest,
@@ -76,7 +81,7 @@ def describe(daemon: Daemon) -> control.Json:
         "remembered": None if daemon.remembered is None else _fields(daemon.remembered.stats()),
         "contained": _fields(containment()),
         "trail": {
-            "directory": str(options.trail),
+            "directory": str(daemon.trail),
             "written": journal.written,
             "dropped": journal.dropped,
             "queued": journal.queued,

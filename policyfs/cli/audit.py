@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.sinks.reader import Chain, Follower, find_chains, last_records, raw_lines, records
 from policyfs.sinks.segments import segment_number
@@ -35,7 +36,8 @@ from policyfs.trail.render import (
     summary_lines,
 )
 from policyfs.trail.summary import TROUBLE, Summary
-from policyfs.trail.verify import Report, Verifier
+from policyfs.trail.verify import Break, Report, Verifier
+from policyfs.trail.witness import Sighting, Witness, vanished
 
 DEFAULT_ROOT: Final = "/var/log/policyfs"
 _FOLLOW_POLL_MS: Final = 200
@@ -305,10 +307,15 @@ def _show(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     expected = _expected(args.expect)
     chains = _chains(args)
+    seen = all_sightings(chains)
+    gone = vanished(seen, names_at(Path(args.trail), chains))
     reports = []
     for chain in chains:
         mine = {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
-        reports.append(_verify_chain(chain, mine))
+        report = _verify_chain(
+            chain, mine, [sighting for sighting in seen if sighting.seen == chain.mount_id]
+        )
+        reports.append(with_vanished(report, gone))
     unknown = [
         f"{mount}:{seq}"
         for mount, seq in expected
@@ -337,14 +344,15 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     return expected
 
 
-def _verify_chain(chain: Chain, expected: dict[int, str]) -> Report:
+def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) -> Report:
     for _ in range(_VERIFY_TRIES):
-        verifier = Verifier(chain.mount_id, expected)
+        verifier, witness = Verifier(chain.mount_id, expected), Witness(seen)
         try:
             for name in chain.segments():
                 lines = raw_lines(chain.directory, name, _PATIENCE_S)
-                verifier.segment(name, segment_number(name) or 0, lines)
+                verifier.segment(name, segment_number(name) or 0, witness.following(lines))
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: begin again
-        return verifier.report()
+        report = verifier.report()
+        return report._replace(breaks=(*report.breaks, *(Break(*wrong) for wrong in witness.finish())))
     raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")

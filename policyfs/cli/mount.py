@@ -144,7 +144,7 @@ def _primary_group(uid: int) -> int:
 def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
     """Absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
     # Imported here, as below: commands that mount nothing need no FUSE.
-    from policyfs.cli.manage import daemon_died
+    from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
     from policyfs.kernel.mountinfo import resolve
     from policyfs.kernel.probe import MountState, mount_state

@@ -168,6 +168,15 @@ class Journal:
         self._tidy()
         self._sync_if_due()
 
+    def others(self, heads: dict[str, str]) -> None:
+        """Record the last lines of other chains (recorders.py), at the latest before the next event."""
+        with self._lock:
+            self._writer.note("others", {"chains": heads})
+            try:
+                self._append(())
+            except OSError as exc:
+                self._failed(exc)
+
     def detached(self, end: dict[str, object]) -> None:
         """Record that the mount left the tree and goes on, now or before the next event. Never raises."""
         with self._lock:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from policyfs.store.mountinfo import Mount, mount_id_of_fd, mounts
+from policyfs.store.statx import cached_device
 
 
 class Holder(NamedTuple):
@@ -62,12 +63,47 @@ def holders(mountpoint: bytes) -> list[Holder]:
     return found
 
 
+def holders_of(device: str) -> list[Holder]:
+    """Who holds a file system that may be mounted nowhere in our mount namespace any more.
+
+    device: ``major:minor``. Mounts of it in other mount namespaces are told once for each namespace, with
+    one of its processes. Asks nothing of the file system.
+    """
+    ours = os.readlink("/proc/self/ns/mnt")
+    found: list[Holder] = []
+    tables: set[str] = set()
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            holds = [] if namespace in tables else [
+                ("mount", mount.mountpoint) for mount in mounts(pid) if mount.device == device
+            ]  # fmt: skip
+            tables.add(namespace)
+            holds += [*_uses(pid, device)] or [*_mappings(pid, device)]
+            if holds:
+                uid, command = _who(pid)
+                elsewhere = namespace != ours
+                found += [Holder(pid, uid, command, what, path, elsewhere) for what, path in holds]
+    return found
+
+
+def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
+    """Descriptors and directories of a process on a file system, wherever it is mounted."""
+    for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
+        with contextlib.suppress(OSError):
+            if cached_device(f"/proc/{pid}/{name}") == device:
+                yield name.replace("/", " "), os.readlink(f"/proc/{pid}/{name}".encode())
+
+
+def _who(pid: int) -> tuple[int, str]:
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        return os.stat(f"/proc/{pid}").st_uid, os.fsdecode(file.read().rstrip(b"\n"))
+
+
 def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhere: bool) -> list[Holder]:
     if not same:
         return []
-    uid = os.stat(f"/proc/{pid}").st_uid
-    with open(f"/proc/{pid}/comm", "rb") as file:
-        command = os.fsdecode(file.read().rstrip(b"\n"))
+    uid, command = _who(pid)
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
         # Last, and only if need be: the one table here that waits for a lock of the process.

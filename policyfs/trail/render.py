@@ -130,6 +130,9 @@ def describe(record: Record) -> str:
     if record.kind == "pruned":
         names = fields.get("segments")
         return f"rotation removed {len(names) if isinstance(names, list) else '?'} segments"
+    if record.kind == "others":
+        chains = fields.get("chains")
+        return f"saw {len(chains) if isinstance(chains, dict) else '?'} other chains at this trail root"
     if record.kind in {"close", "detached"}:
         return _ended(record)
     sentences = {"resume": "recording goes on after a restart"}

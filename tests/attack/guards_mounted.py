@@ -10,6 +10,7 @@ import trio
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.mount import Daemon
 from policyfs.mount_end import EndOfMount, MountEnd
+from policyfs.sinks import recorders
 from tests.attack.guards import put
 
 
@@ -33,8 +34,14 @@ def end_unasked() -> None:
     put(EndOfMount, "end", MountEnd("command", ""))
 
 
+def one_recorder() -> None:
+    """A trail takes one recorder: who comes while another lives is refused."""
+    put(recorders, "_AT_ONCE", 1)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
     "end-unasked": end_unasked,
+    "one-recorder": one_recorder,
 }

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import EXIT_REFUSED
-from tests.support.mounts import Mount, policyfs
-from tests.support.namespace import FUSE_CONNECTIONS
+from tests.support.mounts import Mount, MountFailed, policyfs
+from tests.support.namespace import FUSE_CONNECTIONS, enter_private_namespace
 from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
 from tests.support.stores import Mounts
 
@@ -119,6 +119,29 @@ def test_it_stays_where_nobody_looks_for_its_mount(without, store: Path) -> None
     assert child.result() == "read"
     assert mount.process.wait(20) == EXIT_REFUSED
     mount.expected_exit = EXIT_REFUSED
+
+
+def _stay(channel, _mount: str) -> None:
+    enter_private_namespace()
+    channel.send("inside")
+    channel.recv()
+
+
+def test_no_next_mount_where_a_trail_takes_one_recorder(without, mounts: Mounts, store: Path) -> None:
+    """With more it starts at once: tests/mount/test_leaving.py."""
+    old = mounts.start(POLICY, store)
+    child = start_as(0, _stay, str(old.mountpoint))
+    assert child.receive() == "inside"
+    tool_as(0, "umount", old.mountpoint, check=True)
+    wait_for(lambda: old.events(type="detached"), "the daemon has seen it")
+    new = Mount(old.store, old.mountpoint, old.policy, work=mounts.work)
+    new.program = ("tests.attack.weakened", "one-recorder")
+    with pytest.raises(MountFailed, match="end those that are left"):
+        new.start()
+    child.send("leave")
+    child.result()
+    old.expected_exit = EXIT_REFUSED
+    assert old.process.wait(20) == EXIT_REFUSED
 
 
 def test_who_ends_a_mount_in_order_is_on_record(mounts: Mounts, store: Path) -> None:

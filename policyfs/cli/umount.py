@@ -1,0 +1,160 @@
+"""`policyfs umount`: unmounting, what a dead daemon has left, and what lives on elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from policyfs import control
+from policyfs.cli.manage import known, part
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+
+_TELL_S: Final = 2.0
+_STATUS_S: Final = 5.0
+_END_S: Final = 30.0
+_POLL_S: Final = 0.02
+_POLL_LONG_S: Final = 0.2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    umount = subparsers.add_parser("umount", help="unmount, a dead mount too")
+    umount.add_argument("--lazy", action="store_true", help="detach now, let open files finish")
+    after = umount.add_mutually_exclusive_group()
+    after.add_argument(
+        "--wait", action="store_true", help="wait until nobody uses it, elsewhere too"
+    )
+    after.add_argument("--abort", action="store_true", help="end it for all who use it, elsewhere too")
+    umount.add_argument("mountpoint", metavar="MOUNTPOINT")
+    umount.set_defaults(run=run_umount)
+
+
+def run_umount(args: argparse.Namespace) -> int:
+    """Unmount by the daemon, or, where none answers, what is left of it."""
+    from policyfs.kernel.probe import MountState, mount_state
+
+    path = known(args.mountpoint)
+    state = mount_state(path)
+    pids = frozenset(status["pid"] for status in _living(path))
+    if state is not MountState.NONE:
+        if state is MountState.ALIVE:
+            _warn_of_the_trail(path)
+        _unmount(path, lazy=args.lazy or args.wait or args.abort or state is MountState.DEAD)
+    elif not pids:
+        raise PolicyfsError(f"nothing is mounted on {path}")
+    return _afterwards(path, pids, args)
+
+
+def _unmount(path: str, *, lazy: bool) -> None:
+    from policyfs.kernel import session
+
+    _tell(path, "ending")
+    try:
+        session.unmount(path, lazy=lazy, force=daemon_died(path))
+    except session.MountError as error:
+        if error.errno != errno.EBUSY or not daemon_died(path):
+            _tell(path, "staying")
+            raise PolicyfsError("\n  ".join([str(error), *_holders(path)])) from error
+        session.unmount(path, lazy=True, force=True)
+
+
+def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) -> int:
+    """Wait for the daemon, which ends after its mount, or say where it lives on."""
+    until = time.monotonic() + _END_S
+    while (living := _living(path, pids)) and not all(status["leaving"] for status in living):
+        if time.monotonic() > until:
+            raise PolicyfsError(f"the daemon of {path} did not end within {_END_S:g} s; see its log")
+        time.sleep(_POLL_S)
+    if living and args.abort:
+        for socket_path in control.leaving_paths(path):
+            with contextlib.suppress(control.ControlError):
+                control.ask(socket_path, "abort", _TELL_S)
+    if args.abort or args.wait:
+        while _living(path, pids):
+            time.sleep(_POLL_LONG_S)
+        return EXIT_OK
+    for status in living:
+        print("\n  ".join([_where(path, status), *_users(status)]), file=sys.stderr)
+    return EXIT_REFUSED if living and not args.lazy else EXIT_OK
+
+
+def _where(path: str, status: control.Json) -> str:
+    return (
+        f"policyfs: the mount of {path} lives on elsewhere (daemon {status['pid']}): `policyfs umount --wait"
+        f" {path}` waits for its users, `--abort` ends it for them:"
+    )
+
+
+def _users(status: control.Json) -> list[str]:
+    from policyfs.store.holders import holders_of
+
+    return [str(holder) for holder in holders_of(f"0:{status['connection']}")]
+
+
+def _living(path: str, pids: frozenset[object] | None = None) -> list[control.Json]:
+    """The status of each daemon of a mountpoint, of those that have left it, too. pids: only of these."""
+    found = []
+    for socket_path in (control.socket_path(path), *control.leaving_paths(path)):
+        with contextlib.suppress(control.ControlError):  # it has just ended, or was killed
+            found.append(control.ask(socket_path, "status", _STATUS_S))
+    return [status for status in found if pids is None or status["pid"] in pids]
+
+
+def _tell(path: str, command: str) -> None:
+    """Let the daemon put on record who unmounts. One that does not answer is unmounted all the same."""
+    with contextlib.suppress(control.ControlError):
+        control.ask(control.socket_path(path), command, _TELL_S)
+
+
+def _warn_of_the_trail(path: str) -> None:
+    """What is not on record when the daemon ends will never be: say so while somebody looks."""
+    try:
+        trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
+    except control.ControlError:
+        return
+    if trail["failing"]:
+        print(
+            f"policyfs: the trail in {trail['directory']} cannot be written ({trail['last_error']}):"
+            f" {trail['refused']} refused requests are not on record",
+            file=sys.stderr,
+        )
+
+
+def daemon_died(path: str) -> bool:
+    """Nobody answers a mount's control socket any more, or who did is dead but for a thread.
+
+    A daemon that was killed while the kernel held one of its threads keeps its connection, and
+    every request in it waits for ever: then only force ends the mount. False if it is not known.
+    """
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(2.0)
+        try:
+            asking.connect(str(control.socket_path(path)))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return True
+    fields = dict(line.split(":\t", 1) for line in lines)
+    # Killed, and yet not dead: it waits for a store that does not answer.
+    killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
+    return killed or fields["State"][0] in "ZX"
+
+
+def _holders(path: str) -> list[str]:
+    from policyfs.store.holders import holders
+
+    return [str(holder) for holder in holders(os.fsencode(path))]

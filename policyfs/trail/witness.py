@@ -1,0 +1,96 @@
+"""What chains say of each other: last digests that were seen when another recorder began (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.trail import chain
+from policyfs.trail.record import BadLine, Place, parse_line
+
+_PREFIX: Final = b'{"type":"others",'
+_HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
+
+
+class Sighting(NamedTuple):
+    """One chain seen by another. place: of the record that says so. seq, head: the last line then.
+
+    A record that saw no other chain is a sighting of the chain "".
+    """
+
+    place: Place
+    seen: str
+    seq: int
+    head: str
+
+
+def sightings(mount_id: str, segment: str, lines: Iterable[bytes]) -> list[Sighting]:
+    """Read the ``others`` records of a segment. What is no record is `verify`'s matter."""
+    found = []
+    for number, raw in enumerate(lines, start=1):
+        if not raw.startswith(_PREFIX):
+            continue
+        place = Place(mount_id, segment, number)
+        record = parse_line(raw, place)
+        chains = None if isinstance(record, BadLine) else record.fields.get("chains")
+        if not isinstance(chains, dict):
+            continue
+        if not chains:
+            found.append(Sighting(place, "", 0, ""))
+        for seen, text in chains.items():
+            match = _HEAD.fullmatch(text) if isinstance(text, str) else None
+            if match:
+                found.append(Sighting(place, seen, int(match[1]), match[2]))
+    return found
+
+
+def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
+    """Find the chains that were seen and are not there; True with those in the last record of their witness.
+
+    A witness that began anew since has seen that the chain was gone: then it is known, and only worth a note.
+    """
+    latest: dict[str, Place] = {}
+    gone = []
+    for sighting in seen:  # in order, by chain
+        latest[sighting.place.mount_id] = sighting.place
+        if sighting.seen and sighting.seen not in there:
+            gone.append(sighting)
+    return [(sighting, sighting.place == latest[sighting.place.mount_id]) for sighting in gone]
+
+
+class Witness:
+    """Compares the lines of one chain with what other chains saw of it."""
+
+    def __init__(self, seen: Iterable[Sighting]) -> None:
+        self._open: dict[int, list[Sighting]] = {}
+        for sighting in seen:
+            self._open.setdefault(sighting.seq, []).append(sighting)
+        self._first = 0
+        self._wrong: list[tuple[Place, str]] = []
+
+    def following(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Hand the lines of the next segment on, and look at each."""
+        for raw in lines:
+            if self._open or not self._first:
+                self._line(raw)
+            yield raw
+
+    def _line(self, raw: bytes) -> None:
+        sealed = chain.split(raw[:-1])
+        seq = chain.seq_of(sealed.body) if sealed else None
+        if sealed is None or seq is None:
+            return
+        self._first = self._first or seq
+        for sighting in self._open.pop(seq, ()):
+            if sighting.head != sealed.chain:
+                what = f"{sighting.seen} had another line with seq {seq} then: it was sealed anew since"
+                self._wrong.append((sighting.place, what))
+
+    def finish(self) -> list[tuple[Place, str]]:
+        """Return what does not fit, with the records that tell, once the chain was read to its end."""
+        for seq, missing in sorted(self._open.items()):
+            if seq >= self._first:  # what is older was removed by rotation, or `verify` misses it
+                what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
+                self._wrong.append((missing[0].place, what))
+        return self._wrong

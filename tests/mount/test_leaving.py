@@ -1,0 +1,203 @@
+"""A mount that lives on after its unmount, in another mount namespace or in open files, and the next one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit
+from tests.support.mounts import Mount, Said, policyfs
+from tests.support.namespace import enter_private_namespace
+from tests.support.processes import Child, call_as, code_of, start_as, wait_for
+from tests.support.stores import Mounts
+
+APP = 10050
+NOTES = "Documents/notes.txt"
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: leaving}
+apps: {app: {uid: %d}}
+rules:
+  - {id: read, allow: [see, read], who: {app: %s}, paths: ["/**"], audit: required}
+"""
+OPEN, CLOSED = POLICY % (APP, "app"), POLICY.replace("allow: [see, read]", "allow: [see]") % (APP, "app")
+
+
+def command(mount: Mount, *words: str | os.PathLike[str]) -> Said:
+    with mount.as_environment():
+        return policyfs(*words)
+
+
+def _bound(channel, path: Path) -> list[str]:
+    """A container: a mount namespace in which the mount goes on."""
+    enter_private_namespace()
+    channel.send("bound")
+    said = []
+    while channel.recv() == "read":
+        said.append(call_as(APP, code_of, path.read_bytes) or "read")
+        channel.send(said[-1])
+    return said
+
+
+def _held(channel, path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    channel.send("open")
+    channel.recv()
+    os.close(fd)
+
+
+@pytest.fixture
+def container(mounts: Mounts, store: Path):
+    """A mount, and a mount namespace that has a copy of it."""
+    mount = mounts.start(OPEN, store)
+    child = start_as(0, _bound, mount / NOTES)
+    assert child.receive() == "bound"
+    yield mount, child
+    child.kill()
+
+
+def next_mount(mounts: Mounts, old: Mount) -> Mount:
+    """The next daemon for the same mountpoint, which begins while the old one lives."""
+    new = Mount(old.store, old.mountpoint, old.policy, work=mounts.work)
+    new.log = old.log.with_suffix(".new")
+    mounts.all.append(new)
+    return new.start()
+
+
+def reads(child: Child) -> str:
+    child.send("read")
+    return str(child.receive())
+
+
+def gone(old: Mount, how: str) -> None:
+    assert old.process is not None
+    assert old.process.wait(20) == 0, how
+
+
+def test_what_lives_on_is_told_and_the_next_mount_starts_at_once(container, mounts: Mounts) -> None:
+    old, child = container
+    said = command(old, "umount", old.mountpoint)
+    assert said.returncode == 1
+    assert "lives on elsewhere" in said.stderr
+    assert f"(pid {child.pid}, uid 0): mount {old.mountpoint} in another mount namespace" in said.stderr
+    new = next_mount(mounts, old)
+    assert call_as(APP, (new / NOTES).read_text) == "plain words\n"
+    assert reads(child) == "read"
+
+    listed = command(old, "status").stdout
+    assert listed.count(str(old.mountpoint) + ":") == 2
+    assert listed.count("LEAVING") == 1
+    assert f"pid {old.pid}, version 0" in listed
+    one = new.status()
+    assert (one["pid"], one["leaving"]) == (new.pid, False)
+
+    # Each has a chain of its own, and each is whole.
+    chains = [path.name for path in new.trail.iterdir() if path.is_dir()]
+    assert len(chains) == 2
+    assert one["trail"]["directory"] != str(old.trail_dir)
+    said = command(old, "audit", "verify")
+    assert (said.returncode, said.stdout.count(": whole")) == (0, 2), said
+
+    # A reload is for both.
+    old.policy.write_text(CLOSED, encoding="utf-8")
+    assert command(old, "reload", old.mountpoint).returncode == 0
+    assert code_of(call_as, APP, (new / NOTES).read_text) == "EACCES"
+    assert reads(child) == "EACCES"
+
+    # The end of the old one leaves the new one where it is.
+    os.kill(old.pid, signal.SIGTERM)
+    gone(old, "SIGTERM")
+    assert reads(child) in {"ENOTCONN", "ECONNABORTED"}
+    assert code_of(call_as, APP, (new / NOTES).read_text) == "EACCES"
+    assert command(old, "status").stdout.count(str(old.mountpoint) + ":") == 1
+    assert command(new, "audit", "verify").returncode == 0
+    old.process = None
+
+
+@pytest.mark.parametrize("what", ["--wait", "--abort"])
+def test_umount_waits_for_what_lives_on_or_ends_it(container, what: str) -> None:
+    old, child = container
+    if what == "--abort":
+        assert command(old, "umount", what, old.mountpoint).returncode == 0
+        assert reads(child) in {"ENOTCONN", "ECONNABORTED"}
+    else:
+        waiting = start_as(0, lambda _: command(old, "umount", what, old.mountpoint).returncode)
+        wait_for(lambda: old.events(type="detached"), "it is detached")
+        assert reads(child) == "read"
+        child.send("enough")
+        assert waiting.result() == 0
+    gone(old, what)
+    assert old.events(type="close")[-1]["cause"] == "command"
+
+
+@pytest.mark.parametrize("before", [(), ("--lazy",)], ids=["by nobody", "by umount --lazy"])
+def test_open_files_of_a_mount_that_has_left_are_named(mounts: Mounts, store: Path, before) -> None:
+    old = mounts.start(OPEN, store, "--no-passthrough")
+    child = start_as(APP, _held, old / NOTES)
+    assert child.receive() == "open"
+    if before:
+        said = command(old, "umount", *before, old.mountpoint)
+        assert said.returncode == 0
+        assert f"pid {child.pid}" in said.stderr
+    else:
+        old.expected_exit = 1
+        assert os.system(f"umount -l {old.mountpoint}") == 0
+        wait_for(lambda: old.events(type="detached"), "it is seen")
+    said = command(old, "umount", old.mountpoint)
+    assert said.returncode == 1
+    assert f"pid {child.pid}" in said.stderr
+    assert "fd " in said.stderr
+    new = next_mount(mounts, old)
+    child.send("close")
+    child.result()
+    assert old.process.wait(20) == old.expected_exit
+    old.process = None
+    assert call_as(APP, (new / NOTES).read_text) == "plain words\n"
+
+
+def _cut_last_line(segment: Path) -> None:
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def _remove(segment: Path) -> None:
+    segment.unlink()
+    segment.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [(_cut_last_line, "lines at its end are missing since"), (_remove, "the whole chain")],
+    ids=["end cut off", "removed"],
+)
+def test_a_chain_does_not_disappear_unseen(
+    mounts: Mounts, store: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    """What its own digests cannot tell, those of a neighbour do, which began when it was there."""
+    harmed, witness = mounts.start(OPEN, store), mounts.prepare(OPEN, store)
+    call_as(APP, (harmed / NOTES).read_text)
+    assert harmed.stop() == []
+    witness.start()
+    assert command(witness, "audit", "verify").returncode == 0
+    [segment] = harmed.trail_dir.glob("*.jsonl")
+    harm(segment)
+    verified = command(witness, "audit", "verify")
+    assert verified.returncode == 1
+    assert said in verified.stdout
+
+
+@pytest.mark.parametrize("harm", [_cut_last_line, _remove], ids=["end cut off", "removed"])
+def test_it_does_where_its_neighbours_say_nothing(
+    mounts: Mounts, store: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmed, neighbour = mounts.start(OPEN, store), mounts.prepare(OPEN, store)
+    assert harmed.stop() == []
+    neighbour.start()
+    [segment] = harmed.trail_dir.glob("*.jsonl")
+    harm(segment)
+    monkeypatch.setattr(audit, "all_sightings", lambda chains: [])
+    assert command(neighbour, "audit", "verify").returncode == 0

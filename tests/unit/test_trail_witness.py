@@ -1,0 +1,97 @@
+"""What chains say of each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from policyfs.domain import Audit
+from policyfs.sinks.journal import Journal
+from policyfs.sinks.reader import find_chains, raw_lines
+from policyfs.sinks.recorders import heads, open_journal, recorder_id
+from policyfs.trail.witness import Sighting, Witness, sightings, vanished
+from tests.support.trail import an_event
+
+FIRST, SECOND = "0123456789abcdef", "fedcba9876543210"
+
+
+def opened(root: Path, mount_id: str) -> tuple[Journal, Path]:
+    return open_journal(root, mount_id, keep=0, segment_bytes=1 << 20)
+
+
+def seen_by(root: Path) -> list[Sighting]:
+    found = []
+    for chain in find_chains(root):
+        for name in chain.segments():
+            found += sightings(chain.mount_id, name, raw_lines(chain.directory, name))
+    return found
+
+
+def lines_of(directory: Path) -> list[bytes]:
+    [segment] = directory.glob("*.jsonl")
+    return segment.read_bytes().splitlines(keepends=True)
+
+
+def test_a_second_recorder_has_a_chain_of_its_own_and_the_next_goes_on_with_the_first(tmp_path: Path) -> None:
+    old, old_directory = opened(tmp_path, FIRST)
+    new, new_directory = opened(tmp_path, FIRST)
+    assert (old_directory.name, new_directory.name) == (FIRST, recorder_id(FIRST, 2))
+    for journal in (old, new):
+        journal.record(an_event(), Audit.REQUIRED)
+    old.close()
+    third, third_directory = opened(tmp_path, FIRST)
+    assert third_directory == old_directory
+    third.close()
+    new.close()
+
+
+def test_each_begins_with_the_last_digests_of_all_others(tmp_path: Path) -> None:
+    first, directory = opened(tmp_path, FIRST)
+    first.record(an_event(), Audit.REQUIRED)
+    opened(tmp_path, SECOND)[0].close()
+    last = json.loads(lines_of(directory)[-1])
+    assert heads(tmp_path, but=SECOND) == {FIRST: f"{last['seq']}={last['chain']}"}
+    by_second = [found for found in seen_by(tmp_path) if found.place.mount_id == SECOND]
+    assert [(found.seen, found.seq, found.head) for found in by_second] == [
+        (FIRST, last["seq"], last["chain"])
+    ]
+    first.close()
+
+
+def _judged(lines: list[bytes], seen: list[Sighting]) -> list[str]:
+    witness = Witness(seen)
+    assert list(witness.following(lines)) == lines
+    return [what for _, what in witness.finish()]
+
+
+def test_a_chain_that_was_cut_off_or_sealed_anew_is_named(tmp_path: Path) -> None:
+    first, directory = opened(tmp_path, FIRST)
+    first.close()
+    opened(tmp_path, SECOND)[0].close()
+    seen = [found for found in seen_by(tmp_path) if found.seen == FIRST]
+    lines = lines_of(directory)
+    assert _judged(lines, seen) == []
+    assert "missing since" in _judged(lines[:-1], seen)[0]
+    other = [line.replace(seen[0].head.encode(), b"0" * 64) for line in lines]
+    assert "sealed anew" in _judged(other, seen)[0]
+    assert _judged(lines, [found._replace(seq=0) for found in seen]) == []  # removed by rotation
+
+
+def test_a_chain_that_is_gone_is_a_break_until_its_witness_has_begun_anew(tmp_path: Path) -> None:
+    first, directory = opened(tmp_path, FIRST)
+    first.close()
+    opened(tmp_path, SECOND)[0].close()
+    there = frozenset({SECOND})
+    assert [last for _, last in vanished(seen_by(tmp_path), there)] == [True]
+    for segment in directory.iterdir():
+        segment.unlink()
+    directory.rmdir()
+    opened(tmp_path, SECOND)[0].close()
+    assert [last for _, last in vanished(seen_by(tmp_path), there)] == [False]
+
+
+def test_what_is_no_sighting_is_left_alone() -> None:
+    lines = [b'{"type":"others",nonsense\n', b'{"type":"event"}\n', b"\xff\n"]
+    body = '{"type":"others","seq":2,"time":"2026-03-01T08:15:00.000000000Z","chains":%s}\n'
+    lines += [(body % chains).encode() for chains in ("7", '{"a":7}', '{"a":"7=x"}')]
+    assert sightings(FIRST, "s", lines) == []
