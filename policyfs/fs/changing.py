@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.fs.alone import Alone
 from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
@@ -55,8 +56,10 @@ class Changing:
     def __init__(
         self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing,
         opener: Opener, io: FileIO, leased: Leased, native: Native | None, bans: AttributeBans,
+        alone: Alone,
     ) -> None:  # fmt: skip
         self._bans = bans
+        self._alone = alone
         self._tree = tree
         self._nodes = nodes
         self._places = places
@@ -281,26 +284,33 @@ class Changing:
         where nothing may be told.
         """
         facts = await self._bans.facts(node, caller)
-        await self._change_xattr(node, name, caller, "setxattr", facts)
+        call = Call("xattr", "setxattr")
+        decision = await self._may_change_xattr(node, name, caller, call)
         native = self._native
-        with self._opener.bytes_stay(node.ino):
-            if native is not None and name in ACLS:
-                self._with_fd(node, lambda fd: native.set_acl(fd, name, value, caller))
-            else:
-                self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
+        with contextlib.ExitStack() as stack:
+            path_fd = self._any_fd(node, None)
+            stack.callback(os.close, path_fd)
+            # Until it is set, no other daemon moves the file to where it could not be.
+            async with self._alone.on(path_fd):
+                if _is_user(name):
+                    self._bans.check(node, caller, call, facts)
+                self._gate.recorder.decided(caller, call, node.path(), decision)
+                with self._opener.bytes_stay(node.ino):
+                    if native is not None and name in ACLS:
+                        self._with_fd(node, lambda fd: native.set_acl(fd, name, value, caller))
+                    else:
+                        self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
 
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
-        await self._change_xattr(node, name, caller, "removexattr")
+        call = Call("xattr", "removexattr")
+        decision = await self._may_change_xattr(node, name, caller, call)
+        self._gate.recorder.decided(caller, call, node.path(), decision)
         remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
         with self._opener.bytes_stay(node.ino):
             self._with_fd(node, lambda fd: remove(fd, name))
 
-    async def _change_xattr(
-        self, node: Node, name: bytes, caller: Caller, syscall: str, set_by: Facts | None = None
-    ) -> None:
-        """set_by: the facts that setting it hangs on; None: it is removed."""
-        call = Call("xattr", syscall)
+    async def _may_change_xattr(self, node: Node, name: bytes, caller: Caller, call: Call) -> Decision:
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         if not _is_user(name) and not (self._native is not None and name in ACLS):
             if not name.startswith((b"security.", b"trusted.", b"user.")):
@@ -310,11 +320,9 @@ class Changing:
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
             # The answer must not depend on what is there: it would tell, and a change would destroy it.
-            code = errno.EOPNOTSUPP if syscall == "setxattr" else errno.ENODATA
+            code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")
-        if set_by is not None and _is_user(name):
-            self._bans.check(node, caller, call, set_by)
-        self._gate.recorder.decided(caller, call, node.path(), decision)
+        return decision
 
     def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:
         fd = self._any_fd(node, None)

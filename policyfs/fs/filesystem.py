@@ -212,7 +212,7 @@ class FileSystem:
         naming = Naming(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
             passing=passing, settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
-            timeouts=self.timeouts, forget_all_names=self.forget_all_names,
+            timeouts=self.timeouts, alone=alone, forget_all_names=self.forget_all_names,
         )  # fmt: skip
         changing = Changing(
             tree=tree,
@@ -224,6 +224,7 @@ class FileSystem:
             io=io,
             leased=leased,
             bans=AttributeBans(gate),
+            alone=alone,
             native=Native(tree, keeper) if settings.posix else None,
         )
         self._operations = Operations(

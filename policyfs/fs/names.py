@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
@@ -22,7 +23,7 @@ from policyfs.fs.opening import Opener
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
-from policyfs.fs.settled import Settling
+from policyfs.fs.settled import Named, Settling, Unsettled
 from policyfs.fs.strictness import stricter
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import version_of
@@ -72,6 +73,7 @@ class Naming:
         settling: Settling,
         unnamed: Unnamed,
         timeouts: Timeouts,
+        alone: Alone,
         forget_all_names: Callable[[], None],
     ) -> None:
         """forget_all_names: makes the kernel ask for every name again, before anything more is answered."""
@@ -86,6 +88,7 @@ class Naming:
         self._settling = settling
         self._unnamed = unnamed
         self._timeouts = timeouts
+        self._alone = alone
         self._forget_all_names = forget_all_names
 
     # -- removing ---------------------------------------------------------------------------------
@@ -225,9 +228,8 @@ class Naming:
         new_state = self._gate.engine.child(parent.state, name)
         dirfd, old_name, _ = self._places.locate(node)
         fd = self._tree.open_path(dirfd, old_name)
-        try:
-            if not self._nodes.is_same(node, self._tree.fstat(fd)):
-                raise StaleNodeError
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(os.close, fd)
             who, engine = caller.principal, self._gate.engine
             need = Need.NOTHING
             for state in node.states():
@@ -235,7 +237,11 @@ class Naming:
                 need |= engine.needs_move(who, state, new_state, node.ftype)
             generation = self._gate.generation
             facts = await self._gate.facts_of(node, need, who, evidence=evidence)
+            await stack.enter_async_context(self._alone.on(fd))
             self._gate.unchanged(generation)
+            self._places.locate(node)  # by a name that it still has: another daemon may have moved it
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                raise StaleNodeError
             decision: Decision | None = None
             same = all(known.parent is parent for known in node.names())
             for state in node.states():
@@ -252,8 +258,6 @@ class Naming:
             with self._opener.bytes_stay(node.ino, answered=False):
                 self._tree.link(fd, self._places.dirfd(parent), name)
             stat = self._tree.fstat(fd)
-        finally:
-            os.close(fd)
         return self._seeing.entry(parent, name, new_state, stat, caller)
 
     async def rename(
@@ -280,7 +284,7 @@ class Naming:
         path, new_path = child_path(old_parent, old), child_path(new_parent, new)
         generation = self._gate.generation
         new_state = self._gate.engine.child(new_parent.state, new)
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             moved, target = (stack.enter_context(KindEvidence()) for _ in range(2))
             old_end, old_stat, old_key = await self._end(old_parent, old, caller, moved, new_state)
             there = await self._target(
@@ -288,11 +292,12 @@ class Naming:
             )
             replaced, new_stat, new_key = there or (None, None, 0)
             moving, sure = await self._settled(stack, caller, old_parent, old, old_stat, old_end, new_state)
-            leaving, sure_there = replaced, _always
+            leaving, sure_there = replaced, None
             if exchange and replaced is not None and new_stat is not None:
                 leaving, sure_there = await self._settled(
                     stack, caller, new_parent, new, new_stat, replaced, old_end.state
                 )
+            await self._keep_apart(stack, sure, sure_there)
             self._gate.unchanged(generation)
             decision = decide_rename(
                 self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
@@ -300,12 +305,11 @@ class Naming:
                 exchange=exchange, same_directory=old_parent is new_parent,
             )  # fmt: skip
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
-            if decision.allowed and not (sure() and sure_there()):
+            if decision.allowed and new_key != old_key and not (_holds(sure) and _holds(sure_there)):
                 decision = ELSEWHERE
             back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
-            for place in ((new_state, old_end.ftype, new_parent), back):
-                if place is not None and not self._gate.shows(caller.principal, *place):
-                    decision = stricter(decision, ELSEWHERE)
+            for place in filter(None, ((new_state, old_end.ftype, new_parent), back)):
+                decision = self._shown(caller.principal, decision, *place)
             if not decision.allowed:
                 named = self._nodes.named(old_key, old_parent, old)
                 named += self._nodes.named(new_key, new_parent, new)
@@ -322,7 +326,7 @@ class Naming:
                 self._keep_open(new_key, new_parent, new, replaced=True)
             ends = (self._places.dirfd(old_parent), old, self._places.dirfd(new_parent), new)
             with self._opener.bytes_stay(old_key), self._opener.bytes_stay(new_key):
-                if exchange or sure is _always:
+                if exchange or sure is None:
                     self._tree.rename2(*ends, flags)
                 else:
                     self._rename_exactly(*ends, old_stat, new_stat, flags)
@@ -336,6 +340,13 @@ class Naming:
         elif replaced is not None:
             self._drop(new_key, new_parent, new)
         self._move(here, old_parent, old, new_parent, new)
+
+    def _shown(
+        self, who: Principal, decision: Decision, state: PathState, ftype: FileType, parent: Node
+    ) -> Decision:
+        """The decision, or EXDEV if what moves there would not be shown to the caller."""
+        shown = self._gate.shows(who, state, ftype, parent)
+        return decision if shown else stricter(decision, ELSEWHERE)
 
     def _rename_exactly(
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
@@ -362,28 +373,44 @@ class Naming:
         if swap and replaced is not None and self._tree.stat(old_dir, old).same_inode(replaced):
             self._tree.unlink(old_dir, old)
 
+    async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
+        """Until *stack* is closed no other daemon names such a file anew, or gives it attributes.
+
+        INVARIANT: no await after this (fs/alone). Two are taken in the order of their numbers.
+        """
+        for named in sorted(filter(None, ends), key=lambda named: named.ino):
+            await stack.enter_async_context(self._alone.on(named.fd))
+
     async def _settled(
-        self, stack: contextlib.ExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat, end: End,
-        to: PathState,
-    ) -> tuple[End, Callable[[], bool]]:  # fmt: skip
-        """One end that is about to move, and whether it is still what it was found to be.
+        self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
+        end: End, to: PathState,
+    ) -> tuple[End, Named | None]:  # fmt: skip
+        """One end that is about to move, and what has to hold of it then (None: nothing).
 
         Where content is required at its new path and was not before, of this app or of another that may
         have it open, it is looked at while nobody can change it, until *stack* is closed; if that cannot
-        be had, the answer is never sure.
+        be had, it never holds. A file that moves between such places either way must have one name.
         """
         engine, who = self._gate.engine, caller.principal
-        if end.ftype is not FileType.REGULAR or not engine.asks_more(end.state, to):
-            return end, _always
+        if end.ftype is not FileType.REGULAR:
+            return end, None
+        if not engine.asks_more(end.state, to):
+            if not engine.asks_more(to, end.state):
+                return end, None
+            moved = Named(self._tree.open_path(self._places.dirfd(parent), name))
+            stack.callback(moved.close)
+            return end, moved
         there = engine.view(who, to)
         words = there.bans - engine.view(who, end.state).bans if there.checked else None
         settled = await self._settling.settled(parent, name, stat, who.lane, words)
         if settled is None:
-            return end, _never
+            unsettled = Unsettled(self._tree.open_path(self._places.dirfd(parent), name))
+            stack.callback(unsettled.close)
+            return end, unsettled
         stack.callback(settled.close)
         if words is None:
-            return end, settled.holds
-        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled.holds
+            return end, settled
+        return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
 
     def _refuse_move(
         self,
@@ -427,12 +454,8 @@ def _aside(moved: Stat) -> bytes:
     return b"swapped-%d-%d" % (moved.ino, time.time_ns())
 
 
-def _always() -> bool:
-    return True
-
-
-def _never() -> bool:
-    return False
+def _holds(named: Named | None) -> bool:
+    return named is None or named.holds()
 
 
 _WHY_ELSEWHERE: Final = (

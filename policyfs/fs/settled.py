@@ -22,35 +22,63 @@ from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
 
-class Settled:
+class Named:
+    """One file by a descriptor (O_PATH at least), which is closed with it."""
+
+    __slots__ = ("fd", "ino")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.ino = os.fstat(fd).st_ino
+
+    def holds(self) -> bool:
+        """True if the file has one name only: what is written by another would be asked what that asks."""
+        return os.fstat(self.fd).st_nlink == 1
+
+    def close(self) -> None:
+        """Give the descriptor up."""
+        os.close(self.fd)
+
+
+class Unsettled(Named):
+    """One file that cannot be looked at now: somebody writes it, or the store knows no leases."""
+
+    __slots__ = ()
+
+    def holds(self) -> bool:
+        """False: nothing is known of it."""
+        return False
+
+
+class Settled(Named):
     """One file under a lease, with what was found under it: its kind (None: sniffing failed), and words
     that it tells nothing of. bare: may it have extended attributes.
     """
 
-    __slots__ = ("_bare", "_fd", "_lease", "free_of", "kind")
+    __slots__ = ("_bare", "_lease", "free_of", "kind")
 
     def __init__(
         self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str], *, bare: bool
     ) -> None:
+        super().__init__(fd)
         self._bare = bare
-        self._fd = fd
         self._lease = lease
         self.kind = kind
         self.free_of = free_of
 
     def holds(self) -> bool:
-        """True if nobody could change the file since it was looked at, and it brings no extended
-        attributes where it must not. A lease does not keep those away.
+        """True if nobody could change the file since it was looked at, nor can by another name, and it
+        brings no extended attributes where it must not. A lease does not keep those away.
         """
-        return self._lease.holds() and not (self._bare and self._brings_attributes())
+        return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 
     def _brings_attributes(self) -> bool:
-        return any(name.startswith("user.") for name in os.listxattr(self._fd))
+        return any(name.startswith("user.") for name in os.listxattr(self.fd))
 
     def close(self) -> None:
         """Let writers come."""
         self._lease.release()
-        os.close(self._fd)
+        super().close()
 
 
 class Settling:

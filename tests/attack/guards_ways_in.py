@@ -8,7 +8,7 @@ from typing import Any, Final
 import policyfs.policy.profile as profile_module
 from policyfs.domain import Op
 from policyfs.fs.attribute_bans import AttributeBans
-from policyfs.fs.settled import Settled
+from policyfs.fs.settled import Named, Settled
 from policyfs.policy.decide import Engine
 from policyfs.policy.profile import Profile
 from tests.attack.guards import put
@@ -46,9 +46,15 @@ def moved_for_the_mover() -> None:
     put(Engine, "asks_more", asks_more)
 
 
+def other_names() -> None:
+    """What moves to where more is asked may have another name where it was."""
+    put(Named, "holds", lambda self: True)
+
+
 WAYS_IN: Final[dict[str, Callable[[], None]]] = {
     "writers-only": writers_only,
     "dry-run-of-content": dry_run_of_content,
     "attributes-anywhere": attributes_anywhere,
     "moved-for-the-mover": moved_for_the_mover,
+    "other-names": other_names,
 }

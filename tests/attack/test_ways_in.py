@@ -220,6 +220,7 @@ WEAKENED: Final = {
     "writers-only": ((), "creator", ("renamed", "wrong", "Content")),
     "dry-run-of-content": (("--monitor",), "watched", ("write", "with a place", "No")),
     "attributes-anywhere": ((), "writer", ("attribute_set", "right", "No")),
+    "other-names": ((), "writer", ("by_its_other_name", "with a place", "No")),
 }
 
 

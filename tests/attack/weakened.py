@@ -120,7 +120,7 @@ def moved_unsettled() -> None:
                       to: Any) -> Any:  # fmt: skip
         del stack, caller, parent, name, stat, to
         await trio.sleep(0.01)  # a slow look, so that the swap falls into it
-        return end, lambda: True
+        return end, None
 
     put(Naming, "_settled", settled)
     put(Places, "still", lambda self, parent, name, decided: None)

@@ -205,11 +205,11 @@ class Parts:
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             io=self.io, passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
             unnamed=self.unnamed, timeouts=self.timeouts,
-            forget_all_names=lambda: self.forgotten.append(self.root),
+            alone=alone, forget_all_names=lambda: self.forgotten.append(self.root),
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            io=self.io, leased=leased, native=None, bans=AttributeBans(gate),
+            io=self.io, leased=leased, native=None, bans=AttributeBans(gate), alone=alone,
         )  # fmt: skip
 
     async def _forget_size(self, nodeid: int) -> None:

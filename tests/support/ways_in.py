@@ -235,6 +235,31 @@ def linked_and_written(door: Door, data: bytes) -> None:
     _put(door.source, data)
 
 
+def by_its_other_name(door: Door, data: bytes) -> None:
+    other = door.outside / f"{door.name}-other"
+    _put(door.source, RIGHT)
+    os.link(door.source, other)
+    os.rename(door.source, door.target)
+    _put(other, data)
+
+
+def by_a_name_that_was_moved_out(door: Door, data: bytes) -> None:
+    other = door.inside / f"{door.name}-other"
+    _put(door.source, RIGHT)
+    os.rename(door.source, door.target)
+    os.link(door.target, other)
+    os.rename(other, door.source)
+    _put(door.source, data)
+
+
+def by_a_name_that_was_exchanged(door: Door, data: bytes) -> None:
+    _put(door.target, RIGHT)
+    os.link(door.target, door.inside / f"{door.name}-other")
+    _put(door.source, RIGHT)
+    _rename(door.source, door.target, libc.RENAME_EXCHANGE)
+    _put(door.source, data)
+
+
 def _unnamed(directory: Path, door: Door, data: bytes, *, reader: bool) -> None:
     fd = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o644)
     try:
@@ -384,7 +409,8 @@ WAYS: Final[tuple[Callable[[Door, bytes], None], ...]] = (
     write, write_backwards, append, over_the_right_one, behind_the_right_one, by_a_mapping, closed_twice,
     truncated, truncated_up, allocated, punched, made_and_written, copied_by_the_kernel, cloned,
     renamed, renamed_onto, renamed_anew, exchanged, exchanged_the_other_way, with_its_directory,
-    with_a_directory_exchanged, linked, linked_by_descriptor, linked_and_written, without_a_name,
+    with_a_directory_exchanged, linked, linked_by_descriptor, linked_and_written, by_its_other_name,
+    by_a_name_that_was_moved_out, by_a_name_that_was_exchanged, without_a_name,
     without_a_name_outside, without_a_name_outside_and_a_writer, by_way_of_another, linked_from_another,
     descriptor_kept_over_rename, descriptor_kept_over_link, mapping_kept_over_rename, mapping_kept_over_link,
     mapping_kept_over_exchange, mapping_kept_over_its_directory, out_and_in_again,

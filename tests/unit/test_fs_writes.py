@@ -12,6 +12,7 @@ import trio.testing
 
 from policyfs.fs import drafts
 from policyfs.fs.heads import HEAD_BYTES
+from policyfs.fs.settled import Named
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import libc
 from tests.support import jpegs
@@ -416,19 +417,17 @@ async def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(store:
         os.close(fd)
 
 
-class _Settled:
-    """A file without writers, and whoever looks for one: it is a photo."""
+class _Settled(Named):
+    """A file without writers, and a source of it: it is a photo."""
 
     kind, free_of = "image/jpeg", frozenset[str]()
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.open(path, os.O_PATH))
+        self.path = path
+
     async def settled(self, *_: object) -> _Settled:
-        return self
-
-    def holds(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        pass
+        return _Settled(self.path)
 
 
 @on_trio
@@ -438,7 +437,8 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
     (store / "in/new.jpg").write_bytes(b"somebody's")
     checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
     with parts(store, engine_of(checked)) as made:
-        made.naming._settling = _Settled()  # type: ignore[assignment]
+        settling = _Settled(store / "a.jpg")
+        made.naming._settling = settling  # type: ignore[assignment]
         to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
         moved = made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
         assert await errno_of(moved) == errno.ESTALE  # the kernel looks again, and says EEXIST
@@ -446,3 +446,4 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
         await made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
         assert (store / "in/new.jpg").read_bytes() == PHOTO
         assert not (store / "a.jpg").exists()
+        settling.close()
