@@ -1,7 +1,8 @@
 """Changes from elsewhere: turns what the watch reports into what the kernel must forget.
 
-Access never depends on it: an open is always decided anew. It keeps names, attributes, pages and
-listings that the kernel was allowed to keep true within milliseconds.
+It keeps names, attributes, pages and listings that the kernel was allowed to keep true within milliseconds,
+and so what the daemon remembers of directories: where they are and who owns them. Access depends on no more
+of it: an open is always decided anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 
 from policyfs.domain import FileType
 from policyfs.fs.attrs import Timeouts
+from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Mode
 from policyfs.fs.places import Places
@@ -42,6 +44,8 @@ class Changes:
         self._covered = watch is not None
         self.events = 0
         self.overflows = 0
+        self.owners_above: HidingOwners | None = None
+        """Told of directories whose owner may be another one."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -107,12 +111,14 @@ class Changes:
     def reset(self, notifier: Notifier, places: Places) -> None:
         """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""
         places.drop_all()
+        if self.owners_above is not None:
+            self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
         # All or nothing, however many there are: a refusal means that the notifier is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         if not notifier.inc_epoch():  # a kernel before 7.44: name by name
             for node in known:
-                for parent, name, _ in node.names():
+                for parent, name in node.all_names():
                     notifier.inval_entry(parent.nodeid, name, True)
 
     def _apply(self, event: WatchEvent, notifier: Notifier, places: Places) -> bool:
@@ -135,9 +141,11 @@ class Changes:
         directory = self._directories.get(event.target_handle)
         if directory is not None:
             if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
-                places.drop_all()  # what is below it leads elsewhere now, too
+                places.moved(directory)
             elif event.kind & Change.DELETE:
                 places.drop(directory.nodeid)
+            if event.kind & Change.ATTRIB and self.owners_above is not None:
+                self.owners_above.changed(directory)
             return notifier.inval_inode(directory.nodeid, 0, 0)
         hint = inode_hint(event.target_handle)
         unknown = hint is not None and next(self._nodes.same_inode(hint), None) is None

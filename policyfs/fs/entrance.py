@@ -142,7 +142,7 @@ class Entrance:
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
-        for parent, name, _ in itertools.islice(node.names(), 1):
+        for parent, name in itertools.islice(node.all_names(), 1):
             try:
                 fd = self._tree.open_file(self._places.dirfd(parent), name, os.O_RDONLY)
             except OSError as error:

@@ -29,6 +29,7 @@ from policyfs.fs.entrance import Entrance
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
 from policyfs.fs.handlers import Handlers
+from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lifetimes import Lifetimes
@@ -130,7 +131,7 @@ class FileSystem:
         self._warn = base.warn
         self._folding: set[int] = set()
         self.notifier: Notifier | None = None
-        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(alone=settings.app is not None)
         self.changes = changes = Changes(base.watch, nodes, timeouts, tree.root_fd)
@@ -143,9 +144,12 @@ class FileSystem:
         finder = FactFinder(tree, base.owners, sniffer, kinds, keeper, times_tell=facts.times_tell)
         plans = PlanFinder(sniffer, base.remembered)
         recorder = Recorder(base.journal, settings.mountpoint)
+        owners_above = changes.owners_above = HidingOwners(
+            tree, nodes, places, base.owners, watched=lambda: timeouts.watched
+        )
         self.gate = gate = Gate(
             engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix,
-            open_fd=handles.descriptor_of,
+            owners_above=owners_above, open_fd=handles.descriptor_of,
         )  # fmt: skip
         timeouts.use(engine)
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
@@ -285,7 +289,7 @@ class FileSystem:
     def forget_names(self, node: Node) -> None:
         """The watch does not report what we do ourselves: names, listings and attributes."""
         for known in self.nodes.same_inode(node.ino):
-            for parent, name, _ in known.names():
+            for parent, name in known.all_names():
                 if self.notifier is not None:
                     self.notifier.inval_entry(parent.nodeid, name, True)
                     self.notifier.inval_inode(parent.nodeid, 0, 0)
@@ -303,8 +307,7 @@ class FileSystem:
         """Decide by another policy from now on, and let the kernel forget what the old one allowed."""
         self.gate.use(engine)
         self.timeouts.use(engine)
-        self.nodes.root.state = engine.root
-        self.nodes.restate(engine.child)
+        self.nodes.use(engine.root, engine.child)
         if self.notifier is not None:
             self.changes.reset(self.notifier, self.places)
 

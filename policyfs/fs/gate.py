@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, NoReturn, Protocol
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.facts import FactFinder
+from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.nodes import ROOT_ID, Node
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.places import Places
@@ -84,11 +85,12 @@ class Gate:
 
     def __init__(
         self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder,
-        posix: bool = False, open_fd: Callable[[Node], int] = _nobody_has_it_open,
+        owners_above: HidingOwners, posix: bool = False, open_fd: Callable[[Node], int] = _nobody_has_it_open,
     ) -> None:  # fmt: skip
         self.app = app
         self._open_fd = open_fd
         self._posix = posix
+        self._owners_above = owners_above
         self.facts = facts
         self.recorder = recorder
         self._places = places
@@ -232,7 +234,14 @@ class Gate:
         """The denial, if a directory above hides what is at this path by its owner."""
         if parent is None or not self.engine.owner_matters_above(state):
             return None
-        return self.engine.hidden_above(who, self._chain(parent))
+        return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
+
+    def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
+        """The denial, if a directory above one of a node's names of that state hides it by its owner."""
+        if not self.engine.owner_matters_above(state):
+            return None
+        denials = (self.hidden(who, state, parent) for parent in node.directories(state))
+        return next(filter(None, denials), None)
 
     async def node(
         self, caller: Caller, ops: Op, node: Node, *, fd: int = -1, evidence: KindEvidence | None = None
@@ -311,11 +320,10 @@ class Gate:
     def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
         """Decide on a node with the facts given: the strictest of all its names."""
         worst: Decision | None = None
-        paths: dict[tuple[PathState, Node | None], None] = {(node.state, node.parent): None}
-        for parent, _, state in node.more:
-            paths[state, parent] = None
-        for state, above in paths:
-            worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, above))
+        for state in node.states():
+            above: list[Node] = node.directories(state) if self.engine.owner_matters_above(state) else []
+            for parent in above or (None,):
+                worst = stricter(worst, self.decide(who, ops, state, node.ftype, facts, parent))
         if worst is None:
             raise OSError(errno.ESTALE, "a node without a state")
         return worst
@@ -347,17 +355,6 @@ class Gate:
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
         """Would the answer on a node be a denial if nobody knew of what kind it is."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
-
-    def _chain(self, parent: Node) -> list[tuple[PathState, Facts]]:
-        chain: list[tuple[PathState, Facts]] = []
-        at: Node | None = parent
-        while at is not None and at.parent is not None:
-            dirfd, name, stat = self._places.locate(at)
-            owner = self.facts.owner_at(dirfd, name, stat)
-            chain.append((at.state, Facts("inode/directory", owner)))
-            at = at.parent
-        chain.reverse()
-        return chain
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -230,7 +230,7 @@ class Listings:
         node = listing.node
         state = self._gate.engine.child(node.state, name)
         timeout = self._timeouts.entry(state)
-        if timeout:
+        if timeout and node.has_room(name):  # what is out of reach is listed by its name
             try:
                 stat = self._tree.stat(self._places.dirfd(node), name)
             except OSError:

@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.fs.gate import Gate
+from policyfs.fs.hard_links import check_room
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.orphans import Orphans
@@ -53,9 +54,12 @@ class Seeing:
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
 
+        Raises PathTooLongError, whatever is there, for a name that is out of reach.
+
         INVARIANT: what is hidden by its path is answered without a look at the store, so that it
         takes as long as a name that is not there (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
+        check_room(parent, name)
         state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
         if unseen.whatever is not None:
             held = self._held_directory(parent, name)

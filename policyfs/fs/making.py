@@ -18,6 +18,7 @@ from policyfs.domain import (
 )
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
+from policyfs.fs.hard_links import check_room
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle
@@ -44,6 +45,7 @@ class Making:
         self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
     ) -> tuple[PathState, Decision]:
         """On create the owner is the caller and the kind is unknown."""
+        check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
         decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)

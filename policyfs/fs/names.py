@@ -14,10 +14,11 @@ from policyfs.fs.alone import Alone
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
+from policyfs.fs.hard_links import check_room
 from policyfs.fs.io import FileIO
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.move_proof import ELSEWHERE, Source, decide_link, decide_rename
-from policyfs.fs.nodes import Name, Node, NodeTable, StaleNodeError
+from policyfs.fs.nodes import Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
 from policyfs.fs.passing import Passing
@@ -143,7 +144,7 @@ class Naming:
                 else:
                     os.close(fd)
                 continue
-            if node.ftype is not FileType.REGULAR or node.more:
+            if node.ftype is not FileType.REGULAR or node.links:  # another name that is known
                 continue
             if node.open is not None and node.open.fd >= 0:
                 continue
@@ -174,6 +175,7 @@ class Naming:
         evidence: keeps what proves its kind. moves_to: where what is there would go, which may hang on
         more facts than it does here.
         """
+        check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._places.dirfd(parent)
         stat = self._tree.stat(dirfd, name)
@@ -214,6 +216,7 @@ class Naming:
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """One more name for a file; decided for every name that it is known by."""
         call = Call("link", "link")
+        check_room(parent, name)
         if node.ftype is FileType.DIRECTORY:
             raise OSError(errno.EPERM, "a directory has one name")
         if node.parent is None and node.open is not None and node.open.fd >= 0:
@@ -243,13 +246,14 @@ class Naming:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
             decision: Decision | None = None
-            same = all(known.parent is parent for known in node.names())
+            same = not node.is_beyond and all(above is parent for above, _ in node.all_names())
             for state in node.states():
                 source = Source(End(state, node.ftype, facts), evidence)
                 answer = decide_link(engine, who, source, new_state, same_directory=same)
                 decision = stricter(decision, answer)
-            for above, _, state in [*node.names(), Name(parent, name, new_state)]:
-                decision = self._gate.hidden(who, state, above) or decision
+            for state in node.states():
+                decision = self._gate.hidden_by_any(who, state, node) or decision
+            decision = self._gate.hidden(who, new_state, parent) or decision
             if not self._gate.shows(who, new_state, node.ftype, parent):
                 decision = stricter(decision, ELSEWHERE)
             if decision is None or not decision.allowed:
@@ -437,16 +441,12 @@ class Naming:
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old_parent: Node, old: bytes, new_parent: Node, new: bytes) -> None:
-        """Nodes follow their file; what is below a moved directory is restated if its path class changed."""
-        state = self._gate.engine.child(new_parent.state, new)
+        """Nodes follow their file; what is below a moved directory finds out when it is asked for."""
         for node in nodes:
-            before = node.state
-            self._nodes.add_name(node, new_parent, new, state)
+            self._nodes.add_name(node, new_parent, new)
             self._nodes.drop_name(node, old_parent, old)
             if node.ftype is FileType.DIRECTORY:
                 self._places.drop(node.nodeid)
-                if state is not before:
-                    self._nodes.restate(self._gate.engine.child, below=node)
 
 
 def _aside(moved: Stat) -> bytes:

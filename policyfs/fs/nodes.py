@@ -16,6 +16,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.domain import RAW_VIEW, FileType, View
+from policyfs.fs.bounds import PathTooLongError
+from policyfs.fs.hard_links import HardLinks
+from policyfs.fs.placement import PlacedNode, Placement
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
 
@@ -51,25 +54,25 @@ class Name(NamedTuple):
     state: PathState
 
 
-class Node:
+class Node(PlacedNode):
     """One inode as the kernel knows it.
 
-    names: every name it was reached by and has not lost (none: unlinked, then *name* is the path
-    it had; the root has none).
-    state: the policy's state for the node's path (of the first name). lookups: the kernel's
-    references (FUSE lookup count). children: nodes that name this one as parent. next: the next
-    node of the same backing inode. open: state of open handles, None while nobody has it open.
+    parent, name: its first name. links: those besides, if there are any. lookups: the kernel's
+    references (FUSE lookup count). children: nodes that name this one as parent, or had their last name
+    in it. next: the next node of the same backing inode. open: state of open handles, None while
+    nobody has it open.
     mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
     the last close, and passthrough beside them is EIO). cached: the version whose pages the
     kernel may hold. _told: the hash of the version whose attributes it was told last (a version
     itself would be 150 bytes of each file's). whose: the principal that
     alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
-    directory has its name (of time.monotonic()). reached: a directory that had a descriptor once.
+    directory has its name (of time.monotonic()). reached: a directory that had a descriptor once;
+    linked: as of which loss of events the step from the directory above led to it (see Places).
     """
 
     __slots__ = (
-        "_told", "btime_ns", "cached", "children", "flavor", "ftype", "ino", "lookups", "mediated", "more",
-        "name", "named_s", "next", "nodeid", "open", "parent", "reached", "state", "view", "whose",
+        "_told", "btime_ns", "cached", "children", "flavor", "ftype", "ino", "linked", "links", "lookups",
+        "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -81,17 +84,16 @@ class Node:
         view: View,
         flavor: Flavor,
         state: PathState,
+        placement: Placement,
     ) -> None:
+        super().__init__(state, placement)
         self.nodeid = nodeid
         self.ino = ino
         self.btime_ns = btime_ns
         self.ftype = ftype
         self.view = view
         self.flavor = flavor
-        self.state = state
-        self.parent: Node | None = None
-        self.name = b""
-        self.more: tuple[Name, ...] = ()
+        self.links: HardLinks | None = None
         self.lookups = 0
         self.children = 0
         self.next: Node | None = None
@@ -102,6 +104,7 @@ class Node:
         self.whose: str | int | None = None
         self.named_s = _NEVER
         self.reached = False
+        self.linked = -1
 
     def tell(self, version: Version) -> None:
         """The kernel is being told the attributes of this version."""
@@ -115,30 +118,65 @@ class Node:
         """Whether the kernel was told attributes at all, and another version's last."""
         return self._told is not None and not self.was_told(version)
 
-    def names(self) -> Iterator[Name]:
-        """Every known name, the first first."""
+    # -- its names --------------------------------------------------------------------------
+
+    def all_names(self) -> Iterator[tuple[Node, bytes]]:
+        """Every name that is kept, the first first, in reach or not: directory and name."""
         if self.parent is not None:
-            yield Name(self.parent, self.name, self.state)
-        yield from self.more
+            yield self.parent, self.name
+        if self.links is not None:
+            yield from self.links
+
+    def names(self) -> Iterator[Name]:
+        """Every name that is kept and in reach, the first first."""
+        for parent, name in self.all_names():
+            if not parent.out_of_reach and parent.has_room(name):
+                yield Name(parent, name, self._placement.child(parent.state, name))
 
     def states(self) -> tuple[PathState, ...]:
-        """The distinct states of all its names; what arrives by number must satisfy each."""
-        if not self.more:
-            return (self.state,)
-        return tuple(dict.fromkeys([self.state, *(name.state for name in self.more)]))
+        """The distinct states of all its names; what arrives by number must satisfy each.
 
-    def path(self) -> bytes:
-        """The path within the mount by its first name, for the trail; ``/`` for the root.
-
-        Of what lost its last name, the path it had.
+        Raises StaleNodeError if what became of names that are not kept cannot be said any more,
+        PathTooLongError if none is in reach.
         """
-        parts: list[bytes] = []
-        node = self
-        while node.parent is not None:
-            parts.append(node.name)
-            node = node.parent
-        top = node.name  # empty for the root, else the path that what is gone had
-        return b"/".join([top, *reversed(parts)]) or b"/"
+        if self.links is None:
+            return (self.state,)
+        if self.links.lost:
+            raise StaleNodeError
+        first = () if self.out_of_reach else (self.last_state,)
+        found = tuple(dict.fromkeys((*first, *self.links.states())))
+        if not found:
+            raise PathTooLongError(self.name)
+        return found
+
+    def is_all(self, state: PathState) -> bool:
+        """True if every name it has is of this state, as far as can be said."""
+        links = self.links
+        if links is not None and (links.lost or any(one is not state for one in links.states())):
+            return False
+        return not self.out_of_reach and self.last_state is state
+
+    def directories(self, state: PathState) -> list[Node]:
+        """The directories in which it has a name of this state.
+
+        Raises StaleNodeError if it may have one that is not kept.
+        """
+        if self.links is None:
+            return [] if self.parent is None else [self.parent]
+        if state in self.links.beyond:
+            raise StaleNodeError
+        return list(dict.fromkeys(name.parent for name in self.names() if name.state is state))
+
+    @property
+    def is_beyond(self) -> bool:
+        """True if it may have names that are not kept."""
+        return self.links is not None and bool(self.links.beyond)
+
+    def is_named(self, parent: Node, name: bytes) -> bool:
+        """True if it has a name, or may have it since not all are kept."""
+        if self.parent is parent and self.name == name:
+            return True
+        return self.links is not None and (self.is_beyond or self.links.has(parent, name))
 
 
 NamesForgotten = Callable[[Node], None]
@@ -155,10 +193,16 @@ class NodeTable:
     several_devices: were files of another device number met (btrfs subvolumes have their own).
     """
 
-    def __init__(self, root: Stat, state: PathState) -> None:
+    def __init__(
+        self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState]
+    ) -> None:
+        """state: of the root's path; child: the policy's step from a directory's state to a name's in it."""
         self._root_dev = root.dev
         self.several_devices = False
-        self.root = Node(ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, state)
+        self._placement = Placement(child)
+        self.root = Node(
+            ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, state, self._placement
+        )
         self.root.lookups = 1
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
         self._by_ino: dict[int, Node] = {root.ino: self.root}
@@ -173,8 +217,14 @@ class NodeTable:
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
-        """The node of a number that the kernel sent. Raises KeyError if it was forgotten."""
-        return self._by_id[nodeid]
+        """The node of a number that the kernel sent.
+
+        Raises KeyError if it was forgotten, PathTooLongError if it is out of reach.
+        """
+        node = self._by_id[nodeid]
+        if node.out_of_reach and not self.turn(node):
+            raise PathTooLongError(node.name)
+        return node
 
     def find(self, nodeid: int) -> Node | None:
         """The node of a number, or None."""
@@ -202,7 +252,7 @@ class NodeTable:
         """A new node for a backing inode, without a name yet."""
         self._last_id += 1
         key = self.key_of(stat)
-        node = Node(self._last_id, key, stat.btime_ns, ftype, view, flavor, state)
+        node = Node(self._last_id, key, stat.btime_ns, ftype, view, flavor, state, self._placement)
         node.next = self._by_ino.get(key)
         self._by_ino[key] = node
         self._by_id[node.nodeid] = node
@@ -214,83 +264,106 @@ class NodeTable:
 
     # -- names ------------------------------------------------------------------------------
 
-    def add_name(self, node: Node, parent: Node, name: bytes, state: PathState) -> None:
+    def add_name(self, node: Node, parent: Node, name: bytes) -> None:
         """Note that *node* was reached as *name* in *parent*; says nothing new for a known name."""
         if node.parent is parent and node.name == name:
-            node.state = state
             return
         if node.parent is None:
-            node.parent, node.name, node.state = parent, name, state
-        elif any(known.parent is parent and known.name == name for known in node.more):
-            return
+            self._set_first(node, parent, name)
         else:
-            node.more += (Name(parent, name, state),)
+            if node.links is None:
+                node.links = HardLinks(self._placement)
+            if node.links.has(parent, name) or not node.links.add(parent, name):
+                return
         if node.ftype is FileType.DIRECTORY:
             self._directories[parent.nodeid, name] = node
         parent.children += 1
 
+    def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
+        """Let a node that has no name have this one. What is below finds out by itself."""
+        was_in, node.was_in = node.was_in, None
+        node.parent, node.name = parent, name
+        if node.children:
+            self._count_move()
+        node.find_out()
+        if was_in is not None:
+            was_in.children -= 1
+            self._collect(was_in)
+
+    def _count_move(self) -> None:
+        self._placement.moved += 1
+        self.root.place()
+
     def drop_name(self, node: Node, parent: Node, name: bytes) -> None:
         """Note that *name* in *parent* is no longer *node*; unknown names are ignored."""
         if node.parent is parent and node.name == name:
-            if node.more:
-                first, *rest = node.more
-                node.parent, node.name, node.state = first
-                node.more = tuple(rest)
-            else:
-                node.name, node.parent = node.path(), None
-        else:
-            kept = tuple(n for n in node.more if not (n.parent is parent and n.name == name))
-            if len(kept) == len(node.more):
+            self._unlist(node, parent, name)
+            node.parent = None
+            other = None if node.links is None else node.links.pop()
+            if other is None:
+                node.was_in = parent  # its path stays that which it had
                 return
-            node.more = kept
+            self._set_first(node, *other)
+        elif node.links is None or not node.links.drop(parent, name):
+            return
+        else:
+            self._unlist(node, parent, name)
+        if node.links is not None and not node.links and not node.links.beyond:
+            node.links = None
         parent.children -= 1
-        self._unlist(node, parent, name)
         self._collect(parent)
+
+    def turn(self, node: Node) -> bool:
+        """Let another of its names be the first. True if that one is in reach, False if there is none."""
+        first = node.parent, node.name
+        other = None if node.links is None or node.parent is None else node.links.pop()
+        if other is None or node.links is None or first[0] is None:
+            return False
+        node.parent = None
+        self._set_first(node, *other)
+        node.links.add(first[0], first[1])
+        return not node.out_of_reach
 
     def _unlist(self, node: Node, parent: Node, name: bytes) -> None:
         if self._directories.get((parent.nodeid, name)) is node:
             del self._directories[parent.nodeid, name]
+
+    def found_at(self, node: Node, parent: Node, name: bytes) -> None:
+        """Note that a directory was found by a name: if it was known by another, the store moved it."""
+        if node.parent is parent and node.name == name:
+            return
+        before = node.last_state
+        for known in list(node.all_names()):
+            self.drop_name(node, *known)
+        self.add_name(node, parent, name)
+        if node.children and node.last_state is not before:
+            self._placement.unlike += 1
+
+    def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
+        """Let a node without a name be known as *name* in a directory, as if it had had it."""
+        node.was_in, node.name = parent, name
+        parent.children += 1
+        node.find_out()
+
+    @property
+    def moves(self) -> int:
+        """Counts what changed the path of nodes that are known."""
+        return self._placement.moved
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
         """The directory that is known as *name* in *parent*, without a look at the store."""
         return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:
-        """The nodes of a backing inode that are known as *name* in *parent*."""
-        return [
-            node
-            for node in self.same_inode(ino_key)
-            if any(known.parent is parent and known.name == name for known in node.names())
-        ]
+        """The nodes of a backing inode that are known as *name* in *parent*, or may be."""
+        return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
-    def restate(self, child: Callable[[PathState, bytes], PathState], below: Node | None = None) -> None:
-        """Give every node (or those below a directory) the state of its path anew.
-
-        Of what has no name any more (and what is below it) it is the state of the path it had.
-        """
-        fresh: set[int] = {ROOT_ID if below is None else below.nodeid}
-        if below is None:
-            for node in self:
-                if node.parent is None and node is not self.root:
-                    node.state = self.root.state
-                    for name in filter(None, node.name.split(b"/")):
-                        node.state = child(node.state, name)
-                    fresh.add(node.nodeid)
-        for node in self:
-            chain: list[Node] = []
-            at: Node | None = node
-            while at is not None and at.nodeid not in fresh:
-                chain.append(at)
-                at = at.parent
-            if at is None:
-                continue  # not below, or without a name
-            for known in reversed(chain):
-                if known.parent is not None:
-                    known.state = child(known.parent.state, known.name)
-                fresh.add(known.nodeid)
-        for node in self:
-            if node.more:
-                node.more = tuple(Name(p, name, child(p.state, name)) for p, name, _ in node.more)
+    def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
+        """Go by another policy from now on: its state of the root, and its step to a name."""
+        self._placement.child = child
+        self._placement.unlike += 1
+        self.root.last_state = state
+        self._count_move()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -315,11 +388,14 @@ class NodeTable:
             if self._by_id.pop(node.nodeid, None) is None:
                 continue
             self._unchain(node)
-            for known in node.names():
-                self._unlist(node, known.parent, known.name)
-                known.parent.children -= 1
-                unused.append(known.parent)
-            node.parent, node.more = None, ()
+            for parent, name in node.all_names():
+                self._unlist(node, parent, name)
+                parent.children -= 1
+                unused.append(parent)
+            if node.parent is None and node.was_in is not None:
+                node.was_in.children -= 1
+                unused.append(node.was_in)
+            node.parent, node.was_in, node.links = None, None, None
             if node.ftype is FileType.DIRECTORY:
                 for told in self._told:
                     told(node)

@@ -1,20 +1,25 @@
 """Places: from a node to the directory descriptor and name that lead to it now.
 
-Every step is one openat(O_PATH|O_NOFOLLOW) from the directory above and is checked against the
-node's identity, so that what was swapped in the store meanwhile is ESTALE and nothing else.
+A directory is opened by all names on the way to it at once, from the nearest one whose descriptor is
+kept: one system call that follows no symlink, whatever the depth. What it leads to is checked against
+the node's identity, so that what was swapped in the store meanwhile is ESTALE and nothing else. Each
+step from one directory to the next is besides checked by itself once, and again when a move of it was
+reported (docs/decisions/bounded-paths.md).
 Descriptors of directories are kept in a bounded LRU; no file has one.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.domain import FileType
+from policyfs.fs.bounds import MAX_LEVELS, PathTooLongError
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable, StaleNodeError
 from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.statx import Stat
@@ -24,9 +29,14 @@ _REMOVED: Final = 64
 """How many removed directories stay within reach of those who still are in them, at most (at least a
 quarter of it, and otherwise a quarter of the descriptors that directories may have)."""
 
-_UNWATCHED_S: Final = 1.0
+UNWATCHED_S: Final = 1.0
 """How long a directory descriptor is believed when no watch reports moves in the store."""
 
+
+_NAMES_TRIED: Final = 16
+"""How many names of a node one request looks at."""
+_LONG: Final = 16
+"""Names opened at once from which on the directory above gets a descriptor, too: for others in it."""
 
 _ON_THE_WAY_S: Final = 5.0
 """How long a walk along a path may take from one name to the next."""
@@ -37,6 +47,16 @@ class DirectoryGoneError(OSError):
 
     def __init__(self, node: Node) -> None:
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
+
+
+class _Kept(NamedTuple):
+    """A directory's descriptor. seen_s: when all names on the way were last seen to lead to it (of
+    time.monotonic()); moves: and at which count of Places.moves.
+    """
+
+    fd: int
+    seen_s: float
+    moves: int
 
 
 class Places:
@@ -66,13 +86,15 @@ class Places:
         self._watched = watched
         self._on_open = on_open
         self._on_folding = on_folding
-        self._fds: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._fds: OrderedDict[int, _Kept] = OrderedDict()
+        self._moves = 0
+        self._losses = 0
         self._removed: OrderedDict[int, int] = OrderedDict()
         nodes.tell_of_gone(self._gone)
 
     def _gone(self, node: Node) -> None:
-        fd, _ = self._fds.pop(node.nodeid, (-1, 0.0))
-        for number in (fd, self._removed.pop(node.nodeid, -1)):
+        kept = self._fds.pop(node.nodeid, None)
+        for number in (-1 if kept is None else kept.fd, self._removed.pop(node.nodeid, -1)):
             if number >= 0:
                 os.close(number)
 
@@ -81,7 +103,8 @@ class Places:
 
     def close(self) -> None:
         """Close every descriptor."""
-        self.drop_all()
+        for nodeid in list(self._fds):
+            self.drop(nodeid)
         self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
@@ -91,11 +114,11 @@ class Places:
         entry = self._fds.pop(nodeid, None)
         if entry is None:
             return
-        if self._is_removed(entry[0]) and nodeid not in self._removed:
-            self._removed[nodeid] = entry[0]
+        if self._is_removed(entry.fd) and nodeid not in self._removed:
+            self._removed[nodeid] = entry.fd
             self._forget_removed(self._kept)
         else:
-            os.close(entry[0])
+            os.close(entry.fd)
 
     def _is_removed(self, fd: int) -> bool:
         try:
@@ -106,9 +129,21 @@ class Places:
             return True  # network and FUSE stores have no answer for what is gone
 
     def drop_all(self) -> None:
-        """Forget all that may lead elsewhere now: after the watch lost events."""
-        for nodeid in list(self._fds):
-            self.drop(nodeid)
+        """Believe nothing without a look at it: after the watch lost events."""
+        self._losses += 1
+        self._moves += 1
+
+    def moved(self, node: Node) -> None:
+        """A directory was moved in the store: what is below it leads elsewhere, too. Whatever that is,
+        each descriptor is looked at before it is used again.
+        """
+        node.linked = -1
+        self._moves += 1
+
+    @property
+    def moves(self) -> int:
+        """Counts what may have led directories elsewhere."""
+        return self._moves
 
     def keep_removed(self, node: Node, fd: int) -> None:
         """A directory is about to be removed: *fd* (ours from now on) reaches it while it is known,
@@ -127,7 +162,7 @@ class Places:
         await; -1 if it was not, or nothing leads there.
         """
         entry = self._fds.get(node.nodeid)
-        fd = self._removed.get(node.nodeid, -1) if entry is None else entry[0]
+        fd = self._removed.get(node.nodeid, -1) if entry is None else entry.fd
         return fd if fd >= 0 and self._is_removed(fd) else -1
 
     def _forget_removed(self, keep: int) -> None:
@@ -140,9 +175,9 @@ class Places:
             return self._tree.root_fd
         entry = self._fds.get(node.nodeid)
         if entry is not None:
-            if self._watched() or time.monotonic() - entry[1] < _UNWATCHED_S:
+            if self._is_current(entry):
                 self._fds.move_to_end(node.nodeid)
-                return entry[0]
+                return entry.fd
             self.drop(node.nodeid)
         if node.nodeid in self._removed and (fd := self.removed_fd(node)) >= 0:
             return fd
@@ -163,24 +198,61 @@ class Places:
                 raise
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
-    def _reach(self, node: Node) -> int:
-        """Open the missing part of the chain of directories, root side first."""
-        missing: list[Node] = []
-        at: Node | None = node
-        while at is not None and at.nodeid != ROOT_ID and at.nodeid not in self._fds:
-            missing.append(at)
-            at = at.parent
-        if at is None:  # some directory on the way was removed
-            raise DirectoryGoneError(node)
-        fd = self.dirfd(at)
-        for directory in reversed(missing):
-            fd = self._step(fd, directory)
-        return fd
+    def _is_current(self, kept: _Kept) -> bool:
+        """True if a descriptor needs no look at the store before it is used."""
+        if kept.moves != self._moves:
+            return False
+        return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
 
-    def _step(self, parent_fd: int, node: Node) -> int:
+    def _reach(self, node: Node) -> int:
+        """Open a directory from the nearest one above that has a descriptor."""
+        chain: list[Node] = []
+        at, start = node, None
+        while start is None:
+            chain.append(at)
+            if at.parent is None:  # some directory on the way was removed
+                raise DirectoryGoneError(node)
+            if len(chain) > MAX_LEVELS:
+                raise PathTooLongError(node.name)
+            at = at.parent
+            if at.nodeid in self._fds or at.nodeid == ROOT_ID:
+                start = self._start(at)
+        # It leads here only as long as what is above does, and is believed no longer than that.
+        return self._walk(start.fd, chain[::-1], start.seen_s)
+
+    def _start(self, node: Node) -> _Kept | None:
+        """The descriptor of a directory, if it needs no look at the store."""
+        if node.nodeid == ROOT_ID:
+            return _Kept(self._tree.root_fd, time.monotonic(), self._moves)
+        kept = self._fds.get(node.nodeid)
+        return kept if kept is not None and self._is_current(kept) else None
+
+    def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
+        """Open the last directory of a chain, from the one that *fd* is: at once, but for steps that
+        were not checked by themselves since they may have changed.
+        """
+        together: list[Node] = []
+        losses = self._losses
+        for node in chain:
+            if node.linked == losses:
+                together.append(node)
+                continue
+            if together:
+                fd = self._step(fd, together, seen_s)
+            fd = self._step(fd, [node], seen_s)
+            node.linked, together = losses, []
+        if len(together) > _LONG:
+            fd, together = self._step(fd, together[:-1], seen_s), together[-1:]
+        return self._step(fd, together, seen_s) if together else fd
+
+    def _step(self, parent_fd: int, nodes: list[Node], seen_s: float) -> int:
+        """Open the last of the directories that lead one to the next from *parent_fd*, and keep it."""
+        node = nodes[-1]
         try:
-            fd = self._tree.open_dir(parent_fd, node.name)
-        except (FileNotFoundError, NotADirectoryError):
+            fd = self._tree.open_below(parent_fd, [on_the_way.name for on_the_way in nodes])
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise
             raise DirectoryGoneError(node) from None
         try:
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
@@ -191,14 +263,15 @@ class Places:
         except OSError:
             os.close(fd)
             raise
+        if not node.reached:
+            self._on_open(node, fd)
         node.reached = True
-        above = self._fds.get(node.parent.nodeid) if node.parent is not None else None
-        # It leads here only as long as what is above does, and is believed no longer than that.
-        self._fds[node.nodeid] = (fd, time.monotonic() if above is None else above[1])
-        self._on_open(node, fd)
+        if (old := self._fds.pop(node.nodeid, None)) is not None:
+            os.close(old.fd)
+        self._fds[node.nodeid] = _Kept(fd, seen_s, self._moves)
         while len(self._fds) > self._capacity:
-            _, (oldest, _) = self._fds.popitem(last=False)
-            os.close(oldest)
+            _, oldest = self._fds.popitem(last=False)
+            os.close(oldest.fd)
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
@@ -219,32 +292,50 @@ class Places:
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Directory descriptor, name and attributes of a node by the first name that still leads to it.
 
-        Names that lead elsewhere now are dropped from the node. Not for the root. Raises
-        OSError(ESTALE) if none is left.
+        Names that lead elsewhere now are dropped from the node, _NAMES_TRIED at a time. Not for the root.
+        Raises OSError(ESTALE) if none was found, PathTooLongError if they are out of reach.
         """
-        for parent, name, _ in list(node.names()):
-            if found := self._found(node, parent, name):
+        for _ in range(_NAMES_TRIED):
+            parent, name = node.parent, node.name
+            if parent is None:
+                break
+            if node.out_of_reach:
+                if not self._nodes.turn(node):
+                    raise PathTooLongError(name)
+            elif found := self._found(node, parent, name):
                 return found[0], name, found[1]
-            if len(node.more) or node.ftype is not FileType.DIRECTORY:
+            elif node.links or node.ftype is not FileType.DIRECTORY:
                 self._nodes.drop_name(node, parent, name)
+            else:
+                break
         raise OSError(errno.ESTALE, "no name leads to this file any more")
 
     def renamed(self, node: Node) -> bool:
-        """Has a file another name than those it is known by; they are brought up to date.
+        """Has a file another name than those it is known by; they are brought up to date, _NAMES_TRIED
+        at a time: the first one, and those that were looked at longest ago.
 
         Names that lead elsewhere are dropped; one that has none left takes those by which other nodes
         of the same file were found since.
         """
-        before = set(node.names())
-        for parent, name, _ in before:
-            if self._found(node, parent, name) is None:
+        changed = False
+        for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):
+            if not parent.out_of_reach and self._found(node, parent, name) is None:
                 self._nodes.drop_name(node, parent, name)
+                changed = True
+            elif node.links is not None and node.links.has(parent, name):
+                node.links.turn(parent, name)
         if node.parent is None:
-            for other in list(self._nodes.same_inode(node.ino)):
-                for parent, name, state in list(other.names()):
-                    if other.btime_ns == node.btime_ns and self._found(node, parent, name):
-                        self._nodes.add_name(node, parent, name, state)
-        return node.parent is not None and set(node.names()) != before
+            others = (
+                (other, name)
+                for other in list(self._nodes.same_inode(node.ino))
+                if other.btime_ns == node.btime_ns
+                for name in other.names()
+            )
+            for _, known in list(itertools.islice(others, _NAMES_TRIED)):
+                if self._found(node, known.parent, known.name):
+                    self._nodes.add_name(node, known.parent, known.name)
+                    changed = True
+        return node.parent is not None and changed
 
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
         """Directory descriptor and attributes, if the name leads to the node."""

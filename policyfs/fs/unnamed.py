@@ -14,6 +14,7 @@ from typing import Final
 from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
+from policyfs.fs.hard_links import check_room
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable
@@ -48,6 +49,7 @@ class Unnamed:
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Handle, pyfuse3.EntryAttributes]:
         """A new file in a directory, open. EOPNOTSUPP where the store has no such files."""
+        check_room(parent, UNNAMED)
         who, path = caller.principal, child_path(parent, UNNAMED)
         call = Call("create", describe(flags))
         state = self._gate.engine.child(parent.state, UNNAMED)
@@ -65,7 +67,7 @@ class Unnamed:
             stat = self._owned(fd, caller)
             within_reach = self._tree.reopen(fd, os.O_RDONLY)
             flavor = Flavor.RAW if view.raw else Flavor.LIVE
-            node = self._seeing.views.unnamed(stat, view, flavor, state, path, caller)
+            node = self._seeing.views.unnamed(stat, view, flavor, state, parent, UNNAMED, caller)
             handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
         except BaseException:
             os.close(fd)
@@ -86,6 +88,7 @@ class Unnamed:
         open goes on writing in that view. So at the new path each of them must have the same view,
         and the rights that they have it open with; else EXDEV or what the policy says.
         """
+        check_room(parent, name)
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
         state = self._gate.engine.child(parent.state, name)
         generation, ftype = self._gate.generation, FileType.REGULAR

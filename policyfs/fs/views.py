@@ -190,7 +190,7 @@ class Views:
             best.whose = whose
             if alone:
                 self._keep(best, caller)
-        self._nodes.add_name(best, parent, name, state)
+        self._nodes.add_name(best, parent, name)
         return best
 
     def _keep(self, node: Node, caller: Caller) -> None:
@@ -219,7 +219,7 @@ class Views:
             return False
         if node.view is not view or node.flavor is not flavor:
             return False
-        if node.parent is not None and any(known is not state for known in node.states()):
+        if (node.parent is not None or node.links is not None) and not node.is_all(state):
             return False
         return self.serves(node, version_of(stat))
 
@@ -231,28 +231,28 @@ class Views:
         return node.open.version == version
 
     def unnamed(
-        self, stat: Stat, view: View, flavor: Flavor, state: PathState, path: bytes, caller: Caller
-    ) -> Node:
-        """A node for a file that has no name yet; *path* is what it is known by on the trail."""
+        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        caller: Caller,
+    ) -> Node:  # fmt: skip
+        """A node for a file that has no name yet; by *name* in *parent* it is known on the trail."""
         node = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
         node.whose = self.whose(caller, view, flavor)
-        node.name = path
+        self._nodes.keep_in(node, parent, name)
         return node
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
         """The one node of a directory, or of a symlink."""
         ftype = stat.ftype
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
-            one_name = ftype is FileType.DIRECTORY or node.state is state
+            one_name = ftype is FileType.DIRECTORY or node.is_all(state)
             if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:
                 break
         else:
             node = self._nodes.add(stat, ftype, view, Flavor.RAW, state)
         if ftype is FileType.DIRECTORY:
-            for known in list(node.names()):  # a directory has one name: it was moved in the store
-                if known.parent is not parent or known.name != name:
-                    self._nodes.drop_name(node, known.parent, known.name)
-        self._nodes.add_name(node, parent, name, state)
+            self._nodes.found_at(node, parent, name)
+        else:
+            self._nodes.add_name(node, parent, name)
         return node
 
 

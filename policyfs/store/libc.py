@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -20,6 +21,7 @@ AT_SYMLINK_FOLLOW: Final = 0x400
 AT_NO_AUTOMOUNT: Final = 0x800
 AT_EMPTY_PATH: Final = 0x1000
 
+_RESOLVE: Final = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 
@@ -36,6 +38,10 @@ _XATTR_BUFFER: Final = 1024
 
 class _Timespec(ctypes.Structure):
     _fields_ = [("tv_sec", ctypes.c_int64), ("tv_nsec", ctypes.c_long)]
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
 class _FileHandle(ctypes.Structure):
@@ -61,6 +67,10 @@ _ptr: Final = ctypes.c_void_p
 STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
 """statx(2), raw, for statx.py: a wrapper more would cost a third of the call."""
 
+_OPENAT2: Final = 437  # linux/unistd.h, alike on all machines; glibc has no wrapper
+_syscall: Final = _bind(
+    "syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long, _str, _ptr, ctypes.c_size_t
+)
 _renameat2: Final = _bind("renameat2", _int, _int, _str, _int, _str, ctypes.c_uint)
 _linkat: Final = _bind("linkat", _int, _int, _str, _int, _str, _int)
 _fchownat: Final = _bind("fchownat", _int, _int, _str, ctypes.c_uint32, ctypes.c_uint32, _int)
@@ -79,6 +89,8 @@ _setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
 _capget: Final = _bind("capget", _int, _ptr, _ptr)
 _capset: Final = _bind("capset", _int, _ptr, _ptr)
 
+_PATH_BYTES: Final = 4095  # PATH_MAX without the NUL
+_NO_NAMES: Final = (b"//", b"/./", b"/../", b"\0")
 _NO_ID: Final = 0xFFFFFFFF
 
 
@@ -99,6 +111,31 @@ def check_name(name: bytes) -> bytes:
     return name
 
 
+def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
+    """Relative paths of single names, joined as long as a system call takes.
+
+    Raises OSError(EINVAL) as check_name().
+    """
+    part: list[bytes] = []
+    size = 0
+    for name in names:
+        if size + len(name) >= _PATH_BYTES and part:
+            yield _checked(part)
+            part, size = [], 0
+        part.append(name)
+        size += len(name) + 1
+    yield _checked(part)
+
+
+def _checked(names: list[bytes]) -> bytes:
+    """The path of names of which each is one (as check_name() says)."""
+    path = b"/".join(names)
+    framed = b"/" + path + b"/"
+    if path.count(b"/") != len(names) - 1 or any(wrong in framed for wrong in _NO_NAMES):
+        raise OSError(errno.EINVAL, "not single file names", path)
+    return path
+
+
 def proc_fd(fd: int) -> bytes:
     """The magic link of one of our descriptors: reaches the very object, whatever its name is now."""
     return b"/proc/self/fd/%d" % fd
@@ -108,6 +145,18 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
     """renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
     if _renameat2(old_dir, old, new_dir, new, flags):
         raise fail(old)
+
+
+def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
+    """openat2(2) of a relative path that leaves *dirfd* by no step and follows no symlink (ELOOP).
+
+    *path*: less than 4,096 bytes (PATH_MAX). Linux 5.6.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
+    if fd < 0:
+        raise fail(path)
+    return fd
 
 
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:

@@ -14,11 +14,11 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final, Self
 
 from policyfs.store import libc
-from policyfs.store.libc import TIME_NOW, Identity, check_name, proc_fd
+from policyfs.store.libc import TIME_NOW, Identity, check_name, join_names, proc_fd
 from policyfs.store.statx import Stat, fstatx, statx
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
@@ -77,6 +77,24 @@ class Tree:
     def open_dir(self, dirfd: int, name: bytes) -> int:
         """O_PATH descriptor of the directory *name*. ENOTDIR (also for a symlink)."""
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
+
+    def open_below(self, dirfd: int, names: Sequence[bytes]) -> int:
+        """O_PATH descriptor of the directory that the names lead to from *dirfd*, one after the other.
+
+        As open_dir() for each, in one system call for every 4,000 bytes of them: no step follows a
+        symlink or leaves the directory it is in. ENOTDIR or ELOOP for a symlink, EINVAL for what is no name.
+        """
+        if len(names) == 1:
+            return self.open_dir(dirfd, names[0])
+        at = dirfd
+        for path in join_names(names):
+            try:
+                inner = libc.open_beneath(at, path, os.O_PATH | _DIRECTORY)
+            finally:
+                if at != dirfd:
+                    os.close(at)
+            at = inner
+        return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
         """O_PATH descriptor of whatever *name* is, of a symlink itself. Opens nothing."""

@@ -181,3 +181,43 @@ def test_the_closed_file_is_read_where_the_first_name_decides(without, empty_sto
     mount.policy.write_text(CLOSED)
     assert mount.reload().returncode == 0
     assert replaced(mount, empty_store) == READ
+
+
+def _stay_below(channel: Any, directory: str) -> list[str]:
+    """Reads in a directory that it is in, before and after it is moved."""
+    os.chdir(directory)
+    place = os.open(".", os.O_PATH)
+    seen = []
+    while channel.recv():
+        seen.append(error(content, "secret"))
+        seen.append(error(lambda: os.close(os.open("secret", os.O_RDONLY, dir_fd=place))))
+        channel.send("looked")
+    return seen
+
+
+def moved_away(mount: Mount, store: Path) -> list[str]:
+    """What an app reads in a directory below one that is moved to where it may not go."""
+    (store / "open/b/c").mkdir(parents=True)
+    (store / "open/b/c/secret").write_bytes(SECRET)
+    child = start_as(APP, _stay_below, str(mount / "open/b/c"))
+    for moved in (False, True):
+        if moved:
+            (store / "open/b").rename(store / "closed/b")
+            call_as(OTHER, os.stat, str(mount / "closed/b"))  # now it is known where it is
+        child.send(True)
+        assert child.receive() == "looked"
+    child.send(False)
+    return child.result()
+
+
+def test_who_is_below_a_directory_that_is_moved_is_decided_by_where_it_is(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    seen = moved_away(mounts.start(CLOSED, furnish(empty_store)), empty_store)
+    assert seen[:2] == [READ, "None"]
+    assert set(seen[2:]) == {"ENOENT"}
+
+
+def test_it_is_read_on_where_states_stay_as_they_were(without, empty_store: Path) -> None:
+    seen = moved_away(without("states-stay", CLOSED, furnish(empty_store)), empty_store)
+    assert seen[2] == READ

@@ -45,6 +45,7 @@ from tests.attack.guards_reading import READING
 from tests.attack.guards_recording import RECORDING
 from tests.attack.guards_remembered import REMEMBERED
 from tests.attack.guards_ways_in import WAYS_IN
+from tests.attack.guards_wearing import WEARING
 from tests.attack.guards_writing import WRITING
 
 
@@ -158,7 +159,7 @@ def one_line() -> None:
 
 OTHERS: Final = (
     BESIDE | COPIES | DEAR | DRAFTS | LOCKING | MOUNTED | REACHING | READING | RECORDING | REMEMBERED
-    | WAYS_IN | WRITING
+    | WAYS_IN | WEARING | WRITING
 )
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,

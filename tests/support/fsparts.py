@@ -26,6 +26,7 @@ from policyfs.fs.drafts import Drafts
 from policyfs.fs.entrance import Entrance
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.gate import Gate
+from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
 from policyfs.fs.lifetimes import Lifetimes
@@ -135,7 +136,7 @@ class Parts:
         self.sizes_forgotten: list[int] = []
         self.attributes_forgotten: list[int] = []
         self.tree = tree = Tree.open(str(store))
-        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root)
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
         self.handles = handles = HandleTable()
         self.timeouts = Timeouts(alone=app is not None)
         self.timeouts.use(engine)
@@ -145,8 +146,10 @@ class Parts:
         owners = Owners(probe(tree.root_fd).trusted_xattr)
         assert owners.how == "xattr", "this test needs a store with trusted xattrs"
         self.owners = owners
+        self.owners_above = HidingOwners(tree, nodes, places, owners, watched=lambda: True)
         self.gate = gate = Gate(
             engine,
+            owners_above=self.owners_above,
             app=app,
             places=places,
             facts=FactFinder(tree, owners, self.sniffed, KindCache()),
@@ -227,8 +230,7 @@ class Parts:
         """What the daemon does at a reload."""
         self.gate.use(engine)
         self.timeouts.use(engine)
-        self.nodes.root.state = engine.root
-        self.nodes.restate(engine.child)
+        self.nodes.use(engine.root, engine.child)
 
     def caller(self, uid: int) -> Caller:
         """A process of that uid."""

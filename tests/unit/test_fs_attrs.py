@@ -9,6 +9,7 @@ import pytest
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.attrs import COLD_S, LONG_S, UNWATCHED_S, Timeouts
 from policyfs.fs.nodes import Flavor, Node
+from policyfs.fs.placement import Placement
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.store.statx import Stat
@@ -47,7 +48,7 @@ def stat(age_s: float) -> Stat:
 
 def attr(made: Timeouts, engine: Engine, age_s: float, path: bytes = b"/all/a.jpg") -> float:
     state = engine.state_of(path)
-    node = Node(2, 1, 1, FileType.REGULAR, RAW_VIEW, Flavor.RAW, state)
+    node = Node(2, 1, 1, FileType.REGULAR, RAW_VIEW, Flavor.RAW, state, Placement(engine.child))
     return made.attr(state, node, stat(age_s))
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
+from policyfs.fs.bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, PathTooLongError
+from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import OpenState
 from policyfs.store.statx import Stat
 from tests.support.policies import engine_of
@@ -26,7 +27,7 @@ class Tree:
 
     def __init__(self) -> None:
         self.engine = engine_of(RULES)
-        self.table = NodeTable(stat(2), self.engine.root)
+        self.table = NodeTable(stat(2), self.engine.root, self.engine.child)
         self.inode = 100
 
     def make(self, path: str, ftype: FileType = FileType.DIRECTORY, ino: int = 0) -> Node:
@@ -46,18 +47,20 @@ class Tree:
         state = self.engine.child(parent.state, name)
         node = self.table.add(stat(ino or self.inode), ftype, RAW_VIEW, Flavor.RAW, state)
         node.lookups = 1
-        self.table.add_name(node, parent, name, state)
+        self.table.add_name(node, parent, name)
         return node
 
     def consistent(self) -> None:
         """What must hold whatever happened."""
         nodes = list(self.table)
         for node in nodes:
-            assert node.children == sum(k.parent is node for n in nodes for k in n.names())
+            named = sum(parent is node for n in nodes for parent, _ in n.all_names())
+            assert node.children == named + sum(n.parent is None and n.was_in is node for n in nodes)
             assert node in list(self.table.same_inode(node.ino))
             for known in node.names():
                 assert self.table.find(known.parent.nodeid) is known.parent
                 assert known.state is self.engine.child(known.parent.state, known.name)
+                assert known.state in node.states()
 
 
 @pytest.fixture
@@ -110,8 +113,8 @@ def test_the_first_name_goes_and_the_next_takes_its_place_with_its_state(tree: T
     file = tree.make("/a/f", FileType.REGULAR)
     other = tree.make("/b/c")
     state = tree.engine.child(other.state, b"g")
-    tree.table.add_name(file, other, b"g", state)
-    tree.table.add_name(file, other, b"g", state)  # says nothing new
+    tree.table.add_name(file, other, b"g")
+    tree.table.add_name(file, other, b"g")  # says nothing new
     assert len(file.states()) == 2
     tree.table.drop_name(file, file.parent, b"f")
     assert (file.parent, file.name, file.states()) == (other, b"g", (state,))
@@ -127,8 +130,7 @@ def test_a_name_that_comes_back_is_a_name_like_any(tree: Tree) -> None:
     file = tree.make("/a/f", FileType.REGULAR)
     above = file.parent
     tree.table.drop_name(file, above, b"f")
-    state = tree.engine.child(above.state, b"g")
-    tree.table.add_name(file, above, b"g", state)
+    tree.table.add_name(file, above, b"g")
     assert file.path() == b"/a/g"
     assert above.children == 1
 
@@ -148,20 +150,19 @@ def test_nodes_of_one_inode_are_found_and_told_apart_by_file_system_and_birth(tr
     assert list(tree.table.same_inode(77)) == []
 
 
-def test_below_a_moved_directory_everything_is_restated_and_nothing_else(tree: Tree) -> None:
+def test_below_a_moved_directory_everything_has_another_state_and_nothing_else(tree: Tree) -> None:
     deep = tree.make("/a/x/y/f", FileType.REGULAR)
     beside = tree.make("/b/z/g", FileType.REGULAR)
     moved, old, new = deep.parent.parent, deep.parent.parent.parent, tree.make("/b")
-    linked = tree.engine.child(deep.parent.state, b"h")
-    tree.table.add_name(beside, deep.parent, b"h", linked)
+    tree.table.add_name(beside, deep.parent, b"h")
     before = beside.state
-    tree.table.add_name(moved, new, b"x", tree.engine.child(new.state, b"x"))
+    tree.table.add_name(moved, new, b"x")
     tree.table.drop_name(moved, old, b"x")
-    tree.table.restate(tree.engine.child, below=moved)
     assert deep.state is tree.engine.state_of(b"/b/x/y/f")
     assert deep.path() == b"/b/x/y/f"
     assert beside.state is before
-    assert beside.more[0].state is tree.engine.state_of(b"/b/x/y/h")
+    assert [name.state for name in beside.names()] == [before, tree.engine.state_of(b"/b/x/y/h")]
+    assert set(beside.states()) == {before, tree.engine.state_of(b"/b/x/y/h")}
 
 
 def test_at_a_reload_everything_is_restated_what_is_gone_by_the_path_it_had(tree: Tree) -> None:
@@ -170,11 +171,124 @@ def test_at_a_reload_everything_is_restated_what_is_gone_by_the_path_it_had(tree
     tree.table.drop_name(gone, gone.parent, b"c")
     newer = engine_of(RULES.replace("/b/c/**", "/b/**"))
     tree.engine = newer
-    tree.table.root.state = newer.root
-    tree.table.restate(newer.child)
+    tree.table.use(newer.root, newer.child)
     assert file.state is newer.state_of(b"/a/x/f")
     assert gone.state is newer.state_of(b"/b/c")
     assert below.state is newer.state_of(b"/b/c/d/g")
+
+
+# ---------------------------------------------------------------- bounds of a path
+
+
+def chain(tree: Tree, above: Node, names: list[bytes]) -> list[Node]:
+    """Directories one in the other."""
+    nodes = [above]
+    for name in names:
+        nodes.append(tree.child(nodes[-1], name, FileType.DIRECTORY, 0))
+    return nodes
+
+
+def test_a_path_has_so_many_names_and_no_more(tree: Tree) -> None:
+    nodes = chain(tree, tree.table.root, [b"d"] * MAX_LEVELS)
+    assert not nodes[-1].out_of_reach
+    assert nodes[-2].has_room(b"x")
+    assert not nodes[-1].has_room(b"x")
+    assert nodes[-1].path() == b"/d" * MAX_LEVELS
+
+
+def test_a_path_has_so_many_bytes_and_no_more(tree: Tree) -> None:
+    nodes = chain(tree, tree.table.root, [b"x" * 255] * (MAX_PATH_BYTES // 256 - 1))
+    assert nodes[-1].has_room(b"x" * 255)
+    assert not nodes[-1].has_room(b"x" * 256)
+    assert len(nodes[-1].path()) == MAX_PATH_BYTES - 256
+
+
+def moved(tree: Tree, node: Node, parent: Node, name: bytes) -> None:
+    old_parent, old = node.parent, node.name
+    tree.table.add_name(node, parent, name)
+    tree.table.drop_name(node, old_parent, old)
+
+
+def test_what_is_moved_out_of_reach_is_in_reach_again_when_it_is_moved_up(tree: Tree) -> None:
+    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * 600) for top in "ab")
+    state = short[-1].state
+    moved(tree, short[0], long[-1], b"x")
+    assert not short[100].out_of_reach
+    for node in (short[-1], short[MAX_LEVELS - 601]):
+        assert node.out_of_reach
+        with pytest.raises(PathTooLongError):
+            tree.table.get(node.nodeid)
+        with pytest.raises(PathTooLongError):
+            node.states()
+    assert short[-1].path().startswith(b".../d/d")
+    moved(tree, short[0], tree.table.root, b"b")
+    assert tree.table.get(short[-1].nodeid).state is state
+
+
+def test_a_directory_moved_below_itself_by_the_store_ends_nothing_in_a_circle() -> None:
+    """What was known of the store and what is there now may contradict each other for a moment."""
+    tree = Tree()
+    nodes = chain(tree, tree.table.root, [b"d"] * 5)
+    tree.table.found_at(nodes[1], nodes[5], b"d")
+    assert nodes[3].out_of_reach
+    assert nodes[3].path().startswith(b".../")
+
+
+def test_a_file_is_in_reach_by_any_of_its_names(tree: Tree) -> None:
+    long, short = (chain(tree, tree.make(f"/{top}"), [b"d"] * 600) for top in "ab")
+    file = tree.child(short[-1], b"f", FileType.REGULAR, 0)
+    near = tree.make("/b/c")
+    tree.table.add_name(file, near, b"g")
+    moved(tree, short[0], long[-1], b"x")
+    assert tree.table.get(file.nodeid) is file
+    assert file.path() == b"/a" + b"/d" * 600 + b"/x/c/g"
+    assert file.states() == (tree.engine.child(near.state, b"g"),)
+
+
+# ---------------------------------------------------------------- many names
+
+
+def many(tree: Tree, names: int) -> tuple[Node, Node]:
+    file = tree.make("/a/0", FileType.REGULAR)
+    for number in range(1, names):
+        tree.table.add_name(file, file.parent, b"%d" % number)
+    return file, file.parent
+
+
+def test_of_names_beyond_those_kept_the_states_count(tree: Tree) -> None:
+    file, above = many(tree, KEPT_NAMES)
+    assert not file.is_beyond
+    other = tree.make("/b")
+    tree.table.add_name(file, other, b"f")
+    assert file.is_beyond
+    assert len(list(file.all_names())) == KEPT_NAMES
+    assert set(file.states()) == {file.state, tree.engine.child(other.state, b"f")}
+    assert file.is_named(other, b"anything")
+    tree.table.drop_name(file, above, b"5")
+    tree.table.drop_name(file, other, b"f")  # kept in no list: its state stays
+    assert len(file.states()) == 2
+
+
+def test_after_a_reload_such_a_file_is_to_be_looked_up_again() -> None:
+    tree = Tree()
+    file, above = many(tree, KEPT_NAMES + 1)
+    moved(tree, above, tree.make("/b/c"), b"a")  # a move in the mount: as many may do as much there
+    assert file.states()
+    tree.engine = engine_of(RULES.replace("/b/c/**", "/b/**"))
+    tree.table.use(tree.engine.root, tree.engine.child)
+    with pytest.raises(StaleNodeError):
+        file.states()
+    assert not file.is_all(file.state)
+    few = tree.make("/a/few", FileType.REGULAR)
+    assert few.states() == (few.state,)
+
+
+def test_directories_that_are_not_all_known_are_not_told(tree: Tree) -> None:
+    file, above = many(tree, KEPT_NAMES)
+    assert file.directories(file.state) == [above]
+    tree.table.add_name(file, above, b"more")
+    with pytest.raises(StaleNodeError):
+        file.directories(file.state)
 
 
 STEPS = st.lists(
@@ -197,7 +311,7 @@ def test_whatever_happens_the_table_is_consistent(steps: list[tuple[str, int, in
         above = tree.make(paths[where])
         name = b"abcd"[which % 4 : which % 4 + 1]
         if step == "l" and node.ftype is FileType.REGULAR:
-            tree.table.add_name(node, above, name, tree.engine.child(above.state, name))
+            tree.table.add_name(node, above, name)
         elif step == "f":
             tree.table.forget(node.nodeid, 1)
         elif step == "d" and node.parent is not None:
@@ -205,6 +319,6 @@ def test_whatever_happens_the_table_is_consistent(steps: list[tuple[str, int, in
         elif step == "r" and node.parent is not None and node.ftype is FileType.REGULAR:
             parent, old = node.parent, node.name
             if (parent, old) != (above, name):
-                tree.table.add_name(node, above, name, tree.engine.child(above.state, name))
+                tree.table.add_name(node, above, name)
                 tree.table.drop_name(node, parent, old)
         tree.consistent()

@@ -10,6 +10,7 @@ from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs import openfile
 from policyfs.fs.nodes import Flavor, Node
 from policyfs.fs.openfile import Caller, Handle, HandleTable
+from policyfs.fs.placement import Placement
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from tests.support.policies import engine_of
 
@@ -18,7 +19,7 @@ CALLER = Caller(ENGINE.principal, 10010, 10010, 1, 0)
 
 
 def a_node() -> Node:
-    return Node(5, 50, 0, FileType.REGULAR, RAW_VIEW, Flavor.RAW, ENGINE.root)
+    return Node(5, 50, 0, FileType.REGULAR, RAW_VIEW, Flavor.RAW, ENGINE.root, Placement(ENGINE.child))
 
 
 def a_handle(table: HandleTable, node: Node, flags: int = os.O_RDONLY, backing_id: int = 0) -> Handle:

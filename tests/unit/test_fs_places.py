@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from policyfs.fs import places as places_module
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.changes import Changes
+from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import libc
 from policyfs.store.watch import Change, WatchEvent
 from tests.support.fsparts import on_trio, parts
 from tests.support.policies import engine_of
 
-MAPS = 10012
+GALLERY, MAPS = 10011, 10012
 OPEN = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'
 
 
@@ -63,6 +65,68 @@ async def test_a_move_in_the_store_ends_the_descriptors_of_all_below(tmp_path: P
         with pytest.raises(OSError) as stale:
             await made.seeing.lookup(deep, b"f", made.caller(MAPS))
         assert stale.value.errno == errno.ESTALE
+
+
+@on_trio
+async def test_who_is_in_a_directory_that_the_store_moved_is_decided_by_the_new_path(tmp_path: Path) -> None:
+    """Also below it, and once somebody else has found it there."""
+    (tmp_path / "open/b/c").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "open/b/c/f").write_bytes(b"x")
+    rules = OPEN + '- {id: no, deny: [all], who: {app: gallery}, paths: "/secret/**", errno: ENOENT}\n'
+    with parts(tmp_path, engine_of(rules)) as made:
+        deep = await made.walk("/open/b/c", GALLERY)
+        file = await made.walk("/open/b/c/f", GALLERY)
+        os.rename(tmp_path / "open/b", tmp_path / "secret/b")
+        made.places.moved(deep.parent)
+        assert await made.walk("/secret/b", MAPS) is deep.parent
+        for request in (
+            made.seeing.lookup(deep, b"f", made.caller(GALLERY)),
+            made.seeing.getattr(file, made.caller(GALLERY)),
+            made.opener.open(file, os.O_RDONLY, made.caller(GALLERY)),
+        ):
+            with pytest.raises((OSError, pyfuse3.FUSEError)) as denied:
+                await request
+            assert denied.value.errno == errno.ENOENT
+
+
+@on_trio
+async def test_a_step_that_was_moved_is_looked_at_by_itself(tmp_path: Path) -> None:
+    """All names lead to the very directory, but one on the way is another: one that finds any case."""
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        deep = await made.walk("/a/b/c", MAPS)
+        made.places.dirfd(deep)
+        other = tmp_path / "other"
+        other.mkdir()
+        os.rename(tmp_path / "a/b/c", other / "c")
+        os.rename(tmp_path / "a/b", tmp_path / "a/old")
+        os.rename(other, tmp_path / "a/b")
+        made.places.moved(deep.parent)  # as the watch says of both
+        made.places.moved(deep)
+        with pytest.raises(OSError) as stale:
+            made.places.dirfd(deep)
+        assert stale.value.errno == errno.ESTALE
+
+
+@on_trio
+async def test_of_many_names_that_lead_nowhere_one_request_looks_at_a_few(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/0").write_bytes(b"x")
+    for number in range(1, 50):
+        os.link(tmp_path / "d/0", tmp_path / f"d/{number}")
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        for number in range(50):
+            node = await made.walk(f"/d/{number}", MAPS)
+        for number in range(49):
+            (tmp_path / f"d/{number}").unlink()
+        tries = 0
+        while len(list(node.all_names())) > 1:
+            tries += 1
+            with contextlib.suppress(OSError):
+                made.places.locate(node)
+        assert tries == 4
+        assert made.places.locate(node)[1] == b"49"
 
 
 @on_trio

@@ -492,3 +492,34 @@ def test_closing_twice_is_harmless(tmp_path):
     tree.close()
     tree.close()
     assert tree.root_fd == -1
+
+
+class TestOpenBelow:
+    def test_names_that_are_longer_together_than_one_path(self, tree, here):
+        names = [b"%03d" % number + b"x" * 250 for number in range(40)]
+        fds = [os.dup(tree.root_fd)]
+        for name in names:
+            os.mkdir(name, dir_fd=fds[-1])
+            fds.append(tree.open_dir(fds[-1], name))
+        found = tree.open_below(tree.root_fd, names)
+        assert fstatx(found).same_inode(fstatx(fds[-1]))
+        for fd in [*fds, found]:
+            os.close(fd)
+        raises(errno.ENOENT, tree.open_below, tree.root_fd, [*names[:-1], b"none"])
+        raises(errno.ENOENT, tree.open_below, tree.root_fd, [b"none", *names])
+
+    def test_no_step_follows_a_symlink(self, tree, here):
+        (here / "a/b/c").mkdir(parents=True)
+        (here / "to").symlink_to("a")
+        (here / "a/out").symlink_to("/")
+        os.close(tree.open_below(tree.root_fd, [b"a", b"b", b"c"]))
+        raises(errno.ELOOP, tree.open_below, tree.root_fd, [b"to", b"b"])
+        raises(errno.ELOOP, tree.open_below, tree.root_fd, [b"a", b"out", b"etc"])
+        raises(errno.ENOTDIR, tree.open_below, tree.root_fd, [b"a", b"out"])
+        raises(errno.ENOTDIR, tree.open_below, tree.root_fd, [b"to"])
+
+    @pytest.mark.parametrize("bad", BAD_NAMES)
+    def test_each_is_a_single_name(self, tree, here, bad):
+        (here / "a/b").mkdir(parents=True)
+        for names in ([b"a", bad], [bad, b"a"], [b"a", bad, b"b"]):
+            raises(errno.EINVAL, tree.open_below, tree.root_fd, names)

@@ -1,0 +1,80 @@
+"""Guards against being worn out (threats E), taken out: bounds of depth, of names, of looks at the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import policyfs.fs.hard_links as hard_links_module
+import policyfs.fs.placement as placement_module
+import policyfs.fs.places as places_module
+from policyfs.fs.hard_links import HardLinks
+from policyfs.fs.hiding_owners import HidingOwners
+from policyfs.fs.nodes import NodeTable
+from policyfs.fs.places import Places
+from tests.attack.guards import put
+
+_NO_BOUND: Final = 1 << 30
+
+
+def unbounded_paths() -> None:
+    """Names are made however deep the directory is."""
+    put(placement_module, "MAX_LEVELS", _NO_BOUND)
+    put(placement_module, "MAX_PATH_BYTES", _NO_BOUND)
+    put(places_module, "MAX_LEVELS", _NO_BOUND)
+
+
+def level_by_level() -> None:
+    """A directory is reached by one look at the store for each one above."""
+    walk = Places._walk
+
+    def each(self: Places, fd: int, chain: list[Any], seen_s: float) -> int:
+        for node in chain:
+            node.linked = -1
+        return walk(self, fd, chain, seen_s)
+
+    put(Places, "_walk", each)
+
+
+def owners_anew() -> None:
+    """The owner of each directory above is read for each request."""
+    hidden = HidingOwners.hidden
+
+    def anew(self: HidingOwners, *arguments: Any) -> Any:
+        self.changed_all()
+        return hidden(self, *arguments)
+
+    put(HidingOwners, "hidden", anew)
+
+
+def all_names() -> None:
+    """Every name of a file is kept, and looked at when the file is refused."""
+    put(hard_links_module, "KEPT_NAMES", _NO_BOUND)
+    put(places_module, "_NAMES_TRIED", _NO_BOUND)
+
+
+def names_forgotten() -> None:
+    """Of names beyond those that are kept nothing is known."""
+    add = HardLinks.add
+
+    def kept_only(self: HardLinks, parent: Any, name: bytes) -> bool:
+        kept = add(self, parent, name)
+        self.beyond.clear()
+        return kept
+
+    put(HardLinks, "add", kept_only)
+
+
+def states_stay() -> None:
+    """What is below a directory keeps its state when that is moved."""
+    put(NodeTable, "_count_move", lambda self: None)
+
+
+WEARING: Final[dict[str, Callable[[], None]]] = {
+    "unbounded-paths": unbounded_paths,
+    "level-by-level": level_by_level,
+    "owners-anew": owners_anew,
+    "all-names": all_names,
+    "names-forgotten": names_forgotten,
+    "states-stay": states_stay,
+}
