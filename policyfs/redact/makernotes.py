@@ -98,6 +98,7 @@ LAYOUTS: Final = (
     _layout("Pentax", rb"PENTAX \0" + _MARK, From.NOTE),
     _layout("Pentax", rb"RICOH\0" + _MARK, From.NOTE),
     _layout("Pentax", rb"AOC\0(?:II|MM|  |\0\0)", From.GUESS),
+    _layout("Motorola", rb"MOT\0....", From.NOTE),
     _layout("Sony", rb"SONY (?:DSC \0\0|CAM \0\0|MOBILE)\0", From.TIFF),
     _layout("Casio type 2", rb"(?:QVC|DCI)\0\0\0", From.TIFF),
     _layout("Ricoh", rb"(?:Ricoh|RICOH).\0\0", From.TIFF, rb"(?:PENTAX )?RICOH"),
@@ -188,7 +189,10 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
     alone = walk.name == "TIFF"  # nobody moves the notes of raws, but of pictures developed from them
-    if not _is_sound(directory, base, (start, end), walk.source.size, most=alone):
+    told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
+    if told is not None:
+        base = told
+    elif not _is_sound(directory, base, (start, end), walk.source.size, most=alone):
         directory.entries.clear()
         return False
     _rebase(directory, base)
@@ -268,6 +272,31 @@ def _rebase(directory: Directory, base: int) -> None:
         for entry in directory.entries:
             if not entry.inline:
                 entry.start += by
+
+
+def _base_by_footer(walk: Walk, directory: Directory, note: tuple[int, int]) -> int | None:
+    """From where the offsets of a Canon note count that was moved as a whole: by what its footer says.
+
+    None if its values lie where cameras write them as it is, or would not then: one behind the other, from
+    behind the directory to the footer. A base that is off by some bytes would keep the end of one value as
+    the start of the next.
+    """
+    (start, end), frame = note, directory.frame
+    if not _footer(walk, start, end, frame):
+        return None
+    base = start - frame.number(walk.source.read(end - 4, 4))
+    spans = sorted((e.start, e.end) for e in directory.entries if e.size and not e.inline)
+    room = (directory.end, end - _FOOTER_BYTES)
+    return base if not _fills(spans, 0, room) and _fills(spans, base - frame.base, room) else None
+
+
+def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> bool:
+    """Whether values that are moved so far lie one behind the other and take up all the room."""
+    if not spans:
+        return False
+    gaps = [behind[0] - before[1] for before, behind in pairwise(spans)]
+    first, last = spans[0][0] + by - room[0], room[1] - spans[-1][1] - by
+    return first in (0, 4) and 0 <= last < _FOOTER_BYTES // 2 and all(0 <= gap < 4 for gap in gaps)
 
 
 def _footer(walk: Walk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:

@@ -186,6 +186,15 @@ _RICOH: Final = rules(
 )
 _NIKON2: Final = rules(("2-8 a b", _OTHER))
 
+# Of what nobody has named, those of which values are known: settings, sizes of previews, percentages.
+_MOTOROLA: Final = rules(
+    ("5510 5530 5540 5550 5560 5570 5580 5590 55a0 55b0 55c0 55d0 55f0 55f1 5600 5603", _OTHER),
+    ("6400 6401 6410 6420 6431-643b 6440-6443 644d 6451 6452 6470 6471 6473 6474 6490", _OTHER),
+    ("64c0 64c1 64d0 6500-6502 6606-6608 6653 665d 7000", _OTHER),
+    ("5500 5501 665e 6700-6704 6706-670c", _DEVICE),
+    ("6705", _DEVICE | _TIME),  # when the camera was made
+)
+
 NOTE_TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
     {
         "Apple": _APPLE,
@@ -197,6 +206,7 @@ NOTE_TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         "Leica 5": _LEICA5,
         "Leica 9": _LEICA9,
         "Minolta": _MINOLTA,
+        "Motorola": _MOTOROLA,
         "Nikon": _NIKON,
         "Nikon preview": _PREVIEW,
         "Nikon scan": _NIKON_SCAN,

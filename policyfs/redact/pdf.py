@@ -103,12 +103,16 @@ class _Locator:
             raise NotThisKindError("it has no trailer")
         self._tables()
         self._informations()
+        integers: dict[int, set[int]] = {}
         for here in packed:
             node = self.scan.value_of(here.item)
             self.room.tokens = self.scan.tokens
             stream = ObjectStream.read(self.source, here.item, node, self.inner, self.room, self.infos)
             self.scan.tokens = self.room.tokens
             self.streams.append(stream)
+            for number, values in stream.integers.items():
+                integers.setdefault(number, set()).update(values)
+        self._lengths(packed, integers)
         self._settle(self._reached())
         return self.found
 
@@ -163,6 +167,15 @@ class _Locator:
             place = bisect_right(streams, (at, self.source.size)) - 1
             if place >= 0 and streams[place][0] <= at < streams[place][1] and self.scan.starts_object(at):
                 raise NotThisKindError("a table in it leads into a stream")
+
+    def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
+        """Lengths in object streams; of such a stream's own length nobody could tell. Raises
+        NotThisKindError.
+        """
+        own = {id(here.item) for here in packed}
+        if any(id(item) in own for _, item in self.scan.unsure):
+            raise NotThisKindError("a stream in it is not as long as it says")
+        self.scan.agree(self.scan.unsure, integers)
 
     def _raw(self, item: Item) -> bytes:
         return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))

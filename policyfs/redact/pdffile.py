@@ -8,7 +8,8 @@ says; where that disagrees with ``endstream`` the file counts as no PDF.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,6 +76,7 @@ class Scan:
     comments: list[tuple[int, int]] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
+    """Streams whose length is an object of its own, by that object's number."""
     tables: list[tuple[int, int]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
@@ -193,9 +195,18 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Lengths that are objects of their own must agree with where streams were found to end."""
-        for number, item in self.unsure:
-            for length in self.integers.get(number, set()):
+        """Settles the lengths that are objects of the file; the others may lie in object streams."""
+        unsure = self.unsure
+        self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
+        self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
+
+    def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
+        """Lengths that are objects of their own must agree with where streams were found to end.
+
+        integers: number of an object -> what it may be. Raises NotThisKindError.
+        """
+        for number, item in unsure:
+            for length in integers.get(number, frozenset()):
                 end = item.data + length
                 if abs(end - item.data_end) <= 4 and _END.match(self.source.read(end, 64)):
                     item.data_end = end

@@ -76,6 +76,11 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"Trapped": NOTHING,
         b"GTS_PDFXVersion": NOTHING,
         b"GTS_PDFXConformance": NOTHING,
+        b"Copyright": PEOPLE,
+        b"Marked": PEOPLE,
+        b"Comments": PEOPLE,
+        b"WebStatement": PEOPLE,
+        b"CreatorTool": DEVICE,
         b"AAPL:Keywords": PEOPLE,
         b"APTL:Keywords": PEOPLE,
     }

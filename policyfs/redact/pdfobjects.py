@@ -22,6 +22,8 @@ _TOKEN: Final = re.compile(
     rb"|(?P<string>\()"
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
+_HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
+"""A string of digits of which the end is not at hand: signatures are such, of some ten thousand digits."""
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
 _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
@@ -88,7 +90,8 @@ class Reader:
         while True:
             found = _TOKEN.match(self.text, self.at)
             if found is None:
-                raise CutOffError if self.at >= len(self.text) - 1 else MalformedError
+                cut = self.at >= len(self.text) - 1 or _HEX_CUT_OFF.fullmatch(self.text, self.at)
+                raise CutOffError if cut else MalformedError
             self.at = found.end()
             if found.lastgroup == "blank":
                 continue

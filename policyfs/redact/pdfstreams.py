@@ -114,6 +114,8 @@ class ObjectStream:
     tidy: bytes
     raw: bytes
     objects: list[Inside] = field(default_factory=list)
+    integers: dict[int, set[int]] = field(default_factory=dict)
+    """Numbers of objects that are whole numbers, and these."""
 
     @classmethod
     def read(
@@ -168,6 +170,8 @@ class ObjectStream:
                     tidy[start:end] = b" " * (end - start)
             edits = edit(node, inner.hide, info=number in infos)
             self.objects.append(Inside(number, node.start, node.end, edits))
+            if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
+                self.integers.setdefault(number, set()).add(int(node.text))
             done = node.end
         if self.text[done:].strip(b"\0\t\n\x0c\r "):
             tidy[done:] = b" " * (len(tidy) - done)

@@ -115,6 +115,12 @@ MAKERS: Final[dict[str, Maker]] = {
         (text(0x229, SERIAL), text(0x22E, PERSON), text(0x23, CITY), text(0x32, SETTING)),
     ),
     "Sony": Maker("SONY", _fixed(b"SONY DSC \0\0\0"), _tiff, (text(0x2031, SERIAL), text(0xB020, SETTING))),
+    "Motorola": Maker(
+        "Motorola",
+        _fixed(b"MOT\0\1\0\0\0"),
+        _note,
+        (text(0x5501, SERIAL), text(0x64D0, SETTING), text(0x6999, CITY)),
+    ),
     "Casio": Maker(
         "CASIO COMPUTER CO.,LTD.",
         _fixed(b"QVC\0\0\0"),

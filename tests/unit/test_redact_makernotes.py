@@ -354,3 +354,31 @@ def test_whether_somebody_was_at_home_tells_no_place():
     assert read(data, "location") == data
     named = of_zones("Panasonic", text(0x3A, "47.80453, 13.04229"))
     assert b"47.80453" not in read(named, "location")
+
+
+def moved(by: int, order: str = "II", *, said: int = 0) -> bytes:
+    """A photo with a Canon note that was made elsewhere; said: how far off its footer is."""
+    maker = MAKERS["Canon"]
+    note = note_of(maker, order, NOTE_AT + by)[:-4] + pack(order, NOTE_AT + by + said)
+    return jpegs.photo_with(exif_with(note, order, maker.make))
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("by", [-40, -4, -2, 2, 4, 40, 5000])
+def test_a_canon_note_that_was_moved_is_read_by_its_footer(by, order):
+    data = moved(by, order)
+    out = read(data, "location")
+    assert CITY[:4].encode() not in out
+    for fact in (SETTING, SERIAL, PERSON):
+        assert fact.encode() in out
+    assert PERSON.encode() not in read(data, "people")
+
+
+@pytest.mark.parametrize("by", [-40, -2, 2, 40])
+@pytest.mark.parametrize("said", [-8, -4, -3, -2, -1, 1, 2, 3, 4, 8, 100])
+def test_a_footer_that_lies_moves_no_value_over_another(by, said):
+    """What is hidden would stay as the end of another value."""
+    data = moved(by, said=said)
+    for word, fact in (("location", CITY), ("people", PERSON)):
+        out = read(data, word)
+        assert not any(fact[at : at + 4].encode() in out for at in range(len(fact) - 3))

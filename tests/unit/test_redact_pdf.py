@@ -313,3 +313,49 @@ def test_pages_of_a_large_document_are_not_read():
     assert locate_in(KIND, Counting(data), hidden_by(["location"])).patches
     assert Counting.read_bytes < 300_000
     assert pdfs.PAGES in data
+
+
+def test_a_signature_of_many_digits_is_no_malformed_object():
+    """Its digits do not fit the window that objects are read by."""
+    signed = b"<</Type/Sig/ByteRange[0 1 2 3]/Contents<%s>/Location(Quincebury)>>" % (b"3082" * 8000)
+    data = pdf({5: signed}, page=b"/V 5 0 R")
+    out = run(data)
+    assert b"/ByteRange[0 1 2 3]" in out
+    assert b"3082" not in out
+    assert b"Quincebury" not in out
+    plain = pdf({5: b"<</Key<%s>>>" % (b"3082" * 8000)}, page=b"/V 5 0 R")
+    assert run(plain) == plain
+    for broken in (b"<" + b"30" * 8000 + b"x>", b"<" + b"30" * 8000):
+        assert locate(
+            KIND, frozenset({"location"}), MemorySource(pdf({5: b"<</Key%s>>" % broken}))
+        ).outcome is (Outcome.REFUSE)
+
+
+def test_a_length_in_an_object_stream():
+    def file(length: bytes) -> bytes:
+        return pdf(
+            {5: stream(b"12345", b"", b"7 0 R"), 6: object_stream({7: length, 8: b"(x)"})},
+            page=b"/A 5 0 R/B 8 0 R",
+        )
+
+    assert run(file(b"5")).count(b"endstream") == 3
+    place = pdf(
+        {5: stream(PACKET, b"/Type/Metadata", b"7 0 R"), 6: object_stream({7: b"%d" % len(PACKET)})},
+        page=b"/Metadata 5 0 R",
+    )
+    assert b"47.80453" not in run(place)
+    for wrong in (b"99", b"(5)", b"2"):
+        plan = locate(KIND, frozenset({"location"}), MemorySource(file(wrong)))
+        assert "not as long" in plan.reason
+    own = pdf({6: object_stream({7: b"99"}).replace(b"/Length ", b"/Length 7 0 R/Was ")})
+    assert locate(KIND, frozenset({"location"}), MemorySource(own)).outcome is Outcome.REFUSE
+
+
+def test_what_editors_write_into_the_information():
+    info = b"<</Copyright(Rosa)/Marked(True)/Comments(good)/WebStatement(x)/CreatorTool(Maker)>>"
+    data = pdf({5: info}, trailer=b"/Info 5 0 R")
+    assert run(data) == data
+    assert b"Rosa" not in run(data, "people")
+    assert b"Maker" not in run(data, "device")
+    placed = pdf({5: info.replace(b"good", PLACE)}, trailer=b"/Info 5 0 R")
+    assert b"47.80453" not in run(placed)
