@@ -7,6 +7,7 @@ dealt with as in an MP3.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from policyfs.redact.blocks import Found, Inner, NotThisKindError, shifted
@@ -15,6 +16,7 @@ from policyfs.redact.ranges import ByteSource
 from policyfs.redact.table import Part
 from policyfs.redact.tails import clean_end, clean_front
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
+from policyfs.redact.text import bytes_tell_place
 from policyfs.redact.vorbis import clean_comments, clean_picture
 from policyfs.redact.wording import told
 
@@ -24,6 +26,13 @@ _HEAD_BYTES: Final = 4
 _LAST: Final = 0x80
 _POINT_BYTES: Final = 18
 _END_SEARCH_BYTES: Final = 1 << 18
+_LONGEST_AT: Final = _HEAD_BYTES + 7
+"""Where the stream information says how long its longest frame is."""
+_LEAST_FRAME_BYTES: Final = 8
+_CUT_TRIES: Final = 8
+_TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
+_WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
+"""What sound seldom holds, but text behind it would."""
 _NAMES: Final = {
     _APPLICATION: "application",
     _SEEKTABLE: "seek table",
@@ -56,7 +65,7 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
     if source.read(at, len(MARK)) != MARK:
         raise NotThisKindError("there is no FLAC stream in it")
     at += len(MARK)
-    first, last = True, False
+    first, last, longest = True, False, 0
     while not last:
         inner.budget.part()
         head = source.read(at, _HEAD_BYTES)
@@ -67,12 +76,14 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
         last = bool(head[0] & _LAST)
         if first and size != 34:
             raise NotThisKindError("its first block is no stream information")
-        if not first:
+        if first:
+            longest = int.from_bytes(source.read(at + _LONGEST_AT, 3))
+        else:
             _block(edits, at, head, end)
         first, at = False, end
     if source.read(at, 1) != b"\xff" or source.read(at + 1, 1)[:1] not in (b"\xf8", b"\xf9"):
         raise NotThisKindError("there is no sound in it")
-    _sound(edits, at, clean_end(edits, at))
+    _sound(edits, at, clean_end(edits, at), longest)
     return edits.found
 
 
@@ -152,7 +163,7 @@ def sheet_is_sound(data: bytes) -> bool:
     return at == len(data)
 
 
-def _sound(edits: Edits, start: int, end: int) -> None:
+def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
     """The sound has to end where the file (or a tag) does: the last frame's checksum says so.
 
     Raises NotThisKindError if not, for then nobody can say which bytes are sound.
@@ -165,6 +176,8 @@ def _sound(edits: Edits, start: int, end: int) -> None:
     for cut in dict.fromkeys((len(data), *(min(len(solid) + n, len(data)) for n in range(3)))):
         if _ends_with_frame(data[:cut]):
             return
+    if end == source.size and _ends_with_cut_frame(data, low == start, longest or _END_SEARCH_BYTES):
+        return
     raise NotThisKindError("it does not end with a frame of sound")
 
 
@@ -176,6 +189,34 @@ def _ends_with_frame(data: bytes) -> bool:
             tries += 1
             if _crc16(data[at:]) == 0:
                 return True
+    return False
+
+
+def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
+    """Whether a frame that the file's end cuts is the last: it starts where a whole one ends, or is the
+    only one, and no part of it is a whole frame, which something else would follow.
+
+    longest: bytes of the longest frame, as the stream says.
+    """
+    at, tries = len(data), 0
+    while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
+        if data[at + 1 : at + 2] not in (b"\xf8", b"\xf9") or not _is_header(data, at):
+            continue
+        tries += 1
+        if (from_start and at == 0) or _ends_with_frame(data[:at]):
+            tail = data[at:]
+            said = _WORDS.search(tail) or any(map(bytes_tell_place, _TEXT.findall(tail)))
+            return not said and not _holds_frame(tail)
+    return False
+
+
+def _holds_frame(data: bytes) -> bool:
+    """Whether the bytes start with a whole frame: some part of them has a right checksum."""
+    value = 0
+    for at, byte in enumerate(data):
+        value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
+        if value == 0 and at > _LEAST_FRAME_BYTES:
+            return True
     return False
 
 

@@ -26,9 +26,9 @@ FRAMES: Final = MappingProxyType(
         Tells.PEOPLE: (
             "TIT1 TIT2 TIT3 TPE1 TPE2 TPE3 TPE4 TCOM TEXT TOLY TOPE TOAL TOFN TALB TCOP TPUB TOWN TPRO TRSN"
             " TRSO TIPL TMCL IPLS TSOA TSOP TSOT TSO2 TSOC TSST TMOO COMM USLT SYLT USER WCOM WCOP WOAF WOAR"
-            " WOAS WORS WPAY WPUB TDES TCAT TKWD TGID WFED MVNM GRP1 PCST"
+            " WOAS WORS WPAY WPUB TDES TCAT TKWD TGID WFED MVNM GRP1 PCST POPM"
             " TT1 TT2 TT3 TP1 TP2 TP3 TP4 TCM TXT TOL TOA TOT TOF TAL TCR TPB IPL COM ULT SLT TST TSA TSP TS2"
-            " TSC WAF WAR WAS WCM WCP WPB"
+            " TSC WAF WAR WAS WCM WCP WPB POP"
         ),
         Tells.TIME: "TYER TDAT TIME TRDA TORY TDRC TDOR TDRL TDTG TDEN TYE TDA TIM TRD TOR",
         Tells.DEVICE: "TSSE TSS",
@@ -71,6 +71,17 @@ _BINARY: Final = frozenset(
     ]
 )
 """Numbers only; their texts are not looked for."""
+_LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
+_WINDOWS_NUMBERS: Final = MappingProxyType(
+    {
+        **dict.fromkeys(_LEVELS, 4),
+        **dict.fromkeys((b"WM/MediaClassPrimaryID", b"WM/MediaClassSecondaryID"), 16),
+        **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
+    }
+)
+"""Owners of private frames that Windows Media writes -> how many bytes of numbers each has."""
+_WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
+_MAX_PRIVATE_BYTES: Final = 256
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
 _MAX_FRAMES: Final = 10_000
 _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
@@ -245,6 +256,10 @@ class _Cleaner:
         plain = self._plain(frame, data)
         if plain is None:
             return UNKNOWN, None
+        if frame.name == "PRIV":
+            tells, text = _private(plain)
+            found = told(self.inner.hide, tells, text)
+            return found or tells, None if found else data
         if frame.name in _PICTURE:
             tells, new = self._picture(frame.name, data, sure=plain == data)
             # A reader must not leave out bytes of what stands in for something hidden either.
@@ -268,6 +283,8 @@ class _Cleaner:
             text = b""
         elif frame.name[0] == "W":
             text = plain
+        elif frame.name in ("POPM", "POP"):
+            text = plain.partition(b"\0")[0]  # whose rating it is; numbers follow
         found = told(self.inner.hide, tells, text)
         return found or tells, None if found else data
 
@@ -317,6 +334,17 @@ class _Cleaner:
         if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about):
             about = _blank(data[0], about)
         return UNKNOWN, data[:start] + about + between + cleaned.data
+
+
+def _private(plain: bytes) -> tuple[Tells, bytes]:
+    """What a private frame tells, and the text in it: ids and levels of Windows Media, by their names."""
+    owner, zero, value = plain.partition(b"\0")
+    size = _WINDOWS_NUMBERS.get(owner)
+    if zero and size is not None and len(value) == size:
+        return Tells.OTHER if owner in _LEVELS else _D | _P, b""
+    if zero and owner in _WINDOWS_TEXTS and len(value) <= _MAX_PRIVATE_BYTES:
+        return _D | _P, value
+    return UNKNOWN, b""
 
 
 def _blank(encoding: int, text: bytes) -> bytes:

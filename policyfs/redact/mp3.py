@@ -88,7 +88,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "ID3v2 APIC", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
     Part(
         _KIND,
-        "ID3v2 GEOB, PRIV, compressed or encrypted frames, unknown ones",
+        "ID3v2 GEOB, PRIV by others than Windows Media, compressed or encrypted frames, unknown ones",
         "anything",
         UNKNOWN,
         "padding",

@@ -151,7 +151,7 @@ class _Locator:
         for part in walk(self.edits):
             if isinstance(part, Page):
                 self._page(part)
-            else:
+            elif not self._is_cut_page(*part):
                 self.edits.zero(*part, "between pages")
         if not self.media:
             raise NotThisKindError("there is no stream in it")
@@ -160,6 +160,16 @@ class _Locator:
                 self._lost(stream)
         self._renew()
         return self.edits.found
+
+    def _is_cut_page(self, start: int, end: int) -> bool:
+        """Whether bytes at the end of the file are the start of a page of sound or pictures."""
+        head = self.edits.source.read(start, _HEAD_BYTES + 255)
+        if end != self.edits.source.size or len(head) < _HEAD_BYTES or head[:5] != _CAPTURE + b"\0":
+            return False
+        stream = self.streams.get(int.from_bytes(head[14:18], "little"))
+        lacing = head[_HEAD_BYTES : _HEAD_BYTES + head[26]]
+        short = len(lacing) < head[26] or start + _HEAD_BYTES + len(lacing) + sum(lacing) > end
+        return short and stream is not None and stream.done and not head[5] & _FIRST
 
     def _page(self, page: Page) -> None:
         if page.flags & _FIRST:

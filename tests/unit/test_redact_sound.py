@@ -291,7 +291,7 @@ def test_digital_video_tells_when_in_each_picture():
         *((kind, data[:14]) for kind, data in PLAIN.values()),
         (MP3, sounds.id3(sounds.words("TIT2", b"x"))),
         (FLAC, sounds.flac(behind=CITY)),
-        (FLAC, sounds.flac()[:-1]),
+        (FLAC, (sounds.flac() + sounds.flac_frame())[:-1] + CITY),
         (OGG, sounds.pages(1, b"unknown stream", b"x")),
         (OGG, sounds.pages(1, b"\x80kate\0\0\0")),
         (AVI, sounds.avi(movie=b"\0\1\2\3 what is this?")),
@@ -344,7 +344,7 @@ def test_nor_does_one_that_would_be_longer():
 @pytest.mark.parametrize(("tag_flags", "frame_flags"), [(0x80, 0), (0, 2)], ids=["tag", "frame"])
 def test_a_picture_whose_hidden_parts_a_reader_would_leave_bytes_out_of_goes_whole(tag_flags, frame_flags):
     """Where a maker's tag was stands 0xffff, a zero follows, and unsynchronisation takes that away."""
-    picture = notes.exif_with(notes.note_of(notes.MAKERS["Canon"], "MM"), "MM", "Canon")
+    picture = notes.exif_with(notes.note_of(notes.MAKERS["Panasonic"], "MM"), "MM", "Panasonic")
     assert b"\xff\0" not in picture
     assert b"\xff\0" in redact("image/tiff", picture)
     frame = sounds.frame("APIC", b"\0image/tiff\0\3\0" + picture, frame_flags, version=4)
@@ -377,3 +377,71 @@ def test_a_list_of_pictures_that_the_end_of_a_riff_cuts(size):
     second = b"LIST\x2c\0\0\0movi" + sounds.chunk(b"00dc", b"picture!")
     length = (len(first) - 8 + size).to_bytes(4, "little")
     redact(AVI, b"RIFF" + length + first[8:] + second)
+
+
+# --- what says nothing of a place ---
+
+
+def place_in(data: bytes) -> bool:
+    return CITY in data or sounds.LOCATION in data or b"47.80453" in data
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_a_last_frame_that_the_files_end_cuts(cut):
+    for data in (sounds.flac(), sounds.flac() + sounds.flac_frame() * 3):
+        assert redact(FLAC, data[:-cut]) == data[:-cut]
+
+
+def test_a_last_page_that_the_files_end_cuts():
+    data = sounds.vorbis(sounds.comments(b"TITLE=Quince"))
+    more = sounds.page(7, 9, 0, b"\xff" * 4 + b"\x20", bytes(range(256)) * 4 + bytes(28))
+    for whole in (data + more, data + more[:-1], data + more[:600], data + more[:40]):
+        assert redact(OGG, whole) == whole
+    for other in (
+        sounds.page(8, 9, 0, b"\xff" * 4, CITY * 90)[:200],  # of no stream
+        sounds.page(7, 9, 2, b"\xff" * 4, CITY * 90)[:200],  # where a stream begins
+        b"OggX" + CITY,
+    ):
+        assert not place_in(redact(OGG, data + other))
+
+
+PRIVATE = {
+    b"WM/MediaClassPrimaryID": bytes(range(16)),
+    b"WM/WMContentID": bytes(range(16)),
+    b"AverageLevel": b"\x10\x0e\0\0",
+    b"PeakValue": b"\x10\x7e\0\0",
+    b"WM/Provider": "AMG".encode("utf-16-le"),
+    b"WM/UniqueFileIdentifier": "AMGa_id=R 1;AMGp_id=P 2".encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("owner", PRIVATE)
+def test_private_frames_of_windows_media_stay(owner):
+    def file(value: bytes) -> bytes:
+        return sounds.id3(sounds.frame("PRIV", owner + b"\0" + value)) + sounds.sound()
+
+    assert redact(MP3, file(PRIVATE[owner])) == file(PRIVATE[owner])
+    for told in (b"47.80453, 13.04229", "47.80453, 13.04229".encode("utf-16-le")):
+        assert told not in redact(MP3, file(told))
+
+
+def test_other_private_frames_go():
+    for owner in (b"XMP", b"com.acme", b"wm/provider", b""):
+        data = sounds.id3(sounds.frame("PRIV", owner + b"\0" + CITY)) + sounds.sound()
+        assert not place_in(redact(MP3, data))
+
+
+def test_ratings_tell_whose_they_are():
+    def file(whose: bytes) -> bytes:
+        return sounds.id3(sounds.frame("POPM", whose + b"\0\xff\0\0\0\1")) + sounds.sound()
+
+    assert redact(MP3, file(b"no@email")) == file(b"no@email")
+    assert b"no@email" not in redact(MP3, file(b"no@email"), Tells.PEOPLE)
+    assert b"47.80453" not in redact(MP3, file(b"47.80453, 13.04229"))
+
+
+def test_named_texts_of_riff_stay():
+    data = sounds.wav(sounds.info(STAR=b"Rosa", TLEN=b"1000", AGES=b"6", ISMP=b"10:00:00:00"))
+    assert redact(WAV, data) == data
+    told = sounds.wav(sounds.info(STAR=b"47.80453, 13.04229", LOCA=CITY, WHAT=CITY))
+    assert not place_in(redact(WAV, told))
