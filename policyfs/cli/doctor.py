@@ -186,6 +186,22 @@ def check_trail(root: str) -> Finding:
     return Finding("trail", State.OK, f"{root} can be written")
 
 
+def check_trail_place(root: str, store: str) -> Finding:
+    """The trail and the store are not on one file system, which apps could fill."""
+    where = Path(root)
+    while not where.exists() and where != where.parent:
+        where = where.parent
+    try:
+        same = where.stat().st_dev == Path(store).stat().st_dev
+    except OSError as error:
+        return Finding("trail place", State.OFF, f"cannot be looked at: {error.strerror}", "see `store`")
+    if same:
+        what = f"{root} is on the store's file system: apps that fill it leave the trail no room"
+        todo = "put the trail on a file system of its own: --trail DIR, or mount one there"
+        return Finding("trail place", State.OFF, what, todo)
+    return Finding("trail place", State.OK, "the trail has a file system of its own")
+
+
 def check_filter(machine: str, kernel_has: bool) -> Finding:
     """A daemon that serves can be left with few system calls. machine: as uname -m names it."""
     calls = syscalls.NUMBERS.get(machine)
@@ -363,6 +379,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         findings.append(check_passthrough(store))
     if store is not None:
         findings += probe_store(store)
+        findings.append(check_trail_place(trail, store))
     findings += check_daemons()
     return findings
 

@@ -32,7 +32,7 @@ def put_all(fd: int, data: bytes, offset: int) -> None:
     """Write all of *data*, or raise what the store says."""
     view = memoryview(data)
     while view:
-        done = os.pwrite(fd, view, offset)
+        done = ranges.write(fd, view, offset)
         view, offset = view[done:], offset + done
 
 
@@ -44,7 +44,7 @@ def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
     done = min(len(data), start - offset)
     if done < len(data):
         try:
-            done += os.pwrite(fd, data[done:], start)
+            done += ranges.write(fd, data[done:], start)
         except OSError:
             if not done:
                 raise
@@ -132,8 +132,8 @@ class Checker:
                 return None
             fence()
             if append:
-                return os.pwritev(handle.fd, [data], 0, os.RWF_APPEND)
-            return os.pwrite(handle.fd, data, offset)
+                return ranges.write(handle.fd, data, 0, os.RWF_APPEND)
+            return ranges.write(handle.fd, data, offset)
 
     async def _write_held(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,

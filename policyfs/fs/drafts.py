@@ -123,7 +123,9 @@ class Drafts:
             return state.draft
         head = state.head
         stat = self._tree.fstat(handle.fd)
-        fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, 0, 0)
+        # The caller's, as what it writes natively would be: its quota counts it.
+        caller = handle.caller
+        fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
         draft = Draft(fd, stat, created=head is not None and head.created)
         try:
             if fence is None:
@@ -146,7 +148,7 @@ class Drafts:
         """As write(2); append: at the draft's end."""
         draft.touch()
         at = draft.size if append else offset
-        return await trio.to_thread.run_sync(os.pwrite, draft.fd, data, at)
+        return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
     def truncate(self, draft: Draft, size: int) -> None:
         """Set the size."""

@@ -153,7 +153,7 @@ class FileSystem:
         )  # fmt: skip
         timeouts.use(engine)
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
-        self.passing = passing = Passing(backing, tells_each=facts.tells_each)
+        self.passing = passing = Passing(backing, tells_each=facts.tells_each, reserves=facts.reserves)
         self.copies = CopyCache(settings.cache_bytes, settings.copies, give_back=passing.give_back)
         self._undo.callback(self.copies.close)
         memory = self._undo.enter_context(MemoryPlaces())

@@ -232,9 +232,9 @@ class FileIO:
             slow = self._remote or (len(data) > _INLINE_WRITE and not append)
             # INVARIANT: under redaction no await after the fence of _may_write.
             if slow and not self._may_hide(handle):
-                written = await trio.to_thread.run_sync(os.pwritev, handle.fd, [data], offset, flags)
+                written = await trio.to_thread.run_sync(ranges.write, handle.fd, data, offset, flags)
             else:
-                written = os.pwritev(handle.fd, [data], offset, flags)
+                written = ranges.write(handle.fd, data, offset, flags)
         self._wrote(handle)
         handle.bytes_written += written
         return written

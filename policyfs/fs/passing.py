@@ -10,6 +10,7 @@ from policyfs.fs.nodes import Flavor, Node
 from policyfs.fs.openfile import Mode, OpenState
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.store.copies import Copy
+from policyfs.store.libc import NoReserve
 
 _IDLE_S: Final = 1.0
 _IDLE_MAX: Final = 256
@@ -21,12 +22,17 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may tell errors of 
 class Passing:
     """Registers backing files. backing is None where the mount was told not to pass through. tells_each:
     the store tells what became of written bytes to the open file alone that wrote them. The kernel's own, in
-    passthrough, nobody can ask at close and fsync; so the store's files are not passed, copies are.
+    passthrough, nobody can ask at close and fsync; so the store's files are not passed, copies are. reserves:
+    the store keeps blocks for root, which writes in passthrough must not get: the kernel writes with the
+    identity of who has registered.
     """
 
-    def __init__(self, backing: Backing | None, *, tells_each: bool = False) -> None:
+    def __init__(
+        self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False
+    ) -> None:
         self._backing = backing
         self._tells_each = tells_each
+        self._reserves = reserves
         self.why = "" if backing is not None else "switched off (--no-passthrough)"
         self.passed = 0
         self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -59,7 +65,7 @@ class Passing:
         state.mode = Mode.MEDIATED
         if self._backing is not None and not node.mediated:
             own = BackingRefused(0, _TELLS_EACH) if self._tells_each and node.flavor is Flavor.RAW else None
-            answer = own or self._backing.register(fd)
+            answer = own or self._register(self._backing, fd)
             if isinstance(answer, BackingRefused):
                 self.refused[answer.reason] += 1
             else:
@@ -68,6 +74,12 @@ class Passing:
                 self.passed += 1
                 return
         node.mediated = True
+
+    def _register(self, backing: Backing, fd: int) -> int | BackingRefused:
+        if not self._reserves:
+            return backing.register(fd)
+        with NoReserve():
+            return backing.register(fd)
 
     def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
         """Set the mode of a node that shows a frozen copy. A copy is registered once, for as long as

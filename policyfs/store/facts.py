@@ -55,6 +55,7 @@ _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """Those that can have the casefold flag on single directories."""
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
 """Another process or machine answers each call, and may take its time."""
+_RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
 """Those that write nothing back, and so do not hear of each page that a mapping makes dirty (mm/mmap.c,
@@ -93,6 +94,11 @@ class StoreFacts:
     stable_inodes: bool
     times_tell: bool = True
     remote: bool = False
+
+    @property
+    def reserves(self) -> bool:
+        """True if the file system keeps blocks for root that others do not get (ext4's `mkfs -m`)."""
+        return self.name in _RESERVING
 
     @property
     def tells_each(self) -> bool:

@@ -327,3 +327,35 @@ class Identity:
         _setfsuid(self._old_uid & _NO_ID)
         _setfsgid(self._old_gid & _NO_ID)
         os.umask(self._old_umask)
+
+
+NOBODY: Final = 65534
+"""The uid that data is written as: never one to which a file system keeps blocks in reserve."""
+
+
+class NoReserve:
+    """Takes root's claim to reserved blocks from this thread: ``with NoReserve(): os.pwrite(...)``.
+
+    ext4, f2fs and ubifs keep blocks for root and go by the fsuid of the thread that writes (fs/ext4/balloc.c,
+    ext4_has_free_clusters), or of the one that registered a backing file. The capabilities that setfsuid(2)
+    takes away are put back, so that nothing else changes. INVARIANT: no ``await`` inside, and nothing made.
+    """
+
+    __slots__ = ("_old_uid",)
+
+    def __init__(self) -> None:
+        self._old_uid = 0
+
+    def __enter__(self) -> None:
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        capabilities = (ctypes.c_uint32 * 6)()
+        if _capget(header, capabilities):
+            raise fail()
+        self._old_uid = int(_setfsuid(NOBODY))
+        if _capset(header, capabilities):
+            error = fail()
+            self.__exit__()
+            raise error
+
+    def __exit__(self, *_: object) -> None:
+        _setfsuid(self._old_uid & _NO_ID)

@@ -1,4 +1,6 @@
-"""Ranges of a file: space reserved, punched and zeroed, holes found, bytes copied in the store.
+"""Bytes and ranges of a file: written, reserved, punched and zeroed, holes found, copied in the store.
+
+What needs blocks gets none of those that the file system keeps for root (libc.NoReserve).
 
 Offsets and lengths in bytes. Thin wrappers around one system call each; every one raises a plain
 OSError with its errno. Those that may take long say so: call them on a worker thread.
@@ -13,6 +15,8 @@ from typing import Final
 
 from policyfs.store import libc
 
+Buffer = bytes | memoryview
+
 # include/uapi/linux/falloc.h
 KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
@@ -24,7 +28,14 @@ _FLAGS: Final = struct.Struct("=i4x")
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2) with FALLOC_FL_* bits. May take long (EOPNOTSUPP where the store cannot)."""
-    libc.fallocate(fd, mode, offset, length)
+    with libc.NoReserve():
+        libc.fallocate(fd, mode, offset, length)
+
+
+def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
+    """pwritev2(2) of one buffer: how many bytes were written. flags: 0 or os.RWF_APPEND."""
+    with libc.NoReserve():
+        return os.pwritev(fd, [data], offset, flags)
 
 
 def seek(fd: int, offset: int, whence: int) -> int:
@@ -37,7 +48,8 @@ def copy(source: int, source_at: int, target: int, target_at: int, length: int) 
 
     EXDEV where the two are not of one file system. May take long.
     """
-    return os.copy_file_range(source, target, length, source_at, target_at)
+    with libc.NoReserve():
+        return os.copy_file_range(source, target, length, source_at, target_at)
 
 
 def inode_flags(fd: int) -> int:

@@ -341,7 +341,8 @@ class Tree:
 
     def setxattr(self, fd: int, name: bytes, value: bytes, flags: int = 0) -> None:
         """Set a ``user.`` xattr. flags: 0, os.XATTR_CREATE or os.XATTR_REPLACE."""
-        os.setxattr(proc_fd(fd), _user_xattr(name), value, flags)
+        with libc.NoReserve():
+            os.setxattr(proc_fd(fd), _user_xattr(name), value, flags)
 
     def removexattr(self, fd: int, name: bytes) -> None:
         """Remove a ``user.`` xattr. ENODATA if there is none."""

@@ -11,6 +11,7 @@ from policyfs.kernel.fusectl import ControlFiles
 from policyfs.mount import Daemon
 from policyfs.mount_end import EndOfMount, MountEnd
 from policyfs.sinks import recorders
+from policyfs.store.libc import NoReserve
 from tests.attack.guards import put
 
 
@@ -39,9 +40,16 @@ def one_recorder() -> None:
     put(recorders, "_AT_ONCE", 1)
 
 
+def roots_reserve() -> None:
+    """Bytes are written, and backing files registered, as root."""
+    put(NoReserve, "__enter__", lambda self: None)
+    put(NoReserve, "__exit__", lambda self, *_: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
     "end-unasked": end_unasked,
     "one-recorder": one_recorder,
+    "roots-reserve": roots_reserve,
 }

@@ -197,3 +197,10 @@ def test_a_setuid_fusermount_is_told(tmp_path: Path, mode: int, state: State) ->
     assert finding.state is state
     assert ("NoNewPrivileges" in finding.todo) == (state is State.OFF)
     assert doctor.check_fusermount(None).state is State.OK
+
+
+def test_a_trail_on_the_stores_file_system_is_told(tmp_path: Path) -> None:
+    beside = doctor.check_trail_place(str(tmp_path / "trail/not/there/yet"), str(tmp_path))
+    assert (beside.state, "no room" in beside.what) == (State.OFF, True)
+    assert doctor.check_trail_place("/proc", str(tmp_path)).state is State.OK
+    assert doctor.check_trail_place(str(tmp_path), str(tmp_path / "missing")).state is State.OFF
