@@ -114,7 +114,7 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
 
 
 @dataclass(slots=True)
-class _Resource:
+class Resource:
     """One resource block: its id, its signature, where its data is."""
 
     signature: bytes
@@ -124,7 +124,7 @@ class _Resource:
     end: int
 
 
-def _resources(block: bytes) -> Iterator[_Resource]:
+def resources(block: bytes) -> Iterator[Resource]:
     """Resource blocks up to the first thing that is none."""
     at = 0
     while block[at : at + 4] in _SIGNATURES and at + 7 <= len(block):
@@ -135,7 +135,7 @@ def _resources(block: bytes) -> Iterator[_Resource]:
         size = int.from_bytes(block[start - 4 : start])
         if start > len(block) or start + size > len(block):
             return
-        yield _Resource(block[head : head + 4], number, head, start, start + size)
+        yield Resource(block[head : head + 4], number, head, start, start + size)
         at = start + size + (size & 1)
 
 
@@ -146,11 +146,11 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     """
     out = bytearray(len(block))
     notes: list[Note] = []
-    digests: list[_Resource] = []
+    digests: list[Resource] = []
     changed = False
     renewed: dict[bytes, bytes] = {}
     done = 0
-    for resource in _resources(block):
+    for resource in resources(block):
         inner.budget.part()
         head, start, end = resource.head, resource.start, resource.end
         old = block[start:end]
@@ -183,7 +183,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     return Cleaned(bytes(out), tuple(notes))
 
 
-def _name(out: bytearray, block: bytes, resource: _Resource, inner: Inner, notes: list[Note]) -> None:
+def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:
     """A resource's name stays unless it is to be hidden; then spaces."""
     at, end = resource.head + 6, resource.start - 4
     length = block[at]
@@ -195,7 +195,7 @@ def _name(out: bytearray, block: bytes, resource: _Resource, inner: Inner, notes
     out[at + 1 : at + 1 + length] = name
 
 
-def _clean_resource(resource: _Resource, data: bytes, inner: Inner) -> Cleaned | Tells:
+def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | Tells:
     """What a resource holds from now on, or, if it has to go, what it may tell."""
     if resource.signature != b"8BIM":
         return UNKNOWN

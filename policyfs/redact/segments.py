@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from policyfs.redact import tifftags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
+from policyfs.redact.digests import DIGEST_NAMES, Held, renewed
 from policyfs.redact.markers import APP0, COM, Segment
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import BYTES_PER_PART, is_prose, told_in
@@ -85,6 +86,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     _clean_photoshop(loaded, inner)
     _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)])
     _clean_more_xmp(loaded, inner)
+    _renew_digests(loaded)
     return loaded
 
 
@@ -214,14 +216,15 @@ def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
         part.new = bytes(skip - len(EXIF_HEADER)) + part.new[skip - len(EXIF_HEADER) :]
 
 
+def _carries(segment: Loaded) -> bool:
+    return segment.code == APP13 and segment.old.startswith(PHOTOSHOP_HEADER)
+
+
 def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
     """Image resources; those of neighbouring segments are one block."""
 
-    def carries(segment: Loaded) -> bool:
-        return segment.code == APP13 and segment.old.startswith(PHOTOSHOP_HEADER)
-
     skip = len(PHOTOSHOP_HEADER)
-    for is_photoshop, group in groupby(loaded, carries):
+    for is_photoshop, group in groupby(loaded, _carries):
         parts = list(group)
         if not is_photoshop:
             continue
@@ -318,6 +321,32 @@ def _spellings(digest: bytes) -> list[bytes]:
     text = digest.decode("ascii")
     encodings = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
     return [case.encode(e) for case in (text.upper(), text.lower()) for e in encodings]
+
+
+def _renew_digests(loaded: Sequence[Loaded]) -> None:
+    """Puts back digests that were taken out of XMP, where they are digests of what the picture holds."""
+    for segment in loaded:
+        gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
+        if not gone or not segment.new.startswith(XMP_HEADER):
+            continue
+        before, after = (
+            Held(
+                _joined(loaded, _exif_skip, new=new),
+                _joined(loaded, lambda s: len(PHOTOSHOP_HEADER) * _carries(s), new=new),
+            )
+            for new in (False, True)
+        )
+        for note in gone:
+            end = note.offset + note.length
+            written = renewed(segment.old[note.offset : end], before, after)
+            if written is not None:
+                segment.new = segment.new[: note.offset] + written + segment.new[end:]
+                segment.notes.remove(note)
+
+
+def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
+    """What segments hold behind so many bytes each, those of which none are passed over."""
+    return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
