@@ -126,7 +126,14 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "zeros, by the names of their keys"),
     Part(
         _MOVIES,
-        "tracks: all others (gpmd, rtmd, djmd, text in no text's form ...)",
+        "tracks: gpmd",
+        "GoPro's telemetry: places, faces, ids, movements",
+        UNKNOWN,
+        "values become zeros, by the names of their keys",
+    ),
+    Part(
+        _MOVIES,
+        "tracks: all others (rtmd, djmd, text in no text's form ...)",
         "telemetry",
         UNKNOWN,
         "samples become zeros",
@@ -239,7 +246,7 @@ class _Locator:
             return
         after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
         for track, runs, goes in read:
-            tells = sample_tells(track, after)
+            tells = sample_tells(track, after, sorted_out=True)
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
             ):
@@ -259,7 +266,7 @@ class _Locator:
         """Sorts the samples of all tracks into what stays and what goes."""
         size = self.source.size
         for track in movie.tracks:
-            tells = sample_tells(track, self.source)
+            tells = sample_tells(track, self.source, sorted_out=True)
             goes = bool(tells & self.inner.hide)
             try:
                 extents = track.samples().extents(size, track.entries.sounds)

@@ -25,6 +25,7 @@ from policyfs.redact.isosei import (
     too_many,
 )
 from policyfs.redact.isotables import Extents, Samples, numbers, part_of
+from policyfs.redact.klv import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.ranges import ByteSource, difference, is_blank
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
 from policyfs.redact.text import decode, tells_place
@@ -42,6 +43,7 @@ _FORMATS: Final = {
     b"c608": NOTHING,
     b"c708": NOTHING,
 }
+_GPMF: Final = b"gpmd"
 _METADATA: Final = frozenset(
     b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
 )
@@ -55,8 +57,11 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 _CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
 
 
-def sample_tells(track: Track, source: ByteSource) -> Tells:
-    """What the samples of a track tell: NOTHING if they are what the file is for."""
+def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
+    """What the samples of a track tell: NOTHING if they are what the file is for.
+
+    sorted_out: telemetry in which values are gone through one by one (clean_pictures) tells only the rest.
+    """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
     if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
@@ -65,10 +70,36 @@ def sample_tells(track: Track, source: ByteSource) -> Tells:
         return Tells.PEOPLE | _text(track, source)
     if not formats:
         return UNKNOWN
+    if sorted_out and _is_telemetry(track):
+        return Tells.OTHER
     told = NOTHING
     for kind in formats:
         told |= track.entries.tells if kind == b"mebx" else _FORMATS.get(kind, UNKNOWN)
     return told
+
+
+def _is_telemetry(track: Track) -> bool:
+    """Whether a track is GoPro's telemetry, and short enough to be read sample by sample."""
+    if track.entries.formats != (_GPMF,) or track.handler in PICTURE | SOUND | TEXT:
+        return False
+    try:
+        samples = track.samples()
+    except NotThisKindError:
+        return False
+    few = len(samples) <= MAX_SAMPLES
+    return few and sum(size for _, size in samples.places(range(len(samples)))) <= MAX_BYTES
+
+
+def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
+    """GoPro's samples without values that are hidden; those of fragments are not cut out, and go."""
+    telemetry = Telemetry(source, inner)
+    samples = track.samples()
+    for at, size in dict.fromkeys(samples.places(range(len(samples)))):
+        telemetry.sample(at, size)
+    if runs is not None:
+        for start, end in zip(runs.starts, runs.ends, strict=True):
+            telemetry.blank(start, end)
+    return telemetry.found()
 
 
 def is_text(track: Track) -> bool:
@@ -136,6 +167,8 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
     in these. runs: where fragments have more of its samples. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
+    if _is_telemetry(track):
+        return _telemetry(track, source, inner, runs)
     if track.handler not in PICTURE:
         return Found()
     if formats & _PICTURES:

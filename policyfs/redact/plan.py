@@ -25,7 +25,7 @@ __all__ = [
     "locate",
 ]
 
-DETECTOR_VERSION: Final = 9
+DETECTOR_VERSION: Final = 10
 """Raised whenever a file could get another plan than before: cached plans are then void."""
 
 MAX_FINDINGS: Final = 500

@@ -14,7 +14,7 @@ from tests.property import (
     test_redact_fuzz_documents,
     test_redact_fuzz_tiff,
 )
-from tests.support import jpegs, movies, sounds
+from tests.support import gpmf, jpegs, movies, sounds
 from tests.unit.test_redact_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf import HIDING as DOCUMENTS
 from tests.unit.test_redact_xmp import FORMS
@@ -25,7 +25,7 @@ _SEEDS["image/tiff"] += richer.RAWS
 _SEEDS["image/x-canon-cr2"].append(richer.CR2)
 _SEEDS["image/x-olympus-orf"].append(richer.ORF)
 _SEEDS["image/x-panasonic-rw2"].append(richer.RW2)
-_SEEDS["video/mp4"] += [*movies.SEEDS, *richer_boxes.MOVIES]
+_SEEDS["video/mp4"] += [*movies.SEEDS, *richer_boxes.MOVIES, gpmf.film()]
 _SEEDS["image/heic"] += richer_boxes.HEICS
 _SEEDS["image/jp2"] += richer_boxes.JP2S
 _SEEDS["image/jxl"] += richer_boxes.JXLS

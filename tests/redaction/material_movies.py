@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.redaction.samples import Sample, Shown, decoded
-from tests.support import movies
+from tests.support import gpmf, movies
 from tests.support.media import run, write_tags
 from tests.support.movies import box, full, keyed, loci, text_atom, u32
 
@@ -233,6 +233,26 @@ def samples(directory: Path) -> Iterator[Sample]:
     )
     yield sample("fragments.mp4", "video/mp4", _fragments, told(location=place, people=people))
     yield sample("timed.mp4", "video/mp4", timed, told(location=(CITY,)), shown=None)
+    yield sample(
+        "action.mp4",
+        "video/mp4",
+        _action,
+        told(location=("47.8045", "13.0422"), device=("Hero6 Black",), people=("153 136 119 102",)),
+        shown=None,
+        extra={
+            "Track2:GPSMeasureMode": "how the place was found is about the place",
+            "Track2:GPSHPositioningError": "likewise",
+            "Track2:GPSDateTime": "likewise",
+            "Track2:GoPro_WHAT": "a value that nobody has named",
+            "Track2:FaceDetected": "a face is somebody",
+            "Track2:DeviceName": "the camera",
+        },
+    )
+
+
+def _action(path: Path) -> Path:
+    path.write_bytes(gpmf.film())
+    return path
 
 
 def _sample(
