@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
+from policyfs.fs.ledger import ledger
 from policyfs.kernel.bridge import pyfuse3
 
 P = ParamSpec("P")
@@ -38,7 +39,8 @@ S = TypeVar("S", bound=HasBugLog)
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
-    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
+    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO. What it
+    has noted in its ledger is on record before the answer, or that is EIO.
 
     INVARIANT: every coroutine handed to pyfuse3 is wrapped: an exception other than FUSEError
     would end the main loop and with it the mount.
@@ -47,7 +49,11 @@ def guarded(
     @functools.wraps(handler)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await handler(self, *args, **kwargs)
+            with ledger() as own:
+                try:
+                    return await handler(self, *args, **kwargs)
+                finally:
+                    await own.settle()
         except pyfuse3.FUSEError:
             raise
         except OSError as error:

@@ -16,6 +16,7 @@ from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.gate import Gate
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.ledger import recorded_first
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.native import Native, caller_groups
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable
@@ -135,6 +136,7 @@ class Changing:
         if node.open is not None:
             node.open.cut = True
 
+    @recorded_first
     async def _attributes(self, node: Node, change: Change, fd: int, caller: Caller) -> None:
         names = [
             name
@@ -279,6 +281,7 @@ class Changing:
             owner = self._gate.facts.owner_at(dirfd, name, stat)
         return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
 
+    @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP; that, too,
         where nothing may be told.
@@ -301,6 +304,7 @@ class Changing:
                     else:
                         self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
 
+    @recorded_first
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
         call = Call("xattr", "removexattr")

@@ -318,7 +318,7 @@ class Checker:
         unmet = tuple(rule for rule, kinds in decision.monitored_content if not meets(kind, (kinds,)))
         if unmet:
             handle.noted = True
-            self._gate.recorder.decided(
+            await self._gate.recorder.recorded(
                 handle.caller, Call("write", "write"), handle.node.path(),
                 replace(decision, would_deny=decision.would_deny + unmet), kind=kind,
             )  # fmt: skip

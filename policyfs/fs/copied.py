@@ -49,7 +49,7 @@ class Copied:
         self._entrance = entrance
         self._lifetimes = lifetimes
 
-    def open_again(self, node: Node, flags: int, caller: Caller, call: Call) -> Handle | None:
+    async def open_again(self, node: Node, flags: int, caller: Caller, call: Call) -> Handle | None:
         """Open a copy that was made of the file as it is now and that the kernel knows already.
 
         None where any of that is not so, or the answer is not the one it was made for: then
@@ -86,7 +86,7 @@ class Copied:
             self._passing.choose_copy(node, state, copy)
             handle.mode = state.mode
             self._lifetimes.finish(handle, state, stat)
-            self._record(handle, call, decisions[-1], made)
+            await self._record(handle, call, decisions[-1], made)
         except BaseException:
             self._lifetimes.leave(handle, state)
             raise
@@ -125,7 +125,7 @@ class Copied:
             handle.fd = os.dup(made.copy.frozen.fd)
         await self._lifetimes.show_size(handle, made.copy.frozen.version)
         self._lifetimes.finish(handle, state, stat)
-        self._record(handle, call, judge(Facts(made.kind, owner)), made)
+        await self._record(handle, call, judge(Facts(made.kind, owner)), made)
 
     async def _copy_for(
         self,
@@ -196,10 +196,10 @@ class Copied:
             handle.caller, call, handle.node.path(), made.decision, kind=made.kind, note=note, error=error
         )
 
-    def _record(self, handle: Handle, call: Call, decision: Decision, made: Redacted) -> None:
+    async def _record(self, handle: Handle, call: Call, decision: Decision, made: Redacted) -> None:
         """What was opened is a copy: which kind, and where something is hidden in it."""
         node = handle.node
-        self._gate.recorder.decided(
+        await self._gate.recorder.recorded(
             handle.caller, call, node.path(), decision, kind=made.kind, io=handle.mode.value,
             view=node.view.label, redacted=made.ranges, handle=handle.index, before=handle.before,
         )  # fmt: skip

@@ -32,6 +32,7 @@ from policyfs.fs.handlers import Handlers
 from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
+from policyfs.fs.ledger import Sink
 from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
@@ -48,7 +49,7 @@ from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.ranges import Ranges
-from policyfs.fs.record import Recorder, Sink
+from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
 from policyfs.fs.refused import Refusals
 from policyfs.fs.settled import Settling
@@ -209,7 +210,7 @@ class FileSystem:
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing
         )
-        making = Making(tree=tree, places=places, gate=gate, seeing=seeing, opener=opener)
+        making = Making(tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener)
         unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
         )  # fmt: skip

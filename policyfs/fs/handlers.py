@@ -205,7 +205,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """MKDIR."""
-        return self._making.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+        return await self._making.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
     async def mknod(
@@ -217,14 +217,14 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""
-        return self._making.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
+        return await self._making.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        return self._making.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+        return await self._making.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
     @guarded
     async def link(

@@ -84,7 +84,7 @@ class Leased:
             armed = await self._arm(handle, state, fd, owner)
         self._admit(handle, armed, call)
         ranges = tuple((patch.offset, patch.size) for patch in state.patches)
-        self._gate.recorder.decided(
+        await self._gate.recorder.recorded(
             handle.caller, call, node.path(), armed.decision, kind=armed.kind, io="mediated",
             view=node.view.label, redacted=ranges, handle=handle.index, before=handle.before,
             note="under a read lease",

@@ -13,6 +13,7 @@ import trio
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.fs.attrs import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.gate import Gate, PolicyChangedError
+from policyfs.fs.ledger import recorded_first
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Caller
@@ -84,6 +85,7 @@ class Listings:
         """Directories that are open."""
         return len(self._listings)
 
+    @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
         """Start a listing. Its snapshot is taken when the first entries are asked for: where the
         kernel has kept the listing nobody will.

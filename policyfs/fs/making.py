@@ -19,8 +19,9 @@ from policyfs.domain import (
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.hard_links import check_room
+from policyfs.fs.ledger import recorded_first
 from policyfs.fs.lookup import Seeing, child_path
-from policyfs.fs.nodes import Flavor, Node, StaleNodeError
+from policyfs.fs.nodes import Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
 from policyfs.fs.places import Places
@@ -34,8 +35,11 @@ from policyfs.store.tree import Tree
 class Making:
     """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
 
-    def __init__(self, *, tree: Tree, places: Places, gate: Gate, seeing: Seeing, opener: Opener) -> None:
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing, opener: Opener
+    ) -> None:
         self._tree = tree
+        self._nodes = nodes
         self._places = places
         self._gate = gate
         self._seeing = seeing
@@ -68,16 +72,25 @@ class Making:
             flavor = Flavor.RAW if view.raw else Flavor.LIVE
             node = self._seeing.views.node(stat, view, flavor, state, parent, name, caller)
             try:
-                handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+                handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
             except BaseException:
-                self._places.still(parent, name, stat)
-                self._tree.unlink(self._places.dirfd(parent), name)
+                self._take_back(node, fd, parent, name, stat)
                 raise
+            if decision.audit is Audit.REQUIRED:
+                stat = self._tree.fstat(fd)  # somebody may have found it while it was put on record
         except BaseException:
             os.close(fd)
             raise
         entry = self._seeing.entry_of(node, state, stat)
         return handle, entry
+
+    def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
+        """Remove a new file that its maker is refused; not what somebody else has begun to use meanwhile."""
+        others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
+        if others or self._tree.fstat(fd).size:
+            return
+        self._places.still(parent, name, stat)
+        self._tree.unlink(self._places.dirfd(parent), name)
 
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
@@ -116,7 +129,8 @@ class Making:
             raise
         return stat
 
-    def make(
+    @recorded_first
+    async def make(
         self,
         parent: Node,
         name: bytes,
@@ -142,25 +156,27 @@ class Making:
             os.close(fd)
         return self._seeing.entry(parent, name, state, stat, caller)
 
-    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+    async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
         """Make a directory."""
 
         def make(dirfd: int) -> int:
             self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
             return -1
 
-        return self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
+        return await self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
 
-    def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+    async def symlink(
+        self, parent: Node, name: bytes, target: bytes, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
         """Make a symlink; its target is data to us, resolved by the caller's kernel."""
 
         def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
             return -1
 
-        return self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
+        return await self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
 
-    def mknod(
+    async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
         """Make an empty regular file. Anything else is EPERM, since opening it goes round the daemon,
@@ -183,4 +199,4 @@ class Making:
             self._tree.make_special(dirfd, name, mode, rdev, *who)
             return -1
 
-        return self.make(parent, name, caller, ftype, call, make)
+        return await self.make(parent, name, caller, ftype, call, make)

@@ -16,6 +16,7 @@ from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
 from policyfs.fs.hard_links import check_room
 from policyfs.fs.io import FileIO
+from policyfs.fs.ledger import recorded_first
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.move_proof import ELSEWHERE, Source, decide_link, decide_rename
 from policyfs.fs.nodes import Node, NodeTable, StaleNodeError
@@ -94,6 +95,7 @@ class Naming:
 
     # -- removing ---------------------------------------------------------------------------------
 
+    @recorded_first
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
         """unlink and rmdir."""
         with KindEvidence() as evidence:
@@ -213,6 +215,7 @@ class Naming:
             error = self._errno(hidden.decision, self._nodes.named(hidden.key, parent, name))
             self._refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
 
+    @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """One more name for a file; decided for every name that it is known by."""
         call = Call("link", "link")
@@ -281,6 +284,7 @@ class Naming:
                 await self._io.flush(held.handle)
         raise OSError(errno.EBUSY, "somebody writes it faster than it can be judged")
 
+    @recorded_first
     async def _rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:

@@ -94,11 +94,12 @@ class Opener:
         if not writing and node.parent is not None and self.orphans.find(node) < 0:
             if node.flavor is Flavor.RAW and self._passing.has(node):
                 decision = await self._gate.require(caller, ops, node, call, evidence=evidence)
-                self._entrance.demand_proof(node, caller, call, ops, evidence)
+                by_kind = self._entrance.demand_proof(node, caller, call, ops, evidence)
                 if self._passing.has(node):  # sniffing may have taken longer than it is kept
-                    return self._open_again(node, flags, caller, decision, call)
+                    proof = evidence if by_kind else None
+                    return await self._open_again(node, flags, caller, decision, call, proof)
             if node.flavor is Flavor.COPY:
-                again = self._copied.open_again(node, flags, caller, call)
+                again = await self._copied.open_again(node, flags, caller, call)
                 if again is not None:
                     return again
         fd, stat = await self._entrance.find_apart(node)
@@ -120,6 +121,8 @@ class Opener:
             state = self._lifetimes.enter(node, writing=handle.writable)
             try:
                 await self._connect(handle, state, fd, stat, owner, decision, call)
+                if by_kind and not writing:
+                    self._still_proven(handle, call, evidence)
             except BaseException:
                 self._lifetimes.leave(handle, state)
                 raise
@@ -127,8 +130,21 @@ class Opener:
             os.close(fd)
         return handle
 
-    def _open_again(self, node: Node, flags: int, caller: Caller, decision: Decision, call: Call) -> Handle:
-        """Open for reading a raw file that is registered already: no descriptor is needed."""
+    def _still_proven(self, handle: Handle, call: Call, proof: KindEvidence) -> None:
+        """Go on only if the kind is proven still: putting the open on record may have taken its time.
+
+        INVARIANT: no await between this and the reply.
+        """
+        if not proof.holds():
+            self._entrance.unproven(handle.node, handle.caller, call, writing=False)
+
+    async def _open_again(
+        self, node: Node, flags: int, caller: Caller, decision: Decision, call: Call,
+        proof: KindEvidence | None,
+    ) -> Handle:  # fmt: skip
+        """Open for reading a raw file that is registered already: no descriptor is needed. proof: of its
+        kind, if that decided.
+        """
         _, _, stat = self._places.locate(node)  # the name still leads to this very inode
         self._entrance.check_view(node, caller)
         handle = self._lifetimes.new_handle(node, caller, flags, stat)
@@ -138,10 +154,12 @@ class Opener:
                 self._passing.take_idle(node, state)
             handle.mode = state.mode
             self._lifetimes.finish(handle, state, stat)
-            self._gate.recorder.decided(
+            await self._gate.recorder.recorded(
                 caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
+            if proof is not None:
+                self._still_proven(handle, call, proof)
         except BaseException:
             self._lifetimes.leave(handle, state)
             raise
@@ -180,7 +198,7 @@ class Opener:
         await self._lifetimes.show_size(handle, version_of(stat))
         self._lifetimes.finish(handle, state, stat)
         if node.flavor is not Flavor.LEASED:
-            self._gate.recorder.decided(
+            await self._gate.recorder.recorded(
                 handle.caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
@@ -221,10 +239,11 @@ class Opener:
                 self._gate.unchanged(handle.generation)
                 if node.view.checked and state.head is None:
                     state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
-                self._gate.recorder.decided(
+                await self._gate.recorder.recorded(
                     caller, call, node.path(), decision,
                     view=node.view.label, handle=handle.index, before=handle.before,
                 )  # fmt: skip
+                self._gate.unchanged(handle.generation)
             except BaseException:
                 self._lifetimes.leave(handle, state)
                 raise
@@ -244,7 +263,7 @@ class Opener:
 
     # -- create -----------------------------------------------------------------------------------
 
-    def created(
+    async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
         """A handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
@@ -264,7 +283,7 @@ class Opener:
                 state.head = Head(empty=True, created=True)
             handle.mode = state.mode
             self._lifetimes.finish(handle, state, stat)
-            self._gate.recorder.decided(
+            await self._gate.recorder.recorded(
                 caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index,
             )  # fmt: skip

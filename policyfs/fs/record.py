@@ -1,17 +1,18 @@
-"""From decisions to the trail: builds events and enforces `required`."""
+"""From decisions to the trail: builds events and enforces `required`.
+
+`decided` is for refusals, and for what `ledger.recorded_first` calls; `recorded` for opens, which wait.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 from policyfs.domain import Audit, Decision
+from policyfs.fs.ledger import Commits, Sink, UnrecordedError, check, current
 from policyfs.fs.openfile import Caller, Handle
-from policyfs.kernel.bridge import pyfuse3
-from policyfs.sinks.journal import JournalError
 from policyfs.store.frozen import Version
 from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
 
@@ -29,11 +30,20 @@ class Call(NamedTuple):
 _RELEASE: Final = Call("release", "close")
 
 
-class Sink(Protocol):
-    """The journal, as far as recording needs it."""
+class Details(TypedDict, total=False):
+    """What an event may say beside who, what and where. error: what the request ended in, if something
+    other than the decision refused it.
+    """
 
-    def record(self, event: Event, audit: Audit) -> None:
-        """Record one event; REQUIRED raises JournalError if it could not be written."""
+    new_path: bytes | None
+    kind: str | None
+    io: str
+    view: str
+    redacted: Iterable[tuple[int, int]]
+    handle: int | None
+    before: Version | None
+    note: str
+    error: int
 
 
 class Recorder:
@@ -41,6 +51,7 @@ class Recorder:
 
     def __init__(self, sink: Sink, mount: str) -> None:
         self._sink = sink
+        self._commits = Commits(sink)
         self._mount = mount
         self._generation = 0
         self._executables: dict[int, tuple[float, str]] = {}
@@ -52,48 +63,70 @@ class Recorder:
         self._digest = digest
 
     def decided(
-        self,
-        caller: Caller,
-        call: Call,
-        path: bytes,
-        decision: Decision,
-        *,
-        new_path: bytes | None = None,
-        kind: str | None = None,
-        io: str = "",
-        view: str = "",
-        redacted: Iterable[tuple[int, int]] = (),
-        handle: int | None = None,
-        before: Version | None = None,
-        note: str = "",
-        error: int = 0,
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. Raises FUSEError(EIO) if it must be on record and could not be.
+        """Record a decision. A refusal is on record before the request is answered, or that is EIO.
 
-        error: what the request ended in, if something other than the decision refused it.
+        What was allowed and must be on record is so when this returns: it raises UnrecordedError for
+        `ledger.recorded_first` or, where that has not been asked, waits for the disk; FUSEError(EIO) if
+        it could not be recorded.
         """
-        audit = decision.audit
-        if audit is Audit.OFF and not decision.would_deny:
+        event = self._decision(caller, call, path, decision, details)
+        if event is None:
             return
+        own, denied = current(), event.decision == DENY
+        if own is not None and not denied and own.has(event):
+            return
+        ticket = self._sink.admit(event, decision.audit)
+        if ticket is None:
+            return
+        if own is None or not (denied or own.is_first):
+            self._sink.commit([ticket])
+            check(ticket)
+            return
+        commit = self._commits.at_once(ticket)
+        if commit is not None and commit.is_done:
+            return
+        if not denied:
+            raise UnrecordedError(self._commits, ticket, commit)
+        own.add(self._commits, ticket, commit)
+
+    async def recorded(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
+    ) -> None:
+        """Record a decision; where it must be on record, wait until it is. Raises FUSEError(EIO) if it
+        could not be recorded.
+        """
+        event = self._decision(caller, call, path, decision, details)
+        ticket = None if event is None else self._sink.admit(event, decision.audit)
+        if ticket is not None:
+            await self._commits.put(ticket)
+
+    def _decision(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
+    ) -> Event | None:
+        """The event of a decision, None if it is not to be recorded."""
+        if decision.audit is Audit.OFF and not decision.would_deny:
+            return None
+        error = details.get("error", 0)
         allowed = decision.allowed and not error
         verdict = ALLOW if allowed else DENY
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
         exe = self._executable(caller.pid)
-        event = self._event(caller, call, path, verdict, exe, before)._replace(
-            new_path=new_path,
-            kind=kind,
+        return self._event(caller, call, path, verdict, exe, details.get("before"))._replace(
+            new_path=details.get("new_path"),
+            kind=details.get("kind"),
             errno=error or decision.errno,
             rules=_rules(decision, verdict),
-            io=io,
-            view=view,
-            redacted=tuple(redacted),
-            handle=handle,
+            io=details.get("io", ""),
+            view=details.get("view", ""),
+            redacted=tuple(details.get("redacted", ())),
+            handle=details.get("handle"),
             would_deny=decision.would_deny,
             would_allow=decision.would_allow,
-            note=note,
+            note=details.get("note", ""),
         )
-        self._write(event, audit)
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
         """Record the end of a handle: what went through the daemon, or what changed."""
@@ -107,7 +140,7 @@ class Recorder:
             size_after=None if after is None else after.size,
             mtime_after_ns=None if after is None else after.mtime_ns,
         )
-        self._write(event, Audit.BEST_EFFORT)
+        self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _event(
         self, caller: Caller, call: Call, path: bytes, verdict: str, exe: str, before: Version | None
@@ -142,12 +175,6 @@ class Recorder:
         path = executable(pid)
         self._executables[pid] = (now, path)
         return path
-
-    def _write(self, event: Event, audit: Audit) -> None:
-        try:
-            self._sink.record(event, audit)
-        except JournalError:
-            raise pyfuse3.FUSEError(errno.EIO) from None
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:

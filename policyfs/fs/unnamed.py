@@ -15,6 +15,7 @@ from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Pr
 from policyfs.fs.entrance import describe, ops_of
 from policyfs.fs.gate import Gate
 from policyfs.fs.hard_links import check_room
+from policyfs.fs.ledger import recorded_first
 from policyfs.fs.lookup import Seeing, child_path
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable
@@ -68,7 +69,7 @@ class Unnamed:
             within_reach = self._tree.reopen(fd, os.O_RDONLY)
             flavor = Flavor.RAW if view.raw else Flavor.LIVE
             node = self._seeing.views.unnamed(stat, view, flavor, state, parent, UNNAMED, caller)
-            handle = self._opener.created(node, fd, flags, caller, decision, stat, call)
+            handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
         except BaseException:
             os.close(fd)
             if within_reach >= 0:
@@ -81,6 +82,7 @@ class Unnamed:
             self._handles.charge(node)
         return handle, self._seeing.entry_of(node, state, stat)
 
+    @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """Give a file its name: what making it there, open as it is, would have needed.
 

@@ -14,6 +14,10 @@ from policyfs.sinks.writer import Gap
 from policyfs.trail.bounds import memory_bytes
 from policyfs.trail.event import Event, Holder, holder_of
 
+QUEUE: Final = 10_000
+QUEUE_BYTES: Final = 16 * 1024 * 1024
+"""What may wait to be written: events, and bytes of memory."""
+
 _GAP_BYTES: Final = 512
 
 Item = Event | Gap

@@ -26,19 +26,24 @@ from typing import Final
 
 from policyfs.domain import Audit
 from policyfs.sinks.accounts import Accounts, Limits
-from policyfs.sinks.backlog import Backlog, Item
-from policyfs.sinks.segments import TrailDirectory
+from policyfs.sinks.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
+from policyfs.sinks.committer import Commit, Committer
 from policyfs.sinks.stats import JournalStats
-from policyfs.sinks.ticket import SLICE, SLICE_BYTES, JournalError, Ticket, cannot_record, in_groups
+from policyfs.sinks.ticket import (
+    AHEAD,
+    SLICE,
+    SLICE_BYTES,
+    JournalError,
+    Ticket,
+    cannot_record,
+    in_groups,
+    open_directory,
+)
 from policyfs.sinks.writer import ChainWriter, Gap
 from policyfs.trail.bounds import bounded
 from policyfs.trail.event import DENY, Event
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
-
-QUEUE: Final = 10_000
-QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""What may wait to be written: events, and bytes of memory."""
 
 _BREATH_S: Final = 0.00005
 """Pause between two slices of a flush, in which waiting threads get the interpreter lock."""
@@ -84,6 +89,7 @@ class Journal:
         self._steady_ns = steady_ns
         self._queue = Backlog(queue, queue_bytes)
         self._accounts = Accounts(limits, fold_ns)
+        self._committer = Committer(self.commit)
         self._lock = threading.Lock()
         self._queue_lock = threading.Lock()
         self._waiting = 0
@@ -96,7 +102,7 @@ class Journal:
         self._closed = False
         self._finished = False
         self._synced_ns = self._checked_ns = clock_ns()
-        self._directory = _open_directory(directory)
+        self._directory = open_directory(directory)
         try:
             self._writer = ChainWriter(
                 self._directory, mount_id, segment_bytes=segment_bytes, keep=keep, clock_ns=clock_ns
@@ -131,7 +137,8 @@ class Journal:
                 self._folded += event.weight
                 return None
             if audit is Audit.REQUIRED:
-                return Ticket(event, self._accounts.spend(event, now_ns))
+                wait_s = self._accounts.spend(event, now_ns)
+                return Ticket(event, wait_s if must_be_told else 0.0)
             if self._closed or not self._queue.add(event):
                 self._drop(event)
             else:
@@ -153,6 +160,10 @@ class Journal:
         finally:
             with self._queue_lock:
                 self._waiting -= 1
+
+    def at_once(self, tickets: Sequence[Ticket]) -> Commit:
+        """Have these committed by a thread, and wait for that for no more than a moment. Event loop only."""
+        return self._committer.at_once(tickets)
 
     def flush(self) -> None:
         """Write what is queued, in slices, and sync what was written if a sync is due.
@@ -194,6 +205,7 @@ class Journal:
         end: fields of the last record, which say why recording ends.
         Never raises: what could not be written shows in `stats` (queued, dropped, last_error).
         """
+        self._committer.close()
         with self._lock:
             if self._closed:
                 return
@@ -257,7 +269,7 @@ class Journal:
         try:
             if self._closed:
                 raise OSError(errno.EBADF, "the journal is closed")
-            batch = [] if self._outage is not None else self._take()
+            batch = [] if self._outage is not None else self._take(AHEAD)
             self._write(batch, [ticket.event for ticket in group])
         except OSError as exc:
             if len(group) == 1 and not batch:
@@ -300,9 +312,9 @@ class Journal:
                 return False  # _write has put the batch back and noted the error
             return True
 
-    def _take(self) -> list[Item]:
+    def _take(self, most: int = SLICE) -> list[Item]:
         # One at a time while writing fails, so that an attempt costs little.
-        count = 1 if self._outage is not None else SLICE
+        count = 1 if self._outage is not None else most
         with self._queue_lock:
             return self._queue.take(count, SLICE_BYTES)
 
@@ -409,10 +421,3 @@ class Journal:
             else:
                 self._last_error = f"fsync: {failure.strerror}"
                 self._writer.sync_failed(self._last_error)
-
-
-def _open_directory(path: str) -> TrailDirectory:
-    try:
-        return TrailDirectory(path)
-    except OSError as exc:
-        raise cannot_record(path, exc) from exc

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.sinks.segments import TrailDirectory
 from policyfs.trail.bounds import memory_bytes
 from policyfs.trail.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
 """Events, and what they take in memory, that are formatted and written in one go: about a millisecond of
-the interpreter lock, and of the time that a required event waits for others."""
+the interpreter lock."""
+
+AHEAD: Final = 20
+"""Events of the queue that are written before a required one: if no more wait, all is in order."""
 
 
 class JournalError(PolicyfsError):
@@ -50,6 +54,14 @@ def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
             group, size = [], 0
     if group:
         yield group
+
+
+def open_directory(path: str) -> TrailDirectory:
+    """The trail's directory, made if it is missing. Raises JournalError."""
+    try:
+        return TrailDirectory(path)
+    except OSError as exc:
+        raise cannot_record(path, exc) from exc
 
 
 def cannot_record(directory: str, exc: OSError) -> JournalError:

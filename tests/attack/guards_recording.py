@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import policyfs.cli.audit as audit_module
+import policyfs.sinks.journal as journal_module
 from policyfs.domain import Audit, Decision
 from policyfs.fs.gate import Gate
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.sinks.accounts import Accounts
+from policyfs.sinks.committer import Commit
 from policyfs.sinks.journal import Journal
+from policyfs.sinks.segments import Segment
+from policyfs.sinks.ticket import Ticket
 from policyfs.trail.event import Event
 from policyfs.trail.fold import AppFold
 from policyfs.trail.verify import Verifier
 from tests.attack.guards import put
+
+HANG: Final = "POLICYFS_TEST_HANG"
+"""The variable that names the file of `slow_trail`."""
 
 
 def refused_unrecorded() -> None:
@@ -27,17 +37,52 @@ def refused_unrecorded() -> None:
 
 def required_is_best_effort() -> None:
     """What must be on record is put on record when there is time, if there is room."""
-    record = Journal.record
+    admit = Journal.admit
 
-    def later(self: Journal, event: Event, audit: Audit) -> None:
-        record(self, event, Audit.BEST_EFFORT if audit else audit)
+    def later(self: Journal, event: Event, audit: Audit) -> Any:
+        return admit(self, event, Audit.BEST_EFFORT if audit else audit)
 
-    put(Journal, "record", later)
+    put(Journal, "admit", later)
 
 
 def unfolded() -> None:
     """Each repeated denial is recorded in full."""
     put(AppFold, "absorb", lambda self, event: False)
+
+
+def unbudgeted() -> None:
+    """An app may cause as much trail as it can: only repeats are counted, and nobody waits for a budget."""
+    put(Accounts, "absorb", lambda self, event, now_ns: self._of(event, now_ns).fold.absorb(event))
+    put(Accounts, "spend", lambda self, event, now_ns: 0.0)
+
+
+def whole_paths() -> None:
+    """An event is recorded as long as it is."""
+    put(journal_module, "bounded", lambda event: event)
+
+
+def slow_trail() -> None:
+    """No guard: each write to the trail waits while the file that HANG names is there."""
+    append = Segment.append
+
+    def slow(self: Segment, data: bytes) -> None:
+        while os.path.exists(os.environ[HANG]):
+            time.sleep(0.005)
+        append(self, data)
+
+    put(Segment, "append", slow)
+
+
+def written_on_the_loop() -> None:
+    """The event loop itself writes what must be on record."""
+
+    def inline(self: Journal, tickets: Sequence[Ticket]) -> Commit:
+        commit = Commit(tickets)
+        self.commit(tickets)
+        commit.end()
+        return commit
+
+    put(Journal, "at_once", inline)
 
 
 def digests_unread(put_back: Callable[[object, str, Any], None]) -> None:
@@ -50,4 +95,8 @@ RECORDING: Final[dict[str, Callable[[], None]]] = {
     "refused-unrecorded": refused_unrecorded,
     "required-is-best-effort": required_is_best_effort,
     "unfolded": unfolded,
+    "unbudgeted": unbudgeted,
+    "whole-paths": whole_paths,
+    "slow-trail": slow_trail,
+    "written-on-the-loop": written_on_the_loop,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,9 @@ from policyfs.fs.views import Views
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.ranges import MemorySource
+from policyfs.sinks.committer import Committer
 from policyfs.sinks.journal import JournalError
+from policyfs.sinks.ticket import Ticket
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import probe
 from policyfs.store.latches import Latches
@@ -118,11 +120,19 @@ class Sink:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.broken = False
+        self.at_once = Committer(self.commit).at_once
 
-    def record(self, event: Event, audit: Audit) -> None:
-        if self.broken and audit is Audit.REQUIRED:
-            raise JournalError("no room")
+    def admit(self, event: Event, audit: Audit) -> Ticket | None:
+        if audit is Audit.REQUIRED:
+            return Ticket(event, 0.0)
         self.events.append(event)
+        return None
+
+    def commit(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            ticket.error = JournalError("no room") if self.broken else None
+            if not self.broken:
+                self.events.append(ticket.event)
 
 
 class Parts:
@@ -199,7 +209,9 @@ class Parts:
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing
         )
-        self.making = Making(tree=tree, places=places, gate=gate, seeing=self.seeing, opener=self.opener)
+        self.making = Making(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener
+        )
         self.unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,
             opener=self.opener,

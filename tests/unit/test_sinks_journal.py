@@ -15,7 +15,7 @@ import pytest
 from policyfs.domain import Audit
 from policyfs.sinks.accounts import BURST, RATE, Limits
 from policyfs.sinks.journal import Journal, JournalError
-from policyfs.sinks.ticket import SLICE
+from policyfs.sinks.ticket import AHEAD
 from policyfs.trail import chain
 from tests.support.trail import (
     MOUNT_ID,
@@ -65,11 +65,11 @@ def test_off_is_nowhere(tmp_path: Path) -> None:
 
 def test_the_file_keeps_the_order_of_record_while_little_waits(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal:
-        for number in range(SLICE):
+        for number in range(AHEAD):
             journal.record(an_event(b"/best-%d" % number), Audit.BEST_EFFORT)
         journal.record(an_event(b"/required"), Audit.REQUIRED)
         journal.record(an_event(b"/after"), Audit.BEST_EFFORT)
-    expected = [b"/best-%d" % number for number in range(SLICE)] + [b"/required", b"/after"]
+    expected = [b"/best-%d" % number for number in range(AHEAD)] + [b"/required", b"/after"]
     assert paths(tmp_path / MOUNT_ID) == expected
 
 
@@ -79,7 +79,7 @@ def test_a_required_event_waits_for_no_more_than_a_slice_of_the_queue(tmp_path: 
         for number in range(4000):
             journal.record(an_event(b"/best-%d" % number), Audit.BEST_EFFORT)
         journal.record(an_event(b"/required"), Audit.REQUIRED)
-        assert paths(directory) == [b"/best-%d" % number for number in range(SLICE)] + [b"/required"]
+        assert paths(directory) == [b"/best-%d" % number for number in range(AHEAD)] + [b"/required"]
         long = b"/" + b"x" * 1000
         for number in range(500):
             journal.record(an_event(long, exe="x" * 1000, uid=number), Audit.BEST_EFFORT)
