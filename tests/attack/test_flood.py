@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from policyfs.sinks.accounts import BURST, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
 from tests.support.counts import count
 from tests.support.mounts import Mount, policyfs
@@ -17,25 +19,37 @@ from tests.support.processes import start_as, wait_for
 from tests.support.stores import Mounts
 
 DENIALS: Final = count(3000, 30_000)
+THREADS: Final = 6
 MEMORY_KB: Final = 24 * 1024
 SLOWEST_S: Final = 5.0
 
+LONG: Final = "\udcff" * 240
+"""Of a name: bytes that are no UTF-8 take most room, so that a flood is soon beyond the budget."""
+
 NAMES: Final[dict[str, Callable[[int], str]]] = {
     "one name": lambda number: "seen",
-    "always another": lambda number: f"private/{number}",
+    "half another": lambda number: f"{number}-{LONG}" if number % 2 else "seen",
 }
 
 
 def _flood(channel: Connection, directory: Path, name: Callable[[int], str]) -> int:
     """Ask for what is denied, as fast as it gets answers; how often it was."""
     channel.send("going")
-    denied = 0
-    for number in range(DENIALS):
-        try:
-            os.close(os.open(directory / name(number), os.O_RDONLY))
-        except OSError as error:
-            denied += error.errno in {errno.EACCES, errno.ENOENT}
-    return denied
+    denied = [0] * THREADS
+
+    def ask(thread: int) -> None:
+        for number in range(thread, DENIALS, THREADS):
+            try:
+                os.close(os.open(directory / name(number // THREADS), os.O_RDWR | os.O_CREAT))
+            except OSError as error:
+                denied[thread] += error.errno == errno.EACCES
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(denied)
 
 
 def _work(channel: Connection, directory: Path) -> tuple[int, float]:
@@ -95,16 +109,31 @@ def test_a_flood_is_counted_and_disturbs_nobody(mounts: Mounts, empty_store: Pat
     wait_for(lambda: counted() == DENIALS, "none is missing")
 
 
-def test_a_flood_that_cannot_be_counted_takes_no_more_room_than_there_is(
+def test_a_flood_of_different_names_is_counted_by_directory_and_takes_little_room(
     mounts: Mounts, empty_store: Path
 ) -> None:
-    mount = mounts.start(POLICY, furnish(empty_store), "--trail-segment", "256K", "--trail-keep", "2")
-    _, memory = flooded(mount, NAMES["always another"])
+    """Names that are long, so that the app is beyond its budget soon."""
+    mount = mounts.start(POLICY, furnish(empty_store))
+    start = time.monotonic()
+    written, memory = flooded(mount, NAMES["half another"])
     assert memory < MEMORY_KB
-    segments = list(mount.trail_dir.glob("*.jsonl"))
-    assert sum(segment.stat().st_size for segment in segments) < 4 * 256 * 1024
+    assert written < BURST + RATE * (time.monotonic() - start)
+    assert written < DENIALS * 400
+
+    def counted() -> int:
+        return sum(event.get("repeats", 1) for event in mount.events(app="app", decision="deny"))
+
+    wait_for(lambda: counted() == DENIALS, "none is missing")
+    told = mount.events(app="app", decision="deny")
+    assert {event["path"] for event in told if event.get("folded") == "directory"} == {"/"}
     with mount.as_environment():
         assert policyfs("audit", "verify").returncode == 0
+
+
+def test_each_is_written_out_where_nobody_has_a_budget(without, empty_store: Path) -> None:
+    mount = without("unbudgeted", POLICY, furnish(empty_store))
+    written, _ = flooded(mount, NAMES["half another"])
+    assert written > DENIALS * 200
 
 
 def test_each_is_written_out_where_repeats_are_not_counted(without, empty_store: Path) -> None:

@@ -296,7 +296,8 @@ def test_who_must_be_on_record_waits_alone_where_that_is_slow(
     assert there == ["b/gone", "c/file"], "nothing is done before it is on record"
     assert said == ["EPERM", "", "", ""]
     assert _there(empty_store) == ["a/made", "c/file"]
-    for operation, path in (("mknod", "/deep/fifo"), ("mkdir", "/strict/a/made"), ("unlink", "/strict/b/gone")):
+    told = {"mknod": "/deep/fifo", "mkdir": "/strict/a/made", "unlink": "/strict/b/gone"}
+    for operation, path in told.items():
         assert len(mount.events(app="app", operation=operation, path=path)) == 1
 
 

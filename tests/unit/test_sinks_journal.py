@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import policyfs.sinks.journal as journal_module
 from policyfs.domain import Audit
 from policyfs.sinks.accounts import BURST, RATE, Limits
 from policyfs.sinks.journal import Journal, JournalError
@@ -85,6 +86,18 @@ def test_a_required_event_waits_for_no_more_than_a_slice_of_the_queue(tmp_path: 
             journal.record(an_event(long, exe="x" * 1000, uid=number), Audit.BEST_EFFORT)
     assert len(paths(directory)) == 4501
     assert verified(directory).whole
+
+
+def test_it_waits_for_more_of_them_where_nothing_bounds_the_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "AHEAD", 4000)
+    monkeypatch.setattr(journal_module, "SLICE_BYTES", 1 << 30)
+    with a_journal(tmp_path) as journal:
+        for number in range(4000):
+            journal.record(an_event(b"/%d" % number), Audit.BEST_EFFORT)
+        journal.record(an_event(b"/required"), Audit.REQUIRED)
+        assert len(paths(tmp_path / MOUNT_ID)) == 4001
 
 
 def test_the_queue_is_bounded_in_bytes_and_no_app_gets_more_than_is_left_for_others(tmp_path: Path) -> None:
