@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from policyfs import syscalls
 from policyfs.content.rights import Capability, Rights, keep, name_of, no_new_privs, rights_of
 from policyfs.errors import PolicyfsError
+from policyfs.store import libc
 
 DAEMON: Final = frozenset({
     Capability.CHOWN,  # chown of an app's own files
@@ -67,6 +69,9 @@ def give_up_rights(*, special_files: bool = False) -> None:
     """
     try:
         no_new_privs()
+        # A core would hold what the daemon has read of files, on a disk where nobody looks for it.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        libc.keep_capabilities()
         kept = WITH_DEVICES if special_files else DAEMON
         keep(kept)
         rights = rights_of()
@@ -98,7 +103,7 @@ def containment(pid: int | str = "self") -> Containment:
         rights.no_new_privs,
         rights.seccomp,
         alone,
-        tuple(_missing(rights, alone=alone)),
+        (*_missing(rights, alone=alone), *_core(pid)),
     )
 
 
@@ -106,6 +111,12 @@ def _interfaces(pid: int | str) -> list[str]:
     """Names of the network interfaces that a process sees."""
     table = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii", errors="replace")
     return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
+
+
+def _core(pid: int | str) -> list[str]:
+    limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    return [] if line.split()[4] == "0" else ["a crash would leave what it has read in a core file"]
 
 
 def _missing(rights: Rights, *, alone: bool) -> list[str]:

@@ -62,7 +62,11 @@ def test_the_processes_that_sniff_have_less(store: Path, mounts: Mounts) -> None
 
 
 def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
-    mount = mounts.start(POLICY, store)
+    mount = mounts.prepare(POLICY, store)
+    mount.wrapper = ("prlimit", "--core=unlimited:unlimited", "--")
+    mount.start()
+    limits = Path(f"/proc/{mount.pid}/limits").read_text()
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
     contained = mount.status()["contained"]
     assert contained["missing"] == []
     assert contained["seccomp"] == "filter"

@@ -167,6 +167,7 @@ def test_only_the_listed_capabilities_are_left(special_files: bool) -> None:
 
 def test_what_is_missing_is_said() -> None:
     def child() -> list[list[str]]:
+        resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
         before = contain.containment()
         contain.leave_network()
         contain.give_up_rights()
@@ -176,7 +177,7 @@ def test_what_is_missing_is_said() -> None:
     said = in_child(child)
     assert isinstance(said, list), said
     before, after = said
-    assert len(before) == 5
+    assert len(before) == 6
     assert after == []
 
 
