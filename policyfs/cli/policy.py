@@ -17,6 +17,7 @@ from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, err
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
+from policyfs.policy.mixed import MixedDirectory, mixed_directories
 from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.table import Treatment, kind_table
@@ -61,7 +62,18 @@ def run_check(args: argparse.Namespace) -> int:
             code = errors.exit_code
         else:
             print(f"{path}: fine; {_sum_up(policy)}")
+            for mixed in mixed_directories(compile_policy(policy)):
+                print(_warning(mixed), file=sys.stderr)
     return code
+
+
+def _warning(mixed: MixedDirectory) -> str:
+    where = mixed.rule.where
+    return (
+        f"{where.file}:{where.line}: warning: rule {mixed.rule.id}: in {mixed.directory} the app {mixed.app}"
+        " sees some files and not others; in a shared mount inotify on that directory tells it the names of"
+        f" all (give it a mount of its own: --app {mixed.app})"
+    )
 
 
 def _sum_up(policy: Policy) -> str:

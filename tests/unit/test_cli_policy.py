@@ -69,6 +69,41 @@ def test_a_sound_policy_is_summed_up(policy: Path) -> None:
     assert f"{policy}: fine; 3 apps, 3 rules (2 allow, 0 deny, 1 require), digest " in said.stdout
 
 
+MIXED = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: mixed}
+apps: {app: {uid: 10001}}
+rules:
+  - {id: see, allow: [see, read], who: {app: app}, paths: "/DCIM/**"%s}
+%s"""
+
+
+@pytest.mark.parametrize(
+    ("when", "deny", "rule"),
+    [
+        ("", "", None),
+        ("", '  - {id: none, deny: [all], who: {app: app}, paths: "/Private/***"}\n', None),
+        ("", '  - {id: raws, deny: [see], who: {app: app}, paths: "/DCIM/*.{dng,nef}"}\n', "raws"),
+        (", when: {owner: self}", "", "see"),
+        (", when: {type: image/jpeg}", "", "see"),
+    ],
+    ids=["all", "a whole directory", "by name", "by owner", "by kind"],
+)
+def test_files_hidden_beside_visible_ones_are_a_warning(tmp_path: Path, when: str, deny: str, rule) -> None:
+    """What it says is shown by tests/attack/test_seen_beside.py."""
+    policy = tmp_path / "p.yaml"
+    policy.write_text(MIXED % (when, deny))
+    said = policyfs("policy", "check", policy)
+    assert said.returncode == 0, said
+    if rule is None:
+        assert said.stderr == ""
+    else:
+        line = 6 if rule == "see" else 7
+        assert said.stderr.startswith(f"{policy}:{line}: warning: rule {rule}: in /DCIM the app app ")
+        assert "shared mount" in said.stderr
+
+
 def test_a_directory_is_one_policy(tmp_path: Path) -> None:
     head, rules = POLICY.split("rules:\n")
     (tmp_path / "apps.yaml").write_text(head)

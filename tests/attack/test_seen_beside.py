@@ -1,0 +1,123 @@
+"""What is seen beside the mount: each sentence of the threat model on it is shown to be true here."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Child, call_as, start_as
+from tests.support.stores import Mounts
+
+APP, OTHER = 10070, 10071
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: beside}}
+apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
+rules:
+  - id: directories
+    allow: [see, create]
+    who: {{app: any}}
+    paths: "/Shared/***"
+    when: {{type: inode/directory}}
+  - {{id: own, allow: [all], who: {{app: any}}, paths: "/Shared/**", when: {{owner: self}}}}
+  - {{id: times, require: {{redact: [time]}}, who: {{app: app}}, paths: "/Shared/**"}}
+  - {{id: all, allow: [see, read], who: {{app: any}}, paths: ["/Open/***"]}}
+  - {{id: no-times, require: {{redact: [time]}}, who: {{app: app}}, paths: ["/Open/***"]}}
+"""
+SECRET = "a secret name"
+_libc = ctypes.CDLL(None, use_errno=True)
+_EVENT = struct.Struct("iIII")
+KINDS = ("shared mount", "app mount")
+LONG_AGO = 1_000_000_000
+
+
+def _names(events: bytes) -> set[str]:
+    found, at = set(), 0
+    while at < len(events):
+        *_, length = _EVENT.unpack_from(events, at)
+        at += _EVENT.size
+        found.add(os.fsdecode(events[at : at + length].rstrip(b"\0")))
+        at += length
+    return found - {""}
+
+
+def _watch(channel, directory: Path) -> tuple[set[str], list[str]]:
+    """Names that inotify tells of, and those that a listing shows."""
+    fd = _libc.inotify_init1(os.O_NONBLOCK)
+    assert _libc.inotify_add_watch(fd, os.fsencode(directory), 0xFFF) >= 0
+    channel.send("watching")
+    channel.recv()
+    try:
+        events = os.read(fd, 1 << 16)
+    except BlockingIOError:
+        events = b""
+    return _names(events), os.listdir(directory)
+
+
+def _make(directory: Path) -> int:
+    (directory / SECRET).write_text("words")
+    return os.stat(directory / SECRET).st_ino
+
+
+@pytest.fixture
+def shared(empty_store: Path) -> Path:
+    for name in ("Shared", "Open"):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+    (empty_store / "Open/a.txt").write_text("words")
+    os.utime(empty_store / "Open/a.txt", (LONG_AGO, LONG_AGO))
+    return empty_store
+
+
+@pytest.fixture
+def watched(mounts: Mounts, shared: Path) -> Callable[..., tuple[Child, Callable[[], int]]]:
+    """`watched(own)`: the app watches a directory in which another makes a file that it may not see."""
+
+    def start(own: bool) -> tuple[Child, Callable[[], int]]:
+        mine = mounts.start(POLICY, shared, *(("--app", "app") if own else ()))
+        theirs = mounts.start(POLICY, shared, "--app", "other") if own else mine
+        child = start_as(APP, _watch, mine / "Shared")
+        assert child.receive() == "watching"
+        return child, lambda: call_as(OTHER, _make, theirs / "Shared")
+
+    return start
+
+
+@pytest.mark.parametrize(("own", "told"), [(False, {SECRET}), (True, set())], ids=KINDS)
+def test_inotify_tells_names_of_hidden_files_in_a_shared_mount_only(watched, own, told) -> None:
+    child, make = watched(own)
+    make()
+    child.send("made")
+    assert child.result() == (told, [])
+
+
+def _lock(channel, path: Path) -> None:
+    with path.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, 5, 1000)
+        channel.send("locked")
+        channel.recv()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=KINDS)
+def test_proc_locks_shows_inode_numbers_and_ranges_of_everybodys_locks(mounts, shared, own) -> None:
+    mount = mounts.start(POLICY, shared, *(("--app", "other") if own else ()))
+    inode = call_as(OTHER, _make, mount / "Shared")
+    child = start_as(OTHER, _lock, mount / "Shared" / SECRET)
+    assert child.receive() == "locked"
+    lines = call_as(APP, Path("/proc/locks").read_text).splitlines()
+    assert [line for line in lines if f":{inode} 1000 1004" in line]
+    child.send("enough")
+    child.result()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=KINDS)
+def test_stat_tells_the_times_of_a_file_whose_content_tells_none(mounts: Mounts, shared: Path, own) -> None:
+    mount = mounts.start(POLICY, shared, *(("--app", "app") if own else ()))
+    assert call_as(APP, os.stat, mount / "Open/a.txt").st_mtime == LONG_AGO
