@@ -30,6 +30,7 @@ from policyfs.redact.isosamples import clean_pictures
 from policyfs.redact.isotracks import claim_tracks
 from policyfs.redact.j2k import walk_codestream
 from policyfs.redact.ranges import ByteSource, SliceSource, zeros
+from policyfs.redact.samsung import clean_trailer, find_trailer
 from policyfs.redact.spans import Gathered, Ground
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -127,6 +128,13 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "cleaned as in a video",
     ),
+    Part(
+        "HEIC, AVIF",
+        "sefd box",
+        "Samsung's blocks: time, country, sound",
+        UNKNOWN,
+        "block by block, as in JPEGs",
+    ),
     Part("HEIC, AVIF", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
     Part(
         "HEIC, AVIF",
@@ -193,6 +201,8 @@ class _Locator:
             elif box.extended == XMP_UUID and box.size <= MAX_BLOCK_BYTES:
                 data = self.source.read(box.body, box.end - box.body)
                 self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
+            elif box.kind == b"sefd" and not box.cut:
+                self._samsung(box)
             elif box.kind == b"mdat":
                 self.ground.area(box.body, box.end)
             elif box.start:
@@ -201,6 +211,18 @@ class _Locator:
 
     def _free(self, box: Box, tag: str = "") -> None:
         self.ground.free(box, NAME, tag)
+
+    def _samsung(self, box: Box) -> None:
+        """Samsung's blocks, as behind its JPEGs, in a box of their own."""
+        part = SliceSource(self.source, box.body, box.end - box.body)
+        trailer = find_trailer(part, 0)
+        if trailer is None:
+            self._free(box)
+            return
+        lead = list(zeros(part, 0, trailer.start))
+        notes = [Note(0, trailer.start, "SEF", "before the blocks")] if lead else []
+        self.found.add(Found(lead, notes), box.body)
+        self.found.add(clean_trailer(part, trailer, self.inner), box.body)
 
     def _video(self, start: int, end: int) -> int:
         """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""

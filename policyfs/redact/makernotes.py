@@ -23,7 +23,7 @@ from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiffdirs import Directory, Entry, Frame
 from policyfs.redact.tiffrules import How, Rules
-from policyfs.redact.tiffwalk import NoteOpener, Walk
+from policyfs.redact.tiffwalk import NoteOpener, Walk, pairs
 
 __all__ = ["NOTE_TABLES", "OPENERS", "OVERRUN_BYTES", "PREVIEWS", "CleanNote", "clean_note"]
 
@@ -356,6 +356,7 @@ def clean_note(
     except NotThisKindError:
         return None
     walk.prune()
+    _keep_previews(walk, (start, end))
     walk.finish()
     if not entry.keep or not any(e.keep for e in walk.directories[0].entries):
         return None
@@ -363,6 +364,18 @@ def clean_note(
     wiped = (*walk.wiped, *walk.wiped_in_notes)
     kept = _with_leftovers(walk, block, (start, end), wiped)
     return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, (start, end)))
+
+
+def _keep_previews(walk: Walk, note: tuple[int, int]) -> None:
+    """Keeps, cleaned, the pictures in a note that its tags refer to; what lies elsewhere is another's."""
+    for directory in walk.directories:
+        if directory.dropped:
+            continue
+        for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
+            for base in dict.fromkeys((directory.frame.base, 0, note[0])):
+                at = base + starts[0] if len(starts) == len(sizes) == 1 else -1
+                if note[0] <= at and at + sizes[0] <= note[1] and walk.embed_picture(at, sizes[0]):
+                    break
 
 
 def _with_leftovers(

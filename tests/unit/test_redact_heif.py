@@ -13,7 +13,7 @@ from policyfs.redact.locators import _Cleaners, locate_in
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import Tells
-from tests.support import jp2s, jpegs, movies
+from tests.support import jp2s, jpegs, motion, movies
 from tests.support.heifs import (
     XMP_TYPE,
     XMP_UUID,
@@ -604,3 +604,20 @@ def test_xmp_behind_the_mark_of_a_jpeg_segment_is_looked_into():
     out = read(heif([PICTURE, Thing(2, b"mime", mark + XMP, XMP_TYPE)]))
     assert CITY not in out
     assert b"<dc:format>image/jpeg" in out
+
+
+def test_samsungs_blocks_in_a_box_are_cleaned_one_by_one():
+    def file(*named: tuple[bytes, bytes], lead: bytes = b"") -> bytes:
+        return heif(
+            [PICTURE], Layout(after=make_box(b"sefd", lead, motion.blocks([(7, *pair) for pair in named])))
+        )
+
+    kept = ((b"Image_UTC_Data", b"1627032154000"), (b"Color_Display_P3", b"1"))
+    data = file(*kept)
+    assert read(data) == data
+    assert b"1627032154000" not in read(data, "time")
+    told = read(file(*kept, (b"MCC_Data", b"232"), (b"Whatever", SECRET), lead=SECRET))
+    assert SECRET not in told
+    assert b"MCC_Data" not in told
+    assert b"1627032154000" in told
+    assert SECRET not in read(heif([PICTURE], Layout(after=make_box(b"sefd", SECRET))))

@@ -382,3 +382,33 @@ def test_a_footer_that_lies_moves_no_value_over_another(by, said):
     for word, fact in (("location", CITY), ("people", PERSON)):
         out = read(data, word)
         assert not any(fact[at : at + 4].encode() in out for at in range(len(fact) - 3))
+
+
+def with_preview(picture: bytes, *, extra: bytes = b"") -> bytes:
+    """A photo with a Nikon note that has a picture at its end, and a directory that says so."""
+    maker = MAKERS["Nikon"]
+    kept = tuple(tag for tag in maker.tags if CITY.encode() not in tag[3])
+    plain = note_of(maker._replace(tags=(*kept, jpegs.long("II", 0x11, 0))), "II")
+    at = len(plain) - 10  # from where the note's offsets count
+    inner = jpegs.ifd("II", at, [jpegs.long("II", 0x201, at + 30), jpegs.long("II", 0x202, len(picture))])
+    note = plain.replace(
+        pack("II", 0x11, jpegs.LONG, size=2) + pack("II", 1, 0),
+        pack("II", 0x11, jpegs.LONG, size=2) + pack("II", 1, at),
+    )
+    assert note != plain
+    assert len(inner) == 30
+    return jpegs.photo_with(exif_with(note + inner + picture + extra, "II", maker.make))
+
+
+def test_a_picture_within_a_note_stays_and_is_cleaned():
+    data = with_preview(jpegs.plain())
+    assert read(data, "location") == data
+    told = read(with_preview(jpegs.photo_with(jpegs.exif("MM"))), "location")
+    assert pack("MM", *jpegs.LATITUDE) not in told
+    assert b"Modell 7" in told
+    assert told.count(jpegs.plain()[20:]) == 2  # the picture's, and the preview's
+
+
+def test_what_is_no_picture_in_a_note_goes():
+    for fake in (b"\xff\xd8" + CITY.encode() * 9, CITY.encode() * 9, jpegs.plain()[:90] + CITY.encode()):
+        assert CITY.encode() not in read(with_preview(fake), "location")
