@@ -21,6 +21,7 @@ import pytest
 
 from policyfs.kernel import session
 from tests.support import fairness
+from tests.support.deep import clear
 from tests.support.fairness import FLOOD, QUIET
 from tests.support.mounts import Mount
 from tests.support.processes import Child, start_as, wait_for
@@ -279,4 +280,6 @@ def test_an_open_beside_a_flood_takes_three_times_as_long_at_most(flood, arena, 
     fairness.furnish(store, media["photo_with_place.jpg"].read_bytes())
     mount = mounts.start(fairness.POLICY, store)
     found = fairness.measure(mount, flood, rounds=5, opens=2_000)
+    mount.stop()
+    clear(store)
     assert statistics.median(waits.ratio for waits in found) <= 3, found

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.deep import descend, opened_down
 from tests.support.mounts import Mount
 from tests.support.processes import Child, start_as
 
 QUIET, FLOOD = 10010, 10020
 LISTED: Final = 100_000
 FLOODERS: Final = 8
+DEEP_LEVELS: Final = 990
 
 POLICY: Final = """
 apiVersion: policyfs/v1
@@ -100,12 +102,63 @@ def writing(root: str, number: int, turn: int) -> None:
     del turn
 
 
+_DEEP: Final[dict[int, list[int]]] = {}
+"""Of each flooder, directories one in the other."""
+
+
+def deep(root: str, number: int, turn: int) -> None:
+    """New names, stats and moves in a tree as deep as can be, nearest to its end."""
+    if not turn:
+        if not os.path.exists(f"{root}/flood/deep{number}"):
+            os.mkdir(f"{root}/flood/deep{number}")
+            os.chdir(f"{root}/flood/deep{number}")
+            descend(DEEP_LEVELS)
+        _DEEP[number] = opened_down(f"{root}/flood/deep{number}", DEEP_LEVELS)
+        return
+    fds = _DEEP[number]
+    end, top = fds[-1 - turn * 7 % 300], fds[1]
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: os.stat(f"none{turn}", dir_fd=end),
+        lambda: os.mkdir("new", dir_fd=end),
+        lambda: os.rename("new", "newer", src_dir_fd=end, dst_dir_fd=fds[turn * 13 % DEEP_LEVELS]),
+        lambda: os.rmdir("newer", dir_fd=fds[turn * 13 % DEEP_LEVELS]),
+        lambda: os.rename("d", "e", src_dir_fd=top, dst_dir_fd=top),
+        lambda: os.rename("e", "d", src_dir_fd=top, dst_dir_fd=top),
+        lambda: os.stat("none", dir_fd=end),
+        lambda: os.fstat(end),
+    )
+    for call in calls:
+        with contextlib.suppress(OSError):
+            call()
+
+
+def names(root: str, number: int, turn: int) -> None:
+    """Opens, refusals, links and renames of a file of 10,000 names."""
+    place = f"{root}/flood/names{number}"
+    if not turn and os.path.exists(place):
+        return
+    if not turn:
+        os.mkdir(place)
+        os.close(os.open(f"{place}/0", os.O_CREAT | os.O_WRONLY))
+        for name in range(1, 10_000):
+            os.link(f"{place}/0", f"{place}/{name}")
+        return
+    os.close(os.open(f"{place}/{turn % 10_000}", os.O_RDWR))
+    with contextlib.suppress(OSError):
+        os.link(f"{place}/{turn % 10_000}", f"{root}/quiet/mine")
+    os.link(f"{place}/{turn % 10_000}", f"{place}/new")
+    os.rename(f"{place}/new", f"{place}/newer")
+    os.unlink(f"{place}/newer")
+
+
 Flood = Callable[[str, int, int], None]
 FLOODS: Final[dict[str, tuple[Flood, int]]] = {
     "storm": (storm, FLOODERS),
     "listing": (listing, 1),
     "sniffing": (sniffing, 4),
     "writing": (writing, 4),
+    "deep": (deep, 4),
+    "names": (names, 4),
 }
 """What, and by how many processes at once."""
 
