@@ -285,7 +285,7 @@ class NodeTable:
         node.parent, node.name = parent, name
         if node.children:
             self._count_move()
-        node.find_out()
+        node.find_out(elsewhere=True)
         if was_in is not None:
             was_in.children -= 1
             self._collect(was_in)
@@ -343,7 +343,7 @@ class NodeTable:
         """Let a node without a name be known as *name* in a directory, as if it had had it."""
         node.was_in, node.name = parent, name
         parent.children += 1
-        node.find_out()
+        node.find_out(elsewhere=True)
 
     @property
     def moves(self) -> int:

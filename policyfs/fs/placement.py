@@ -79,9 +79,14 @@ class PlacedNode:
         """The directory that it is in, or had its last name in. None for the root."""
         return self.was_in if self.parent is None else self.parent
 
-    def find_out(self) -> None:
-        """Bring state and length of the path up to date, with those of the directories above."""
+    def find_out(self, *, elsewhere: bool = False) -> None:
+        """Bring state and length of the path up to date, with those of the directories above.
+
+        elsewhere: it is in another directory, or has another name, than when that was done last.
+        """
         now, chain = self._placement.moved, [self]
+        if elsewhere:
+            self.seen = -1
         at = self.above
         while at is not None and at.seen != now and len(chain) <= MAX_LEVELS:
             chain.append(at)
@@ -89,8 +94,18 @@ class PlacedNode:
         if len(chain) > MAX_LEVELS:  # whatever is above
             self.levels, self.seen = _TOO_DEEP, now
             return
+        before, as_it_was = now, False
         for node in reversed(chain):
+            # What was counted together with the one above stays as it was if that one has.
+            if as_it_was and node.seen == before:
+                node.seen = now
+                continue
+            state, levels, size_bytes = node.last_state, node.levels, node.size_bytes
+            before = node.seen
             node.place()
+            as_it_was = (
+                node.last_state is state and node.levels == levels and node.size_bytes == size_bytes
+            )
 
     def place(self) -> None:
         """Take state and length of the path from those of the directory above, which are current."""

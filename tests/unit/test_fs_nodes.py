@@ -57,6 +57,10 @@ class Tree:
             named = sum(parent is node for n in nodes for parent, _ in n.all_names())
             assert node.children == named + sum(n.parent is None and n.was_in is node for n in nodes)
             assert node in list(self.table.same_inode(node.ino))
+            if node.parent is not None and not node.out_of_reach:
+                assert node.state is self.engine.state_of(node.path())
+                assert node.levels == node.path().count(b"/")
+                assert node.size_bytes == len(node.path())
             for known in node.names():
                 assert self.table.find(known.parent.nodeid) is known.parent
                 assert known.state is self.engine.child(known.parent.state, known.name)
@@ -292,14 +296,14 @@ def test_directories_that_are_not_all_known_are_not_told(tree: Tree) -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from("mlfdr"), st.integers(0, 7), st.integers(0, 3)), min_size=1, max_size=40
+    st.tuples(st.sampled_from("mlfdrv"), st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=40
 )
 
 
 @settings(max_examples=60)
 @given(STEPS)
 def test_whatever_happens_the_table_is_consistent(steps: list[tuple[str, int, int]]) -> None:
-    """make, link, forget, drop a name, rename: in any order."""
+    """make, link, forget, drop a name, rename, move a directory: in any order."""
     tree = Tree()
     paths = ["/a", "/a/x", "/a/x/y", "/b", "/b/c"]
     for step, which, where in steps:
@@ -316,6 +320,10 @@ def test_whatever_happens_the_table_is_consistent(steps: list[tuple[str, int, in
             tree.table.forget(node.nodeid, 1)
         elif step == "d" and node.parent is not None:
             tree.table.drop_name(node, node.parent, node.name)
+        elif step == "v" and node.parent is not None and node.ftype is FileType.DIRECTORY:
+            below_itself = (above.path() + b"/").startswith(node.path() + b"/")
+            if not below_itself and tree.table.directory(above, name) is None:
+                moved(tree, node, above, name)
         elif step == "r" and node.parent is not None and node.ftype is FileType.REGULAR:
             parent, old = node.parent, node.name
             if (parent, old) != (above, name):
