@@ -37,8 +37,8 @@ _TRIES: Final = 3
 class Sink(Protocol):
     """The journal, as far as recording needs it."""
 
-    def admit(self, event: Event, audit: Audit) -> Ticket | None:
-        """Take an event over; what it returns is to be committed."""
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
+        """Take an event over; what it returns is to be committed. paid: its app has waited for it."""
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         """Write these, in this thread; each then says whether it is on record."""
@@ -105,10 +105,18 @@ class UnrecordedError(Exception):
         self.commit = commit
 
 
+class PacedError(Exception):
+    """An app is beyond its budget. The request is to be left and begun anew after so many seconds."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"{wait_s:.3f} s to wait")
+        self.wait_s = wait_s
+
+
 class Ledger:
     """Of one request."""
 
-    __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed")
+    __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
 
     def __init__(self) -> None:
         self._commits: Commits | None = None
@@ -117,6 +125,10 @@ class Ledger:
         self._recorded: Event | None = None
         self.closed = False
         """The request is answered: nobody waits for what a task of it would add."""
+        self.waits_outside = False
+        """Who is beyond its budget is to raise PacedError, see `paced`."""
+        self.paid = False
+        """It has waited for what it will have recorded next."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         """The reply waits until this is on record."""
@@ -177,6 +189,32 @@ def ledger() -> Iterator[Ledger]:
     finally:
         made.closed = True
         _LEDGER.reset(token)
+
+
+def paced(
+    method: Callable[P, Coroutine[object, object, R]],
+) -> Callable[P, Coroutine[object, object, R]]:
+    """Of a method that opens: have its app wait for its budget with nothing in hand, and begin anew then.
+
+    So no lease, lock or descriptor of the request is held meanwhile that others would wait for.
+    """
+
+    @functools.wraps(method)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        own = current()
+        if own is not None:
+            own.waits_outside = True
+            try:
+                return await method(*args, **kwargs)
+            except PacedError as error:
+                wait_s = error.wait_s
+            finally:
+                own.waits_outside = False
+            await trio.sleep(wait_s)
+            own.paid = True
+        return await method(*args, **kwargs)
+
+    return wrapper
 
 
 def recorded_first(

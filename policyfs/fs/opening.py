@@ -23,6 +23,7 @@ from policyfs.fs.evidence import KindEvidence
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
+from policyfs.fs.ledger import paced
 from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
@@ -73,6 +74,7 @@ class Opener:
 
     # -- open -----------------------------------------------------------------------------------
 
+    @paced
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
         evidence = KindEvidence()

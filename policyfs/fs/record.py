@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypedDict, Unpack
 
 from policyfs.domain import Audit, Decision
-from policyfs.fs.ledger import Commits, Sink, UnrecordedError, check, current
+from policyfs.fs.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.store.frozen import Version
 from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
@@ -95,12 +95,20 @@ class Recorder:
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
         """Record a decision; where it must be on record, wait until it is. Raises FUSEError(EIO) if it
-        could not be recorded.
+        could not be recorded, PacedError for `ledger.paced`.
         """
-        event = self._decision(caller, call, path, decision, details)
-        ticket = None if event is None else self._sink.admit(event, decision.audit)
-        if ticket is not None:
-            await self._commits.put(ticket)
+        event, own = self._decision(caller, call, path, decision, details), current()
+        if event is None:
+            return
+        paid = own is not None and own.paid
+        ticket = self._sink.admit(event, decision.audit, paid=paid)
+        if ticket is None:
+            return
+        if own is not None:
+            if ticket.wait_s > 0 and own.waits_outside:
+                raise PacedError(ticket.wait_s)
+            own.paid = False
+        await self._commits.put(ticket)
 
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details

@@ -123,10 +123,10 @@ class Journal:
             self.commit([ticket])
             ticket.check()
 
-    def admit(self, event: Event, audit: Audit) -> Ticket | None:
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
         """Take an event over. Returns what is to be committed before the request may go on, if anything.
 
-        Never waits for the disk, never raises.
+        paid: its app has waited for it already. Never waits for the disk, never raises.
         """
         if audit is Audit.OFF:
             return None
@@ -137,7 +137,7 @@ class Journal:
                 self._folded += event.weight
                 return None
             if audit is Audit.REQUIRED:
-                wait_s = self._accounts.spend(event, now_ns)
+                wait_s = 0.0 if paid else self._accounts.spend(event, now_ns)
                 return Ticket(event, wait_s if must_be_told else 0.0)
             if self._closed or not self._queue.add(event):
                 self._drop(event)

@@ -39,8 +39,8 @@ def required_is_best_effort() -> None:
     """What must be on record is put on record when there is time, if there is room."""
     admit = Journal.admit
 
-    def later(self: Journal, event: Event, audit: Audit) -> Any:
-        return admit(self, event, Audit.BEST_EFFORT if audit else audit)
+    def later(self: Journal, event: Event, audit: Audit, *, paid: bool = False) -> Any:
+        return admit(self, event, Audit.BEST_EFFORT if audit else audit, paid=paid)
 
     put(Journal, "admit", later)
 

@@ -122,7 +122,7 @@ class Sink:
         self.broken = False
         self.at_once = Committer(self.commit).at_once
 
-    def admit(self, event: Event, audit: Audit) -> Ticket | None:
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
         if audit is Audit.REQUIRED:
             return Ticket(event, 0.0)
         self.events.append(event)

@@ -15,7 +15,7 @@ import trio.testing
 
 from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.boundary import guarded
-from policyfs.fs.ledger import Ledger, current, ledger, recorded_first
+from policyfs.fs.ledger import Ledger, current, ledger, paced, recorded_first
 from policyfs.fs.openfile import Caller
 from policyfs.fs.record import Call, Recorder
 from policyfs.kernel.bridge import pyfuse3
@@ -38,8 +38,8 @@ class Slow:
         self.wait_s = 0.0
         self.at_once = Committer(self.commit).at_once
 
-    def admit(self, event: Event, audit: Audit) -> Ticket | None:
-        return Ticket(event, self.wait_s) if audit is Audit.REQUIRED else None
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
+        return Ticket(event, 0.0 if paid else self.wait_s) if audit is Audit.REQUIRED else None
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         self.commits.append([ticket.event for ticket in tickets])
@@ -62,7 +62,7 @@ class Handler:
         self.bugs = self
         self.decided: list[int] = []
         self.changed: list[int] = []
-        self.size = 0
+        self.size = self.holding = 0
 
     def bug(self, where: str, error: BaseException) -> None:
         raise AssertionError(where) from error
@@ -74,7 +74,15 @@ class Handler:
 
     @guarded
     async def open(self) -> None:
-        await self.recorder.recorded(CALLER, Call("open", "open"), b"/a", ALLOWED)
+        await self._open()
+
+    @paced
+    async def _open(self) -> None:
+        self.holding += 1
+        try:
+            await self.recorder.recorded(CALLER, Call("open", "open"), b"/a", ALLOWED)
+        finally:
+            self.holding -= 1
 
     @guarded
     async def change(self, *, grows: int = 0) -> None:
@@ -187,6 +195,18 @@ async def test_who_is_beyond_its_budget_waits_alone() -> None:
         nursery.start_soon(ask, "within", 0.0)
     assert order == ["within", "beyond"]
     assert len(sink.commits) == 2
+
+
+@on_trio
+async def test_an_open_holds_nothing_while_it_waits_for_its_budget() -> None:
+    sink = Slow()
+    sink.wait_s = 0.3
+    handler = Handler(sink)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handler.open)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (handler.holding, sink.commits) == (0, [])
+    assert [len(commit) for commit in sink.commits] == [1]
 
 
 @on_trio
