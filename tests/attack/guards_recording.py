@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import policyfs.cli.audit as audit_module
 import policyfs.sinks.journal as journal_module
 from policyfs.domain import Audit, Decision
 from policyfs.fs.gate import Gate
+from policyfs.fs.opening import Opener
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.sinks.accounts import Accounts
 from policyfs.sinks.committer import Commit
@@ -24,6 +26,8 @@ from tests.attack.guards import put
 
 HANG: Final = "POLICYFS_TEST_HANG"
 """The variable that names the file of `slow_trail`."""
+WAITS: Final = ".waits"
+"""What is appended to that name for a file that is there once a write has waited."""
 
 
 def refused_unrecorded() -> None:
@@ -66,11 +70,17 @@ def slow_trail() -> None:
     append = Segment.append
 
     def slow(self: Segment, data: bytes) -> None:
-        while os.path.exists(os.environ[HANG]):
+        while os.path.exists(hang := os.environ[HANG]):
+            Path(f"{hang}{WAITS}").touch()
             time.sleep(0.005)
         append(self, data)
 
     put(Segment, "append", slow)
+
+
+def proven_before_the_record() -> None:
+    """Whether a lease proves a file's kind is asked before the open is put on record, and not after it."""
+    put(Opener, "_still_proven", lambda self, handle, call, proof: None)
 
 
 def written_on_the_loop() -> None:
@@ -98,5 +108,6 @@ RECORDING: Final[dict[str, Callable[[], None]]] = {
     "unbudgeted": unbudgeted,
     "whole-paths": whole_paths,
     "slow-trail": slow_trail,
+    "proven-before-the-record": proven_before_the_record,
     "written-on-the-loop": written_on_the_loop,
 }
