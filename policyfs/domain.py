@@ -130,7 +130,8 @@ class Decision:
     errno is 0 exactly when allowed. redact: what must not be readable in the bytes (already
     empty where every redact rule lists the kind in raw_types). content: each element is a set
     of kind patterns (``image/*`` allowed) of which what is written must match one, or a ban (see
-    ban()) of what it may not tell; all elements must be met. Both are empty in a denial. bare: a
+    ban()) of what it may not tell with the kinds that are let through unread; all elements must be
+    met. Both are empty in a denial. bare: a
     directory seen only because something below it may be seen.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
     as ``would_deny``, when what is written does not meet them.
@@ -152,7 +153,9 @@ _BAN: Final = "no "
 
 
 def ban(words: frozenset[str]) -> str:
-    """The content pattern that a file meets which tells nothing of these words: ``no location, time``."""
+    """The content pattern that a file meets in which nothing was found to tell of these words: ``no location,
+    time``. DENY_UNKNOWN among them: nor was anything that is not understood.
+    """
     return _BAN + ", ".join(sorted(words))
 
 
@@ -163,7 +166,7 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """The content requirements that are about kinds."""
+    """The content requirements that are about kinds alone: beside a ban stand the kinds it lets through."""
     return tuple(kinds for kinds in content if not banned((kinds,)))
 
 
@@ -204,6 +207,10 @@ REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-meta
 DENY_UNKNOWN: Final = "on_unknown: deny"
 """Stands among the words where a rule refuses files in which something cannot be understood. As a
 member of the set it adds up over rules as the words do: the strictest wins."""
+
+TO_TELL: Final = "found to tell"
+"""Stands among the words where a file is looked through before it is stored: what cannot be understood in
+it counts only if a search of it finds something, or if DENY_UNKNOWN stands there, too."""
 
 REDACTABLE_KINDS: Final = frozenset(
     {

@@ -18,18 +18,18 @@ from typing import Final, NoReturn
 
 import trio
 
-from policyfs.domain import Decision, banned, kinds_only
+from policyfs.domain import TO_TELL, Decision, banned, kinds_only
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Fence, put_all
 from policyfs.fs.facts import KindSource
 from policyfs.fs.gate import Gate
-from policyfs.fs.heads import meets
+from policyfs.fs.heads import kind_in, meets
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.openfile import Handle, OpenState
 from policyfs.fs.record import Call
 from policyfs.fs.refused import Refusals, must_be
 from policyfs.fs.views import version_of
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.redact.plan import Outcome
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
 from policyfs.store.statx import Stat
@@ -37,8 +37,6 @@ from policyfs.store.tree import Tree
 
 _PIECE: Final = 1 << 20
 """Bytes that go into the store at a time, while no other daemon changes the file."""
-_NAMED: Final = 3
-"""Findings that the trail names of a refused draft."""
 _WRITING: Final = Call("write", "write")
 
 
@@ -193,15 +191,16 @@ class Drafts:
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
         try:
             if words:
-                kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
+                kind, plan = await self._plans.locate(fd, words | {TO_TELL}, lane=lane, proof=None)
             else:
                 kind, plan = await self._kinds.kind_of_fd(fd, lane=lane), None
         finally:
             os.close(fd)
         if not meets(kind, kinds):
             self._refuse(handle, draft, decision, kind, must_be(kinds))
-        if plan is not None and plan.outcome is not Outcome.CLEAN:
-            self._refuse(handle, draft, decision, kind, _why(plan, words))
+        bans = [kinds for kinds in decision.content if banned((kinds,)) and not _lets_through(kinds, kind)]
+        if bans and plan is not None and plan.outcome is not Outcome.CLEAN:
+            self._refuse(handle, draft, decision, kind, plan.reason)
 
     def _refuse(
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
@@ -263,14 +262,9 @@ def _base(stat: Stat) -> tuple[int, int]:
     return stat.size, stat.mtime_ns
 
 
-def _why(plan: Plan, words: frozenset[str]) -> str:
-    """What was found, for the trail; never the file's own words."""
-    asked = ", ".join(sorted(words))
-    if plan.outcome is Outcome.REFUSE:
-        return f"cannot be looked through for {asked}: {plan.reason}"
-    found = "; ".join(f"{f.container} {f.tag} at {f.offset}" for f in plan.findings[:_NAMED])
-    more = len(plan.findings) - _NAMED
-    return f"tells {asked}: {found}" + (f" and {more} more" if more > 0 else "")
+def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
+    """True if a ban lets a kind through unread (``raw_types``)."""
+    return kind is not None and kind_in(kind, patterns)
 
 
 def _copy_all(source: int, target: int, size: int) -> None:

@@ -319,9 +319,11 @@ class Naming:
             for place in filter(None, ((new_state, old_end.ftype, new_parent), back)):
                 decision = self._shown(caller.principal, decision, *place)
             if not decision.allowed:
-                named = self._nodes.named(old_key, old_parent, old)
-                named += self._nodes.named(new_key, new_parent, new)
-                self._refuse_move(caller, call, path, new_path, decision, self._errno(decision, named))
+                named = self._nodes.named
+                error = self._errno(
+                    decision, named(old_key, old_parent, old) + named(new_key, new_parent, new)
+                )
+                self._refuse_move(caller, call, path, new_path, decision, error, (sure, sure_there))
             gone = None
             if new_stat is not None and not exchange and new_key != old_key:  # two names of one file stay
                 gone = _version_of(new_stat)
@@ -409,7 +411,7 @@ class Naming:
             stack.callback(moved.close)
             return end, moved
         there = engine.view(who, to)
-        words = there.bans - engine.view(who, end.state).bans if there.checked else None
+        words = there.bans if there.checked else None
         settled = await self._settling.settled(parent, name, stat, who.lane, words)
         if settled is None:
             unsettled = Unsettled(self._tree.open_path(self._places.dirfd(parent), name))
@@ -428,12 +430,14 @@ class Naming:
         new_path: bytes,
         decision: Decision | None,
         error: int = 0,
+        looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
+        """looked_at: what was found of the ends is told where a content requirement refuses them."""
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
-        note = ""
-        if decision.errno == errno.EXDEV:
-            note = _WHY_ELSEWHERE
+        note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
+        if decision.errno == errno.EPERM:
+            note = "; ".join(end.why for end in looked_at if end is not None and end.why)
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 
-from policyfs.domain import KIND_EMPTY
+from policyfs.domain import KIND_EMPTY, TO_TELL
 from policyfs.fs.facts import KindSource, version_key
 from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
@@ -25,10 +25,12 @@ from policyfs.store.tree import Tree
 class Named:
     """One file by a descriptor (O_PATH at least), which is closed with it."""
 
-    __slots__ = ("fd", "ino")
+    __slots__ = ("fd", "ino", "why")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.why = ""
+        """Why it may not be where something must not be told, if it was looked through for that."""
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
@@ -115,23 +117,26 @@ class Settling:
             if lease is None:
                 os.close(fd)
                 return None
-            kind, free_of = await self._look(fd, now, words, lane, lease)
+            kind, free_of, why = await self._look(fd, now, words, lane, lease)
         except BaseException:
             if lease is not None:
                 lease.release()
             os.close(fd)
             raise
-        return Settled(fd, lease, kind, free_of, bare=bool(words))
+        found = Settled(fd, lease, kind, free_of, bare=bool(words))
+        found.why = why
+        return found
 
     async def _look(
         self, fd: int, stat: Stat, words: frozenset[str] | None, lane: Hashable, lease: Lease
-    ) -> tuple[str | None, frozenset[str]]:
+    ) -> tuple[str | None, frozenset[str], str]:
         if words is None:
-            return None, frozenset()
+            return None, frozenset(), ""
         if not stat.size:
-            return KIND_EMPTY, words
+            return KIND_EMPTY, words, ""
         if not words:
-            return await self._kinds.kind_of_fd(fd, lane=lane), words
+            return await self._kinds.kind_of_fd(fd, lane=lane), words, ""
         proof = Proof(version_key(stat), lease.holds)
-        kind, plan = await self._plans.locate(fd, words, lane=lane, proof=proof)
-        return kind, words if plan.outcome is Outcome.CLEAN else frozenset()
+        kind, plan = await self._plans.locate(fd, words | {TO_TELL}, lane=lane, proof=proof)
+        clean = plan.outcome is Outcome.CLEAN
+        return kind, words if clean else frozenset(), "" if clean else plan.reason

@@ -18,7 +18,6 @@ from policyfs.domain import (
     Facts,
     FileType,
     banned,
-    kinds_only,
 )
 
 
@@ -106,6 +105,11 @@ def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
     """
     if facts.kind == KIND_EMPTY:
         return True
-    wanted = tuple(content)
-    kinds = all(Kinds(each).hold(facts.kind) is Truth.YES for each in kinds_only(wanted))
-    return kinds and banned(wanted) <= facts.free_of
+    return all(_meets(patterns, facts) for patterns in content)
+
+
+def _meets(patterns: frozenset[str], facts: Facts) -> bool:
+    words = banned((patterns,))
+    if words and words <= facts.free_of:
+        return True
+    return Kinds(patterns).hold(facts.kind) is Truth.YES

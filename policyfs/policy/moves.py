@@ -168,7 +168,10 @@ class Mover:
             return []
         caller = engine.caller(who)
         before = self._profiles.of(old.state, caller).content(old.facts)
-        kept_out = banned(live.rule.content for live in before if not live.rule.monitor)
+        # with kinds that a ban lets through unread, it has kept out nothing for certain
+        kept_out = banned(
+            live.rule.content for live in before if not live.rule.monitor and len(live.rule.content) == 1
+        )
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         found: list[Decision] = []
         for live in self._profiles.of(new.state, caller).content(new.facts):

@@ -7,7 +7,7 @@ grant, does this key go with that one. Nothing stops at the first fault.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban
 from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
@@ -233,7 +233,8 @@ class _Rules:
         unless = tuple(
             self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
         )
-        raw_types = self._raw_types(part, doc) if effect is Effect.REDACT else frozenset()
+        words = _words(doc)
+        raw_types = self._raw_types(part, doc) if _is_about_words(part, effect) else frozenset()
         required = doc.require.content if doc.require is not None else None
         content = self._kinds(part, ("require", "content"), required)
         if effect is None:
@@ -248,8 +249,9 @@ class _Rules:
             when=when,
             unless=unless,
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
-            redact=_redact(doc),
-            content=content or _ban(doc),
+            redact=words if effect is Effect.REDACT else frozenset(),
+            content=content
+            or (frozenset({ban(words), *raw_types}) if effect is Effect.CONTENT else frozenset()),
             raw_types=raw_types,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
@@ -296,12 +298,10 @@ class _Rules:
             message = f"{doc.errno} on a deny of see would tell that the name exists"
             help_ = "remove errno (a denied see answers ENOENT), or deny the others in a rule of their own"
             report(part.error(("errno",), message, help_))
-        if doc.raw_types is not None and effect is not Effect.REDACT:
-            help_ = "remove it; raw_types says what a redact rule lets through"
+        if doc.raw_types is not None and not _is_about_words(part, effect):
+            help_ = "remove it; raw_types says what a rule of redact or no lets through"
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
-        if doc.on_unknown is not None and effect is not Effect.REDACT:
-            help_ = "remove it; on_unknown says what a redact rule does with what it cannot understand"
-            report(part.key_error("on_unknown", f"on_unknown does not go with {effect.value}", help_))
+        self._check_on_unknown(part, doc, effect)
         if doc.mode is not None and doc.require is not None and doc.require.no is not None:
             help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"
             message = "what a file may not tell cannot be monitored, only enforced"
@@ -309,6 +309,22 @@ class _Rules:
         if doc.mode is not None and effect is Effect.REDACT:
             help_ = "remove mode; what can be tried out are denies, allows and content requirements"
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
+
+    def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
+        """What is not understood is hidden from readers, and let pass or not when it is written."""
+        if doc.on_unknown is None:
+            return
+        required = next((key for key in _ON_UNKNOWN if part.has("require", key)), effect.value)
+        words = _ON_UNKNOWN.get(required)
+        if words is None:
+            help_ = (
+                "remove it; on_unknown says what a rule of redact or no does with what it cannot understand"
+            )
+            message = f"on_unknown does not go with {required}"
+            self.errors.append(part.key_error("on_unknown", message, help_))
+        elif doc.on_unknown not in words:
+            message = f"on_unknown: {doc.on_unknown} does not go with {required}"
+            self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _who(self, part: Part[RuleDoc], loc: Loc, doc: WhoDoc | None) -> Who | None:
         if doc is None:
@@ -361,16 +377,20 @@ class _Rules:
         return frozenset(kind for _, kind in members)
 
 
-def _redact(doc: RuleDoc) -> frozenset[str]:
-    """What the rule hides, and whether files that are not understood are refused for it."""
-    words = frozenset((doc.require.redact if doc.require is not None else None) or ())
+_ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
+"""What a rule may say of what is not understood; the first is what holds anyway."""
+
+
+def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
+    """True for rules that name what files tell: of those, some kinds may be let through unread."""
+    return effect is Effect.REDACT or part.has("require", "no")
+
+
+def _words(doc: RuleDoc) -> frozenset[str]:
+    """What the rule hides or forbids, and whether files that are not understood are refused for it."""
+    required = doc.require
+    words = frozenset(() if required is None else (*(required.redact or ()), *(required.no or ())))
     return words | {DENY_UNKNOWN} if words and doc.on_unknown == "deny" else words
-
-
-def _ban(doc: RuleDoc) -> frozenset[str]:
-    """What a ``no`` asks of content."""
-    words = frozenset((doc.require.no if doc.require is not None else None) or ())
-    return frozenset({ban(words)}) if words else frozenset()
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:

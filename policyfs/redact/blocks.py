@@ -35,7 +35,8 @@ class Note(NamedTuple):
     """One thing taken out: where it was (bytes from the block's start), and what it is called.
 
     tells: what it may have told. broken: it went because its structure could not be understood, so
-    that a rule with ``on_unknown: deny`` refuses the file.
+    that a rule with ``on_unknown: deny`` refuses the file. bare: it is known, and holds nothing of what
+    it is there for (a GPS directory with only its version).
     """
 
     offset: int
@@ -44,6 +45,7 @@ class Note(NamedTuple):
     tag: str
     tells: Tells = UNKNOWN
     broken: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL, Patch
 from policyfs.redact.blocks import Found, NotThisKindError, TooMuchError
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import ByteSource, in_order
 from policyfs.redact.table import KindRow, Treatment, kind_rows, kind_table
 from policyfs.redact.tells import Tells, hidden_by, in_words
+from policyfs.redact.verdict import judged
 
 __all__ = [
     "DETECTOR_VERSION",
@@ -74,9 +75,38 @@ def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
 
     what: words of tells.WORDS, and domain.DENY_UNKNOWN among them to refuse a file in which something
-    cannot be understood. Fails closed: whatever goes wrong, the answer is REFUSE.
+    cannot be understood. With domain.TO_TELL among them nothing is planned: CLEAN if nothing was found to
+    tell of the words (redact/verdict.py), else REFUSE. Fails closed: whatever goes wrong, the answer is
+    REFUSE.
     """
-    words = what - {DENY_UNKNOWN}
+    words = what - {DENY_UNKNOWN, TO_TELL}
+    if TO_TELL in what:
+        return _judge(kind, words, source, strict=DENY_UNKNOWN in what)
+    return _locate(kind, words, source, strict=DENY_UNKNOWN in what)
+
+
+def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool) -> Plan:
+    found: list[Found] = []
+    plan = _locate(kind, words, source, strict=False, found=found)
+    if plan.outcome is Outcome.REFUSE:
+        return _refuse(f"not understood: {plan.reason}")
+    try:
+        why = judged(found[0], source, hidden_by(words), strict=strict) if found else ""
+    except Exception as exc:  # noqa: BLE001  # hostile bytes must never be more than a refusal
+        why = f"not understood: internal error: {type(exc).__name__}"
+    return _refuse(why) if why else Plan(Outcome.CLEAN, reason="nothing was found to tell " + listed(words))
+
+
+def listed(words: frozenset[str]) -> str:
+    """Words for people, in order."""
+    return ", ".join(sorted(words))
+
+
+def _locate(
+    kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
+    found: list[Found] | None = None,
+) -> Plan:  # fmt: skip
+    """found: gets what was found, where a locator looked."""
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:
@@ -92,7 +122,10 @@ def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
         if row.treatment is Treatment.NOTHING:
             return _nothing(row, source)
         hide = hidden_by(words)
-        return _plan(locate_in(kind, source, hide), source, hide, strict=DENY_UNKNOWN in what)
+        located = locate_in(kind, source, hide)
+        if found is not None:
+            found.append(located)
+        return _plan(located, source, hide, strict=strict)
     except NotThisKindError as exc:
         return _refuse(f"called {kind}, but {exc}")
     except TooMuchError as exc:

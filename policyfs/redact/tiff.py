@@ -27,6 +27,7 @@ MAX_ENTRIES: Final = 1000
 """Over all directories of one structure; real ones have at most some 150."""
 ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
+_RATIONAL: Final = 5
 _POINTERS: Final = {
     tags.EXIF_IFD: Role.EXIF,
     tags.INTEROP_IFD: Role.INTEROP,
@@ -264,9 +265,29 @@ class _Cleaner:
     def _drop(self, entry: Entry, role: Role, tells: Tells, *, broken: bool = False) -> bool:
         """Notes an entry as taken out; always False: it is not kept."""
         name = tags.NAMES[role].get(entry.tag, f"0x{entry.tag:04x}")
-        where = f"{role.value}:{name}"
-        self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, where, tells, broken))
+        where, bare = f"{role.value}:{name}", entry.tag == tags.GPS_IFD and self._gps_is_bare(entry)
+        self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, where, tells, broken, bare))
         return False
+
+    def _gps_is_bare(self, pointer: Entry) -> bool:
+        """True if no value of a GPS directory says where: cameras without a receiver write its version."""
+        offset = self._long(pointer.start) if pointer.type in _POINTER_TYPES and pointer.size == 4 else 0
+        if not 8 <= offset <= len(self.block) - 2:
+            return False
+        count = self._short(offset)
+        if offset + 2 + ENTRY_BYTES * count > len(self.block):
+            return False
+        entries = [self._entry(offset + 2 + ENTRY_BYTES * index) for index in range(count)]
+        return all(entry.tag in tags.GPS_WITHOUT_A_PLACE or self._is_blank(entry) for entry in entries)
+
+    def _is_blank(self, entry: Entry) -> bool:
+        """True if a value is nothing but zeros and blanks, or a fraction of zero."""
+        if entry.type not in tags.TYPE_SIZES or not 8 <= entry.start <= len(self.block) - entry.size:
+            return False
+        value = self.block[entry.start : entry.end]
+        if entry.type == _RATIONAL:
+            return not any(any(value[at : at + 4]) for at in range(0, len(value), 8))
+        return not value.strip(b"\0 ")
 
     def _open_children(self, entry: Entry) -> bool:
         if entry.type not in _POINTER_TYPES:

@@ -52,6 +52,8 @@ TILE_OFFSETS: Final = 0x0144
 TILE_LENGTHS: Final = 0x0145
 MPF_ENTRIES: Final = 0xB002
 
+GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
+"""GPSVersionID, GPSStatus, GPSMapDatum: what cameras write that know no place (Exif 2.32, 4.6.6)."""
 GPS_TAGS_END: Final = 0x40
 """GPS tags are 0x00 to 0x1f (Exif 2.32); room for what later versions may add."""
 

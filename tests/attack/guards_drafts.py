@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from policyfs.fs.drafts import Drafts
 from tests.attack.guards import put
+from tests.attack.guards_reading import parsers
 
 
 def draft_unread() -> None:
@@ -18,4 +19,12 @@ def draft_unread() -> None:
     put(Drafts, "_judge", nothing)
 
 
-DRAFTS: Final[dict[str, Callable[[], None]]] = {"draft-unread": draft_unread}
+def odd_unsearched() -> None:
+    """What is not understood in a file is not searched: only what is known counts."""
+    parsers("tests.attack.parsers_unsearching")
+
+
+DRAFTS: Final[dict[str, Callable[[], None]]] = {
+    "draft-unread": draft_unread,
+    "odd-unsearched": odd_unsearched,
+}

@@ -24,7 +24,7 @@ from tests.attack.guards_writing import WAITS, stopper
 _ZYGOTE: Final = "policyfs.content.zygote"
 
 
-def _parsers(module: str) -> None:
+def parsers(module: str) -> None:
     """Let workers come from another zygote."""
     popen = subprocess.Popen
 
@@ -37,18 +37,18 @@ def _parsers(module: str) -> None:
 
 def lazy_parser() -> None:
     """Of all places in a file only the first is found."""
-    _parsers("tests.attack.parsers_lazy")
+    parsers("tests.attack.parsers_lazy")
 
 
 def broken_parser() -> None:
     """No guard is gone, but the parsers have bugs, and less time than usual to hang."""
-    _parsers("tests.attack.parsers_broken")
+    parsers("tests.attack.parsers_broken")
     put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
 
 
 def workers_are_nobody() -> None:
     """Workers run as nobody, as other programs do."""
-    _parsers("tests.attack.parsers_nobody")
+    parsers("tests.attack.parsers_nobody")
 
 
 def failure_is_clean() -> None:

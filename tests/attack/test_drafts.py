@@ -140,6 +140,30 @@ def test_no_way_in_for_a_place(alone: bool, mounts_on, store_on) -> None:
     assert (stored / "honest.jpg").read_bytes() == CLEAN
 
 
+HIDDEN = jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, jpegs.TEXT_COORDINATES.encode()))
+"""The place is in a segment that no reader knows."""
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["shared", "app mount"])
+def test_no_place_in_what_is_not_understood(alone: bool, mounts_on, store_on) -> None:
+    store = store_on("ext4")
+    mount = mounts_on.start(POLICY, store, *(("--app", "camera") if alone else ()))
+    stored, share = shares(store, mount)
+    honest = HIDDEN.replace(jpegs.TEXT_COORDINATES.encode(), b"w" * len(jpegs.TEXT_COORDINATES))
+    for name, data, said in (("hidden.jpg", HIDDEN, "EPERM"), ("honest.jpg", honest, "")):
+        assert call_as(CAMERA, tried, lambda path, data=data: path.write_bytes(data), share / name) == said
+    assert not leaked(stored)
+    assert (stored / "honest.jpg").read_bytes() == honest
+
+
+def test_it_is_there_where_that_is_not_searched(without, store_on) -> None:
+    store = store_on("ext4")
+    mount = without("odd-unsearched", POLICY, store)
+    stored, share = shares(store, mount)
+    assert call_as(CAMERA, tried, lambda path: path.write_bytes(HIDDEN), share / "hidden.jpg") == ""
+    assert leaked(stored) == ["hidden.jpg"]
+
+
 def test_they_are_ways_in_where_nobody_looks(without, store_on) -> None:
     store = store_on("ext4")
     mount = without("draft-unread", POLICY, store)

@@ -441,10 +441,10 @@ class Naive:
             return 0
         free = set(node.facts.free_of)
         for patterns in self.content(caller, old):
-            free |= words_of_ban(patterns)
+            free |= words_of_ban(patterns) if len(patterns) == 1 else set()
         for patterns in self.content(caller, node):
             words = words_of_ban(patterns)
-            if not (words <= free if words else kind_in(patterns, node.facts.kind) == YES):
+            if not (words and words <= free) and kind_in(patterns, node.facts.kind) != YES:
                 return errno.EPERM
         return 0
 

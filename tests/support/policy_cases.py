@@ -49,7 +49,9 @@ def subsets(values: list[str], low: int = 1, high: int = 2) -> st.SearchStrategy
 
 
 some_words = subsets(["location", "time"])
-bans = some_words.map(lambda words: frozenset({ban(words)}))
+bans = st.tuples(some_words, st.one_of(st.just(frozenset[str]()), subsets(KINDS))).map(
+    lambda both: frozenset({ban(both[0]), *both[1]})
+)
 contents = st.one_of(subsets(KINDS), subsets(KINDS), bans)
 
 

@@ -167,6 +167,30 @@ class TestRule:
         assert (rule.effect, rule.content, rule.redact) == (Effect.CONTENT, {"no location"}, frozenset())
 
     @pytest.mark.parametrize(
+        ("more", "content"),
+        [
+            ("on_unknown: allow", {"no location"}),
+            ("on_unknown: deny", {f"no location, {DENY_UNKNOWN}"}),
+            ("raw_types: [application/zip, text/*]", {"no location", "application/zip", "text/*"}),
+        ],
+    )
+    def test_no_of_what_is_not_understood_and_of_kinds_let_through(self, more, content):
+        assert the_rule(f"require: {{no: [location]}}\n    {more}").content == content
+
+    @pytest.mark.parametrize(
+        ("rule", "why"),
+        [
+            ("require: {no: location}\n    on_unknown: zero", "zero does not go with no"),
+            ("require: {redact: location}\n    on_unknown: allow", "allow does not go with redact"),
+            ("require: {no: location}\n    raw_types: image/jpeg", "names image/jpeg"),
+            ("require: {content: image/jpeg}\n    on_unknown: deny", "does not go with content"),
+        ],
+    )
+    def test_what_goes_with_no(self, rule, why):
+        with pytest.raises(PolicyErrors, match=why):
+            the_rule(rule)
+
+    @pytest.mark.parametrize(
         ("more", "redact"),
         [
             ("", {"location"}),

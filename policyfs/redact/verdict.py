@@ -1,0 +1,139 @@
+"""Whether a file may be stored where something must not be told: what was found to tell, and what is odd.
+
+Redaction takes out what *may* tell. To refuse a file for that would refuse nearly every photo: makers write
+tags that nobody has named. So only what is known to tell counts here; the bytes of everything else that
+redaction would take out are searched, and count if the search finds something.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from policyfs.redact.blocks import Found, Note
+from policyfs.redact.ranges import ByteSource, in_order
+from policyfs.redact.tells import UNKNOWN, Tells, in_words
+from policyfs.redact.text import told_in_text
+
+_NAMED: Final = 3
+"""Findings that a refusal names."""
+_PIECE_BYTES: Final = 1 << 20
+_OVERLAP_BYTES: Final = 512
+_MARGIN_BYTES: Final = 8
+_SEARCHED_BYTES: Final = 64 << 20
+"""More that is not understood in one file is not searched: the file is refused."""
+_SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
+"""What a search can find. Names and captions look like any other words."""
+
+_RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
+"""Text of any of the usual encodings, to be looked into apart from what is around it."""
+_PLACE_NAME: Final = re.compile(
+    r"\b(?:city|country(?:name|code)?|province|state|sub-?location|location(?:name|created|shown)?|place(?:name)?"
+    r"|region|address|town|village|gps\w{0,20})\b[\"'\]\s>]{0,8}[=:>]{1,2}[\"'\[\s<]{0,8}\w{2}",
+    re.IGNORECASE,
+)
+"""A word for a place, and what it is called."""
+_OF_A_PLACE: Final = re.compile(
+    rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: the pointer to a GPS directory, II and MM
+    rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
+    rb"|\x03\0\x02\0\x02\0\0\0[EW]\0|\0\x03\0\x02\0\0\0\x02[EW]\0"  # GPSLongitudeRef
+    rb"|\x1c\x02[\x5a\x5c\x5f\x64\x65]\0."  # IPTC-IIM 2:90 to 2:101: city, sublocation, state, country
+    rb"|\xa9xyz|loci\0|GPS[59PU]|com\.apple\.quicktime\.location"  # QuickTime, 3GPP, GoPro
+)
+_DEGREES: Final = re.compile(rb"(?=(?s:(?P<le>[\0-\xb4]\0{3}\x01\0{3})|(?P<be>\0{3}[\0-\xb4]\0{3}\x01)))")
+_MAX_DENOMINATOR: Final = 10_000_000
+
+
+def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
+    """Why a file may not be stored where nothing may be told of *hide*; empty if it may.
+
+    strict: what is not understood is refused, whatever a search of it would find.
+    """
+    patches = in_order(found.patches, source.size)
+    if not patches:
+        return ""
+    notes = sorted(found.notes, key=lambda note: note.offset)
+    known = [note for note in notes if _is_known(note) and note.tells & hide and not note.bare]
+    if known:
+        return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
+    odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
+    if not odd and notes:
+        return ""  # what is known and holds nothing
+    named = _listed(odd) or f"bytes at {patches[0].offset}"
+    if strict:
+        return f"not understood: {named}; the rule denies that"
+    if hide & ~_SEARCHABLE:
+        return f"not understood, and no search finds {in_words(hide & ~_SEARCHABLE)}: {named}"
+    if sum(patch.size for patch in patches) > _SEARCHED_BYTES:
+        return f"not understood, and too much to search: {named}"
+    told, bare = Tells(0), [note for note in notes if note.bare]
+    for patch in patches:
+        # a patch leaves out the zeros at its ends, and a fraction may end with some
+        start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
+        for piece in _pieces(source, start, end, bare):
+            told |= _searched(piece, hide & ~told)
+    return f"found to tell {in_words(told)}, in what is not understood: {named}" if told else ""
+
+
+def _is_known(note: Note) -> bool:
+    return not note.broken and note.tells != UNKNOWN
+
+
+def _told(notes: list[Note]) -> Tells:
+    told = Tells(0)
+    for note in notes:
+        told |= note.tells
+    return told
+
+
+def _listed(notes: list[Note]) -> str:
+    named = "; ".join(f"{note.container} {note.tag} at {note.offset}" for note in notes[:_NAMED])
+    more = len(notes) - _NAMED
+    return named + (f" and {more} more" if more > 0 else "")
+
+
+def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
+    """The bytes of a range in parts that overlap, without those that are known to hold nothing."""
+    for at in range(start, end, _PIECE_BYTES):
+        data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
+        for note in bare:
+            first, behind = max(0, note.offset - at), min(len(data), note.offset + note.length - at)
+            if first < behind:
+                data[first:behind] = bytes(behind - first)
+        yield bytes(data)
+
+
+def _searched(data: bytes, asked: Tells) -> Tells:
+    """What a search of bytes of no known form finds."""
+    if not asked or not data.strip(b"\0"):
+        return Tells(0)
+    told = Tells(0)
+    if asked & Tells.LOCATION and (_OF_A_PLACE.search(data) or _has_degrees(data)):
+        told |= Tells.LOCATION
+    for run in _RUN.finditer(data):
+        text = run[0].replace(b"\0", b"").decode("utf-8", "replace")
+        told |= told_in_text(text, asked & ~told)
+        if asked & Tells.LOCATION and _PLACE_NAME.search(text):
+            told |= Tells.LOCATION
+    return told
+
+
+def _has_degrees(data: bytes) -> bool:
+    """True if three fractions in a row are degrees, minutes and seconds, as Exif writes coordinates."""
+    for match in _DEGREES.finditer(data):
+        order: str = "little" if match["le"] is not None else "big"
+        rest = data[match.start() : match.start() + 24]
+        if len(rest) < 24:
+            break
+        numbers = [int.from_bytes(rest[at : at + 4], order) for at in range(0, 24, 4)]  # type: ignore[arg-type]
+        degrees, _, minutes, per_minute, seconds, per_second = numbers
+        sound = 0 < per_minute <= _MAX_DENOMINATOR and 0 < per_second <= _MAX_DENOMINATOR
+        if (
+            sound
+            and minutes < 60 * per_minute
+            and seconds < 60 * per_second
+            and (degrees and minutes + seconds)
+        ):
+            return True
+    return False

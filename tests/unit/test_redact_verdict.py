@@ -1,0 +1,134 @@
+"""What was found to tell, and what was only not understood: redact/verdict.py."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import DENY_UNKNOWN, TO_TELL
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.ranges import MemorySource
+from tests.support import cameras, jpegs, notes
+from tests.support.jpegs import LONG, UNDEFINED, pack, text
+
+NO_PLACE = frozenset({"location", TO_TELL})
+
+
+def verdict(data: bytes, *more: str, kind: str = "image/jpeg", words: frozenset[str] = NO_PLACE) -> str:
+    """Why the file is refused; empty if it is not."""
+    plan = locate(kind, words | set(more), MemorySource(data))
+    assert plan.patches == ()
+    assert plan.outcome in {Outcome.CLEAN, Outcome.REFUSE}
+    return plan.reason if plan.outcome is Outcome.REFUSE else ""
+
+
+def odd(payload: bytes) -> bytes:
+    """A photo with a segment that nobody understands."""
+    return jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, payload))
+
+
+def test_twenty_photos_without_a_place_and_with_one(tmp_path: Path) -> None:
+    photos = cameras.photos(tmp_path)
+    assert len(photos) == 20
+    assert {photo.name: verdict(photo.without) for photo in photos} == {photo.name: "" for photo in photos}
+    said = [verdict(photo.placed) for photo in photos]
+    assert [why for why in said if not why.startswith("found to tell location: ")] == []
+
+
+FRACTIONS = (47, 1, 48, 1, 163116, 10000)
+ODD = {
+    "coordinates": jpegs.TEXT_COORDINATES.encode(),
+    "coordinates in UTF-16": jpegs.TEXT_COORDINATES.encode("utf-16-le"),
+    "coordinates in UTF-16, big-endian": b"\0\0" + jpegs.TEXT_COORDINATES.encode("utf-16-be"),
+    "behind zeros": bytes(3000) + jpegs.TEXT_COORDINATES.encode(),
+    "a city by its name": b'{"a": 1, "City": "Zirbelstadt"}',
+    "a country in XML": b"<x><CountryName>Austria</CountryName></x>",
+    "degrees, little-endian": b"\1\2" + pack("II", *FRACTIONS),
+    "degrees, big-endian": b"\1" + pack("MM", *FRACTIONS),
+    "an EXIF structure": jpegs.exif(),
+    "a GPS reference": struct.pack(">HHI", 1, 2, 2) + b"N\0\0\0",
+    "IPTC records": jpegs.iptc_place(),
+    "QuickTime's atom": b"\0\0\0\x1e\xa9xyz\0\x12\x15\xc7+47.8-013.0/",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_not_understood_is_searched(name: str) -> None:
+    assert verdict(odd(b"unknown " + ODD[name])).startswith(
+        "found to tell location, in what is not understood"
+    )
+
+
+HARMLESS = {
+    "words": b"made by nobody in particular, with care",
+    "numbers": bytes((37 * n) % 251 for n in range(5000)),
+    "fractions": pack("II", 1, 250, 28, 10, 50, 1, 0, 1, 0, 1, 0, 1),
+    "nothing": b"x" * 100,
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_not_understood_passes_if_nothing_is_found(name: str) -> None:
+    data = odd(HARMLESS[name])
+    assert verdict(data) == ""
+    assert verdict(data, DENY_UNKNOWN) == "not understood: JPEG APP11 at 6; the rule denies that"
+
+
+def test_a_gps_directory_without_a_place_tells_none() -> None:
+    def photo(*gps: jpegs.Entry) -> bytes:
+        main = [text(0x010F, "Testmaker"), jpegs.long("II", jpegs.GPS_IFD, 0x300)]
+        blocks = ((8, jpegs.ifd("II", 8, main)), (0x300, jpegs.ifd("II", 0x300, gps)))
+        return jpegs.photo_with(jpegs.tiff("II", *blocks))
+
+    version = (0, jpegs.BYTE, 4, b"\2\3\0\0")
+    for strict in ((), (DENY_UNKNOWN,)):
+        assert verdict(photo(version), *strict) == ""
+        assert verdict(photo(version, (9, jpegs.ASCII, 2, b"V\0")), *strict) == ""
+        assert verdict(photo(version, (2, jpegs.RATIONAL, 3, pack("II", 0, 1, 0, 1, 0, 1))), *strict) == ""
+        assert "GPSInfo" in verdict(photo(version, (29, jpegs.ASCII, 11, b"2024:05:17\0")), *strict)
+        assert "GPSInfo" in verdict(photo(*jpegs.gps("II")), *strict)
+    # beside it what is not understood is searched all the same, and the directory's own entry is none
+    maker = notes.MAKERS["Sony"]
+    for value, why in ((7919, ""), (0, "")):
+        note = notes.note_of(maker._replace(tags=((0xEE01, LONG, 2, pack("II", value, value)),)), "II")
+        assert verdict(jpegs.photo_with(notes.exif_with(note, "II", "SONY"))) == why
+
+
+def test_an_unnamed_tag_of_a_maker_is_searched() -> None:
+    maker = notes.MAKERS["Panasonic"]
+
+    def photo(value: bytes) -> bytes:
+        tagged = maker._replace(tags=(*maker.tags[:2], (0xEE03, UNDEFINED, len(value), value)))
+        return jpegs.photo_with(notes.exif_with(notes.note_of(tagged, "II"), "II", maker.make))
+
+    assert verdict(photo(b"FW-12 ABCD efgh")) == ""
+    assert "not understood: MakerNote" in verdict(photo(b"FW-12 ABCD efgh"), DENY_UNKNOWN)
+    assert verdict(photo(jpegs.TEXT_COORDINATES.encode())).startswith("found to tell location")
+
+
+def test_what_is_not_understood_as_a_whole_is_refused() -> None:
+    assert verdict(b"words\n", kind="text/plain").startswith("not understood: ")
+    assert verdict(b"no photo", kind="image/jpeg").startswith("not understood: called image/jpeg")
+
+
+def test_of_names_and_captions_no_search_finds_anything() -> None:
+    people = frozenset({"people", TO_TELL})
+    assert (
+        verdict(odd(b"words"), words=people) == "not understood, and no search finds people: JPEG APP11 at 6"
+    )
+    assert verdict(jpegs.plain(), words=people) == ""
+
+
+def test_what_was_redacted_is_accepted(tmp_path: Path) -> None:
+    from policyfs.redact.ranges import apply
+
+    for photo in cameras.photos(tmp_path):
+        for data in (photo.placed, odd(photo.placed[:900]), photo.placed[:-200]):
+            for words in (frozenset({"location"}), frozenset({"location", "time", "people"})):
+                plan = locate("image/jpeg", words, MemorySource(data))
+                if plan.outcome is not Outcome.REFUSE:
+                    clean = apply(data, plan.patches)
+                    for strict in ((), (DENY_UNKNOWN,)):
+                        assert verdict(clean, *strict, words=words | {TO_TELL}) == "", photo.name
