@@ -98,6 +98,10 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
     kind: its field type. room: the four (or eight) bytes of the entry. order: "<" or ">".
     """
+    if kind in _BYTE_TYPES and 1 < count <= 4:  # a number in the order of its maker
+        room, rest = room[:count], room[count:]
+        ends = (room[:-1], room[1:])
+        return any(not any(part) for part in ends) and not any(rest)
     if count != 1 or kind not in _NUMBER_TYPES:
         return False
     size = 1 if kind in _BYTE_TYPES else 2 if kind in (3, 8) else 4
@@ -118,14 +122,24 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
     return len(value) <= 8 and is_small_number(kind, count, value, order)
 
 
+def behind_value(room: bytes, size: int) -> bytes:
+    """What stands in an entry behind a value of so many bytes, unless that is zeros or ones."""
+    behind = room[size:]
+    return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
+
+
+def is_empty(entry: Entry, frame: Frame) -> bool:
+    """Whether a tag has no value, and none where one would stand."""
+    return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.raw[-frame.offset_bytes :])
+
+
 def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> bool:
     """Whether a tag that goes by what it tells may stay, since nothing stands in it.
 
     Of a tag that is known, only in a maker note, and only where it is not set: a small number could be a
     city's.
     """
-    room = entry.raw[-frame.offset_bytes :][entry.size :] if entry.inline else b""
-    behind = room if any(room) else b""
+    behind = behind_value(entry.raw[-frame.offset_bytes :], entry.size) if entry.inline else b""
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return value_says_nothing(entry.type, entry.count, value + behind, frame.order)
     plain = value.rstrip(b"\0")

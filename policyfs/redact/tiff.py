@@ -14,7 +14,7 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
-from policyfs.redact.filler import is_uniform, is_word, value_says_nothing
+from policyfs.redact.filler import behind_value, is_uniform, is_word, value_says_nothing
 from policyfs.redact.leftovers import either, leftovers
 from policyfs.redact.makernotes import OVERRUN_BYTES, clean_note
 from policyfs.redact.ranges import mask
@@ -254,8 +254,9 @@ class _Cleaner:
             return False
         self.inner.budget.search(entry.size)
         room = self.block[entry.position + 8 : entry.position + ENTRY_BYTES]
-        end = entry.start + (4 if entry.inline and any(room[entry.size :]) else entry.size)
-        return value_says_nothing(entry.type, entry.count, self.block[entry.start : end], self.order)
+        behind = behind_value(room, entry.size) if entry.inline else b""
+        value = self.block[entry.start : entry.end] + behind
+        return value_says_nothing(entry.type, entry.count, value, self.order)
 
     def _doom(self, entry: Entry) -> None:
         """The bytes of a value that goes may not stay as a part of another tag's value."""

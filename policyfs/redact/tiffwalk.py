@@ -16,7 +16,7 @@ from policyfs.domain import Patch
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.extents import Extents
-from policyfs.redact.filler import is_uniform, is_word, tag_says_nothing
+from policyfs.redact.filler import is_empty, is_uniform, is_word, tag_says_nothing
 from policyfs.redact.notecities import clean_city
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -147,6 +147,8 @@ class Walk:
         if directory.frame.note and self._is_neutral(entry):
             return False
         rule = rules.get(entry.tag, Rule(UNKNOWN))
+        if directory.frame.note and is_empty(entry, directory.frame):
+            return True
         if rule.tells & self.inner.hide:
             if rule.how is How.VALUE and self._says_nothing(entry, directory, rule):
                 return True

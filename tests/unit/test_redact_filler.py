@@ -76,6 +76,8 @@ def test_looking_at_zeros_takes_no_longer_than_reading_them():
         (ASCII, 5, b"AUTO\0"),
         (ASCII, 4, b"---\0"),
         (LONG, 1, pack("II", 0xFFFFFFFF)),
+        (UNDEFINED, 4, b"\0\0\0\x03"),
+        (UNDEFINED, 4, b"\x03\0\0\0"),
     ],
 )
 def test_values_of_unnamed_tags_that_say_nothing(kind, count, value):
@@ -92,6 +94,9 @@ def test_values_of_unnamed_tags_that_say_nothing(kind, count, value):
         (ASCII, 3, b"AT\0"),  # a country
         (ASCII, 5, b"Linz\0"),
         (UNDEFINED, 4, b"Graz"),
+        (UNDEFINED, 4, b"\x2f\0\0\x0d"),
+        (UNDEFINED, 2, b"\x2f\x0d"),
+        (UNDEFINED, 4, b"\0\x2f\x0d\0"),
         (LONG, 2, pack("II", 47, 13)),
     ],
 )

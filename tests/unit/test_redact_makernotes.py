@@ -412,3 +412,27 @@ def test_a_picture_within_a_note_stays_and_is_cleaned():
 def test_what_is_no_picture_in_a_note_goes():
     for fake in (b"\xff\xd8" + CITY.encode() * 9, CITY.encode() * 9, jpegs.plain()[:90] + CITY.encode()):
         assert CITY.encode() not in read(with_preview(fake), "location")
+
+
+def entry_of(kind: int, count: int, room: bytes) -> bytes:
+    """A photo whose Nikon note has an unnamed tag with these four bytes in its entry."""
+    data = with_unnamed((0x3FF0, UNDEFINED, 4, b"\xaa\xbb\xcc\xdd"))
+    old = pack("MM", 0x3FF0, UNDEFINED, size=2) + pack("MM", 4) + b"\xaa\xbb\xcc\xdd"
+    assert data.count(old) == 1
+    return data.replace(old, pack("MM", 0x3FF0, kind, size=2) + pack("MM", count) + room)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "room"),
+    [(jpegs.SHORT, 1, b"\0\1\xff\xff"), (UNDEFINED, 0, bytes(4)), (UNDEFINED, 4, b"\0\0\0\3")],
+)
+def test_room_that_is_not_used_says_nothing(kind, count, room):
+    assert read(entry_of(kind, count, room), "location") == entry_of(kind, count, room)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "room"),
+    [(jpegs.SHORT, 1, b"\0\x2f\x0d\x0d"), (UNDEFINED, 0, b"Linz"), (UNDEFINED, 4, b"\x2f\0\0\x0d")],
+)
+def test_room_in_which_something_stands_goes(kind, count, room):
+    assert room not in read(entry_of(kind, count, room), "location")
