@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
+from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, is_blank
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
 from policyfs.redact.tiffdirs import Entry, Frame
@@ -65,10 +65,8 @@ def says_nothing(data: bytes) -> bool:
 
     One byte repeated, up to three bytes between zeros, a header of an empty box.
     """
-    if len(data) > MAX_FILLER_BYTES:
-        return is_uniform(data)
     core = data.strip(b"\0")
-    return len(core) <= MOST_BYTES or is_uniform(data) or data.rstrip(b"\0") in _HEADERS or data in _HEADERS
+    return len(core) <= MOST_BYTES or is_uniform(core) or data.rstrip(b"\0") in _HEADERS or data in _HEADERS
 
 
 def names_a_muxer(data: bytes) -> bool:
@@ -82,14 +80,29 @@ def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
     """says_nothing for [start, end) of a source; reads no further than it must."""
     size = end - start
     head = source.read(start, min(size, _SHORT_BYTES))
-    if size <= _SHORT_BYTES:
-        return says_nothing(head)
-    if not is_uniform(head):
-        return size <= MAX_FILLER_BYTES and says_nothing(source.read(start, size))
+    core = head.strip(b"\0")
+    if len(core) > MOST_BYTES and not is_uniform(core) and head.rstrip(b"\0") not in _HEADERS:
+        return False
+    return (
+        says_nothing(source.read(start, size))
+        if size <= MAX_FILLER_BYTES
+        else _is_one_run(source, start, end)
+    )
+
+
+def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
+    """Whether [start, end) is one byte repeated, or a few bytes, with zeros at most before and behind."""
+    byte, ended = b"", False
     for at in range(start, end, CHUNK_BYTES):
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
-        if chunk[:1] != head[:1] or not is_uniform(chunk):
+        if is_blank(chunk):
+            ended = bool(byte)
+            continue
+        core = chunk.strip(b"\0")
+        short = len(core) <= MOST_BYTES and not byte
+        if ended or not (short or is_uniform(core)) or (byte and chunk[:1] != byte):
             return False
+        byte, ended = core[:1], chunk[-1] == 0 or not is_uniform(core)
     return True
 
 

@@ -76,11 +76,12 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_MOVIES, "udta: LOOP, SelO, WLOC, ludt, SETT, (c)fmt ...", "settings", Tells.OTHER, "free boxes"),
     Part(
         _MOVIES,
-        "udta: all others (GPMF, TAGS, NCTG, thmb, Xtra ...)",
+        "udta: all others (TAGS, NCTG, thmb, Xtra ...)",
         "makers' own data, thumbnails",
         UNKNOWN,
         "free boxes",
     ),
+    Part(_MOVIES, "udta GPMF", "GoPro's settings", UNKNOWN, "value by value"),
     Part(_MOVIES, "udta XMP_, uuid XMP, uuid EXIF", "metadata blocks", UNKNOWN, "cleaned as in a JPEG"),
     Part(_MOVIES, "uuid: any other but profiles and projections", "anything", UNKNOWN, "free boxes"),
     Part(

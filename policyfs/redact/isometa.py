@@ -15,6 +15,7 @@ from typing import Final
 from policyfs.redact.isobox import HEADER_BYTES, Box
 from policyfs.redact.isoedit import Block, name_of
 from policyfs.redact.isonames import ITEMS, TEXT_ATOMS, USER_DATA, free_form_tells, key_tells
+from policyfs.redact.klv import clean_gpmf
 from policyfs.redact.tells import UNKNOWN, Tells
 
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -59,6 +60,10 @@ def _user_datum(block: Block, box: Box) -> None:
         _xmp(block, box)
     elif kind in FREE_KINDS:
         block.wipe(box.body, box.end, "udta", name_of(kind), UNKNOWN)
+    elif kind == b"GPMF":
+        body = block.body(box)
+        if not block.replace(box.body, len(body), clean_gpmf(body, block.inner), "udta", "GPMF"):
+            block.free(box, "udta")
     elif kind == b"CNTH":
         _thumbnail(block, box)
     else:

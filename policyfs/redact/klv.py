@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.blocks import Found, Inner, Note
-from policyfs.redact.ranges import ByteSource, zeros
+from policyfs.redact.blocks import Cleaned, Found, Inner, Note
+from policyfs.redact.ranges import ByteSource, MemorySource, apply, in_order, zeros
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import told_in
 
@@ -124,3 +124,16 @@ class Telemetry:
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
         return self._texts[value]
+
+
+def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
+    """A block of GPMF on its own, as long as before; None if it goes whole: it is none, or its settings are
+    hidden, too.
+    """
+    if inner.hide & Tells.OTHER or not data.startswith(tuple(_NESTED)):
+        return None
+    telemetry = Telemetry(MemorySource(data), inner)
+    telemetry.sample(0, len(data))
+    found = telemetry.found()
+    broken = any(note.broken for note in found.notes)
+    return None if broken else Cleaned(apply(data, in_order(found.patches, len(data))), tuple(found.notes))

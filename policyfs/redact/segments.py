@@ -17,6 +17,7 @@ from typing import Final
 from policyfs.redact import tifftags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
 from policyfs.redact.digests import DIGEST_NAMES, Held, renewed
+from policyfs.redact.klv import clean_gpmf
 from policyfs.redact.markers import APP0, COM, Segment
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import BYTES_PER_PART, is_prose, told_in
@@ -30,9 +31,11 @@ MPF_HEADER: Final = b"MPF\0"
 ICC_HEADER: Final = b"ICC_PROFILE\0"
 GAIN_MAP_HEADER: Final = b"urn:iso:std:iso:ts:21496:-1\0"
 DUCKY_HEADER: Final = b"Ducky"
+GOPRO_HEADER: Final = b"GoPro\0"
 
 APP1: Final = APP0 + 1
 APP2: Final = APP0 + 2
+APP6: Final = APP0 + 6
 APP12: Final = APP0 + 12
 APP13: Final = APP0 + 13
 APP14: Final = APP0 + 14
@@ -47,7 +50,7 @@ _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
-LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP12, APP13, APP14})
+LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
 """Segments of which anything may stay; of all others nothing does."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
@@ -79,8 +82,11 @@ class Loaded:
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
     """All metadata segments of one image, in order, each as it is to be."""
     loaded = [Loaded(s.code, old, old) for s, old in zip(segments, payloads, strict=True)]
+    telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
     for segment in loaded:
-        if not _is_shared(segment):
+        if len(telemetry) > 1 and any(segment is one for one in telemetry):
+            segment.drop("GPMF", broken=True)  # readers join several; nobody writes them
+        elif not _is_shared(segment):
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
     _clean_photoshop(loaded, inner)
@@ -119,6 +125,8 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         pass  # numbers only: how to mix the picture and its gain map
     elif code == APP12 and old.startswith(DUCKY_HEADER):
         segment.set(_clean_ducky(old, inner))
+    elif code == APP6 and old.startswith(GOPRO_HEADER):
+        segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
         # Decoders read the colour transform here.
         segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")

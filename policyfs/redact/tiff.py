@@ -9,6 +9,7 @@ closing the gap in its directory, which leaves a TIFF as if it had never been th
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -474,32 +475,51 @@ class _Cleaner:
             for entry in directory.entries:
                 if not entry.keep and not entry.inline and 8 <= entry.start <= len(self.block) - entry.size:
                     self._claim(self.gone, entry.start, entry.end)
-            if directory is not self.directories[0] and not any(e.keep for e in directory.entries):
-                self._claim(self.gone, directory.offset, directory.end)
         for start, end in self.places:
             self._claim(self.gone, start, end)
         claimed = either(self.structure, self.values, self.embedded, self.gone)
         holds = any(entry.keep for directory in self.directories for entry in directory.entries)
-        for start, end, stays in leftovers(self.block, claimed, bytes(self.gone)):
+        for start, end, stays in leftovers(self.block, claimed, mask(claimed, self._unwritten())):
             if stays and holds and not self.inner.hide & Tells.OTHER:
                 self.stays.append((start, end))
             else:
                 self.notes.append(Note(start, end - start, self.table.name, "unreferenced", UNKNOWN))
 
+    def _unwritten(self) -> bytes:
+        """0xff for bytes of the block that the result does not hold."""
+        unwritten = bytearray(b"\xff" * len(self.block))
+        spans = [(0, 8), *((start, start + len(data)) for start, data in self._put())]
+        spans += [(start, start + len(whole)) for start, whole in self._directories()]
+        for start, end in (*spans, *self._plain()):
+            unwritten[start:end] = bytes(end - start)
+        return bytes(unwritten)
+
     # --- the result ---
 
     def _build(self) -> bytes:
         keep = bytearray(len(self.block))
-        for start, end in ((0, 8), *self.stays):
+        for start, end in ((0, 8), *self.stays, *self._plain()):
             self._claim(keep, start, end)
+        out = bytearray(mask(self.block, bytes(keep)))
+        for start, data in (*self._put(), *self._directories()):
+            out[start : start + len(data)] = data
+        return bytes(out)
+
+    def _plain(self) -> Iterator[tuple[int, int]]:
+        """Where values are that stay as they are."""
         for directory in self.directories:
             for entry in directory.entries:
                 if entry.keep and not entry.inline and not self._is_nested(entry):
-                    self._claim(keep, entry.start, entry.end)
-        out = bytearray(mask(self.block, bytes(keep)))
+                    yield entry.start, entry.end
+
+    def _put(self) -> Iterator[tuple[int, bytes]]:
+        """Cleaned blocks that stay, and where."""
         for start, data, entries in self.replaced:
             if all(entry.keep for entry in entries):
-                out[start : start + len(data)] = data
+                yield start, data
+
+    def _directories(self) -> Iterator[tuple[int, bytes]]:
+        """Directories as they are to be, and where."""
         for directory in self.directories:
             kept = [entry for entry in directory.entries if entry.keep]
             if not kept and directory is not self.directories[0] and not directory.is_empty:
@@ -507,9 +527,7 @@ class _Cleaner:
             body = b"".join(self._bytes_of(entry) for entry in kept)
             after = struct.pack(self.order + "I", directory.next.offset if directory.next else 0)
             head = struct.pack(self.order + "H", len(kept))
-            whole = head + body + (after if directory.chained else b"")
-            out[directory.offset : directory.offset + len(whole)] = whole
-        return bytes(out)
+            yield directory.offset, head + body + (after if directory.chained else b"")
 
     def _bytes_of(self, entry: Entry) -> bytes:
         """An entry as it stands; where it holds nothing, its room holds nothing either."""

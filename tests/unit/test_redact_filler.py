@@ -112,3 +112,13 @@ def test_words_and_writers():
     assert names_a_muxer(line + b"\0")
     assert not names_a_muxer(line[:28] + b"47.80453, 13.04229")
     assert not names_a_muxer(b"Produced in Linz")
+
+
+@pytest.mark.parametrize("run", [b"\xff" * 9, b" " * 70_000, b"ab"])
+@pytest.mark.parametrize("before", [0, 12, 300])
+@pytest.mark.parametrize("behind", [0, 4, (1 << 20) + 3])
+def test_zeros_around_filler_change_nothing(run, before, behind):
+    data = bytes(before) + run + bytes(behind)
+    assert range_says_nothing(MemorySource(data), 0, len(data))
+    spoiled = data + b"Linz"
+    assert not range_says_nothing(MemorySource(spoiled), 0, len(spoiled))

@@ -8,9 +8,9 @@ from policyfs.redact.klv import MAX_SAMPLES
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import MemorySource, apply, in_order
 from policyfs.redact.tells import hidden_by
-from tests.support import heifs
+from tests.support import heifs, jpegs
 from tests.support.gpmf import POSITION, TURNS, klv, sample, stream
-from tests.support.movies import CITY, PLACE, SAMPLE, Track, movie
+from tests.support.movies import CITY, PLACE, SAMPLE, Track, box, movie
 
 
 def file(*samples: bytes, handler: bytes = b"meta") -> bytes:
@@ -117,3 +117,38 @@ def test_beside_a_still_picture_it_goes_whole():
     media = (8 + len(sample())).to_bytes(4) + b"mdat" + sample()
     out = read(data + media + moved, kind="image/heic")
     assert POSITION not in out
+
+
+SETTINGS = klv(
+    b"DEVC", b"\0", klv(b"DVNM", b"c", b"Video Global Settings") + klv(b"MINF", b"c", b"HERO6 Black")
+)
+PLACED = klv(b"DEVC", b"\0", klv(b"MINF", b"c", b"HERO6 Black") + klv(b"GPS5", b"l", POSITION, 20))
+
+
+def in_box(block: bytes) -> bytes:
+    return movie(moov=box(b"udta", box(b"GPMF", block)))
+
+
+def in_segment(*blocks: bytes) -> bytes:
+    segments = (jpegs.segment(0xE6, b"GoPro\0" + block) for block in blocks)
+    return jpegs.with_segments(jpegs.plain(), *segments)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(in_box, "video/mp4"), (in_segment, "image/jpeg")])
+def test_settings_in_a_block_of_their_own(make, kind):
+    assert read(make(SETTINGS), kind=kind) == make(SETTINGS)
+    assert b"HERO6" not in read(make(SETTINGS), "device", kind=kind)
+    assert b"DEVC" not in read(make(SETTINGS), "all-metadata", kind=kind)
+    out = read(make(PLACED), kind=kind)
+    assert POSITION not in out
+    assert b"HERO6 Black" in out
+    for odd in (CITY, PLACED[:-8], b"XXXX" + PLACED[4:], PLACED + CITY):
+        out = read(make(odd), kind=kind)
+        assert POSITION not in out
+        assert CITY not in out
+
+
+def test_blocks_in_several_segments_go_whole():
+    """Readers join them, and find keys where each by itself has none."""
+    out = read(in_segment(SETTINGS, PLACED), kind="image/jpeg")
+    assert b"DEVC" not in out

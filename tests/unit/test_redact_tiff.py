@@ -345,3 +345,28 @@ def test_the_end_of_a_value_that_goes_does_not_stay_as_filler():
     block = one("II", (0x9999, 2, 8, b"Salzburg")) + b"erg"
     assert b"erg" not in clean(block)
     assert clean(one("II") + b"erg").endswith(b"erg")
+
+
+@pytest.mark.parametrize("left", [b"\xff" * 6, b"ab", b" " * 30])
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_filler_behind_a_directory_that_gets_shorter_is_judged_once(left, order):
+    """What a next look takes for one stretch with the room of the tag that went, must say nothing, too."""
+    first = ifd(order, 8, [long(order, EXIF_IFD, 0x100), long(order, GPS_IFD, 0x300)])
+    middle = ifd(order, 0x100, [text(0x9003, "2024"), (0x9999, 7, 4, b"Linz")])
+    block = tiff(
+        order, (8, first + left), (0x100, middle + left), (0x300, ifd(order, 0x300, gps(order)) + left)
+    )
+    assert b"Linz" not in clean(block)
+
+
+def test_filler_on_both_sides_of_a_thumbnail_that_goes_is_two_fillers():
+    class Blind(Plain):
+        def jpeg(self, data: bytes) -> Cleaned | None:
+            return None
+
+    second = ifd("II", 0x80, [long("II", 0x0201, 0x140), long("II", 0x0202, 0x20)])
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T")], 0x80)), (0x80, second), (0x13E, b"ab"))
+    block += b"\xff\xd8" + b"x" * 0x1E + b"cd"
+    cleaned = clean_tiff(block, Blind())
+    assert cleaned is not None
+    assert clean_tiff(cleaned.data, Blind()) == Cleaned(cleaned.data)

@@ -504,3 +504,11 @@ def test_the_end_of_a_value_that_goes_is_no_filler():
     )
     out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
     assert b"urg" not in out
+
+
+@pytest.mark.parametrize("left", [b"\xff" * 6, b"ab", b" " * 30])
+def test_filler_behind_a_directory_that_gets_shorter_is_judged_once(left):
+    data = tiffs.classic("II", (0x9999, 7, 4, b"Linz")) + left
+    out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
+    assert b"Linz" not in out
+    assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
