@@ -78,7 +78,7 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
             edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing")
         pad(edits, chunk)
     elif chunk.name in TEXTS and whole:
-        found = told(hide, TEXTS[chunk.name], data) if data.strip(b"\0 ") else Tells(0)
+        found = told(hide, TEXTS[chunk.name], data, edits.inner.budget) if data.strip(b"\0 ") else Tells(0)
         if found:
             drop(edits, chunk, found, PADDING)
         else:

@@ -10,7 +10,7 @@ from policyfs.redact.ranges import CHUNK_BYTES, ByteSource
 from policyfs.redact.table import Part
 from policyfs.redact.tells import NOTHING, UNKNOWN
 
-MAX_FRAMES: Final = 3_000_000
+MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
 """The mark, and the length of a frame by its type (bytes; 0: there is none)."""

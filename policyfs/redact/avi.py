@@ -157,7 +157,9 @@ class _Locator:
             self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
         elif tells is not None:
             text = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
-            found = told(self.inner.hide, tells, text) if len(text) == chunk.size else UNKNOWN
+            found = (
+                told(self.inner.hide, tells, text, self.inner.budget) if len(text) == chunk.size else UNKNOWN
+            )
             if found:
                 drop(self.edits, chunk, found)
             else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Patch
-from policyfs.redact.ranges import ByteSource
+from policyfs.redact.ranges import ByteSource, is_blank
 from policyfs.redact.tells import UNKNOWN, Tells
 
 MAX_NESTING: Final = 3
@@ -21,6 +21,11 @@ MAX_NESTING: Final = 3
 MAX_PARTS: Final = 50_000
 """Segments, boxes, chunks, elements over a whole file with all that is embedded in it."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
+MAX_SEARCHED_BYTES: Final = 1 << 29
+"""A file may say that it is a terabyte, and be a hole; no more than this is looked through byte by byte."""
+MAX_INFLATED_BYTES: Final = 16 << 20
+MAX_TEXTS_BYTES: Final = 3 << 17
+"""Free text takes a microsecond a byte where it is made of numbers."""
 
 
 class NotThisKindError(Exception):
@@ -72,12 +77,15 @@ class Found:
 @dataclass(slots=True)
 class Budget:
     """Work that may be done on one file with all that is in it: parts, bytes searched, and bytes of free
-    text looked into, which cost a thousand times as much.
+    text looked into, which cost a thousand times as much; bytes that items of tables refer to, which may be
+    the same again and again, and bytes that compressed data grow to.
     """
 
     parts: int
     searched: int
-    texts: int = 1 << 17
+    texts: int = MAX_TEXTS_BYTES
+    extents: int = MAX_SEARCHED_BYTES
+    inflated: int = MAX_INFLATED_BYTES
 
     def part(self, count: int = 1) -> None:
         """Counts parts (segments, boxes, chunks). Raises TooMuchError."""
@@ -91,6 +99,29 @@ class Budget:
         if self.searched < 0:
             raise TooMuchError("too much to look through")
 
+    def search_chunk(self, chunk: bytes) -> bool:
+        """Count a chunk that is to be looked through; False if there are only zeros in it.
+
+        Zeros cost twice as much: they may be a hole, which takes its writer nothing and the reader memory.
+
+        Raises TooMuchError.
+        """
+        blank = is_blank(chunk)
+        self.search(2 * len(chunk) if blank else len(chunk))
+        return not blank
+
+    def extent(self, size: int) -> None:
+        """Count bytes that an item refers to. Raises TooMuchError where items share too many of them."""
+        self.extents -= size
+        if self.extents < 0:
+            raise TooMuchError("too much that its tables refer to")
+
+    def inflate(self, size: int) -> None:
+        """Count bytes that compressed data have grown to. Raises TooMuchError."""
+        self.inflated -= size
+        if self.inflated < 0:
+            raise TooMuchError("too much that is compressed")
+
     def look(self, size: int) -> bool:
         """Whether so many bytes of text may still be looked into; if not, they are as good as unknown."""
         if size > self.texts:
@@ -100,8 +131,9 @@ class Budget:
 
 
 def budget_for(source: ByteSource) -> Budget:
-    """Enough to search every byte of the file a few times."""
-    return Budget(MAX_PARTS, 4 * source.size + SEARCH_FLOOR_BYTES)
+    """Enough to search every byte of the file a few times, and to read each for two items."""
+    searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
+    return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
 
 
 class Inner(Protocol):

@@ -6,6 +6,8 @@ import zlib
 from itertools import product
 from typing import Final
 
+from policyfs.redact.blocks import Budget
+
 MAX_INFLATED_BYTES: Final = 4 << 20
 _MAX_TRIED_BYTES: Final = 1 << 18
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
@@ -14,13 +16,17 @@ _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
 _FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
 
 
-def inflated(data: bytes, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
-    """(plain bytes, what follows the stream), or None if it is no whole zlib stream within limit."""
+def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
+    """(plain bytes, what follows the stream), or None if it is no whole zlib stream within limit.
+
+    Raises TooMuchError where all that was inflated in the file is too much.
+    """
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(data, limit)
     except zlib.error:
         return None
+    budget.inflate(len(plain))
     if not unpacker.eof:
         return None
     return plain, unpacker.unused_data

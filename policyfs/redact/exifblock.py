@@ -90,7 +90,7 @@ def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned
         return Cleaned(XMP_MARK + cleaned.data, shifted(cleaned.notes, len(XMP_MARK)))
     if not encoding:
         return inner.xmp(data)
-    plain = inflated(data, MAX_BLOCK_BYTES) if encoding == b"deflate" else None
+    plain = inflated(data, inner.budget, MAX_BLOCK_BYTES) if encoding == b"deflate" else None
     if plain is not None:
         inner.budget.search(len(plain[0]))
         cleaned = inner.xmp(plain[0])

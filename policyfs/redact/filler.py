@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, is_blank
+from policyfs.redact.ranges import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.text import bytes_tell_place
 from policyfs.redact.tiffdirs import Entry, Frame
@@ -77,8 +77,12 @@ def names_a_muxer(data: bytes) -> bool:
 
 
 def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
-    """says_nothing for [start, end) of a source; reads no further than it must."""
+    """says_nothing for [start, end) of a source; reads no further than it must, and not that much of it
+    where it is more than MAX_ZEROS_BYTES: who says so may have written a hole.
+    """
     size = end - start
+    if size > MAX_ZEROS_BYTES:
+        return False
     head = source.read(start, min(size, _SHORT_BYTES))
     core = head.strip(b"\0")
     if len(core) > MOST_BYTES and not is_uniform(core) and head.rstrip(b"\0") not in _HEADERS:

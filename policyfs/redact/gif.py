@@ -83,7 +83,9 @@ class _Locator:
                     break
                 at = following
             elif mark == 0:
-                at = skip_zeros(self.source, at)
+                following = skip_zeros(self.source, at)
+                self.inner.budget.search(following - at)
+                at = following
             else:
                 ended = mark == _TRAILER
                 at += ended
@@ -144,7 +146,9 @@ class _Locator:
 
     def _comment(self, at: int, block: bytes) -> None:
         text = _joined(block[2:])
-        if not is_blank(text) and (tells := told_by_named(self.inner.hide, "comment", text)):
+        if not is_blank(text) and (
+            tells := told_by_named(self.inner.hide, "comment", text, self.inner.budget)
+        ):
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:

@@ -71,6 +71,7 @@ class Meta:
                 self.inner.budget.part()
                 data = self._data(location, MAX_ITEM_NESTING)
                 if data.size:
+                    self.inner.budget.extent(data.size)
                     yield item, data
 
     def read(self, children: Boxes) -> None:

@@ -258,7 +258,7 @@ class _Cleaner:
             return UNKNOWN, None
         if frame.name == "PRIV":
             tells, text = _private(plain)
-            found = told(self.inner.hide, tells, text)
+            found = told(self.inner.hide, tells, text, self.inner.budget)
             return found or tells, None if found else data
         if frame.name in _PICTURE:
             tells, new = self._picture(frame.name, data, sure=plain == data)
@@ -285,7 +285,7 @@ class _Cleaner:
             text = plain
         elif frame.name in ("POPM", "POP"):
             text = plain.partition(b"\0")[0]  # whose rating it is; numbers follow
-        found = told(self.inner.hide, tells, text)
+        found = told(self.inner.hide, tells, text, self.inner.budget)
         return found or tells, None if found else data
 
     def _plain(self, frame: _Frame, data: bytes) -> bytes | None:
@@ -331,7 +331,7 @@ class _Cleaner:
             return UNKNOWN, None
         start = kind_end + 1
         between = data[start + len(about) : len(data) - len(picture)]
-        if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about):
+        if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about, self.inner.budget):
             about = _blank(data[0], about)
         return UNKNOWN, data[:start] + about + between + cleaned.data
 

@@ -151,7 +151,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     renewed: dict[bytes, bytes] = {}
     done = 0
     for resource in resources(block):
-        inner.budget.part()
+        inner.budget.part(2)
         head, start, end = resource.head, resource.start, resource.end
         old = block[start:end]
         out[head : head + 6] = block[head : head + 6]

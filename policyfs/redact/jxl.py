@@ -33,6 +33,8 @@ _FOREIGN: Final = re.compile(
 )
 """How things start that people's programs append to pictures. No codestream holds these by chance."""
 _OVERLAP: Final = 32
+_FREED_PARTS: Final = 4
+"""How many parts a box counts for that becomes free space; an honest file has a handful."""
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
@@ -86,8 +88,7 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
     found, at = Found(), start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
-        inner.budget.search(len(chunk))
-        foreign = _FOREIGN.search(chunk)
+        foreign = _FOREIGN.search(chunk) if inner.budget.search_chunk(chunk) else None
         if foreign is not None:
             behind = _with_zeros(source, start, at + foreign.start())
             found.patches.append(Patch(behind, zeros=end - behind))
@@ -129,6 +130,7 @@ class _Locator:
             elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
                 self._block(box)
             elif number and size > _KEPT.get(box.kind, -1):
+                self.inner.budget.part(_FREED_PARTS)
                 ground.free(box, _NAME)
         if not self.pieces:
             raise NotThisKindError("there is no picture in it")

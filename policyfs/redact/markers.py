@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.redact.blocks import Budget
-from policyfs.redact.ranges import ByteSource
+from policyfs.redact.ranges import ByteSource, is_blank
 from policyfs.redact.trailers import FTYP, FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
@@ -145,14 +145,15 @@ class _Walker:
         at, size = start, FIRST_CHUNK_BYTES
         while True:
             chunk = self.source.read(at, size)
-            found = (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
-            if self.image.scans:
+            blank = is_blank(chunk)
+            found = None if blank else (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
+            if self.image.scans and not blank:
                 limit = len(chunk) if found is None else found.start() + FTYP_BYTES
                 found = FTYP.search(chunk, 0, limit) or found
             if found is not None:
                 self.budget.search(found.end())
                 return at + found.start()
-            self.budget.search(len(chunk))
+            self.budget.search(2 * len(chunk) if blank else len(chunk))
             if len(chunk) < size:
                 return None
             at += size - FTYP_BYTES + 1  # it may lie across two chunks

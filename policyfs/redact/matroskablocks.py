@@ -30,7 +30,7 @@ from policyfs.redact.ebml import (
 from policyfs.redact.matroskatree import child_data, children
 from policyfs.redact.ranges import CHUNK_BYTES, ByteSource, difference, skip_zeros
 from policyfs.redact.tells import UNKNOWN, Tells
-from policyfs.redact.text import bytes_tell_place
+from policyfs.redact.text import decode, tells_place
 
 FEW_BLOCKS: Final = 200_000
 """So many blocks are looked at even where all tracks are pictures and sound."""
@@ -56,6 +56,8 @@ _PEEK_BYTES: Final = 24
 _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
+_PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
+"""A digit, or what a place has that is written without one: text.tells_place finds none without these."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
@@ -319,11 +321,17 @@ class Clusters:
         if told:
             return told
         for data in self._read(texts) if hide & (Tells.LOCATION | Tells.TIME) else ():
-            if hide & Tells.LOCATION and (len(data) > _MAX_TEXT_BYTES or bytes_tell_place(data)):
+            if hide & Tells.LOCATION and (len(data) > _MAX_TEXT_BYTES or self._tells_place(decode(data))):
                 return Tells.LOCATION
             if hide & Tells.TIME and (len(data) > _MAX_TEXT_BYTES or _DATE.search(data)):
                 return Tells.TIME
         return Tells(0)
+
+    def _tells_place(self, text: str) -> bool:
+        """As tells_place; most lines have nothing in them that every place has, and do not count as texts."""
+        if _PLACE_HINT.search(text) is None:
+            return False
+        return not self.inner.budget.look(len(text)) or tells_place(text)
 
     def _read(self, texts: list[_Text]) -> Iterator[bytes]:
         for text in texts:

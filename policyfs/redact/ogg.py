@@ -176,13 +176,13 @@ class _Locator:
             self._begin(page)
         stream = self.streams.get(page.serial)
         if stream is None:
-            self.inner.budget.part()
+            self.inner.budget.part(2)
             self.edits.zero(
                 page.start, page.end, "stream of texts" if page.serial in self.streams else "page"
             )
             self.pages.append(page)
         elif not stream.done:
-            self.inner.budget.part()
+            self.inner.budget.part(2)
             self.pages.append(page)
             self._packets(page, stream)
 

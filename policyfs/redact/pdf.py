@@ -84,13 +84,16 @@ class _Locator:
     source: ByteSource
     inner: Inner
     scan: Scan
-    room: Room = field(default_factory=Room)
+    room: Room = field(init=False)
     found: Found = field(default_factory=Found)
     objects: list[_Object] = field(default_factory=list)
     streams: list[ObjectStream] = field(default_factory=list)
     infos: set[int] = field(default_factory=set)
     roots: set[int] = field(default_factory=set)
     hints: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.inner.budget)
 
     def locate(self) -> Found:
         packed: list[_Object] = []

@@ -11,15 +11,23 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
-from policyfs.redact.blocks import Cleaned, Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.blocks import (
+    MAX_INFLATED_BYTES,
+    Budget,
+    Cleaned,
+    Found,
+    Inner,
+    Note,
+    NotThisKindError,
+    TooMuchError,
+    shifted,
+)
 from policyfs.redact.deflated import InflateError, deflate_to, inflate
 from policyfs.redact.pdffile import Item
 from policyfs.redact.pdfkeys import Edits, edit
 from policyfs.redact.pdfobjects import MAX_TOKENS, MalformedError, Node, Reader
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 
-MAX_INFLATED_BYTES: Final = 16 << 20
-"""Over all streams of a file that have to be looked into."""
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_OBJECTS: Final = 50_000
 
@@ -33,9 +41,9 @@ _START_OF_TILE, _COMMENT = 0xFF90, 0xFF64
 
 @dataclass(slots=True)
 class Room:
-    """What may still be inflated in a file, in bytes, and how many objects and tokens read."""
+    """What may still be inflated in a file, and how many objects and tokens were read."""
 
-    left: int = MAX_INFLATED_BYTES
+    budget: Budget
     tokens: int = 0
     objects: int = 0
 
@@ -44,13 +52,14 @@ class Room:
 
         Raises NotThisKindError, TooMuchError.
         """
+        left = self.budget.inflated
         try:
-            said, rest = inflate(data, self.left)
+            said, rest = inflate(data, left)
         except InflateError:
-            if self.left < MAX_INFLATED_BYTES // 2 or len(data) > self.left // 4:
+            if left < MAX_INFLATED_BYTES // 2 or len(data) > left // 4:
                 raise TooMuchError("too much that is compressed") from None
             raise NotThisKindError("a stream in it cannot be decompressed") from None
-        self.left -= len(said)
+        self.budget.inflate(len(said))
         tidy = data[: len(data) - len(rest)].ljust(len(data), b"\0") if rest.strip(b"\0\r\n") else data
         return said, tidy
 

@@ -269,7 +269,7 @@ class _Locator:
             return rest[:1] in (b"\x08", b"\x10") and (len(rest) - 1) % (6 if rest[0] == 8 else 10) == 0
         if kind != b"iCCP" or rest[:1] != b"\0":
             return False
-        profile = inflated(rest[1:])
+        profile = inflated(rest[1:], self.inner.budget)
         return profile is not None and not profile[1] and is_profile(profile[0])
 
     def _replace(self, chunk: Chunk, data: bytes, cleaned: Cleaned) -> None:

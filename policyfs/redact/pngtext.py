@@ -51,13 +51,13 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
         return UNKNOWN, None
     plain = data[text.start :]
     if text.packed:
-        unpacked = inflated(plain)
+        unpacked = inflated(plain, inner.budget)
         if unpacked is None:
             return UNKNOWN, None
         plain, behind = unpacked
     else:
         behind = b""
-    if text.extra and told(inner.hide, Tells.PEOPLE, text.extra):
+    if text.extra and told(inner.hide, Tells.PEOPLE, text.extra, inner.budget):
         return Tells.PEOPLE, None
     tells, cleaned = _clean(text.keyword, plain, inner)
     if cleaned is None:
@@ -76,7 +76,7 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
 
 def clean_packed_exif(data: bytes, inner: Inner) -> Cleaned | None:
     """A zxIf chunk (deflated EXIF): a zero byte, the plain length (4 bytes), the stream."""
-    unpacked = inflated(data[5:]) if data[:1] == b"\0" else None
+    unpacked = inflated(data[5:], inner.budget) if data[:1] == b"\0" else None
     if unpacked is None:
         return None
     plain, behind = unpacked
@@ -126,7 +126,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
     profile = _PROFILE.fullmatch(name)
     if profile is not None:
         return UNKNOWN, _clean_profile(plain, inner)
-    tells = told_by_named(inner.hide, keyword, plain)
+    tells = told_by_named(inner.hide, keyword, plain, inner.budget)
     if tells or told(inner.hide, NOTHING, keyword.encode()):
         return tells or UNKNOWN, None
     return NOTHING, Cleaned(plain)

@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
+MAX_ZEROS_BYTES: Final = 1 << 26
+"""How far zeros are looked through at a time: a hole of a terabyte takes no longer than this."""
 _BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
@@ -130,9 +132,15 @@ def is_blank(data: bytes) -> bool:
 
 
 def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Patches that make [start, end) zero, leaving out what is zero already."""
-    for offset in range(start, end, CHUNK_BYTES):
-        chunk = source.read(offset, min(CHUNK_BYTES, end - offset))
+    """Patches that make [start, end) zero, leaving out what is zero already.
+
+    Behind MAX_ZEROS_BYTES nobody looks: one patch takes all the rest.
+    """
+    looked = min(end, start + MAX_ZEROS_BYTES)
+    if looked < end:
+        yield Patch(looked, zeros=end - looked)
+    for offset in range(start, looked, CHUNK_BYTES):
+        chunk = source.read(offset, min(CHUNK_BYTES, looked - offset))
         if is_blank(chunk):
             continue
         tail = chunk.rstrip(b"\0")
@@ -141,13 +149,17 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def skip_zeros(source: ByteSource, start: int) -> int:
-    """Offset of the first byte at or behind start that is not zero; the size if there is none."""
-    for offset in range(start, source.size, CHUNK_BYTES):
+    """Offset of the first byte at or behind start that is not zero; the size if there is none.
+
+    After MAX_ZEROS_BYTES of zeros: how far was looked.
+    """
+    looked = min(source.size, start + MAX_ZEROS_BYTES)
+    for offset in range(start, looked, CHUNK_BYTES):
         chunk = source.read(offset, CHUNK_BYTES)
         if is_blank(chunk):
             continue
         return offset + len(chunk) - len(chunk.lstrip(b"\0"))
-    return source.size
+    return max(start, looked)
 
 
 def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:

@@ -62,7 +62,7 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
         if part.name == JUNK or len(kept) > _MOST_TEXTS:
             found = NOTHING if part.name == JUNK and not text.strip(b"\0") else UNKNOWN
         else:
-            found = told(edits.inner.hide, tells, text)
+            found = told(edits.inner.hide, tells, text, edits.inner.budget)
         if found or not part.whole:
             changed = True
             edits.note(chunk.start + part.at, part.next - part.at, printable(part.name), found or UNKNOWN)

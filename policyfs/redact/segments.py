@@ -111,7 +111,8 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
     old, code = segment.old, segment.code
     if code == COM:
         inner.budget.part(len(old) // BYTES_PER_PART)
-        tells = Tells.PEOPLE | told_in(old, inner.hide) if is_prose(old) else UNKNOWN
+        read = is_prose(old) and inner.budget.look(len(old))
+        tells = Tells.PEOPLE | told_in(old, inner.hide) if read else UNKNOWN
         if tells & inner.hide:
             segment.drop("text", tells)
     elif code == APP0:

@@ -124,7 +124,7 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
-        if text.strip(b"\0 ") and told(edits.inner.hide, tells, text):
+        if text.strip(b"\0 ") and told(edits.inner.hide, tells, text, edits.inner.budget):
             new[start : start + size] = bytes(size)
             edits.note(at + start, size, tag, tells)
     edits.put(at, data, bytes(new))
@@ -220,14 +220,14 @@ def _clean_item(item: _Item, edits: Edits) -> tuple[Tells, bytes | None]:
     head, value = item.data[: item.value], item.data[item.value :]
     kind = item.data[4] >> 1 & 3
     if kind == 0:
-        tells = told_by_named(edits.inner.hide, item.key, value)
+        tells = told_by_named(edits.inner.hide, item.key, value, edits.inner.budget)
         return tells, None if tells else item.data
     if kind == 1 and item.key.lower().startswith("cover art"):
         name, zero, picture = value.partition(b"\0")
         cleaned: Cleaned | None = edits.inner.image(picture) if zero else None
         if cleaned is None:
             return UNKNOWN, None
-        if name.strip(b" ") and told(edits.inner.hide, Tells.PEOPLE, name):
+        if name.strip(b" ") and told(edits.inner.hide, Tells.PEOPLE, name, edits.inner.budget):
             name = b" " * len(name)
         return UNKNOWN, head + name + zero + cleaned.data
     if kind == 1 and _FILLER.startswith(item.key.encode()) and not value.strip(b"\0"):

@@ -206,6 +206,7 @@ class _Cleaner:
         while index < len(self.directories):
             directory = self.directories[index]
             index += 1
+            self.inner.budget.part(2 * len(directory.entries))
             for entry in directory.entries:
                 entry.keep = self._keep(entry, directory.role)
             following = self._long(directory.entries_end) if directory.chained else 0
@@ -245,7 +246,9 @@ class _Cleaner:
         self.inner.budget.search(entry.size)
         self.inner.budget.part(entry.size // BYTES_PER_PART)
         asked = hide if tells else hide & Tells.LOCATION  # a colour profile names programs
-        told = told_in(value, asked) if entry.type in tags.TEXT_TYPES else NOTHING
+        told = NOTHING
+        if entry.type in tags.TEXT_TYPES:
+            told = told_in(value, asked) if self.inner.budget.look(len(value)) else asked
         return not told or self._drop(entry, role, tells | told)
 
     def _says_nothing(self, entry: Entry) -> bool:

@@ -64,8 +64,7 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
     at = start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
-        budget.search(len(chunk))
-        found = FTYP.search(chunk)
+        found = FTYP.search(chunk) if budget.search_chunk(chunk) else None
         if found is not None:
             offset = at + found.start()
             return Video(offset, _boxes_end(source, offset, budget), _KINDS.get(found[0][8:12], "video/mp4"))

@@ -15,6 +15,8 @@ from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.wording import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
+_PICTURE_PARTS: Final = 100
+"""How many parts a cover counts for, whatever is in it: people have a handful of them."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Libraries that say when they were made, which is not when the sound was."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
@@ -46,7 +48,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
     notes: list[Note] = []
     known = _VENDOR.fullmatch(vendor) is not None
     hide = inner.hide & (Tells.DEVICE if known else UNKNOWN)
-    if vendor.strip(b"\0 ") and (tells := told(hide, Tells.DEVICE, vendor)):
+    if vendor.strip(b"\0 ") and (tells := told(hide, Tells.DEVICE, vendor, inner.budget)):
         notes.append(Note(4, size, "Vorbis comment", "vendor", tells))
         vendor = b""
     at += 4
@@ -70,6 +72,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
     """What a comment tells, and what stays of it (as long as before); None if it goes."""
+    inner.budget.part(2)
     key, equals, value = comment.partition(b"=")
     name = key.decode("ascii", "replace")
     if not equals or not key:
@@ -86,12 +89,13 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
         if cleaned is None:
             return UNKNOWN, None
         return UNKNOWN, comment if cleaned.data == block else key + b"=" + base64.b64encode(cleaned.data)
-    tells = told_by_named(inner.hide, name, value)
+    tells = told_by_named(inner.hide, name, value, inner.budget)
     return tells, None if tells else comment
 
 
 def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
     """A FLAC picture block: its type, a MIME type, a description, sizes, the picture."""
+    inner.budget.part(_PICTURE_PARTS)
     kind_end = 8 + int.from_bytes(block[4:8])
     about_at = kind_end + 4
     about_end = about_at + int.from_bytes(block[kind_end:about_at])
@@ -105,7 +109,7 @@ def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
         return None
     about = block[about_at:about_end]
     notes = [note._replace(offset=note.offset + start) for note in cleaned.notes]
-    if about.strip() and (tells := told(inner.hide, Tells.PEOPLE, about)):
+    if about.strip() and (tells := told(inner.hide, Tells.PEOPLE, about, inner.budget)):
         notes.append(Note(about_at, len(about), "picture", "description", tells))
         about = b" " * len(about)
     new = block[:about_at] + about + block[about_end:start] + cleaned.data

@@ -167,6 +167,6 @@ class _Locator:
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
         """A field of a chunk becomes zeros if it tells."""
         text = self.source.read(chunk.start + start, min(end - start, 1 << 20))
-        found = told(self.hide, tells, text) if text.strip(b"\0 ") else NOTHING
+        found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
         if found:
             self.edits.zero(chunk.start + start, chunk.start + end, tag, found)

@@ -11,8 +11,9 @@ import re
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.blocks import Budget
 from policyfs.redact.tells import UNKNOWN, Tells
-from policyfs.redact.text import decode, told_in_text
+from policyfs.redact.text import MAX_TEXT_BYTES, decode, told_in_text
 
 _L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
 
@@ -32,6 +33,8 @@ _PROGRAM: Final = re.compile(
     re.IGNORECASE,
 )
 _MAX_DATED_CHARS: Final = 1 << 20
+_MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
+"""No encoding takes more for a text that is looked into."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -151,13 +154,15 @@ def tells_time(text: str) -> bool:
     return len(text) > _MAX_DATED_CHARS or _DATE.search(text) is not None
 
 
-def told(hide: Tells, tells: Tells, value: bytes) -> Tells:
+def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
     """What of `hide` a text tells: by what it is known to tell, and by coordinates, dates and programs
-    that are named in it.
+    that are named in it; everything where it is too long, or the file's budget for texts is used up.
     """
     found = tells & hide
     if found or not value:
         return found
+    if len(value) > _MAX_RAW_BYTES or (budget is not None and not budget.look(len(value))):
+        return hide & UNKNOWN
     text = decode(value)
     found = told_in_text(text, hide)
     if hide & Tells.TIME and tells_time(text):
@@ -167,14 +172,16 @@ def told(hide: Tells, tells: Tells, value: bytes) -> Tells:
     return found
 
 
-def told_by_named(hide: Tells, name: str, value: bytes) -> Tells:
+def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
     """told for a text with a name. Markup is no text for people: it may hold anything."""
+    if len(value) > _MAX_RAW_BYTES:
+        return hide & UNKNOWN
     tells = tells_of_name(name)
     if tells == UNKNOWN and _EXIF_NUMBER.fullmatch(name) and _NUMBERS.fullmatch(value):
         tells = Tells.OTHER
     if plain_name(name) not in _STRUCTURED and _MARKUP.search(decode(value)) is not None:
         tells = UNKNOWN
-    return told(hide, tells, value)
+    return told(hide, tells, value, budget)
 
 
 def is_blank(data: bytes) -> bool:

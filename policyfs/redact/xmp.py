@@ -99,7 +99,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         try:
             spans = scanner.spans()
         finally:
-            inner.budget.part(scanner.tokens // 2 + scanner.looked_at // BYTES_PER_PART)
+            inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
         cleaned, notes = _blank(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))

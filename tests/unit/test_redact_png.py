@@ -8,7 +8,9 @@ import zlib
 
 import pytest
 
-from policyfs.redact.deflate import deflated_to, inflated
+from policyfs.redact.blocks import MAX_INFLATED_BYTES, Budget, TooMuchError
+from policyfs.redact.deflate import deflated_to
+from policyfs.redact.deflate import inflated as inflated_within
 from policyfs.redact.locators import locate_in
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.ranges import MemorySource, apply
@@ -19,6 +21,19 @@ from tests.support.media import HOME
 CITY = HOME.city.encode()
 PLACE = b"47.80453, 13.04229"
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City><dc:format>x</dc:format>")
+
+
+def inflated(data: bytes) -> tuple[bytes, bytes] | None:
+    return inflated_within(data, Budget(0, 0))
+
+
+def test_what_is_inflated_counts_for_the_whole_file():
+    one = zlib.compress(bytes(1 << 20))
+    budget = Budget(0, 0)
+    for _ in range(MAX_INFLATED_BYTES >> 20):
+        assert inflated_within(one, budget) is not None
+    with pytest.raises(TooMuchError):
+        inflated_within(one, budget)
 
 
 def redact(data: bytes, hide: Tells = Tells.LOCATION) -> bytes:

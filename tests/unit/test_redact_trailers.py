@@ -109,7 +109,10 @@ def test_a_video_across_the_borders_of_chunks():
 
 def test_the_search_for_a_video_is_counted():
     with pytest.raises(TooMuchError):
-        find_video(MemorySource(bytes(100)), 0, 100, Budget(100, 99))
+        find_video(MemorySource(b"x" * 100), 0, 100, Budget(100, 99))
+    with pytest.raises(TooMuchError):
+        find_video(MemorySource(bytes(100)), 0, 100, Budget(100, 199))
+    assert find_video(MemorySource(bytes(100)), 0, 100, Budget(100, 200)) is None
 
 
 def test_a_picture_without_an_end_does_not_go_on_into_the_video():

@@ -1,0 +1,65 @@
+"""Files made to be dear: each is looked through, or given up, within half a second of processor time.
+
+With POLICYFS_SOAK each trick is tried, under all words too; else those that once took seconds. `-s` shows
+the figures.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import pytest
+
+from policyfs.domain import REDACTIONS
+from policyfs.redact.plan import locate
+from tests.support.bombs import BOMBS, source_of
+from tests.support.counts import SOAK, count
+
+LIMIT_S: Final = 0.5
+SLACK: Final = 2.0
+"""A machine whose processors others share counts some of their time: the figure is for one at rest."""
+ONCE_DEAR: Final = (
+    "PNG: zTXt of zeros",
+    "PNG: zTXt of small texts",
+    "PNG: zTXt of words",
+    "PNG: iCCP",
+    "PNG: zxIf",
+    "HEIC: XMP overlaps",
+    "HEIC: pictures of overlapping pieces",
+    "JXL: brob boxes",
+    "FLAC: many comment blocks",
+    "WAV: texts",
+    "AIFF: texts",
+    "GIF: comments",
+    "EXIF: values overlap",
+    "JPEG, sparse",
+    "JPEG cut in its scan, sparse",
+    "PNG, sparse",
+    "GIF, sparse",
+    "JXL bare, sparse",
+    "J2K, sparse",
+)
+WORDS: Final = (frozenset({"location"}), REDACTIONS) if SOAK else (frozenset({"location"}),)
+
+
+IN_ORDER: Final = [*ONCE_DEAR, *(name for name in BOMBS if name not in ONCE_DEAR)]
+TRIED: Final = count(19, 138)
+
+
+def test_a_long_run_tries_all() -> None:
+    assert len(ONCE_DEAR) == 19
+    assert len(IN_ORDER) == len(BOMBS) == 138
+
+
+@pytest.mark.parametrize("name", IN_ORDER[:TRIED])
+def test_a_bomb_is_cheap(name: str) -> None:
+    kind, make = BOMBS[name]
+    source = source_of(make())
+    for words in WORDS:
+        began = time.process_time()
+        plan = locate(kind, words, source)
+        took_s = time.process_time() - began
+        print(f"{took_s:8.3f} s {source.size:>14} bytes  {name}: {plan.outcome.value} {plan.reason[:60]}")
+        assert not plan.reason.startswith("internal error"), plan.reason
+        assert took_s < LIMIT_S * SLACK
