@@ -15,6 +15,7 @@ from policyfs.content.confine import Limits
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.line import Line
 from policyfs.content.link import WorkerGoneError, WorkerLink
+from policyfs.content.missed import Missed
 from policyfs.content.plans import refusal, unpack_plan
 from policyfs.content.pool import SERVED_MAX, NoWorkerError, Pool
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
@@ -24,6 +25,8 @@ from policyfs.redact.plan import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
+_OF_THE_FILE: Final = frozenset({"deadline", "died"})
+"""Failures that may be the file's fault."""
 _LARGE_PLAN: Final = 64 * 1024
 """Bytes of a plan beyond which it is unpacked in a thread: the worst one takes 15 ms."""
 
@@ -37,7 +40,8 @@ class SnifferStats:
     """Counts since the start; pids, queued and in_flight are now.
 
     repeated: requests asked of a second worker because the first one died.
-    failed: reason (``died``, ``deadline``, ``busy``, ``refused``) -> requests that ended so.
+    failed: reason (``died``, ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``) ->
+    requests that ended so.
     confinement: what a worker gave up, e.g. ``chroot, uid 2100000000, no_new_privs,
     limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
     """
@@ -86,6 +90,7 @@ class Sniffer:
         self._deadline_s = deadline_s
         self._line = Line(workers, queue)
         self._pool = Pool(limits, workers)
+        self._missed = Missed()
         self._failed: Counter[str] = Counter()
         self._requests = self._repeated = 0
         self._last_error = ""
@@ -144,16 +149,19 @@ class Sniffer:
         return None if isinstance(reply, _FailedError) else self._kind(reply.payload)
 
     async def locate(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
         """The kind of the file behind an O_RDONLY descriptor, and where in it *what* is to be hidden.
 
         Without an answer: (None, a plan that refuses, with the reason). The plan holds for the
-        bytes that the file had; the caller keeps them from changing. Raises ValueError for a
-        descriptor that is not read-only.
+        bytes that the file had; the caller keeps them from changing. version: which version of which
+        file it is, so that one which no worker could look into is refused at once for a while
+        (missed.py). Raises ValueError for a descriptor that is not read-only.
         """
         size = _checked_size(fd)
-        reply = await self._ask(Command.LOCATE, fd, size, "\n".join(sorted(what)).encode("ascii"), lane)
+        words = "\n".join(sorted(what)).encode("ascii")
+        key = None if version is None else (lane, version, what)
+        reply = await self._ask(Command.LOCATE, fd, size, words, lane, key)
         if isinstance(reply, _FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
@@ -198,18 +206,34 @@ class Sniffer:
     # ------------------------------------------------------------- one request
 
     async def _ask(
-        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
+        self,
+        command: Command,
+        fd: int | None,
+        size: int,
+        payload: bytes,
+        lane: Hashable,
+        key: Hashable = None,
     ) -> Reply | _FailedError:
         self._requests += 1
         try:
-            return await self._in_turn(command, fd, size, payload, lane)
+            reply = await self._in_turn(command, fd, size, payload, lane, key)
         except _FailedError as failure:
             self._note(failure.why, str(failure))
+            if key is not None and failure.why in _OF_THE_FILE and not failure.outside:
+                self._missed.note(key, str(failure))
             return failure
+        self._missed.forget(key)
+        return reply
+
+    def _check_missed(self, key: Hashable) -> None:
+        refusal = None if key is None else self._missed.refusal(key)
+        if refusal is not None:
+            raise _FailedError("missed", refusal)
 
     async def _in_turn(
-        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
+        self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, key: Hashable
     ) -> Reply:
+        self._check_missed(key)
         admitted = False
         # Longer than the deadline, or all who wait behind one hanging file would fail with it.
         with trio.move_on_after(2 * self._deadline_s):
@@ -217,6 +241,7 @@ class Sniffer:
         if not admitted:
             raise _FailedError("busy", "no worker was free")
         try:
+            self._check_missed(key)  # another open of the file may have failed while this one waited
             with trio.move_on_after(self._deadline_s):
                 return await self._with_workers(command, fd, size, payload, lane)
             raise _FailedError("deadline", f"no answer within {self._deadline_s:g} s")

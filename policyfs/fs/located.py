@@ -16,9 +16,9 @@ class PlanSource(Protocol):
         """Content kind of the file behind *fd*, None if sniffing failed."""
 
     async def locate(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None
+        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Sniff and locate in the very bytes behind *fd*."""
+        """Sniff and locate in the very bytes behind *fd*. version: of the file, as far as stat tells it."""
 
 
 class PlanMemory(Protocol):
@@ -49,21 +49,32 @@ class PlanFinder:
         self._memory = memory
 
     async def locate(
-        self, fd: int, what: frozenset[str], *, lane: Hashable, proof: Proof | None
+        self,
+        fd: int,
+        what: frozenset[str],
+        *,
+        lane: Hashable,
+        proof: Proof | None,
+        version: Hashable = None,
     ) -> tuple[str | None, Plan]:
         """The kind of the file behind *fd* (O_RDONLY), and where in it *what* is hidden.
+
+        version: which version of which file it is, as far as stat tells: where workers fail over it, that
+        is remembered. By default the proof's.
 
         INVARIANT: without a proof nothing is remembered, or taken from memory. While a writer lives stat
         proves nothing, and an old plan on new bytes is a leak.
         """
         if not what:  # nothing is to be hidden, and only the kind decides
             return await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN)
+        if version is None and proof is not None:
+            version = proof.version
         if proof is None or self._memory is None:
-            return await self._source.locate(fd, what, lane=lane)
+            return await self._source.locate(fd, what, lane=lane, version=version)
         known = self._memory.plan(proof.version, what)
         if known is not None:
             return known
-        kind, plan = await self._source.locate(fd, what, lane=lane)
+        kind, plan = await self._source.locate(fd, what, lane=lane, version=version)
         if kind is not None and proof.holds():  # no kind: nobody could look, the next one tries again
             self._memory.put_plan(proof.version, what, kind, plan)
         return kind, plan

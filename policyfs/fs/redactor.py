@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import trio
 
+from policyfs.content.cache import KindKey
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.facts import version_key
 from policyfs.fs.located import PlanFinder, Proof
@@ -192,7 +193,7 @@ class Redactor:
         with room:
             try:
                 copy, proof = await self._freeze(fd, stat)
-                patched_copy = await self._patched(copy, proof, what, owner, judge, who)
+                patched_copy = await self._patched(copy, proof, version_key(stat), what, owner, judge, who)
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
@@ -217,6 +218,7 @@ class Redactor:
         self,
         copy: freezing.Frozen,
         proof: Proof | None,
+        version: KindKey,
         what: frozenset[str],
         owner: str | None,
         judge: Judge,
@@ -228,11 +230,13 @@ class Redactor:
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._plans.locate(read_only, what, lane=who.lane, proof=proof)
+                kind, plan = await self._plans.locate(
+                    read_only, what, lane=who.lane, proof=proof, version=version
+                )
                 decision = judge(Facts(kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
                     kind, plan = await self._plans.locate(
-                        read_only, decision.redact, lane=who.lane, proof=proof
+                        read_only, decision.redact, lane=who.lane, proof=proof, version=version
                     )
                     decision = judge(Facts(kind, owner))
             finally:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
+from policyfs.content.missed import Missed
+from policyfs.content.sniffer import Sniffer
 from policyfs.policy import names
 from policyfs.policy.names import Bind, Captured
 from tests.attack.guards import put
+from tests.attack.guards_reading import swap_parsers
 
 
 def every_number() -> None:
@@ -25,4 +29,19 @@ def every_number() -> None:
     put(Captured, "bind", trying)
 
 
-DEAR: Final[dict[str, Callable[[], None]]] = {"every-number": every_number}
+def tried_again() -> None:
+    """A file over which a worker hung is given to the next one at once."""
+    put(Missed, "refusal", lambda self, key: None)
+
+
+def unbudgeted() -> None:
+    """Locators do whatever work a file asks for."""
+    swap_parsers("tests.attack.parsers_unbudgeted")
+    put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
+
+
+DEAR: Final[dict[str, Callable[[], None]]] = {
+    "every-number": every_number,
+    "tried-again": tried_again,
+    "unbudgeted": unbudgeted,
+}

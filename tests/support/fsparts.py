@@ -107,7 +107,7 @@ class Sniffed:
         await self._turn()
         return self._kind(head)
 
-    async def locate(self, fd: int, what: frozenset[str], *, lane: Hashable = None):
+    async def locate(self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None):
         data = os.pread(fd, 1 << 24, 0)
         await self._turn()
         kind = self._kind(data)

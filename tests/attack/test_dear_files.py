@@ -1,0 +1,113 @@
+"""E4: files that are made to be dear for those who look into them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.attack.parsers_broken import marked
+from tests.attack.test_parsers import GALLERY, OTHER, PHOTO, POLICY, read
+from tests.support import jpegs
+from tests.support.bombs import BOMBS
+from tests.support.jpegs import leaks
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, start_as
+from tests.support.stores import Mounts
+
+DEAR: Final = ("PNG: zTXt of zeros", "HEIC: XMP overlaps", "FLAC: many comment blocks")
+HOLE: Final = "hole.jpg"
+OPENS: Final = 4
+
+
+@pytest.fixture
+def store(empty_store: Path) -> Path:
+    for number, name in enumerate(DEAR):
+        made = BOMBS[name][1]()
+        assert isinstance(made, bytes)
+        (empty_store / f"bomb-{number}").write_bytes(made)
+    (empty_store / HOLE).write_bytes(jpegs.plain())
+    os.truncate(empty_store / HOLE, 1 << 39)
+    (empty_store / "hang.jpg").write_bytes(
+        jpegs.with_segments(PHOTO, jpegs.segment(jpegs.COM, marked(b"hang")))
+    )
+    (empty_store / "honest.jpg").write_bytes(PHOTO)
+    return empty_store
+
+
+def _open_bombs(channel: Connection, top: Path) -> list[str]:
+    """Open each once; how it ended."""
+    found = []
+    for name in [*(f"bomb-{number}" for number in range(len(DEAR))), HOLE]:
+        try:
+            os.close(os.open(top / name, os.O_RDONLY))
+            found.append("opened")
+        except OSError as error:
+            found.append(os.strerror(error.errno or 0))
+    return found
+
+
+def _read_on(channel: Connection, path: Path) -> tuple[int, bool]:
+    """Read a photo until it is told that it may stop: how often, and whether a place was in it."""
+    done, told = 0, False
+    while not channel.poll():
+        shown = read(path)
+        assert isinstance(shown, bytes), shown
+        done, told = done + 1, told or bool(leaks(shown))
+    return done, told
+
+
+def _open_again(path: Path) -> list[bytes | str]:
+    return [read(path) for _ in range(OPENS)]
+
+
+@pytest.mark.parametrize("apps", [(), ("--app", "gallery")], ids=["shared", "app"])
+def test_bombs_hold_nobody_up(mounts: Mounts, store: Path, apps: tuple[str, ...]) -> None:
+    mount = mounts.start(POLICY, store, *apps)
+    honest = start_as(GALLERY if apps else OTHER, _read_on, mount / "honest.jpg")
+    hostile = start_as(GALLERY, _open_bombs, mount.mountpoint)
+    assert len(hostile.result(60)) == len(DEAR) + 1
+    honest.send("it is over")
+    done, told = honest.result()
+    assert done
+    assert not told
+    assert mount.status()["bugs"] == 0
+
+
+def test_they_take_all_the_time_there_is_where_nothing_is_counted(
+    without: Callable[..., Mount], store: Path
+) -> None:
+    mount = without("unbudgeted", POLICY, store)
+    start_as(GALLERY, _open_bombs, mount.mountpoint).result(100)
+    failed = mount.status()["sniffer"]["failed"]
+    assert sum(failed.get(why, 0) for why in ("deadline", "busy", "died")) >= 2, failed
+
+
+def test_a_file_that_keeps_workers_busy_is_refused_at_once_the_next_time(
+    without: Callable[..., Mount], store: Path
+) -> None:
+    """The parsers of this daemon hang over a word in a file; there are two seconds for each look."""
+    mount = without("broken-parser", POLICY, store)
+    honest = start_as(OTHER, _read_on, mount / "honest.jpg")
+    assert call_as(GALLERY, _open_again, mount / "hang.jpg") == ["EACCES"] * OPENS
+    honest.send("it is over")
+    done, told = honest.result()
+    assert done
+    assert not told
+    failed = mount.status()["sniffer"]["failed"]
+    assert failed["missed"] >= 1
+    assert failed["deadline"] < OPENS
+    notes = " ".join(str(event) for event in mount.events(app="gallery", decision="deny", operation="open"))
+    assert "no answer within 2 s" in notes
+
+
+def test_it_has_a_worker_each_time_where_that_is_forgotten(
+    without: Callable[..., Mount], store: Path
+) -> None:
+    mount = without("broken-parser,tried-again", POLICY, store)
+    assert call_as(GALLERY, _open_again, mount / "hang.jpg") == ["EACCES"] * OPENS
+    assert mount.status()["sniffer"]["failed"]["deadline"] == OPENS
