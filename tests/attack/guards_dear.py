@@ -11,7 +11,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.policy import names
 from policyfs.policy.names import Bind, Captured
 from tests.attack.guards import put
-from tests.attack.guards_reading import swap_parsers
+from tests.attack.guards_reading import parsers
 
 
 def every_number() -> None:
@@ -36,7 +36,7 @@ def tried_again() -> None:
 
 def unbudgeted() -> None:
     """Locators do whatever work a file asks for."""
-    swap_parsers("tests.attack.parsers_unbudgeted")
+    parsers("tests.attack.parsers_unbudgeted")
     put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
 
 
