@@ -14,6 +14,7 @@ from policyfs.domain import Audit, Decision
 from policyfs.fs.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
 from policyfs.fs.openfile import Caller, Handle
 from policyfs.store.frozen import Version
+from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
 
 _EXE_S: Final = 0.1
@@ -196,10 +197,12 @@ def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
 
 
 def executable(pid: int) -> str:
-    """What the process runs; empty for one that is gone or in a namespace that we cannot see."""
+    """What the process runs, cut if that is long; empty for one that is gone or in a namespace that we
+    cannot see.
+    """
     if pid <= 0:
         return ""
     try:
-        return os.fsencode(os.readlink(f"/proc/{pid}/exe")).decode("utf-8", "backslashreplace")
+        return cut_text(os.fsencode(os.readlink(f"/proc/{pid}/exe")).decode("utf-8", "backslashreplace"))
     except OSError:
         return ""
