@@ -80,11 +80,15 @@ class Commits:
             await told.wait()
         check(ticket)
 
-    async def put(self, ticket: Ticket) -> None:
-        """Have it written, and wait until it is on record. Raises FUSEError(EIO) if it could not be."""
+    async def put(self, ticket: Ticket) -> bool:
+        """Have it written, and wait until it is on record. Returns whether others went on meanwhile.
+        Raises FUSEError(EIO) if it could not be recorded.
+        """
         commit = self.at_once(ticket)
-        if commit is None or not commit.is_done:
-            await self.wait(ticket, commit)
+        if commit is not None and commit.is_done:
+            return False
+        await self.wait(ticket, commit)
+        return True
 
 
 def check(ticket: Ticket) -> None:

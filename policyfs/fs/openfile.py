@@ -111,6 +111,7 @@ class Handle:
     the decision that the open was allowed by. facts: of the file that a frozen copy was made of,
     None where they are asked of the file itself. hidden: what is hidden in the copy that the handle
     shows, None where its bytes are looked at when they are read. copy: that copy, pinned for *payer*.
+    recorded_late: others went on while its open was put on record.
     """
 
     index: int
@@ -123,6 +124,7 @@ class Handle:
     emptied: bool = False
     created: bool = False
     by_kind: bool = False
+    recorded_late: bool = False
     seen: Version | None = None
     before: Version | None = None
     bytes_read: int = 0

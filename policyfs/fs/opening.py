@@ -133,11 +133,11 @@ class Opener:
         return handle
 
     def _still_proven(self, handle: Handle, call: Call, proof: KindEvidence) -> None:
-        """Go on only if the kind is proven still: putting the open on record may have taken its time.
+        """Go on only if the kind is proven still, where others went on while the open was put on record.
 
         INVARIANT: no await between this and the reply.
         """
-        if not proof.holds():
+        if handle.recorded_late and not proof.holds():
             self._entrance.unproven(handle.node, handle.caller, call, writing=False)
 
     async def _open_again(
@@ -156,7 +156,7 @@ class Opener:
                 self._passing.take_idle(node, state)
             handle.mode = state.mode
             self._lifetimes.finish(handle, state, stat)
-            await self._gate.recorder.recorded(
+            handle.recorded_late = await self._gate.recorder.recorded(
                 caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
@@ -200,7 +200,7 @@ class Opener:
         await self._lifetimes.show_size(handle, version_of(stat))
         self._lifetimes.finish(handle, state, stat)
         if node.flavor is not Flavor.LEASED:
-            await self._gate.recorder.recorded(
+            handle.recorded_late = await self._gate.recorder.recorded(
                 handle.caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip

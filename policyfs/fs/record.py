@@ -94,22 +94,22 @@ class Recorder:
 
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
-    ) -> None:
-        """Record a decision; where it must be on record, wait until it is. Raises FUSEError(EIO) if it
-        could not be recorded, PacedError for `ledger.paced`.
+    ) -> bool:
+        """Record a decision; where it must be on record, wait until it is. Returns whether others went on
+        meanwhile. Raises FUSEError(EIO) if it could not be recorded, PacedError for `ledger.paced`.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
         if event is None:
-            return
+            return False
         paid = own is not None and own.paid
         ticket = self._sink.admit(event, decision.audit, paid=paid)
         if ticket is None:
-            return
+            return False
         if own is not None:
             if ticket.wait_s > 0 and own.waits_outside:
                 raise PacedError(ticket.wait_s)
             own.paid = False
-        await self._commits.put(ticket)
+        return await self._commits.put(ticket)
 
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
