@@ -44,6 +44,7 @@ _FORMATS: Final = {
     b"c708": NOTHING,
 }
 _GPMF: Final = b"gpmd"
+_TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
 )
@@ -80,7 +81,7 @@ def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) 
 
 def _is_telemetry(track: Track) -> bool:
     """Whether a track is GoPro's telemetry, and short enough to be read sample by sample."""
-    if track.entries.formats != (_GPMF,) or track.handler in PICTURE | SOUND | TEXT:
+    if track.entries.formats != (_GPMF,) or track.handler != _TIMED_METADATA:
         return False
     try:
         samples = track.samples()

@@ -96,7 +96,7 @@ def test_samples_that_are_no_telemetry_become_zeros(odd):
 
 
 def test_a_picture_of_that_format_is_none():
-    for handler in (b"vide", b"soun", b"text"):
+    for handler in (b"vide", b"soun", b"text", b"hint"):
         assert POSITION not in read(file(sample(), handler=handler))
 
 
