@@ -68,6 +68,8 @@ _COLLECTING: Final = (700, 10, 100)
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
 """One for each request under way, for one of each uid that comes then, and for what has no caller."""
+_SETTLE_S: Final = 1.0
+"""A reload waits so long at most for opens that the kernel tries a second time."""
 _THREADS: Final = _MAX_TASKS + 32
 """Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
 are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
@@ -386,6 +388,7 @@ class Daemon:
         async with self._reload_lock:
             engine = await trio.to_thread.run_sync(self._load)
             self._check_app(engine.policy)
+            await self.fs.second_tries.settled(_SETTLE_S)
             self.fs.use(engine)
             notifier = self.fs.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):

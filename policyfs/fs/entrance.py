@@ -103,11 +103,17 @@ class Entrance:
         self._forget_names = forget_names
         self._orphans = orphans
 
-    def sent_back(self, node: Node, caller: Caller) -> None:
+    def sent_back(self, node: Node, caller: Caller, *, writing: bool) -> None:
         """An open was answered with ESTALE: the kernel looks the name up, and tries once more."""
         self._orphans.missed(node)
+        if writing:
+            self._views.expect_writing(node.ino, caller)
         if node.flavor is Flavor.COPY:
             self._views.outdated(node.view, caller)
+
+    def let_in(self, node: Node, caller: Caller) -> None:
+        """An open was answered, and not with ESTALE."""
+        self._views.expect_nothing(node.ino, caller)
 
     def find(self, node: Node) -> tuple[int, Stat]:
         """An O_RDONLY descriptor of a node's file, the caller's to close, and its attributes."""

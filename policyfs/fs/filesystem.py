@@ -191,6 +191,7 @@ class FileSystem:
             lifetimes=lifetimes, passing=passing, copied=copied, leased=leased, alone=alone, drafts=drafts,
             orphans=orphans, forget_attributes=self.forget_attributes,
         )  # fmt: skip
+        self.second_tries = opener.second_tries
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -9,7 +10,7 @@ from typing import Final
 
 from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size, shown_version
-from policyfs.fs.gate import Gate
+from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.hard_links import check_room
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
@@ -23,6 +24,7 @@ from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
 _DIRECTORY_SIZE: Final = 4096
+_RELOADS: Final = 10
 
 
 class Seeing:
@@ -54,7 +56,17 @@ class Seeing:
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
 
-        Raises PathTooLongError, whatever is there, for a name that is out of reach.
+        Decided anew where a reload comes in between. Not ESTALE: the kernel would try the whole open once
+        more, which may need that second try for itself.
+        """
+        for _ in range(_RELOADS):
+            with contextlib.suppress(PolicyChangedError):
+                return await self._lookup(parent, name, caller)
+        return await self._lookup(parent, name, caller)
+
+    async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """One decision. Raises PolicyChangedError; PathTooLongError, whatever is there, for a
+        name that is out of reach.
 
         INVARIANT: what is hidden by its path is answered without a look at the store, so that it
         takes as long as a name that is not there (docs/decisions/0010-hidden-takes-as-long-as-absent.md).

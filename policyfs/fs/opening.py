@@ -31,6 +31,7 @@ from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.second_tries import SecondTries
 from policyfs.fs.views import version_of
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -71,21 +72,30 @@ class Opener:
         self._leased = leased
         self._forget_attributes = forget_attributes
         self.orphans = orphans
+        self.second_tries = SecondTries()
 
     # -- open -----------------------------------------------------------------------------------
 
     @paced
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
-        evidence = KindEvidence()
+        evidence, thread = KindEvidence(), caller.pid
+        second, stale = self.second_tries.begins(thread), False
         try:
             handle = await self._open(node, flags, caller, evidence)
         except OSError as error:
-            if error.errno == errno.ESTALE:
-                self._entrance.sent_back(node, caller)
+            stale = error.errno == errno.ESTALE
+            if stale:
+                self._entrance.sent_back(node, caller, writing=bool(ops_of(flags) & Op.WRITE))
             raise
         finally:
             evidence.close_later()
+            if second:
+                self.second_tries.ends(thread)
+            elif stale:
+                self.second_tries.sent_back(thread)
+            if not stale:
+                self._entrance.let_in(node, caller)
         self.orphans.opened(node)
         return handle
 

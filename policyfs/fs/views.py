@@ -56,6 +56,7 @@ class Views:
         self._copyable = copyable
         self._proves_raw = proves_raw
         self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) that was sent back, until when
+        self._coming: dict[tuple[int, int], float] = {}  # (inode, thread) that is to write, until when
         self._pending: dict[tuple[int, int], float] = {}
         self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
         self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
@@ -75,7 +76,7 @@ class Views:
             if not self._reads_apart(engine, caller, view, state, key, owner):
                 return plain
             return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
-        if self._is_pending(key, view) or self._being_written(key, view, caller):
+        if self._is_pending(key, view, caller) or self._being_written(key, view, caller):
             return Flavor.LIVE
         if not self.hidden_now(engine, caller.principal, state, owner):
             return Flavor.LIVE
@@ -87,7 +88,7 @@ class Views:
         """Must a reader of a view in which nothing is hidden go by a copy, or read under a lease: the file's
         kind decides on it, and nothing proves the kind of the file itself.
         """
-        if self._is_pending(key, view):
+        if self._is_pending(key, view, caller):
             return False
         if self._unproven.get((key, caller.pid), 0.0) > time.monotonic():
             return True
@@ -145,9 +146,26 @@ class Views:
         """The expected writer has its node."""
         self._pending.pop((ino_key, view.key), None)
 
-    def _is_pending(self, ino_key: int, view: View) -> bool:
+    def expect_writing(self, ino_key: int, caller: Caller) -> None:
+        """A thread's write-open was sent back to LOOKUP, whatever its view is there, and what the policy is
+        by then: let it find a writer's node.
+        """
+        now = time.monotonic()
+        if len(self._coming) >= _SWEPT_FROM:
+            self._coming = {key: until for key, until in self._coming.items() if until > now}
+        self._coming[ino_key, caller.pid] = now + _PENDING_S
+
+    def expect_nothing(self, ino_key: int, caller: Caller) -> None:
+        """That thread's open has been answered."""
+        if self._coming:
+            self._coming.pop((ino_key, caller.pid), None)
+
+    def _is_pending(self, ino_key: int, view: View, caller: Caller) -> bool:
+        now = time.monotonic()
+        if self._coming and self._coming.get((ino_key, caller.pid), 0.0) >= now:
+            return True
         until = self._pending.get((ino_key, view.key))
-        return until is not None and until >= time.monotonic()
+        return until is not None and until >= now
 
     def _being_written(self, ino_key: int, view: View, caller: Caller) -> bool:
         return any(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.counts import count
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
 from tests.support.stores import Mounts
@@ -306,3 +308,44 @@ def test_the_same_policy_again_changes_nothing(mounts: Mounts, store: Path) -> N
     assert status["digest"] != digest  # of the text, so that it can be compared with the file
     change(mount, OPEN)
     assert mount.status()["policy"]["digest"] == digest
+
+
+REDACTED = HEAD + """\
+  - {id: all, allow: [all], who: {app: any}, paths: "/***"}
+  - {id: two, require: {redact: %s}, who: {app: two}, paths: "/***"}
+  - {id: one, require: {redact: %s}, who: {app: one}, paths: "/***"}
+"""
+
+
+def _rewrites(channel, directory: Path) -> dict[str, int]:
+    """Make files anew until told to stop; how often each error came."""
+    said = {"": 0}
+    number = 0
+    while not channel.poll():
+        number += 1
+        path = directory / f"{number % 4}.txt"
+        try:
+            path.write_text("words")
+        except OSError as failed:
+            name = errno.errorcode[failed.errno or 0]
+        else:
+            name = ""
+        said[name] = said.get(name, 0) + 1
+    return said
+
+
+def test_no_open_around_reloads_is_stale(mounts: Mounts, empty_store: Path) -> None:
+    """Its two tries may each meet another policy, or another app's node: a second ESTALE is the app's."""
+    policies = [REDACTED % words for words in (("location", "device"), ("device", "location"))]
+    mount = mounts.start(policies[0], empty_store)
+    children = []
+    for name, uid in (("a", ONE), ("b", ONE), ("c", TWO), ("d", TWO)):
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+        children.append(start_as(uid, _rewrites, mount / name))
+    for turn in range(count(25, 1_000)):
+        change(mount, policies[turn % 2])
+    for child in children:
+        child.send("stop")
+    said = [child.result() for child in children]
+    assert all(set(one) == {""} for one in said), said

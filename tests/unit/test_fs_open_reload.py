@@ -1,0 +1,176 @@
+"""Opens for writing around a reload: the kernel tries once more after ESTALE, and no more than that."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from policyfs.fs.nodes import Node
+from policyfs.fs.openfile import Handle
+from policyfs.fs.second_tries import SecondTries
+from tests.support import jpegs
+from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.policies import engine_of
+
+GALLERY, OTHER = 10011, 10012
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+HIDE = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: no-location, require: {redact: location}, who: {app: gallery}, paths: "/DCIM/**"}
+"""
+OTHERWISE = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+- {id: no-device, require: {redact: device}, who: {app: maps}, paths: "/DCIM/**"}
+- {id: no-location, require: {redact: location}, who: {app: gallery}, paths: "/DCIM/**", description: x}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "DCIM").mkdir()
+    (tmp_path / "DCIM/a.jpg").write_bytes(PHOTO)
+    return tmp_path
+
+
+class Kernel:
+    """open(2) as the kernel makes it of LOOKUP and OPEN: once more after ESTALE, with new look-ups."""
+
+    def __init__(self, made: Parts, at: dict[str, Callable[[], object]]) -> None:
+        """at: what happens at "looked up", "stale", "looked up again"."""
+        self.made, self.at = made, at
+        self.known: Node | None = None
+
+    async def open(self, flags: int) -> Handle:
+        caller = self.made.caller(GALLERY)
+        node = self.known or await self._look_up("looked up")
+        try:
+            return await self.made.opener.open(node, flags, caller)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        self._happens("stale")
+        return await self.made.opener.open(await self._look_up("looked up again"), flags, caller)
+
+    async def _look_up(self, then: str) -> Node:
+        node = await self.made.walk("/DCIM/a.jpg", GALLERY)
+        self._happens(then)
+        return node
+
+    def _happens(self, at: str) -> None:
+        self.at.pop(at, lambda: None)()
+
+
+def reloads(made: Parts, text: str = OTHERWISE) -> Callable[[], None]:
+    """Takes another policy, under which others are met before our caller: its views get other numbers."""
+
+    def reload() -> None:
+        made.reload(engine_of(text))
+        root = made.gate.engine.root
+        state = made.gate.engine.child(made.gate.engine.child(root, b"DCIM"), b"a.jpg")
+        made.gate.engine.view(made.gate.principal(OTHER), state)
+
+    return reload
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC])
+@pytest.mark.parametrize("moment", ["looked up", "stale"])
+@on_trio
+async def test_a_reload_around_an_open_for_writing(store: Path, flags: int, moment: str) -> None:
+    with parts(store, engine_of(HIDE)) as made:
+        handle = await Kernel(made, {moment: reloads(made)}).open(flags)
+        assert handle.writable
+
+
+@on_trio
+async def test_a_first_try_that_a_reload_overtakes(store: Path, monkeypatch) -> None:
+    """It was at a writer's node already; the second try must find one again, and not a reader's."""
+    with parts(store, engine_of(HIDE)) as made:
+        kernel = Kernel(made, {})
+        first = await kernel.open(os.O_WRONLY | os.O_TRUNC)
+        (store / "DCIM/a.jpg").write_bytes(PHOTO)
+        await made.release(first)
+        _reloads_once(made, monkeypatch)
+        kernel.known = first.node  # its entry is still believed: no look-up comes before
+        handle = await kernel.open(os.O_WRONLY | os.O_TRUNC)
+        assert handle.writable
+        assert handle.node is not first.node
+
+
+@on_trio
+async def test_a_reload_waits_for_second_tries(store: Path, monkeypatch) -> None:
+    with parts(store, engine_of(HIDE)) as made:
+        writer, come, go = made.entrance.writer, trio.Event(), trio.Event()
+        happened: list[str] = []
+
+        async def waiting(node: Node, fd: int) -> int:
+            come.set()
+            await go.wait()
+            return await writer(node, fd)
+
+        async def open_it() -> None:
+            await Kernel(made, {}).open(os.O_WRONLY | os.O_TRUNC)
+            happened.append("opened")
+
+        async def reload() -> None:
+            assert await made.opener.second_tries.settled(10)
+            reloads(made)()
+            happened.append("reloaded")
+
+        monkeypatch.setattr(made.entrance, "writer", waiting)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_it)
+            await come.wait()
+            nursery.start_soon(reload)
+            await trio.sleep(0.05)
+            assert happened == []
+            go.set()
+        assert happened == ["opened", "reloaded"]
+
+
+@on_trio
+async def test_it_does_not_wait_for_those_that_never_come() -> None:
+    now = 0.0
+    tries = SecondTries(lambda: now)
+    tries.sent_back(7)
+    assert not await tries.settled(0.01)
+    now = 1.0
+    assert await tries.settled(0.01)
+    tries.sent_back(7)
+    assert tries.begins(7)
+    assert not tries.begins(7), "the next open is none"
+    assert not await tries.settled(0.01)
+    tries.ends(7)
+    assert await tries.settled(0.01)
+
+
+@on_trio
+async def test_a_look_up_that_a_reload_overtakes_is_decided_anew(store: Path) -> None:
+    """ESTALE would use up the second try of the open that it is part of."""
+    by_kind = (
+        '- {id: photos, allow: [all], who: {app: any}, paths: "/**", when: {type: [image/*, inode/*]}}\n'
+    )
+    with parts(store, engine_of(by_kind)) as made:
+        gate = made.sniffed.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.walk, "/DCIM/a.jpg", GALLERY)
+            await made.sniffed.asked.wait()
+            made.reload(engine_of(by_kind))
+            gate.set()
+
+
+def _reloads_once(made: Parts, monkeypatch) -> None:
+    """The next open for writing is overtaken by a reload when the file is open already."""
+    writer, left = made.entrance.writer, [reloads(made)]
+
+    async def reloading(node: Node, fd: int) -> int:
+        got = await writer(node, fd)
+        if left:
+            left.pop()()
+        return got
+
+    monkeypatch.setattr(made.entrance, "writer", reloading)
