@@ -388,7 +388,7 @@ class Daemon:
         async with self._reload_lock:
             engine = await trio.to_thread.run_sync(self._load)
             self._check_app(engine.policy)
-            await self.fs.second_tries.settled(_SETTLE_S)
+            await self.fs.opener.second_tries.settled(_SETTLE_S)
             self.fs.use(engine)
             notifier = self.fs.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):

@@ -29,7 +29,7 @@ from policyfs.store.leases import break_foreign
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
 
-_JUDGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
+JUDGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
 """Flavors that decide by what they find in the very bytes that they show."""
 _UNPROVEN: Final = "its kind decides, and somebody has the file open for writing, or mapped"
 _NEVER_PROVEN: Final = "its kind decides, and nothing proves it on this store to one who writes as well"
@@ -208,7 +208,7 @@ class Entrance:
             raise
         if node.parent is None and node.flavor is not Flavor.COPY:
             return
-        if node.view.raw and node.flavor in _JUDGED and not writing:
+        if node.view.raw and node.flavor in JUDGED and not writing:
             self._views.proven(node.ino, caller)
             return
         flavor = self._views.flavor(
@@ -227,7 +227,7 @@ class Entrance:
         record. Who only writes gets no bytes.
         Returns whether the kind decided. INVARIANT: no await between this and a reader's last step.
         """
-        if not evidence.asked or not ops & Op.READ or node.view.redact or node.flavor in _JUDGED:
+        if not evidence.asked or not ops & Op.READ or node.view.redact or node.flavor in JUDGED:
             return False
         if not self._gate.hangs_on_kind(caller.principal, ops, node, evidence.owner):
             return False

@@ -16,14 +16,18 @@ from policyfs.store.leases import Lease
 from policyfs.store.statx import Stat
 
 
+class UnprovenKindError(Exception):
+    """A kind was needed, somebody writes the file, and what is found in it now would prove nothing."""
+
+
 class KindEvidence:
     """Keeps the read lease under which a request's kind was found, from the decision to its effect.
 
     asked: a kind was looked for. owner: the file's, if that was needed, too. expected: the file that must
-    have been looked at (None: whatever has the name).
+    have been looked at (None: whatever has the name). proven_only: see demand().
     """
 
-    __slots__ = ("_fd", "_lease", "asked", "expected", "owner")
+    __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
 
     def __init__(self, expected: Stat | None = None) -> None:
         self._lease: Lease | None = None
@@ -31,6 +35,11 @@ class KindEvidence:
         self.asked = False
         self.owner: str | None = None
         self.expected = expected
+        self.proven_only = False
+
+    def demand(self) -> None:
+        """Let nobody sniff a file whose lease is refused: UnprovenKindError instead."""
+        self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
         """Take over a descriptor and the lease on it; None: the lease was refused."""

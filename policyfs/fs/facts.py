@@ -14,7 +14,7 @@ from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, FileType, Need
-from policyfs.fs.evidence import KindEvidence
+from policyfs.fs.evidence import KindEvidence, UnprovenKindError
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -123,7 +123,8 @@ class FactFinder:
 
         evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing:
         nothing but a name and attributes hangs on it; where no lease can prove it, stat will do.
-        Raises OSError(ESTALE) if it is not the file that *evidence* expects.
+        Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if that
+        demands a lease and there is none.
         """
         held, lease = self._leased(fd)
         try:
@@ -132,6 +133,8 @@ class FactFinder:
             expected = None if evidence is None else evidence.expected
             if expected is not None and not stat.same_inode(expected):
                 raise OSError(errno.ESTALE, "another file has the name")
+            if lease is None and evidence is not None and evidence.proven_only:
+                raise UnprovenKindError
             kind = await self._kind(fd, stat, lease, lane, seeing=seeing)
         except BaseException:
             _give_up(held, lease)

@@ -186,12 +186,11 @@ class FileSystem:
             tree=tree, places=places, gate=gate, passing=passing, redactor=redactor,
             entrance=entrance, lifetimes=lifetimes,
         )  # fmt: skip
-        opener = Opener(
+        self.opener = opener = Opener(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, entrance=entrance,
             lifetimes=lifetimes, passing=passing, copied=copied, leased=leased, alone=alone, drafts=drafts,
             orphans=orphans, forget_attributes=self.forget_attributes,
         )  # fmt: skip
-        self.second_tries = opener.second_tries
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,

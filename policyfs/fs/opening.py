@@ -14,12 +14,12 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from policyfs.domain import OWNER_NONE, Decision, Op, banned
+from policyfs.domain import OWNER_NONE, Decision, Facts, Op, banned
 from policyfs.fs.alone import Alone
 from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
-from policyfs.fs.entrance import Entrance, describe, ops_of
-from policyfs.fs.evidence import KindEvidence
+from policyfs.fs.entrance import JUDGED, Entrance, describe, ops_of
+from policyfs.fs.evidence import KindEvidence, UnprovenKindError
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
@@ -105,7 +105,7 @@ class Opener:
         writing = bool(ops & Op.WRITE)
         if not writing and node.parent is not None and self.orphans.find(node) < 0:
             if node.flavor is Flavor.RAW and self._passing.has(node):
-                decision = await self._gate.require(caller, ops, node, call, evidence=evidence)
+                decision = await self._decided(node, caller, ops, call, evidence)
                 by_kind = self._entrance.demand_proof(node, caller, call, ops, evidence)
                 if self._passing.has(node):  # sniffing may have taken longer than it is kept
                     proof = evidence if by_kind else None
@@ -116,7 +116,7 @@ class Opener:
                     return again
         fd, stat = await self._entrance.find_apart(node)
         try:
-            decision = await self._gate.require(caller, ops, node, call, fd=fd, evidence=evidence)
+            decision = await self._decided(node, caller, ops, call, evidence, fd)
             owner = OWNER_NONE
             if writing or evidence.asked or node.view.redact:
                 owner = self._gate.facts.owners.get(fd, stat)
@@ -141,6 +141,22 @@ class Opener:
         finally:
             os.close(fd)
         return handle
+
+    async def _decided(
+        self, node: Node, caller: Caller, ops: Op, call: Call, evidence: KindEvidence, fd: int = -1
+    ) -> Decision:
+        """The decision on an open; refused on record.
+
+        Who only reads where somebody writes gets a copy, in which the kind is found: not here as well.
+        """
+        if not ops & Op.WRITE and (not node.view.redact or node.flavor in JUDGED):
+            evidence.demand()
+        try:
+            return await self._gate.require(caller, ops, node, call, fd=fd, evidence=evidence)
+        except UnprovenKindError:
+            evidence.asked = True
+            self._entrance.demand_proof(node, caller, call, ops, evidence)
+            return self._gate.judge(caller.principal, ops, node, Facts(None, evidence.owner))
 
     def _still_proven(self, handle: Handle, call: Call, proof: KindEvidence) -> None:
         """Go on only if the kind is proven still, where others went on while the open was put on record.

@@ -61,12 +61,15 @@ def _any(key: _Key) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A finished copy: its kind (None: sniffing failed), what was hidden, and where."""
+    """A finished copy: its kind (None: sniffing failed), what was hidden, and where. settled: nobody wrote
+    the file while it was made.
+    """
 
     copy: Copy
     kind: str | None
     hidden: frozenset[str]
     ranges: tuple[tuple[int, int], ...]
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Redactor:
         """
         stat = self._tree.fstat(fd)
         copy = self._copies.get(_key(ino_key, stat, what))
-        if copy is not None:
+        if copy is not None and self._is_current(copy, what):
             made = self.again(copy, owner, judge, who)
             if isinstance(made, Redacted):
                 return made
@@ -162,7 +165,14 @@ class Redactor:
     def known(self, ino_key: int, stat: Stat, what: frozenset[str]) -> Copy | None:
         """The finished copy of a file in the version that *stat* tells, if there is one."""
         key = _key(ino_key, stat, what)
-        return self._copies.get(key) if self._copies.peek(key) is not None else None
+        copy = self._copies.peek(key)
+        return self._copies.get(key) if copy is not None and self._is_current(copy, what) else None
+
+    def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
+        """Will a copy do for the version that it was made of. Where nothing is to be hidden, a reader has a
+        copy because of a writer, and is to see what that has written by now: stat does not tell.
+        """
+        return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
         """A finished copy once more, pinned, if this caller may read just what it shows. NoRoom if
@@ -208,7 +218,7 @@ class Redactor:
         if kept is None:
             copy.close()
             raise self._full(who)
-        made = Redacted(kept, kind, hidden, ranges)
+        made = Redacted(kept, kind, hidden, ranges, proof is not None)
         self._drop_others(key)
         self._made[kept] = made
         kept.pin(self.payer(who))

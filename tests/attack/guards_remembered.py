@@ -51,6 +51,7 @@ def times_always_tell() -> None:
 def unproven_kind() -> None:
     """A file is passed through for the kind that was just found, whoever writes it."""
     put(KindEvidence, "holds", lambda self: True)
+    put(KindEvidence, "demand", lambda self: None)
 
 
 def kind_lease_let_go() -> None:
