@@ -87,10 +87,7 @@ class FactFinder:
         if known is not None:
             return Facts(known, owner)
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
-        try:
-            return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
-        finally:
-            os.close(fd)
+        return Facts(await self._kind_of_own(fd, lane, evidence, seeing=seeing), owner)
 
     async def behind(
         self, fd: int, need: Need, lane: Hashable = None,
@@ -126,8 +123,17 @@ class FactFinder:
         Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if that
         demands a lease and there is none.
         """
-        held, lease = self._leased(fd)
+        if self._keeper is None:  # a store that may take its time to open a file anew
+            return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
+        return await self._kind_of_own(self._tree.reopen(fd, os.O_RDONLY), lane, evidence, seeing=seeing)
+
+    async def _kind_of_own(
+        self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
+    ) -> str | None:
+        """kind_of() by a descriptor of our own, which is closed, or *evidence*'s from now on."""
+        lease: Lease | None = None
         try:
+            lease = None if self._keeper is None else self._keeper.grant(fd)
             # INVARIANT: taken under the lease. What was written before it shows in these times.
             stat = self._tree.fstat(fd)
             expected = None if evidence is None else evidence.expected
@@ -137,28 +143,14 @@ class FactFinder:
                 raise UnprovenKindError
             kind = await self._kind(fd, stat, lease, lane, seeing=seeing)
         except BaseException:
-            _give_up(held, lease)
+            _give_up(fd, lease)
             raise
         if evidence is None:
-            _give_up(held, lease)
+            _give_up(fd, lease)
         else:
             evidence.asked = True
-            evidence.keep(held, lease)
+            evidence.keep(fd, lease)
         return kind
-
-    def _leased(self, fd: int) -> tuple[int, Lease | None]:
-        """A read lease on a descriptor of its own (-1: none was opened); None if the file has a writer.
-
-        INVARIANT: no worker gets that descriptor: one that outlives us would keep the lease.
-        """
-        if self._keeper is None:
-            return -1, None
-        held = self._tree.reopen(fd, os.O_RDONLY)
-        try:
-            return held, self._keeper.grant(held)
-        except BaseException:
-            os.close(held)
-            raise
 
     async def _kind(
         self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
@@ -174,9 +166,12 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        """INVARIANT: no worker gets the lease's descriptor, since one that outlives us would keep the lease;
+        and none that can write.
+        """
+        if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)
-        reader = self._tree.reopen(fd, os.O_RDONLY)  # a writer's: no worker gets one that can write
+        reader = self._tree.reopen(fd, os.O_RDONLY)
         try:
             return await self._sniffer.kind_of_fd(reader, lane=lane)
         finally:
@@ -202,8 +197,7 @@ class FactFinder:
 def _give_up(fd: int, lease: Lease | None) -> None:
     if lease is not None:
         lease.release()
-    if fd >= 0:
-        os.close(fd)
+    os.close(fd)
 
 
 def version_key(stat: Stat) -> KindKey:

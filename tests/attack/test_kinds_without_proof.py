@@ -1,0 +1,88 @@
+"""F2 where a kind cannot be proven in the file itself: no leases, no passthrough, checked writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attack.test_stale_kinds import (
+    DENIED,
+    MOUNTS,
+    PHOTO,
+    POLICY,
+    READER,
+    TEXT,
+    aged,
+    code_of_open,
+    painter,
+    read,
+    shelf,
+    what_is_read,
+)  # fmt: skip
+from tests.support.mounts import Mount
+from tests.support.processes import call_as
+
+CHECKED = POLICY + """\
+  - {id: types, require: {content: [text/*, image/*]}, who: {app: reader}, paths: "/words/**"}
+"""
+LARGE = TEXT * 8
+
+
+@pytest.fixture
+def overlay(arena: Path) -> Iterator[Path]:
+    """A store on an overlay: a lease is granted there, and a writer of the file below breaks nothing."""
+    layers = {name: arena / "layers" / name for name in ("lower", "upper", "work", "merged")}
+    for directory in layers.values():
+        directory.mkdir(parents=True)
+    options = "lowerdir={lower},upperdir={upper},workdir={work}".format(**layers)
+    call_as(0, os.system, f"mount -t overlay overlay -o {options} {layers['merged']}")
+    yield layers["merged"]
+    call_as(0, os.system, f"umount {layers['merged']}")
+
+
+def last_event(mount: Mount) -> dict[str, Any]:
+    return mount.events(app="reader", operation="open")[-1]
+
+
+@pytest.mark.parametrize("sort", MOUNTS)
+def test_where_leases_mean_nothing_a_copy_is_read(sort, overlay, mounts) -> None:
+    path = shelf(overlay)
+    (overlay / "words/large.txt").write_bytes(LARGE)
+    mount = mounts.prepare(POLICY, overlay, "--copy-max", "64K", *MOUNTS[sort])
+    mount.expected_mediated = True
+    mount.start()
+    assert [read(mount), read(mount)] == ["words", "words"]
+    assert call_as(READER, code_of_open, mount / "words/large.txt", os.O_RDONLY) == "EACCES"
+    assert "leases mean nothing" in last_event(mount)["note"]
+    assert call_as(READER, code_of_open, mount / "words/a.txt", os.O_RDWR) == "EACCES"
+    assert "nothing proves it on this store" in last_event(mount)["note"]
+    assert call_as(READER, code_of_open, mount / "words/a.txt", os.O_WRONLY) == ""
+    path.write_bytes(PHOTO)
+    assert read(mount) == DENIED
+    assert not mount.stop()
+
+
+@pytest.mark.parametrize(("policy", "options"), [(POLICY, ("--no-passthrough",)), (CHECKED, ())])
+def test_without_passthrough_and_where_writes_are_checked(policy, options, store_on, mounts_on) -> None:
+    store = store_on("ext4")
+    path = shelf(store)
+    (store / "words/large.txt").write_bytes(LARGE)
+    mount = mounts_on.prepare(policy, store, "--copy-max", "64K", *options)
+    mount.expected_mediated = True
+    mount.start()
+    assert call_as(READER, Path.read_bytes, mount / "words/large.txt") == LARGE  # under a lease
+    with painter(path) as paint:
+        before = paint(TEXT)
+        aged(path)
+        assert read(mount) == "words"
+        assert paint(PHOTO) == before
+        assert read(mount) in ("words", DENIED)
+    path.write_bytes(PHOTO)
+    assert read(mount) == DENIED
+    with (store / "words/large.txt").open("r+b"):
+        assert call_as(READER, code_of_open, mount / "words/large.txt", os.O_RDONLY) == "EBUSY"
+    assert what_is_read(path) == "photo"
