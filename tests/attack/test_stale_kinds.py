@@ -50,6 +50,8 @@ RACED: Final = count(100, 5_000)
 SECRET: Final = b"\0a place, told in a photo\0"
 SECONDS: Final = count(100, 3_600)
 FAR_S: Final = 20.0
+NOTICED: Final = 5
+"""Tries, for the kernel may write the page out meanwhile (after 30 s), and then the times show the store."""
 pytestmark = pytest.mark.timeout(2 * SECONDS + 120)
 MOUNTS: Final = {"shared": (), "app": ("--app", "reader")}
 PLACES: Final = [("ext4", "shared"), ("xfs", "app"), ("tmpfs", "shared")]
@@ -135,12 +137,13 @@ DENIED: Final = "Permission denied"
 def dirty_page(mount: Mount, path: Path, *, noticed: bool = False) -> list[str]:
     """What the reader gets of words, and of what they became without a trace in the file's times."""
     with painter(path) as paint:
-        before = paint(TEXT)
-        aged(path)
-        got = [read(mount), read(mount)]
-        after = paint(PHOTO)
-        assert noticed or after == before, "the store noticed: nothing is tried here"
-        return [*got, read(mount)]
+        for _ in range(NOTICED):
+            before = paint(TEXT)
+            aged(path)
+            got = [read(mount), read(mount)]
+            if paint(PHOTO) == before or noticed:
+                return [*got, read(mount)]
+    raise AssertionError("the store noticed each time: nothing was tried")
 
 
 @pytest.mark.parametrize(("kind", "sort"), PLACES)
@@ -180,13 +183,19 @@ def test_a_remembered_kind_after_a_remount(store_on, mounts_on, without) -> None
     assert asked == [1, 0], "what was found under a lease is not looked for again"
     for guard, expected in (("kind-by-stat", "photo"), ("", DENIED)):
         with painter(path) as paint:
-            before = paint(TEXT)
-            aged(path)
-            for image, got in ((TEXT, "words"), (PHOTO, expected)):
-                assert paint(image) == before
+            for _ in range(NOTICED):
+                before = paint(TEXT)
+                aged(path)
                 mount = without(guard, POLICY, store) if guard else mounts_on.start(POLICY, store)
-                assert read(mount) == got
+                assert read(mount) == "words"
                 mount.stop()
+                if paint(PHOTO) == before:
+                    break
+            else:
+                raise AssertionError("the store noticed each time: nothing was tried")
+            mount = without(guard, POLICY, store) if guard else mounts_on.start(POLICY, store)
+            assert read(mount) == expected
+            mount.stop()
 
 
 @pytest.mark.parametrize(("guard", "got"), [("", DENIED), ("times-always-tell", "photo")])
@@ -310,7 +319,8 @@ def test_who_comes_to_write_waits_until_the_open_is_answered(guards, waits, stor
 
     said, stops = at.read(come)
     assert (stops, waited) == (1, [waits])
-    assert said in ("words", "photo")  # what is written after the open is read by whoever has it open
+    # What is written after the open is read by whoever has it open; who was sent to a copy is denied.
+    assert said in ("words", "photo", DENIED)
     writers[0].result()
     assert at.read(lambda _stop: None) == (DENIED, 0)
 
