@@ -153,11 +153,12 @@ def is_empty(entry: Entry, frame: Frame) -> bool:
 def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> bool:
     """Whether a tag that goes by what it tells may stay, since nothing stands in it.
 
-    Of a tag that is known, only in a maker note, and only where it is not set: a small number could be a
-    city's.
+    Of a tag that is known, only in a maker note, and only a text that is not set: a small number could be a
+    city's, and zero, too (Pentax' first is Pago Pago).
     """
     behind = behind_value(entry.raw[-frame.offset_bytes :], entry.size) if entry.inline else b""
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return value_says_nothing(entry.type, entry.count, value + behind, frame.order)
     plain = value.rstrip(b"\0")
-    return frame.note and not behind and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")
+    text = frame.note and (entry.type in (2, 129) or (entry.type in _BYTE_TYPES and entry.size > 4))
+    return text and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")

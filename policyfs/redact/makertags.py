@@ -135,8 +135,7 @@ _PENTAX: Final = rules(
     ("215", _DEVICE | _TIME),
     ("6 7 22 25 26", _TIME),  # 22: whether at home or away
     ("60 76 77 227 228 22e 22f", _PEOPLE),
-    ("23 24", _PLACE | _TIME),
-    ("6b", _TIME, How.CITY),
+    ("23 24 6b", _PLACE | _TIME),
 )
 _SAMSUNG: Final = rules(
     ("1 11 20 21 41 43 a011-a014 a018-a01a", _OTHER),

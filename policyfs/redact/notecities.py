@@ -1,6 +1,6 @@
 """Take the city out of what makers write about time zones, and leave the zone.
 
-Sources: ExifTool's documentation of Canon's TimeInfo and Pentax' TimeInfo tags.
+Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' numbers have none for no city.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Final
 from policyfs.redact.blocks import Cleaned, Note
 from policyfs.redact.tells import Tells
 
-_CANON: Final = 0x0035
 _CANON_BYTES: Final = 16
-_PENTAX_BYTES: Final = 4
 _MAX_ZONE_MINUTES: Final = 14 * 60
 _MAX_SAVING_MINUTES: Final = 60
 
@@ -20,10 +18,9 @@ _MAX_SAVING_MINUTES: Final = 60
 def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
     """A maker's numbers of a time zone without the city's; all zeros where they are not such numbers.
 
-    Canon: size, zone in minutes, city, daylight saving, of four bytes each. Pentax: flags, nothing, a city
-    at home and one away, of a byte each. order: "<" or ">".
+    Canon: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or ">".
     """
-    new = _canon(value, order) if tag == _CANON else _pentax(value)
+    new = _canon(value, order)
     if new == value:
         return Cleaned(value)
     return Cleaned(new, (Note(0, len(value), "MakerNote", f"city in 0x{tag:04x}", Tells.LOCATION),))
@@ -40,9 +37,3 @@ def _canon(value: bytes, order: str) -> bytes:
     if size != _CANON_BYTES or abs(zone) > _MAX_ZONE_MINUTES or not 0 <= saving <= _MAX_SAVING_MINUTES:
         return bytes(_CANON_BYTES)
     return value[:8] + bytes(4) + value[12:]
-
-
-def _pentax(value: bytes) -> bytes:
-    if len(value) != _PENTAX_BYTES or value[0] > 7:
-        return bytes(len(value))
-    return value[:1] + bytes(3)

@@ -340,13 +340,18 @@ def test_of_a_time_zone_only_the_city_goes():
     hidden = read(canon(20, zone=478045), "location")
     assert pack("II", 478045) not in hidden
 
-    def pentax(city: int, flags: int = 1) -> bytes:
-        away = (0x6B, UNDEFINED, 4, bytes((flags, 0, city, city)))
-        return of_zones("Pentax", (0x22, UNDEFINED, 1, b"\1"), (0x25, UNDEFINED, 1, b"\1"), away)
 
-    assert read(pentax(33), "location") == pentax(0)
-    assert read(pentax(33), "people") == pentax(33)
-    assert bytes((77, 0, 33, 33)) not in read(pentax(33, flags=77), "location")
+def test_of_numbers_that_have_none_for_no_city_nothing_stays():
+    """Pentax' first city is Pago Pago; flags beside the tags of cities tell no place."""
+    flags = ((0x22, UNDEFINED, 1, b"\1"), (0x25, UNDEFINED, 1, b"\1"))
+    for city in (0, 33):
+        home = (0x23, jpegs.SHORT, 1, pack("II", city, size=2))
+        zones = (0x6B, UNDEFINED, 4, bytes((1, 0, city, city)))
+        out = read(of_zones("Pentax", *flags, home, zones), "location")
+        for tag in (home, zones):
+            assert pack("II", tag[0], tag[1], size=2) not in out
+        for tag in flags:
+            assert pack("II", tag[0], tag[1], size=2) in out
 
 
 def test_whether_somebody_was_at_home_tells_no_place():
