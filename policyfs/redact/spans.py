@@ -266,7 +266,9 @@ class Ground:
                 kept += claim.spans
             told += claim.patches
             found.notes += claim.notes
-        hidden = joined([*self.noted, *(span for claim in gone for span in claim.spans)])
+        changed_too = (claim for claim in self.claims if not claim.media and claim.patches)
+        spans = (span for claim in (*gone, *changed_too) for span in claim.spans)
+        hidden = joined([*self.noted, *spans])
         gaps = (gap for gap in without(areas, joined(kept)) if not self._is_filler(gap, hidden))
         blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
         found.notes += _notes(blank, gone, self.noted, container)

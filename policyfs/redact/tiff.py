@@ -495,6 +495,10 @@ class _Cleaner:
         spans += [(start, start + len(whole)) for start, whole in self._directories()]
         for start, end in (*spans, *self._plain()):
             unwritten[start:end] = bytes(end - start)
+        for start, data in self._put():
+            for at in (0, len(data) - 1) if data else ():
+                if self.block[start + at] != data[at]:  # what lies beside may be the end of what went
+                    unwritten[start + at] = 0xFF
         return bytes(unwritten)
 
     # --- the result ---

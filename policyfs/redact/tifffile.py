@@ -288,7 +288,8 @@ class _File:
         if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
             raise NotThisKindError("its parts lie over one another")
         padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
-        lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes))
+        changed = Extents((patch.offset, patch.end) for patch in walk.patches)
+        lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes, changed))
         total = sum(patch.size for patch in lost)
         if total > MAX_LOST_BYTES and total > self.source.size // 2:
             raise NotThisKindError("most of it is nothing that a tag refers to")

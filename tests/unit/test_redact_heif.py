@@ -621,3 +621,12 @@ def test_samsungs_blocks_in_a_box_are_cleaned_one_by_one():
     assert b"MCC_Data" not in told
     assert b"1627032154000" in told
     assert SECRET not in read(heif([PICTURE], Layout(after=make_box(b"sefd", SECRET))))
+
+
+def test_filler_beside_metadata_that_changes_is_its_end():
+    """The item's length is three bytes less than what it holds."""
+    told = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")
+    assert b"erg" not in read(heif([PICTURE, Thing(2, b"mime", told, XMP_TYPE)], Layout(junk=b"erg")))
+    plain = jpegs.xmp_packet("<dc:title>a quince</dc:title>")
+    data = heif([PICTURE, Thing(2, b"mime", plain, XMP_TYPE)], Layout(junk=b"erg"))
+    assert read(data) == data

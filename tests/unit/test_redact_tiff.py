@@ -7,6 +7,7 @@ import pytest
 
 from policyfs.redact import tifftags
 from policyfs.redact.blocks import Cleaned
+from policyfs.redact.iptc import clean_iim
 from policyfs.redact.tells import UNKNOWN, Tells
 from policyfs.redact.tiff import MAX_ENTRIES, clean_tiff
 from policyfs.redact.tifftags import Role
@@ -370,3 +371,18 @@ def test_filler_on_both_sides_of_a_thumbnail_that_goes_is_two_fillers():
     cleaned = clean_tiff(block, Blind())
     assert cleaned is not None
     assert clean_tiff(cleaned.data, Blind()) == Cleaned(cleaned.data)
+
+
+def test_filler_beside_records_that_change_is_their_end():
+    """The tag says that they are three bytes shorter than they are."""
+
+    class Records(Plain):
+        def iim(self, data: bytes) -> Cleaned:
+            return clean_iim(data, self)
+
+    for dataset, stays in ((90, False), (105, True)):
+        records = jpegs.record(2, 80, b"Rosa") + jpegs.record(2, dataset, b"Salzb")
+        cleaned = clean_tiff(one("II", (0x83BB, 7, len(records), records)) + b"urg", Records())
+        assert cleaned is not None
+        assert (b"Salzb" in cleaned.data) is stays
+        assert (b"urg" in cleaned.data) is stays

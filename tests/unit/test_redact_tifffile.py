@@ -512,3 +512,20 @@ def test_filler_behind_a_directory_that_gets_shorter_is_judged_once(left):
     out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
     assert b"Linz" not in out
     assert locate("image/tiff", frozenset({"location"}), MemorySource(out)).outcome is Outcome.CLEAN
+
+
+def test_filler_beside_records_that_change_is_their_end():
+    """The tag says that they are three bytes shorter than they are."""
+
+    def file(dataset: int) -> bytes:
+        records = jpegs.record(2, 80, b"Rosa") + jpegs.record(2, dataset, b"Salzb")
+        data = tiffs.classic("II", (0x83BB, 7, len(records) + 3, records + b"urg"))
+        head = pack("II", 0x83BB, 7, size=2)
+        assert data.count(head + pack("II", len(records) + 3)) == 1
+        return data.replace(head + pack("II", len(records) + 3), head + pack("II", len(records)))
+
+    for dataset, stays in ((90, False), (105, True)):
+        data = file(dataset)
+        out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
+        assert (b"Salzb" in out) is stays
+        assert (b"urg" in out) is stays
