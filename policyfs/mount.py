@@ -235,7 +235,7 @@ class Daemon:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 works = (self._signals, self._places, self._flush, self._breaks, self._watching,
-                         self.fs.locks.ask_again, self.sniffer.tend)  # fmt: skip
+                         self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too

@@ -8,4 +8,6 @@ What a worker says is checked for shape (wire.py, plans.py) but cannot be checke
 worker that was taken over through a parser bug can name a wrong kind or wrong ranges for the
 files it is asked about until it is replaced. It can do nothing else: no file, no socket, no
 process is within its reach, and a plan can only ever change bytes inside the copy it was made for.
+So a worker serves one app (pool.py), and nobody else goes by what it said before a fresh one has found
+the same (fs/second_looks.py).
 """

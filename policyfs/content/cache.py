@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -27,6 +27,10 @@ class KindKey(NamedTuple):
     def is_racy(self, now_ns: int) -> bool:
         """May the file change again and yet look like this version."""
         return now_ns - max(self.mtime_ns, self.ctime_ns) < RACY_NS
+
+
+_Entry = tuple[KindKey, tuple[Hashable] | None]
+"""A version of a file, and whose worker said so: None if another one found the same."""
 
 
 class KindsBeneath(Protocol):
@@ -68,35 +72,45 @@ class KindCache:
     ) -> None:
         """beneath: asked for what is not in here, and told what comes in."""
         self._beneath = beneath
-        self._kinds: OrderedDict[KindKey, str] = OrderedDict()
+        self._kinds: OrderedDict[_Entry, str] = OrderedDict()
         self._capacity = capacity
         self._clock_ns = clock_ns
         self._hits = self._misses = self._evicted = 0
 
-    def get(self, key: KindKey) -> str | None:
-        """The kind, or None if it is not known."""
-        kind = self._kinds.get(key)
-        if kind is not None:
-            self._hits += 1
-            self._kinds.move_to_end(key)
-            return kind
+    def get(self, key: KindKey, lane: Hashable = None) -> str | None:
+        """The kind, or None if it is not known. lane: who asks gets what its own worker said, too."""
+        for entry in ((key, None), (key, (lane,))):
+            kind = self._kinds.get(entry)
+            if kind is not None:
+                self._hits += 1
+                self._kinds.move_to_end(entry)
+                return kind
         self._misses += 1
         kind = None if self._beneath is None else self._beneath.kind(key)
         if kind is not None:
-            self._keep(key, kind)
+            self._keep((key, None), kind)
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Keep a kind; None (a failure) and a file changed within RACY_NS are not kept."""
+        """Keep a kind for everybody; None (a failure) and a file changed within RACY_NS are not kept."""
         if kind is None or key.is_racy(self._clock_ns()):
             return
-        if self._beneath is not None and self._kinds.get(key) != kind:
+        if self._beneath is not None and self._kinds.get((key, None)) != kind:
             self._beneath.put_kind(key, kind)
-        self._keep(key, kind)
+        self._keep((key, None), kind)
 
-    def _keep(self, key: KindKey, kind: str) -> None:
-        self._kinds[key] = sys.intern(kind)
-        self._kinds.move_to_end(key)
+    def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
+        """Keep what the worker of a lane said, for that lane; likewise."""
+        if not key.is_racy(self._clock_ns()):
+            self._keep((key, (lane,)), kind)
+
+    def drop_own(self, key: KindKey, lane: Hashable) -> None:
+        """Forget what the worker of a lane said."""
+        self._kinds.pop((key, (lane,)), None)
+
+    def _keep(self, entry: _Entry, kind: str) -> None:
+        self._kinds[entry] = sys.intern(kind)
+        self._kinds.move_to_end(entry)
         while len(self._kinds) > self._capacity:
             self._kinds.popitem(last=False)
             self._evicted += 1

@@ -57,6 +57,8 @@ class Pool:
         self.idle: list[WorkerLink] = []
         """Those that have served, the one that served last at the end."""
         self.busy: set[WorkerLink] = set()
+        self.apart: set[WorkerLink] = set()
+        """Those that take a second look, one each, and end."""
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0
         self.confinement = ""
@@ -70,7 +72,7 @@ class Pool:
     @property
     def workers(self) -> list[WorkerLink]:
         """All that live."""
-        return [*self.fresh, *self.idle, *self.busy]
+        return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:
         """Whether the parent ended and took its workers along."""
@@ -120,7 +122,10 @@ class Pool:
         """A new worker that has seen no file, and computes while nothing else wants the processor.
         Raises NoWorkerError.
         """
-        return await self._spawn(idle=True)
+        worker = await self._spawn(idle=True)
+        self.busy.remove(worker)
+        self.apart.add(worker)
+        return worker
 
     def give_back(self, worker: WorkerLink) -> None:
         """A worker has answered, and may be asked again."""
@@ -133,6 +138,7 @@ class Pool:
         """End a worker."""
         worker.kill()
         self.busy.discard(worker)
+        self.apart.discard(worker)
         for waiting in (self.idle, self.fresh):
             if worker in waiting:
                 waiting.remove(worker)

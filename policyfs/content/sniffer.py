@@ -27,6 +27,8 @@ _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """Failures that may be the file's fault."""
+_AFRESH_DEADLINES: Final = 6
+"""So many deadlines a second look may take: others go before it all the time."""
 _LARGE_PLAN: Final = 64 * 1024
 """Bytes of a plan beyond which it is unpacked in a thread: the worst one takes 15 ms."""
 
@@ -92,7 +94,8 @@ class Sniffer:
         self._pool = Pool(limits, workers)
         self._missed = Missed()
         self._failed: Counter[str] = Counter()
-        self._requests = self._repeated = 0
+        self._requests = self._repeated = self._asking = 0
+        self._quiet = trio.Event()
         self._last_error = ""
 
     @classmethod
@@ -165,12 +168,53 @@ class Sniffer:
         if isinstance(reply, _FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
-            if len(reply.payload) > _LARGE_PLAN:
-                return await trio.to_thread.run_sync(unpack_plan, reply.payload, size)
-            return unpack_plan(reply.payload, size)
+            return await self._unpacked(reply.payload, size)
         except WireError as error:
             self._note("died", f"a worker's plan was malformed: {error}")
             return None, refusal("no plan could be made: a worker's answer was malformed")
+
+    async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
+        """What a worker that has seen no other file, and ends afterwards, says of the file behind an O_RDONLY
+        descriptor: its kind, and where *what* is to be hidden (None: the kind alone). None without an
+        answer. Takes no processor time from anybody, and no app's place.
+        """
+        size = _checked_size(fd)
+        command = Command.KIND_FD if what is None else Command.LOCATE
+        words = b"" if what is None else "\n".join(sorted(what)).encode("ascii")
+        with trio.move_on_after(_AFRESH_DEADLINES * self._deadline_s):
+            try:
+                worker = await self._pool.unbiased()
+            except NoWorkerError:
+                return None
+            try:
+                reply = await worker.ask(command, fd, size, words)
+                if reply.status is not Status.OK:
+                    return None
+                if what is not None:
+                    return await self._unpacked(reply.payload, size)
+                kind = reply.payload.decode("ascii", "replace")
+                return (kind, None) if is_kind(kind) else None
+            except (WorkerGoneError, WireError):
+                return None
+            finally:
+                self._pool.kill(worker)
+        return None
+
+    async def when_idle(self) -> None:
+        """Return once no request waits or is under way."""
+        while self._asking:
+            await self._quiet.wait()
+
+    def discard(self, lane: Hashable) -> None:
+        """End the workers of a lane: one of them has lied."""
+        self._pool.kill_lane(lane)
+
+    @staticmethod
+    async def _unpacked(payload: bytes, size: int) -> tuple[str, Plan]:
+        """A plan, and its kind. Raises WireError."""
+        if len(payload) > _LARGE_PLAN:
+            return await trio.to_thread.run_sync(unpack_plan, payload, size)
+        return unpack_plan(payload, size)
 
     def stats(self) -> SnifferStats:
         """A snapshot for ``status``, ``doctor`` and tests."""
@@ -215,6 +259,9 @@ class Sniffer:
         key: Hashable = None,
     ) -> Reply | _FailedError:
         self._requests += 1
+        if not self._asking:
+            self._quiet = trio.Event()
+        self._asking += 1
         try:
             reply = await self._in_turn(command, fd, size, payload, lane, key)
         except _FailedError as failure:
@@ -222,8 +269,13 @@ class Sniffer:
             if key is not None and failure.why in _OF_THE_FILE and not failure.outside:
                 self._missed.note(key, str(failure))
             return failure
-        self._missed.forget(key)
-        return reply
+        else:
+            self._missed.forget(key)
+            return reply
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._quiet.set()
 
     def _check_missed(self, key: Hashable) -> None:
         refusal = None if key is None else self._missed.refusal(key)

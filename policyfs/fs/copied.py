@@ -56,7 +56,7 @@ class Copied:
         everything is looked at from the start. Nothing here awaits.
         """
         dirfd, name, stat = self._places.locate(node)
-        copy = self._redactor.known(node.ino, stat, node.view.redact)
+        copy = self._redactor.known(node.ino, stat, node.view.redact, caller.principal)
         if copy is None or not copy.backing_id or node.mediated:
             return None
         if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):

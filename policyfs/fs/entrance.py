@@ -108,7 +108,7 @@ class Entrance:
         self._orphans.missed(node)
         if writing:
             self._views.expect_writing(node.ino, caller)
-        if node.flavor is Flavor.COPY:
+        if node.flavor is Flavor.COPY and node.whose == self._views.whose(caller, node.view, node.flavor):
             self._views.outdated(node.view, caller)
 
     def let_in(self, node: Node, caller: Caller) -> None:

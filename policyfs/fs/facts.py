@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
@@ -37,6 +37,14 @@ class OwnerSource(Protocol):
         """Record the owner."""
 
 
+LookAgain = Callable[[int, KindKey, str, Hashable], None]
+"""Has a file (descriptor, version) looked at again of which a lane's worker said a kind (second_looks.py)."""
+
+
+def _never_again(*_: object) -> None:
+    pass
+
+
 class FactFinder:
     """Finds the facts that an answer hangs on, and no others.
 
@@ -53,7 +61,9 @@ class FactFinder:
         keeper: LeaseKeeper | None = None,
         *,
         times_tell: bool = True,
+        look_again: LookAgain = _never_again,
     ) -> None:
+        self._look_again = look_again
         self._tree = tree
         self._sniffer = sniffer
         self._kinds = kinds
@@ -83,7 +93,7 @@ class FactFinder:
             return Facts(KIND_DIRECTORY, owner)
         if stat.ftype is FileType.SYMLINK:
             return Facts(KIND_SYMLINK, owner)
-        known = self._by_stat(stat) if seeing else None
+        known = self._by_stat(stat, lane) if seeing else None
         if known is not None:
             return Facts(known, owner)
         fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
@@ -157,12 +167,14 @@ class FactFinder:
     ) -> str | None:
         if stat.size == 0:
             return KIND_EMPTY
-        known = self._proven(stat, lease) or (self._by_stat(stat) if seeing else None)
+        known = self._proven(stat, lease, lane) or (self._by_stat(stat, lane) if seeing else None)
         if known is not None:
             return known
         kind = await self._sniffed(fd, lane)
         if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
-            self._kinds.put(version_key(stat), kind)
+            self._kinds.put_own(version_key(stat), kind, lane)
+            if self._remembers:
+                self._look_again(fd, version_key(stat), kind, lane)
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
@@ -177,15 +189,15 @@ class FactFinder:
         finally:
             os.close(reader)
 
-    def _proven(self, stat: Stat, lease: Lease | None) -> str | None:
+    def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
         """The remembered kind of this version, if a lease is held: then the bytes are that version's."""
         if lease is None or not self._remembers:
             return None
-        return self._kinds.get(version_key(stat))
+        return self._kinds.get(version_key(stat), lane)
 
-    def _by_stat(self, stat: Stat) -> str | None:
+    def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
         """The kind that was found under the same stat, where nothing could prove it. For seeing only."""
-        return None if self._remembers else self._kinds.get(version_key(stat))
+        return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
         """May what was sniffed be remembered: under a lease that held all the time; for seeing by stat."""

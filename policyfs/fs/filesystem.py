@@ -52,6 +52,7 @@ from policyfs.fs.ranges import Ranges
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
 from policyfs.fs.refused import Refusals
+from policyfs.fs.second_looks import KindsConfirmed, SecondLooks
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
@@ -142,8 +143,14 @@ class FileSystem:
         )  # fmt: skip
         self._undo.callback(places.close)
         kinds = KindCache(beneath=base.remembered)
-        finder = FactFinder(tree, base.owners, sniffer, kinds, keeper, times_tell=facts.times_tell)
-        plans = PlanFinder(sniffer, base.remembered)
+        self.second_looks = second = self._undo.enter_context(
+            SecondLooks(tree, sniffer, keeper if facts.times_tell else None, base.warn)
+        )
+        finder = FactFinder(
+            tree, base.owners, sniffer, kinds, keeper, times_tell=facts.times_tell,
+            look_again=KindsConfirmed(kinds, second).ask,
+        )  # fmt: skip
+        plans = PlanFinder(sniffer, base.remembered, second)
         recorder = Recorder(base.journal, settings.mountpoint)
         owners_above = changes.owners_above = HidingOwners(
             tree, nodes, places, base.owners, watched=lambda: timeouts.watched

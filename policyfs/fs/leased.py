@@ -142,7 +142,7 @@ class Leased:
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
         """INVARIANT: not by the lease's own descriptor: a worker that outlives us would keep it."""
-        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds)
+        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
 
     def _busy(self, state: OpenState, blank: Decision) -> _Armed:

@@ -6,7 +6,7 @@ import bisect
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.facts import version_key
 from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.reading import in_memory
+from policyfs.fs.second_looks import Said
 from policyfs.redact.plan import Outcome
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
@@ -42,16 +43,24 @@ class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
 
 
 class _Key(NamedTuple):
-    """What a copy shows: which file, in which version, and what it hides."""
+    """What a copy shows: which file, in which version, and what it hides. lane: whom alone it is shown to,
+    since it hangs on the word of that app's worker; None: everybody.
+    """
 
     ino_key: int
     btime_ns: int
     version: Version
     what: frozenset[str]
+    lane: str | int | None
 
 
-def _key(ino_key: int, stat: Stat, what: frozenset[str]) -> _Key:
-    return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what)
+def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: str | int | None) -> _Key:
+    return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what, lane)
+
+
+def version_of_key(key: KindKey) -> Version:
+    """The version of a file's bytes that a key tells of."""
+    return Version(key.size, key.mtime_ns, key.ctime_ns)
 
 
 def _any(key: _Key) -> _Key:
@@ -113,6 +122,8 @@ class Redactor:
         self._latest: dict[_Key, _Key] = {}  # of the versions of one file that have a copy, by _any()
         self._full_until: dict[str, float] = {}
         self._apart = apart
+        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Key] = {}
+        plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
         """Does a file go as a frozen copy for them now (else: under a lease).
@@ -124,7 +135,7 @@ class Redactor:
             return False
         if not self._reflink and stat.size > self._size_cap:
             return False
-        copy = self._copies.peek(_key(ino_key, stat, what))
+        copy = self._peek(ino_key, stat, what, who)
         size = 0 if self._reflink else stat.size
         return self._copies.has_room(size if copy is None else copy, self.payer(who))
 
@@ -155,18 +166,22 @@ class Redactor:
         Raises FrozenTooLarge, NoRoom, OSError.
         """
         stat = self._tree.fstat(fd)
-        copy = self._copies.get(_key(ino_key, stat, what))
+        shared = _key(ino_key, stat, what, None)
+        copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
         if copy is not None and self._is_current(copy, what):
             made = self.again(copy, owner, judge, who)
             if isinstance(made, Redacted):
                 return made
         return await self._make(fd, ino_key, stat, what, owner, judge, who)
 
-    def known(self, ino_key: int, stat: Stat, what: frozenset[str]) -> Copy | None:
-        """The finished copy of a file in the version that *stat* tells, if there is one."""
-        key = _key(ino_key, stat, what)
-        copy = self._copies.peek(key)
-        return self._copies.get(key) if copy is not None and self._is_current(copy, what) else None
+    def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
+        """The finished copy of a file in the version that *stat* tells, if there is one for them."""
+        copy = self._peek(ino_key, stat, what, who)
+        return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
+
+    def _peek(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
+        key = _key(ino_key, stat, what, None)
+        return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
 
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
         """Will a copy do for the version that it was made of. Where nothing is to be hidden, a reader has a
@@ -212,8 +227,8 @@ class Redactor:
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy
-        kind, hidden, ranges = patched_copy
-        key = _Key(ino_key, stat.btime_ns, copy.version, what)
+        kind, hidden, ranges, located = patched_copy
+        key = _Key(ino_key, stat.btime_ns, copy.version, what, None if located is None else who.lane)
         kept = self._copies.put(key, copy, self.payer(who))
         if kept is None:
             copy.close()
@@ -221,6 +236,8 @@ class Redactor:
         made = Redacted(kept, kind, hidden, ranges, proof is not None)
         self._drop_others(key)
         self._made[kept] = made
+        if located is not None and proof is not None and version_of_key(proof.version) == copy.version:
+            self._unshared[proof.version, located, who.lane] = key
         kept.pin(self.payer(who))
         return made
 
@@ -233,22 +250,24 @@ class Redactor:
         owner: str | None,
         judge: Judge,
         who: Principal,
-    ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...]] | Refused:
-        """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where. The copy
-        is the caller's to close where it is refused; it is closed where this raises.
+    ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...], frozenset[str] | None] | Refused:
+        """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where, and the words
+        of the plan if it is one worker's word alone. The copy is the caller's to close where it is refused;
+        it is closed where this raises.
         """
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                kind, plan = await self._plans.locate(
-                    read_only, what, lane=who.lane, proof=proof, version=version
-                )
-                decision = judge(Facts(kind, owner))
+                located = what
+                found = await self._plans.find(read_only, what, lane=who.lane, proof=proof, version=version)
+                decision = judge(Facts(found.kind, owner))
                 if decision.allowed and decision.redact and decision.redact != what:
-                    kind, plan = await self._plans.locate(
-                        read_only, decision.redact, lane=who.lane, proof=proof, version=version
+                    located = decision.redact
+                    found = await self._plans.find(
+                        read_only, located, lane=who.lane, proof=proof, version=version
                     )
-                    decision = judge(Facts(kind, owner))
+                    decision = judge(Facts(found.kind, owner))
+                kind, plan, shared = found
             finally:
                 os.close(read_only)
             if not decision.allowed:
@@ -263,7 +282,24 @@ class Redactor:
         except BaseException:
             copy.close()
             raise
-        return kind, decision.redact, tuple((patch.offset, patch.size) for patch in patches)
+        ranges = tuple((patch.offset, patch.size) for patch in patches)
+        return kind, decision.redact, ranges, None if shared else located
+
+    def _share(self, said: Said) -> None:
+        """A second worker has found the plan of a copy: others may be shown it. Not if the file may have
+        changed unseen since the first look: then that copy may show other bytes.
+        """
+        key = self._unshared.pop((said.version, said.what, said.lane), None)
+        if key is not None and not said.racy and self._copies.peek(key) is not None:
+            shared = key._replace(lane=None)
+            self._copies.rename(key, shared)
+            self._latest[_any(shared)] = shared
+
+    def _take_back(self, said: Said) -> None:
+        """A second worker has found something else: nobody opens that copy any more."""
+        key = self._unshared.pop((said.version, said.what, said.lane), None)
+        if key is not None:
+            self._copies.drop(key)
 
     def _drop_others(self, key: _Key) -> None:
         """Other versions of the file need no copy but for those who have it open."""
@@ -271,6 +307,8 @@ class Redactor:
         if len(self._made) > 2 * most:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {_any(of.key): of.key for of in self._made if isinstance(of.key, _Key)}
+            kept = {of.key for of in self._made}
+            self._unshared = {said: of for said, of in self._unshared.items() if of in kept}
         other, self._latest[_any(key)] = self._latest.get(_any(key), key), key
         if other != key:
             self._copies.drop(other)
@@ -285,7 +323,7 @@ class Redactor:
         finally:
             if lease is not None:
                 lease.release()
-        return copy, Proof(before, lambda: True) if proven else None
+        return copy, Proof(before, lambda: True, fd) if proven else None
 
     async def _copied(self, fd: int, stat: Stat) -> freezing.Frozen:
         def make() -> freezing.Frozen:

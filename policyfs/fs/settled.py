@@ -136,7 +136,7 @@ class Settling:
             return KIND_EMPTY, words, ""
         if not words:
             return await self._kinds.kind_of_fd(fd, lane=lane), words, ""
-        proof = Proof(version_key(stat), lease.holds)
+        proof = Proof(version_key(stat), lease.holds, fd)
         kind, plan = await self._plans.locate(fd, words | {TO_TELL}, lane=lane, proof=proof)
         clean = plan.outcome is Outcome.CLEAN
         return kind, words if clean else frozenset(), "" if clean else plan.reason

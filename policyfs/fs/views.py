@@ -10,8 +10,9 @@ Where a file may be read only for its kind, what is read is proven to be of that
 that holds until the open is answered (fs/opening.py), else a COPY or LEASED node of the same view
 (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 
-A LIVE node of a redacted view belongs to one app (or one stranger's uid): the kernel keeps the
-pages that its writer wrote, and no other app that is under redaction may read those.
+A LIVE, COPY or LEASED node of a redacted view belongs to one app (or one stranger's uid). The kernel
+keeps the pages that a LIVE node's writer wrote, and no other app that is under redaction may read those. What
+the others show is what one app's worker said, until a second one has found the same (second_looks.py).
 """
 
 from __future__ import annotations
@@ -181,8 +182,11 @@ class Views:
 
     @staticmethod
     def whose(caller: Caller, view: View, flavor: Flavor) -> str | int | None:
-        """Whom alone a node of this view and road serves; None: everyone who has the view."""
-        if flavor is not Flavor.LIVE or not view.redact:
+        """Whom alone a node of this view and road serves; None: everyone who has the view.
+
+        What a copy or a large file shows may hang on the word of one app's worker (second_looks.py).
+        """
+        if flavor is Flavor.RAW or (flavor is Flavor.LIVE and not view.redact):
             return None
         return caller.uid if caller.principal.app is None else caller.principal.app
 

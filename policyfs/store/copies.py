@@ -62,7 +62,7 @@ class Copy:
         self.used = 0.0
         self.backing_id = 0
         self.mapped_by: Hashable = None
-        self.key: Final = key
+        self.key = key
         self.frozen: Final = frozen
 
     @property
@@ -223,6 +223,17 @@ class CopyCache:
         if isinstance(what, Copy):
             return what.held_by(who) or all(self._room(what.cost, who, what.in_use))
         return all(self._room(max(_LEAST_COST, what), who, counted=False))
+
+    def rename(self, key: Hashable, new: Hashable) -> None:
+        """Keep the copy, if there is one, under another key, in the place of what may be there."""
+        if key not in self._copies:
+            return
+        self.drop(new)
+        copy = self._copies.pop(key)
+        self._victims.remove(key)
+        copy.key = new
+        self._copies[new] = copy
+        self._victims.add(new, copy.cost)
 
     def drop(self, key: Hashable) -> None:
         """Forget that key; a copy in use is closed after its last unpin()."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import policyfs.content.spawner as spawner_module
 import policyfs.fs.entrance as entrance_module
 import policyfs.fs.redactor as redactor_module
+from policyfs.content.pool import Pool
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.io import FileIO
 from policyfs.fs.leased import Leased
@@ -49,6 +50,23 @@ def broken_parser() -> None:
 def workers_are_nobody() -> None:
     """Workers run as nobody, as other programs do."""
     parsers("tests.attack.parsers_nobody")
+
+
+def lying_parser() -> None:
+    """No guard is gone, but workers were taken over, and have less time than usual to hang."""
+    _parsers("tests.attack.parsers_lying")
+    put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
+
+
+def one_worker_for_all() -> None:
+    """A worker serves whoever comes."""
+    take = Pool.take
+
+    async def anybody(self: Pool, lane: Any) -> Any:
+        del lane
+        return await take(self, "anybody")
+
+    put(Pool, "take", anybody)
 
 
 def failure_is_clean() -> None:
@@ -131,6 +149,8 @@ READING: Final[dict[str, Callable[[], None]]] = {
     "lazy-parser": lazy_parser,
     "broken-parser": broken_parser,
     "failure-is-clean": failure_is_clean,
+    "lying-parser": lying_parser,
+    "one-worker-for-all": one_worker_for_all,
     "workers-are-nobody": workers_are_nobody,
     "shown-live": shown_live,
     "own-for-ever": own_for_ever,

@@ -17,6 +17,7 @@ from policyfs.fs.located import Proof
 from policyfs.fs.nodes import Flavor
 from policyfs.fs.openfile import Handle, OpenState
 from policyfs.fs.redactor import Redactor
+from policyfs.fs.second_looks import SecondLooks
 from policyfs.store import frozen
 from policyfs.store.leases import Lease
 from policyfs.store.statx import Stat
@@ -30,22 +31,25 @@ def stat_is_proof() -> None:
 
     async def trusting(self: Redactor, fd: int, stat: Stat) -> tuple[frozen.Frozen, Proof | None]:
         copy, _ = await freeze(self, fd, stat)
-        return copy, Proof(version_key(stat), lambda: True)
+        return copy, Proof(version_key(stat), lambda: True, fd)
 
     put(Redactor, "_freeze", trusting)
+    first_word_counts()
 
 
 def kind_by_stat() -> None:
     """A kind that was found under the same stat is believed, and a file is passed through for it."""
-    put(FactFinder, "_proven", lambda self, stat, lease: self._kinds.get(version_key(stat)))
+    put(FactFinder, "_proven", lambda self, stat, lease, lane: self._kinds.get(version_key(stat), lane))
     put(FactFinder, "_may_keep", lambda self, stat, fd, lease, *, seeing: True)
     unproven_kind()
+    first_word_counts()
 
 
 def times_always_tell() -> None:
     """Every store is said to show in its times that a writer came and went."""
     probe = mount_module.probe
     put(mount_module, "probe", lambda root_fd: dataclasses.replace(probe(root_fd), times_tell=True))
+    first_word_counts()
 
 
 def unproven_kind() -> None:
@@ -90,6 +94,11 @@ def stops_when_opened() -> None:
     put(Lifetimes, "finish", stopping)
 
 
+def first_word_counts() -> None:
+    """What one app's worker says of a file goes for everybody, and for the next mount."""
+    put(SecondLooks, "ask", lambda self, fd, said, verdict: verdict.confirmed(said, said.plan))
+
+
 REMEMBERED: Final[dict[str, Callable[[], None]]] = {
     "stat-is-proof": stat_is_proof,
     "kind-by-stat": kind_by_stat,
@@ -98,4 +107,5 @@ REMEMBERED: Final[dict[str, Callable[[], None]]] = {
     "kind-lease-let-go": kind_lease_let_go,
     "stops-when-sniffed": stops_when_sniffed,
     "stops-when-opened": stops_when_opened,
+    "first-word-counts": first_word_counts,
 }

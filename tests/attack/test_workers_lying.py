@@ -1,0 +1,115 @@
+"""F1: a worker that was taken over shows no app another one's bytes, and its lies do not outlive it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.attack.parsers_lying import LIES, SECRET, SECRET_BYTES, VICTIM, marked
+from tests.attack.test_remembered import aged
+from tests.support import jpegs
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, wait_for
+from tests.support.twins import error
+
+ONE, OTHER = 10011, 10012
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: lying}}
+apps:
+  one: {{uid: {ONE}, gid: {ONE}}}
+  other: {{uid: {OTHER}, gid: {OTHER}}}
+rules:
+  - {{id: own, allow: [see, read], who: {{app: one}}, paths: "/one/***"}}
+  - {{id: read, allow: [see, read], who: {{app: any}}, paths: ["/*", "/lies/***"]}}
+  - {{id: no-location, require: {{redact: location}}, paths: "/**"}}
+"""
+
+
+def photo(words: bytes) -> bytes:
+    """A photo with a place, and a comment."""
+    return jpegs.with_segments(
+        jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()), jpegs.segment(jpegs.COM, words)
+    )
+
+
+def furnish(store: Path) -> None:
+    """A file of the one app's, and one that both may read."""
+    (store / "one").mkdir()
+    (store / "one/secret.jpg").write_bytes(photo(SECRET.ljust(SECRET_BYTES, b"s")))
+    (store / "shared.jpg").write_bytes(photo(VICTIM.ljust(SECRET_BYTES, b".")))
+    aged(store / "one/secret.jpg", store / "shared.jpg")
+
+
+def on_disk(mount: Mount) -> bytes:
+    """All that is remembered of files."""
+    with sqlite3.connect(mount.trail / "found.sqlite") as database:
+        return b"".join(bytes(row[0]) for row in database.execute("SELECT answer FROM found"))
+
+
+@pytest.mark.parametrize(
+    ("guards", "leaks"),
+    [
+        pytest.param("lying-parser", False, id="guarded"),
+        pytest.param("lying-parser,one-worker-for-all", True, id="one worker for all"),
+        pytest.param("lying-parser,first-word-counts", True, id="first word counts"),
+    ],
+)
+def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
+    guards: str, leaks: bool, mounts_on, without, store_on
+) -> None:
+    store = store_on("ext4")
+    furnish(store)
+    mount = without(guards, POLICY, store)
+    shared = mount / "shared.jpg"
+    call_as(ONE, (mount / "one/secret.jpg").read_bytes)
+    # The worker puts what it has seen into the next file: its own app is shown that, and it alone.
+    assert SECRET in call_as(ONE, shared.read_bytes)
+    if not leaks:
+        looked = lambda: mount.status()["second_looks"]["differed"]  # noqa: E731
+        wait_for(looked, "a fresh worker has found something else", 30)
+    seen = call_as(OTHER, shared.read_bytes)
+    assert (SECRET in seen) is leaks
+    if leaks:
+        return
+    assert jpegs.leaks(seen) == []
+    assert call_as(ONE, shared.read_bytes) == seen, "the app of the liar is shown the truth by then, too"
+    assert mount.status()["bugs"] == 0
+    mount.expected_log.append("lied")
+    mount.stop()
+    assert SECRET not in on_disk(mount)
+    honest = mounts_on.start(POLICY, store)
+    for uid in (ONE, OTHER):
+        assert call_as(uid, (honest / "shared.jpg").read_bytes) == seen
+
+
+def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> None:
+    store = store_on("ext4")
+    furnish(store)
+    (store / "lies").mkdir()
+    for word in LIES:
+        (store / "lies" / word).write_bytes(photo(marked(word)))
+        (store / f"{word}.jpg").write_bytes(photo(word.encode()))
+    mount = without("lying-parser", POLICY, store)
+    for word in LIES:
+        assert call_as(ONE, error, Path.read_bytes, mount / "lies" / word) == "EACCES", word
+        shown = call_as(OTHER, (mount / f"{word}.jpg").read_bytes)
+        assert jpegs.leaks(shown) == [], word
+        assert shown != (store / f"{word}.jpg").read_bytes(), word
+        assert call_as(ONE, (mount / f"{word}.jpg").read_bytes) == shown
+    status = mount.status()
+    assert status["bugs"] == 0
+    assert status["sniffer"]["in_flight"] == 0
+    mount.expected_log.append("lied")
+
+
+def test_nonsense_shows_the_place_where_a_failure_means_that_there_is_nothing(without, store_on) -> None:
+    store = store_on("ext4")
+    (store / "lies").mkdir()
+    (store / "lies/nonsense").write_bytes(photo(marked("patch outside")))
+    mount = without("lying-parser,failure-is-clean", POLICY, store)
+    assert jpegs.leaks(call_as(ONE, (mount / "lies/nonsense").read_bytes))
