@@ -1,4 +1,8 @@
-"""A redaction plan as bytes: packed by a worker, unpacked and distrusted by the daemon."""
+"""A redaction plan as bytes: packed by a worker, unpacked and distrusted by the daemon.
+
+A patch is zeros, a repeated byte, literal bytes, bytes that stand in the file, or several of these one
+behind the other (pieces.py). Of literal bytes there are no more than files of the kind need.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import struct
 from typing import Final
 
 from policyfs.content.kinds import is_kind
+from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
 from policyfs.content.wire import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
@@ -21,7 +26,10 @@ _TEXT: Final = struct.Struct("<H")
 _COUNTS: Final = struct.Struct("<BII")
 _FINDING: Final = struct.Struct("<QQ?")
 _PATCH: Final = struct.Struct("<QQBB")
-_LITERAL, _REPEATED, _ZEROS = 0, 1, 2
+_LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
+_GOES_ON: Final = 0x80
+"""With a form: it belongs to the patch before, which it follows without a gap."""
+_ORIGIN: Final = struct.Struct("<Q")
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
 
@@ -31,24 +39,36 @@ def refusal(reason: str) -> Plan:
     return Plan(outcome=Outcome.REFUSE, patches=(), findings=(), reason=reason)
 
 
-def pack_plan(kind: str, plan: Plan) -> bytes:
-    """A plan and the kind it was made for, as a reply's payload.
+def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
+    """A plan and the kind it was made for, as a reply's payload. read: of the file, which has so many bytes,
+    to leave out what stands in it; without it all replaced bytes are packed.
 
     A plan beyond the limits of this module becomes a refusal: its file is denied.
     """
     size = sum(len(patch.data) for patch in plan.patches)
+    pieces: list[list[Piece]] = []
     if len(plan.patches) > MAX_PATCHES or len(plan.findings) > MAX_FINDINGS or size > MAX_PATCH_BYTES:
         plan = refusal(
             f"{len(plan.findings)} places in {len(plan.patches)} parts are more than can be handled"
         )
+    elif read is not None and size:
+        splitter = Splitter(read, file_size)
+        pieces = [splitter.pieces(patch) if patch.data else [] for patch in plan.patches]
+        new = sum(cost(piece) for each in pieces for piece in each)
+        if new > literal_bytes_for(kind, read(0, HEAD_BYTES)) or sum(map(len, pieces)) > MAX_PATCHES:
+            plan, pieces = refusal(f"{new} bytes to put in are more than such a file needs"), []
     parts = [_pack_text(kind, MAX_KIND)]
-    parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), len(plan.patches)))
+    count = sum(len(each) or 1 for each in pieces) if pieces else len(plan.patches)
+    parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), count))
     parts.append(_pack_text(plan.reason, MAX_REASON))
     for finding in plan.findings:
         parts.append(_FINDING.pack(finding.offset, finding.length, finding.broken))
         parts += [_pack_text(word, MAX_WORD) for word in (finding.container, finding.tag, finding.what)]
-    for patch in plan.patches:
-        parts += _pack_patch(patch)
+    for number, patch in enumerate(plan.patches):
+        if pieces and pieces[number]:
+            parts += _pack_pieces(pieces[number])
+        else:
+            parts += _pack_patch(patch)
     return b"".join(parts)
 
 
@@ -65,6 +85,20 @@ def _pack_patch(patch: Patch) -> list[bytes]:
     if patch.data.count(first) == len(patch.data):
         return [_PATCH.pack(patch.offset, len(patch.data), _REPEATED, first[0])]
     return [_PATCH.pack(patch.offset, len(patch.data), _LITERAL, 0), patch.data]
+
+
+def _pack_pieces(pieces: list[Piece]) -> list[bytes]:
+    parts, goes_on = [], 0
+    for piece in pieces:
+        if piece.origin >= 0:
+            form, value, more = _COPY, 0, _ORIGIN.pack(piece.origin)
+        elif len(piece.data) == 1:
+            form, value, more = _REPEATED, piece.data[0], b""
+        else:
+            form, value, more = _LITERAL, 0, piece.data
+        parts += [_PATCH.pack(piece.offset, piece.size, form | goes_on, value), more]
+        goes_on = _GOES_ON
+    return parts
 
 
 class _Reader:
@@ -101,12 +135,13 @@ class _Reader:
             raise WireError("bytes behind the plan")
 
 
-def unpack_plan(payload: bytes, file_size: int) -> tuple[str, Plan]:
-    """The kind and the plan in a reply's payload. file_size (bytes) is the daemon's own knowledge.
+def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:
+    """The kind and the plan in a reply's payload. file_size (bytes) is the daemon's own knowledge. read: of
+    the file, for what stands in it; without it the plan is one that was unpacked and packed here before.
 
-    Raises WireError unless the plan has the shape that a correct worker gives it: patches sorted,
-    apart from each other, inside the file; none where there is nothing to change; within the
-    limits. Whether the plan is right cannot be told from here.
+    Raises what read raises, and WireError unless the plan has the shape that a correct worker gives it:
+    patches sorted, apart from each other, inside the file; none where there is nothing to change; within
+    the limits. Whether the plan is right cannot be told from here.
     """
     reader = _Reader(payload)
     kind = reader.text(MAX_KIND)
@@ -117,7 +152,7 @@ def unpack_plan(payload: bytes, file_size: int) -> tuple[str, Plan]:
         raise WireError("the plan's outcome or counts are out of range")
     reason = reader.text(MAX_REASON)
     findings = tuple(_unpack_finding(reader, file_size) for _ in range(finding_count))
-    patches = _unpack_patches(reader, patch_count, file_size)
+    patches = _unpack_patches(reader, patch_count, file_size, kind, read)
     reader.end()
     if (_OUTCOMES[outcome] is Outcome.PATCH) != bool(patches):
         raise WireError("the plan's outcome does not fit its patches")
@@ -132,20 +167,61 @@ def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
     return Finding(offset=offset, length=length, container=container, tag=tag, what=what, broken=bool(broken))
 
 
-def _unpack_patches(reader: _Reader, count: int, file_size: int) -> tuple[Patch, ...]:
-    patches = []
-    end = total = 0
+def _unpack_patches(
+    reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
+) -> tuple[Patch, ...]:
+    patches: list[Patch] = []
+    whole: list[bytes] = []  # of the patch that may go on
+    end = total = new = 0
+    most = None if read is None else literal_bytes_for(kind, read(0, HEAD_BYTES))
     for _ in range(count):
         offset, size, form, value = reader.unpack(_PATCH)
-        if offset < end or not size or offset + size > file_size:
+        goes_on, form = bool(form & _GOES_ON), form & ~_GOES_ON
+        if offset < end or not size or offset + size > file_size or (goes_on and (offset > end or not whole)):
             raise WireError("patches overlap, are out of order or outside the file")
+        if not goes_on:
+            _finish(patches, whole)
         end = offset + size
-        if form == _ZEROS:
+        if form == _ZEROS and not goes_on:
             patches.append(Patch(offset, zeros=size))
             continue
         total += size
-        if total > MAX_PATCH_BYTES or form not in (_LITERAL, _REPEATED):
-            raise WireError("a patch of an unknown form, or too many bytes in patches")
-        data = bytes((value,)) * size if form == _REPEATED else reader.take(size)
-        patches.append(Patch(offset, data))
+        if total > MAX_PATCH_BYTES:
+            raise WireError("too many bytes in patches")
+        piece = _unpack_piece(reader, offset, size, form, value)
+        new += cost(piece)
+        if most is not None and new > most:
+            raise WireError("more literal bytes than such a file needs")
+        if not goes_on:
+            patches.append(Patch(offset, b"?"))  # its bytes come when it is known where it ends
+        whole.append(_bytes_of(piece, file_size, read))
+    _finish(patches, whole)
     return tuple(patches)
+
+
+def _finish(patches: list[Patch], whole: list[bytes]) -> None:
+    """Give the last patch its bytes, if they were gathered."""
+    if whole:
+        patches[-1] = Patch(patches[-1].offset, b"".join(whole))
+        whole.clear()
+
+
+def _unpack_piece(reader: _Reader, offset: int, size: int, form: int, value: int) -> Piece:
+    if form == _LITERAL:
+        return Piece(offset, size, reader.take(size))
+    if form == _REPEATED:
+        return Piece(offset, size, bytes((value,)))
+    if form == _COPY and size >= COPY_MIN:
+        return Piece(offset, size, origin=reader.unpack(_ORIGIN)[0])
+    raise WireError("a patch of an unknown form")
+
+
+def _bytes_of(piece: Piece, file_size: int, read: Read | None) -> bytes:
+    if piece.origin < 0:
+        return piece.data * piece.size if len(piece.data) == 1 else piece.data
+    if read is None or piece.origin + piece.size > file_size:
+        raise WireError("a patch of what is outside the file")
+    data = read(piece.origin, piece.size)
+    if len(data) != piece.size:
+        raise WireError("the file has shrunk")
+    return data

@@ -33,6 +33,8 @@ MAX_ROWS: Final = 1_000_000
 MAX_ANSWER_BYTES: Final = 1 << 20
 """A plan that takes more to write down is made anew each time."""
 _MAX_PENDING: Final = 4096
+_CONFIRMED: Final = "found twice"
+"""Rows that lack this word are one worker's word, which older versions kept: they go."""
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
@@ -239,7 +241,7 @@ class Remembered:
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
     """What is remembered of the store that root_fd is the root directory of."""
     version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
-    detector = f"{DETECTOR_VERSION}/{version}"
+    detector = f"{DETECTOR_VERSION}/{version}/{_CONFIRMED}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections import Counter
@@ -42,8 +43,8 @@ class SnifferStats:
     """Counts since the start; pids, queued and in_flight are now.
 
     repeated: requests asked of a second worker because the first one died.
-    failed: reason (``died``, ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``) ->
-    requests that ended so.
+    failed: reason (``died``, ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``,
+    ``lied``) -> requests that ended so.
     confinement: what a worker gave up, e.g. ``chroot, uid 2100000000, no_new_privs,
     limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
     """
@@ -168,9 +169,10 @@ class Sniffer:
         if isinstance(reply, _FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
-            return await self._unpacked(reply.payload, size)
+            return await self._unpacked(reply.payload, fd, size)
         except WireError as error:
-            self._note("died", f"a worker's plan was malformed: {error}")
+            self._note("lied", f"a worker's plan was malformed: {error}")
+            self._pool.kill_lane(lane)
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
@@ -191,7 +193,7 @@ class Sniffer:
                 if reply.status is not Status.OK:
                     return None
                 if what is not None:
-                    return await self._unpacked(reply.payload, size)
+                    return await self._unpacked(reply.payload, fd, size)
                 kind = reply.payload.decode("ascii", "replace")
                 return (kind, None) if is_kind(kind) else None
             except (WorkerGoneError, WireError):
@@ -210,11 +212,20 @@ class Sniffer:
         self._pool.kill_lane(lane)
 
     @staticmethod
-    async def _unpacked(payload: bytes, size: int) -> tuple[str, Plan]:
-        """A plan, and its kind. Raises WireError."""
-        if len(payload) > _LARGE_PLAN:
-            return await trio.to_thread.run_sync(unpack_plan, payload, size)
-        return unpack_plan(payload, size)
+    async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
+        """A plan for the file behind a descriptor, and its kind. Raises WireError."""
+        if len(payload) <= _LARGE_PLAN:
+            with contextlib.suppress(OSError):  # not in memory: the loop waits for no disk
+                return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
+        held = os.dup(fd)
+        try:
+            return await trio.to_thread.run_sync(
+                unpack_plan, payload, size, lambda offset, count: os.pread(held, count, offset)
+            )
+        except OSError as error:
+            raise WireError(f"the file cannot be read: {error.strerror}") from error
+        finally:
+            os.close(held)
 
     def stats(self) -> SnifferStats:
         """A snapshot for ``status``, ``doctor`` and tests."""
@@ -373,6 +384,14 @@ class Sniffer:
                 f"cannot start the sniffing workers: {text or f'not done after {_START_S:g} s'}. They need "
                 "root at the start, libmagic (libmagic1 on Debian, file-libs on Fedora) and its database"
             )
+
+
+def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
+    """Bytes of a file of *size* bytes that are in memory. Raises OSError for others."""
+    data = bytearray(max(0, min(count, size - offset)))
+    if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
+        raise BlockingIOError
+    return bytes(data)
 
 
 def _checked_size(fd: int) -> int:

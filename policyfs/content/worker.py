@@ -126,7 +126,7 @@ class Detector:
         if request.command == Command.KIND_FD:
             return kind.encode("ascii")
         what = frozenset(request.payload.decode("ascii").split("\n"))
-        return pack_plan(kind, locate(kind, what, source))
+        return pack_plan(kind, locate(kind, what, source), source.read, source.size)
 
 
 def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:

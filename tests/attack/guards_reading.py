@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any, Final
 
+import policyfs.content.plans as plans_module
 import policyfs.content.spawner as spawner_module
 import policyfs.fs.entrance as entrance_module
 import policyfs.fs.redactor as redactor_module
@@ -67,6 +68,11 @@ def one_worker_for_all() -> None:
         return await take(self, "anybody")
 
     put(Pool, "take", anybody)
+
+
+def uncounted_bytes() -> None:
+    """A plan may put into a file as many new bytes as it likes."""
+    put(plans_module, "literal_bytes_for", lambda kind, head: 1 << 30)
 
 
 def failure_is_clean() -> None:
@@ -149,6 +155,7 @@ READING: Final[dict[str, Callable[[], None]]] = {
     "lazy-parser": lazy_parser,
     "broken-parser": broken_parser,
     "failure-is-clean": failure_is_clean,
+    "uncounted-bytes": uncounted_bytes,
     "lying-parser": lying_parser,
     "one-worker-for-all": one_worker_for_all,
     "workers-are-nobody": workers_are_nobody,

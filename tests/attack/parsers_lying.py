@@ -4,6 +4,7 @@ every field of an answer (F1). What a worker does is chosen by a word in the fil
 
 from __future__ import annotations
 
+import random
 import sys
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from policyfs.redact.plan import Finding, Outcome, Plan
 SECRET: Final = b"the secret of the one app: "
 SECRET_BYTES: Final = 300
 VICTIM: Final = b"<show it here>"
+NEW: Final = random.Random(1).randbytes(5000)
+"""More than a JPEG's plan may put in."""
 _RAW: Final = b"raw frame: "
 _kept: list[bytes] = []
 
@@ -44,6 +47,7 @@ LIES: Final[dict[str, Any]] = {
     "patch outside": lambda size: _patches(Patch(size - 2, b"abcd")),
     "patches overlap": lambda size: _patches(Patch(9, b"abcd"), Patch(10, b"abcd")),
     "patches and clean": lambda size: _plan(Plan(Outcome.CLEAN, (Patch(9, b"abcd"),))),
+    "new bytes": lambda size: _patches(Patch(20, NEW)),
     "no patches": lambda size: _plan(Plan(Outcome.PATCH)),
     "bytes behind": lambda size: _plan(Plan(Outcome.CLEAN)) + b"x",
     "too short": lambda size: _plan(Plan(Outcome.CLEAN))[:-1],

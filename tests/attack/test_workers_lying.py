@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.attack.parsers_lying import LIES, SECRET, SECRET_BYTES, VICTIM, marked
+from tests.attack.parsers_lying import LIES, NEW, SECRET, SECRET_BYTES, VICTIM, marked
 from tests.attack.test_remembered import aged
 from tests.support import jpegs
 from tests.support.mounts import Mount
@@ -92,7 +92,7 @@ def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> N
     furnish(store)
     (store / "lies").mkdir()
     for word in LIES:
-        (store / "lies" / word).write_bytes(photo(marked(word)))
+        (store / "lies" / word).write_bytes(photo(marked(word)).ljust(10_000, b"."))
         (store / f"{word}.jpg").write_bytes(photo(word.encode()))
     mount = without("lying-parser", POLICY, store)
     for word in LIES:
@@ -105,6 +105,14 @@ def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> N
     assert status["bugs"] == 0
     assert status["sniffer"]["in_flight"] == 0
     mount.expected_log.append("lied")
+
+
+def test_new_bytes_are_shown_where_nobody_counts_them(without, store_on) -> None:
+    store = store_on("ext4")
+    (store / "lies").mkdir()
+    (store / "lies/new").write_bytes(photo(marked("new bytes")).ljust(10_000, b"."))
+    mount = without("lying-parser,uncounted-bytes", POLICY, store)
+    assert NEW in call_as(ONE, (mount / "lies/new").read_bytes)
 
 
 def test_nonsense_shows_the_place_where_a_failure_means_that_there_is_nothing(without, store_on) -> None:

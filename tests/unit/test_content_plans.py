@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 import pytest
@@ -167,3 +168,110 @@ def test_texts_that_are_not_plain_are_refused():
 def test_a_refusal_changes_nothing():
     plan = refusal("because")
     assert (plan.outcome, plan.patches, plan.findings, plan.reason) == (Outcome.REFUSE, (), (), "because")
+
+
+# ---------------------------------------------------------------- pieces
+
+FILE = bytes(range(256)) * 200
+
+
+def from_file(offset: int, size: int) -> bytes:
+    return FILE[offset : offset + size]
+
+
+def packed(*patches: Patch, kind: str = "image/jpeg") -> bytes:
+    return pack_plan(kind, Plan(Outcome.PATCH, patches), from_file, len(FILE))
+
+
+@st.composite
+def patches_of_file(draw) -> tuple[Patch, ...]:
+    """Patches of which most bytes are the file's own: kept, moved, blanked, and a few new ones."""
+    found, end = [], 0
+    for _ in range(draw(st.integers(1, 5))):
+        start = end + draw(st.integers(0, 3000))
+        data = b""
+        for _ in range(draw(st.integers(1, 5))):
+            at, size = draw(st.integers(0, 40_000)), draw(st.integers(1, 400))
+            here = start + len(data)
+            data += draw(
+                st.sampled_from([FILE[here : here + size], FILE[at : at + size], b" " * size])
+                | st.binary(min_size=1, max_size=30)
+            )
+        end = start + len(data)
+        found.append(Patch(start, data))
+    return tuple(found)
+
+
+@given(patches_of_file())
+def test_what_is_taken_apart_comes_out_whole(patches):
+    _, plan = unpack_plan(packed(*patches), len(FILE), from_file)
+    assert plan.patches == patches
+
+
+def test_what_stands_in_the_file_is_not_sent():
+    moved, kept = Patch(100, FILE[7:9000]), Patch(20_000, FILE[20_000:29_000])
+    assert len(packed(moved, kept)) < 500
+    _, plan = unpack_plan(packed(moved, kept), len(FILE), from_file)
+    assert plan.patches == (moved, kept)
+
+
+def noise(size: int) -> bytes:
+    """Bytes that stand nowhere in FILE."""
+    return b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(size // 32 + 1))[:size]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "most"),
+    [
+        ("image/jpeg", b"", 4096),
+        ("image/png", b"\x89PNG\r\n\x1a\n", 1 << 18),
+        ("image/png", b"GIF89a", 4096),
+        ("application/pdf", b"%PDF-1.7", 1 << 20),
+        ("application/pdf", b"\xff\xd8\xff", 4096),
+    ],
+)
+def test_of_new_bytes_there_are_no_more_than_the_kind_needs(kind, start, most):
+    """The daemon goes by how the file begins: a worker could call it what it likes."""
+    data = start.ljust(1 << 21, b"\0")
+
+    def read(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    for size, fits in ((most, True), (most + 1, False)):
+        patch = Patch(1000, noise(size))
+        _, honest = unpack_plan(
+            pack_plan(kind, Plan(Outcome.PATCH, (patch,)), read, len(data)), len(data), read
+        )
+        assert (honest.patches == (patch,)) is fits
+        assert (honest.outcome is Outcome.REFUSE) is not fits
+        liars = pack_plan(kind, Plan(Outcome.PATCH, (patch,)))
+        if fits:
+            assert unpack_plan(liars, len(data), read)[1].patches == (patch,)
+        else:
+            with pytest.raises(WireError, match="more literal bytes"):
+                unpack_plan(liars, len(data), read)
+
+
+def test_repeated_bytes_spell_nothing():
+    """One byte after the other, each repeated once, would be a literal in disguise."""
+    payload = raw_plan(*((n, 1, 1, b"") for n in range(5000)))  # of zeros, which tell nothing
+    assert len(unpack_plan(payload, 5000, from_file)[1].patches) == 5000
+    head = payload[: -5000 * struct.calcsize("<QQBB")]
+    spelled = head + b"".join(struct.pack("<QQBB", n, 1, 1, ord("A")) for n in range(5000))
+    with pytest.raises(WireError, match="more literal bytes"):
+        unpack_plan(spelled, 5000, from_file)
+
+
+@pytest.mark.parametrize(
+    ("size", "origin"), [(plans.COPY_MIN - 1, 0), (plans.COPY_MIN, len(FILE) - 5), (plans.COPY_MIN, 1 << 63)]
+)
+def test_copies_that_are_too_short_or_from_outside(size, origin):
+    payload = raw_plan((0, size, 3, struct.pack("<Q", origin)))
+    with pytest.raises(WireError):
+        unpack_plan(payload, len(FILE), from_file)
+
+
+def test_what_is_remembered_has_no_copies():
+    payload = raw_plan((0, 20, 3, struct.pack("<Q", 0)))
+    with pytest.raises(WireError):
+        unpack_plan(payload, len(FILE))

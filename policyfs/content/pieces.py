@@ -1,0 +1,165 @@
+"""Replacement bytes taken apart: what is the file's own, what is one byte repeated, and what is new.
+
+Redaction takes away; it has little to put in. So of the bytes of a plan nearly all are runs of one byte or
+stand in the file already, at the same place or moved. Only what is left, the literal bytes, a worker could
+have from elsewhere: from another file that it saw. The daemon bounds those, kind by kind, and fetches what is
+the file's own from the file itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import Patch
+
+COPY_MIN: Final = 16
+"""Bytes of the file's own that count as such. From shorter ones any text could be put together."""
+NEUTRAL: Final = frozenset(b"\0 0\xff")
+"""Bytes whose repetition tells nothing. Any other counts as one literal byte."""
+LITERAL_BYTES: Final = 4096
+"""Literal bytes that the plan for a file may have, where its kind needs no more."""
+_MORE: Final = {
+    "application/pdf": (1 << 20, 0, b"%PDF-"),
+    "image/png": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
+    "image/apng": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
+    "image/heic": (1 << 16, 4, b"ftyp"),
+    "image/heif": (1 << 16, 4, b"ftyp"),
+    "image/avif": (1 << 16, 4, b"ftyp"),
+}
+"""Kinds with packed streams that are packed again: literal bytes, and how such a file begins (offset, bytes).
+A worker names the kind; the daemon compares the beginning."""
+HEAD_BYTES: Final = 16
+
+_SHORT: Final = 16
+_RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
+_KEPT: Final = re.compile(rb"\0{16,}")
+_NEAR: Final = 1 << 16
+_SEARCHED_MAX: Final = 1 << 28
+"""So many bytes are searched for moved ones in one plan, some 0.2 s; what is not found by then is literal."""
+
+Read = Callable[[int, int], bytes]
+"""Bytes of the file: offset, size."""
+
+
+class Piece(NamedTuple):
+    """Part of a patch. origin: where in the file its bytes are, -1 if data has them. A run has one byte of
+    data, and may be longer.
+    """
+
+    offset: int
+    size: int
+    data: bytes = b""
+    origin: int = -1
+
+
+def literal_bytes_for(kind: str, head: bytes) -> int:
+    """How many literal bytes the plan for a file of this kind, that begins so, may have."""
+    most, at, signature = _MORE.get(kind, (LITERAL_BYTES, 0, b""))
+    return most if head[at:].startswith(signature) else LITERAL_BYTES
+
+
+def cost(piece: Piece) -> int:
+    """How many literal bytes a piece counts for."""
+    if piece.origin >= 0:
+        return 0
+    if len(piece.data) == 1 and piece.data[0] in NEUTRAL:
+        return 0
+    return len(piece.data)
+
+
+class Splitter:
+    """Takes patches of one file apart."""
+
+    def __init__(self, read: Read, size: int) -> None:
+        """size: of the file, in bytes."""
+        self._read = read
+        self._size = size
+        self._searched = 0
+
+    def pieces(self, patch: Patch) -> list[Piece]:
+        """The parts of a patch with data, in order and without a gap."""
+        data = patch.data
+        if data.count(data[:1]) == len(data):
+            return [Piece(patch.offset, len(data), data[:1])]
+        if len(data) <= _SHORT:
+            return [Piece(patch.offset, len(data), data)]
+        start = max(0, patch.offset - _NEAR)
+        end = min(self._size, patch.end + _NEAR)
+        near = self._read(start, end - start)
+        old = near[patch.offset - start : patch.end - start]
+        found: list[Piece] = []
+        for first, last, kept in _stretches(_KEPT, _difference(data, old)):
+            if kept:
+                found.append(Piece(patch.offset + first, last - first, origin=patch.offset + first))
+            else:
+                found += self._changed(data[first:last], patch.offset + first, near, start)
+        return found
+
+    def _changed(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
+        for first, last, is_run in _stretches(_RUN, data):
+            if is_run:
+                yield Piece(offset + first, last - first, data[first : first + 1])
+            else:
+                yield from self._moved(data[first:last], offset + first, near, start)
+
+    def _moved(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
+        """What stands elsewhere nearby in the file, and what is new."""
+        new = at = 0
+        shift = 0
+        while at + COPY_MIN <= len(data):
+            wanted = data[at : at + COPY_MIN]
+            place = at + shift
+            if place < 0 or near[place : place + COPY_MIN] != wanted:
+                place = self._find(near, wanted)
+            if place < 0:
+                at += COPY_MIN // 2
+                continue
+            if new < at:
+                yield Piece(offset + new, at - new, data[new:at])
+            size = _common(data, at, near, place)
+            yield Piece(offset + at, size, origin=start + place)
+            shift, at = place - at, at + size
+            new = at
+        if new < len(data):
+            yield Piece(offset + new, len(data) - new, data[new:])
+
+    def _find(self, near: bytes, wanted: bytes) -> int:
+        if self._searched > _SEARCHED_MAX:
+            return -1
+        place = near.find(wanted)
+        self._searched += len(near) if place < 0 else place
+        return place
+
+
+def _difference(data: bytes, old: bytes) -> bytes:
+    """Zeros where both are the same."""
+    old = old.ljust(len(data), b"\0")
+    return (int.from_bytes(data) ^ int.from_bytes(old)).to_bytes(len(data))
+
+
+def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int, bool]]:
+    """The parts that match a pattern, and those between: first, end, whether it matches."""
+    at = 0
+    for match in pattern.finditer(data):
+        if at < match.start():
+            yield at, match.start(), False
+        yield match.start(), match.end(), True
+        at = match.end()
+    if at < len(data):
+        yield at, len(data), False
+
+
+def _common(data: bytes, at: int, near: bytes, place: int) -> int:
+    """How many bytes are the same from there on."""
+    most = min(len(data) - at, len(near) - place)
+    good, step = 0, COPY_MIN
+    while good < most and step:
+        size = min(step, most - good)
+        if data[at + good : at + good + size] == near[place + good : place + good + size]:
+            good += size
+            step *= 2
+        else:
+            step = size // 2
+    return good
