@@ -142,15 +142,7 @@ class FileSystem:
             on_open=changes.learn, on_folding=self._say_folding,
         )  # fmt: skip
         self._undo.callback(places.close)
-        kinds = KindCache(beneath=base.remembered)
-        self.second_looks = second = self._undo.enter_context(
-            SecondLooks(tree, sniffer, keeper if facts.times_tell else None, base.warn)
-        )
-        finder = FactFinder(
-            tree, base.owners, sniffer, kinds, keeper, times_tell=facts.times_tell,
-            look_again=KindsConfirmed(kinds, second).ask,
-        )  # fmt: skip
-        plans = PlanFinder(sniffer, base.remembered, second)
+        finder, plans = self._finders(base, keeper)
         recorder = Recorder(base.journal, settings.mountpoint)
         owners_above = changes.owners_above = HidingOwners(
             tree, nodes, places, base.owners, watched=lambda: timeouts.watched
@@ -255,6 +247,18 @@ class FileSystem:
             opener=opener, io=io,
             making=making, naming=naming, changing=changing, locks=locks, bugs=bugs,
         )  # fmt: skip
+
+    def _finders(self, base: Foundation, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
+        """What finds kinds and plans, and has them looked at twice."""
+        kinds, times_tell = KindCache(beneath=base.remembered), base.facts.times_tell
+        self.second_looks = second = self._undo.enter_context(
+            SecondLooks(base.tree, base.sniffer, keeper if times_tell else None, base.warn)
+        )
+        finder = FactFinder(
+            base.tree, base.owners, base.sniffer, kinds, keeper, times_tell=times_tell,
+            look_again=KindsConfirmed(kinds, second).ask,
+        )  # fmt: skip
+        return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the requests that pyfuse3 does not know."""

@@ -55,7 +55,7 @@ def workers_are_nobody() -> None:
 
 def lying_parser() -> None:
     """No guard is gone, but workers were taken over, and have less time than usual to hang."""
-    _parsers("tests.attack.parsers_lying")
+    parsers("tests.attack.parsers_lying")
     put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
 
 
