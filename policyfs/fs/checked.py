@@ -6,20 +6,24 @@ import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from policyfs.domain import Decision
 from policyfs.fs.alone import Alone
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import HEAD_BYTES, Head, may_become, meets, overlay
 from policyfs.fs.openfile import Handle
+from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
 from policyfs.fs.refused import Refusals, must_be
+from policyfs.fs.views import version_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store import ranges
+from policyfs.store.frozen import Version
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
 
+T = TypeVar("T")
 _TRIES: Final = 100
 """How often something is judged anew because others change the file meanwhile."""
 
@@ -51,15 +55,6 @@ def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
     return done
 
 
-def _passes(fence: Fence) -> bool:
-    """Ask a fence where nobody is left to be told (what it refuses is on record)."""
-    try:
-        fence()
-    except pyfuse3.FUSEError:
-        return False
-    return True
-
-
 def _restless() -> OSError:
     return OSError(errno.EBUSY, "others change the file faster than it can be judged")
 
@@ -86,7 +81,7 @@ class Checker:
 
     INVARIANT: what a judgement went by is looked at again right before the change, in one piece with
     it (fs/alone): another daemon of the store may have changed the file meanwhile. Then it is judged
-    anew.
+    anew. All of it that may wait for the disk is done on threads.
     """
 
     def __init__(
@@ -127,13 +122,10 @@ class Checker:
     ) -> int | None:  # fmt: skip
         """Write into a file that has its head in the store. None: it has another one by now."""
         judged = await self._judge_stored(handle, head, offset, data, decision)
-        async with self._alone.on(handle.fd):
-            if not self._is_still(handle, judged):
-                return None
-            fence()
-            if append:
-                return ranges.write(handle.fd, data, 0, os.RWF_APPEND)
-            return ranges.write(handle.fd, data, offset)
+        at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
+        return await self._change(
+            handle, head, judged, fence, lambda: ranges.write(handle.fd, data, at, flags)
+        )
 
     async def _write_held(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
@@ -147,12 +139,12 @@ class Checker:
         after = overlay(held, offset, data)
         kind = await self._kind(handle, after)
         if meets(kind, decision.content):
-            async with self._alone.on(handle.fd):
-                if not self._is_still(handle, b""):
-                    return None
-                fence()
+
+            def put() -> int:
                 self._commit(handle, head, after)
                 return _rest(handle.fd, data, offset, max(offset, len(after)))
+
+            return await self._change(handle, head, b"", fence, put)
         if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
             head.held = after
         else:
@@ -167,24 +159,59 @@ class Checker:
             if not head.held:
                 head.held = None
                 return
-            stored = self._head_of(handle)
+            stored = await self._head_of(handle)
             await self._judge(handle, head, overlay(stored, 0, head.held), decision)
-            async with self._alone.on(handle.fd):
-                if self._is_still(handle, stored):
-                    fence()
-                    self._commit(handle, head, head.held)
-                    return
+            if await self._committed(handle, head, stored, fence):
+                return
         raise _restless()
 
-    def _head_of(self, handle: Handle) -> bytes:
+    async def _head_of(self, handle: Handle) -> bytes:
         """The first HEAD_BYTES of what is in the store."""
-        return os.pread(handle.fd, HEAD_BYTES, 0)
+        return await read_store(handle.fd, 0, HEAD_BYTES)
+
+    async def _change(
+        self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
+    ) -> T | None:
+        """Change the file on a thread, which may wait for the disk. None: it is not what was judged.
+
+        judged: its first HEAD_BYTES, or that it has so many (None). INVARIANT: between the fence and the
+        change nobody has written the file: else what the fence has allowed was another file. What the
+        change left is told in the same breath (head.left): what others write after it is not ours.
+        """
+        allowed: list[Version] = []
+        head.left = None
+
+        def fenced() -> None:
+            fence()
+            allowed.append(version_of(self._tree.fstat(handle.fd)))
+
+        def run() -> tuple[T, Version] | None:
+            if version_of(self._tree.fstat(handle.fd)) != allowed[0] or not self._is_still(handle, judged):
+                return None
+            changed = change()
+            return changed, version_of(self._tree.fstat(handle.fd))
+
+        done = await self._alone.in_thread(handle.fd, fenced, run)
+        if done is None:
+            return None
+        head.left = done[1]
+        return done[0]
+
+    async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
+        """Put a held head into the store, if that is what was judged still."""
+        held = head.held or b""
+
+        def put() -> bool:
+            self._commit(handle, head, held)
+            return True
+
+        return bool(await self._change(handle, head, judged, fence, put))
 
     def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
-        """Are the first HEAD_BYTES in the store what a judgement went by (see _judge_stored)."""
+        """Are the first HEAD_BYTES in the store what a judgement went by (see _judge_stored). May wait."""
         if judged is None:
             return self._tree.fstat(handle.fd).size >= HEAD_BYTES
-        return self._head_of(handle) == judged
+        return os.pread(handle.fd, HEAD_BYTES, 0) == judged
 
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
@@ -195,7 +222,7 @@ class Checker:
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
             return None
-        before = self._head_of(handle)
+        before = await self._head_of(handle)
         after = overlay(before, offset, data)
         if after != before:
             await self._judge(handle, head, after, decision)
@@ -219,19 +246,22 @@ class Checker:
                 head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
                 return
             if size == 0:
-                async with self._alone.on(handle.fd):
-                    self._tree.truncate_fd(handle.fd, 0)
+                await self._alone.in_thread(
+                    handle.fd, fence, lambda: self._tree.truncate_fd(handle.fd, 0)
+                )
                 head.held = b""
                 return
-            before = self._head_of(handle)
+            before = await self._head_of(handle)
             after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
             if after != before:
                 await self._judge(handle, head, after, decision)
-            async with self._alone.on(handle.fd):
-                if self._is_still(handle, before):
-                    fence()
-                    self._tree.truncate_fd(handle.fd, size)
-                    return
+
+            def cut() -> bool:
+                self._tree.truncate_fd(handle.fd, size)
+                return True
+
+            if await self._change(handle, head, before, fence, cut):
+                return
         raise _restless()
 
     async def allocate(
@@ -245,7 +275,7 @@ class Checker:
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
-            before = self._head_of(handle)
+            before = await self._head_of(handle)
             if head.held is None and not before:
                 head.held = b""
             if mode != KEEP_SIZE:
@@ -255,11 +285,13 @@ class Checker:
                 after = overlay(before, first, bytes(end - first)) if first < end else before
                 if after != before:
                     await self._judge(handle, head, after, decision)
-            async with self._alone.on(handle.fd):
-                if mode == KEEP_SIZE or self._is_still(handle, before):
-                    fence()
-                    ranges.allocate(handle.fd, mode, offset, length)
-                    return
+
+            def allocate() -> bool:
+                ranges.allocate(handle.fd, mode, offset, length)
+                return True
+
+            if await self._change(handle, head, before, fence, allocate):
+                return
         raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
@@ -275,11 +307,8 @@ class Checker:
             kind = await self._kind(handle, head.held)
             if not meets(kind, decision.content):
                 await self._refuse(handle, head, decision, kind, "")
-            async with self._alone.on(handle.fd):
-                if self._is_still(handle, b""):
-                    fence()
-                    self._commit(handle, head, head.held)
-                    return
+            if await self._committed(handle, head, b"", fence):
+                return
         raise _restless()
 
     async def finish(
@@ -289,19 +318,18 @@ class Checker:
         right before the name goes: does nobody else write the file by now, in whatever view.
         """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
-            stored = self._head_of(handle)
+            stored = await self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")
             meant = meets(await self._kind(handle, after), decision.content)
             if handle.node.open is not None and handle.node.open.writers > 1:
                 return  # opened again meanwhile: what becomes of the head is that writer's to see
             if not meant:
                 break
-            async with self._alone.on(handle.fd):
-                if self._is_still(handle, stored):
-                    if not _passes(fence):
-                        break
-                    self._commit(handle, head, head.held or b"")
+            try:
+                if await self._committed(handle, head, stored, fence):
                     return
+            except pyfuse3.FUSEError:  # the fence's: nobody is left to be told, and it is on record
+                break
         refused = bool(head.held) or head.refused
         head.held = None
         if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
@@ -314,7 +342,7 @@ class Checker:
         """Content requirements in monitor mode: record, once a handle, what would not meet them."""
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
-        kind = await self._kind(handle, os.pread(handle.fd, HEAD_BYTES, 0))
+        kind = await self._kind(handle, await self._head_of(handle))
         unmet = tuple(rule for rule, kinds in decision.monitored_content if not meets(kind, (kinds,)))
         if unmet:
             handle.noted = True

@@ -219,26 +219,41 @@ class Drafts:
         """
         size, at, done = draft.size, 0, False
         while not done:
-            async with self._alone.on(handle.fd):
-                if _base(self._tree.fstat(handle.fd)) != draft.base:
-                    raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
+            allowed: list[Stat] = []
+
+            def fenced(at: int = at, allowed: list[Stat] = allowed) -> None:
                 if at == 0:
                     fence()
-                try:
-                    if at == 0:
-                        self._make_room(handle.fd, size)
-                    data = os.pread(draft.fd, min(_PIECE, size - at), at)
-                    put_all(handle.fd, data, at)
-                    at += len(data)
-                    done = at >= size
-                    if done:
-                        self._tree.truncate_fd(handle.fd, size)
-                    if done and draft.times_ns is not None:
-                        self._tree.utimens_fd(handle.fd, *draft.times_ns)
-                finally:
-                    left = self._tree.fstat(handle.fd)
-                    draft.base, handle.seen = _base(left), version_of(left)
-            await trio.lowlevel.checkpoint()
+                allowed.append(self._tree.fstat(handle.fd))
+
+            def put(at: int = at, allowed: list[Stat] = allowed) -> int | None:
+                now = self._tree.fstat(handle.fd)
+                if _base(now) != draft.base:
+                    raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
+                if version_of(now) != version_of(allowed[0]):
+                    return None  # its mode, perhaps: the fence is to see it
+                return self._put_piece(handle, draft, size, at)
+
+            reached = await self._alone.in_thread(handle.fd, fenced, put)
+            if reached is not None:
+                at, done = reached, reached >= size
+
+    def _put_piece(self, handle: Handle, draft: Draft, size: int, at: int) -> int:
+        """The next piece of a draft into the store, on a thread; returns where the one after it begins."""
+        try:
+            if at == 0:
+                self._make_room(handle.fd, size)
+            data = os.pread(draft.fd, min(_PIECE, size - at), at)
+            put_all(handle.fd, data, at)
+            at += len(data)
+            if at >= size:
+                self._tree.truncate_fd(handle.fd, size)
+                if draft.times_ns is not None:
+                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
+            return at
+        finally:
+            left = self._tree.fstat(handle.fd)
+            draft.base, handle.seen = _base(left), version_of(left)
 
     def _make_room(self, fd: int, size: int) -> None:
         """Raises OSError (ENOSPC, EDQUOT) where the store has no room for a file of that size.

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from policyfs.store.frozen import Version
+
 HEAD_BYTES: Final = 64 * 1024
 """How much of a file is held and judged: enough for libmagic to name any kind it knows."""
 
@@ -104,14 +106,16 @@ class Head:
     held: bytes that are not in the store yet, None once they are (or the file had some).
     created: the file was created by this session and may be removed if refused.
     refused: a write was refused, so an empty remainder is no honest empty file.
+    left: what the file was right after the last change of ours, until somebody asks.
     """
 
-    __slots__ = ("created", "held", "refused")
+    __slots__ = ("created", "held", "left", "refused")
 
     def __init__(self, *, empty: bool, created: bool) -> None:
         self.held: bytes | None = b"" if empty else None
         self.created = created
         self.refused = False
+        self.left: Version | None = None
 
     def size(self, stored: int) -> int:
         """The file's size as its writer sees it, with held bytes."""

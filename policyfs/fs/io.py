@@ -206,7 +206,7 @@ class FileIO:
                     view, offset = view[done:], offset + done
             elif data:
                 put_all(handle.fd, data, offset)
-        self._wrote(handle)
+        self._wrote(handle, head)
         handle.bytes_written += len(data)
 
     async def _write(self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool) -> int:
@@ -235,7 +235,7 @@ class FileIO:
                 written = await trio.to_thread.run_sync(ranges.write, handle.fd, data, offset, flags)
             else:
                 written = ranges.write(handle.fd, data, offset, flags)
-        self._wrote(handle)
+        self._wrote(handle, head)
         handle.bytes_written += written
         return written
 
@@ -255,7 +255,7 @@ class FileIO:
         if head is not None and (decision.content or head.held):
             async with state.lock:
                 await self._checker.truncate(handle, head, size, decision, self._fence(handle, size))
-            self._resized(handle, size)
+            self._resized(handle, size, head)
         else:
             await self.set_size(handle, size, by_path=by_path)
 
@@ -266,10 +266,10 @@ class FileIO:
             (self._tree.truncate_path if by_path else self._tree.truncate_fd)(handle.fd, size)
         self._resized(handle, size)
 
-    def _resized(self, handle: Handle, size: int) -> None:
+    def _resized(self, handle: Handle, size: int, head: Head | None = None) -> None:
         if size == 0:
             handle.emptied = handle.emptied or self._may_hide(handle)
-        self._wrote(handle)
+        self._wrote(handle, head)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with a mode that only reserves space or makes zeros."""
@@ -290,7 +290,7 @@ class FileIO:
             ranges.allocate(handle.fd, mode, offset, length)
         else:
             await trio.to_thread.run_sync(ranges.allocate, handle.fd, mode, offset, length)
-        self._wrote(handle)
+        self._wrote(handle, head)
 
     async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
         """Copy a range of *fd* into a raw handle's file, within the store. Returns how much."""
@@ -366,9 +366,15 @@ class FileIO:
             state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
         return state.head
 
-    def _wrote(self, handle: Handle) -> None:
-        """Bytes changed: other nodes' pages of the file are old, and what was told of its size and times."""
-        version = version_of(self._tree.fstat(handle.fd))
+    def _wrote(self, handle: Handle, head: Head | None = None) -> None:
+        """Bytes changed: other nodes' pages of the file are old, and what was told of its size and times.
+
+        head: with what a thread saw right after its change.
+        """
+        version = None
+        if head is not None:
+            version, head.left = head.left, None
+        version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node
         for other in self._handles.of_node(node):
             if other.emptied:

@@ -26,8 +26,8 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 class Latches:
     """The locks of one daemon, in the file *path*, which is made where it is missing.
 
-    INVARIANT: a latch is held for a few system calls with no await between: the tasks of a daemon are
-    not kept apart by it.
+    INVARIANT: the tasks of a daemon are not kept apart by a latch (fs/alone.py does that): what has it
+    twice gives it up with the first give().
     """
 
     __slots__ = ("_fd", "_path")
@@ -42,6 +42,12 @@ class Latches:
         self.close()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
+    @staticmethod
+    def number(fd: int) -> int:
+        """The number of the latch for the file behind *fd*."""
+        status = os.fstat(fd)
+        return (status.st_dev * _SPREAD + status.st_ino) & _BYTES
+
     def take(self, fd: int) -> int | None:
         """The latch of the file behind *fd*, for give(); None while another daemon has it.
 
@@ -49,8 +55,7 @@ class Latches:
         """
         if self._fd < 0 or not os.fstat(self._fd).st_nlink:
             self._open()
-        status = os.fstat(fd)
-        at = (status.st_dev * _SPREAD + status.st_ino) & _BYTES
+        at = self.number(fd)
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:

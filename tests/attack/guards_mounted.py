@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
+from policyfs.fs import checked
+from policyfs.fs.alone import Alone
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.mount import Daemon
 from policyfs.mount_end import EndOfMount, MountEnd
@@ -46,10 +49,26 @@ def roots_reserve() -> None:
     put(NoReserve, "__exit__", lambda self, *_: None)
 
 
+def changed_on_the_loop() -> None:
+    """Checked writes, and the looks at what is in the file, are done where everybody waits for them."""
+
+    async def on_loop(self: Alone, fd: int, fence: Any, change: Any) -> Any:
+        async with self.on(fd):
+            fence()
+            return change()
+
+    async def read(fd: int, offset: int, size: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+    put(Alone, "in_thread", on_loop)
+    put(checked, "read_store", read)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
     "end-unasked": end_unasked,
     "one-recorder": one_recorder,
     "roots-reserve": roots_reserve,
+    "changed-on-the-loop": changed_on_the_loop,
 }

@@ -62,9 +62,9 @@ def says_that_it_waits() -> None:
     """No guard is gone, but the daemon says in a fifo that another daemon is in its way."""
     says, waited = os.open(os.environ[WAITS], os.O_RDWR), Alone._waited
 
-    async def saying(self: Alone, fd: int) -> int:
+    async def saying(self: Alone, fd: int) -> None:
         os.write(says, b".")
-        return await waited(self, fd)
+        await waited(self, fd)
 
     put(Alone, "_waited", saying)
 
