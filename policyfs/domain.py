@@ -150,6 +150,7 @@ class Decision:
 
 
 _BAN: Final = "no "
+_CLEAN: Final = "clean "
 
 
 def ban(words: frozenset[str]) -> str:
@@ -160,9 +161,34 @@ def ban(words: frozenset[str]) -> str:
 
 
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
-    """All words that the bans among some content requirements name."""
-    texts = [pattern.removeprefix(_BAN) for kinds in content for pattern in kinds if pattern.startswith(_BAN)]
-    return frozenset(word for text in texts for word in text.split(", "))
+    """All words that the bans among some content requirements name; those that files are to be cleaned of
+    with ``clean`` before them.
+    """
+    patterns = [pattern for kinds in content for pattern in kinds]
+    forbidden = [text.removeprefix(_BAN) for text in patterns if text.startswith(_BAN)]
+    to_go = [text.removeprefix(_CLEAN) for text in patterns if text.startswith(_CLEAN)]
+    words = frozenset(word for text in forbidden for word in text.split(", "))
+    return words | {_CLEAN + word for text in to_go for word in text.split(", ")}
+
+
+def cleaning(words: frozenset[str]) -> str:
+    """The content pattern that a file meets from which all that may tell of these words was taken out:
+    ``clean location, time``.
+    """
+    return _CLEAN + ", ".join(sorted(words))
+
+
+def to_clean(words: Iterable[str]) -> frozenset[str]:
+    """Of what banned() answers, the words that files are cleaned of."""
+    return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
+
+
+def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
+    """Of what banned() answers, the words that a file is refused for which was cleaned of some; DENY_UNKNOWN
+    among them only if there are any. What was cleaned of a word tells nothing of it.
+    """
+    left = frozenset(word for word in words if not word.startswith(_CLEAN)) - cleaned_of
+    return left if left - {DENY_UNKNOWN} else frozenset()
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:

@@ -20,6 +20,7 @@ from policyfs.policy.explain import REQUESTS, Explanation, explain
 from policyfs.policy.mixed import MixedDirectory, mixed_directories
 from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
 from policyfs.redact.table import Treatment, kind_table
 
 
@@ -62,8 +63,11 @@ def run_check(args: argparse.Namespace) -> int:
             code = errors.exit_code
         else:
             print(f"{path}: fine; {_sum_up(policy)}")
-            for mixed in mixed_directories(compile_policy(policy)):
+            engine = compile_policy(policy)
+            for mixed in mixed_directories(engine):
                 print(_warning(mixed), file=sys.stderr)
+            for cleaned in cleaned_for_readers(engine):
+                print(_warning_of_cleaned(cleaned), file=sys.stderr)
     return code
 
 
@@ -73,6 +77,16 @@ def _warning(mixed: MixedDirectory) -> str:
         f"{where.file}:{where.line}: warning: rule {mixed.rule.id}: in {mixed.directory} the app {mixed.app}"
         " sees some files and not others; in a shared mount inotify on that directory tells it the names of"
         f" all (give it a mount of its own: --app {mixed.app})"
+    )
+
+
+def _warning_of_cleaned(cleaned: CleanedForReader) -> str:
+    where = cleaned.rule.where
+    return (
+        f"{where.file}:{where.line}: warning: rule {cleaned.rule.id}: the app {cleaned.app} reads what it"
+        f" wrote (at {cleaned.path}), and finds it cleaned; a program that keeps two copies alike (a sync"
+        " job) takes that for a change and brings it back to where it came from (leave the app out of the"
+        " rule, or take its right to read there)"
     )
 
 

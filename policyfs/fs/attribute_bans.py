@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need
+from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need, to_clean
 from policyfs.fs.gate import Gate
 from policyfs.fs.nodes import Node
 from policyfs.fs.openfile import Caller
@@ -36,7 +36,8 @@ class AttributeBans:
         if not words:
             return
         refusal = Decision(allowed=False, errno=errno.EOPNOTSUPP, audit=Audit.REQUIRED)
-        note = f"an extended attribute could tell {', '.join(sorted(words & REDACTIONS))}: none is set here"
+        named = ", ".join(sorted((words | to_clean(words)) & REDACTIONS))
+        note = f"an extended attribute could tell {named}: none is set here"
         self._gate.refuse(caller, call, node.path(), refusal, note=note)
 
     def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:

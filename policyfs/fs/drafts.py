@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import trio
 
-from policyfs.domain import TO_TELL, Decision, banned, kinds_only
+from policyfs.domain import TO_TELL, Audit, Decision, banned, kinds_only, only_forbidden, to_clean
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Fence, put_all
+from policyfs.fs.cleaning import Cleaned, Cleaner
 from policyfs.fs.facts import KindSource
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import kind_in, meets
@@ -45,10 +47,10 @@ class Draft:
     there is something that the store does not have. refused: it was looked through in vain. base: the
     size and mtime of the store's file that it began with, or left there last; None if it is known that
     somebody else has changed the file since. times_ns: access and modification times that were set after
-    the last write.
+    the last write. cleaned_of: words that the store's version of it was cleaned of, while this one was not.
     """
 
-    __slots__ = ("base", "changed", "created", "fd", "refused", "times_ns")
+    __slots__ = ("base", "changed", "cleaned_of", "created", "fd", "refused", "times_ns")
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
         self.fd = fd
@@ -56,6 +58,7 @@ class Draft:
         self.created = created
         self.changed = self.refused = False
         self.times_ns: tuple[int, int] | None = None
+        self.cleaned_of: frozenset[str] = frozenset()
 
     def touch(self) -> None:
         """Something is written into it."""
@@ -94,6 +97,7 @@ class Drafts:
         self._plans = plans
         self._alone = alone
         self._refusals = refusals
+        self._cleaner = Cleaner(tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
         """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does.
@@ -161,14 +165,29 @@ class Drafts:
     async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
         """Into the store with it, if it may. Raises FUSEError(EPERM), on record, if it tells what it must
         not, what *fence* raises, and OSError: EBUSY if somebody else has changed the file meanwhile.
+
+        Where files are cleaned, the store gets it without what it may not tell, and the draft stays what was
+        written: a file that is moved to where it may be as it is has lost nothing.
         """
-        if not draft.changed:
+        cleans = to_clean(banned(decision.content))
+        if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
             return
         if not decision.allowed:  # the policy changed since it was opened
             self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
-        if draft.size:
-            await self._judge(handle, draft, decision)
-        await self._commit(handle, draft, fence)
+        cleaned = await self._judge(handle, draft, decision) if draft.size else None
+        try:
+            source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
+            if source != draft.fd and cleaned is not None:
+                await self._may_lose(handle, draft, decision, cleans)
+                told = replace(decision, audit=Audit.REQUIRED)
+                self._gate.recorder.decided(
+                    handle.caller, _WRITING, handle.node.path(), told, kind=cleaned.kind, note=cleaned.note
+                )
+            await self._commit(handle, draft, fence, source)
+        finally:
+            if cleaned is not None:
+                cleaned.close()
+        draft.cleaned_of = cleans if source != draft.fd else frozenset()
         draft.changed = draft.refused = draft.created = False
 
     async def finish(
@@ -184,23 +203,78 @@ class Drafts:
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._refusals.remove(handle)
 
-    async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> None:
-        """Look it through by a descriptor that cannot write."""
+    async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
+        """Look it through by descriptors that cannot write. Returns what it was cleaned to, if asked for."""
         lane, words = handle.caller.principal.lane, banned(decision.content)
-        kinds = kinds_only(decision.content)
+        cleans, done = to_clean(words), frozenset[str]()
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
+        cleaned: Cleaned | None = None
         try:
-            if words:
-                kind, plan = await self._plans.locate(fd, words | {TO_TELL}, lane=lane, proof=None)
-            else:
-                kind, plan = await self._kinds.kind_of_fd(fd, lane=lane), None
+            kind: str | None = None
+            if cleans:
+                caller = handle.caller
+                cleaned = await self._cleaner.clean(fd, cleans, (caller.uid, caller.gid), lane)
+                kind, done = cleaned.kind, frozenset() if cleaned.refusal else cleans
+            forbidden, why = only_forbidden(words, done), ""
+            if not cleans and not forbidden:
+                kind = await self._kinds.kind_of_fd(fd, lane=lane)
+            if forbidden:
+                looked_at = fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
+                kind, why = await self._told(looked_at, forbidden, lane)
+            refusal = "" if cleaned is None else cleaned.refusal
+            self._check(handle, draft, decision, kind, refusal, why, done)
+        except BaseException:
+            if cleaned is not None:
+                cleaned.close()
+            raise
         finally:
             os.close(fd)
+        return cleaned
+
+    async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
+        """The kind of a file, and why it may not be stored where none of these words may be told."""
+        read_only = self._tree.reopen(fd, os.O_RDONLY)
+        try:
+            kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
+        finally:
+            os.close(read_only)
+        return kind, "" if plan.outcome is Outcome.CLEAN else plan.reason
+
+    def _check(
+        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
+        done: frozenset[str],
+    ) -> None:  # fmt: skip
+        """Refuse what meets a requirement neither by its kind nor by what was found in it. unclean: why it
+        cannot be cleaned. why: what it tells. done: words that it was cleaned of.
+        """
+        kinds = kinds_only(decision.content)
         if not meets(kind, kinds):
             self._refuse(handle, draft, decision, kind, must_be(kinds))
-        bans = [kinds for kinds in decision.content if banned((kinds,)) and not _lets_through(kinds, kind)]
-        if bans and plan is not None and plan.outcome is not Outcome.CLEAN:
-            self._refuse(handle, draft, decision, kind, plan.reason)
+        read = [each for each in decision.content if banned((each,)) and not _lets_through(each, kind)]
+        if unclean and to_clean(banned(read)):
+            self._refuse(handle, draft, decision, kind, unclean)
+        if why and only_forbidden(banned(read), done):
+            self._refuse(handle, draft, decision, kind, why)
+
+    async def _may_lose(
+        self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
+    ) -> None:
+        """Refuse to clean a file whose other names would lose what it tells by that."""
+        if self._tree.fstat(handle.fd).nlink <= 1:
+            return
+        fd = self._tree.reopen(handle.fd, os.O_RDONLY)
+        try:
+            keeps = await self._cleaner.is_clean(fd, cleans, handle.caller.principal.lane)
+        finally:
+            os.close(fd)
+        if not keeps:
+            self._refuse(
+                handle,
+                draft,
+                decision,
+                None,
+                "its other names would lose what this one is cleaned of: copy it",
+            )
 
     def _refuse(
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
@@ -208,8 +282,9 @@ class Drafts:
         draft.refused = True
         self._refusals.refuse(handle, decision, kind, note)
 
-    async def _commit(self, handle: Handle, draft: Draft, fence: Fence) -> None:
-        """Make the store's file what the draft is, piece by piece: no other daemon is kept waiting long.
+    async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
+        """Make the store's file what the draft is (or what it was cleaned to, behind *source*), piece by
+        piece: no other daemon is kept waiting long.
 
         In place, and cut to its length last: room that was given up in between would be anybody's.
 
@@ -232,18 +307,20 @@ class Drafts:
                     raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
                 if version_of(now) != version_of(allowed[0]):
                     return None  # its mode, perhaps: the fence is to see it
-                return self._put_piece(handle, draft, size, at)
+                return self._put_piece(handle, draft, source, size, at)
 
             reached = await self._alone.in_thread(handle.fd, fenced, put)
             if reached is not None:
                 at, done = reached, reached >= size
 
-    def _put_piece(self, handle: Handle, draft: Draft, size: int, at: int) -> int:
-        """The next piece of a draft into the store, on a thread; returns where the one after it begins."""
+    def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
+        """The next piece of what is behind *source* into the store, on a thread; returns where the one after
+        it begins.
+        """
         try:
             if at == 0:
                 self._make_room(handle.fd, size)
-            data = os.pread(draft.fd, min(_PIECE, size - at), at)
+            data = os.pread(source, min(_PIECE, size - at), at)
             put_all(handle.fd, data, at)
             at += len(data)
             if at >= size:

@@ -463,7 +463,7 @@ class FileIO:
                 if state.writers <= 1:
                     state.draft = None
                     draft.close()
-                    if draft.refused:
+                    if draft.refused or draft.cleaned_of:  # the store has something else
                         self._drop_pages(handle.node.nodeid)
             return
         if head is not None:

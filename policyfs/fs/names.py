@@ -467,8 +467,8 @@ def _holds(named: Named | None) -> bool:
 
 
 _WHY_ELSEWHERE: Final = (
-    "an app could do more at the new path, or somebody writes it, or it brings extended attributes to where"
-    " none may be: copy it instead (mv does)"
+    "an app could do more at the new path, or somebody writes it, or it has another name, or brings extended"
+    " attributes to where none may be, or is not clean enough: copy it instead (mv does)"
 )
 _RENAMES: Final = {_NOREPLACE: "renameat2(RENAME_NOREPLACE)", _EXCHANGE: "renameat2(RENAME_EXCHANGE)"}
 

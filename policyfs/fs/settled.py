@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 
-from policyfs.domain import KIND_EMPTY, TO_TELL
+from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
 from policyfs.fs.facts import KindSource, version_key
 from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
@@ -137,6 +137,17 @@ class Settling:
         if not words:
             return await self._kinds.kind_of_fd(fd, lane=lane), words, ""
         proof = Proof(version_key(stat), lease.holds, fd)
-        kind, plan = await self._plans.locate(fd, words | {TO_TELL}, lane=lane, proof=proof)
-        clean = plan.outcome is Outcome.CLEAN
-        return kind, words if clean else frozenset(), "" if clean else plan.reason
+        kind: str | None = None
+        free, why, cleans = frozenset[str](), "", to_clean(words)
+        if cleans:
+            kind, plan = await self._plans.locate(fd, cleans, lane=lane, proof=proof)
+            if plan.outcome is Outcome.CLEAN:
+                free = words - only_forbidden(words, cleans)
+        forbidden = only_forbidden(words, cleans if free else frozenset())
+        if forbidden:
+            kind, plan = await self._plans.locate(fd, forbidden | {TO_TELL}, lane=lane, proof=proof)
+            if plan.outcome is Outcome.CLEAN:
+                free |= forbidden
+            else:
+                why = plan.reason
+        return kind, free, why

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.domain import Facts, FileType, Need, Op, Principal, View
+from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
 from policyfs.fs.facts import FactFinder
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller
@@ -184,9 +184,11 @@ class Views:
     def whose(caller: Caller, view: View, flavor: Flavor) -> str | int | None:
         """Whom alone a node of this view and road serves; None: everyone who has the view.
 
-        What a copy or a large file shows may hang on the word of one app's worker (second_looks.py).
+        What a copy or a large file shows may hang on the word of one app's worker (second_looks.py). What is
+        hidden from others than its writer, until it is cleaned, is nobody else's to read.
         """
-        if flavor is Flavor.RAW or (flavor is Flavor.LIVE and not view.redact):
+        shared = flavor is Flavor.LIVE and not (view.redact or to_clean(view.bans))
+        if flavor is Flavor.RAW or shared:
             return None
         return caller.uid if caller.principal.app is None else caller.principal.app
 

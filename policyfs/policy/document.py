@@ -362,6 +362,7 @@ class RequireDoc(Strict):
     redact: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
     content: Kinds | None = None
     no: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
+    clean: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
 
 
 class RuleDoc(Strict):

@@ -43,14 +43,14 @@ def _mixed_by(engine: Engine, rule: Rule) -> Iterator[MixedDirectory]:
             continue  # it has mounts of its own only
         who = engine.principal(app.uids[0][0])
         for glob in rule.paths or ("/**",):
-            directory, name = _sample(glob, app)
+            directory, name = sample(glob, app)
             if _is_mixed(engine, who, rule, directory, name):
                 yield MixedDirectory(rule, app.name, directory or "/")
 
 
-def _sample(glob: str, app: App) -> tuple[str, str]:
+def sample(glob: str, app: App) -> tuple[str, str]:
     """A directory that the glob speaks of, and the name of a file in it."""
-    text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0]))
+    text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
     text = _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)
     parts = text.strip("/").split("/")
     if parts[-1] in {"**", "***"}:

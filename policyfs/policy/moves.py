@@ -22,6 +22,8 @@ from policyfs.domain import (
     Principal,
     RuleMatch,
     banned,
+    only_forbidden,
+    to_clean,
 )
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
@@ -167,20 +169,28 @@ class Mover:
         if new.ftype is not FileType.REGULAR:
             return []
         caller = engine.caller(who)
-        before = self._profiles.of(old.state, caller).content(old.facts)
-        # with kinds that a ban lets through unread, it has kept out nothing for certain
-        kept_out = banned(
-            live.rule.content for live in before if not live.rule.monitor and len(live.rule.content) == 1
-        )
+        before = {
+            live.rule.content
+            for live in self._profiles.of(old.state, caller).content(old.facts)
+            if not live.rule.monitor
+        }
+        # with kinds that it lets through unread, another requirement has kept out nothing for certain
+        kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
+        asked = self._profiles.of(new.state, caller).content(new.facts)
+        cleaned = to_clean(banned(live.rule.content for live in asked))
         found: list[Decision] = []
-        for live in self._profiles.of(new.state, caller).content(new.facts):
-            met = content_met((live.rule.content,), facts)
+        for live in asked:
+            content = live.rule.content
+            words = banned((content,))
+            met = (bool(words) and content in before) or content_met((content,), facts)
             certain = live.match(new.facts) is Truth.YES
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
             audit = default if live.rule.audit is None else live.rule.audit
-            found.append(Decision(met, 0 if met else errno.EPERM, (match,), audit))
+            # a copy would be cleaned, and so meet it
+            code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
+            found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
 
     def _cross_device(self) -> Decision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban
+from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban, cleaning
 from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
 from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
 from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Where, Who
@@ -250,8 +250,7 @@ class _Rules:
             unless=unless,
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
             redact=words if effect is Effect.REDACT else frozenset(),
-            content=content
-            or (frozenset({ban(words), *raw_types}) if effect is Effect.CONTENT else frozenset()),
+            content=content or _about(doc, words, raw_types),
             raw_types=raw_types,
             audit=AUDITS[doc.audit] if doc.audit is not None else None,
             monitor=doc.mode is not None,
@@ -273,14 +272,14 @@ class _Rules:
             return None
         if given != ["require"]:
             return Effect.ALLOW if given == ["allow"] else Effect.DENY
-        required = [key for key in ("redact", "content", "no") if part.has("require", key)]
+        required = [key for key in _REQUIRED if part.has("require", key)]
         if len(required) != 1:
             if not part.sound and not required:
                 return None
-            message = "must hold exactly one of redact, content, no"
+            message = f"must hold exactly one of {', '.join(_REQUIRED)}"
             help_ = (
-                "write require: {redact: [location]}, require: {content: [image/jpeg]}"
-                " or require: {no: [location]}"
+                "write require: {redact: [location]}, require: {content: [image/jpeg]},"
+                " require: {no: [location]} or require: {clean: [location]}"
             )
             self.errors.append(part.error(("require",), message, help_))
             return None
@@ -299,10 +298,10 @@ class _Rules:
             help_ = "remove errno (a denied see answers ENOENT), or deny the others in a rule of their own"
             report(part.error(("errno",), message, help_))
         if doc.raw_types is not None and not _is_about_words(part, effect):
-            help_ = "remove it; raw_types says what a rule of redact or no lets through"
+            help_ = "remove it; raw_types says what a rule of redact, no or clean lets through"
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
         self._check_on_unknown(part, doc, effect)
-        if doc.mode is not None and doc.require is not None and doc.require.no is not None:
+        if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
             help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"
             message = "what a file may not tell cannot be monitored, only enforced"
             report(part.key_error("mode", message, help_))
@@ -314,7 +313,7 @@ class _Rules:
         """What is not understood is hidden from readers, and let pass or not when it is written."""
         if doc.on_unknown is None:
             return
-        required = next((key for key in _ON_UNKNOWN if part.has("require", key)), effect.value)
+        required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
         words = _ON_UNKNOWN.get(required)
         if words is None:
             help_ = (
@@ -377,19 +376,28 @@ class _Rules:
         return frozenset(kind for _, kind in members)
 
 
+_REQUIRED: Final = ("redact", "content", "no", "clean")
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 """What a rule may say of what is not understood; the first is what holds anyway."""
 
 
+def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> frozenset[str]:
+    """What a rule of ``no`` or ``clean`` asks of content."""
+    if doc.require is None or not (doc.require.no or doc.require.clean):
+        return frozenset()
+    return frozenset({ban(words) if doc.require.no else cleaning(words), *raw_types})
+
+
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
     """True for rules that name what files tell: of those, some kinds may be let through unread."""
-    return effect is Effect.REDACT or part.has("require", "no")
+    return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 
 def _words(doc: RuleDoc) -> frozenset[str]:
     """What the rule hides or forbids, and whether files that are not understood are refused for it."""
     required = doc.require
-    words = frozenset(() if required is None else (*(required.redact or ()), *(required.no or ())))
+    given = () if required is None else (required.redact, required.no, required.clean)
+    words = frozenset(word for words in given for word in words or ())
     return words | {DENY_UNKNOWN} if words and doc.on_unknown == "deny" else words
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from policyfs.fs.drafts import Drafts
+from policyfs.fs.cleaning import Cleaned, Cleaner
+from policyfs.fs.drafts import Draft, Drafts
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 
@@ -24,7 +25,30 @@ def odd_unsearched() -> None:
     parsers("tests.attack.parsers_unsearching")
 
 
+def stored_as_written() -> None:
+    """What is to be cleaned goes into the store as it was written."""
+
+    async def clean(self: Cleaner, fd: int, *arguments: Any) -> Cleaned:
+        del self, fd, arguments
+        return Cleaned("image/jpeg")
+
+    put(Cleaner, "clean", clean)
+
+
+def cleaned_for_good() -> None:
+    """What was cleaned once is not written anew where its file is stored as it is."""
+    settle = Drafts.settle
+
+    async def settle_once(self: Drafts, handle: Any, draft: Draft, *arguments: Any) -> None:
+        await settle(self, handle, draft, *arguments)
+        draft.cleaned_of = frozenset()
+
+    put(Drafts, "settle", settle_once)
+
+
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
     "odd-unsearched": odd_unsearched,
+    "stored-as-written": stored_as_written,
+    "cleaned-for-good": cleaned_for_good,
 }

@@ -46,9 +46,10 @@ rules:
   - {{id: creator, allow: [create, delete, attr], paths: "/creator/**"}}
   - {{id: photos, require: {{content: [image/jpeg]}}, paths: "/*/{{Content,Both}}/**"}}
   - {{id: no-place, require: {{no: [location]}}, paths: "/*/{{No,Both}}/**"}}
+  - {{id: clean, require: {{clean: [location]}}, paths: "/*/Clean/**"}}
 """
-RULES: Final = {"Content": ("content",), "No": ("no",), "Both": ("content", "no")}
-ALSO: Final = {"Content": "No", "No": "Content", "Both": "Content"}
+RULES: Final = {"Content": ("content",), "No": ("no",), "Both": ("content", "no"), "Clean": ("clean",)}
+ALSO: Final = {"Content": "No", "No": "Content", "Both": "Content", "Clean": "No"}
 FILES: Final = {
     "right": jpegs.plain(3, 64),
     "wrong": b"in front of the house, " + jpegs.TEXT_COORDINATES.encode() + b", at noon\n" * 20,
@@ -88,7 +89,7 @@ def chosen(seed: str) -> list[Case]:
     for case in EVERY:
         of_way.setdefault(case.way, []).append(case)
     some = random.Random(seed)
-    each = count(1, 24)
+    each = count(1, 32)
     return [case for cases in of_way.values() for case in some.sample(cases, each)]
 
 
@@ -137,7 +138,7 @@ def _wrong_kind(store: Path) -> dict[str, str]:
 def _placed(store: Path) -> dict[str, str]:
     """Files, by path in the store, in which exiftool or a search finds the place, or that have attributes."""
     found: dict[str, str] = {}
-    for name in ("No", "Both"):
+    for name in ("No", "Both", "Clean"):
         for path in _below(store, name):
             named = [each for each in os.listxattr(path) if each.startswith("user.")]
             leaks = jpegs.leaks(path.read_bytes()) if path.is_file() else []
@@ -220,6 +221,7 @@ WEAKENED: Final = {
     "writers-only": ((), "creator", ("renamed", "wrong", "Content")),
     "dry-run-of-content": (("--monitor",), "watched", ("write", "with a place", "No")),
     "attributes-anywhere": ((), "writer", ("attribute_set", "right", "No")),
+    "stored-as-written": ((), "writer", ("write", "with a place", "Clean")),
     "other-names": ((), "writer", ("by_its_other_name", "with a place", "No")),
 }
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
+from policyfs.redact.plan import locate
+from policyfs.redact.ranges import MemorySource, apply
 from tests.support import cameras, jpegs
 from tests.support.cameras import Photo
 from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, wait_for
+from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
 
-CAMERA = 10010
+CAMERA, OTHER = 10010, 10011
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
 metadata: {{name: share}}
 apps:
   camera: {{uid: {CAMERA}}}
+  other: {{uid: {OTHER}}}
 rules:
-  - {{id: all, allow: [all], who: {{app: camera}}, paths: "/**"}}
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/**"}}
   - {{id: no, require: {{no: [location]}}, paths: "/No/**"}}
   - {{id: strict, require: {{no: [location]}}, paths: "/Strict/**", on_unknown: deny}}
   - {{id: zips, require: {{no: [location]}}, paths: "/Zips/**", raw_types: [application/zip, text/plain]}}
+  - {{id: clean, require: {{clean: [location]}}, paths: ["/Clean/**", "/Both/**"]}}
+  - {{id: both, require: {{no: [location]}}, paths: "/Both/**"}}
+  - {{id: clean.zips, require: {{clean: [location]}}, paths: "/CleanZips/**", raw_types: [text/plain]}}
 """
-FOLDERS = ("Outside", "No", "Strict", "Zips")
+FOLDERS = ("Outside", "No", "Strict", "Zips", "Clean", "CleanZips", "Both")
 ODD = jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, b"what nobody understands"))
 
 
@@ -103,3 +110,139 @@ def test_kinds_that_are_let_through_unread(share: Mount) -> None:
     assert call_as(CAMERA, code_of, os.rename, share / "Zips/a.txt", share / "No/a.txt") == "EPERM"
     assert call_as(CAMERA, saved, share / "Outside", words) == {"a.txt": ""}
     assert call_as(CAMERA, code_of, os.rename, share / "Outside/a.txt", share / "Zips/b.txt") == ""
+
+
+def as_redacted(data: bytes) -> bytes:
+    """What an app under redaction of places would read."""
+    return apply(data, locate("image/jpeg", frozenset({"location"}), MemorySource(data)).patches)
+
+
+@pytest.mark.parametrize("where", ["Clean", "Both"])
+def test_twenty_photos_are_stored_without_their_places(share: Mount, photos: list[Photo], where: str) -> None:
+    placed = {photo.name: photo.placed for photo in photos}
+    assert call_as(CAMERA, saved, share / where, placed) == dict.fromkeys(placed, "")
+    stored = {name: (share.store / where / name).read_bytes() for name in placed}
+    assert stored == {name: as_redacted(data) for name, data in placed.items()}
+    assert [name for name, data in stored.items() if jpegs.leaks(data)] == []
+    assert [name for name, data in stored.items() if jpegs.pixels(data) != jpegs.pixels(placed[name])] == []
+    assert call_as(CAMERA, lambda: {name: (share / where / name).read_bytes() for name in placed}) == stored
+    gps = [
+        tags
+        for tags in jpegs.exiftool(*(share.store / where / name for name in placed))
+        if "GPS" in str(tags)
+    ]
+    assert gps == []
+    told = {event["path"]: event["note"] for event in share.events(operation="write", decision="allow")}
+    assert set(told) == {f"/{where}/{name}" for name in placed}
+    assert [note for note in told.values() if not note.startswith("cleaned of location: ")] == []
+    # what was cleaned is accepted wherever nothing may tell of it
+    assert call_as(CAMERA, moved, share / where, share / "No", list(placed)) == dict.fromkeys(placed, "")
+
+
+def test_what_is_not_clean_is_moved_by_copying(share: Mount) -> None:
+    placed = {"a.jpg": jpegs.photo_with(jpegs.exif())}
+    call_as(CAMERA, saved, share / "Outside", placed)
+    for where in ("Clean", "Both"):
+        said = call_as(CAMERA, moved, share / "Outside", share / where, ["a.jpg"])
+        assert said == {"a.jpg": "EXDEV"}
+        assert call_as(CAMERA, code_of, os.link, share / "Outside/a.jpg", share / where / "a.jpg") == "EXDEV"
+    assert (share.store / "Outside/a.jpg").read_bytes() == placed["a.jpg"]
+    tool_as(CAMERA, "mv", share / "Outside/a.jpg", share / "Clean/a.jpg", check=True)
+    assert (share.store / "Clean/a.jpg").read_bytes() == as_redacted(placed["a.jpg"])
+    assert call_as(CAMERA, moved, share / "Clean", share / "Both", ["a.jpg"]) == {"a.jpg": ""}
+
+
+def test_what_cannot_be_cleaned_is_refused_unless_its_kind_is_let_through(share: Mount) -> None:
+    words = {"a.txt": b"by the lake at 47.804531 north\n" * 3}
+    assert call_as(CAMERA, saved, share / "Clean", words) == {"a.txt": "EPERM"}
+    assert call_as(CAMERA, saved, share / "CleanZips", words) == {"a.txt": ""}
+    wait_for(lambda: refused(share), "the refusal on the trail")
+    assert refused(share)["/Clean/a.txt"].startswith("cannot be cleaned of location: ")
+
+
+def _open_until_told(channel, path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.close(os.dup(file.fileno()))
+        channel.send("written")
+        channel.recv()
+
+
+def test_another_writer_reads_what_is_stored(share: Mount) -> None:
+    """Two apps that both may write there have the same view, and yet not each other's drafts."""
+    placed = jpegs.photo_with(jpegs.exif())
+    writer = start_as(CAMERA, _open_until_told, share / "Clean/a.jpg", placed)
+    writer.receive()
+    assert call_as(OTHER, (share / "Clean/a.jpg").read_bytes) == as_redacted(placed)
+    writer.send("go on")
+    writer.result()
+    assert call_as(CAMERA, (share / "Clean/a.jpg").read_bytes) == as_redacted(placed)
+
+
+def test_other_names_keep_what_they_tell(share: Mount) -> None:
+    """The store's side has given a photo a name in each of two folders."""
+    placed = jpegs.photo_with(jpegs.exif())
+    (share.store / "Outside/a.jpg").write_bytes(placed)
+    os.link(share.store / "Outside/a.jpg", share.store / "Clean/a.jpg")
+
+    def append() -> str:
+        fd = os.open(share / "Clean/a.jpg", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b"\0")
+        return code_of(os.close, fd)
+
+    assert call_as(CAMERA, append) == "EPERM"
+    assert (share.store / "Outside/a.jpg").read_bytes() == placed
+
+
+def _in_order(mountpoint: Path, name: str, data: bytes, order: tuple[str, ...]) -> None:
+    """Write a photo into the folder that cleans, and do these things with it before it is closed."""
+    at = mountpoint / "Clean" / name
+    fd = os.open(at, os.O_RDWR | os.O_CREAT, 0o644)
+    os.write(fd, data[:1500])
+    for number, what in enumerate(order):
+        try:
+            if what == "dup":
+                os.close(os.dup(fd))
+            elif what == "rest":
+                os.pwrite(fd, data[1500:], 1500)
+            elif what == "link":
+                os.link(at, at.with_name(f"{number}-{name}"))
+            elif what in {"out", "in"}:
+                to = mountpoint / ("Outside" if what == "out" else "Clean") / name
+                os.rename(at, to)
+                at = to
+        except OSError:
+            continue
+    os.close(fd)
+
+
+def test_no_order_of_calls_loses_an_original(share: Mount, photos: list[Photo]) -> None:
+    data = photos[0].placed
+    orders = list(itertools.permutations(("dup", "rest", "link", "out")))
+    orders += [(*order, "in", "dup") for order in orders[::5]]
+    for number, order in enumerate(orders):
+        call_as(CAMERA, _in_order, share.mountpoint, f"{number}.jpg", data, order)
+    wait_for(lambda: share.status()["handles"]["open"] == 0, "all to be closed")
+    outside = {path.name: path.read_bytes() for path in (share.store / "Outside").iterdir()}
+    clean = {path.name: path.read_bytes() for path in (share.store / "Clean").iterdir()}
+    assert len(outside) >= len(orders) // 3
+    assert {name for name, stored in outside.items() if stored != data} == set()
+    assert {name for name, stored in clean.items() if stored != as_redacted(data)} == set()
+
+
+@pytest.fixture
+def forgetful(mounts, empty_store: Path) -> Mount:
+    """A mount whose daemon forgets what the store's file was cleaned of."""
+    for name in FOLDERS:
+        (empty_store / name).mkdir()
+        (empty_store / name).chmod(0o777)
+    mount = mounts.prepare(POLICY, empty_store)
+    mount.program = ("tests.attack.weakened", "cleaned-for-good")
+    return mount.start()
+
+
+def test_one_is_lost_where_the_store_is_not_written_anew(forgetful: Mount, photos: list[Photo]) -> None:
+    data = photos[0].placed
+    call_as(CAMERA, _in_order, forgetful.mountpoint, "a.jpg", data, ("rest", "dup", "out"))
+    assert (forgetful.store / "Outside/a.jpg").read_bytes() == as_redacted(data)

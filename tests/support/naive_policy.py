@@ -219,8 +219,13 @@ def counts(rule: Rule, truth: float) -> bool:
 
 
 def words_of_ban(patterns: frozenset[str]) -> set[str]:
-    """The words of a requirement that reads ``no location, time``; none for one of kinds."""
-    return {word.strip() for p in patterns if p[:3] == "no " for word in p[3:].split(",")}
+    """The words of a requirement that reads ``no location, time``, and ``clean x`` for each of one that reads
+    ``clean location, time``; none for one of kinds.
+    """
+    found = {word.strip() for p in patterns if p[:3] == "no " for word in p[3:].split(",")}
+    return found | {
+        "clean " + word.strip() for p in patterns if p[:6] == "clean " for word in p[6:].split(",")
+    }
 
 
 class Naive:
@@ -436,17 +441,28 @@ class Naive:
         return False
 
     def content_refusal(self, caller: Caller, old: Node, node: Node) -> int:
-        """EPERM if the file at its new path does not meet what is asked of content there."""
+        """EPERM if the file at its new path does not meet what is asked of content there; EXDEV if only
+        because it is not clean: a copy would be.
+        """
         if node.ftype is not FileType.REGULAR or node.facts.kind == "inode/x-empty":
             return 0
         free = set(node.facts.free_of)
-        for patterns in self.content(caller, old):
+        before = self.content(caller, old)
+        for patterns in before:
             free |= words_of_ban(patterns) if len(patterns) == 1 else set()
-        for patterns in self.content(caller, node):
+        asked = self.content(caller, node)
+        cleaned = {word for patterns in asked for word in words_of_ban(patterns) if word[:6] == "clean "}
+        code = 0
+        for patterns in asked:
             words = words_of_ban(patterns)
-            if not (words and words <= free) and kind_in(patterns, node.facts.kind) != YES:
-                return errno.EPERM
-        return 0
+            if words and (patterns in before or words <= free):
+                continue
+            if kind_in(patterns, node.facts.kind) != YES:
+                by_copy = words and all("clean " + word.removeprefix("clean ") in cleaned for word in words)
+                if not by_copy:
+                    return errno.EPERM
+                code = errno.EXDEV
+        return code
 
     def link(self, callers: Sequence[Caller], caller: Caller, old: Node, new: Node) -> int:
         """The errno that link(2) answers, 0 if it may."""

@@ -104,6 +104,29 @@ def test_files_hidden_beside_visible_ones_are_a_warning(tmp_path: Path, when: st
         assert "shared mount" in said.stderr
 
 
+def test_an_app_that_reads_what_it_wrote_cleaned_is_a_warning(tmp_path: Path) -> None:
+    policy = tmp_path / "p.yaml"
+    text = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: cleaned}
+apps: {sync: {uid: 10001}, camera: {uid: 10002}}
+rules:
+  - {id: sync, allow: [see, read, write, create], who: {app: sync}, paths: "/Share/**"}
+  - {id: camera, allow: [see, write, create], who: {app: camera}, paths: "/Share/**"}
+  - {id: clean, require: {clean: [location]}, paths: "/Share/**"%s}
+"""
+    policy.write_text(text % "")
+    said = policyfs("policy", "check", policy)
+    assert said.returncode == 0, said
+    assert said.stderr.startswith(
+        f"{policy}:8: warning: rule clean: the app sync reads what it wrote (at /Share/x)"
+    )
+    assert len(said.stderr.splitlines()) == 1
+    policy.write_text(text % ", who: {app: camera}")
+    assert policyfs("policy", "check", policy).stderr == ""
+
+
 def test_a_directory_is_one_policy(tmp_path: Path) -> None:
     head, rules = POLICY.split("rules:\n")
     (tmp_path / "apps.yaml").write_text(head)

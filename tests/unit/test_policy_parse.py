@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.domain import DENY_UNKNOWN, REDACTABLE_KINDS, REDACTIONS, Audit, Op
+from policyfs.domain import DENY_UNKNOWN, REDACTABLE_KINDS, REDACTIONS, Audit, Op, banned, to_clean
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
@@ -177,9 +177,20 @@ class TestRule:
     def test_no_of_what_is_not_understood_and_of_kinds_let_through(self, more, content):
         assert the_rule(f"require: {{no: [location]}}\n    {more}").content == content
 
+    def test_clean(self):
+        rule = the_rule("require: {clean: [time, location]}\n    raw_types: application/zip")
+        assert (rule.effect, rule.ops) == (Effect.CONTENT, Op.WRITE | Op.CREATE)
+        assert rule.content == {"clean location, time", "application/zip"}
+        assert banned((rule.content,)) == {"clean location", "clean time"}
+        assert to_clean(banned((rule.content,))) == {"location", "time"}
+
     @pytest.mark.parametrize(
         ("rule", "why"),
         [
+            ("require: {clean: location}\n    on_unknown: deny", "on_unknown does not go with clean"),
+            ("require: {clean: location}\n    mode: monitor", "cannot be monitored"),
+            ("require: {clean: location}\n    raw_types: image/jpeg", "names image/jpeg"),
+            ("require: {clean: location, no: location}", "exactly one of redact, content, no, clean"),
             ("require: {no: location}\n    on_unknown: zero", "zero does not go with no"),
             ("require: {redact: location}\n    on_unknown: allow", "allow does not go with redact"),
             ("require: {no: location}\n    raw_types: image/jpeg", "names image/jpeg"),

@@ -1,0 +1,45 @@
+"""Apps that write files which are stored cleaned, and read them again: a sync job takes that for a change.
+
+A hint for people, found by trying a name that each rule speaks of; it is no part of a decision.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policyfs.domain import Facts, FileType, Op, banned, to_clean
+from policyfs.policy.decide import Engine
+from policyfs.policy.mixed import sample
+from policyfs.policy.model import App, Effect, Rule
+
+
+class CleanedForReader(NamedTuple):
+    """A rule of ``clean``, and an app that reads again what it wrote there, at this path."""
+
+    rule: Rule
+    app: str
+    path: str
+
+
+def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
+    """Find every app that both reads and writes where a rule cleans what it writes, by rule and app."""
+    found = []
+    for rule in engine.policy.rules:
+        if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
+            for app in engine.policy.apps:
+                paths = (_path(engine, rule, app, glob) for glob in rule.paths or ("/**",))
+                path = next(filter(None, paths), "")
+                if path:
+                    found.append(CleanedForReader(rule, app.name, path))
+    return found
+
+
+def _path(engine: Engine, rule: Rule, app: App, glob: str) -> str:
+    """A path that the glob speaks of and that the app reads and writes under the rule; empty: none."""
+    uid = app.uids[0][0] if app.uids else 0
+    who = engine.principal(uid) if app.uids else engine.app_principal(app.name, uid)
+    directory, file = sample(glob, app)
+    path = f"{directory}/{file}"
+    facts = Facts("image/jpeg", app.name)
+    answer = engine.decide(who, Op.READ | Op.WRITE, engine.state_of(path.encode()), FileType.REGULAR, facts)
+    return path if answer.allowed and rule.content in answer.content else ""
