@@ -90,6 +90,7 @@ class MountOptions:
     group_id: int | None
     trail: Path
     posix: bool
+    read_only: bool
     passthrough: bool
     copy_bytes: int
     cache_bytes: int
@@ -159,7 +160,7 @@ class Daemon:
             user_id=0 if options.user_id is None else options.user_id,
             group_id=0 if options.group_id is None else options.group_id,
             allow_other=options.user_id is None, default_permissions=options.posix,
-            read_only=facts.read_only,
+            read_only=facts.read_only or options.read_only,
         )  # fmt: skip
         self._undo.callback(self._unmount_at_end)
         self._undo.callback(os.close, self._device.fd)

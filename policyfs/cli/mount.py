@@ -42,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add("--monitor", action="store_true", help="record what would be denied, deny nothing (listed apps only)")
     add("--posix", action="store_true", help="the kernel's mode-bit checks on top of the policy")
+    add("--read-only", action="store_true", help="whatever the policy says, nobody writes (EROFS)")
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
     add("--log", metavar="FILE", help="the daemon's log in the background (default: beside the trail)")
@@ -100,7 +101,8 @@ def _options(args: argparse.Namespace, policy: Policy, store: str, mountpoint: s
     return MountOptions(
         store=store, mountpoint=mountpoint, app=args.app, any_uid=args.any_uid,
         user_id=user_id, group_id=group_id, trail=root / control.mount_id(mountpoint),
-        posix=args.posix, passthrough=not args.no_passthrough, copy_bytes=args.copy_max,
+        posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
+        copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
     )  # fmt: skip
 

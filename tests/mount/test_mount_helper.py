@@ -36,16 +36,18 @@ def _through_mount8(arena: Path, runtime: dict[str, str], store: Path, policy: P
     tool_as(0, "mount", "-t", "overlay", "overlay", "-o", layers, "/usr/sbin", check=True)
     environment = TOOL_ENVIRONMENT | runtime
     fstab = arena / "fstab"
-    fstab.write_text(f"{store} {mnt} fuse.policyfs policy={policy},nofail 0 0\n")
+    fstab.write_text(f"{store} {mnt} fuse.policyfs policy={policy},ro,noatime,nofail 0 0\n")
     mount = ["mount", "--fstab", str(fstab), str(mnt)]
     done = subprocess.run(mount, env=environment, capture_output=True, text=True, timeout=60, check=False)
     try:
         mounted = [entry.fstype for entry in mounts_below(mnt)]
         seen = tool_as(UID, "cat", mnt / "Documents/notes.txt").stdout
+        written = tool_as(UID, "touch", mnt / "Documents/notes.txt").stderr
     finally:
         end = ["policyfs", "umount", str(mnt)]
         ended = subprocess.run(end, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    return {"mount": done, "mounted": mounted, "seen": seen, "umount": ended, "left": mounts_below(mnt)}
+    got = {"mount": done, "mounted": mounted, "seen": seen, "written": written, "umount": ended}
+    return got | {"left": mounts_below(mnt)}
 
 
 @pytest.mark.timeout(150)
@@ -59,5 +61,6 @@ def test_mount8_mounts_by_a_line_of_fstab(arena: Path, store: Path, mounts: Moun
     assert got["mount"].returncode == 0, got
     assert got["mounted"] == ["fuse.policyfs"]
     assert got["seen"] == b"plain words\n"
+    assert b"Read-only file system" in got["written"]
     assert got["umount"].returncode == 0, got
     assert got["left"] == []
