@@ -10,7 +10,8 @@ import sys
 import time
 
 from policyfs import control
-from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.cli.health import problems
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 
 _RELOAD_S = 30.0
 
@@ -19,13 +20,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the two commands to the command line."""
     status = subparsers.add_parser("status", help="what mounts do and hold")
     status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
+    status.add_argument("--check", action="store_true", help="a line for each mount; 1 if one is not well")
     status.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait until it answers")
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
     status.set_defaults(run=run_status)
 
     reload_ = subparsers.add_parser("reload", help="take a mount's policy anew; a broken one changes nothing")
-    reload_.add_argument("mountpoint", metavar="MOUNTPOINT")
-    reload_.set_defaults(run=run_reload)
+    reload_.add_argument("--all", action="store_true", help="every mount that answers")
+    reload_.add_argument("mountpoints", nargs="*", metavar="MOUNTPOINT")
+    reload_.set_defaults(run=run_reload, usage_error=reload_.error)
 
 
 def known(mountpoint: str) -> str:
@@ -42,6 +45,8 @@ def run_status(args: argparse.Namespace) -> int:
     """State of one mount, or of all."""
     one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
     found = _all_status() if one is None else [one]
+    if args.check:
+        return _check(found)
     if args.json:
         print(json.dumps(found if one is None else one, indent=2))
     elif not found:
@@ -50,6 +55,18 @@ def run_status(args: argparse.Namespace) -> int:
         for status in found:
             print(_as_text(status))
     return EXIT_OK
+
+
+def _check(found: list[control.Json]) -> int:
+    code = EXIT_OK if found else EXIT_REFUSED
+    if not found:
+        print("no policyfs mount answers")
+    for status in found:
+        wrong = "; ".join(problems(status))
+        print(f"{status['mountpoint']}: {wrong or 'well'}")
+        if wrong:
+            code = EXIT_REFUSED
+    return code
 
 
 def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
@@ -148,12 +165,31 @@ def part(status: control.Json, name: str) -> control.Json:
 
 
 def run_reload(args: argparse.Namespace) -> int:
-    """Take the policy anew: in the mount, and where an earlier one of that mountpoint lives on."""
-    path = known(args.mountpoint)
+    """Take the policy anew, in each mount, and where an earlier one of its mountpoint lives on.
+
+    What one of them refuses is said, and the others are asked all the same.
+    """
+    if args.all == bool(args.mountpoints):
+        args.usage_error("name the mountpoints, or say --all")
+    paths = [known(name) for name in args.mountpoints]
+    if args.all:
+        paths = sorted({str(status["mountpoint"]) for status in _all_status()})
+    code = EXIT_OK
+    for path in paths:
+        try:
+            _reload(path, f"{path}: " if len(paths) > 1 else "")
+        except PolicyfsError as error:
+            if len(paths) == 1:
+                raise
+            print(f"policyfs: {path}: {error}", file=sys.stderr)
+            code = max(code, error.exit_code)
+    return code
+
+
+def _reload(path: str, named: str) -> None:
     for leaving in control.leaving_paths(path):
         with contextlib.suppress(control.NoDaemonError):
             answer = control.ask(leaving, "reload", _RELOAD_S)
-            print(f"policy {str(answer['digest'])[:16]} in force in what lives on of an earlier mount")
+            print(f"{named}policy {str(answer['digest'])[:16]} in force in what lives on of an earlier mount")
     answer = _ask(path, "reload", _RELOAD_S)
-    print(f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
-    return EXIT_OK
+    print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from policyfs.cli.health import problems
 from tests.support.mounts import Mount, Said, policyfs, policyfs_process
 from tests.support.namespace import mounts_below
 from tests.support.processes import Child, call_as, start_as, wait_for
@@ -524,3 +525,29 @@ def test_nothing_is_left_behind(live: Mount) -> None:
     """The one mount of this file, and no other, is there at its end."""
     below = mounts_below(live.mountpoint.parent)
     assert [entry.mountpoint for entry in below] == [str(live.mountpoint)]
+
+
+def test_reload_of_several_and_of_all(mounts: Mounts, store: Path) -> None:
+    first, second = mounts.start(POLICY, store), mounts.start(POLICY, store, "--app", "one")
+    said = command(first, "reload", first.mountpoint, second.mountpoint)
+    assert said.returncode == 0, said
+    assert said.stdout.count("generation 2") == 2
+    good = second.policy.read_text()
+    second.policy.write_text("broken")
+    said = command(first, "reload", "--all")
+    assert (said.returncode, said.stdout.count("generation 3")) == (3, 1)
+    assert str(second.mountpoint) in said.stderr
+    second.policy.write_text(good)
+    assert command(first, "reload").returncode == 2
+    assert command(first, "reload", "--all", first.mountpoint).returncode == 2
+
+
+def test_a_check_of_the_status_is_a_line(live: Mount) -> None:
+    said = command(live, "status", "--check", live.mountpoint)
+    assert (said.returncode, said.stdout) == (0, f"{live.mountpoint}: well\n")
+    status = live.status()
+    ill = status | {"bugs": 2, "leaving": True, "watch": {"running": False}}
+    ill["trail"] = status["trail"] | {"failing": True, "last_error": "full", "dropped": 7}
+    ill["passthrough"] = {"enabled": False, "why_not": "too old"}
+    ill["contained"] = {"missing": ["it can reach a network"]}
+    assert len(list(problems(ill))) == 7
