@@ -77,7 +77,7 @@ class Box:
             size += len(out[-1])
         size += len(self.behind)
         says = size if self.says is None else self.says
-        first, more = (1, says.to_bytes(8, "big")) if self.large else (says % (1 << 32), b"")
+        first, more = (1, (says % (1 << 64)).to_bytes(8, "big")) if self.large else (says % (1 << 32), b"")
         return b"".join((first.to_bytes(4, "big"), self.kind, more, *out, self.behind))
 
 
