@@ -153,8 +153,7 @@ class Daemon:
         self._undo.callback(self._signal_reader.close)
         self._mount_table = MountTable()  # from before the mount on, so that its end is a change
         self._undo.callback(self._mount_table.close)
-        self._control_files = ControlFiles()
-        self._undo.callback(self._control_files.close)
+        self._control_files = self._open_control_files()
         self._device = session.mount_device(
             options.mountpoint, source=options.store, control=self._control_files,
             user_id=0 if options.user_id is None else options.user_id,
@@ -177,6 +176,17 @@ class Daemon:
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
         self._door = Door(self.fs.requests(), self._bugs)
+
+    def _open_control_files(self) -> ControlFiles | None:
+        """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
+        try:
+            control_files = ControlFiles()
+        except OSError as error:
+            reason = error.strerror
+            self._log.warning("the control files of the connection stay those of its user", reason=reason)
+            return None
+        self._undo.callback(control_files.close)
+        return control_files
 
     def _copies_at_most(self, wanted: int) -> int:
         """Copies are memory of ours: where a control group limits that, half of it at most, or the
@@ -465,7 +475,9 @@ class Daemon:
         """
         if session.is_connected(self._device):
             with contextlib.suppress(OSError, session.MountError):
-                if not self._control_files.abort(self._device.conn_id) and self._is_mounted():
+                files = self._control_files
+                aborted = files is not None and files.abort(self._device.conn_id)
+                if not aborted and self._is_mounted():
                     session.unmount(self._options.mountpoint, lazy=True, force=True)
 
     def _is_mounted(self) -> bool:

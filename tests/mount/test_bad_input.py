@@ -627,7 +627,7 @@ def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground
         channel.recv()
         os.environ.update(ground.environment)
         mounting = policyfs("mount", "--policy", ground.policy, ground.store, ground.mountpoint)
-        assert (mounting.returncode, mounting.stdout) == (0, "")
+        assert (mounting.returncode, mounting.stdout) == (0, ""), mounting
         try:
             answers = [call_as(UID, content, str(ground.mountpoint / "file"))]
             call_as(UID, _write, ground.mountpoint / "new", b"written")
@@ -641,7 +641,7 @@ def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground
     child = start_as(0, in_a_container)
     child.receive()
     for kind in ("uid", "gid"):
-        Path(f"/proc/{child.pid}/{kind}_map").write_text("0 0 65536\n")
+        Path(f"/proc/{child.pid}/{kind}_map").write_text("0 0 65536\n2100000000 2100000000 65536\n")
     child.send("mapped")
     got = child.result(60)
     assert got["answers"] == [b"text\n", b"written"]
