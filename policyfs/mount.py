@@ -302,8 +302,10 @@ class Daemon:
             await self._mount_table.changed()
             await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
         await trio.sleep(_LAST_MOUNT_S)  # of an unmount of what nobody uses the session's end comes at once
+        if not session.is_connected(self._device):
+            return
         end = self._end.by(MountEnd("outside", DETACHED))
-        self.journal.detached(end.fields())
+        await trio.to_thread.run_sync(self.journal.detached, end.fields())
         self._log.warning("detached while in use", **end.fields())
         self.leaving = True
         control.step_aside(self._socket_inode, self._options.mountpoint)
