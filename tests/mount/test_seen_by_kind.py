@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -73,7 +74,12 @@ def test_a_failed_sniff_hides_a_file_for_no_longer_than_it_fails(
     def found() -> bool:
         return call_as(GALLERY, os.path.exists, str(mount / "a.jpg"))
 
-    for pid in mount.status()["sniffer"]["worker_pids"]:
+    sniffer = mount.status()["sniffer"]
+    stopped = [sniffer["zygote_pid"], *sniffer["worker_pids"]]  # who is stopped alone is replaced
+    for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     assert not found()  # what cannot be sniffed is no photo
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     wait_for(found, "it is seen when sniffing works again", 20)

@@ -291,16 +291,23 @@ def test_under_redaction_a_file_is_written_only_by_emptying_it(mount) -> None:
     assert not leaks(call_as(GALLERY, read, path))
 
 
+def refused(code: int, call, *arguments) -> None:
+    with pytest.raises(OSError) as refusal:
+        call(*arguments)
+    assert refusal.value.errno == code
+
+
 def test_who_has_emptied_a_file_writes_on_when_its_names_or_attributes_change(mount) -> None:
     """Tools set modes, times and attributes of what they are writing, and move it: no bytes of others come
-    into it by that. A refusal would come when the old ones are gone.
+    into it by that. A refusal would come when the old ones are gone. Extended attributes are hidden from
+    it: to ask for them changes nothing either.
     """
     path, other = mount / "DCIM/a.jpg", mount / "DCIM/other"
     changes = (
         lambda fd: os.fchmod(fd, 0o640),
         lambda fd: os.utime(fd, (10**9, 10**9)),
-        lambda fd: os.setxattr(fd, "user.rating", b"5"),
-        lambda fd: os.removexattr(fd, "user.rating"),
+        lambda fd: refused(errno.EOPNOTSUPP, os.setxattr, fd, "user.rating", b"5"),
+        lambda fd: refused(errno.ENODATA, os.removexattr, fd, "user.rating"),
         lambda fd: os.link(path, other),
         lambda fd: os.unlink(other),
         lambda fd: os.rename(path, other),

@@ -7,6 +7,7 @@ import os
 import stat
 
 from policyfs.domain import FileType, Op
+from tests.support.naive_policy import Node
 from tests.support.oracle import TOP
 from tests.support.sequences import Step
 from tests.support.twin_tree import (
@@ -225,24 +226,40 @@ class NameCalls(TwinTree):
             more = NATIVE_TROUBLE if target.status is not None else frozenset()
             return refused(code, *more, *((errno.EACCES,) if code == errno.ENOENT else ()))
         may_say = self._settling(step, source, target) | self._apart(step, source, target)
+        may_say |= self._unproven(step, source, target, exchange=bool(flags & 2))
         if flags & 2:
             may_say |= self._settling(step, target, source)
         return Expected(True, native=lambda: self.natively(step), changes=True, may_say=may_say)
 
     on_move = on_rename
 
-    def _rename_code(self, step: Step, source: Found, target: Found, *, exchange: bool) -> int:
+    def _rename_code(
+        self, step: Step, source: Found, target: Found, *, exchange: bool, proven: bool = True
+    ) -> int:
+        """What the policy says. proven: the kinds of what is moved count, though it may have writers."""
         oracle, uid = self.oracles[step.mount], self.uids[step.who]
         assert source.status is not None
-        old = self.node(step.mount, source.path, source.status)
+        old = self._moved(step, source, proven=proven)
         above = tuple(self.above(target.path)) if oracle.naive.by_owner else ()
         replaced = None
         if target.status is not None:
-            replaced = self.node(step.mount, target.path, target.status)
+            replaced = self._moved(step, target, proven=proven or not exchange)
         new = old._replace(path=TOP + b"/" + target.path, owners=above)
         return oracle.naive.rename(
             oracle.callers, oracle.caller(uid), old, new, replaced, exchange=exchange and replaced is not None
         )
+
+    def _moved(self, step: Step, found: Found, *, proven: bool) -> Node:
+        assert found.status is not None
+        node = self.node(step.mount, found.path, found.status)
+        if proven or not stat.S_ISREG(found.status.st_mode) or not self.writers(found.status.st_ino):
+            return node
+        return node._replace(facts=node.facts._replace(kind=None))
+
+    def _unproven(self, step: Step, source: Found, target: Found, *, exchange: bool) -> frozenset[int]:
+        """A file that has a writer goes to no other rules for its kind, which may change at any time."""
+        code = self._rename_code(step, source, target, exchange=exchange, proven=False)
+        return frozenset({errno.EXDEV} if code else ())
 
     def _apart(self, step: Step, source: Found, target: Found) -> frozenset[int]:
         """Where owners of directories hide what is below, paths of two directories are never alike."""
