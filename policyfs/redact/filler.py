@@ -40,6 +40,8 @@ _WORDS: Final = frozenset(
     b" undef true false std low high hard soft fine".split()
 )
 """What cameras write where they have nothing to say, in any case."""
+_CODES: Final = frozenset({b"NO", b"ON"})
+"""Written so, words may be codes of a country or a province: Norway, Ontario."""
 _MAX_WORD_BYTES: Final = 8
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
 """How makers write the version of a block, as Exif does: 0100, 0210."""
@@ -56,8 +58,8 @@ def is_uniform(data: bytes) -> bool:
 
 def is_word(data: bytes) -> bool:
     """Whether bytes are one of the words that stand for no value, with blanks and zeros behind."""
-    text = data.rstrip(b"\0 ").lower()
-    return not text or (len(text) <= _MAX_WORD_BYTES and text in _WORDS)
+    text = data.rstrip(b"\0 ")
+    return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
 
 
 def says_nothing(data: bytes) -> bool:

@@ -26,7 +26,7 @@ __all__ = [
     "locate",
 ]
 
-DETECTOR_VERSION: Final = 13
+DETECTOR_VERSION: Final = 14
 """Raised whenever a file could get another plan than before: cached plans are then void."""
 
 MAX_FINDINGS: Final = 500

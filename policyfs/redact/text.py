@@ -34,7 +34,8 @@ _PATTERNS: Final = (
     r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
     # N47.804 / 47.804N
     r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
-    r"(?<![\d.,])\d{1,3}[.,]\d{3,}\s?[nsew]\b",
+    # not in a version (1.0.177471000n); behind a comma a new value may begin (IMG_1,48.85830N)
+    r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
     # NMEA 0183 sentences
     r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
     # links to a spot on a map

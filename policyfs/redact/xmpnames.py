@@ -175,7 +175,7 @@ _GAIN_MAP: Final = _named(
     (NOTHING, "BaseRenditionIsHDR"),
 )
 _DOCUMENT: Final = _named(
-    REST,
+    UNKNOWN,  # some programs write here what people added to a PDF's information, too
     (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
     (_DEVICE | _PEOPLE, "Creator Producer"),
     (_TIME, "CreationDate ModDate"),

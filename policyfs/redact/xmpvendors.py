@@ -131,10 +131,28 @@ _PIX4D: Final = named(
 _MICASENSE: Final = named(
     UNKNOWN, (_OTHER, "RadiometricCalibration ImagerTemperatureC DarkRowValue PressureCoefficient")
 )
+# One measure of the light alone: several together give the sun's height.
 _DLS: Final = named(
     UNKNOWN,
-    (_OTHER, "CenterWavelength Bandwidth SpectralIrradiance HorizontalIrradiance DirectIrradiance"),
-    (_OTHER, "ScatteredIrradiance SensorId TimeStamp"),
+    (_OTHER, "CenterWavelength Bandwidth SpectralIrradiance"),
+    (_DEVICE, "SensorId"),
+    (_TIME, "TimeStamp"),
+)
+# Facts alone: the hospital's name is a place, and its numbers and free text may hold it.
+_DICOM: Final = named(
+    UNKNOWN,
+    (REST, "PatientName PatientSex PatientDOB SeriesNumber SeriesModality SeriesDateTime StudyDateTime"),
+    (REST, "EquipmentManufacturer"),
+)
+# Names are free there, in any language: those that stay are those of a PDF's information (pdfkeys.py). Adobe
+# writes a colon in a name as U+2182 and its code.
+_PDFX: Final = named(
+    UNKNOWN,
+    (_PEOPLE, "Title Author Subject Keywords Company Manager Copyright Marked Comments WebStatement"),
+    (_PEOPLE, "AAPL\u2182003AKeywords AAPL\u2182003aKeywords APTL\u2182003AKeywords APTL\u2182003aKeywords"),
+    (_DEVICE, "Creator Producer CreatorTool PTEX.Fullbanner"),
+    (_TIME, "CreationDate ModDate SourceModified LastModified"),
+    (_OTHER, "Trapped GTS_PDFXVersion GTS_PDFXConformance"),
 )
 _DCTERMS: Final = named(
     UNKNOWN,
@@ -186,13 +204,12 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://micasense.com/MicaSense/1.0/": _MICASENSE,
         "http://micasense.com/DLS/1.0/": _DLS,
         "http://purl.org/dc/terms/": _DCTERMS,
-        # Medicine: whose picture it is, in which hospital, with what.
-        "http://ns.adobe.com/DICOM/": named(REST),
+        "http://ns.adobe.com/DICOM/": _DICOM,
         # Documents: what programs and people added to a PDF's information; kinds of PDF.
-        "http://ns.adobe.com/pdfx/1.3/": named(REST),
-        "http://ns.adobe.com/illustrator/1.0/": named(REST, (_OTHER, "Type StartupProfile")),
-        "http://www.aiim.org/pdfa/ns/id/": named(REST, (_OTHER, "part conformance amd rev corr")),
-        "http://www.npes.org/pdfx/ns/id/": named(REST, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
+        "http://ns.adobe.com/pdfx/1.3/": _PDFX,
+        "http://ns.adobe.com/illustrator/1.0/": named(UNKNOWN, (_OTHER, "Type StartupProfile")),
+        "http://www.aiim.org/pdfa/ns/id/": named(UNKNOWN, (_OTHER, "part conformance amd rev corr")),
+        "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
 """Namespaces by their names, as xmpnames.tells looks them up."""

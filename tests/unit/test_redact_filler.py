@@ -92,6 +92,9 @@ def test_values_of_unnamed_tags_that_say_nothing(kind, count, value):
         (SHORT, 1, b"\x07\0\x2f\x0d"),  # something behind the value
         (RATIONAL, 1, pack("II", 47, 1)),
         (ASCII, 3, b"AT\0"),  # a country
+        (ASCII, 3, b"NO\0"),  # another, and no word for "no value"
+        (ASCII, 3, b"ON\0"),  # Ontario
+        (ASCII, 4, b"NO \0"),
         (ASCII, 5, b"Linz\0"),
         (UNDEFINED, 4, b"Graz"),
         (UNDEFINED, 4, b"\x2f\0\0\x0d"),
@@ -107,6 +110,8 @@ def test_values_of_unnamed_tags_that_may_tell_a_place(kind, count, value):
 def test_words_and_writers():
     assert is_word(b"{}\0")
     assert is_word(b"Auto    ")
+    assert is_word(b"No\0")
+    assert is_word(b"off")
     assert not is_word(b"u26n7")
     line = b"IsoMedia File Produced with Google, 5-11-2011"
     assert names_a_muxer(line + b"\0")

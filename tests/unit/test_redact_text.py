@@ -141,6 +141,11 @@ def test_numbers_that_are_no_place(text):
         "0.31360, 32.58110",  # on the equator
         "47.804N",
         "version 47.804N 13.042E",
+        "P1,48.85830N\nP2,2.29450E",
+        "IMG_1,48.85830N",
+        "IMG_1.48,85830N",
+        "IMG_1,48,85830N",
+        "0.5000,0.3339N",
     ],
 )
 def test_places_beside_the_meridian_and_the_equator(text):

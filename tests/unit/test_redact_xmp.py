@@ -397,7 +397,9 @@ def test_a_digest_of_tags_without_places_stays(shape):
 NAMESPACES = {
     "DICOM": "http://ns.adobe.com/DICOM/",
     "pdfx": "http://ns.adobe.com/pdfx/1.3/",
+    "pdf": "http://ns.adobe.com/pdf/1.3/",
     "pdfaid": "http://www.aiim.org/pdfa/ns/id/",
+    "pdfxid": "http://www.npes.org/pdfx/ns/id/",
     "illustrator": "http://ns.adobe.com/illustrator/1.0/",
     "dcterms": "http://purl.org/dc/terms/",
     "drone-dji": "http://www.dji.com/drone-dji/1.0/",
@@ -423,7 +425,9 @@ def in_namespace(name: str, value: str, *, element: bool) -> bytes:
     ("name", "value"),
     [
         ("DICOM:PatientSex", "O"),
+        ("DICOM:SeriesModality", "MR"),
         ("pdfx:Company", "Kamera AG"),
+        ("pdfx:Comments", "second draft"),
         ("pdfaid:part", "1"),
         ("illustrator:Type", "Document"),
         ("dcterms:provenance", "estate of Rosa"),
@@ -446,6 +450,17 @@ def test_properties_of_namespaces_that_say_nothing_of_a_place_stay(name, value, 
     [
         ("DICOM:InstitutionAddress", "Zirbelweg 7"),
         ("DICOM:PatientSex", "47.80453, 13.04229"),
+        ("DICOM:EquipmentInstitution", "Zirbelspital"),
+        ("DICOM:InstitutionName", "Zirbelspital"),
+        ("DICOM:StudyDescription", "Zirbelspital"),
+        ("pdfx:Ort", "Zirbelstadt"),
+        ("pdfx:Standort", "Zirbelstadt"),
+        ("pdfx:Breite", "48.1374"),
+        ("pdfx:x", "48.1374"),
+        ("pdfaid:Ort", "Zirbelstadt"),
+        ("pdfxid:Ort", "Zirbelstadt"),
+        ("pdf:Ort", "Zirbelstadt"),
+        ("illustrator:Ort", "Zirbelstadt"),
         ("pdfx:GeoCity", "Zirbelstadt"),
         ("pdfx:Company", "47.80453, 13.04229"),
         ("dcterms:spatial", "Zirbelstadt"),
@@ -455,6 +470,10 @@ def test_properties_of_namespaces_that_say_nothing_of_a_place_stay(name, value, 
         ("drone-dji:BandName", "at 47.80453, 13.04229"),
         ("drone-dji:Unnamed", "Zirbelstadt"),
         ("DLS:SolarElevation", "0.7123"),
+        # Each with the others gives the height of the sun.
+        ("DLS:HorizontalIrradiance", "0.91235"),
+        ("DLS:DirectIrradiance", "0.81236"),
+        ("DLS:ScatteredIrradiance", "0.21237"),
         ("DLS:SpectralIrradiance", "47.80453, 13.04229"),
         ("MPReg:Rectangle", "47.80453, 13.04229, 0.1, 0.1"),
     ],
@@ -462,3 +481,23 @@ def test_properties_of_namespaces_that_say_nothing_of_a_place_stay(name, value, 
 def test_the_same_namespaces_keep_no_place(name, value, element):
     packet = in_namespace(name, value, element=element)
     assert value.encode() not in clean_packet(packet, PLACES).data
+
+
+@pytest.mark.parametrize("element", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("DLS:TimeStamp", "1700000123", Tells.TIME),
+        ("DLS:SensorId", "4711", Tells.DEVICE),
+        ("DICOM:PatientName", "Rosa", Tells.PEOPLE),
+        ("DICOM:StudyDateTime", "1999-07-03", Tells.TIME),
+        ("DICOM:EquipmentManufacturer", "Kamera AG", Tells.DEVICE),
+        ("pdfx:Manager", "Rosa", Tells.PEOPLE),
+        ("pdfx:CreatorTool", "Schreiber", Tells.DEVICE),
+        ("pdfx:SourceModified", "D:19990703", Tells.TIME),
+    ],
+)
+def test_properties_of_such_namespaces_go_under_their_own_words(name, value, told, element):
+    packet = in_namespace(name, value, element=element)
+    assert value.encode() in clean_packet(packet, PLACES).data
+    assert value.encode() not in clean_packet(packet, Plain(told)).data
