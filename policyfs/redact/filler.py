@@ -7,6 +7,7 @@ three bytes are fewer than a place, a day or a serial number needs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from policyfs.redact.ranges import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
@@ -16,6 +17,9 @@ from policyfs.redact.tiffdirs import Entry, Frame
 
 MOST_BYTES: Final = 3
 """So few bytes beside zeros say nothing, whatever they are."""
+MOST_NUMBERS: Final = 2
+"""Different small numbers in a directory's tags that nobody has named: three could be degrees, minutes and
+seconds."""
 MAX_FILLER_BYTES: Final = 1 << 16
 """Longer filler is looked through only for one byte repeated."""
 _SHORT_BYTES: Final = 256
@@ -141,6 +145,21 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
     return len(value) <= 8 and is_small_number(kind, count, value, order)
 
 
+def number_in(kind: int, room: bytes) -> int:
+    """The small number that stands in an entry, whichever way it is written; 0: none.
+
+    kind: its field type. room: the four (or eight) bytes of the entry.
+    """
+    core = room.strip(b"\0")
+    blank = core[:1] == b"\xff" or (kind in (2, 129) and core[:1] in (b" ", b"-"))
+    return core[0] if core and is_uniform(core) and not blank else 0
+
+
+def are_too_many(numbers: Iterable[int]) -> bool:
+    """Whether the small numbers of a directory's unnamed tags (0: none) could tell something together."""
+    return len(set(numbers) - {0}) > MOST_NUMBERS
+
+
 def behind_value(room: bytes, size: int) -> bytes:
     """What stands in an entry behind a value of so many bytes, unless that is zeros or ones."""
     behind = room[size:]
@@ -164,3 +183,8 @@ def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> 
     plain = value.rstrip(b"\0")
     text = frame.note and (entry.type in (2, 129) or (entry.type in _BYTE_TYPES and entry.size > 4))
     return text and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")
+
+
+def number_of(entry: Entry, frame: Frame) -> int:
+    """number_in for an entry of a directory that is read by range."""
+    return number_in(entry.type, entry.raw[-frame.offset_bytes :]) if entry.inline else 0

@@ -15,7 +15,14 @@ from typing import Final
 
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, shifted
-from policyfs.redact.filler import behind_value, is_uniform, is_word, value_says_nothing
+from policyfs.redact.filler import (
+    are_too_many,
+    behind_value,
+    is_uniform,
+    is_word,
+    number_in,
+    value_says_nothing,
+)
 from policyfs.redact.leftovers import either, leftovers
 from policyfs.redact.makernotes import OVERRUN_BYTES, clean_note
 from policyfs.redact.ranges import mask
@@ -73,6 +80,8 @@ class Directory:
     referrer: Entry | None = None
     previous: Directory | None = None
     is_empty: bool = False
+    crowded: bool = False
+    """Its tags that are not known hold more small numbers than may stay."""
     """It never had a tag, which some writers leave so: nothing is taken out of it."""
 
     @property
@@ -207,8 +216,11 @@ class _Cleaner:
             directory = self.directories[index]
             index += 1
             self.inner.budget.part(2 * len(directory.entries))
+            known = self.table.known[directory.role]
+            unnamed = [entry for entry in directory.entries if known.get(entry.tag, UNKNOWN) == UNKNOWN]
+            directory.crowded = are_too_many(self._number(entry) for entry in unnamed)
             for entry in directory.entries:
-                entry.keep = self._keep(entry, directory.role)
+                entry.keep = self._keep(entry, directory)
             following = self._long(directory.entries_end) if directory.chained else 0
             if following and self.table.following & self.inner.hide:
                 position = directory.entries_end
@@ -218,15 +230,17 @@ class _Cleaner:
                 if directory.next is not None:
                     directory.next.previous = directory
 
-    def _keep(self, entry: Entry, role: Role) -> bool:
-        hide = self.inner.hide
+    def _keep(self, entry: Entry, directory: Directory) -> bool:
+        hide, role = self.inner.hide, directory.role
         tells = self.table.known[role].get(entry.tag, UNKNOWN)
         if entry.tag == tags.GPS_IFD and hide & Tells.LOCATION:
             self._doom_gps(entry)
         if entry.tag == tags.MAKER_NOTE and self.table is tags.EXIF_TABLE:
-            return not entry.inline or self._says_nothing(entry) or self._drop(entry, role, UNKNOWN)
+            return (
+                not entry.inline or self._says_nothing(entry, directory) or self._drop(entry, role, UNKNOWN)
+            )
         if tells & hide:
-            if tells == UNKNOWN and role is not Role.GPS and self._says_nothing(entry):
+            if tells == UNKNOWN and role is not Role.GPS and self._says_nothing(entry, directory):
                 return True
             if tells != UNKNOWN:
                 self._doom(entry)
@@ -251,10 +265,15 @@ class _Cleaner:
             told = told_in(value, asked) if self.inner.budget.look(len(value)) else asked
         return not told or self._drop(entry, role, tells | told)
 
-    def _says_nothing(self, entry: Entry) -> bool:
+    def _number(self, entry: Entry) -> int:
+        """The small number that stands in an entry; 0: none."""
+        room = self.block[entry.position + 8 : entry.position + ENTRY_BYTES]
+        return number_in(entry.type, room) if entry.inline else 0
+
+    def _says_nothing(self, entry: Entry, directory: Directory) -> bool:
         """Whether there is nothing in the value of a tag that is not known."""
         within = 0 < entry.size <= len(self.block) - entry.start and entry.start >= 8
-        if not within or entry.tag in _POINTERS:
+        if not within or entry.tag in _POINTERS or (directory.crowded and self._number(entry)):
             return False
         self.inner.budget.search(entry.size)
         room = self.block[entry.position + 8 : entry.position + ENTRY_BYTES]

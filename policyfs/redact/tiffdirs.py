@@ -108,6 +108,8 @@ class Directory:
     previous: Directory | None = None
     referrer: Entry | None = None
     dropped: bool = False
+    crowded: bool = False
+    """Its tags that are not known hold more small numbers than may stay."""
     covers: list[tuple[int, int]] = field(default_factory=list)
     """What else is kept if the directory is: a maker note's header and footer."""
 

@@ -16,7 +16,14 @@ from policyfs.domain import Patch
 from policyfs.redact import tifftags as tags
 from policyfs.redact.blocks import Cleaned, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.extents import Extents
-from policyfs.redact.filler import is_empty, is_uniform, is_word, tag_says_nothing
+from policyfs.redact.filler import (
+    are_too_many,
+    is_empty,
+    is_uniform,
+    is_word,
+    number_of,
+    tag_says_nothing,
+)
 from policyfs.redact.notecities import clean_city
 from policyfs.redact.ranges import ByteSource, SliceSource, difference
 from policyfs.redact.tells import NOTHING, UNKNOWN, Tells
@@ -114,6 +121,11 @@ class Walk:
             directory = self.directories[self.decided]
             self.decided += 1
             rules = self.tables(directory.role)
+            directory.crowded = not directory.frame.note and are_too_many(
+                number_of(entry, directory.frame)
+                for entry in directory.entries
+                if rules.get(entry.tag, Rule(UNKNOWN)).tells == UNKNOWN
+            )
             later = []
             for entry in directory.entries:
                 if entry.tag in rules and rules[entry.tag].how in self.openers:
@@ -179,6 +191,8 @@ class Walk:
         """Whether a value may stay though its tag goes, since there is nothing in it."""
         within = entry.size > 0 and 0 <= entry.start <= self.source.size - entry.size
         if not within or directory.role == GPS or entry.size > self.filler_left:
+            return False
+        if directory.crowded and rule.tells == UNKNOWN and number_of(entry, directory.frame):
             return False
         self.filler_left -= entry.size
         return tag_says_nothing(entry, directory.frame, rule.tells, self.value(entry, entry.size))

@@ -386,3 +386,33 @@ def test_filler_beside_records_that_change_is_their_end():
         assert cleaned is not None
         assert (b"Salzb" in cleaned.data) is stays
         assert (b"urg" in cleaned.data) is stays
+
+
+def unnamed(order: str, *numbers: int) -> list[Entry]:
+    """Tags that nobody has named, each with one small number."""
+    return [(0xE850 + i, jpegs.SHORT, 1, pack(order, n, size=2)) for i, n in enumerate(numbers)]
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_few_small_numbers_without_a_name_stay(order):
+    for numbers in ((), (48, 11), (48, 11, 11, 48, 0, 0)):
+        block = one(order, *unnamed(order, *numbers))
+        assert clean(block) == block
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_many_small_numbers_without_a_name_may_be_degrees_minutes_and_seconds(order):
+    out = clean(one(order, *unnamed(order, 48, 51, 30), (0xE870, jpegs.SHORT, 1, bytes(2))))
+    assert b"Testmaker" in out
+    assert pack(order, 0xE870, jpegs.SHORT, size=2) in out
+    for tag in range(0xE850, 0xE853):
+        assert pack(order, tag, jpegs.SHORT, size=2) not in out
+    for number in (48, 51, 30):
+        assert pack(order, number, size=2) not in out[10:]
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 6, 7])
+def test_numbers_of_every_type_count(kind):
+    size = {1: 1, 3: 2, 4: 4, 6: 1, 7: 1}[kind]
+    numbers = [(0xE850 + n, kind, 1, pack("II", n, size=size)) for n in (48, 51, 30)]
+    assert clean(one("II", *numbers)).count(b"\xe8") == 0

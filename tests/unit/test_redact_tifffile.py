@@ -529,3 +529,13 @@ def test_filler_beside_records_that_change_is_their_end():
         out = apply(data, locate("image/tiff", frozenset({"location"}), MemorySource(data)).patches)
         assert (b"Salzb" in out) is stays
         assert (b"urg" in out) is stays
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_small_numbers_without_a_name_stay_while_they_are_few(order):
+    few = classic(order, short(order, 0xE850, 48), short(order, 0xE851, 11))
+    assert plan_for(few).outcome is Outcome.CLEAN
+    many = [short(order, 0xE850 + i, number) for i, number in enumerate((48, 51, 30))]
+    out = read(classic(order, *many))
+    for tag in range(0xE850, 0xE853):
+        assert pack(order, tag, jpegs.SHORT, size=2) not in out
