@@ -15,10 +15,10 @@ import trio
 from policyfs.content.cache import KindKey
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.facts import version_key
-from policyfs.fs.located import PlanFinder, Proof
+from policyfs.fs.located import Found, PlanFinder, Proof
 from policyfs.fs.reading import in_memory
 from policyfs.fs.second_looks import Said
-from policyfs.redact.plan import Outcome
+from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, Version, freeze
@@ -36,6 +36,10 @@ _INLINE_BYTES = 256 * 1024
 """Below this a copy of what is in memory is made on the event loop: a thread's hand-over costs more."""
 _WRITTEN_NS = 60 * 10**9
 """After so long what was written has gone to the disk (vm.dirty_expire_centisecs: 30 s)."""
+
+
+_PLANS_MAX = 3
+"""Plans made for one copy: what is to be hidden may hang on the kind, or change with a reload meanwhile."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
@@ -90,6 +94,25 @@ class Refused:
     reason: str
 
 
+class _Unshared(NamedTuple):
+    """A copy that its lane alone is shown, and the kind and plan by which it was made. racy: as in Said."""
+
+    key: _Key
+    copy: Copy
+    kind: str | None
+    plan: Plan
+    racy: bool
+
+
+class _Patched(NamedTuple):
+    """A copy that was patched and sealed. found: the plan by which; located: what that was asked to hide."""
+
+    found: Found
+    hidden: frozenset[str]
+    ranges: tuple[tuple[int, int], ...]
+    located: frozenset[str]
+
+
 Judge = Callable[[Facts], Decision]
 """Decides the request under way for facts: the kind is known only once the copy is made."""
 
@@ -122,7 +145,7 @@ class Redactor:
         self._latest: dict[_Key, _Key] = {}  # of the versions of one file that have a copy, by _any()
         self._full_until: dict[str, float] = {}
         self._apart = apart
-        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Key] = {}
+        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
@@ -227,8 +250,8 @@ class Redactor:
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy
-        kind, hidden, ranges, located = patched_copy
-        key = _Key(ino_key, stat.btime_ns, copy.version, what, None if located is None else who.lane)
+        (kind, plan, shared), hidden, ranges, located = patched_copy
+        key = _Key(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
         kept = self._copies.put(key, copy, self.payer(who))
         if kept is None:
             copy.close()
@@ -236,8 +259,9 @@ class Redactor:
         made = Redacted(kept, kind, hidden, ranges, proof is not None)
         self._drop_others(key)
         self._made[kept] = made
-        if located is not None and proof is not None and version_of_key(proof.version) == copy.version:
-            self._unshared[proof.version, located, who.lane] = key
+        if not shared and proof is not None and version_of_key(proof.version) == copy.version:
+            racy = proof.version.is_racy(time.time_ns())
+            self._unshared[proof.version, located, who.lane] = _Unshared(key, kept, kind, plan, racy)
         kept.pin(self.payer(who))
         return made
 
@@ -250,56 +274,65 @@ class Redactor:
         owner: str | None,
         judge: Judge,
         who: Principal,
-    ) -> tuple[str | None, frozenset[str], tuple[tuple[int, int], ...], frozenset[str] | None] | Refused:
-        """Locate in the copy, patch and seal it: its kind, what is hidden in it, and where, and the words
-        of the plan if it is one worker's word alone. The copy is the caller's to close where it is refused;
-        it is closed where this raises.
+    ) -> _Patched | Refused:
+        """Locate in the copy, patch and seal it. The copy is the caller's to close where it is refused; it is
+        closed where this raises.
         """
         try:
             read_only = freezing.open_readonly(copy)
             try:
-                located = what
-                found = await self._plans.find(read_only, what, lane=who.lane, proof=proof, version=version)
-                decision = judge(Facts(found.kind, owner))
-                if decision.allowed and decision.redact and decision.redact != what:
-                    located = decision.redact
+                located, tries = what, _PLANS_MAX
+                while True:
+                    tries -= 1
                     found = await self._plans.find(
                         read_only, located, lane=who.lane, proof=proof, version=version
                     )
                     decision = judge(Facts(found.kind, owner))
-                kind, plan, shared = found
+                    # INVARIANT: a copy is patched by a plan that was asked to hide what is to be hidden.
+                    if not decision.allowed or not decision.redact or decision.redact == located:
+                        break
+                    if not tries:
+                        return Refused(decision, found.kind, "what is to be hidden changes with each look")
+                    located = decision.redact
             finally:
                 os.close(read_only)
             if not decision.allowed:
-                return Refused(decision, kind, "")
+                return Refused(decision, found.kind, "")
             patches: tuple[Patch, ...] = ()
             if decision.redact:
-                if plan.outcome is Outcome.REFUSE:
-                    return Refused(decision, kind, plan.reason)
-                patches = plan.patches
+                if found.plan.outcome is Outcome.REFUSE:
+                    return Refused(decision, found.kind, found.plan.reason)
+                patches = found.plan.patches
             freezing.apply(copy, patches)
             freezing.seal(copy)
         except BaseException:
             copy.close()
             raise
         ranges = tuple((patch.offset, patch.size) for patch in patches)
-        return kind, decision.redact, ranges, None if shared else located
+        return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:
         """A second worker has found the plan of a copy: others may be shown it. Not if the file may have
         changed unseen since the first look: then that copy may show other bytes.
+
+        INVARIANT: what is shared is the very copy that was patched by the plan that both found. Another may
+        have its key by now, made by what the same app's worker said later.
         """
-        key = self._unshared.pop((said.version, said.what, said.lane), None)
-        if key is not None and not said.racy and self._copies.peek(key) is not None:
-            shared = key._replace(lane=None)
-            self._copies.rename(key, shared)
+        name = said.version, said.what, said.lane
+        held = self._unshared.get(name)
+        if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
+            return  # what that copy was made by is looked at by itself
+        del self._unshared[name]
+        if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
+            shared = held.key._replace(lane=None)
+            self._copies.rename(held.key, shared)
             self._latest[_any(shared)] = shared
 
     def _take_back(self, said: Said) -> None:
         """A second worker has found something else: nobody opens that copy any more."""
-        key = self._unshared.pop((said.version, said.what, said.lane), None)
-        if key is not None:
-            self._copies.drop(key)
+        held = self._unshared.pop((said.version, said.what, said.lane), None)
+        if held is not None:
+            self._copies.drop(held.key)
 
     def _drop_others(self, key: _Key) -> None:
         """Other versions of the file need no copy but for those who have it open."""
@@ -307,8 +340,7 @@ class Redactor:
         if len(self._made) > 2 * most:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {_any(of.key): of.key for of in self._made if isinstance(of.key, _Key)}
-            kept = {of.key for of in self._made}
-            self._unshared = {said: of for said, of in self._unshared.items() if of in kept}
+            self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
         other, self._latest[_any(key)] = self._latest.get(_any(key), key), key
         if other != key:
             self._copies.drop(other)

@@ -3,15 +3,14 @@
 A worker that was taken over can say of a file what it likes, and put bytes that it saw in one file into
 another's plan. So what it says serves its own app. Once nothing waits for a worker, a fresh one, which has
 seen no other file and ends afterwards, is asked the same. Only what both found is remembered, and shown to
-other apps. Where the two differ the first one's app loses its workers and what they said.
+other apps. Where the two differ, or an app's workers contradict each other, that app loses its workers and
+what they said.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
@@ -20,18 +19,16 @@ import trio
 
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.fs.facts import version_key
+from policyfs.fs.waiting_looks import WaitingLooks
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import libc
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
-_WAITING_MAX: Final = 16_384
-"""Looks that wait, some 500 bytes each; what comes beyond that stays with its app."""
 _PATIENCE_S: Final = 0.25
 """So long a look waits for a moment in which no app waits for a worker. It takes the processor from none."""
 _RACY_S: Final = 0.06
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
-_GONE: Final = frozenset({errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP})
 
 
 class FreshSource(Protocol):
@@ -59,6 +56,12 @@ class Said(NamedTuple):
     plan: Plan | None
     racy: bool
 
+    def agrees(self, kind: str, plan: Plan | None) -> bool:
+        """Whether another answer says the same of the bytes."""
+        if self.kind != kind or self.plan is None or plan is None:
+            return self.kind == kind and self.plan is plan
+        return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)
+
 
 class Verdict(Protocol):
     """What happens once a second look was taken."""
@@ -73,7 +76,7 @@ class Verdict(Protocol):
 @dataclass(slots=True)
 class SecondLookStats:
     """Counts since the start; waiting is now. dropped: looks that could not be taken, for a writer say.
-    differed: a worker had said something else than the fresh one.
+    differed: a worker had said something else than the fresh one, or than its app's workers before.
     """
 
     waiting: int = 0
@@ -100,16 +103,23 @@ class SecondLooks:
         self._keeper = keeper
         self._warn = warn
         self._root = -1
-        self._jobs: OrderedDict[tuple[KindKey, frozenset[str] | None, Hashable], _Job] = OrderedDict()
+        self._jobs: WaitingLooks[_Job] = WaitingLooks()
         self._more = trio.Event()
         self._stats = SecondLookStats()
 
     def ask(self, fd: int, said: Said, verdict: Verdict) -> None:
         """Have the file behind *fd* looked at again, some time. Nothing is kept of the descriptor."""
-        key = said.version, said.what, said.lane
-        if self._keeper is None or key in self._jobs:
+        if self._keeper is None:
             return
-        if len(self._jobs) >= _WAITING_MAX:
+        key = said.version, said.what
+        job = self._jobs.get(said.lane, key)
+        if job is not None:
+            # INVARIANT: what an app is shown last is what is compared. An honest answer vouches for no other.
+            if not job.said.agrees(said.kind, said.plan):
+                self._jobs.put(said.lane, key, _Job(job.handle, said, verdict))
+                self._differs(job, said.plan, "its app's workers contradict each other", racy=said.racy)
+            return
+        if not self._jobs.has_room(said.lane):
             self._stats.dropped += 1
             return
         try:
@@ -117,23 +127,21 @@ class SecondLooks:
         except OSError:  # a store without handles
             self._stats.dropped += 1
             return
-        self._jobs[key] = _Job(handle, said, verdict)
+        self._jobs.put(said.lane, key, _Job(handle, said, verdict))
         self._more.set()
 
     async def run(self) -> None:
         """Take one look after the other, for as long as this runs."""
         while True:
-            while not self._jobs:
+            while not len(self._jobs):
                 self._more = trio.Event()
                 await self._more.wait()
             with trio.move_on_after(_PATIENCE_S):
                 await self._source.when_idle()
-            _, job = self._jobs.popitem(last=False)
+            job = self._jobs.pop()
             try:
                 await self._take(job)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
+            except OSError:  # the file has gone, has a writer, or there is no descriptor or memory for it now
                 self._stats.dropped += 1
 
     def stats(self) -> SecondLookStats:
@@ -199,19 +207,22 @@ class SecondLooks:
             lease.release()
 
     def _judge(self, job: _Job, kind: str, plan: Plan | None) -> None:
-        said = job.said
-        if kind == said.kind and _alike(plan, said.plan):
+        if job.said.agrees(kind, plan):
             self._stats.confirmed += 1
-            job.verdict.confirmed(said, plan)
-            return
+            job.verdict.confirmed(job.said, plan)
+        else:
+            self._differs(job, plan, "a fresh one found something else")
+
+    def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
+        """Another answer is not what a job's is. racy: both may be right, each of other bytes."""
+        said = job.said
         job.verdict.denied(said)
-        if _gave_up(plan) or _gave_up(said.plan):  # for want of time or memory, maybe: nobody lied
+        if racy or _gave_up(plan) or _gave_up(said.plan):  # for want of time or memory, maybe: nobody lied
             self._stats.dropped += 1
             return
         self._stats.differed += 1
         self._source.discard(said.lane)
-        whose = os.fsencode(str(said.lane))
-        self._warn("a sniffing worker lied: a fresh one found something else; its app's are replaced", whose)
+        self._warn(f"a sniffing worker lied: {why}; its app's are replaced", os.fsencode(str(said.lane)))
 
 
 class KindsConfirmed:
@@ -246,12 +257,6 @@ def said_now(
 ) -> Said:
     """What a worker has just said."""
     return Said(version, what, lane, kind, plan, version.is_racy(time.time_ns()))
-
-
-def _alike(plan: Plan | None, other: Plan | None) -> bool:
-    if plan is None or other is None:
-        return plan is other
-    return (plan.outcome, plan.patches) == (other.outcome, other.patches)
 
 
 def _gave_up(plan: Plan | None) -> bool:
