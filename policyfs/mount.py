@@ -58,6 +58,7 @@ Log = structlog.typing.FilteringBoundLogger
 _READY_S: Final = 20.0
 _LAST_MOUNT_S: Final = 0.5
 _TABLE_PAUSE_S: Final = 0.05
+_TABLE_LOOK_S: Final = 1.0
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
@@ -299,7 +300,9 @@ class Daemon:
     async def _places(self) -> None:
         """Notice that the mount was taken out of the tree while it is in use (umount -l)."""
         while self._is_mounted():
-            await self._mount_table.changed()
+            # A change that comes right before the wait is not told: the kernel's poll consumes it.
+            with trio.move_on_after(_TABLE_LOOK_S):
+                await self._mount_table.changed()
             await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
         await trio.sleep(_LAST_MOUNT_S)  # of an unmount of what nobody uses the session's end comes at once
         if not session.is_connected(self._device):

@@ -268,9 +268,13 @@ class Changing:
         """
         await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
-        if not decision.allowed:
-            return False
-        return not (decision.redact and node.ftype is FileType.REGULAR and await self._hidden(node, caller))
+        return decision.allowed and not await self._hides_xattrs(node, caller, decision)
+
+    async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
+        """True if the caller is under redaction of the file. reading: what was decided on `read`."""
+        if reading is None:
+            reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
+        return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
         """Is the caller under redaction of the file, whatever its kind."""
@@ -322,7 +326,7 @@ class Changing:
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
-        if _is_user(name) and node.ftype is FileType.REGULAR and await self._hidden(node, caller):
+        if _is_user(name) and await self._hides_xattrs(node, caller):
             # The answer must not depend on what is there: it would tell, and a change would destroy it.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")

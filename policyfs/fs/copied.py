@@ -203,3 +203,4 @@ class Copied:
             handle.caller, call, node.path(), decision, kind=made.kind, io=handle.mode.value,
             view=node.view.label, redacted=made.ranges, handle=handle.index, before=handle.before,
         )  # fmt: skip
+        self._gate.unchanged(handle.generation)

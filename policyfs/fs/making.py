@@ -193,9 +193,13 @@ class Making:
             )  # fmt: skip
 
         def make(dirfd: int) -> int:
+            # Asked again: a reload or a move may have come while the request was put on record.
+            still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
             who = (caller.umask, caller.uid, caller.gid)
             if ftype is FileType.REGULAR:
-                return self._tree.create_file(dirfd, name, mode, *who, suid=free)
+                return self._tree.create_file(dirfd, name, mode, *who, suid=still)
+            if not still:
+                raise OSError(errno.EPERM, "the policy asks something here by now")
             self._tree.make_special(dirfd, name, mode, rdev, *who)
             return -1
 

@@ -23,7 +23,7 @@ from policyfs.fs.evidence import KindEvidence, UnprovenKindError
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased
-from policyfs.fs.ledger import paced
+from policyfs.fs.ledger import PacedError, paced
 from policyfs.fs.lifetimes import Lifetimes
 from policyfs.fs.nodes import Flavor, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable, Mode, OpenState
@@ -80,9 +80,12 @@ class Opener:
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
         """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
         evidence, thread = KindEvidence(), caller.pid
-        second, stale = self.second_tries.begins(thread), False
+        second, stale, paced_out = self.second_tries.begins(thread), False, False
         try:
             handle = await self._open(node, flags, caller, evidence)
+        except PacedError:
+            paced_out = True  # no answer yet: it begins anew, as the try that it is
+            raise
         except OSError as error:
             stale = error.errno == errno.ESTALE
             if stale:
@@ -92,9 +95,9 @@ class Opener:
             evidence.close_later()
             if second:
                 self.second_tries.ends(thread)
-            elif stale:
+            if (paced_out and second) or (stale and not second):
                 self.second_tries.sent_back(thread)
-            if not stale:
+            if not stale and not paced_out:
                 self._entrance.let_in(node, caller)
         self.orphans.opened(node)
         return handle
@@ -186,6 +189,7 @@ class Opener:
                 caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
+            self._gate.unchanged(handle.generation)
             if proof is not None:
                 self._still_proven(handle, call, proof)
         except BaseException:
@@ -230,6 +234,7 @@ class Opener:
                 handle.caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index, before=handle.before,
             )  # fmt: skip
+            self._gate.unchanged(handle.generation)
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
             # No write that was judged on the old bytes may come after: here, or in another daemon.
             # A reader's goes to the file itself: it has no draft to settle, and no bytes are none's.
@@ -315,6 +320,7 @@ class Opener:
                 caller, call, node.path(), decision,
                 io=handle.mode.value, view=node.view.label, handle=handle.index,
             )  # fmt: skip
+            self._gate.unchanged(handle.generation)
         except BaseException:
             handle.fd = -1
             self._handles.pop(handle.fh)

@@ -72,21 +72,31 @@ class Committer:
         self._looks_from_s = 0.0
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these written, soon and in another thread. After close(): here and now."""
+        """Have these written, soon and in another thread. After close(), and while the machine starts no
+        thread: here and now.
+        """
         commit = Commit(tickets)
         with self._mutex:
-            closed = self._closed
-            if not closed:
+            taken = not self._closed and self._has_thread()
+            if taken:
                 self._waiting.append(commit)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-                    self._thread.start()
-        if closed:
+        if taken:
+            self._some.release()
+        else:
             self._write(tickets)
             commit.end()
-        else:
-            self._some.release()
         return commit
+
+    def _has_thread(self) -> bool:
+        """Start the thread unless it runs; False if that fails (a limit of threads), until the next call."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="committer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
         """Have these written, and wait for a moment, if that has a chance: see `Commit.is_done`."""
@@ -113,8 +123,12 @@ class Committer:
                 if not commits and self._closed:
                     return
             if commits:
+                tickets = [ticket for commit in commits for ticket in commit.tickets]
                 try:
-                    self._write([ticket for commit in commits for ticket in commit.tickets])
+                    self._write(tickets)
+                except Exception as bug:  # noqa: BLE001 - told by each ticket; without this thread all would wait
+                    for ticket in tickets:
+                        ticket.error = ticket.error and bug
                 finally:
                     self._busy = False
                     for commit in commits:

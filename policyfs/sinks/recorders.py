@@ -8,6 +8,7 @@ disappear, or be sealed anew, without another one telling (trail/witness.py).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -42,17 +43,27 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
             if isinstance(cause, OSError) and cause.errno == errno.EWOULDBLOCK:
                 continue
             raise
-        journal.others(heads(root, but=name))
+        try:
+            journal.others(heads(root, but=name))
+        except BaseException:
+            journal.close()
+            raise
         return journal, root / name
     raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end those that are left")
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return the last line of each chain below a root as ``SEQ=DIGEST``, without one chain."""
+    """Return the last line of each chain below a root as ``SEQ=DIGEST``, without one chain.
+
+    A chain that cannot be read, or goes away meanwhile, is left out: it must not keep a mount from starting.
+    """
     found = {}
     for other in find_chains(root):
-        if other.mount_id != but and (head := _head(other)):
-            found[other.mount_id] = head
+        if other.mount_id == but:
+            continue
+        with contextlib.suppress(OSError):
+            if head := _head(other):
+                found[other.mount_id] = head
     return found
 
 

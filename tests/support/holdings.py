@@ -25,9 +25,11 @@ def anonymous_memory(pid: int) -> int:
 def descriptors(mount: Mount) -> Counter[str]:
     """What the daemon has open, but for its caches: directories and frozen copies (unnamed files).
 
-    Nor for pidfds: that of a worker which has served its time is closed when the next file is sniffed.
+    Nor for what leads to sniffing workers: an app keeps one for its next file. Of each there is a socket, a
+    pipe and a pidfd; that of one which has served its time is closed when the next file is sniffed.
     """
-    found: Counter[str] = Counter()
+    workers = len(mount.status()["sniffer"]["worker_pids"])
+    found = Counter({"socket:[N]": -workers, "pipe:[N]": -workers})
     for number in os.listdir(f"/proc/{mount.pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
             link = os.readlink(f"/proc/{mount.pid}/fd/{number}")

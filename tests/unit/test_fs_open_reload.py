@@ -174,3 +174,25 @@ def _reloads_once(made: Parts, monkeypatch) -> None:
         return got
 
     monkeypatch.setattr(made.entrance, "writer", reloading)
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@on_trio
+async def test_a_reload_while_an_open_is_put_on_record_is_not_overtaken(
+    store: Path, monkeypatch, flags: int
+) -> None:
+    """What the old policy allowed is not handed out under the new one."""
+    with parts(store, engine_of(HIDE)) as made:
+        node = await made.walk("/DCIM/a.jpg", OTHER)
+        recorded = made.gate.recorder.recorded
+
+        async def late(*arguments, **fields) -> bool:
+            await recorded(*arguments, **fields)
+            reloads(made)()
+            return True
+
+        monkeypatch.setattr(made.gate.recorder, "recorded", late)
+        with pytest.raises(OSError) as refusal:
+            await made.opener.open(node, flags, made.caller(OTHER))
+        assert refusal.value.errno == errno.ESTALE
+        assert not list(made.handles)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policyfs.trail import chain
 from policyfs.trail.bounds import bounded
-from policyfs.trail.event import DECISIONS, Event
+from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DECISIONS, Cut, Event
 from policyfs.trail.line import LineFormatter, is_plain, iso_time, quote
 from policyfs.trail.record import Place, Record, parse_line
 from tests.support.counts import count
@@ -27,6 +27,9 @@ paths = st.binary(max_size=40) | texts.map(lambda text: text.encode("utf-8", "su
 numbers = st.integers(0, 2**63)
 maybe = st.none() | numbers
 rules = st.lists(texts, max_size=3).map(tuple)
+cuts = st.none() | st.builds(
+    Cut, numbers, numbers, numbers, st.text("0123456789abcdef", min_size=64, max_size=64)
+)
 
 events = st.builds(
     Event,
@@ -62,6 +65,12 @@ events = st.builds(
     note=texts,
     repeats=st.integers(0, 5),
     since_ns=st.none() | st.integers(0, 4_000_000_000_000_000_000),
+    folded=st.sampled_from(["", BY_DIRECTORY, BY_OPERATION, BY_APP]),
+    path_cut=cuts,
+    new_path_cut=st.none(),  # there is none without a new path
+    redacted_ranges=st.just(0),  # nor these without ranges
+    redacted_bytes=st.just(0),
+    rules_left_out=st.integers(0, 1000),
 )
 
 
