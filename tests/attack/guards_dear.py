@@ -34,7 +34,7 @@ def tried_again() -> None:
     put(Missed, "refusal", lambda self, key: None)
 
 
-def unbudgeted() -> None:
+def unlimited_looks() -> None:
     """Locators do whatever work a file asks for."""
     parsers("tests.attack.parsers_unbudgeted")
     put(Sniffer, "start", functools.partial(Sniffer.start, deadline_s=2.0))
@@ -43,5 +43,5 @@ def unbudgeted() -> None:
 DEAR: Final[dict[str, Callable[[], None]]] = {
     "every-number": every_number,
     "tried-again": tried_again,
-    "unbudgeted": unbudgeted,
+    "unlimited-looks": unlimited_looks,
 }

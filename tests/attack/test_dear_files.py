@@ -81,7 +81,7 @@ def test_bombs_hold_nobody_up(mounts: Mounts, store: Path, apps: tuple[str, ...]
 def test_they_take_all_the_time_there_is_where_nothing_is_counted(
     without: Callable[..., Mount], store: Path
 ) -> None:
-    mount = without("unbudgeted", POLICY, store)
+    mount = without("unlimited-looks", POLICY, store)
     start_as(GALLERY, _open_bombs, mount.mountpoint).result(100)
     failed = mount.status()["sniffer"]["failed"]
     assert sum(failed.get(why, 0) for why in ("deadline", "busy", "died")) >= 2, failed

@@ -157,10 +157,12 @@ def one_line() -> None:
     put(session_module, "take_turns", lambda most, room: take_turns(0))
 
 
-OTHERS: Final = (
-    BESIDE | COPIES | DEAR | DRAFTS | LOCKING | MOUNTED | REACHING | READING | RECORDING | REMEMBERED
-    | WAYS_IN | WEARING | WRITING
-)
+SORTS: Final = (
+    BESIDE, COPIES, DEAR, DRAFTS, LOCKING, MOUNTED, REACHING, READING, RECORDING, REMEMBERED, WAYS_IN,
+    WEARING, WRITING,
+)  # fmt: skip
+OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
+assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"
 GUARDS: Final[dict[str, Callable[[], None]]] = OTHERS | {
     "locate-in-source": locate_in_source,
     "no-leases": no_leases,

@@ -26,14 +26,14 @@ def descriptors(mount: Mount) -> Counter[str]:
     """What the daemon has open, but for its caches: directories and frozen copies (unnamed files).
 
     Nor for what leads to sniffing workers: an app keeps one for its next file. Of each there is a socket, a
-    pipe and a pidfd; that of one which has served its time is closed when the next file is sniffed.
+    pipe and a pidfd; these two of one which has served its time are closed when the next file is sniffed.
     """
-    workers = len(mount.status()["sniffer"]["worker_pids"])
-    found = Counter({"socket:[N]": -workers, "pipe:[N]": -workers})
+    found = Counter({"socket:[N]": -len(mount.status()["sniffer"]["worker_pids"])})
     for number in os.listdir(f"/proc/{mount.pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
             link = os.readlink(f"/proc/{mount.pid}/fd/{number}")
             spare = link.startswith("/memfd:") or "/#" in link or "[pidfd]" in link
+            spare = spare or link.startswith("pipe:")
             if not spare and not os.path.isdir(link.removesuffix(" (deleted)")):
                 found[re.sub(r"\d+", "N", link)] += 1
     return found
