@@ -62,7 +62,7 @@ def settled(mount: Mount, before: dict[str, Any] | None = None) -> dict[str, Any
     def nothing_held() -> dict[str, Any] | None:
         forget_unused(mount)
         held = holdings()
-        idle = held["nodes"] == 1 and held["handles"]["open"] == held["backing_ids"] == 0
+        idle = held["nodes"] == 1 and held["handles"]["open"] == held["backing_ids"] == held["leases"] == 0
         return held if idle and (before is None or held == before) else None
 
     try:
