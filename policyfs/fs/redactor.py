@@ -67,9 +67,9 @@ def version_of_key(key: KindKey) -> Version:
     return Version(key.size, key.mtime_ns, key.ctime_ns)
 
 
-def _any(key: _Key) -> _Key:
-    """The same of no version in particular."""
-    return key._replace(version=_NO_VERSION)
+def _file(key: _Key) -> _Key:
+    """The same of no version in particular, whoever is shown it."""
+    return key._replace(version=_NO_VERSION, lane=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Redactor:
         self._size_cap = size_cap
         self._places = places
         self._made: dict[Copy, Redacted] = {}
-        self._latest: dict[_Key, _Key] = {}  # of the versions of one file that have a copy, by _any()
+        self._latest: dict[_Key, set[_Key]] = {}  # copies of a file's latest version, by _file()
         self._full_until: dict[str, float] = {}
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
@@ -326,7 +326,9 @@ class Redactor:
         if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
             self._copies.rename(held.key, shared)
-            self._latest[_any(shared)] = shared
+            latest = self._latest.setdefault(_file(shared), set())
+            latest.discard(held.key)
+            latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
         """A second worker has found something else: nobody opens that copy any more."""
@@ -339,11 +341,16 @@ class Redactor:
         _, most = self._copies.limits
         if len(self._made) > 2 * most:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
-            self._latest = {_any(of.key): of.key for of in self._made if isinstance(of.key, _Key)}
+            self._latest = {}
+            for copy in self._made:
+                if isinstance(copy.key, _Key):
+                    self._latest.setdefault(_file(copy.key), set()).add(copy.key)
             self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
-        other, self._latest[_any(key)] = self._latest.get(_any(key), key), key
-        if other != key:
+        latest = self._latest.setdefault(_file(key), set())
+        for other in [of for of in latest if of.version != key.version]:
+            latest.remove(other)
             self._copies.drop(other)
+        latest.add(key)
 
     async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
         """A copy, and a proof of which version of the file it is; None if there was a writer."""
