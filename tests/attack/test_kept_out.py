@@ -7,9 +7,8 @@ it stops between two such questions until the reader has tried to get the lease 
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
 
@@ -66,14 +65,14 @@ def questions(here: Mount, there: Mount, fifos: list[Path]) -> int:
     asked, reading = 1, False
     try:
         while asked < TIMES:
-            assert select.select([says, writer.channel], [], [], FAR_S)[0], "the writer's daemon is gone"
+            assert wait([says, writer.channel], FAR_S), "the writer's daemon is gone"
             if writer.channel.poll():
                 break
             os.read(says, 1)
             if not reading:
                 reader.send("read")
                 reading = True
-            assert select.select([reader.channel, rests], [], [], FAR_S)[0], "neither read nor resting"
+            assert wait([reader.channel, rests], FAR_S), "neither read nor resting"
             if reader.channel.poll():
                 assert reader.receive() is False
                 reading = False

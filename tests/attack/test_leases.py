@@ -6,10 +6,10 @@ import contextlib
 import errno
 import mmap
 import os
-import select
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
 
@@ -199,7 +199,7 @@ def read_by_a_late_daemon(mounts, photo: Path, place: int, secret: bytes, *guard
     reader.send("read")
 
     says, hears = (os.open(path, os.O_RDWR) for path in fifos)
-    assert select.select([says], [], [], FAR_S)[0], "the daemon's loop does not come to the read"
+    assert wait([says], FAR_S), "the daemon's loop does not come to the read"
 
     def write(channel) -> None:
         with photo.open("r+b") as file:

@@ -6,10 +6,10 @@ import contextlib
 import errno
 import mmap
 import os
-import select
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
 
@@ -232,7 +232,7 @@ class Moments:
         child = start_as(READER, lambda _channel: what_is_read(self.mount / "words/a.txt"))
         stops = 0
         while True:
-            ready, _, _ = select.select([self._says, child.channel], [], [], FAR_S)
+            ready = wait([self._says, child.channel], FAR_S)
             assert ready, "neither a stop nor an answer"
             if self._says in ready:
                 os.read(self._says, 1)

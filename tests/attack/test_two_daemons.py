@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,12 +105,12 @@ class Race:
         return wrote, cut_ended, self.stored.read_bytes()
 
     def _stopped(self) -> None:
-        assert select.select([self.says], [], [], FAR_S)[0], "the writer's daemon does not come so far"
+        assert wait([self.says], FAR_S), "the writer's daemon does not come so far"
         os.read(self.says, 1)
 
     def _told(self, child: Child, *fifos: int) -> None:
         """Until the child is done, or one of these says something."""
-        assert select.select([child.channel, *fifos], [], [], FAR_S)[0], "neither done nor waiting"
+        assert wait([child.channel, *fifos], FAR_S), "neither done nor waiting"
 
     def _gone_on(self) -> str:
         """The writer's daemon goes on, as often as it stops, until the writer has an answer."""

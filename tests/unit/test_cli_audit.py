@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -326,7 +326,7 @@ def lines_until(process: subprocess.Popen[bytes], path: str) -> list[str]:
     assert process.stdout is not None
     found: list[str] = []
     while path not in found:
-        ready, _, _ = select.select([process.stdout], [], [], 20)
+        ready = wait([process.stdout], 20)
         assert ready, f"only {found} came"
         record = json.loads(read_line(process.stdout.fileno()))
         found += [record["path"]] if "path" in record else []

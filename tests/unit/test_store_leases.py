@@ -11,9 +11,9 @@ import fcntl
 import functools
 import mmap
 import os
-import select
 import signal
 import threading
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Self
 
@@ -72,7 +72,7 @@ class Reader:
         os.close(self.fd)
 
     def readable(self, timeout_s: float) -> bool:
-        return bool(select.select([self.keeper.fileno()], [], [], timeout_s)[0])
+        return bool(wait([self.keeper.fileno()], timeout_s))
 
 
 def _write(channel, path: Path, flags: int) -> str:

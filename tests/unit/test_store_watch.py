@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import struct
 import subprocess
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ def events_of(watch: Watch, action, *arguments) -> list[WatchEvent]:
     """What is reported of one action, done by another process."""
     assert watch.read_events() == []
     call_as(0, action, *arguments)
-    assert select.select([watch.fileno()], [], [], FAR_S)[0]
+    assert wait([watch.fileno()], FAR_S)
     events = watch.read_events()
     assert os.getpid() not in {event.pid for event in events}
     return events
@@ -151,7 +151,7 @@ class TestEvents:
         (here / "a").read_bytes()
         os.listdir(here)
         os.stat(here / "a")
-        assert not select.select([watch.fileno()], [], [], 0)[0]
+        assert not wait([watch.fileno()], 0)
 
     def test_our_own_carry_our_pid(self, watch, here):
         (here / "a").write_bytes(b"")
