@@ -149,8 +149,9 @@ def deep(root: str, number: int, turn: int) -> None:
 
 def _new_chain(root: str, number: int, turn: int) -> None:
     os.chdir(f"{root}/hostile/deep")
-    os.mkdir(f"{number}-{turn}")
-    os.chdir(f"{number}-{turn}")
+    name = f"{os.getpid()}-{number}-{turn}"
+    os.mkdir(name)
+    os.chdir(name)
 
 
 def tree(root: str, number: int, turn: int) -> None:
