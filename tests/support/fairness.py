@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -163,7 +163,9 @@ FLOODS: Final[dict[str, tuple[Flood, int]]] = {
 """What, and by how many processes at once."""
 
 
-def _flood(channel, root: str, number: int, flood: Flood) -> int:
+def _flood(channel, root: str, number: int, flood: Flood, apart: bool) -> int:
+    if apart:
+        os.setsid()
     flood(root, number, 0)
     channel.send("running")
     turn = 1
@@ -173,12 +175,20 @@ def _flood(channel, root: str, number: int, flood: Flood) -> int:
     return turn
 
 
-@contextlib.contextmanager
-def flooding(mount: Mount, name: str):
-    """While inside, every flooder runs; each ends by itself, and yields how often it went round."""
+def flooding(mount: Mount, name: str) -> contextlib.AbstractContextManager[list[int]]:
+    """While inside, every process of a flood runs: see flooded_by."""
     flood, processes = FLOODS[name]
+    return flooded_by(mount, flood, processes)
+
+
+@contextlib.contextmanager
+def flooded_by(mount: Mount, flood: Flood, processes: int, *, apart: bool = False) -> Iterator[list[int]]:
+    """While inside, that many flooders run; each ends by itself, and yields how often it went round.
+
+    apart: each in a session of its own.
+    """
     children: list[Child] = [
-        start_as(FLOOD, _flood, str(mount.mountpoint), number, flood) for number in range(processes)
+        start_as(FLOOD, _flood, str(mount.mountpoint), number, flood, apart) for number in range(processes)
     ]
     turns: list[int] = []
     try:

@@ -14,16 +14,15 @@ import struct
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.fairness import quantile
+from tests.support.fairness import QUIET, Flood, flooded_by, quantile
+from tests.support.holdings import anonymous_memory
 from tests.support.mounts import Mount
-from tests.support.processes import Child, start_as
-
-QUIET, HOSTILE = 10010, 10020
+from tests.support.processes import start_as
 
 POLICY: Final = """
 apiVersion: policyfs/v1
@@ -225,42 +224,12 @@ def denials(root: str, number: int, turn: int) -> None:
             os.mkdir(f"{root}/hostile/{name}")
 
 
-Attempt = Callable[[str, int, int], None]
-ATTEMPTS: Final[dict[str, Attempt]] = {
+ATTEMPTS: Final[dict[str, Flood]] = {
     one.__name__: one for one in (deep, tree, links, names, bombs, locks, denials)
 }
 
 
 # ---------------------------------------------------------------- both apps at work
-
-
-def _attack(channel, root: str, number: int, attempt: Attempt) -> int:
-    os.setsid()
-    attempt(root, number, 0)
-    channel.send("running")
-    turn = 1
-    while not channel.poll():
-        attempt(root, number, turn)
-        turn += 1
-    return turn
-
-
-@contextlib.contextmanager
-def attacked(mount: Mount, attempt: str, processes: int) -> Iterator[list[int]]:
-    """While inside, that many processes of the hostile app go on; their numbers of rounds come at the end."""
-    children: list[Child] = [
-        start_as(HOSTILE, _attack, str(mount.mountpoint), number, ATTEMPTS[attempt])
-        for number in range(processes)
-    ]
-    turns: list[int] = []
-    try:
-        for child in children:
-            assert child.receive(120) == "running"
-        yield turns
-    finally:
-        for child in children:
-            child.send("end")
-        turns += [child.result(120) for child in children]
 
 
 def _honest(channel, root: str) -> None:
@@ -304,10 +273,10 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
 
     ask(0.2)
     alone = ask(min(seconds, 10))
-    before = anonymous_bytes(hostile), trail_bytes(hostile), time.monotonic()
-    with attacked(hostile, attempt, processes) as turns:
+    before = anonymous_memory(hostile.pid), trail_bytes(hostile), time.monotonic()
+    with flooded_by(hostile, ATTEMPTS[attempt], processes, apart=True) as turns:
         beside = ask(seconds)
-        memory = anonymous_bytes(hostile) - before[0]
+        memory = anonymous_memory(hostile.pid) - before[0]
         descriptors = hostile.descriptors()
     grown, took = trail_bytes(hostile) - before[1], time.monotonic() - before[2]
     child.send(0)
@@ -317,14 +286,6 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
         opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, descriptors=descriptors,
         trail_bytes=grown,
     )  # fmt: skip
-
-
-def anonymous_bytes(mount: Mount) -> int:
-    """Anonymous memory of a daemon."""
-    for line in Path(f"/proc/{mount.pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("the kernel does not say")
 
 
 def trail_bytes(mount: Mount) -> int:
