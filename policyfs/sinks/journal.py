@@ -42,6 +42,7 @@ from policyfs.sinks.ticket import (
 from policyfs.sinks.writer import ChainWriter, Gap
 from policyfs.trail.bounds import bounded
 from policyfs.trail.event import DENY, Event
+from policyfs.trail.witness import records_of
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
@@ -182,7 +183,8 @@ class Journal:
     def others(self, heads: dict[str, str]) -> None:
         """Record the last lines of other chains (recorders.py), at the latest before the next event."""
         with self._lock:
-            self._writer.note("others", {"chains": heads})
+            for fields in records_of(heads):
+                self._writer.note("others", fields)
             try:
                 self._append(())
             except OSError as exc:

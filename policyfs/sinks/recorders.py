@@ -17,7 +17,7 @@ from typing import Final
 
 from policyfs.sinks.journal import Journal, JournalError
 from policyfs.sinks.reader import Chain, find_chains
-from policyfs.sinks.segments import open_segment, read_tail
+from policyfs.sinks.segments import open_segment, settled_tail
 from policyfs.trail import chain
 
 _AT_ONCE: Final = 1000
@@ -53,7 +53,7 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return the last line of each chain below a root as ``SEQ=DIGEST``, without one chain.
+    """Return the last settled line of each chain below a root as ``SEQ=DIGEST``, without one chain.
 
     A chain that cannot be read, or goes away meanwhile, is left out: it must not keep a mount from starting.
     """
@@ -74,7 +74,7 @@ def _head(other: Chain) -> str | None:
         except OSError:
             continue  # rotation removed it
         try:
-            line = read_tail(fd).line
+            line = settled_tail(fd)
         finally:
             os.close(fd)
         sealed = chain.split(line) if line else None

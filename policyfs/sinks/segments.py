@@ -12,13 +12,17 @@ import fcntl
 import os
 import re
 import stat
+import struct
 from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from policyfs.trail import chain
 
 _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl")
 _FIRST_WINDOW: Final = 64 * 1024
+_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
+_TRIES: Final = 50
 
 
 def segment_number(name: str) -> int | None:
@@ -133,8 +137,19 @@ def _only_regular(fd: int) -> int:
     raise OSError(errno.EINVAL, "a segment of the trail is no regular file")
 
 
+def _flock(kind: int, start: int = 0) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, start, 0, 0)
+
+
+_UNLOCK: Final = _flock(fcntl.F_UNLCK)
+
+
 class Segment:
-    """The segment being written: whole batches of lines or nothing."""
+    """The segment being written: whole batches of lines or nothing.
+
+    INVARIANT: while a batch is on its way, or half of one stands there, the file is locked from where that
+    batch begins (an OFD lock, which nobody ever waits for): see settled_tail().
+    """
 
     def __init__(self, name: str, number: int, fd: int, size: int) -> None:
         self.name = name
@@ -158,20 +173,27 @@ class Segment:
     def append(self, data: bytes) -> None:
         """Write all of it or, after an OSError, none: a part that was written is cut off."""
         done = 0
+        self._lock(_flock(fcntl.F_WRLCK, self.size))
         try:
             while done < len(data):
                 done += os.write(self._fd, data[done:] if done else data)
         except OSError:
-            if done:
-                self._torn = True
-                self._mend()
+            self._torn = done > 0
+            self._mend()
             raise
         self.size += len(data)
+        self._lock(_UNLOCK)
 
     def _mend(self) -> None:
         """Cut a half-written batch off; raises OSError, and is tried again before any write."""
-        os.ftruncate(self._fd, self.size)
+        if self._torn:
+            os.ftruncate(self._fd, self.size)
         self._torn = False
+        self._lock(_UNLOCK)
+
+    def _lock(self, what: bytes) -> None:
+        with suppress(OSError):  # a file system without locks: then nobody can tell, and all goes on
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
 
     def duplicate(self) -> int:
         """A second descriptor, to sync without holding up writers; the caller closes it."""
@@ -194,9 +216,34 @@ class Tail(NamedTuple):
     rest: bytes
 
 
-def read_tail(fd: int) -> Tail:
-    """Find the last line of the right form, reading no more of the file than needed."""
+def settled_tail(fd: int) -> bytes | None:
+    """Return the last line that its writer will not take back (without newline), None if there is none."""
+    for _ in range(_TRIES):
+        tail = read_tail(fd, _unfinished_from(fd))
+        if tail.line is None:
+            return None
+        begun = _unfinished_from(fd)
+        if begun is not None and begun < tail.offset:
+            continue  # of a batch that came meanwhile
+        data = tail.line + b"\n"
+        if _pread_all(fd, tail.offset - len(data), len(data)) == data:
+            return tail.line
+    return None
+
+
+def _unfinished_from(fd: int) -> int | None:
+    """Where a batch begins that is being written, None if there is none."""
+    try:
+        kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_RDLCK)))
+    except OSError:
+        return None
+    return None if kind == fcntl.F_UNLCK else int(start)
+
+
+def read_tail(fd: int, end: int | None = None) -> Tail:
+    """Find the last line of the right form, reading no more of the file than needed. end: of what counts."""
     size = os.fstat(fd).st_size
+    size = size if end is None else min(size, end)
     window = _FIRST_WINDOW
     while True:
         start = max(0, size - window)

@@ -159,10 +159,12 @@ class ChainWriter:
 
     def _prune(self, doomed: list[str]) -> None:
         self.note("pruned", {"segments": doomed})
+        pruned = self._notes[-1]
         try:
             self.write(())
         except OSError:
-            self._notes.pop()  # nothing was deleted: the next attempt says so anew
+            # Nothing was deleted: the next attempt says so anew. What was noted meanwhile stays.
+            self._notes = [note for note in self._notes if note is not pruned]
             raise
         for name in doomed:
             self._directory.remove(name)

@@ -2,61 +2,86 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from policyfs.trail import chain
 from policyfs.trail.record import BadLine, Place, parse_line
 
 _PREFIX: Final = b'{"type":"others",'
+_PART_BYTES: Final = 40 * 1024
+"""Of one record, below line.LINE_BYTES with all else that stands in its line."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
     """One chain seen by another. place: of the record that says so. seq, head: the last line then.
 
-    A record that saw no other chain is a sighting of the chain "".
+    A record that saw no other chain is a sighting of the chain "". first: the place of the first record of
+    the same start, where several were needed.
     """
 
     place: Place
     seen: str
     seq: int
     head: str
+    first: Place
+
+
+def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the fields of the ``others`` records that tell these heads, each short enough for a line."""
+    parts: list[dict[str, str]] = [{}]
+    size = 0
+    for seen, head in heads.items():
+        entry = len(json.dumps({seen: head})) + 1
+        if size + entry > _PART_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][seen] = head
+        size += entry
+    if len(parts) == 1:
+        return [{"chains": parts[0]}]
+    return [{"chains": part, "part": number, "parts": len(parts)} for number, part in enumerate(parts, 1)]
 
 
 def sightings(mount_id: str, segment: str, lines: Iterable[bytes]) -> list[Sighting]:
     """Read the ``others`` records of a segment. What is no record is `verify`'s matter."""
     found = []
+    first = Place(mount_id, segment, 0)
     for number, raw in enumerate(lines, start=1):
         if not raw.startswith(_PREFIX):
             continue
         place = Place(mount_id, segment, number)
         record = parse_line(raw, place)
-        chains = None if isinstance(record, BadLine) else record.fields.get("chains")
+        fields = {} if isinstance(record, BadLine) else record.fields
+        chains = fields.get("chains")
         if not isinstance(chains, dict):
             continue
+        if fields.get("part", 1) == 1:
+            first = place
         if not chains:
-            found.append(Sighting(place, "", 0, ""))
+            found.append(Sighting(place, "", 0, "", first))
         for seen, text in chains.items():
             match = _HEAD.fullmatch(text) if isinstance(text, str) else None
             if match:
-                found.append(Sighting(place, seen, int(match[1]), match[2]))
+                found.append(Sighting(place, seen, int(match[1]), match[2], first))
     return found
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Find the chains that were seen and are not there; True with those in the last record of their witness.
+    """Find the chains that were seen and are not there; True with those at the last start of their witness.
 
     A witness that began anew since has seen that the chain was gone: then it is known, and only worth a note.
     """
     latest: dict[str, Place] = {}
     gone = []
     for sighting in seen:  # in order, by chain
-        latest[sighting.place.mount_id] = sighting.place
+        latest[sighting.place.mount_id] = sighting.first
         if sighting.seen and sighting.seen not in there:
             gone.append(sighting)
-    return [(sighting, sighting.place == latest[sighting.place.mount_id]) for sighting in gone]
+    return [(sighting, sighting.first == latest[sighting.place.mount_id]) for sighting in gone]
 
 
 class Witness:

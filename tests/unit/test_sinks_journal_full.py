@@ -6,12 +6,15 @@ import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal, JournalError
+from policyfs.sinks.recorders import heads
 from tests.support.namespace import detach
+from tests.support.processes import start_as
 from tests.support.trail import (
     MOUNT_ID,
     Clock,
@@ -183,6 +186,53 @@ def test_a_removal_that_could_not_be_recorded_is_tried_again_and_recorded_once(s
     assert len(segments(directory)) <= 3
     assert kinds(directory).count("pruned") == 1
     assert verified(directory).whole
+
+
+def test_damage_found_by_a_removal_that_could_not_be_recorded_is_told_later(small: Path) -> None:
+    directory = small / MOUNT_ID
+    clock = Clock()
+    ballast = Ballast(small)
+    with a_journal(small, clock, segment_bytes=8192, keep=2) as journal:
+        while len(segments(directory)) < 4:
+            journal.record(an_event(b"/" + b"x" * 900), Audit.REQUIRED)
+        segments(directory)[-1].unlink()
+        ballast.leave(0)
+        clock.forward(2)
+        journal.flush()
+        assert len(segments(directory)) == 3
+        ballast.drop()
+        clock.forward(2)
+        journal.flush()
+    assert (kinds(directory).count("damage"), kinds(directory).count("pruned")) == (1, 1)
+
+
+def test_what_another_recorder_sees_of_a_chain_is_never_taken_back(small: Path) -> None:
+    """A batch that the disk takes in part is cut off again: nobody may bear witness to it."""
+    directory = small / MOUNT_ID
+    ballast = Ballast(small)
+
+    def look(channel: Any) -> set[str]:
+        seen = set()
+        while not channel.poll():
+            seen.add(heads(small, but="")[MOUNT_ID])
+        return seen
+
+    with a_journal(small) as journal:
+        child = start_as(0, look)
+        for number in range(90):
+            journal.record(an_event(b"/%d" % number), Audit.BEST_EFFORT)
+        for round_ in range(400):
+            ballast.leave(8192 + 4096 * (round_ % 3))
+            journal.flush()
+            ballast.drop()
+            journal.record(an_event(b"/again/%d" % round_), Audit.REQUIRED)
+            for number in range(50):
+                journal.record(an_event(b"/%d" % number), Audit.BEST_EFFORT)
+        child.send("enough")
+        seen = child.result()
+    there = {f"{record.seq}={record.fields['chain']}" for record in read_all(directory)}
+    assert seen
+    assert seen <= there
 
 
 def test_opening_on_a_full_disk_says_what_to_do(small: Path) -> None:

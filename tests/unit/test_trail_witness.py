@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal
 from policyfs.sinks.reader import find_chains, raw_lines
 from policyfs.sinks.recorders import heads, open_journal, recorder_id
+from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 from tests.support.trail import an_event
 
@@ -95,3 +98,24 @@ def test_what_is_no_sighting_is_left_alone() -> None:
     body = '{"type":"others","seq":2,"time":"2026-03-01T08:15:00.000000000Z","chains":%s}\n'
     lines += [(body % chains).encode() for chains in ("7", '{"a":7}', '{"a":"7=x"}')]
     assert sightings(FIRST, "s", lines) == []
+
+
+def test_of_however_many_chains_no_line_is_longer_than_any_other(tmp_path: Path) -> None:
+    first, directory = opened(tmp_path, FIRST)
+    first.close()
+    names = [f"{number:016x}" for number in range(1, 600)] + ["\u732b" * 80 + f"{number}" for number in range(40)]
+    for name in names:
+        shutil.copytree(directory, tmp_path / name, copy_function=os.link)
+    second, place = opened(tmp_path, SECOND)
+    assert max(map(len, lines_of(place))) <= LINE_BYTES
+    seen = [found for found in seen_by(tmp_path) if found.place.mount_id == SECOND]
+    assert {found.seen for found in seen} == {FIRST, *names}
+    assert len({found.place for found in seen}) > 1
+    second.close()
+    # Gone, and in the first of several records that belong together: a break, and once known a note.
+    there = frozenset({SECOND, FIRST, *names[1:]})
+    shutil.rmtree(tmp_path / names[0])
+    assert [last for found, last in vanished(seen, there)] == [True]
+    opened(tmp_path, SECOND)[0].close()
+    seen = [found for found in seen_by(tmp_path) if found.place.mount_id == SECOND]
+    assert [last for found, last in vanished(seen, there)] == [False]
