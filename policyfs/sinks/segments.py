@@ -13,8 +13,8 @@ import os
 import re
 import stat
 import struct
-from datetime import UTC, datetime
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from policyfs.trail import chain

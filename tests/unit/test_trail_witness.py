@@ -103,7 +103,8 @@ def test_what_is_no_sighting_is_left_alone() -> None:
 def test_of_however_many_chains_no_line_is_longer_than_any_other(tmp_path: Path) -> None:
     first, directory = opened(tmp_path, FIRST)
     first.close()
-    names = [f"{number:016x}" for number in range(1, 600)] + ["\u732b" * 80 + f"{number}" for number in range(40)]
+    names = [f"{number:016x}" for number in range(1, 600)]
+    names += ["\u732b" * 80 + f"{number}" for number in range(40)]
     for name in names:
         shutil.copytree(directory, tmp_path / name, copy_function=os.link)
     second, place = opened(tmp_path, SECOND)
