@@ -26,7 +26,6 @@ from policyfs.fs.record import executable
 from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
-from policyfs.kernel.mountinfo import mounts_at
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
@@ -486,7 +485,8 @@ class Daemon:
                     session.unmount(self._options.mountpoint, lazy=True, force=True)
 
     def _is_mounted(self) -> bool:
-        return any(mount.device == self._device.conn_id for mount in mounts_at(self._options.mountpoint))
+        there = self._mount_table.at(self._options.mountpoint)
+        return any(mount.device == self._device.conn_id for mount in there)
 
     def close(self) -> None:
         """Give up everything, in reverse order."""

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from policyfs.fs.record import executable
+from policyfs.kernel.mountinfo import MOUNTINFO, Mount, parse_mount
 from policyfs.store import libc
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -109,7 +110,7 @@ class MountTable:
     """Waits for changes of this mount namespace's mount table (proc(5), mountinfo)."""
 
     def __init__(self) -> None:
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._file = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
         # The file itself is always readable: a change is an exceptional condition, which trio does not
         # wait for. An epoll inside becomes readable by it.
         self._changes = select.epoll()
@@ -119,6 +120,15 @@ class MountTable:
         """Wait for the next change since the last call."""
         await trio.lowlevel.wait_readable(self._changes.fileno())
         self._changes.poll(0)  # takes the condition back: fs/proc_namespace.c, mounts_poll
+
+    def at(self, path: str) -> list[Mount]:
+        """The mounts on exactly this absolute path without symlinks, topmost last. Opens nothing: whoever
+        has used up all descriptors cannot hide that the mount is gone.
+        """
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with open(self._file, "rb", closefd=False) as lines:
+            there = [parse_mount(line.decode("latin-1")) for line in lines]
+        return [mount for mount in there if mount.path == path]
 
     def close(self) -> None:
         """Give the descriptors up."""

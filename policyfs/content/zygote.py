@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gc
 import json
 import os
@@ -39,6 +40,7 @@ _REAP_MS: Final = 2000
 """How long (ms) the zygote waits at its end for killed workers; one in a hung disk read is left to init."""
 SESSION_NICE: Final = 10
 """A tenth of what a session counts that computes, where there is just one."""
+_WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
@@ -62,6 +64,7 @@ class Zygote:
         self._run = run
         self._children: dict[int, _Child] = {}  # by pidfd
         self._last = -1
+        self._weighs_less = weigh_less()
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
@@ -71,13 +74,15 @@ class Zygote:
         gc.freeze()  # what is alive now stays shared with the workers: no collector writes to it
         self._control.send(READY)
         while True:
-            for fd, _ in self._poll.poll():
+            pause_ms = None if self._weighs_less else _WEIGHED_AGAIN_MS
+            for fd, _ in self._poll.poll(pause_ms):
                 if fd in self._children:
                     self._reap(fd)
                 elif (order := self._control.recv(MAX_MESSAGE)) in (FORK, FORK_IDLE):
                     self._fork(idle=order == FORK_IDLE)
                 else:
                     return
+            self._weighs_less = self._weighs_less or weigh_less()
 
     def close(self) -> None:
         """Kill and reap all workers, as far as the kernel lets them die."""
@@ -138,12 +143,19 @@ class Zygote:
         os.close(pidfd)
 
 
-def weigh_less() -> None:
-    """Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a worker
-    says nothing to the apps in others: so this session goes behind them.
+def weigh_less() -> bool:
+    """Lower the weight of this session: where the kernel weighs sessions against each other (sched(7),
+    autogroup), the nice value of a worker says nothing to the apps in others.
+
+    Returns False if the kernel wants it asked again: without CAP_SYS_ADMIN it changes the weight of one
+    session in 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
     """
-    with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as weight:
-        weight.write(b"%d" % SESSION_NICE)
+    try:
+        with open("/proc/self/autogroup", "wb", buffering=0) as weight:
+            weight.write(b"%d" % SESSION_NICE)
+    except OSError as error:
+        return error.errno != errno.EAGAIN
+    return True
 
 
 def main() -> int:
@@ -155,7 +167,6 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides when this ends, not a terminal
     try:
-        weigh_less()
         zygote = Zygote(control, Limits(**json.loads(sys.argv[2])))
     except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
         control.send(f"{type(error).__name__}: {error}".encode()[:MAX_MESSAGE])

@@ -16,7 +16,7 @@ import pytest
 
 from policyfs.sinks.accounts import BURST, RATE
 from policyfs.trail.line import LINE_BYTES
-from tests.attack.guards_recording import HANG
+from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_flood import trail_bytes
 from tests.attack.test_silenced import APP, NEIGHBOUR
 from tests.support.counts import count
@@ -248,9 +248,9 @@ def _there(store: Path) -> list[str]:
     return sorted(str(path.relative_to(store / "strict")) for path in (store / "strict").glob("?/*"))
 
 
-def hung(mount: Mount, hang: Path) -> tuple[bool, list[str], list[str]]:
-    """While nothing can be written to the trail: does a neighbour go on, what is in /strict meanwhile; and
-    what the app is told when it can.
+def hung(mount: Mount, hang: Path, waiting: int) -> tuple[bool, list[str], list[str]]:
+    """While nothing can be written to the trail, and so many requests wait for it: does a neighbour go on,
+    what is in /strict meanwhile; and what the app is told when it can.
     """
     for name in ("a", "b/gone", "c/file"):
         path = mount.store / "strict" / name
@@ -263,8 +263,9 @@ def hung(mount: Mount, hang: Path) -> tuple[bool, list[str], list[str]]:
     try:
         hostile = start_as(APP, _refuse_and_make, mount.mountpoint)
         assert hostile.receive() == "asked"
-        waiting = Path(f"/sys/fs/fuse/connections/{mount._device}/waiting")
-        wait_for(lambda: int(waiting.read_text()) >= 4, "all of them wait")
+        requests = Path(f"/sys/fs/fuse/connections/{mount._device}/waiting")
+        wait_for(lambda: Path(f"{hang}{WAITS}").exists(), "something is to be written")
+        wait_for(lambda: int(requests.read_text()) >= waiting, "all of them wait")
         neighbour = start_as(NEIGHBOUR, _go_on, mount / "best")
         goes_on = _has_ended(neighbour)
         there = _there(mount.store)
@@ -291,7 +292,7 @@ def test_who_must_be_on_record_waits_alone_where_that_is_slow(
     mount.program = ("tests.attack.weakened", "slow-trail")
     mount.environment[HANG] = str(tmp_path / "hang")
     mount.start()
-    goes_on, there, said = hung(mount, tmp_path / "hang")
+    goes_on, there, said = hung(mount, tmp_path / "hang", 4)
     assert goes_on
     assert there == ["b/gone", "c/file"], "nothing is done before it is on record"
     assert said == ["EPERM", "", "", ""]
@@ -306,5 +307,5 @@ def test_all_wait_where_the_loop_writes(mounts_on: Mounts, tmp_path: Path, empty
     mount.program = ("tests.attack.weakened", "slow-trail,written-on-the-loop")
     mount.environment[HANG] = str(tmp_path / "hang")
     mount.start()
-    goes_on, _, _ = hung(mount, tmp_path / "hang")
+    goes_on, _, _ = hung(mount, tmp_path / "hang", 1)
     assert not goes_on

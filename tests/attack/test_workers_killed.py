@@ -18,7 +18,7 @@ from tests.attack.parsers_broken import marked
 from tests.support import jpegs
 from tests.support.counts import count
 from tests.support.mounts import Mount
-from tests.support.processes import start_as
+from tests.support.processes import start_as, wait_for
 
 GALLERY, OTHER = 10011, 10012
 POLICY: Final = f"""\
@@ -107,4 +107,4 @@ def test_opens_end_in_time_and_show_nothing_whatever_becomes_of_workers(without,
     assert "kill" in done
     assert "stop" in done
     assert mount.status()["bugs"] == 0
-    assert mount.status()["sniffer"]["in_flight"] == 0
+    wait_for(lambda: mount.status()["sniffer"]["in_flight"] == 0, "the last second look has ended")
