@@ -56,6 +56,7 @@ from policyfs.fs.second_looks import KindsConfirmed, SecondLooks
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
+from policyfs.fs.withheld import Withheld
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.notify import Notifier
@@ -168,6 +169,7 @@ class FileSystem:
             nodes, finder, redactor.copyable, proves_raw=lambda: keeper is not None and passing.enabled
         )
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
+        withheld = Withheld(nodes, self.forget_names, self.forget_names_now)
         refusals = Refusals(tree, places, gate, self.forget_names)
         drafts = Drafts(tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals)
         self._orphans = orphans = Orphans()
@@ -194,7 +196,7 @@ class FileSystem:
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
             checker=Checker(tree, gate, sniffer, alone, refusals), drafts=drafts,
-            remote=facts.remote,
+            remote=facts.remote, withheld=withheld,
         )  # fmt: skip
         self.seeing = seeing = Seeing(
             tree=tree,
@@ -205,11 +207,15 @@ class FileSystem:
             views=views,
             timeouts=timeouts,
             orphans=orphans,
+            withheld=withheld,
         )
         self.listings = Listings(
-            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing
+            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing,
+            withheld=withheld,
+        )  # fmt: skip
+        making = Making(
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, withheld=withheld
         )
-        making = Making(tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener)
         unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
         )  # fmt: skip
@@ -217,6 +223,7 @@ class FileSystem:
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
             passing=passing, settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
             timeouts=self.timeouts, alone=alone, forget_all_names=self.forget_all_names,
+            withheld=withheld,
         )  # fmt: skip
         changing = Changing(
             tree=tree,
@@ -306,6 +313,11 @@ class FileSystem:
                     self.notifier.inval_entry(parent.nodeid, name, True)
                     self.notifier.inval_inode(parent.nodeid, 0, 0)
                     self.notifier.inval_inode(known.nodeid)
+
+    async def forget_names_now(self, node: Node) -> None:
+        """As forget_names; the kernel has forgotten them when this returns."""
+        self.forget_names(node)
+        await self.forget_size(node.nodeid)  # notifications go in the order in which they were asked for
 
     def forget_all_names(self) -> None:
         """Every name is asked for again, also by what comes before our next word to the kernel.

@@ -12,7 +12,7 @@ import trio
 from policyfs.domain import Audit, Decision, Facts, Op, banned
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker, put_all
-from policyfs.fs.drafts import Drafts
+from policyfs.fs.drafts import Draft, Drafts
 from policyfs.fs.gate import Gate
 from policyfs.fs.heads import Head
 from policyfs.fs.leased import Leased, PagesDropped
@@ -22,6 +22,7 @@ from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import FrozenTooLarge, NoRoom, Redactor, Refused
 from policyfs.fs.views import Views, version_of
+from policyfs.fs.withheld import Withheld
 from policyfs.store import ranges
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree
@@ -51,6 +52,7 @@ class FileIO:
         drafts: Drafts,
         alone: Alone,
         drop_pages: PagesDropped,
+        withheld: Withheld,
         backing_fd: Callable[[Handle], int],
         remote: bool = False,
     ) -> None:
@@ -65,6 +67,7 @@ class FileIO:
         self._drafts = drafts
         self._alone = alone
         self._drop_pages = drop_pages
+        self._withheld = withheld
         self._backing_fd = backing_fd
         self._remote = remote
 
@@ -390,14 +393,20 @@ class FileIO:
 
         A network store may say only when a file is closed that it has no room, or could not send what
         was written: so it is, by a descriptor more, while the app waits for the answer.
+
+        The names of a new file whose content is refused are withheld before the app is told.
         """
-        await self._settle(handle)
+        try:
+            await self.settle(handle)
+        finally:
+            if self._is_doomed(handle):
+                await self._withheld.hide(handle.node)
         if self._remote and handle.writable and handle.fd >= 0:
             await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Durable, or an error: whoever wrote it, and whatever view of it this is."""
-        await self._settle(self._writer_of(handle))
+        await self.settle(self._writer_of(handle))
         try:
             fd = self._backing_fd(handle)
         except OSError as error:
@@ -416,6 +425,18 @@ class FileIO:
         if handle.writable:
             return handle
         return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)
+
+    def _is_doomed(self, handle: Handle) -> bool:
+        """True for a new file of which all content so far was refused: it is to go with its last release."""
+        state = _open_state(handle)
+        held = state.draft or state.head
+        return bool(held and held.refused and held.created and not self._tree.fstat(handle.fd).size)
+
+    async def settle(self, handle: Handle) -> None:
+        """Judge what is held of the file, and put it into the store. Raises what flush() does."""
+        await self._settle(handle)
+        if self._withheld and not self._is_doomed(handle):
+            self._withheld.show(handle.node)
 
     async def _settle(self, handle: Handle) -> None:
         state = _open_state(handle)
@@ -449,9 +470,15 @@ class FileIO:
     async def finish(self, handle: Handle) -> None:
         """Before the release of the last writer: held bytes go to the store or go away."""
         state = _open_state(handle)
-        head, draft = state.head, state.draft
-        if (head is None and draft is None) or not handle.writable or state.writers > 1:
+        if (state.head is None and state.draft is None) or not handle.writable or state.writers > 1:
             return
+        try:
+            await self._finish(handle, state, state.head, state.draft)
+        finally:
+            if state.writers <= 1:
+                self._withheld.show(handle.node)
+
+    async def _finish(self, handle: Handle, state: OpenState, head: Head | None, draft: Draft | None) -> None:
         decision = await self._gate.handle(handle, _WRITE)
 
         def is_last() -> bool:

@@ -21,6 +21,7 @@ from policyfs.fs.pauses import Pauses
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.shares import Holder, Shares
+from policyfs.fs.withheld import Withheld
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -66,14 +67,16 @@ class Listings:
     """The open directories of one mount: answers OPENDIR and READDIRPLUS."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, timeouts: Timeouts, seeing: Seeing
-    ) -> None:
+        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, timeouts: Timeouts, seeing: Seeing,
+        withheld: Withheld,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
         self._places = places
         self._gate = gate
         self._timeouts = timeouts
         self._seeing = seeing
+        self._withheld = withheld
         self._listings: dict[int, Listing] = {}
         self.shares = Shares(_LISTED, "listed names")
         self._last_listing = 0
@@ -158,14 +161,22 @@ class Listings:
         return shown
 
     async def _is_shown(self, entry: Entry, node: Node, caller: Caller, who: Principal) -> bool:
-        name, _, kind = entry
+        name, ino, kind = entry
         engine, ftype = self._gate.engine, _TYPES.get(kind, FileType.SPECIAL)
         state = engine.child(node.state, name)
         if not self._gate.shows(who, state, ftype, node):
             return False
+        if self._withheld.may_have(ino) and self._is_withheld(node, name):
+            return False
         if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
             return await self._seen(node, name, state, caller)
         return engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed
+
+    def _is_withheld(self, node: Node, name: bytes) -> bool:
+        try:
+            return self._withheld.has(self._tree.stat(self._places.dirfd(node), name))
+        except FileNotFoundError:
+            return True
 
     async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
         try:
@@ -239,6 +250,7 @@ class Listings:
                 stat = None  # removed or replaced since: a name without attributes, as natively
             if (
                 stat is not None
+                and not self._withheld.has(stat)
                 and stat.ftype is _TYPES.get(kind, FileType.SPECIAL)
                 and self._as_decided(listing, state, stat, ino)
             ):

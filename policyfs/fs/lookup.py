@@ -18,6 +18,7 @@ from policyfs.fs.orphans import Orphans
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
 from policyfs.fs.views import Views
+from policyfs.fs.withheld import Withheld
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -41,8 +42,10 @@ class Seeing:
         views: Views,
         timeouts: Timeouts,
         orphans: Orphans,
+        withheld: Withheld,
     ) -> None:
         self._orphans = orphans
+        self._withheld = withheld
         self._tree = tree
         self._nodes = nodes
         self._handles = handles
@@ -81,9 +84,12 @@ class Seeing:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
             stat = None
-        if stat is None or not self._gate.shows(caller.principal, state, stat.ftype, parent):
+        withheld = stat is not None and self._withheld.has(stat)
+        if withheld or stat is None or not self._gate.shows(caller.principal, state, stat.ftype, parent):
             if unseen.but_directory is not None:
                 return self._not_there(parent, name, state, caller, unseen.but_directory)
+            if withheld:
+                raise pyfuse3.FUSEError(errno.ENOENT)  # and it may be there again any moment
             return self._nothing(state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:

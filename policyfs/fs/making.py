@@ -26,6 +26,7 @@ from policyfs.fs.openfile import Caller, Handle
 from policyfs.fs.opening import Opener
 from policyfs.fs.places import Places
 from policyfs.fs.record import Call
+from policyfs.fs.withheld import Withheld
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import PathState
 from policyfs.store.statx import Stat
@@ -36,14 +37,16 @@ class Making:
     """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing, opener: Opener
-    ) -> None:
+        self, *, tree: Tree, nodes: NodeTable, places: Places, gate: Gate, seeing: Seeing, opener: Opener,
+        withheld: Withheld,
+    ) -> None:  # fmt: skip
         self._tree = tree
         self._nodes = nodes
         self._places = places
         self._gate = gate
         self._seeing = seeing
         self._opener = opener
+        self._withheld = withheld
 
     def _may_create(
         self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
@@ -95,6 +98,7 @@ class Making:
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
     ) -> int:
+        await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
         dirfd = self._places.dirfd(parent)
         # Whoever may write at once would leave suid in place: see native.Native.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
@@ -112,6 +116,19 @@ class Making:
         if seen.allowed:
             raise StaleNodeError
         raise OSError(errno.EEXIST, "exists, hidden from the caller")
+
+    async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
+        """Go on once no withheld file has the name. Raises OSError: EBUSY, or EEXIST if exclusive."""
+        if not self._withheld:
+            return
+        try:
+            await self._withheld.free(self._tree.stat(self._places.dirfd(parent), name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if exclusive and error.errno == errno.EBUSY:
+                raise FileExistsError(errno.EEXIST, "exists, withheld from everyone") from None
+            raise
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
         """Record the owner of what was just made; on failure it is removed again."""

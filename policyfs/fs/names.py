@@ -29,6 +29,7 @@ from policyfs.fs.settled import Named, Settling, Unsettled
 from policyfs.fs.strictness import stricter
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import version_of
+from policyfs.fs.withheld import Withheld
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import End, PathState
 from policyfs.store.frozen import Version
@@ -76,6 +77,7 @@ class Naming:
         unnamed: Unnamed,
         timeouts: Timeouts,
         alone: Alone,
+        withheld: Withheld,
         forget_all_names: Callable[[], None],
     ) -> None:
         """forget_all_names: makes the kernel ask for every name again, before anything more is answered."""
@@ -91,6 +93,7 @@ class Naming:
         self._unnamed = unnamed
         self._timeouts = timeouts
         self._alone = alone
+        self._withheld = withheld
         self._forget_all_names = forget_all_names
 
     # -- removing ---------------------------------------------------------------------------------
@@ -181,7 +184,7 @@ class Naming:
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._places.dirfd(parent)
         stat = self._tree.stat(dirfd, name)
-        if not self._gate.shows(caller.principal, state, stat.ftype, parent):
+        if self._withheld.has(stat) or not self._gate.shows(caller.principal, state, stat.ftype, parent):
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
         if moves_to is not None:
@@ -206,6 +209,7 @@ class Naming:
         moves_to: where it would go, in an exchange; then something must be there.
         """
         try:
+            await self._withheld.free(self._tree.stat(self._places.dirfd(parent), name))
             return await self._end(parent, name, caller, evidence, moves_to)
         except FileNotFoundError:
             if moves_to is not None:
@@ -232,7 +236,9 @@ class Naming:
     ) -> pyfuse3.EntryAttributes:
         path, new_path = node.path(), child_path(parent, name)
         new_state = self._gate.engine.child(parent.state, name)
-        dirfd, old_name, _ = self._places.locate(node)
+        dirfd, old_name, old_stat = self._places.locate(node)
+        if self._withheld.has(old_stat):
+            raise OSError(errno.ENOENT, "not shown", old_name)
         fd = self._tree.open_path(dirfd, old_name)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(os.close, fd)
@@ -281,7 +287,7 @@ class Naming:
             try:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
             except _HeldError as held:
-                await self._io.flush(held.handle)
+                await self._io.settle(held.handle)
         raise OSError(errno.EBUSY, "somebody writes it faster than it can be judged")
 
     @recorded_first

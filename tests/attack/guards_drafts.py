@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from policyfs.fs.cleaning import Cleaned, Cleaner
 from policyfs.fs.drafts import Draft, Drafts
+from policyfs.fs.withheld import Withheld
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 
@@ -46,9 +47,19 @@ def cleaned_for_good() -> None:
     put(Drafts, "settle", settle_once)
 
 
+def shown_while_refused() -> None:
+    """A new file keeps its names in sight until it is released, whatever was said to its close."""
+
+    async def nothing(self: Withheld, *arguments: Any) -> None:
+        del self, arguments
+
+    put(Withheld, "hide", nothing)
+
+
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
     "odd-unsearched": odd_unsearched,
     "stored-as-written": stored_as_written,
+    "shown-while-refused": shown_while_refused,
     "cleaned-for-good": cleaned_for_good,
 }

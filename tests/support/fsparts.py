@@ -47,6 +47,7 @@ from policyfs.fs.refused import Refusals
 from policyfs.fs.settled import Settling
 from policyfs.fs.unnamed import Unnamed
 from policyfs.fs.views import Views
+from policyfs.fs.withheld import Withheld
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.ranges import MemorySource
@@ -176,6 +177,7 @@ class Parts:
         leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         alone = Alone(self._latches)
+        withheld = Withheld(nodes, self.forgotten.append, self._forget_now)
         refusals = Refusals(tree, places, gate, self.forgotten.append)
         drafts = Drafts(tree=tree, gate=gate, kinds=self.sniffed, plans=plans, alone=alone, refusals=refusals)
         orphans = Orphans()
@@ -200,18 +202,20 @@ class Parts:
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
             leased=leased, alone=alone, drop_pages=self.dropped_pages.append,
             checker=Checker(tree, gate, self.sniffed, alone, refusals), drafts=drafts,
-            backing_fd=self.opener.backing_fd,
+            backing_fd=self.opener.backing_fd, withheld=withheld,
         )  # fmt: skip
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            timeouts=self.timeouts, orphans=orphans,
+            timeouts=self.timeouts, orphans=orphans, withheld=withheld,
         )  # fmt: skip
         self.listings = Listings(
-            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing
-        )
+            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing,
+            withheld=withheld,
+        )  # fmt: skip
         self.making = Making(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener
-        )
+            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
+            withheld=withheld,
+        )  # fmt: skip
         self.unnamed = Unnamed(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,
             opener=self.opener,
@@ -220,12 +224,15 @@ class Parts:
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             io=self.io, passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
             unnamed=self.unnamed, timeouts=self.timeouts,
-            alone=alone, forget_all_names=lambda: self.forgotten.append(self.root),
+            alone=alone, withheld=withheld, forget_all_names=lambda: self.forgotten.append(self.root),
         )  # fmt: skip
         self.changing = Changing(
             tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
             io=self.io, leased=leased, native=None, bans=AttributeBans(gate), alone=alone,
         )  # fmt: skip
+
+    async def _forget_now(self, node: Node) -> None:
+        self.forgotten.append(node)
 
     async def _forget_size(self, nodeid: int) -> None:
         self.sizes_forgotten.append(nodeid)
