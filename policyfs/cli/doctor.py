@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import enum
+import importlib.util
 import json
 import os
 import re
@@ -123,12 +124,37 @@ def check_capability(status: str, uid_map: str) -> Finding:
     return Finding("capability", State.OK, "CAP_SYS_ADMIN")
 
 
-def check_libfuse(library: str = "libfuse3.so.3") -> Finding:
-    """The libfuse that pyfuse3 will use."""
+def linked_libfuse(extension: Path | None = None) -> str:
+    """Name the libfuse that pyfuse3 is linked to, such as libfuse3.so.4. extension: another than pyfuse3's.
+
+    Releases of libfuse differ in the number of their ABI; pyfuse3 is compiled for one of them. Its file is
+    read, not loaded: the bridge must be loaded first. Raises LookupError.
+    """
+    if extension is None:
+        spec = importlib.util.find_spec("pyfuse3")
+        if spec is None or spec.origin is None:
+            raise LookupError("pyfuse3 is not installed")
+        extension = Path(spec.origin)
+    match = re.search(
+        rb"\0(libfuse3[-\w]*\.so(?:\.\d+)*)\0", extension.read_bytes()
+    )  # of its table of strings
+    if match is None:
+        raise LookupError(f"{extension} is not linked to libfuse3")
+    return match[1].decode("ascii")
+
+
+def check_libfuse(extension: Path | None = None) -> Finding:
+    """The libfuse that pyfuse3 will use. extension: see linked_libfuse."""
+    try:
+        library = linked_libfuse(extension)
+    except (LookupError, OSError) as error:
+        return Finding("libfuse", State.BAD, f"cannot be found: {error}", "pip install policyfs again")
     try:
         version = int(ctypes.CDLL(library).fuse_version())
     except OSError as error:
-        return Finding("libfuse", State.BAD, f"cannot load {library}: {error}", "apt install libfuse3-3")
+        package = f"libfuse3-{library.rpartition('.so.')[2]}"
+        todo = f"apt install {package}; where there is none, pip install --force-reinstall policyfs"
+        return Finding("libfuse", State.BAD, f"cannot load {library}: {error}", todo)
     text = f"libfuse {version // 100}.{version % 100}"
     if version < LIBFUSE_SINCE:
         return Finding("libfuse", State.BAD, f"{text} is too old", "use libfuse 3.14 or newer")

@@ -399,7 +399,8 @@ def test_pyfuse3_first_is_an_error():
 
 ATTACH = """
 import ctypes, os, sys
-ctypes.CDLL("libfuse3.so.3", mode=getattr(os, sys.argv[2]))
+from policyfs.cli.doctor import linked_libfuse
+ctypes.CDLL(linked_libfuse(), mode=getattr(os, sys.argv[2]))
 from policyfs.kernel import session
 from policyfs.kernel.bridge import pyfuse3
 device = session.mount_device(sys.argv[1], source="x", user_id=0, group_id=0, allow_other=False,

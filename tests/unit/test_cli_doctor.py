@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
+import re
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -64,10 +67,36 @@ def test_a_missing_device_is_bad_and_says_what_to_do(tmp_path: Path) -> None:
     assert "modprobe fuse" in finding.todo
 
 
-def test_a_missing_library_is_bad_and_says_what_to_do() -> None:
-    finding = doctor.check_libfuse("libfuse-of-nowhere.so.3")
+def _compiled(directory: Path, name: str, *options: str) -> Path:
+    """A shared library without any code."""
+    made = directory / name
+    command = ["gcc", "-shared", "-o", str(made), "-Wl,--no-as-needed", "-x", "c", "/dev/null", "-x", "none"]
+    subprocess.run([*command, *options], check=True, timeout=30)
+    return made
+
+
+def test_a_missing_library_is_bad_and_says_what_to_do(tmp_path: Path) -> None:
+    """A pyfuse3 that was compiled on another release of the system."""
+    library = _compiled(tmp_path, "libfuse3.so", "-Wl,-soname,libfuse3.so.9")
+    extension = _compiled(tmp_path, "pyfuse3.so", str(library))
+    assert doctor.linked_libfuse(extension) == "libfuse3.so.9"
+    finding = doctor.check_libfuse(extension)
     assert finding.state is State.BAD
-    assert "apt install" in finding.todo
+    assert "cannot load libfuse3.so.9" in finding.what
+    assert "apt install libfuse3-9;" in finding.todo
+
+
+def test_a_pyfuse3_without_libfuse_is_bad_and_says_what_to_do(tmp_path: Path) -> None:
+    finding = doctor.check_libfuse(_compiled(tmp_path, "pyfuse3.so"))
+    assert finding.state is State.BAD
+    assert "not linked to libfuse3" in finding.what
+    assert doctor.check_libfuse(tmp_path / "none").state is State.BAD
+
+
+def test_libfuse_is_the_one_that_the_loader_takes() -> None:
+    extension = importlib.util.find_spec("pyfuse3").origin
+    loaded = subprocess.run(["ldd", extension], capture_output=True, text=True, check=True, timeout=30).stdout
+    assert re.findall(r"libfuse3\S*(?= =>)", loaded) == [doctor.linked_libfuse()]
 
 
 def test_this_machine_has_what_the_tests_need() -> None:
