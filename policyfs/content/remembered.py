@@ -247,7 +247,11 @@ def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Reme
 
 def _connection(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA synchronous = NORMAL")
+    try:
+        database.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

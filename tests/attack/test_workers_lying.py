@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -47,7 +48,7 @@ def furnish(store: Path) -> None:
 
 def on_disk(mount: Mount) -> bytes:
     """All that is remembered of files."""
-    with sqlite3.connect(mount.trail / "found.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(mount.trail / "found.sqlite")) as database:
         return b"".join(bytes(row[0]) for row in database.execute("SELECT answer FROM found"))
 
 

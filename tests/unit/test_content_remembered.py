@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_the_answers_of_an_older_detector_are_dropped(opened, tmp_path: Path) ->
     memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
     memory.close()
     opened(detector="3/544").close()
-    with sqlite3.connect(tmp_path / "found.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
         assert database.execute("SELECT count(*) FROM found").fetchone() == (0,)
 
 
@@ -138,7 +139,7 @@ def test_an_answer_that_was_tampered_with_is_none(opened, tmp_path: Path) -> Non
     memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
     memory.put_kind(KEY, "image/jpeg")
     memory.flush()
-    with sqlite3.connect(tmp_path / "found.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
         database.execute("UPDATE found SET answer = ?", (b"\xff" * 30,))
     assert memory.plan(KEY, WHAT) is None
     assert memory.kind(KEY) is None
