@@ -7,12 +7,13 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench lock clean
+.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
 	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
+	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
@@ -58,6 +59,13 @@ SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 test: lint
 	@$(SIDE_BY_SIDE) -m "not soak and not alone"
 	@$(PY) -m pytest -q -m "alone and not soak"
+
+# TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
+SUITE ?= trixie
+
+test-debian13:
+	@packaging/setup/packages.sh debian13
+	@python3 -m tests.debian13 --suite $(SUITE) --jobs $(JOBS) $(if $(ROOT),--root $(ROOT)) $(TESTS)
 
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: setup
