@@ -13,6 +13,7 @@ import re
 import select
 import shutil
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from policyfs.trail.render import (
     summary_json,
     summary_lines,
 )
+from policyfs.trail.rows import Row, Rows
 from policyfs.trail.summary import TROUBLE, Summary
 from policyfs.trail.verify import Break, Report, Verifier
 from policyfs.trail.witness import Sighting, Witness, vanished
@@ -43,6 +45,7 @@ DEFAULT_ROOT: Final = "/var/log/policyfs"
 _FOLLOW_POLL_MS: Final = 200
 _PATIENCE_S: Final = 1.0
 _VERIFY_TRIES: Final = 3
+_TAIL_RECORDS: Final = 1000
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,6 +69,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     search = actions.add_parser("search", parents=[common], help="the events that match")
     _add_filter(search)
     search.add_argument("--limit", type=_count, metavar="N", help="only the newest N that match")
+    for listing in (tail, search):
+        listing.add_argument("--each", action="store_true", help="a row for each record, repeated or not")
 
     summary = actions.add_parser("summary", parents=[common], help="counts over the events that match")
     _add_filter(summary)
@@ -182,14 +187,31 @@ class _Printer:
         self._rows = RowPrinter(_columns())
         self._begun = False
 
-    def print(self, item: Record | BadLine) -> None:
+    def print(self, row: Row) -> None:
         if self._as_json:
-            print(json.dumps(_json_fields(item)))
+            print(json.dumps(_json_fields(row.item)))
             return
         if not self._begun:
             self._begun = True
             print(self._rows.head())
-        print(self._rows.row(item))
+        print(self._rows.row(*row))
+
+
+class _Single:
+    """Makes a row of each record: for programs, and for people who ask for it (--each)."""
+
+    def add(self, item: Record | BadLine) -> list[Row]:
+        return [Row(item)]
+
+    def due(self, _now_ns: int) -> Iterator[Row]:
+        return iter(())
+
+    def rest(self) -> Iterator[Row]:
+        return iter(())
+
+
+def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
+    return _Single() if args.json or args.each else Rows(at_once=at_once)
 
 
 # -- the actions
@@ -198,22 +220,28 @@ class _Printer:
 def _tail(args: argparse.Namespace) -> int:
     # First know where the end is, then read up to it: nothing falls between the two.
     follower = Follower(Path(args.trail)) if args.follow else None
-    printer = _Printer(as_json=args.json)
-    newest = merge([last_records(chain, args.lines) for chain in _chains(args)])
+    printer, rows = _Printer(as_json=args.json), _rows(args)
+    # Of more records than rows are asked for: some may be one row.
+    count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
     last_seq: dict[str, int] = {}
-    items = list(newest)[-args.lines :]
-    for item in items:
-        printer.print(item)
+    newest: deque[Row] = deque(maxlen=args.lines)
+    for item in merge([last_records(chain, count) for chain in _chains(args)]):
+        newest.extend(rows.add(item))
         if isinstance(item, Record):
             last_seq[item.place.mount_id] = item.seq
+    newest.extend(rows.rest())
+    for row in newest:
+        printer.print(row)
     if follower is not None:
-        _follow(follower, printer, last_seq)
-    elif not items:
+        _follow(follower, printer, _rows(args, at_once=True), last_seq)
+    elif not newest:
         print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
-    return EXIT_OK if items or follower is not None else EXIT_REFUSED
+    return EXIT_OK if newest or follower is not None else EXIT_REFUSED
 
 
-def _follow(follower: Follower, printer: _Printer, last_seq: dict[str, int]) -> None:
+def _follow(
+    follower: Follower, printer: _Printer, rows: Rows | _Single, last_seq: dict[str, int]
+) -> None:
     """Print what comes, until Ctrl-C or until nobody reads any more."""
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # POLLERR comes unasked when the pipe's reader left
@@ -221,7 +249,10 @@ def _follow(follower: Follower, printer: _Printer, last_seq: dict[str, int]) -> 
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
                 continue  # printed already, as one of the newest
-            printer.print(item)
+            for row in rows.add(item):
+                printer.print(row)
+        for row in rows.due(time.time_ns()):
+            printer.print(row)
         last_seq.clear()  # only the first round can overlap
         sys.stdout.flush()
         if reader_gone.poll(_FOLLOW_POLL_MS):
@@ -230,8 +261,8 @@ def _follow(follower: Follower, printer: _Printer, last_seq: dict[str, int]) -> 
 
 def _search(args: argparse.Namespace) -> int:
     wanted = _filter(args)
-    printer = _Printer(as_json=args.json)
-    newest: deque[Record] = deque(maxlen=args.limit)
+    printer, rows = _Printer(as_json=args.json), _rows(args)
+    newest: deque[Row] = deque(maxlen=args.limit)
     found = 0
     trouble: list[str] = []
     for item in _read(args, wanted):
@@ -240,14 +271,14 @@ def _search(args: argparse.Namespace) -> int:
         elif item.event is not None:
             if wanted.matches(item.event):
                 found += 1
-                if args.limit:
-                    newest.append(item)
-                else:
-                    printer.print(item)
+                newest.extend(rows.add(item))
+                while newest and not args.limit:
+                    printer.print(newest.popleft())
         elif item.kind in TROUBLE and wanted.covers(item.time_ns):
             trouble.append(f"{item.id}: {describe(item)}")
-    for item in newest:
-        printer.print(item)
+    newest.extend(rows.rest())
+    for row in newest:
+        printer.print(row)
     _warn(trouble)
     if not found:
         print(f"policyfs: no event in the trail at {args.trail} matches", file=sys.stderr)

@@ -10,8 +10,9 @@ from typing import Final
 from policyfs.errors import errno_name
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record
+from policyfs.trail.rows import Again
 from policyfs.trail.summary import TROUBLE, Summary
-from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width
+from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
 from policyfs.trail.verify import Report, describe_trouble
 
 _HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
@@ -19,6 +20,7 @@ _LEAST_WIDTHS: Final = (11, 8, 5, 9, 8)
 _UID: Final = 3
 _PATH: Final = 6
 _WIDE: Final = 110
+_INDENT: Final = "    "
 _LEAST_ROOM: Final = 12
 _ROOM_FOR_WHY: Final = 30
 _TOP: Final = 10
@@ -40,7 +42,10 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 
 
 class RowPrinter:
-    """Turns records into rows one by one; a column grows when something wider comes."""
+    """Turns records into rows one by one; a column grows when something wider comes.
+
+    On a terminal a row goes on in lines below where its WHY has no room beside the path.
+    """
 
     def __init__(self, columns: int | None, zone: tzinfo | None = None) -> None:
         """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
@@ -53,13 +58,14 @@ class RowPrinter:
         """The heading."""
         return self._line(_HEAD)
 
-    def row(self, item: Record | BadLine) -> str:
-        """One line of text for one line of the trail."""
+    def row(self, item: Record | BadLine, again: Again | None = None) -> str:
+        """One row of text for a record. again: how often it came (rows.py)."""
         if isinstance(item, BadLine):
-            return f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}"
+            return self._sentence(f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}")
         time = local_time(item.time_ns, self._zone)
         if item.event is None:
-            return f"{self._cut(0, time)}  {pad(shown(item.id), self._widths[1])}  -- {describe(item)}"
+            begin = f"{self._cut(0, time)}  {pad(shown(item.id), self._widths[1])}"
+            return self._sentence(f"{begin}  -- {describe(item)}")
         event = item.event
         return self._line(
             (
@@ -70,9 +76,15 @@ class RowPrinter:
                 shown(event.operation),
                 shown(event.decision),
                 paths(event),
-                why(event),
+                why(event, again, self._zone),
             )
         )
+
+    def _sentence(self, text: str) -> str:
+        if self._columns is None or width(text) <= self._columns:
+            return text
+        first, *more = wrap(text, self._columns - len(_INDENT))
+        return "\n".join([first, *(_INDENT + line for line in more)])
 
     def _line(self, cells: Sequence[str]) -> str:
         fixed = []
@@ -85,10 +97,15 @@ class RowPrinter:
         path, reason = cells[_PATH:]
         if self._columns is not None:
             room = max(self._columns - sum(width(text) + 2 for text in fixed), _LEAST_ROOM)
-            if room < _ROOM_FOR_WHY:
-                return "  ".join([*fixed, fit(path, room)]).rstrip()
-            path = pad(fit(path, room * 3 // 5), room * 3 // 5)
-            reason = fit(reason, room - width(path) - 2)
+            share = room * 3 // 5
+            left = room - width(reason) - 2
+            if room < _ROOM_FOR_WHY or left < min(share, width(path)):
+                lines = ["  ".join([*fixed, fit(path, room)]).rstrip()]
+                if reason and cells != _HEAD:
+                    lines += [_INDENT + line for line in wrap(reason, self._columns - len(_INDENT))]
+                return "\n".join(lines)
+            path = fit(path, left)
+            path = pad(path, max(width(path), min(share, left)))
         return "  ".join([*fixed, path, reason]).rstrip()
 
     def _cut(self, index: int, cell: str) -> str:
@@ -102,7 +119,7 @@ def paths(event: Event) -> str:
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
 
-def why(event: Event) -> str:
+def why(event: Event, again: Again | None = None, zone: tzinfo | None = None) -> str:
     """What made the answer: errno, rules, how the bytes go, what is hidden, repeats."""
     parts = [errno_name(event.errno)] if event.errno else []
     parts += [shown(rule) for rule in event.rules]
@@ -113,11 +130,21 @@ def why(event: Event) -> str:
         parts.append(f"{hidden} bytes hidden")
     if event.folded:
         parts.append(_TOGETHER.get(event.folded, "{} counted together").format(event.repeats))
+    elif again is not None:
+        parts.append(_how_often(again, zone))
     elif event.repeats:
         parts.append(f"{event.repeats} more times")
     if event.note:
         parts.append(shown(event.note))
     return " ".join(parts)
+
+
+def _how_often(again: Again, zone: tzinfo | None) -> str:
+    until = local_time(again.last_ns, zone)[11:19]
+    text = f"{again.times}{' more' * again.more} times until {until}"
+    if len(again.operations) > 1:
+        text += f" ({', '.join(f'{shown(name)} {count}' for name, count in again.operations)})"
+    return text
 
 
 def describe(record: Record) -> str:

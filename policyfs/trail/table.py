@@ -76,6 +76,24 @@ def _take(text: str, columns: int) -> str:
     return text
 
 
+def wrap(text: str, columns: int) -> list[str]:
+    """Break the text into lines of at most this many columns, between words where it can."""
+    lines = [""]
+    for word in text.split(" "):
+        rest = word
+        if lines[-1] and width(lines[-1]) + 1 + width(rest) <= columns:
+            lines[-1] += " " + rest
+            continue
+        if lines[-1]:
+            lines.append("")
+        while width(rest) > columns:
+            lines[-1] = _take(rest, columns)
+            rest = rest[len(lines[-1]) :]
+            lines.append("")
+        lines[-1] = rest
+    return lines
+
+
 def pad(text: str, columns: int) -> str:
     """The text filled up with spaces to this many columns."""
     return text + " " * (columns - width(text))

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.images import file_system
 from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.processes import call_as, start_as, tool_as, wait_for
 from tests.support.stores import Mounts, populate
 from tests.support.twins import attempt, content, error, fd_of
 
@@ -548,3 +548,17 @@ def test_tail_follows(mount: Mount, work: Path) -> None:
         follower.send_signal(signal.SIGINT)
         assert follower.wait(10) == 0
         follower.stdout.close()
+
+
+def test_what_programs_try_again_is_one_row_of_a_listing(mount: Mount, arena: Path) -> None:
+    unknown = mount.store / "quiet/unknown.bin"
+    unknown.write_bytes(b"\x7fELF" + bytes(range(256)))
+    path = mount / "quiet/unknown.bin"
+    for words in (["cat", path], ["cp", path, arena / "copy"], ["dd", "status=none", f"if={path}"]):
+        assert tool_as(GALLERY, *words).returncode != 0
+    with mount.as_environment():
+        said = policyfs("audit", "search", "--app", "gallery", "--path", "unknown.bin")
+    _, row = said.stdout.splitlines()
+    assert " deny " in row
+    assert "3 times until" in row
+    assert "cannot be redacted" in row

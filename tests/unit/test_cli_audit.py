@@ -20,6 +20,7 @@ from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.sinks.journal import Journal
+from policyfs.trail.table import width
 from tests.support.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_denial, a_journal, an_event, segments
 
 OTHER_ID = "fedcba9876543210"
@@ -397,7 +398,35 @@ def test_on_a_terminal_rows_fit_its_width(trail: Path) -> None:
         os.close(controller)
     assert process.wait(20) == 0
     lines = out.decode().splitlines()
-    assert len(lines) == len(EVENTS) + 2
-    assert max(map(len, lines)) <= 120
-    assert "…" in lines[-1]
-    assert "猫.jpg" in lines[-1]
+    rows = [line for line in lines[1:] if not line.startswith("    ")]
+    assert len(rows) == len(EVENTS) + 1
+    assert max(map(width, lines)) <= 120
+    assert "…" in rows[-1]
+    assert "猫.jpg" in rows[-1]
+
+
+def test_one_refusal_is_one_row_and_in_a_pipe_nothing_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [b"/Private/" + b"x" * 200 + b"/%d.jpg" % number for number in range(96)]
+    clock, cli = Clock(), Cli(tmp_path, capsys)
+    with a_journal(tmp_path, clock) as journal:
+        for operation, pid in (("lookup", 1), ("open", 1), ("open", 2), ("access", 3)):
+            for name in names:
+                clock.forward(0.01)
+                denial = a_denial(name, operation=operation, pid=pid, time_ns=clock.now_ns)
+                journal.record(denial, Audit.REQUIRED)
+        clock.forward(5)
+    assert cli("search", "--decision", "deny") == 0
+    _, *rows = cli.out.splitlines()
+    assert len(rows) == len(names)
+    for name, row in zip(names, rows, strict=True):
+        assert f"{name.decode()}  EACCES no-private 4 times until" in row
+        assert row.endswith("(open 2, lookup 1, access 1)")
+    assert cli("tail", "-n", "96") == 0
+    assert [line[25:] for line in cli.out.splitlines()[1:-1]] == [row[25:] for row in rows[1:]]
+    assert cli("search", "--each") == 0
+    assert len(cli.out.splitlines()) == 1 + 4 * 96
+    assert len(cli.json("search")) == 4 * 96
+    assert cli("search", "--limit", "3") == 0
+    assert len(cli.out.splitlines()) == 1 + 3

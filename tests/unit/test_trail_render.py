@@ -20,6 +20,7 @@ from policyfs.trail.render import (
     summary_lines,
     why,
 )
+from policyfs.trail.rows import Again
 from policyfs.trail.summary import Summary
 from policyfs.trail.table import width
 from policyfs.trail.verify import Break, Report
@@ -57,11 +58,39 @@ def test_why(event, text: str) -> None:
     assert why(event) == text
 
 
-def test_a_narrow_terminal_gets_the_essentials() -> None:
+def test_a_narrow_terminal_gets_the_essentials_and_why_below_them() -> None:
     rows = RowPrinter(80, UTC)
     assert rows.head() == "TIME            ID           APP       OPERATION  DECISION  PATH"
     row = rows.row(record_of(a_denial(b"/Private/secret.jpg")))
-    assert row == "03-01 08:00:00  01234567:12  gallery   open       deny      /Private/secret.jpg"
+    assert row == (
+        "03-01 08:00:00  01234567:12  gallery   open       deny      /Private/secret.jpg\n"
+        "    EACCES no-private"
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_why_is_never_cut(columns: int) -> None:
+    words = [f"word{number}" for number in range(30)]
+    row = RowPrinter(columns, UTC).row(record_of(a_denial(note=" ".join(words))))
+    assert max(map(width, row.split("\n"))) <= columns
+    assert " ".join(row.split()).endswith(" ".join(words))
+
+
+def test_in_a_pipe_nothing_is_cut() -> None:
+    note = "x" * 500
+    (row,) = RowPrinter(None, UTC).row(record_of(a_denial(b"/" + b"y" * 500, note=note))).split("\n")
+    assert "/" + "y" * 500 in row
+    assert row.endswith(note)
+
+
+def test_a_row_says_how_often_and_until_when() -> None:
+    again = Again(8, (("open", 6), ("lookup", 2)), START_NS + 9 * 10**9)
+    row = RowPrinter(None, UTC).row(record_of(a_denial(note="because")), again)
+    assert row.endswith("EACCES no-private 8 times until 08:00:09 (open 6, lookup 2) because")
+    once_more = again._replace(operations=(("open", 8),), more=True)
+    assert "no-private 8 more times until 08:00:09 because" in RowPrinter(None, UTC).row(
+        record_of(a_denial(note="because")), once_more
+    )
 
 
 def test_columns_grow_and_stay() -> None:
@@ -73,9 +102,9 @@ def test_columns_grow_and_stay() -> None:
 
 @given(st.binary(max_size=300), st.integers(80, 200))
 def test_a_row_fits_and_is_harmless(path: bytes, columns: int) -> None:
-    row = RowPrinter(columns, UTC).row(record_of(a_denial(path, new_path=path)))
-    assert row.isprintable()
-    assert width(row) <= columns
+    for line in RowPrinter(columns, UTC).row(record_of(a_denial(path, new_path=path))).split("\n"):
+        assert line.isprintable()
+        assert width(line) <= columns
 
 
 KINDS = ["header", "resume", "close", "detached", "gap", "recovered", "damage", "pruned", "\x1b[2J"]
@@ -89,7 +118,9 @@ def test_the_journals_own_records_read_well_whatever_they_hold(kind, fields, uns
         fields = fields | {"unsure_after": "\x1b"}
     record = Record(PLACE, kind, 1, START_NS, fields, None)
     assert describe(record).isprintable()
-    assert RowPrinter(80, UTC).row(record).isprintable()
+    for line in RowPrinter(80, UTC).row(record).split("\n"):
+        assert line.isprintable()
+        assert width(line) <= 80
     assert all(line.isprintable() for line in record_sheet(record, UTC))
 
 

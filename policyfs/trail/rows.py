@@ -1,0 +1,146 @@
+"""Rows of a listing: a refusal that was tried again is one row with a count (pure).
+
+An app that is refused a file tries again: by another call, from another process, and the journal adds
+counts of its own (fold.py). All that have app, uid, paths, errno, rules, cause and policy in common are one
+refusal. The trail keeps each; only listings for people fold them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from policyfs.trail.event import DENY, Event
+from policyfs.trail.record import BadLine, Record
+
+WINDOW_NS: Final = 3600 * 1_000_000_000
+"""How long a row stands for its repeats."""
+
+AT_ONCE_NS: Final = 10 * 1_000_000_000
+"""The same where somebody watches: a new attempt is to be seen."""
+
+HELD: Final = 10_000
+"""Rows that wait for repeats, at most."""
+
+
+class Again(NamedTuple):
+    """How often a refusal came. operations: how often by each, the most frequent first. last_ns: of the last
+    one. more: these are repeats of a row that was told before.
+    """
+
+    times: int
+    operations: tuple[tuple[str, int], ...]
+    last_ns: int
+    more: bool = False
+
+
+class Row(NamedTuple):
+    """One row: a record, and how often it came if that was more than once."""
+
+    item: Record | BadLine
+    again: Again | None = None
+
+
+class _Group:
+    __slots__ = ("counts", "first", "last_ns", "records", "told")
+
+    def __init__(self, first: Record | BadLine) -> None:
+        self.first = first
+        self.counts: Counter[str] = Counter()
+        self.records = 0
+        self.last_ns = 0
+        self.told = False
+
+    def count(self, event: Event) -> None:
+        self.records += 1
+        self.counts[event.operation] += event.weight
+        self.last_ns = max(self.last_ns, event.time_ns)
+
+    def row(self) -> Row:
+        if self.records < 2 and not self.told:
+            return Row(self.first)
+        return Row(
+            self.first,
+            Again(self.counts.total(), tuple(self.counts.most_common()), self.last_ns, more=self.told),
+        )
+
+
+_Key = tuple[object, ...]
+
+
+def _key(event: Event) -> _Key | None:
+    """What the records of one refusal have in common; None for what is no single refusal."""
+    if event.decision != DENY or event.folded:
+        return None
+    return (
+        event.app,
+        event.uid,
+        event.mount,
+        event.path,
+        event.path_cut,
+        event.new_path,
+        event.new_path_cut,
+        event.errno,
+        event.rules,
+        event.note,
+        event.policy_digest,
+    )
+
+
+class Rows:
+    """Makes rows of records that come by time. A row waits while older ones may still get repeats.
+
+    at_once: a refusal is told when it comes, and its repeats once, when it stands no longer.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
+        self._window_ns = AT_ONCE_NS if at_once else WINDOW_NS
+        self._open: dict[_Key, _Group] = {}
+        self._waiting: deque[tuple[_Key | None, _Group]] = deque()
+
+    def add(self, item: Record | BadLine) -> list[Row]:
+        """Take one record; returns the rows that are complete with it."""
+        event = item.event if isinstance(item, Record) else None
+        key = None if event is None else _key(event)
+        ready = [] if event is None else list(self.due(event.time_ns))
+        group = None if key is None else self._open.get(key)
+        if group is not None and event is not None:
+            group.count(event)
+            return ready
+        group = _Group(item)
+        if key is None or event is None:
+            if self._at_once or not self._waiting:
+                return [*ready, group.row()]
+        else:
+            self._open[key] = group
+            if self._at_once:
+                ready.append(group.row())
+                group.told = True
+            else:
+                group.count(event)
+        self._waiting.append((key, group))
+        while len(self._waiting) > HELD:
+            ready += self._told(*self._waiting.popleft())
+        return ready
+
+    def rest(self) -> Iterator[Row]:
+        """Return the rows that still wait."""
+        while self._waiting:
+            yield from self._told(*self._waiting.popleft())
+
+    def due(self, now_ns: int) -> Iterator[Row]:
+        """Return the rows that wait for nothing any more at this time."""
+        while self._waiting:
+            key, group = self._waiting[0]
+            first = group.first
+            if key is not None and isinstance(first, Record) and now_ns - first.time_ns < self._window_ns:
+                return
+            yield from self._told(*self._waiting.popleft())
+
+    def _told(self, key: _Key | None, group: _Group) -> Iterator[Row]:
+        if key is not None:
+            del self._open[key]
+        if group.records or not group.told:
+            yield group.row()
