@@ -98,6 +98,18 @@ def test_inotify_tells_names_of_hidden_files_in_a_shared_mount_only(watched, own
     assert child.result() == (told, [])
 
 
+@pytest.mark.parametrize("own", [False, True], ids=KINDS)
+def test_inotify_tells_nothing_of_what_changes_in_the_store(mounts: Mounts, shared: Path, own) -> None:
+    """So programs that wait for changes need a time at which they look again; what they see then is new."""
+    mount = mounts.start(POLICY, shared, *(("--app", "app") if own else ()))
+    child = start_as(APP, _watch, mount / "Open")
+    assert child.receive() == "watching"
+    (shared / "Open/b.txt").write_text("words")
+    child.send("made")
+    told, listed = child.result()
+    assert (told, sorted(listed)) == (set(), ["a.txt", "b.txt"])
+
+
 def _lock(channel, path: Path) -> None:
     with path.open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 5, 1000)

@@ -15,6 +15,7 @@ import pytest
 from policyfs.cli.main import build_parser
 from policyfs.policy.parse import SourceText, parse_policy
 from tests.bench.__main__ import ON_STORES
+from tests.support.asking import Row, check, engine_of
 from tests.support.documents import CHECKOUT, PAGES, blocks, commands
 
 SET_UP = {
@@ -81,6 +82,15 @@ def test_the_policy_of_the_readme_compiles_and_is_short() -> None:
     policy = parse_policy([SourceText("README.md", block.text.encode())])
     assert {rule.id for rule in policy.rules} == {"everyone.reads", "no-place"}
     assert len(block.text.splitlines()) <= 15
+
+
+def test_what_the_readme_says_of_its_policy_holds() -> None:
+    [block] = [block for block in blocks(CHECKOUT / "README.md") if block.language == "yaml"]
+    redacted = Row("backup", "read /DCIM/beach.jpg", "image/jpeg of none", "allowed, redacted: location")
+    check(engine_of(block.text), redacted._replace(app="gallery"))
+    check(engine_of(block.text), redacted._replace(answer="allowed"))
+    without = block.text.replace("  backup:", "  sync: {uid: 10021}\n  backup:")
+    check(engine_of(without), redacted._replace(app="sync"))
 
 
 def _counts() -> set[tuple[str, int, int]]:
