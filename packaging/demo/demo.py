@@ -7,14 +7,19 @@ is what the tool said. `--shell` leaves the store mounted and says how to look a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +30,7 @@ from tests.support import media
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POLICY: Final = CHECKOUT / "policies" / "family-photos.yaml"
 DEADLINE_S: Final = 60.0
+COLUMNS: Final = 80
 PHOTO: Final = "DCIM/Camera/beach.jpg"
 VIDEO: Final = "DCIM/Camera/waves.mp4"
 
@@ -113,13 +119,13 @@ class Demo:
         uid = str(self.uids[app])
         become = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
         said = self._run([*become, "env", "-C", str(self.mount), *command], may_fail=True)
-        lines = said.replace(f"{self.directory}/", "/tmp/").splitlines() or ["(nothing)"]
+        lines = said.replace(f"{self.directory}/", "/tmp/").expandtabs().splitlines() or ["(nothing)"]
         prompt = f"{app}$ {self._short(command)}"
-        if len(lines) == 1 and len(prompt) + len(lines[0]) < 96:
-            print(f"{prompt:<66} -> {lines[0]}")
+        if len(lines) == 1 and len(f"{prompt} -> {lines[0]}") < COLUMNS:
+            print(f"{prompt} -> {lines[0]}")
         else:
             print(prompt)
-            for line in lines[:8]:
+            for line in lines:
                 print(f"    {line}")
         return said
 
@@ -146,37 +152,53 @@ class Demo:
         self.expect(str(len(same)), "1")
 
         self.title("What an app may not see is not there")
-        self.expect(self.app("gallery", "ls"), "DCIM")
-        self.expect(self.app("gallery", "ls", "Android/data"), "gallery", exactly=True)
+        self.expect(self.app("gallery", "ls", "-C"), "DCIM")
+        self.expect(self.app("gallery", "ls", "-C", "Android/data"), "gallery", exactly=True)
         self.expect(self.app("gallery", "ls", "Android/data/camera"), "No such file")
-        self.expect(self.app("backup", "ls", "Android/data"), "camera")
+        self.expect(self.app("backup", "ls", "-C", "Android/data"), "camera")
 
         self.title("Only pictures may be written here, whatever their name")
         notes = str(self.directory / "notes.txt")
         self.expect(self.app("camera", "cp", notes, "DCIM/fake.jpg"), "not permitted")
-        self.expect(self.app("camera", "ls", "DCIM"), "Camera")
+        self.expect(self.app("camera", "ls", "DCIM"), "Camera", exactly=True)
 
-        self.title("A video, and the photo without its place, copied at the kernel's speed")
+        self.title("A video, and the photo without its place, at the kernel's speed")
         before = self.reads_at_daemon()
-        self.app("maps", "cp", "-v", VIDEO, str(self.out / "maps/"))
-        self.app("gallery", "cp", "-v", PHOTO, str(self.out / "gallery/"))
-        self.expect(self.app("maps", "md5sum", VIDEO, str(self.out / "maps" / "waves.mp4")), "waves.mp4")
+        self.expect(self.app("maps", "cp", VIDEO, str(self.out / "maps/")), "", exactly=True)
+        self.expect(self.app("maps", "cmp", VIDEO, str(self.out / "maps/waves.mp4")), "", exactly=True)
+        self.expect(self.app("gallery", "cp", PHOTO, str(self.out / "gallery/")), "", exactly=True)
         print(f"reads that reached the daemon: {self.reads_at_daemon() - before}   (policyfs status --json)")
 
-        self.title("The trail of just that")
-        print(self.trail())
+        self.title("Some of the trail of just that")
+        for question in (("--app", "camera", "--op", "write"), ("--app", "gallery", "--op", "open")):
+            print(self.trail(*question, "--limit", "1"))
 
     def expect(self, said: str, part: str, *, exactly: bool = False) -> None:
         """The demo shows what is true, or it fails."""
         if (said.strip() != part) if exactly else (part not in said):
             raise DemoError(f"expected {part!r}, got {said!r}")
 
-    def trail(self) -> str:
-        """What `policyfs audit` says of the acts above."""
-        print("root# policyfs audit search")
-        lines = self.policyfs("audit", "search", show=False).rstrip().splitlines()
-        width = shutil.get_terminal_size((140, 50)).columns
-        return "\n".join(line[:width] for line in lines[-12:])
+    def trail(self, *question: str) -> str:
+        """`policyfs audit search` as a terminal of 80 columns shows it."""
+        command = ["policyfs", "audit", "search", *question]
+        print(f"root# {shlex.join(command)}")
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as screen:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, COLUMNS, 0, 0))
+            program = str(Path(sys.executable).with_name(command[0]))
+            with subprocess.Popen(
+                [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+                env=self.environment,
+            ) as process:  # fmt: skip
+                os.close(theirs)
+                said = b""
+                with contextlib.suppress(OSError):  # EIO: the program has ended
+                    while part := screen.read(4096):
+                        said += part
+        text = said.decode(errors="replace").replace("\r", "").rstrip()
+        if process.returncode or not text:
+            raise DemoError(f"{shlex.join(command)} ended with {process.returncode}:\n{text}")
+        return text
 
     # ------------------------------------------------------------ end
 

@@ -58,8 +58,15 @@ if [ "$(id -u)" != 0 ]; then
     echo "packages.sh: run as root, or install:$missing" >&2
     exit 1
 fi
-echo "installing:$missing"
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || echo "packages.sh: apt-get update failed; going on with the lists at hand" >&2
 # shellcheck disable=SC2086 # a list of names
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+echo "installing $(set -- $missing && echo $#) Debian packages, which takes some minutes the first time"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt-get update -qq >"$log" 2>&1 || echo "packages.sh: apt-get update failed; going on with the lists at hand" >&2
+# shellcheck disable=SC2086 # a list of names
+if ! apt-get install -y -qq --no-install-recommends $missing >>"$log" 2>&1; then
+    cat "$log" >&2
+    echo "packages.sh: apt-get could not install:$missing" >&2
+    exit 1
+fi

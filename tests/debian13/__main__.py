@@ -86,8 +86,8 @@ def environment(root: Path) -> dict[str, str]:
     certificates = kept.pop("PIP_CERT", None)
     kept = {name: value for name, value in kept.items() if "/" not in value or "://" in value}
     if certificates:
-        shutil.copy(certificates, root / "etc/policyfs-certificates.pem")
-        kept["PIP_CERT"] = "/etc/policyfs-certificates.pem"
+        shutil.copy(certificates, root / "etc/pip-certificates.pem")
+        kept["PIP_CERT"] = "/etc/pip-certificates.pem"
     return kept | {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",

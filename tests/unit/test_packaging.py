@@ -104,6 +104,20 @@ def test_make_test_lints_checks_types_and_layers_and_runs_the_suite() -> None:
         assert part in lines
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_pip_says_is_shown_if_it_fails(tmp_path: Path, code: int) -> None:
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho noise\necho louder >&2\nexit {code}\n")
+    python.chmod(0o755)
+    script = CHECKOUT / "packaging/setup/venv.sh"
+    said = subprocess.run([script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert said.returncode == code
+    assert len(said.stdout.splitlines()) == 1
+    assert ("noise\nlouder\n" in said.stderr) == bool(code)
+    assert bool(said.stderr) == bool(code)
+
+
 # ---------------------------------------------------------------- mount helper
 
 
