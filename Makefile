@@ -7,7 +7,7 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench lock clean test-debian13
+.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench man lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
+	@echo "make man         the manual pages, after a change of the command line or the policy language"
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # The stamp is newer than the lock file, the metadata and the C sources once all is installed.
@@ -84,6 +85,9 @@ fuzz: setup
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)
 	@$(PY) -m tests.bench
+
+man:
+	@PYTHONPATH=. $(PY) packaging/man/generate.py
 
 lock:
 	@uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \

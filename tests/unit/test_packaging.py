@@ -16,6 +16,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
+MANUAL = CHECKOUT / "packaging" / "man"
 UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))
 
 
@@ -247,6 +248,7 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
     shutil.copytree(CHECKOUT / "policyfs", source / "policyfs", ignore=ignore)
     (source / "packaging").mkdir()
     shutil.copy(HELPER, source / "packaging")
+    shutil.copytree(MANUAL, source / "packaging/man")
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -265,6 +267,9 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
         # Installed into bin/, where the helper finds the command beside itself.
         [script] = [name for name in names if name.endswith(f".data/scripts/{HELPER.name}")]
         assert archive.read(script) == HELPER.read_bytes()
+        for page in ("man1/policyfs.1", "man5/policyfs-policy.5"):  # below the prefix, where man looks
+            [found] = [name for name in names if name.endswith(f".data/data/share/man/{page}")]
+            assert archive.read(found) == (MANUAL / Path(page).name).read_bytes()
     assert any(re.fullmatch(r"policyfs/kernel/_bridge\..*\.so", name) for name in names)
     assert "policyfs/py.typed" in names
     modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "policyfs").rglob("*.py")}

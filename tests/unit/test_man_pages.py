@@ -1,0 +1,42 @@
+"""The manual pages are what the parser and the policy language say, and roff takes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import CHECKOUT
+
+MANUAL = CHECKOUT / "packaging" / "man"
+PAGES = sorted(MANUAL.glob("*.[15]"))
+
+
+def test_the_pages_are_what_their_sources_say(tmp_path: Path) -> None:
+    """If not: make man. The parser of any Python that policyfs runs on gives the same."""
+    copy = tmp_path / "packaging/man"
+    copy.mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    for name in ("packaging/man/generate.py", "docs/policy-language.md"):
+        (tmp_path / name).write_text((CHECKOUT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, copy / "generate.py"], check=True, timeout=60, capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "POLICYFS_TRAIL_DIR": "/elsewhere", "COLUMNS": "40"},
+    )  # fmt: skip
+    assert {page.name for page in PAGES} == {page.name for page in copy.glob("*.[15]")}
+    for page in PAGES:
+        assert (copy / page.name).read_text() == page.read_text(), f"{page.name}: make man"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_roff_takes_a_page_without_a_warning(page: Path) -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww", page]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stderr == ""
+    plain = re.sub("\x1b\\[[0-9;]*m|.\b", "", said.stdout)
+    assert "EXIT STATUS" in plain or "/DCIM/***" in plain
+    assert not re.search(r"\*\*[A-Z]|`", plain), "marks of Markdown"
