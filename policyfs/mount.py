@@ -79,7 +79,8 @@ are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
 class MountOptions:
     """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
 
-    user_id, group_id: whom an app mount admits (None with any_uid, and for a shared mount).
+    user_id, group_id: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
+    show owners and modes by the policy to everyone, not only to apps of which the policy says so.
     """
 
     store: str
@@ -96,6 +97,7 @@ class MountOptions:
     cache_bytes: int
     segment_bytes: int
     keep_segments: int
+    policy_modes: bool = False
 
 
 class Daemon:
@@ -170,6 +172,8 @@ class Daemon:
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
             lock_owners=_descriptors(4096), copies=_copy_descriptors(),
             latches=str(control.runtime_dir() / "changes.lock"),
+            policy_modes=options.policy_modes, any_uid=options.any_uid,
+            read_only=facts.read_only or options.read_only,
         )  # fmt: skip
         base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal,
                           self.remembered, self._warn)  # fmt: skip

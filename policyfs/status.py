@@ -36,6 +36,7 @@ def describe(daemon: Daemon) -> control.Json:
             "digest": engine.digest,
             "generation": daemon.fs.gate.generation,
             "monitor": engine.monitor,
+            "modes_of": sorted(name or "stranger" for name in daemon.fs.modes.apps),
         },
         "passthrough": {
             "enabled": daemon.fs.passing.enabled,

@@ -6,7 +6,7 @@ set -eu
 
 run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
 demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
-test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base"
+test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base samba smbclient"
 bench="$test fio"
 debian13="debootstrap git util-linux"
 
@@ -62,7 +62,14 @@ fi
 echo "installing $(set -- $missing && echo $#) Debian packages, which takes some minutes the first time"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# Tests start servers by themselves, each where it is wanted: the packages start none.
+no_servers=
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    no_servers=/usr/sbin/policy-rc.d
+    printf '#!/bin/sh\nexit 101\n' >"$no_servers"
+    chmod 755 "$no_servers"
+fi
+trap 'rm -f "$log" $no_servers' EXIT
 apt-get update -qq >"$log" 2>&1 || echo "packages.sh: apt-get update failed; going on with the lists at hand" >&2
 # shellcheck disable=SC2086 # a list of names
 if ! apt-get install -y -qq --no-install-recommends $missing >>"$log" 2>&1; then

@@ -18,7 +18,8 @@ from policyfs.cli.doctor import State, check_closed
 from policyfs.cli.policy import read_sources
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.model import App, Policy
+from policyfs.policy.model import App, Modes, Policy
+from policyfs.policy.modes import apps_with_modes
 from policyfs.policy.parse import parse_policy
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add("--monitor", action="store_true", help="record what would be denied, deny nothing (listed apps only)")
     add("--posix", action="store_true", help="the kernel's mode-bit checks on top of the policy")
+    modes_help = "policy: owners and modes as the policy allows the caller, for Samba and the like"
+    add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--read-only", action="store_true", help="whatever the policy says, nobody writes (EROFS)")
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
@@ -75,7 +78,9 @@ def run_mount(args: argparse.Namespace) -> int:
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
 
     def load() -> Engine:
-        return compile_policy(parse_policy(read_sources(policy_path)), monitor=args.monitor)
+        engine = compile_policy(parse_policy(read_sources(policy_path)), monitor=args.monitor)
+        _check_modes(args, engine)
+        return engine
 
     options = _options(args, load().policy, store, mountpoint)
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
@@ -104,7 +109,31 @@ def _options(args: argparse.Namespace, policy: Policy, store: str, mountpoint: s
         posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
+        policy_modes=args.modes == "policy",
     )  # fmt: skip
+
+
+def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
+    """Refuse modes by the policy where they are wrong: beside the kernel's own checks, and for a backup."""
+    by_mount = args.modes == "policy"
+    told = apps_with_modes(engine, by_mount=by_mount)
+    told = told if args.app is None else told & {args.app}
+    if args.posix and (by_mount or told):
+        whose = "--modes policy" if by_mount else f"modes: policy of the app {min(filter(None, told))}"
+        raise UsageError(
+            f"{whose} does not go with --posix, where the modes of the store count; take one of them away"
+        )
+    if not by_mount or args.app is None or told:
+        return
+    app = next((app for app in engine.policy.apps if app.name == args.app), None)
+    if app is not None and app.modes is Modes.STORE:
+        raise UsageError(f"--modes policy: the policy says modes: store of the app {app.name}; take one away")
+    if app is not None:
+        raise UsageError(
+            f"--modes policy: the app {app.name} reads everything as it is and writes nothing, as a backup"
+            " does; that must see the modes of the store (if it is none, say so in the policy:"
+            " modes: policy of that app)"
+        )
 
 
 def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, int | None]:

@@ -18,7 +18,8 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
 from policyfs.policy.mixed import MixedDirectory, mixed_directories
-from policyfs.policy.model import SELF, Effect, Policy
+from policyfs.policy.model import SELF, App, Effect, Modes, Policy
+from policyfs.policy.modes import looks_like_backup
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
 from policyfs.redact.table import Treatment, kind_table
@@ -66,6 +67,9 @@ def run_check(args: argparse.Namespace) -> int:
             engine = compile_policy(policy)
             for mixed in mixed_directories(engine):
                 print(_warning(mixed), file=sys.stderr)
+            for app in policy.apps:
+                if app.modes is Modes.POLICY and looks_like_backup(engine, app):
+                    print(_warning_of_modes(path, app), file=sys.stderr)
             for cleaned in cleaned_for_readers(engine):
                 print(_warning_of_cleaned(cleaned), file=sys.stderr)
     return code
@@ -77,6 +81,13 @@ def _warning(mixed: MixedDirectory) -> str:
         f"{where.file}:{where.line}: warning: rule {mixed.rule.id}: in {mixed.directory} the app {mixed.app}"
         " sees some files and not others; in a shared mount inotify on that directory tells it the names of"
         f" all (give it a mount of its own: --app {mixed.app})"
+    )
+
+
+def _warning_of_modes(path: str, app: App) -> str:
+    return (
+        f"{path}: warning: the app {app.name}, which has modes: policy, reads everything as it is and writes"
+        " nothing; if it is a backup, it saves modes and owners that no file has (take modes: policy away)"
     )
 
 

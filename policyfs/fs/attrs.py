@@ -32,13 +32,15 @@ class Timeouts:
 
     alone: only one app looks through this mount. watched: whether changes in the store are
     reported at the moment; reported: whether those in a directory are. forgets_absent: whether the
-    kernel can be made to forget names that it knows not to be there (INC_EPOCH).
+    kernel can be made to forget names that it knows not to be there (INC_EPOCH). told_apart: whether some
+    app is shown owners and modes that are its own (modes.py).
     """
 
     def __init__(self, *, alone: bool) -> None:
         self.alone = alone
         self.watched = False
         self.forgets_absent = False
+        self.told_apart = False
         self.reported: Callable[[Node], bool] = lambda _: False
         self._engine: Engine | None = None
 
@@ -80,6 +82,8 @@ class Timeouts:
         """Seconds for the attributes. A regular file's grow with the time since its last change; a
         directory's are short until the watch knows it by its handle.
         """
+        if self.told_apart and not self.alone:
+            return 0.0
         allowed = self.entry(state)
         ftype = node.ftype
         if not allowed and node.open is not None and node.flavor in _UNCHANGED:

@@ -88,7 +88,7 @@ class Changing:
                     self._tree.clear_killpriv(fd)
             elif change.size is None and self._native is not None:
                 self._nothing(self._native, node, fd, caller)
-            stat = self._seeing.told(self._tree.fstat(fd), node.state, caller)
+            stat = self._seeing.told(self._tree.fstat(fd), node, node.state, caller)
             return self._seeing.attributes(node, stat)
         finally:
             os.close(fd)

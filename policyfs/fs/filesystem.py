@@ -39,6 +39,7 @@ from policyfs.fs.located import PlanFinder
 from policyfs.fs.locks import Locks
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
+from policyfs.fs.modes import ShownModes
 from policyfs.fs.names import Naming
 from policyfs.fs.native import Native
 from policyfs.fs.nodes import Node, NodeTable
@@ -90,7 +91,8 @@ class Settings:
     directories, lock_owners, descriptors, copies: how many descriptors may be kept for directories, locks,
     open files and frozen copies. latches: the file through which the daemons of one store keep out of each
     other's way. device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively
-    where no rule asks for anything.
+    where no rule asks for anything. policy_modes: show everyone modes by the policy (see ShownModes).
+    any_uid: an app's mount that admits every uid. read_only: nobody writes.
     """
 
     mountpoint: str
@@ -104,6 +106,9 @@ class Settings:
     lock_owners: int = 512
     copies: int = 1024
     latches: str = ""
+    policy_modes: bool = False
+    any_uid: bool = False
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,7 @@ class FileSystem:
             owners_above=owners_above, open_fd=handles.descriptor_of,
         )  # fmt: skip
         timeouts.use(engine)
+        self.modes = modes = self._shown_modes(settings)
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
         self.passing = passing = Passing(backing, tells_each=facts.tells_each, reserves=facts.reserves)
         self.copies = CopyCache(settings.cache_bytes, settings.copies, give_back=passing.give_back)
@@ -208,6 +214,7 @@ class FileSystem:
             timeouts=timeouts,
             orphans=orphans,
             withheld=withheld,
+            modes=modes,
         )
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing,
@@ -254,6 +261,14 @@ class FileSystem:
             opener=opener, io=io,
             making=making, naming=naming, changing=changing, locks=locks, bugs=bugs,
         )  # fmt: skip
+
+    def _shown_modes(self, settings: Settings) -> ShownModes:
+        """The owners and modes of this mount; the kernel keeps no attributes where they differ by caller."""
+        modes = ShownModes(
+            self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
+        )
+        self.timeouts.told_apart = modes.in_use
+        return modes
 
     def _finders(self, base: Foundation, keeper: LeaseKeeper | None) -> tuple[FactFinder, PlanFinder]:
         """What finds kinds and plans, and has them looked at twice."""
@@ -331,6 +346,8 @@ class FileSystem:
         """Decide by another policy from now on, and let the kernel forget what the old one allowed."""
         self.gate.use(engine)
         self.timeouts.use(engine)
+        self.modes.use(engine)
+        self.timeouts.told_apart = self.modes.in_use
         self.nodes.use(engine.root, engine.child)
         if self.notifier is not None:
             self.changes.reset(self.notifier, self.places)

@@ -317,6 +317,13 @@ class Gate:
             need |= self.engine.needs(who, op, state, ftype)
         return need
 
+    def possible(self, who: Principal, node: Node) -> Op:
+        """READ, WRITE and ATTR, as far as some facts would allow them under all names of a node."""
+        possible = Op.READ | Op.WRITE | Op.ATTR
+        for state in node.states():
+            possible &= self.engine.possible(who, state, node.ftype)
+        return possible
+
     def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
         """Decide on a node with the facts given: the strictest of all its names."""
         worst: Decision | None = None

@@ -255,7 +255,7 @@ class Listings:
                 and self._as_decided(listing, state, stat, ino)
             ):
                 found = self._seeing.node_for(node, name, state, stat, listing.caller)
-                stat = self._seeing.told(stat, state, listing.caller)
+                stat = self._seeing.told(stat, found, state, listing.caller)
                 attr_s = self._timeouts.attr(state, found, stat)
                 found.tell(shown_version(found, stat))
                 entry_s = self._timeouts.entry_of(found, state)

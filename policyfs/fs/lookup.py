@@ -12,6 +12,7 @@ from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.attrs import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.fs.gate import Gate, PolicyChangedError
 from policyfs.fs.hard_links import check_room
+from policyfs.fs.modes import ShownModes
 from policyfs.fs.nodes import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
 from policyfs.fs.openfile import Caller, HandleTable
 from policyfs.fs.orphans import Orphans
@@ -43,7 +44,9 @@ class Seeing:
         timeouts: Timeouts,
         orphans: Orphans,
         withheld: Withheld,
+        modes: ShownModes,
     ) -> None:
+        self._modes = modes
         self._orphans = orphans
         self._withheld = withheld
         self._tree = tree
@@ -139,7 +142,7 @@ class Seeing:
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._orphans.is_wanted(node):
             self._keep_for_open(node, parent, name)
-        return self.entry_of(node, state, self.told(stat, state, caller))
+        return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
         """Keep within reach what has a name now, for the open that comes."""
@@ -185,15 +188,16 @@ class Seeing:
         """What a caller is told of a node, if it may see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
-        return self.told(self.stat(node), node.state, caller)
+        return self.told(self.stat(node), node, node.state, caller)
 
-    def told(self, stat: Stat, state: PathState, caller: Caller) -> Stat:
+    def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
         """Attributes as a caller is told them: of a directory in which something may be hidden from it,
-        nothing that counts what is there.
+        nothing that counts what is there; owner and mode by the policy where it is shown these.
         """
+        shown = self._modes.shown(stat, node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
-            return stat
-        return _uncounted(stat)
+            return shown
+        return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
         """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""

@@ -84,7 +84,7 @@ class Making:
         except BaseException:
             os.close(fd)
             raise
-        entry = self._seeing.entry_of(node, state, stat)
+        entry = self._seeing.entry_of(node, state, self._seeing.told(stat, node, state, caller))
         return handle, entry
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:

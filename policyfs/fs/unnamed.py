@@ -80,7 +80,7 @@ class Unnamed:
         if node.open is not None:  # it is: the handle has just opened it
             node.open.fd = within_reach
             self._handles.charge(node)
-        return handle, self._seeing.entry_of(node, state, stat)
+        return handle, self._seeing.entry_of(node, state, self._seeing.told(stat, node, state, caller))
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:

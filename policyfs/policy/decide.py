@@ -63,6 +63,7 @@ class Engine:
         self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
         self._pool: Final[Memo[Decision, Decision]] = Memo(remembered)
         self._viewed: Final[Memo[Profile, View]] = Memo(remembered)
+        self._possible: Final[Memo[tuple[PathState, int, FileType], Op]] = Memo(remembered)
 
     # ---- paths and callers
 
@@ -128,6 +129,20 @@ class Engine:
             below=lambda: self._sight.below(state.position, caller),
             lenient=self._lenient(caller),
         )
+
+    def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
+        """READ, WRITE and ATTR, as far as ``decide`` would allow them here under some facts."""
+        key = (state, who.key, ftype)
+        found = self._possible.get(key)
+        if found is None:
+            caller = self._caller(who)
+            answer = self._profiles.of(state, caller).possible(
+                ftype,
+                below=lambda: self._sight.below(state.position, caller),
+                lenient=self._lenient(caller),
+            )
+            found = self._possible.keep(key, answer, state.units)
+        return found
 
     def view(self, who: Principal, state: PathState) -> View:
         """The view of a regular file here: restricted if any facts could oblige the caller."""

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from policyfs.domain import REDACTIONS, WORKER_UIDS, Audit, Op
 from policyfs.policy.errors import did_you_mean, listed, quote
-from policyfs.policy.model import UidRange
+from policyfs.policy.model import Modes, UidRange
 from policyfs.policy.nodes import Absent, Folded, Unquoted
 from policyfs.policy.paths import GlobError, parse_glob
 
@@ -46,6 +46,7 @@ ERRNOS: Final[Mapping[str, int]] = {
     "EPERM": errno.EPERM,
     "EROFS": errno.EROFS,
 }
+MODES: Final[Mapping[str, Modes]] = {modes.value: modes for modes in Modes}
 AUDITS: Final[Mapping[str, Audit]] = {
     "off": Audit.OFF,
     "best_effort": Audit.BEST_EFFORT,
@@ -292,6 +293,7 @@ AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
 Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(sorted(REDACTIONS))))]
 OnUnknown = Annotated[str, PlainValidator(_one_of({"zero": None, "allow": None, "deny": None}))]
 Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
+ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
@@ -323,6 +325,7 @@ class AppDoc(Strict):
     uid: Annotated[tuple[AppUids, ...], BeforeValidator(_several)] = ()
     gid: Annotated[int, PlainValidator(_gid)] | None = None
     grants: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] = ()
+    modes: ModesName | None = None
     description: Text = ""
 
 

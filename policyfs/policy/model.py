@@ -26,6 +26,13 @@ SELF: Final = "self"
 """In ``owner``: the app that asks."""
 
 
+class Modes(enum.Enum):
+    """Where the owner, group and mode come from that an app is shown: from the store, or from the policy."""
+
+    STORE = "store"
+    POLICY = "policy"
+
+
 class Effect(enum.Enum):
     """What a rule does to a request that it matches."""
 
@@ -48,7 +55,8 @@ class Where:
 class App:
     """A principal. uids: none where the app exists only through an app mount.
 
-    gid: the primary group that an app mount admits, None for the default.
+    gid: the primary group that an app mount admits, None for the default. modes: None where the policy does
+    not say, so that the mount does.
     """
 
     name: str
@@ -56,6 +64,7 @@ class App:
     gid: int | None
     grants: frozenset[str]
     description: str
+    modes: Modes | None = None
 
 
 @dataclass(frozen=True, slots=True)

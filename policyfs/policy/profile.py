@@ -154,6 +154,17 @@ class Profile:
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
 
+    def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
+        """The operations that access(2) and ownership stand for, READ, WRITE and ATTR, as far as some facts
+        would allow them.
+        """
+        facts = sample_facts_of(self.lives, ftype, unknown=False)
+        possible = Op(0)
+        for op in (Op.READ, Op.WRITE, Op.ATTR):
+            answers = (self.answer(int(op), ftype, one, below=below, lenient=lenient) for one in facts)
+            possible |= op if any(answer.allowed for answer in answers) else Op(0)
+        return possible
+
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
         """The facts that the answer hangs on: without the others it is the same."""
         key = (ops, ftype, lenient)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban, cleaning
-from policyfs.policy.document import AUDITS, ERRNOS, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
+from policyfs.policy.document import AUDITS, ERRNOS, MODES, OPERATIONS, AppDoc, BlockDoc, RuleDoc, WhoDoc
 from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
 from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Where, Who
 from policyfs.policy.nodes import Loc, Mapping, Scalar, node_at
@@ -105,7 +105,8 @@ def _again(told: str, first: Where) -> str:
 
 
 def _app(name: str, doc: AppDoc) -> App:
-    return App(name, _merged(doc.uid), doc.gid, frozenset(doc.grants), doc.description)
+    modes = None if doc.modes is None else MODES[doc.modes]
+    return App(name, _merged(doc.uid), doc.gid, frozenset(doc.grants), doc.description, modes)
 
 
 def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:

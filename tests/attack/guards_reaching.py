@@ -20,6 +20,7 @@ from policyfs.fs.changes import Changes
 from policyfs.fs.gate import Gate, Unseen
 from policyfs.fs.listings import Listings
 from policyfs.fs.lookup import Seeing
+from policyfs.fs.modes import ShownModes
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.shares import Shares
 from policyfs.kernel.protocol import InitFlag
@@ -29,6 +30,21 @@ from tests.attack.guards import put
 
 FOLDED: Final = "Folded"
 """The name of a directory that finds names in any case on the store of a `folding` daemon."""
+
+
+def told_to_all() -> None:
+    """The kernel keeps what one app was told of owners and modes, and tells it to others."""
+    put(Timeouts, "attr", lambda self, state, node, stat: self.entry(state))
+
+
+def everyones_own() -> None:
+    """Whoever is shown modes by the policy is shown everything as its own."""
+    shown = ShownModes.shown
+
+    def own(self: ShownModes, stat: Any, node: Node, caller: Any) -> Any:
+        return shown(self, stat, node, caller)._replace(uid=caller.uid)
+
+    put(ShownModes, "shown", own)
 
 
 def no_shares() -> None:
@@ -200,6 +216,8 @@ def handles_given() -> None:
 REACHING: Final[dict[str, Callable[[], None]]] = {
     "handles-given": handles_given,
     "no-shares": no_shares,
+    "told-to-all": told_to_all,
+    "everyones-own": everyones_own,
     "folding": folding,
     "open-though-folding": open_though_folding,
     "moves-not-compared": moves_not_compared,

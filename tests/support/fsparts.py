@@ -34,6 +34,7 @@ from policyfs.fs.listings import Listings
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.making import Making
+from policyfs.fs.modes import ShownModes
 from policyfs.fs.names import Naming
 from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
 from policyfs.fs.openfile import Caller, Handle, HandleTable
@@ -207,6 +208,7 @@ class Parts:
         self.seeing = Seeing(
             tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
             timeouts=self.timeouts, orphans=orphans, withheld=withheld,
+            modes=ShownModes(gate, by_mount=False, any_uid=False, read_only=False),
         )  # fmt: skip
         self.listings = Listings(
             tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing,

@@ -26,6 +26,9 @@ SET_UP = {
     "ln -s /opt/policyfs/bin/mount.fuse.policyfs /sbin/mount.fuse.policyfs",
     "chown root:root /srv/media",
     "chmod 700 /srv/media",
+    "mkdir -p /srv/shares/photos",
+    "chown root:photos /srv/shares",
+    "chmod 710 /srv/shares",
     "systemctl enable --now policyfs-app@gallery",
 }
 """Lines that change a machine: read here, not run. tests/unit/test_packaging.py builds the package."""

@@ -1,0 +1,54 @@
+"""Apps that are shown owners, groups and modes by the policy, and apps that never should be: backups.
+
+What looks like a backup is found by trying names that the rules speak of; it is no part of a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.policy.decide import Engine
+from policyfs.policy.mixed import sample
+from policyfs.policy.model import App, Modes
+
+_NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
+
+
+def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
+    """Names of the apps that are shown modes by the policy; None stands for strangers.
+
+    by_mount: the mount was asked to for everyone. That leaves out the apps of which the policy says
+    otherwise, and whatever looks like a backup.
+    """
+    named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
+    if not by_mount:
+        return frozenset(named)
+    silent = (app for app in engine.policy.apps if app.modes is None)
+    return frozenset({None, *named, *(app.name for app in silent if not looks_like_backup(engine, app))})
+
+
+def looks_like_backup(engine: Engine, app: App) -> bool:
+    """True if an app reads everything as it is and writes nothing, by the names that were tried."""
+    who = principal_of(engine, app)
+    return all(_only_read(engine, who, path) for path in _paths(engine, app))
+
+
+def principal_of(engine: Engine, app: App) -> Principal:
+    """The principal of an app, under its first uid if it has any."""
+    return engine.principal(app.uids[0][0]) if app.uids else engine.app_principal(app.name, 0)
+
+
+def _only_read(engine: Engine, who: Principal, path: str) -> bool:
+    state = engine.state_of(path.encode())
+    reading = engine.decide(who, Op.READ, state, FileType.REGULAR, NO_FACTS)
+    changed = engine.possible(who, state, FileType.REGULAR) & Op.WRITE
+    return reading.allowed and not reading.redact and not changed
+
+
+def _paths(engine: Engine, app: App) -> Iterator[str]:
+    """A path of every sort that the rules tell apart."""
+    yield from _NAMES
+    for rule in engine.policy.rules:
+        for glob in rule.paths or ():
+            yield "/".join(sample(glob, app))
