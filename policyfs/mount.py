@@ -417,7 +417,7 @@ class Daemon:
 
     def _check_app(self, policy: Policy) -> None:
         """An app mount goes on only under a policy that knows its app, and as the user it admits."""
-        name, uid = self._options.app, self._options.user_id
+        name, uid, gid = self._options.app, self._options.user_id, self._options.group_id
         if name is None:
             return
         app = next((app for app in policy.apps if app.name == name), None)
@@ -426,6 +426,11 @@ class Daemon:
         if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
             raise UsageError(
                 f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )
+        if gid is not None and app.gids and gid not in app.gids:
+            raise UsageError(
+                f"in the new policy group {gid}, which this mount admits, is not the app {name}'s:"
                 " unmount, and mount it anew; the old policy stays"
             )
 

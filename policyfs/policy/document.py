@@ -288,6 +288,7 @@ Kind = Annotated[str, PlainValidator(_kind)]
 Glob = Annotated[str, PlainValidator(_glob)]
 Uids = Annotated[UidRange, PlainValidator(_uids)]
 AppUids = Annotated[UidRange, PlainValidator(_app_uids)]
+AppGid = Annotated[int, PlainValidator(_gid)]
 ErrnoName = Annotated[str, PlainValidator(_one_of(ERRNOS))]
 AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
 Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(sorted(REDACTIONS))))]
@@ -323,7 +324,7 @@ class AppDoc(Strict):
     """One of ``apps``."""
 
     uid: Annotated[tuple[AppUids, ...], BeforeValidator(_several)] = ()
-    gid: Annotated[int, PlainValidator(_gid)] | None = None
+    gid: Annotated[tuple[AppGid, ...], BeforeValidator(_several)] = ()
     grants: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] = ()
     modes: ModesName | None = None
     description: Text = ""

@@ -55,13 +55,13 @@ class Where:
 class App:
     """A principal. uids: none where the app exists only through an app mount.
 
-    gid: the primary group that an app mount admits, None for the default. modes: None where the policy does
-    not say, so that the mount does.
+    gids: the primary groups of which an app mount admits one, none for the default. modes: None where
+    the policy does not say, so that the mount does.
     """
 
     name: str
     uids: tuple[UidRange, ...]
-    gid: int | None
+    gids: tuple[int, ...]
     grants: frozenset[str]
     description: str
     modes: Modes | None = None

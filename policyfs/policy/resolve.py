@@ -106,7 +106,8 @@ def _again(told: str, first: Where) -> str:
 
 def _app(name: str, doc: AppDoc) -> App:
     modes = None if doc.modes is None else MODES[doc.modes]
-    return App(name, _merged(doc.uid), doc.gid, frozenset(doc.grants), doc.description, modes)
+    gids = tuple(dict.fromkeys(doc.gid))
+    return App(name, _merged(doc.uid), gids, frozenset(doc.grants), doc.description, modes)
 
 
 def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:

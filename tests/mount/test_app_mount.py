@@ -102,6 +102,27 @@ def test_the_app_gets_in_and_sees_its_part(own) -> None:
         assert call_as(APP, denied, os.stat, own / path) == "ENOENT"
 
 
+GROUPS = POLICY.replace(f"{{uid: {APP}}}", f"{{uid: {APP}, gid: [100, {APP}]}}")
+
+
+@pytest.mark.parametrize(("policy", "gid"), [(POLICY, 100), (GROUPS, 100), (GROUPS, APP)])
+def test_the_kernel_lets_in_the_group_that_was_asked_for(mounts, filled, policy, gid) -> None:
+    """As a container's `user: 10110:100`."""
+    mount = mounts.start(policy, filled, "--app", "viewer", "--gid", str(gid))
+    assert sorted(call_as(APP, os.listdir, mount.mountpoint, gid=gid)) == ["DCIM", "Music"]
+    for uid, other in ((APP, {100: APP, APP: 100}[gid]), (OTHER, gid), (0, gid), (0, None)):
+        assert call_as(uid, denied, os.listdir, mount.mountpoint, gid=other) == "EACCES"
+
+
+def test_a_reload_that_takes_the_group_away_is_refused(mounts, filled) -> None:
+    mount = mounts.start(GROUPS, filled, "--app", "viewer", "--gid", "100")
+    mount.policy.write_text(GROUPS.replace("gid: [100, ", "gid: ["))
+    said = mount.reload()
+    assert said.returncode == 2
+    assert "in the new policy group 100, which this mount admits, is not the app viewer's" in said.stderr
+    assert call_as(APP, os.listdir, mount.mountpoint, gid=100)
+
+
 def test_any_uid_may_come_through_where_that_was_asked_for(mounts, filled) -> None:
     mount = mounts.start(POLICY, filled, "--app", "viewer", "--any-uid")
     for uid in (APP, OTHER, MANAGER, 0):

@@ -32,6 +32,7 @@ apps:
   app: {{uid: {UID}}}
   several: {{uid: [10020, 10021]}}
   nouid: {{}}
+  groups: {{uid: 10019, gid: [100, 10019]}}
 rules:
   - {{id: all, allow: [all], who: {{app: app}}, paths: "/***"}}
 """
@@ -290,11 +291,15 @@ def test_a_policy_that_names_an_unknown_app(ground: Ground) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--app", "nobody"], "the policy has no app 'nobody'; it has app, nouid, several"),
+        (["--app", "nobody"], "the policy has no app 'nobody'; it has app, groups, nouid, several"),
         (["--app", "several"], "has several uids"),
         (["--app", "nouid"], "has no uid"),
         (["--app", "app", "--uid", "7"], "uid 7 is not one of the app app"),
         (["--any-uid"], "go with --app"),
+        (["--gid", "100"], "go with --app"),
+        (["--app", "app", "--any-uid", "--gid", "100"], "leave out --uid and --gid"),
+        (["--app", "groups"], "has several groups: say which one with --gid, or --any-uid"),
+        (["--app", "groups", "--gid", "7"], "group 7 is not one of the app groups"),
         (["--uid", "10010"], "go with --app"),
     ],
 )

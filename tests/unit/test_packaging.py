@@ -147,6 +147,8 @@ def test_the_helper_translates_options(helper: Path) -> None:
 
 
 def test_the_helper_takes_options_that_every_fstab_has(helper: Path) -> None:
+    said = _call(helper, "/srv", "/mnt", "-o", "policy=/p,app=jelly,uid=10101,gid=100")
+    assert said.stdout.split()[3:-2] == ["--app", "jelly", "--uid", "10101", "--gid", "100"]
     options = "policy=/p,ro,noatime,nodiratime,lazytime,relatime,strictatime,norelatime,nolazytime,nofail"
     said = _call(helper, "/srv", "/mnt", "-o", options)
     assert said.returncode == 0, said

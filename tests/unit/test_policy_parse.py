@@ -51,8 +51,8 @@ class TestPolicy:
         assert policy.audit_denied is Audit.BEST_EFFORT
         assert policy.rules == ()
         assert policy.apps == (
-            App("camera", ((10010, 10010),), None, frozenset(), ""),
-            App("maps", ((10012, 10012),), None, frozenset({"media.location"}), ""),
+            App("camera", ((10010, 10010),), (), frozenset(), ""),
+            App("maps", ((10012, 10012),), (), frozenset({"media.location"}), ""),
         )
 
     def test_defaults_record_denials_surely(self):
@@ -65,8 +65,8 @@ class TestPolicy:
             'apps:\n  tv: {gid: 44}\n  box: {uid: ["10100-10199", 7, 10200, "10150-10160"], description: d}\n'
         )
         box, tv = parse(f"{HEAD}{apps}rules: []\n").apps
-        assert tv == App("tv", (), 44, frozenset(), "")
-        assert box == App("box", ((7, 7), (10100, 10200)), None, frozenset(), "d")
+        assert tv == App("tv", (), (44,), frozenset(), "")
+        assert box == App("box", ((7, 7), (10100, 10200)), (), frozenset(), "d")
 
     def test_files_merge_whatever_their_order(self):
         one = f"{HEAD}metadata: {{name: a}}\n{APPS}"
