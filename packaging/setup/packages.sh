@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|bench|debian13`.
 # Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
-# An alternative (a|b) is the name of one package in different releases.
+# An alternative (a|b) is the name of one package in different releases; a name with a ? behind it is one
+# that only newer releases have, for what was part of another before.
 set -eu
 
 run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
 demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
-test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base samba smbclient"
+test="$demo libjpeg-turbo-progs sqlite3 rsync git tar make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libheif-plugin-x265? libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base samba smbclient"
 bench="$test fio"
 debian13="debootstrap git util-linux"
 
@@ -40,18 +41,27 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 
-missing=
-for entry in $wanted; do
-    found=
-    for name in $(echo "$entry" | tr '|' ' '); do
-        if installed "$name"; then
-            found=$name
+# Sets missing: the packages to install, as far as apt's lists know them.
+find_missing() {
+    missing=
+    for entry in $wanted; do
+        found=
+        for name in $(echo "${entry%\?}" | tr '|' ' '); do
+            if installed "$name"; then
+                found=$name
+            fi
+        done
+        if [ "${entry%\?}" != "$entry" ] && [ -z "$(apt-cache pkgnames "${entry%\?}")" ]; then
+            found=never
+        fi
+        if [ -z "$found" ]; then
+            entry=${entry%\?}
+            missing="$missing ${entry%%|*}"
         fi
     done
-    if [ -z "$found" ]; then
-        missing="$missing ${entry%%|*}"
-    fi
-done
+}
+
+find_missing
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
@@ -71,6 +81,7 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 fi
 trap 'rm -f "$log" $no_servers' EXIT
 apt-get update -qq >"$log" 2>&1 || echo "packages.sh: apt-get update failed; going on with the lists at hand" >&2
+find_missing # once more: the lists may be new
 # shellcheck disable=SC2086 # a list of names
 if ! apt-get install -y -qq --no-install-recommends $missing >>"$log" 2>&1; then
     cat "$log" >&2

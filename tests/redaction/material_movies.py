@@ -232,7 +232,14 @@ def samples(directory: Path) -> Iterator[Sample]:
         extra={"Track3:Text": "subtitles that hold coordinates"},
     )
     yield sample("fragments.mp4", "video/mp4", _fragments, told(location=place, people=people))
-    yield sample("timed.mp4", "video/mp4", timed, told(location=(CITY,)), shown=None)
+    yield sample(
+        "timed.mp4",
+        "video/mp4",
+        timed,
+        told(location=(CITY,)),
+        shown=None,
+        extra={"Track4": "exiftool 13 takes these words for a drone's records, and makes tags of them"},
+    )
     yield sample(
         "action.mp4",
         "video/mp4",
