@@ -375,7 +375,8 @@ class Daemon:
         while fd >= 0 and notifier is not None:
             await trio.lowlevel.wait_readable(fd)
             try:
-                changes.take(notifier, places)
+                while changes.take(notifier, places):
+                    await trio.lowlevel.checkpoint()
             except Exception:
                 changes.reset(notifier, places)  # what was not told is lost
                 raise

@@ -87,18 +87,17 @@ class Changes:
         """Do events of a directory find it."""
         return node.nodeid in self._learned
 
-    def take(self, notifier: Notifier, places: Places) -> None:
-        """Read what is there and send what it means."""
+    def take(self, notifier: Notifier, places: Places) -> bool:
+        """Read a part of what is there and send what it means. Returns whether more may be there."""
         if self._watch is None:
-            return
-        me = os.getpid()
+            return False
         lost = False
-        for event in self._watch.read_events(self._directories):
+        for event in self._watch.read_events(self._directories, but_pid=os.getpid()):
             self.events += 1
             if event.overflow:
                 self.overflows += 1
                 lost = True
-            elif event.pid != me and not lost:
+            elif not lost:
                 try:
                     lost = not self._apply(event, notifier, places)
                 except OSError:
@@ -107,6 +106,7 @@ class Changes:
                     lost = True
         if lost:
             self.reset(notifier, places)
+        return self._watch.has_more
 
     def reset(self, notifier: Notifier, places: Places) -> None:
         """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""

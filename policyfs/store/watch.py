@@ -35,7 +35,10 @@ _METADATA_VERSION: Final = 3
 _INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, handle type
 _INFO_HEAD: Final = 4
 _FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
-_BUFFER: Final = 256 * 1024
+_BUFFER: Final = 8 * 1024
+"""Of one read: some hundred events, and less than half a millisecond to read and act on them all."""
+_LONGEST: Final = 2 * 1024
+"""Of one event in bytes: three handles of 128 bytes, two names of 255, and their heads."""
 _HANDLE_TYPE: Final = struct.Struct("=I")
 _INO32: Final = struct.Struct("=I")
 _INO64: Final = struct.Struct("=Q")
@@ -95,9 +98,11 @@ class Watch:
     5.17), ENODEV, EXDEV or EOPNOTSUPP (file systems without ids or handles).
     """
 
-    __slots__ = ("_fd", "_root")
+    __slots__ = ("_fd", "_root", "has_more")
 
     def __init__(self, root_fd: int) -> None:
+        self.has_more = False
+        """Whether the last read may have left events behind."""
         # Neither fanotify_mark nor open_by_handle_at takes an O_PATH descriptor on every kernel.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
         self._fd = -1
@@ -125,18 +130,20 @@ class Watch:
         """Becomes readable when there are events."""
         return self._fd
 
-    def read_events(self, known: Container[bytes] | None = None) -> list[WatchEvent]:
-        """The events of one read (a few thousand at most), oldest first; [] if there are none.
+    def read_events(self, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
+        """The events of one read (a hundred or so), oldest first; [] if there are none that matter.
 
-        known: handles of the directories that matter. What happened to a name in any other is
-        left out before it costs more than a look (the mark is on the whole file system).
-        Never blocks. Unread, the kernel's queue holds 16,384 events, then one OVERFLOW.
+        known: handles of the directories that matter. What happened to a name in any other, and what
+        the process *but_pid* did, is left out before it costs more than a look (the mark is on the
+        whole file system). Never blocks. Unread, the kernel's queue holds 16,384 events, then one
+        OVERFLOW.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
         except BlockingIOError:
-            return []
-        return parse_events(raw, known)
+            raw = b""
+        self.has_more = len(raw) > _BUFFER - _LONGEST
+        return parse_events(raw, known, but_pid=but_pid)
 
     def dir_handle(self, fd: int) -> bytes:
         """The handle of what is behind *fd* (O_PATH too) as it appears in events."""
@@ -178,10 +185,12 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
     return _HANDLE_TYPE.pack(handle_type) + raw[data : data + size] not in known
 
 
-def parse_events(raw: bytes, known: Container[bytes] | None = None) -> list[WatchEvent]:
+def parse_events(
+    raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1
+) -> list[WatchEvent]:
     """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such.
 
-    known: see Watch.read_events.
+    known, but_pid: see Watch.read_events.
     """
     events: list[WatchEvent] = []
     at = 0
@@ -191,6 +200,9 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None) -> list[Watc
             raise ValueError("malformed fanotify event")
         if fd >= 0:
             os.close(fd)  # not asked for, and not ours to keep
+        if pid == but_pid and not mask & _MASK_OVERFLOW:
+            at += length
+            continue
         if known is not None and length > head + _INFO.size and _elsewhere(raw, at + head, known):
             at += length
             continue

@@ -27,11 +27,12 @@ class Events:
 
     def __init__(self) -> None:
         self.events: list[WatchEvent] = []
+        self.has_more = False
 
     def dir_handle(self, fd: int) -> bytes:
         return libc.file_handle(fd)
 
-    def read_events(self, known=None) -> list[WatchEvent]:
+    def read_events(self, known=None, *, but_pid=-1) -> list[WatchEvent]:
         return self.events
 
     def stat_of_handle(self, handle: bytes) -> None:

@@ -157,6 +157,19 @@ class TestEvents:
         (here / "a").write_bytes(b"")
         assert {event.pid for event in watch.read_events()} == {os.getpid()}
 
+    def test_those_of_one_process_can_be_left_out(self, watch, here):
+        (here / "a").write_bytes(b"")
+        assert watch.read_events(but_pid=os.getpid()) == []
+
+    def test_a_read_takes_a_part_of_many_and_says_so(self, watch, here):
+        for number in range(1000):
+            (here / f"{number:0200}").touch()
+        parts = [watch.read_events()]
+        while watch.has_more:
+            parts.append(watch.read_events())
+        assert max(map(len, parts)) < 200
+        assert len({event.name for part in parts for event in part}) == 1000
+
     def test_overflow_is_flagged_and_the_watch_goes_on(self, watch, here):
         limit = int(Path("/proc/sys/fs/fanotify/max_queued_events").read_text())
         with Tree.open(here) as tree:
