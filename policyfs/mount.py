@@ -9,7 +9,8 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from policyfs.mount_end import (
     MountTable,
     SignalReader,
 )
+from policyfs.policies import Loader, Policies
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
 from policyfs.sinks.recorders import open_journal
@@ -80,7 +82,8 @@ class MountOptions:
     """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
 
     user_id, group_id: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
-    show owners and modes by the policy to everyone, not only to apps of which the policy says so.
+    show owners and modes by the policy to everyone, not only to apps of which the policy says so. told:
+    what the trail says of the start besides: all options as they were given, and by whom.
     """
 
     store: str
@@ -98,14 +101,14 @@ class MountOptions:
     segment_bytes: int
     keep_segments: int
     policy_modes: bool = False
+    told: dict[str, object] = field(default_factory=dict)
 
 
 class Daemon:
     """Everything that serves one mount. Built in order; torn down in reverse by close()."""
 
-    def __init__(self, options: MountOptions, load: Callable[[], Engine], log: Log) -> None:
+    def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
         self._options = options
-        self._load = load
         self._log = log
         self._bugs = Bugs(log)
         self._undo = contextlib.ExitStack()
@@ -117,7 +120,8 @@ class Daemon:
         self.leaving = False
         """Its mount has left the mountpoint, and lives on in open files or elsewhere."""
         with _undone_on_error(self._undo):
-            self._build(load())
+            self.policies = Policies(loader)
+            self._build(self.policies.engine)
 
     def _build(self, engine: Engine) -> None:
         options = self._options
@@ -135,6 +139,7 @@ class Daemon:
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
+        self.policies.begin(self.journal, self.trail, options.told)
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
@@ -255,6 +260,7 @@ class Daemon:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too
                 commands = {"status": self._status, "reload": self._reload_command,
+                            "previous": self._previous_command,
                             "ending": self._ending, "staying": self._staying,
                             "abort": self._abort}  # fmt: skip
                 nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
@@ -296,7 +302,7 @@ class Daemon:
                 await self._finish()
                 continue
             try:
-                await self._reload()
+                await self._reload(received)
             except PolicyfsError as error:
                 self._log.warning("reload refused, the old policy stays", reason=str(error))
 
@@ -311,7 +317,7 @@ class Daemon:
         if not session.is_connected(self._device):
             return
         end = self._end.by(MountEnd("outside", DETACHED))
-        await trio.to_thread.run_sync(self.journal.detached, end.fields())
+        await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
         self._log.warning("detached while in use", **end.fields())
         self.leaving = True
         control.step_aside(self._socket_inode, self._options.mountpoint)
@@ -386,7 +392,7 @@ class Daemon:
 
     async def _ending(self, peer: control.Peer) -> control.Json:
         """`policyfs umount` is about to unmount."""
-        self._end.announce(MountEnd("command", "policyfs umount", peer.pid, peer.uid, executable(peer.pid)))
+        self._end.announce(_by("policyfs umount", peer))
         return {}
 
     async def _staying(self, _: control.Peer) -> control.Json:
@@ -396,18 +402,30 @@ class Daemon:
 
     async def _abort(self, peer: control.Peer) -> control.Json:
         """`policyfs umount --abort`: end, whoever still uses the mount."""
-        self._end.by(MountEnd("command", "policyfs umount --abort", peer.pid, peer.uid, executable(peer.pid)))
+        self._end.by(_by("policyfs umount --abort", peer))
         self._leave()
         return {}
 
-    async def _reload_command(self, _: control.Peer) -> control.Json:
-        return await self._reload()
+    async def _reload_command(self, peer: control.Peer) -> control.Json:
+        return await self._reload(_by("policyfs reload", peer))
 
-    async def _reload(self) -> control.Json:
-        """Take the policy anew. A broken one raises, and the old one stays in force."""
+    async def _previous_command(self, peer: control.Peer) -> control.Json:
+        """`policyfs reload --previous`: go back to the policy before the one in force."""
+        return await self._reload(_by("policyfs reload --previous", peer), previous=True)
+
+    async def _reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
+        """Take the policy anew. A broken one raises, and the old one stays in force. Either is on record."""
         async with self._reload_lock:
-            engine = await trio.to_thread.run_sync(self._load)
-            self._check_app(engine.policy)
+            policies, sources = self.policies, None
+            try:
+                sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+                engine = await trio.to_thread.run_sync(policies.compile, sources)
+                self._check_app(engine.policy)
+            except PolicyfsError as error:
+                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
+                raise
+            generation = self.fs.gate.generation + 1
+            await trio.to_thread.run_sync(policies.replace, engine, sources, by, generation)
             await self.fs.opener.second_tries.settled(_SETTLE_S)
             self.fs.use(engine)
             notifier = self.fs.notifier
@@ -501,6 +519,10 @@ class Daemon:
     def close(self) -> None:
         """Give up everything, in reverse order."""
         self._undo.close()
+
+
+def _by(how: str, peer: control.Peer) -> MountEnd:
+    return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))
 
 
 @contextlib.contextmanager

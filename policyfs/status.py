@@ -34,6 +34,7 @@ def describe(daemon: Daemon) -> control.Json:
         "policy": {
             "name": engine.policy.name,
             "digest": engine.digest,
+            "previous": daemon.policies.previous,
             "generation": daemon.fs.gate.generation,
             "monitor": engine.monitor,
             "modes_of": sorted(name or "stranger" for name in daemon.fs.modes.apps),

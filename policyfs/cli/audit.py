@@ -17,9 +17,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli import audit_policy
+from policyfs.cli.audit_policy import wrong_texts
 from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.sinks.reader import Chain, Follower, find_chains, last_records, raw_lines, records
@@ -78,6 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", parents=[common], help="all of one record")
     show.add_argument("id", metavar="ID", help="as tail and search print it, e.g. 0123abcd:42")
 
+    audit_policy.add_parser(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="is every line there and unchanged")
     verify.add_argument(
         "--expect",
@@ -117,7 +121,8 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action. Returns the exit code; raises PolicyfsError for people to read."""
-    actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "verify": _verify}
+    actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "policy": _policy,
+               "verify": _verify}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()
@@ -335,6 +340,10 @@ def _show(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _policy(args: argparse.Namespace) -> int:
+    return audit_policy.show(_chains(args), args.digest, _columns(), as_json=args.json)
+
+
 def _verify(args: argparse.Namespace) -> int:
     expected = _expected(args.expect)
     chains = _chains(args)
@@ -385,5 +394,6 @@ def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) 
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: begin again
         report = verifier.report()
-        return report._replace(breaks=(*report.breaks, *(Break(*wrong) for wrong in witness.finish())))
+        wrong = [*starmap(Break, witness.finish()), *wrong_texts(chain.directory, verifier.policies)]
+        return report._replace(breaks=(*report.breaks, *wrong))
     raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -27,6 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     reload_ = subparsers.add_parser("reload", help="take a mount's policy anew; a broken one changes nothing")
     reload_.add_argument("--all", action="store_true", help="every mount that answers")
+    reload_.add_argument(
+        "--previous", action="store_true", help="go back to the policy before the one in force"
+    )
     reload_.add_argument("mountpoints", nargs="*", metavar="MOUNTPOINT")
     reload_.set_defaults(run=run_reload, usage_error=reload_.error)
 
@@ -177,7 +179,7 @@ def run_reload(args: argparse.Namespace) -> int:
     code = EXIT_OK
     for path in paths:
         try:
-            _reload(path, f"{path}: " if len(paths) > 1 else "")
+            _reload(path, f"{path}: " if len(paths) > 1 else "", "previous" if args.previous else "reload")
         except PolicyfsError as error:
             if len(paths) == 1:
                 raise
@@ -186,10 +188,20 @@ def run_reload(args: argparse.Namespace) -> int:
     return code
 
 
-def _reload(path: str, named: str) -> None:
+def _reload(path: str, named: str, command: str) -> None:
+    refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):
-        with contextlib.suppress(control.NoDaemonError):
-            answer = control.ask(leaving, "reload", _RELOAD_S)
-            print(f"{named}policy {str(answer['digest'])[:16]} in force in what lives on of an earlier mount")
-    answer = _ask(path, "reload", _RELOAD_S)
+        try:
+            answer = control.ask(leaving, command, _RELOAD_S)
+        except control.NoDaemonError:
+            continue
+        except control.ControlError as error:
+            refused = error
+            continue
+        print(f"{named}policy {str(answer['digest'])[:16]} in force in what lives on of an earlier mount")
+    answer = _ask(path, command, _RELOAD_S)
     print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
+    if refused is not None:
+        raise PolicyfsError(f"what lives on of an earlier mount keeps its policy: {refused}") from refused
+    if command == "previous":
+        print(f"{named}the policy's file was left as it is: mend it before the next reload or mount")

@@ -8,7 +8,7 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Final
 from policyfs import control
 from policyfs.cli.doctor import State, check_closed
 from policyfs.cli.policy import read_sources
+from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
-from policyfs.policy.parse import parse_policy
+from policyfs.policy.parse import SourceText, parse_policy
 
 if TYPE_CHECKING:
     from policyfs.mount import MountOptions
+    from policyfs.policies import Loader
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_DEFAULT_TRAIL: Final = "/var/log/policyfs"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -74,16 +75,27 @@ def run_mount(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then become the daemon (or fork it)."""
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
-    store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
+    start = Start.of(args)
+    try:
+        return _mount(args, start)
+    except PolicyfsError as error:
+        start.failed(str(error))
+        raise
 
+
+def _mount(args: argparse.Namespace, start: Start) -> int:
+    from policyfs.policies import Loader
+
+    store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
 
-    def load() -> Engine:
-        engine = compile_policy(parse_policy(read_sources(policy_path)), monitor=args.monitor)
+    def compile_sources(sources: Sequence[SourceText]) -> Engine:
+        engine = compile_policy(parse_policy(sources), monitor=args.monitor)
         _check_modes(args, engine)
         return engine
 
-    options = _options(args, load().policy, store, mountpoint)
+    loader = Loader(lambda: read_sources(policy_path), compile_sources)
+    options = _options(args, loader.compile(loader.read()).policy, store, mountpoint, start)
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
         if _lies_in(os.path.realpath(options.trail), place):
             raise PolicyfsError(
@@ -94,23 +106,24 @@ def run_mount(args: argparse.Namespace) -> int:
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
     if args.foreground:
-        return _serve(options, load, lambda: None, as_json=not sys.stderr.isatty())
+        return _serve(options, loader, start.answered, as_json=not sys.stderr.isatty())
     log = Path(args.log) if args.log else options.trail / "daemon.log"
-    return _in_background(options, load, log)
+    return _in_background(options, loader, log, start)
 
 
-def _options(args: argparse.Namespace, policy: Policy, store: str, mountpoint: str) -> MountOptions:
+def _options(
+    args: argparse.Namespace, policy: Policy, store: str, mountpoint: str, start: Start
+) -> MountOptions:
     from policyfs.mount import MountOptions
 
     user_id, group_id = _admitted(args, policy)
-    root = Path(args.trail or os.environ.get("POLICYFS_TRAIL_DIR") or _DEFAULT_TRAIL).absolute()
     return MountOptions(
         store=store, mountpoint=mountpoint, app=args.app, any_uid=args.any_uid,
-        user_id=user_id, group_id=group_id, trail=root / control.mount_id(mountpoint),
+        user_id=user_id, group_id=group_id, trail=start.root / control.mount_id(mountpoint),
         posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
-        policy_modes=args.modes == "policy",
+        policy_modes=args.modes == "policy", told=start.told,
     )  # fmt: skip
 
 
@@ -244,9 +257,7 @@ def _agrees(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _serve(
-    options: MountOptions, load: Callable[[], Engine], ready: Callable[[], None], *, as_json: bool
-) -> int:
+def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
     from policyfs import log
     from policyfs.mount import Daemon
 
@@ -260,7 +271,7 @@ def _serve(
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
     try:
-        daemon = Daemon(options, load, logger)
+        daemon = Daemon(options, loader, logger)
         try:
             daemon.run(ready)
         finally:
@@ -277,7 +288,7 @@ class _Left(BaseException):
     """A signal that ends the daemon, before it listens to signals."""
 
 
-def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: Path) -> int:
+def _in_background(options: MountOptions, loader: Loader, log_file: Path, start: Start) -> int:
     """Fork the daemon and return when the mount answers, or with its error."""
     try:
         log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -290,7 +301,7 @@ def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: 
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _become_daemon(options, load, log_fd, write_end)
+        _become_daemon(options, loader, log_fd, write_end, start)
     os.close(write_end)
     os.close(log_fd)
     with open(read_end, "rb") as pipe:
@@ -304,7 +315,9 @@ def _in_background(options: MountOptions, load: Callable[[], Engine], log_file: 
     return code if code > 0 else EXIT_REFUSED
 
 
-def _become_daemon(options: MountOptions, load: Callable[[], Engine], log_fd: int, answer_fd: int) -> None:
+def _become_daemon(
+    options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start
+) -> None:
     """In the forked child: detach, serve, never return."""
     code = EXIT_REFUSED
     try:
@@ -316,16 +329,19 @@ def _become_daemon(options: MountOptions, load: Callable[[], Engine], log_fd: in
         os.dup2(log_fd, 2)
 
         def ready() -> None:
+            start.answered()
             os.write(answer_fd, b"ready")
             os.close(answer_fd)
 
-        code = _serve(options, load, ready, as_json=True)
+        code = _serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
+        start.failed(str(error))
         code = error.exit_code
         os.write(answer_fd, str(error).encode())
-    except BaseException:
+    except BaseException as error:
         import traceback
 
+        start.failed(repr(error))
         traceback.print_exc()
         raise
     finally:

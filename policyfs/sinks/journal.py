@@ -28,6 +28,7 @@ from policyfs.domain import Audit
 from policyfs.sinks.accounts import Accounts, Limits
 from policyfs.sinks.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
 from policyfs.sinks.committer import Commit, Committer
+from policyfs.sinks.policy_texts import PolicyText
 from policyfs.sinks.stats import JournalStats
 from policyfs.sinks.ticket import (
     AHEAD,
@@ -40,9 +41,8 @@ from policyfs.sinks.ticket import (
     open_directory,
 )
 from policyfs.sinks.writer import ChainWriter, Gap
-from policyfs.trail.bounds import bounded
+from policyfs.trail.bounds import bounded, bounded_fields
 from policyfs.trail.event import DENY, Event
-from policyfs.trail.witness import records_of
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
@@ -180,22 +180,22 @@ class Journal:
         self._tidy()
         self._sync_if_due()
 
-    def others(self, heads: dict[str, str]) -> None:
-        """Record the last lines of other chains (recorders.py), at the latest before the next event."""
-        with self._lock:
-            for fields in records_of(heads):
-                self._writer.note("others", fields)
-            try:
-                self._append(())
-            except OSError as exc:
-                self._failed(exc)
+    def tell(
+        self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
+    ) -> None:
+        """Record something of the mount's own life, now or before the next event. Never raises.
 
-    def detached(self, end: dict[str, object]) -> None:
-        """Record that the mount left the tree and goes on, now or before the next event. Never raises."""
+        policy: the text that they name, which is kept. previous: of the one before it, if it is in force now.
+        """
         with self._lock:
             if self._closed:
                 return
-            self._writer.note("detached", end)
+            if policy is not None:
+                self._writer.texts.keep(policy)
+                if any(fields.get("policy") == policy.digest for fields in records):
+                    self._writer.texts.in_force(policy.digest, previous)
+            for fields in records:
+                self._writer.note(kind, bounded_fields(fields))
             try:
                 self._append(())
             except OSError as exc:

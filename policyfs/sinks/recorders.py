@@ -19,6 +19,7 @@ from policyfs.sinks.journal import Journal, JournalError
 from policyfs.sinks.reader import Chain, find_chains
 from policyfs.sinks.segments import open_segment, settled_tail
 from policyfs.trail import chain
+from policyfs.trail.witness import records_of
 
 _AT_ONCE: Final = 1000
 """Daemons of one mountpoint that live at the same time, at most."""
@@ -44,7 +45,7 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
                 continue
             raise
         try:
-            journal.others(heads(root, but=name))
+            journal.tell("others", *records_of(heads(root, but=name)))
         except BaseException:
             journal.close()
             raise

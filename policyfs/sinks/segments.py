@@ -68,6 +68,11 @@ class TrailDirectory:
         os.close(self._fd)
         self._fd = fd
 
+    @property
+    def fd(self) -> int:
+        """The descriptor of the directory, until the next reopen()."""
+        return self._fd
+
     def is_current(self) -> bool:
         """True while the path still leads to the directory that is held open."""
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs import __version__
+from policyfs.sinks.policy_texts import PolicyTexts
 from policyfs.sinks.segments import (
     Segment,
     TrailDirectory,
@@ -35,6 +36,8 @@ _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
 """Segments that one record names, so that its line has a bound."""
 _REASON_CHARS: Final = 400
+_NAME_POLICIES: Final = ("policy", "previous", "refused")
+"""Fields of records that hold the digest of a policy."""
 
 
 class Gap:
@@ -94,7 +97,9 @@ class ChainWriter:
         self._notes: list[tuple[str, dict[str, object]]] = []
         self._retired: list[int] = []
         self._synced_seq = 0
+        self.texts = PolicyTexts(directory)
         self._resume()
+        self.texts.oldest_unknown = self._number
 
     @property
     def seq(self) -> int:
@@ -128,15 +133,20 @@ class ChainWriter:
     def write(self, items: Sequence[Event | Gap]) -> None:
         """Append pending notes and these items, all or nothing."""
         segment = self._ready()
+        self.texts.save()
         seq, head = self.position
         lines = []
         for kind, fields in self._notes:
             seq += 1
+            for name in _NAME_POLICIES:
+                if isinstance(digest := fields.get(name), str):
+                    self.texts.named(digest, segment.number)
             line, head = chain.seal(head, self._format.record(kind, seq, self._clock_ns(), fields))
             lines.append(line)
         for item in items:
             seq += 1
             if isinstance(item, Event):
+                self.texts.named(item.policy_digest, segment.number)
                 body = self._format.event(item, seq)
             else:
                 body = self._format.record("gap", seq, self._clock_ns(), item.fields())
@@ -156,6 +166,8 @@ class ChainWriter:
             return
         for first in range(0, len(doomed), _PRUNED_AT_ONCE):
             self._prune(doomed[first : first + _PRUNED_AT_ONCE])
+        kept = [number for name in names if name not in doomed and (number := segment_number(name))]
+        self.texts.prune(min(kept, default=self._number))
 
     def _prune(self, doomed: list[str]) -> None:
         self.note("pruned", {"segments": doomed})
@@ -222,6 +234,7 @@ class ChainWriter:
     def _open_next(self) -> Segment:
         if not self._directory.is_current():
             self._directory.reopen()
+            self.texts.again()
         numbers = [number for name in self._directory.names() if (number := segment_number(name))]
         number = max([self._number, *numbers]) + 1
         now_ns = self._clock_ns()

@@ -8,6 +8,7 @@ directory above it. Lists and texts that are too long are cut, with the number o
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Final
 
@@ -26,6 +27,9 @@ MARK: Final = "\u2026".encode()
 
 TEXT_CHARS: Final = 1024
 """Of `exe` and `note`."""
+
+RECORD_BYTES: Final = 44 * 1024
+"""Of a record that is no event: what its line may hold beside number, time and digest."""
 
 RULES_CHARS: Final = 2048
 """Of the ids of the rules that decided, all together; half of it of each other list."""
@@ -48,6 +52,23 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
         return text
     half = chars // 2 - 1
     return f"{text[:half]}\u2026{text[-half:]}"
+
+
+def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
+    """The fields of a record that is no event, with texts cut so that its line is none too long."""
+    for chars in (TEXT_CHARS, TEXT_CHARS // 8, TEXT_CHARS // 64):
+        if len(json.dumps(fields)) <= RECORD_BYTES:
+            return fields
+        fields = {name: _cut_value(value, chars) for name, value in fields.items()}
+    return fields
+
+
+def _cut_value(value: object, chars: int) -> object:
+    if isinstance(value, str):
+        return cut_text(value, chars)
+    if isinstance(value, dict):
+        return {name: _cut_value(part, chars) for name, part in value.items()}
+    return value
 
 
 def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:

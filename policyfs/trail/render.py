@@ -162,6 +162,8 @@ def describe(record: Record) -> str:
         return f"saw {len(chains) if isinstance(chains, dict) else '?'} other chains at this trail root"
     if record.kind in {"close", "detached"}:
         return _ended(record)
+    if record.kind in {"mount", "failed", "policy"}:
+        return _of_the_mount(record)
     sentences = {"resume": "recording goes on after a restart"}
     return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
 
@@ -170,11 +172,28 @@ def _ended(record: Record) -> str:
     """A sentence about the end of a mount, and who ended it."""
     fields = record.fields
     what = "recording ended" if record.kind == "close" else "unmounted while in use"
-    if "cause" not in fields:
-        return what
+    return what if "cause" not in fields else f"{what}: {_by(fields)}"
+
+
+def _of_the_mount(record: Record) -> str:
+    """A sentence about a start, or a change of policy."""
+    fields = record.fields
+    digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
+    reason = shown(" ".join(str(fields.get("reason", "")).split()))
+    if record.kind == "mount":
+        return f"mounted with policy {digests['policy']}: {_by(fields)}"
+    if record.kind == "failed":
+        return f"did not mount: {reason}: {_by(fields)}"
+    if fields.get("result") == "refused":
+        return f"policy {digests['refused']} refused, {digests['policy']} stays: {_by(fields)}: {reason}"
+    return f"policy {digests['policy']} in force in place of {digests['previous']}: {_by(fields)}"
+
+
+def _by(fields: Fields) -> str:
+    """By whom, as far as a record says."""
     words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
     cause, how, exe, pid, uid = words
-    return f"{what}: {cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
+    return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
 
 
 def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:

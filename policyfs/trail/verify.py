@@ -70,6 +70,8 @@ class Verifier:
         self._pruned: set[str] = set()
         self._breaks: list[Break] = []
         self._notes: list[Break] = []
+        self.policies: dict[str, Place] = {}
+        """Digests of policies that records of starts and changes name, with the last such record."""
 
     def segment(self, name: str, number: int, lines: Iterable[bytes]) -> None:
         """Check one segment; each line with its newline, the last perhaps without."""
@@ -176,6 +178,9 @@ class Verifier:
                 fields.get("sha256"),
             ):
                 del self._cuts[str(fields["segment"])]
+        elif record.kind in {"mount", "policy"}:
+            named = (fields.get(name) for name in ("policy", "previous", "refused"))
+            self.policies |= {digest: place for digest in named if isinstance(digest, str)}
         elif record.kind == "pruned":
             segments = fields.get("segments")
             if isinstance(segments, list):

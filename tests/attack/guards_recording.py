@@ -14,6 +14,7 @@ from policyfs.domain import Audit, Decision
 from policyfs.fs.gate import Gate
 from policyfs.fs.opening import Opener
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.policies import Policies
 from policyfs.sinks.accounts import Accounts
 from policyfs.sinks.committer import Commit
 from policyfs.sinks.journal import Journal
@@ -95,6 +96,11 @@ def written_on_the_loop() -> None:
     put(Journal, "at_once", inline)
 
 
+def policy_changes_untold() -> None:
+    """A new policy is in force, and the trail does not say so."""
+    put(Policies, "replace", lambda self, engine, sources, by, generation: None)
+
+
 def digests_unread(put_back: Callable[[object, str, Any], None]) -> None:
     """`audit verify` believes each line its digest. put_back: monkeypatch.setattr."""
     assert audit_module.Verifier is Verifier
@@ -110,4 +116,5 @@ RECORDING: Final[dict[str, Callable[[], None]]] = {
     "slow-trail": slow_trail,
     "proven-before-the-record": proven_before_the_record,
     "written-on-the-loop": written_on_the_loop,
+    "policy-changes-untold": policy_changes_untold,
 }

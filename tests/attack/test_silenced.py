@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -292,3 +293,35 @@ def test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere(trail: Path, tm
     said = policyfs("audit", "verify", "--trail", tmp_path / "copy", "--expect", head)
     assert said.returncode == 1
     assert "sealed anew" in said.stdout + said.stderr
+
+
+# ---------------------------------------------------------------- another policy for a moment
+
+
+def opened_for_a_moment(mount: Mount) -> tuple[list[tuple[str, str]], str]:
+    """Put a policy in force that lets the app read, and the old one again. Returns by whom and how it was
+    changed, and what is kept of the text that was in force meanwhile.
+    """
+    text, opened = mount.policy.read_text(), POLICY.replace("id: private, deny", "id: private, allow")
+    assert call_as(APP, _error, os.stat, mount / "private/file") == "ENOENT"
+    mount.policy.write_text(opened)
+    assert mount.reload().returncode == 0
+    assert call_as(APP, _error, os.stat, mount / "private/file") == ""
+    mount.policy.write_text(text)
+    assert mount.reload().returncode == 0
+    with mount.as_environment():
+        digest = hashlib.sha256(opened.encode()).hexdigest()
+        kept = policyfs("audit", "policy", digest).stdout
+    return [(event["how"], event["exe"]) for event in mount.events(type="policy")], kept
+
+
+def test_who_opens_all_for_a_moment_is_on_record_with_the_policy(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(POLICY, furnish(empty_store))
+    changes, kept = opened_for_a_moment(mount)
+    assert changes == [("policyfs reload", os.readlink("/proc/self/exe"))] * 2
+    assert "id: private, allow" in kept
+
+
+def test_nobody_knows_where_the_change_is_not_recorded(without, empty_store: Path) -> None:
+    mount = without("policy-changes-untold", POLICY, furnish(empty_store))
+    assert opened_for_a_moment(mount) == ([], "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -166,7 +167,7 @@ def _cut_last_line(segment: Path) -> None:
 
 def _remove(segment: Path) -> None:
     segment.unlink()
-    segment.parent.rmdir()
+    shutil.rmtree(segment.parent)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ import policyfs.sinks.journal as journal_module
 from policyfs.domain import Audit
 from policyfs.sinks.accounts import BURST, RATE, Limits
 from policyfs.sinks.journal import Journal, JournalError
+from policyfs.sinks.policy_texts import kept_digests, policy_text, read_pointer, read_policy
 from policyfs.sinks.ticket import AHEAD
 from policyfs.trail import chain
+from policyfs.trail.line import LINE_BYTES
 from tests.support.trail import (
     MOUNT_ID,
     SECOND_NS,
@@ -704,3 +706,63 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
         with a_journal(tmp_path), pytest.raises(JournalError), a_journal(tmp_path):
             pass
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- texts of policies
+
+
+def _texts(directory: Path) -> set[str]:
+    return set(kept_digests(directory))
+
+
+def test_no_record_that_is_kept_lacks_the_text_of_its_policy(tmp_path: Path) -> None:
+    """Policies change faster than segments, and events that name an old one are written late."""
+    clock, directory = Clock(), tmp_path / MOUNT_ID
+    texts = {f"{number:02x}" * 32: b"policy %d\n" % number for number in range(12)}
+    for lives in range(2):
+        with a_journal(tmp_path, clock, segment_bytes=4000, keep=3) as journal:
+            before = ""
+            for digest, text in texts.items():
+                fields = {"policy": digest, "previous": before}
+                policy = policy_text(digest, [("/etc/p.yaml", text)])
+                journal.tell("policy", fields, policy=policy, previous=before)
+                for _ in range(4):
+                    event = an_event(b"/" + b"x" * 500, policy_digest=before or digest, time_ns=clock.now_ns)
+                    journal.record(event, Audit.REQUIRED)
+                before = digest
+                clock.forward(2)
+                journal.flush()
+                every = [record.fields for record in read_all(directory) if record.kind != "header"]
+                named = {str(one[name]) for one in every for name in ("policy", "previous") if name in one}
+                assert named - {"", "ab" * 32} <= _texts(directory)
+        assert len(segments(directory)) <= 4
+        assert len(_texts(directory)) < len(texts) - lives
+
+
+def test_a_text_is_there_before_the_first_record_that_names_it_also_where_the_directory_was_replaced(
+    tmp_path: Path,
+) -> None:
+    clock, directory = Clock(), tmp_path / MOUNT_ID
+    policy = policy_text("cd" * 32, [("/etc/a.yaml", b"a\n"), ("/etc/b.yaml", b"b\n")])
+    with a_journal(tmp_path, clock) as journal:
+        journal.tell("mount", {"policy": policy.digest}, policy=policy)
+        assert read_policy(directory, policy.digest)[1][1] == b"b\n"
+        directory.rename(tmp_path / "moved")
+        directory.mkdir(mode=0o700)
+        clock.forward(2)
+        journal.flush()
+        journal.record(an_event(policy_digest=policy.digest), Audit.REQUIRED)
+        assert _texts(directory) == {policy.digest}
+        assert read_pointer(directory) == (policy.digest, "")
+        (directory / "policies" / policy.digest / "a.yaml").write_bytes(b"changed")
+        journal.tell("policy", {"policy": policy.digest}, policy=policy)
+        assert read_policy(directory, policy.digest)[0][1] == b"a\n"
+
+
+def test_a_record_of_a_mount_is_no_longer_than_any_line(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        options = {f"option{number}": "\U0001f4f7" * 4000 for number in range(20)}
+        journal.tell("mount", {"options": options, "policy": "cd" * 32})
+    lines = segments(tmp_path / MOUNT_ID)[0].read_bytes().splitlines()
+    assert max(map(len, lines)) <= LINE_BYTES
+    assert verified(tmp_path / MOUNT_ID).whole

@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal, JournalError
+from policyfs.sinks.policy_texts import kept_digests, policy_text
 from policyfs.sinks.recorders import heads
 from tests.support.namespace import detach
 from tests.support.processes import start_as
@@ -233,6 +234,24 @@ def test_what_another_recorder_sees_of_a_chain_is_never_taken_back(small: Path) 
     there = {f"{record.seq}={record.fields['chain']}" for record in read_all(directory)}
     assert seen
     assert seen <= there
+
+
+def test_a_policy_that_changed_while_the_disk_was_full_is_told_before_what_it_decided(small: Path) -> None:
+    directory, clock = small / MOUNT_ID, Clock()
+    ballast = Ballast(small)
+    with a_journal(small, clock) as journal:
+        ballast.leave(0)
+        fill(journal)
+        policy = policy_text("cd" * 32, [("/etc/p.yaml", b"text\n")])
+        journal.tell("policy", {"policy": policy.digest}, policy=policy)
+        journal.record(an_event(b"/new", policy_digest=policy.digest), Audit.BEST_EFFORT)
+        assert kept_digests(directory) == []
+        ballast.drop()
+        clock.forward(2)
+        journal.flush()
+    assert kept_digests(directory) == [policy.digest]
+    named = [record.kind for record in read_all(directory) if record.fields.get("policy") == policy.digest]
+    assert named == ["policy", "event"]
 
 
 def test_opening_on_a_full_disk_says_what_to_do(small: Path) -> None:

@@ -1,0 +1,89 @@
+"""`policyfs audit policy`: the policies that a trail names, and the texts that are kept of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.parse import digest_of
+from policyfs.sinks.policy_texts import POLICIES, kept_digests, read_policy
+from policyfs.sinks.reader import Chain, records
+from policyfs.trail.query import merge
+from policyfs.trail.record import Place, Record
+from policyfs.trail.render import RowPrinter
+from policyfs.trail.table import shown
+from policyfs.trail.verify import Break
+
+_KINDS: Final = ("mount", "policy")
+_STARTS: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    policy = actions.add_parser("policy", parents=[common], help="the policies in force, and their texts")
+    policy.add_argument("digest", nargs="?", metavar="DIGEST", help="show its text; a beginning is enough")
+
+
+def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:
+    """List the changes of policy, or show the text of one policy."""
+    return _list(chains, columns, as_json=as_json) if digest is None else _text(chains, digest)
+
+
+def _list(chains: list[Chain], columns: int | None, *, as_json: bool) -> int:
+    rows = RowPrinter(columns)
+    found = EXIT_REFUSED
+    for item in merge([records(chain, lambda raw: raw.startswith(_STARTS)) for chain in chains]):
+        if isinstance(item, Record):
+            found = EXIT_OK
+            print(json.dumps({"id": item.id, **item.fields}) if as_json else rows.row(item))
+    if found != EXIT_OK:
+        print("policyfs: no start of a mount is on record there", file=sys.stderr)
+    return found
+
+
+def _text(chains: list[Chain], digest: str) -> int:
+    found = {
+        kept: chain.directory
+        for chain in chains
+        for kept in kept_digests(chain.directory)
+        if kept.startswith(digest)
+    }
+    if len(found) != 1:
+        which = "no" if not found else "more than one"
+        print(f"policyfs: {which} policy {shown(digest)} is kept there", file=sys.stderr)
+        return EXIT_REFUSED
+    [(kept, directory)] = found.items()
+    files = read_policy(directory, kept)
+    if digest_of(text for _, text in files) != kept:
+        print(f"policyfs: the text of policy {kept} was changed since it was kept", file=sys.stderr)
+        return EXIT_REFUSED
+    sys.stdout.flush()
+    for path, text in files:
+        if len(files) > 1:
+            sys.stdout.write(f"# {shown(Path(path).name)}\n")
+        sys.stdout.write(text.decode("utf-8", "backslashreplace"))
+    return EXIT_OK
+
+
+def wrong_texts(directory: Path, named: Mapping[str, Place]) -> Iterator[Break]:
+    """Find the policies that records name and whose texts are not there as they were."""
+    for digest, place in named.items():
+        what = _wrong_text(directory, digest)
+        if what:
+            text = f"the text of policy {shown(digest[:16])} ({POLICIES}/) {what}"
+            yield Break(place, text)
+
+
+def _wrong_text(directory: Path, digest: str) -> str:
+    try:
+        texts: Iterable[bytes] = [text for _, text in read_policy(directory, digest)]
+    except OSError:
+        return "is missing"
+    return "" if digest_of(texts) == digest else "was changed"
