@@ -1,12 +1,17 @@
-"""What is wrong with a mount by its status, for `policyfs status --check` and whatever watches it."""
+"""What is wrong with a mount by its status, for `policyfs status` and whatever watches it."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
+from typing import Final
 
-from policyfs import control
+from policyfs import __version__, control
+from policyfs.cli.doctor import State, check_closed
 
-_ASKED_FOR = "switched off (--no-passthrough)"
+_RECENT_NS: Final = 600 * 1_000_000_000
+_ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
 def problems(status: control.Json) -> Iterator[str]:
@@ -25,6 +30,13 @@ def problems(status: control.Json) -> Iterator[str]:
     missing = _part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
+    if status.get("version") != __version__:
+        yield f"it runs version {status.get('version')}, installed is {__version__}: mount it anew"
+    sniffer = _part(status, "sniffer")
+    if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
+        lost = sum(map(_number, _part(sniffer, "failed").values()))
+        yield f"workers that look into files die, {lost} requests so far: {sniffer.get('last_error')}"
+    yield from _store_open(str(status.get("store")))
     if status.get("bugs"):
         yield f"{status['bugs']} bugs: see the daemon's log"
 
@@ -32,3 +44,14 @@ def problems(status: control.Json) -> Iterator[str]:
 def _part(status: control.Json, name: str) -> control.Json:
     found = status.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _store_open(store: str) -> Iterator[str]:
+    with contextlib.suppress(OSError):  # in another mount namespace it may not be there
+        closed = check_closed(store)
+        if closed.state is not State.OK:
+            yield f"{closed.what}: {closed.todo}"
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

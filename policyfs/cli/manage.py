@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the two commands to the command line."""
     status = subparsers.add_parser("status", help="what mounts do and hold")
     status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
-    status.add_argument("--check", action="store_true", help="a line for each mount; 1 if one is not well")
+    status.add_argument("--check", action="store_true", help="a line for each mount: what is not well")
     status.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait until it answers")
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
     status.set_defaults(run=run_status)
@@ -44,31 +44,29 @@ def known(mountpoint: str) -> str:
 
 
 def run_status(args: argparse.Namespace) -> int:
-    """State of one mount, or of all."""
+    """State of one mount, or of all. Ends with 1 if one is not well."""
+    silent: list[str] = []
     one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
-    found = _all_status() if one is None else [one]
-    if args.check:
-        return _check(found)
-    if args.json:
+    found = _all_status(silent) if one is None else [one]
+    for status in found:
+        status["problems"] = list(problems(status))
+    if args.json and not args.check:
         print(json.dumps(found if one is None else one, indent=2))
     elif not found:
         print("no policyfs mount answers")
-    else:
-        for status in found:
-            print(_as_text(status))
-    return EXIT_OK
+    for status in found if args.check or not args.json else ():
+        print(_checked(status) if args.check else _as_text(status))
+    well = not silent and not any(status["problems"] for status in found) and bool(found or not args.check)
+    return EXIT_OK if well else EXIT_REFUSED
 
 
-def _check(found: list[control.Json]) -> int:
-    code = EXIT_OK if found else EXIT_REFUSED
-    if not found:
-        print("no policyfs mount answers")
-    for status in found:
-        wrong = "; ".join(problems(status))
-        print(f"{status['mountpoint']}: {wrong or 'well'}")
-        if wrong:
-            code = EXIT_REFUSED
-    return code
+def _checked(status: control.Json) -> str:
+    return f"{status['mountpoint']}: {'; '.join(_problems(status)) or 'well'}"
+
+
+def _problems(status: control.Json) -> list[str]:
+    found = status.get("problems")
+    return list(map(str, found)) if isinstance(found, list) else []
 
 
 def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
@@ -104,7 +102,8 @@ def _status_of(path: str, wait_s: float) -> control.Json:
     return _ask(path, "status")
 
 
-def _all_status() -> list[control.Json]:
+def _all_status(silent: list[str]) -> list[control.Json]:
+    """The status of every mount that answers. silent: gets the mountpoints of which nothing is known."""
     from policyfs.kernel.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
@@ -118,8 +117,10 @@ def _all_status() -> list[control.Json]:
         except control.NoDaemonError:
             if path in mounted:  # else a daemon that was killed left its socket, and its mount is gone
                 mountpoint = mounted[path]
+                silent.append(mountpoint)
                 print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
         except control.ControlError as error:
+            silent.append(mounted.get(path, str(path)))
             print(f"policyfs: {error}", file=sys.stderr)
     return found
 
@@ -150,6 +151,7 @@ def _as_text(status: control.Json) -> str:
     ]
     if status["bugs"]:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
+    lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
     return "\n".join(lines)
 
 
@@ -175,7 +177,7 @@ def run_reload(args: argparse.Namespace) -> int:
         args.usage_error("name the mountpoints, or say --all")
     paths = [known(name) for name in args.mountpoints]
     if args.all:
-        paths = sorted({str(status["mountpoint"]) for status in _all_status()})
+        paths = sorted({str(status["mountpoint"]) for status in _all_status([])})
     code = EXIT_OK
     for path in paths:
         try:

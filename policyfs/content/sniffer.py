@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """Failures that may be the file's fault."""
+_LOSSES: Final = frozenset({"died", "lied"})
+"""Failures that lose a worker which was not killed for taking too long."""
 _AFRESH_DEADLINES: Final = 6
 """So many deadlines a second look may take: others go before it all the time."""
 _LARGE_PLAN: Final = 64 * 1024
@@ -46,7 +49,8 @@ class SnifferStats:
     failed: reason (``died``, ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``,
     ``lied``) -> requests that ended so.
     confinement: what a worker gave up, e.g. ``chroot, uid 2100000000, no_new_privs,
-    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
+    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns:
+    when a worker was lost last (it died, lied, or could not be had), in ns since 1970; 0: never.
     """
 
     zygote_pid: int
@@ -60,6 +64,7 @@ class SnifferStats:
     zygotes_started: int
     confinement: str
     last_error: str
+    last_loss_ns: int
 
 
 class _FailedError(Exception):
@@ -98,6 +103,7 @@ class Sniffer:
         self._requests = self._repeated = self._asking = 0
         self._quiet = trio.Event()
         self._last_error = ""
+        self._last_loss_ns = 0
 
     @classmethod
     def start(
@@ -242,6 +248,7 @@ class Sniffer:
             zygotes_started=pool.zygotes_started,
             confinement=pool.confinement,
             last_error=self._last_error,
+            last_loss_ns=self._last_loss_ns,
         )
 
     async def aclose(self) -> None:
@@ -370,6 +377,8 @@ class Sniffer:
     def _note(self, why: str, text: str) -> None:
         self._failed[why] += 1
         self._last_error = text
+        if why in _LOSSES:
+            self._last_loss_ns = time.time_ns()
 
     async def _start(self) -> None:
         text = ""

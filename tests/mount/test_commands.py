@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -550,4 +551,27 @@ def test_a_check_of_the_status_is_a_line(live: Mount) -> None:
     ill["trail"] = status["trail"] | {"failing": True, "last_error": "full", "dropped": 7}
     ill["passthrough"] = {"enabled": False, "why_not": "too old"}
     ill["contained"] = {"missing": ["it can reach a network"]}
-    assert len(list(problems(ill))) == 7
+    ill["version"] = "0.0.1"
+    ill["sniffer"] = {"last_loss_ns": time.time_ns(), "failed": {"died": 3}, "last_error": "killed"}
+    assert len(list(problems(ill))) == 9
+    ill["sniffer"]["last_loss_ns"] -= 3600 * 10**9
+    assert len(list(problems(ill))) == 8
+
+
+def test_status_ends_with_1_and_says_so_while_a_mount_is_not_well(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(POLICY, store)
+    assert command(mount, "status").returncode == 0
+    assert json.loads(command(mount, "status", "--json").stdout)[0]["problems"] == []
+    above = [path for path in (store, *store.parents) if path.stat().st_mode & 0o011 == 0]
+    before = [path.stat().st_mode & 0o777 for path in above]
+    for path in above:
+        path.chmod(0o755)
+    try:
+        for words in ((), ("--json",), ("--check",), (mount.mountpoint,)):
+            said = command(mount, "status", *words)
+            assert said.returncode == 1
+            assert "is open to others" in said.stdout
+    finally:
+        for path, mode in zip(above, before, strict=True):
+            path.chmod(mode)
+    assert command(mount, "status").returncode == 0

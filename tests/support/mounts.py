@@ -260,7 +260,7 @@ class Mount:
         """What `policyfs status --json` says of this mount."""
         with self.as_environment():
             said = policyfs("status", "--json", self.mountpoint)
-        assert said.returncode == 0, said
+        assert said.returncode in {0, 1}, said  # 1: it is not well, which is the test's matter
         status = json.loads(said.stdout)
         return status[0] if isinstance(status, list) else status
 

@@ -282,6 +282,7 @@ def test_a_file_at_which_two_workers_die_is_unknown_and_costs_no_other(start, jp
     assert kinds(sniffer, jpeg_fd) == ["image/jpeg"]
     stats = sniffer.stats()
     assert (stats.failed, stats.repeated, stats.workers_started) == ({"died": 1}, 1, 3)
+    assert time.time_ns() - stats.last_loss_ns < 60 * 10**9
 
 
 def test_a_worker_killed_while_idle_costs_nothing(start, jpeg_fd):
