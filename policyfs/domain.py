@@ -133,6 +133,7 @@ class Decision:
     ban()) of what it may not tell with the kinds that are let through unread; all elements must be
     met. Both are empty in a denial. bare: a
     directory seen only because something below it may be seen.
+    quarantine: what does not meet the content requirements is kept for the administrator.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
     as ``would_deny``, when what is written does not meet them.
     """
@@ -147,6 +148,12 @@ class Decision:
     would_deny: tuple[str, ...] = ()
     would_allow: tuple[str, ...] = ()
     monitored_content: tuple[tuple[str, frozenset[str]], ...] = ()
+    quarantine: bool = False
+
+    @property
+    def in_draft(self) -> bool:
+        """True if what is written is put aside and judged as a whole when it is complete."""
+        return self.quarantine or bool(banned(self.content))
 
 
 _BAN: Final = "no "

@@ -211,6 +211,7 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
         "errno": errno_name(decision.errno) if decision.errno else None,
         "redact": sorted(decision.redact),
         "content": [sorted(kinds) for kinds in decision.content],
+        "quarantine": decision.quarantine,
         "bare": decision.bare,
         "audit": decision.audit.name.lower(),
         "rules": [

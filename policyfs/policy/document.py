@@ -293,6 +293,7 @@ ErrnoName = Annotated[str, PlainValidator(_one_of(ERRNOS))]
 AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
 Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(sorted(REDACTIONS))))]
 OnUnknown = Annotated[str, PlainValidator(_one_of({"zero": None, "allow": None, "deny": None}))]
+OnRefused = Annotated[str, PlainValidator(_one_of({"drop": None, "quarantine": None}))]
 Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
 ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
@@ -384,6 +385,7 @@ class RuleDoc(Strict):
     errno: ErrnoName | None = None
     raw_types: Kinds | None = None
     on_unknown: OnUnknown | None = None
+    on_refused: OnRefused | None = None
     audit: AuditName | None = None
     mode: Mode | None = None
     description: Text = ""

@@ -131,6 +131,8 @@ def _answer(decision: Decision) -> str:
         parts.append(f"redacted: {', '.join(sorted(decision.redact))}")
     for kinds in decision.content:
         parts.append(f"only to hold {', '.join(sorted(kinds))}")
+    if decision.quarantine:
+        parts.append("what is refused is quarantined")
     if decision.would_deny:
         parts.append(f"would be denied by {', '.join(decision.would_deny)}")
     return "; ".join(parts)

@@ -102,7 +102,8 @@ class Rule:
     stands for the new path of rename and link only: an empty new file holds nothing to check).
     paths: globs as text, path sets expanded; None: every path. unless: any block spares.
     errno: of a deny, None for the default. redact, raw_types: of REDACT; content: of CONTENT.
-    audit: None where the rule does not say. monitor: recorded only, never enforced.
+    audit: None where the rule does not say. monitor: recorded only, never enforced. quarantine: of CONTENT,
+    what is refused is kept for the administrator.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Rule:
     monitor: bool
     description: str
     where: Where
+    quarantine: bool = False
 
 
 @dataclass(frozen=True, slots=True)

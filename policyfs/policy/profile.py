@@ -231,6 +231,7 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
         decision.redact,
         decision.content,
         decision.monitored_content,
+        decision.quarantine,
         decision.bare,
         decision.would_deny,
         decision.would_allow,
@@ -352,6 +353,7 @@ class _Tally:
             monitored_content=tuple(
                 (live.rule.id, live.rule.content) for live in content if live.rule.monitor
             ),
+            quarantine=any(live.rule.quarantine for live in content if not live.rule.monitor),
         )
 
     def rights(self, *, bare: bool) -> Rights:

@@ -258,6 +258,7 @@ class _Rules:
             monitor=doc.mode is not None,
             description=doc.description,
             where=part.where,
+            quarantine=doc.on_refused == "quarantine",
         )
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
@@ -303,6 +304,9 @@ class _Rules:
             help_ = "remove it; raw_types says what a rule of redact, no or clean lets through"
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
         self._check_on_unknown(part, doc, effect)
+        if doc.on_refused is not None and effect is not Effect.CONTENT:
+            help_ = "remove it; on_refused says what becomes of files that a rule of content, no or clean refuses"
+            report(part.key_error("on_refused", f"on_refused does not go with {effect.value}", help_))
         if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
             help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"
             message = "what a file may not tell cannot be monitored, only enforced"

@@ -95,6 +95,7 @@ def check(policy: Policy, engine: Engine, caller: Caller, ops: Op, node: Node, *
     assert (got.allowed, got.errno) == (want.allowed, want.errno)
     assert got.redact == want.redact
     assert frozenset(got.content) == want.content
+    assert got.quarantine == want.quarantine
     if above is None and not naive(policy).hidden_above(caller, node):
         assert frozenset((m.rule, int(m.op)) for m in got.rules) == want.matched
         assert frozenset(got.would_deny) - {NO_ALLOW} == want.would_deny
@@ -136,6 +137,7 @@ def test_facts_that_are_not_needed_change_nothing(policy, caller, ops, path, fty
         assert (full.allowed, full.errno, full.redact, full.content, full.audit, full.bare) == (
             part.allowed, part.errno, part.redact, part.content, part.audit, part.bare
         )  # fmt: skip
+        assert full.quarantine == part.quarantine
 
 
 @share(0.05)

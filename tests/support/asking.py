@@ -107,6 +107,8 @@ def told(decision: Decision, *, audit: bool = False, rules: bool = False) -> str
         parts.append(
             "checked: " + " and ".join(sorted(" ".join(sorted(kinds)) for kinds in decision.content))
         )
+    if decision.quarantine:
+        parts.append("quarantine")
     if decision.would_deny:
         parts.append(f"would_deny: {' '.join(sorted(decision.would_deny))}")
     if decision.would_allow:

@@ -49,6 +49,7 @@ class Answer(NamedTuple):
     would_deny: frozenset[str]
     would_allow: frozenset[str]
     audit: Audit
+    quarantine: bool = False
 
 
 # ---------------------------------------------------------------- globs
@@ -367,9 +368,11 @@ class Naive:
                 if rule.audit is not None:
                     said[restricts].append(rule.audit)
         redact = self.redact(caller, node) if allowed and Op.READ in ops else frozenset()
-        content = frozenset()
+        content, quarantine = frozenset(), False
         if allowed and Op.WRITE in ops:
             content = self.content(caller, node, lenient=lenient)
+            asking = self.enforced(caller, Op.WRITE, node, Effect.CONTENT) if content else []
+            quarantine = any(rule.quarantine for rule in asking)
         return Answer(
             allowed,
             0 if allowed else code,
@@ -384,6 +387,7 @@ class Naive:
                 redacted=bool(redact),
                 dry=bool(would_deny or would_allow or (lenient and code)),
             ),
+            quarantine,
         )
 
     def speaking(self, caller: Caller, op: Op, node: Node, *, lenient: bool = False) -> list[Rule]:

@@ -133,6 +133,7 @@ def rules(draw: st.DrawFn, number: int) -> Rule:
         monitor=effect is not Effect.REDACT and draw(st.integers(0, 7)) == 0,
         description="",
         where=WHERE,
+        quarantine=effect is Effect.CONTENT and draw(st.booleans()),
     )
 
 
