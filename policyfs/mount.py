@@ -50,6 +50,9 @@ from policyfs.store.holders import Holder, holders
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import group_limit
 from policyfs.store.owner import Owners
+from policyfs.store.quarantine import NAME as QUARANTINE
+from policyfs.store.quarantine import Limits as QuarantineLimits
+from policyfs.store.quarantine import Quarantine
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 from policyfs.tasks import kept
@@ -102,6 +105,8 @@ class MountOptions:
     keep_segments: int
     policy_modes: bool = False
     told: dict[str, object] = field(default_factory=dict)
+    quarantine_bytes: int = 1 << 30
+    quarantine_files: int = 1000
 
 
 class Daemon:
@@ -171,7 +176,7 @@ class Daemon:
         self._undo.callback(self._unmount_at_end)
         self._undo.callback(os.close, self._device.fd)
         settings = Settings(
-            mountpoint=options.mountpoint, app=options.app,
+            mountpoint=options.mountpoint, store=options.store, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
@@ -179,8 +184,10 @@ class Daemon:
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid,
             read_only=facts.read_only or options.read_only,
+            quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
-        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal,
+        kept_files = Quarantine(options.trail / QUARANTINE)
+        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, kept_files,
                           self.remembered, self._warn)  # fmt: skip
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
@@ -255,7 +262,8 @@ class Daemon:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 works = (self._signals, self._places, self._flush, self._breaks, self._watching,
-                         self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run)  # fmt: skip
+                         self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
+                         self.fs.quarantine.run)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # who finds the socket may send signals, too

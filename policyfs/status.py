@@ -81,6 +81,7 @@ def describe(daemon: Daemon) -> control.Json:
         else {"sent": notifier.sent, "failed": notifier.failed, "refused": notifier.refused},
         "sniffer": _fields(sniffer),
         "second_looks": _fields(daemon.fs.second_looks.stats()),
+        "quarantine": _fields(daemon.fs.quarantine.stats()),
         "remembered": None if daemon.remembered is None else _fields(daemon.remembered.stats()),
         "contained": _fields(containment()),
         "trail": {

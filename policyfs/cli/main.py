@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from policyfs import __version__
-from policyfs.cli import audit, doctor, inspect, manage, mount, policy, umount
+from policyfs.cli import audit, doctor, inspect, manage, mount, policy, quarantine, umount
 from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
 
@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (mount, umount, manage, policy, inspect, audit, doctor):
+    for module in (mount, umount, manage, policy, inspect, audit, quarantine, doctor):
         module.add_parser(subparsers)
     return parser
 

@@ -56,6 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="a trail segment's size (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
+    add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help="refused files of each app (1G)")
+    add("--quarantine-files", type=int, default=1000, metavar="N", help="and how many of them (1000)")
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
     mount.set_defaults(run=run_mount)
@@ -124,6 +126,7 @@ def _options(
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
         policy_modes=args.modes == "policy", told=start.told,
+        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files,
     )  # fmt: skip
 
 

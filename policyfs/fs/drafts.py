@@ -28,6 +28,7 @@ from policyfs.fs.gate import Gate
 from policyfs.fs.heads import kind_in, meets
 from policyfs.fs.located import PlanFinder
 from policyfs.fs.openfile import Handle, OpenState
+from policyfs.fs.quarantine_queue import QuarantineQueue, Refusal
 from policyfs.fs.record import Call
 from policyfs.fs.refused import Refusals, must_be
 from policyfs.fs.views import version_of
@@ -46,23 +47,28 @@ class Draft:
     """fd: of the unnamed file, ours. created: the store's file was created by this session. changed:
     there is something that the store does not have. refused: it was looked through in vain. base: the
     size and mtime of the store's file that it began with, or left there last; None if it is known that
-    somebody else has changed the file since. times_ns: access and modification times that were set after
-    the last write. cleaned_of: words that the store's version of it was cleaned of, while this one was not.
+    somebody else has changed the file since. refusal: why it was refused last, None if its content never
+    was; unchanged: nothing was written into it since. times_ns: access and modification times that were set
+    after the last write. cleaned_of: words that the store's version of it was cleaned of, while this one was
+    not.
     """
 
-    __slots__ = ("base", "changed", "cleaned_of", "created", "fd", "refused", "times_ns")
+    __slots__ = (
+        "base", "changed", "cleaned_of", "created", "fd", "refusal", "refused", "times_ns", "unchanged",
+    )  # fmt: skip
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
         self.fd = fd
         self.base: tuple[int, int] | None = _base(stat)
         self.created = created
-        self.changed = self.refused = False
+        self.changed = self.refused = self.unchanged = False
+        self.refusal: Refusal | None = None
         self.times_ns: tuple[int, int] | None = None
         self.cleaned_of: frozenset[str] = frozenset()
 
     def touch(self) -> None:
         """Something is written into it."""
-        self.changed, self.times_ns = True, None
+        self.changed, self.unchanged, self.times_ns = True, False, None
 
     def dated(self, before: Stat, now: Stat) -> None:
         """Somebody set the times of the store's file, through this node: what it was right before, and is.
@@ -77,6 +83,11 @@ class Draft:
         """The file's size as its writer sees it, in bytes."""
         return os.fstat(self.fd).st_size
 
+    def give(self) -> int:
+        """Its descriptor, which is the caller's to close from here on."""
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
         """Give it up. A second call does nothing."""
         fd, self.fd = self.fd, -1
@@ -89,7 +100,7 @@ class Drafts:
 
     def __init__(
         self, *, tree: Tree, gate: Gate, kinds: KindSource, plans: PlanFinder, alone: Alone,
-        refusals: Refusals,
+        refusals: Refusals, quarantine: QuarantineQueue | None = None,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._gate = gate
@@ -97,6 +108,7 @@ class Drafts:
         self._plans = plans
         self._alone = alone
         self._refusals = refusals
+        self._quarantine = quarantine
         self._cleaner = Cleaner(tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
@@ -189,19 +201,30 @@ class Drafts:
                 cleaned.close()
         draft.cleaned_of = cleans if source != draft.fd else frozenset()
         draft.changed = draft.refused = draft.created = False
+        draft.refusal = None
 
     async def finish(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
         """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes. is_last:
-        does nobody else write the file by now, in whatever view.
+        does nobody else write the file by now, in whatever view. What this policy has refused is not judged
+        again.
         """
-        try:
-            await self.settle(handle, draft, decision, fence)
-        except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
-            draft.refused = True
+        refusal = draft.refusal
+        if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
+            try:
+                await self.settle(handle, draft, decision, fence)
+            except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
+                draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._refusals.remove(handle)
+
+    def give_up(self, handle: Handle, draft: Draft) -> None:
+        """Nobody writes it any more: it goes, into the quarantine if that is asked of what was refused."""
+        refusal = draft.refusal
+        if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
+            self._quarantine.take(handle, draft.give(), refusal)
+        draft.close()
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
         """Look it through by descriptors that cannot write. Returns what it was cleaned to, if asked for."""
@@ -279,7 +302,9 @@ class Drafts:
     def _refuse(
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
     ) -> NoReturn:
-        draft.refused = True
+        rules = self._refusals.rules_of(decision)
+        draft.refused = draft.unchanged = True
+        draft.refusal = Refusal(kind, note, rules, decision.quarantine, self._gate.generation)
         self._refusals.refuse(handle, decision, kind, note)
 
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:

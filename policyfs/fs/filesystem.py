@@ -49,6 +49,7 @@ from policyfs.fs.operations import Operations
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
+from policyfs.fs.quarantine_queue import QuarantineQueue
 from policyfs.fs.ranges import Ranges
 from policyfs.fs.record import Recorder
 from policyfs.fs.redactor import Redactor
@@ -71,6 +72,8 @@ from policyfs.store.leases import LeaseKeeper
 from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 from policyfs.store.owner import Owners
+from policyfs.store.quarantine import Limits as QuarantineLimits
+from policyfs.store.quarantine import Quarantine
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
@@ -93,15 +96,18 @@ class Settings:
     other's way. device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively
     where no rule asks for anything. policy_modes: show everyone modes by the policy (see ShownModes).
     any_uid: an app's mount that admits every uid. read_only: nobody writes.
+    quarantine: what each app may have there.
     """
 
     mountpoint: str
+    store: str
     app: str | None
     device_fd: int | None
     copy_bytes: int
     cache_bytes: int
     directories: int
     descriptors: int
+    quarantine: QuarantineLimits
     posix: bool = False
     lock_owners: int = 512
     copies: int = 1024
@@ -125,6 +131,7 @@ class Foundation:
     keeper: LeaseKeeper
     watch: Watch | None
     journal: Sink
+    quarantine: Quarantine
     remembered: Remembered | None
     warn: Callable[[str, bytes], None]
 
@@ -168,16 +175,18 @@ class FileSystem:
             tree, plans, keeper, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=memory, apart=settings.app is None,
         )  # fmt: skip
-        latches = Latches(settings.latches)
-        self._undo.callback(latches.close)
-        alone = Alone(latches)
+        alone = Alone(self._undo.enter_context(contextlib.closing(Latches(settings.latches))))
         views = Views(
             nodes, finder, redactor.copyable, proves_raw=lambda: keeper is not None and passing.enabled
         )
         self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
         withheld = Withheld(nodes, self.forget_names, self.forget_names_now)
         refusals = Refusals(tree, places, gate, self.forget_names)
-        drafts = Drafts(tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals)
+        self.quarantine = self._quarantine_queue(settings, base, recorder)
+        self.drafts = drafts = Drafts(
+            tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals,
+            quarantine=self.quarantine,
+        )  # fmt: skip
         self._orphans = orphans = Orphans()
         self._undo.callback(orphans.close)
         entrance = Entrance(
@@ -282,6 +291,15 @@ class FileSystem:
         )  # fmt: skip
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
+    def _quarantine_queue(self, settings: Settings, base: Foundation, recorder: Recorder) -> QuarantineQueue:
+        """What keeps refused files; what still waits there when all is given up is kept then."""
+        queue = QuarantineQueue(
+            tree=base.tree, recorder=recorder, quarantine=base.quarantine, limits=settings.quarantine,
+            mount=settings.mountpoint, store=settings.store, warn=base.warn,
+        )  # fmt: skip
+        self._undo.callback(queue.close)
+        return queue
+
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the requests that pyfuse3 does not know."""
         return self._operations.handlers() | self.locks.requests()
@@ -361,4 +379,7 @@ class FileSystem:
 
     def close(self) -> None:
         """Give up everything that was made here."""
+        for handle in self.handles:  # cut off while they were open
+            if handle.writable and handle.node.open is not None and handle.node.open.draft is not None:
+                self.drafts.give_up(handle, handle.node.open.draft)
         self._undo.close()

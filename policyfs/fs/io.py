@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from policyfs.domain import Audit, Decision, Facts, Op, banned
+from policyfs.domain import Audit, Decision, Facts, Op
 from policyfs.fs.alone import Alone
 from policyfs.fs.checked import Checker, put_all
 from policyfs.fs.drafts import Draft, Drafts
@@ -361,7 +361,7 @@ class FileIO:
     @staticmethod
     def _is_apart(state: OpenState, decision: Decision) -> bool:
         """Does what is written go into a draft."""
-        return state.draft is not None or bool(banned(decision.content))
+        return state.draft is not None or decision.in_draft
 
     def _head(self, handle: Handle, state: OpenState, decision: Decision) -> Head | None:
         """The node's head, also for a requirement that came after the open."""
@@ -489,7 +489,7 @@ class FileIO:
                 await self._drafts.finish(handle, draft, decision, self._fence(handle), is_last)
                 if state.writers <= 1:
                     state.draft = None
-                    draft.close()
+                    self._drafts.give_up(handle, draft)
                     if draft.refused or draft.cleaned_of:  # the store has something else
                         self._drop_pages(handle.node.nodeid)
             return

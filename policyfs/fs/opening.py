@@ -14,7 +14,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, Op, banned
+from policyfs.domain import OWNER_NONE, Decision, Facts, Op
 from policyfs.fs.alone import Alone
 from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
@@ -238,7 +238,7 @@ class Opener:
         if handle.flags & os.O_TRUNC:  # last: everything that could refuse has passed
             # No write that was judged on the old bytes may come after: here, or in another daemon.
             # A reader's goes to the file itself: it has no draft to settle, and no bytes are none's.
-            if state.draft is not None or (banned(decision.content) and handle.writable):
+            if state.draft is not None or (decision.in_draft and handle.writable):
                 async with state.lock:
                     await self._drafts.empty(handle, state)
                 return

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Final, NoReturn
 
-from policyfs.domain import Audit, Decision
+from policyfs.domain import Audit, Decision, RuleMatch
 from policyfs.fs.gate import Gate
 from policyfs.fs.nodes import NamesForgotten
 from policyfs.fs.openfile import Handle
@@ -30,11 +30,16 @@ class Refusals:
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
         """Raises FUSEError(EPERM), on record with the content rules of the decision."""
-        rules = tuple(match for match in decision.rules if match.effect == "content")
+        rules = self.rules_of(decision)
         refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
         self._gate.refuse(
             handle.caller, Call("write", "write"), handle.node.path(), refusal, kind=kind, note=note
         )
+
+    @staticmethod
+    def rules_of(decision: Decision) -> tuple[RuleMatch, ...]:
+        """The rules of a decision that ask something of content."""
+        return tuple(match for match in decision.rules if match.effect == "content")
 
     def remove(self, handle: Handle) -> None:
         """Remove the name of a file whose content was refused, also where somebody has moved it."""

@@ -305,7 +305,7 @@ class _Rules:
             report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
         self._check_on_unknown(part, doc, effect)
         if doc.on_refused is not None and effect is not Effect.CONTENT:
-            help_ = "remove it; on_refused says what becomes of files that a rule of content, no or clean refuses"
+            help_ = "remove it; on_refused says what becomes of what a rule of content, no or clean refuses"
             report(part.key_error("on_refused", f"on_refused does not go with {effect.value}", help_))
         if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
             help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"

@@ -8,6 +8,8 @@ from typing import Any, Final
 from policyfs.fs.cleaning import Cleaned, Cleaner
 from policyfs.fs.drafts import Draft, Drafts
 from policyfs.fs.withheld import Withheld
+from policyfs.store import quarantine
+from policyfs.store.quarantine import Quarantine
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 
@@ -56,10 +58,30 @@ def shown_while_refused() -> None:
     put(Withheld, "hide", nothing)
 
 
+def kept_in_the_open() -> None:
+    """What is quarantined may be read by whoever finds it."""
+    keep = Quarantine.keep
+
+    def keep_open(self: Quarantine, *arguments: Any) -> Any:
+        entry = keep(self, *arguments)
+        for path in (self.directory, *self.directory.rglob("*")):
+            path.chmod(0o755)
+        return entry
+
+    put(Quarantine, "keep", keep_open)
+
+
+def kept_without_end() -> None:
+    """Nobody counts what is in the quarantine."""
+    put(quarantine, "_usage", lambda mine: (0, 0))
+
+
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
     "odd-unsearched": odd_unsearched,
     "stored-as-written": stored_as_written,
     "shown-while-refused": shown_while_refused,
+    "kept-in-the-open": kept_in_the_open,
+    "kept-without-end": kept_without_end,
     "cleaned-for-good": cleaned_for_good,
 }

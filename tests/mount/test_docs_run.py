@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.store.quarantine import About, Limits, Quarantine
 from tests.support.documents import CHECKOUT, blocks, commands
-from tests.support.mounts import Said, policyfs_process
+from tests.support.mounts import Said, mount_id, policyfs_process
 from tests.support.namespace import mounts_below
 from tests.support.processes import call_as, tool_as
 
@@ -39,6 +41,7 @@ class Story:
             "home.yaml": self.policy,
             "/srv/media/DCIM/beach.jpg": store / "DCIM/beach.jpg",
             "as-seen.jpg": arena / "as-seen.jpg",
+            "/tmp/refused.jpg": arena / "refused.jpg",
         }
         work = arena / "work"
         work.mkdir(mode=0o700)
@@ -46,6 +49,22 @@ class Story:
             "POLICYFS_RUNTIME_DIR": str(work / "run"),
             "POLICYFS_TRAIL_DIR": str(work / "trail"),
         }
+
+    def keep_refused(self, lines: list[str]) -> None:
+        """Let each refused file that the page speaks of be there."""
+        trail = Path(self.environment["POLICYFS_TRAIL_DIR"])
+        kept = Quarantine(trail / mount_id(self.shared) / "quarantine")
+        about = About(
+            time_ns=1, mount=str(self.shared), store=str(self.names["/srv/media"]), app="gallery",
+            uid=GALLERY, gid=GALLERY, pid=1, path=b"/DCIM/refused.jpg", mode=0o644, kind="image/jpeg",
+            reason="found to tell location", rules=("share",),
+        )  # fmt: skip
+        wanted = (re.search(r"quarantine \w+ ([0-9a-f]{8})", line) for line in lines)
+        for number in {found[1] for found in wanted if found}:
+            fd = os.memfd_create("refused")
+            entry = kept.keep(fd, about, Limits(1 << 20, 100))
+            os.close(fd)
+            entry.directory.rename(entry.directory.with_name(number))
 
     def tell(self, line: str) -> Said:
         """Run one line."""
@@ -102,6 +121,7 @@ def test_the_commands_of_a_page_work_in_their_order(page: Path, arena: Path, sto
     assert lines
     if page.name == "operations.md":  # it speaks of a mount that the README has made
         lines.insert(0, "policyfs mount --policy home.yaml /srv/media /mnt/media")
+        story.keep_refused(lines)
     try:
         for line in lines:
             said = story.tell(line)

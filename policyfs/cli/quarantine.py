@@ -1,0 +1,225 @@
+"""`policyfs quarantine`: the files that rules with `on_refused: quarantine` have refused.
+
+Reads and changes the mounts' state only, so it works with no mount running. docs/operations.md is its manual.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.audit import DEFAULT_ROOT
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.store.quarantine import NAME, About, Entry, Quarantine, WrongEntryError, release
+from policyfs.store.tree import Tree
+from policyfs.trail.line import iso_time
+from policyfs.trail.render import local_time
+from policyfs.trail.table import sheet, shown, shown_path, table
+
+_TAKEN: Final = "exists already, and nothing is overwritten: move it away, or release with --to FILE"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``quarantine`` and what it can do to the command line."""
+    parser = subparsers.add_parser("quarantine", help="refused files: look at them, release or drop them")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--trail",
+        metavar="DIR",
+        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
+        help="the trail root, or one mount's directory in it (default: %(default)s)",
+    )
+    add = actions.add_parser
+    list_ = add("list", parents=[common], help="what is kept, the oldest first")
+    list_.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    list_.add_argument("--app", metavar="NAME", help="of this app only, or of stranger")
+    list_.set_defaults(run=_guarded(_list))
+    show = add("show", parents=[common], help="all that is known of one file; never its bytes")
+    show.add_argument("--json", action="store_true", help="as one JSON object")
+    show.add_argument("id", metavar="ID", help="as list prints it")
+    show.set_defaults(run=_guarded(_show))
+    release_ = add(
+        "release", parents=[common], help="put a file where it was to be, past the rule that refused it",
+        description="Put a file into the store under the name that it was to have, and end keeping it."
+        " What has that name is never overwritten.",
+    )  # fmt: skip
+    release_.add_argument("--to", metavar="FILE", help="a new file elsewhere instead, root's alone")
+    release_.add_argument("id", metavar="ID")
+    release_.set_defaults(run=_guarded(_release))
+    drop = add("drop", parents=[common], help="remove files for good")
+    drop.add_argument("ids", nargs="+", metavar="ID")
+    drop.set_defaults(run=_guarded(_drop))
+
+
+def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        try:
+            return action(args)
+        except PermissionError as error:
+            raise PolicyfsError(f"cannot read the quarantine below {args.trail}: only root may") from error
+        except (OSError, WrongEntryError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise PolicyfsError(f"the quarantine below {args.trail}: {reason}") from error
+
+    return run
+
+
+def _places(root: str) -> list[Quarantine]:
+    """The quarantines of all mounts below a trail root, or of the one whose directory it is."""
+    path = Path(root)
+    if not path.is_dir():
+        raise PolicyfsError(f"there is no trail at {root}; name its directory with --trail")
+    found = [path, *sorted(each for each in path.iterdir() if each.is_dir() and each.name != NAME)]
+    return [Quarantine(each / NAME) for each in found if (each / NAME).is_dir()]
+
+
+def _find(root: str, name: str) -> tuple[Quarantine, Entry]:
+    found = [(place, entry) for place in _places(root) for entry in place.entries() if entry.id == name]
+    if not found:
+        raise PolicyfsError(f"no refused file {name!r} is kept below {root}: see `policyfs quarantine list`")
+    if len(found) > 1:
+        raise PolicyfsError(f"{name} is kept of two mounts: name one mount's directory with --trail")
+    return found[0]
+
+
+def _whole(entry: Entry) -> About:
+    if entry.about is None:
+        raise PolicyfsError(f"{entry.id} is incomplete ({entry.why}): it can only be dropped")
+    return entry.about
+
+
+def _as_json(entry: Entry) -> str:
+    if entry.about is None:
+        return json.dumps({"id": entry.id, "app": entry.app, "incomplete": entry.why})
+    fields = json.loads(entry.about.packed())
+    del fields["format"]
+    return json.dumps({"id": entry.id, "time": iso_time(entry.about.time_ns)} | fields)
+
+
+def _list(args: argparse.Namespace) -> int:
+    entries = [entry for place in _places(args.trail) for entry in place.entries()]
+    if args.app is not None:
+        entries = [entry for entry in entries if entry.app == args.app]
+    if args.json:
+        for entry in entries:
+            print(_as_json(entry))
+        return EXIT_OK
+    if not entries:
+        print("no refused file is kept")
+        return EXIT_OK
+    rows = [_row(entry) for entry in entries]
+    print("\n".join(table(("ID", "TIME", "APP", "BYTES", "KIND", "PATH"), rows, right=frozenset({3}))))
+    return EXIT_OK
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    about = entry.about
+    if about is None:
+        return entry.id, "", shown(entry.app), "", "", f"incomplete: {shown(entry.why)}"
+    when, kind = local_time(about.time_ns, None), shown(about.kind or "unknown")
+    return entry.id, when, shown(about.app), f"{about.size:,}", kind, shown_path(about.path)
+
+
+def _show(args: argparse.Namespace) -> int:
+    _, entry = _find(args.trail, args.id)
+    about = _whole(entry)
+    if args.json:
+        print(_as_json(entry))
+        return EXIT_OK
+    rows = [
+        ("id", entry.id),
+        ("refused", iso_time(about.time_ns)),
+        ("path", shown_path(about.path)),
+        ("mount", shown(about.mount)),
+        ("store", shown(about.store)),
+        ("app", f"{about.app} (uid {about.uid}, gid {about.gid}, pid {about.pid})"),
+        ("kind", shown(about.kind or "unknown")),
+        ("size", f"{about.size:,} bytes"),
+        ("mode", f"{about.mode:o}"),
+        ("sha256", shown(about.sha256)),
+        ("rules", shown(", ".join(about.rules))),
+        ("reason", shown(about.reason)),
+        ("bytes", shown(str(entry.directory / "bytes"))),
+    ]
+    print("\n".join(sheet(rows)))
+    return EXIT_OK
+
+
+def _release(args: argparse.Namespace) -> int:
+    place, entry = _find(args.trail, args.id)
+    about = _whole(entry)
+    source = place.open(entry)
+    try:
+        if args.to is None:
+            where = _into_store(entry, about, source)
+        else:
+            where = _to_file(entry, source, os.path.abspath(args.to))
+    finally:
+        os.close(source)
+    place.drop(entry)
+    print(f"{entry.id} is {shown(where)} now")
+    return EXIT_OK
+
+
+def _into_store(entry: Entry, about: About, source: int) -> str:
+    """Under its own name in the store, reached step by step and through no symlink. Returns its path."""
+    *above, name = about.path.lstrip(b"/").split(b"/")
+    where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
+    try:
+        with Tree.open(about.store) as tree:
+            dirfd = tree.open_below(tree.root_fd, above) if above else os.dup(tree.root_fd)
+            try:
+                release(entry, source, dirfd, name, as_was=True)
+            finally:
+                os.close(dirfd)
+    except OSError as error:
+        raise _told(error, where) from error
+    return where
+
+
+def _to_file(entry: Entry, source: int, where: str) -> str:
+    try:
+        dirfd = os.open(os.path.dirname(where), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            release(entry, source, dirfd, os.fsencode(os.path.basename(where)), as_was=False)
+        finally:
+            os.close(dirfd)
+    except OSError as error:
+        raise _told(error, where) from error
+    return where
+
+
+def _told(error: OSError, where: str) -> PolicyfsError:
+    """What keeps a file from being released, and what to do."""
+    shown_where = shown(where)
+    if error.errno == errno.EEXIST:
+        return PolicyfsError(f"{shown_where} {_TAKEN}")
+    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        return PolicyfsError(
+            f"{shown_where}: its directory is not there any more; make it, or release with --to FILE"
+        )
+    return PolicyfsError(f"{shown_where} cannot be written: {error.strerror}; it stays in the quarantine")
+
+
+def _drop(args: argparse.Namespace) -> int:
+    code = EXIT_OK
+    for name in dict.fromkeys(args.ids):
+        try:
+            place, entry = _find(args.trail, name)
+            place.drop(entry)
+        except BlockingIOError:
+            print(f"policyfs: {name} is being kept: try again in a moment", file=sys.stderr)
+            code = EXIT_REFUSED
+        except PolicyfsError as error:
+            print(f"policyfs: {error}", file=sys.stderr)
+            code = EXIT_REFUSED
+        else:
+            print(f"{name} is dropped")
+    return code

@@ -1,0 +1,383 @@
+"""Refused files that are kept for the administrator, in a directory of the mount's state: root's alone.
+
+DIRECTORY/APP/ID holds ``bytes`` and ``about.json``. It is made as ``.ID.part``, locked (flock) while somebody
+makes it, and gets its name when all of it is on the disk. So what has a name is whole, and what has not is
+either being made or what a crash has left, which the next daemon removes.
+
+Blocks: for worker threads and commands. Nothing is followed that is a symlink.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from policyfs.store import libc
+
+NAME: Final = "quarantine"
+"""Of the directory, in a mount's directory below the trail root."""
+STRANGERS: Final = "stranger"
+"""Whose refused files all strangers keep together; no app has that name."""
+
+_ID: Final = re.compile(r"[0-9a-f]{8}")
+_PART: Final = re.compile(r"\.([0-9a-f]{8})\.part")
+_BYTES, _ABOUT = "bytes", "about.json"
+_FORMAT: Final = 1
+_PIECE: Final = 1 << 20
+_ABOUT_BYTES: Final = 1 << 20
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FREE: Final = 20
+"""One part in so many of the state's disk is left free: the trail has to be written there, too."""
+_TRIES: Final = 100
+
+
+class FullError(Exception):
+    """There is no room for one more file; the message says of what."""
+
+
+class WrongEntryError(Exception):
+    """Something in the quarantine is not what policyfs puts there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of each app: bytes, and number of files."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a refused file. app: a name, or STRANGERS. path: within the mount. mode: permission
+    bits, uid and gid those that it would have in the store. size: bytes; sha256: their digest, in hex.
+    reason: why it was refused. time_ns: when, since 1970.
+    """
+
+    time_ns: int
+    mount: str
+    store: str
+    app: str
+    uid: int
+    gid: int
+    pid: int
+    path: bytes
+    mode: int
+    kind: str | None
+    reason: str
+    rules: tuple[str, ...]
+    size: int = 0
+    sha256: str = ""
+
+    def packed(self) -> bytes:
+        """As JSON."""
+        fields = asdict(self) | {"format": _FORMAT, "path": self.path.decode("utf-8", "backslashreplace")}
+        fields["path_b64"] = base64.b64encode(self.path).decode()
+        return json.dumps(fields, indent=1).encode() + b"\n"
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> About:
+        """Raises WrongEntryError."""
+        try:
+            fields = json.loads(data)
+            if fields.pop("format") != _FORMAT:
+                raise WrongEntryError("it is of another version of policyfs")
+            fields["path"] = base64.b64decode(fields.pop("path_b64"), validate=True)
+            fields["rules"] = tuple(map(str, fields["rules"]))
+            about = cls(**fields)
+            for name in ("time_ns", "uid", "gid", "pid", "mode", "size"):
+                if type(getattr(about, name)) is not int:
+                    raise WrongEntryError(f"{name} is no number")
+            for name in ("mount", "store", "app", "reason", "sha256"):
+                if type(getattr(about, name)) is not str:
+                    raise WrongEntryError(f"{name} is no text")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise WrongEntryError(f"{_ABOUT} cannot be read: {error}"[:200]) from error
+        return about
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kept file. about: None where it is not whole: being kept, left by a crash, or damaged (why)."""
+
+    id: str
+    app: str
+    directory: Path
+    about: About | None
+    why: str = ""
+
+
+class Quarantine:
+    """The kept files of one mount."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    # -- keeping ------------------------------------------------------------------------------------
+
+    def keep(self, fd: int, about: About, limits: Limits) -> Entry:
+        """Keep what is behind *fd* (nobody writes it any more). Returns the entry, which is on the disk.
+
+        Raises FullError, and OSError if the disk says so; then nothing of it is left.
+        """
+        size = os.fstat(fd).st_size
+        with _opened(self._make(self.directory)) as top:
+            self._check_free(top, size)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(about.app, 0o700, dir_fd=top)
+            with _opened(os.open(about.app, _DIRECTORY, dir_fd=top)) as mine:
+                files, used = _usage(mine)
+                if files >= limits.files:
+                    raise FullError(f"{about.app} has {files} files there, and may have {limits.files}")
+                if used + size > limits.bytes:
+                    has = f"{about.app} has {used} bytes there, and may have {limits.bytes}"
+                    raise FullError(f"{has}: {size} more are too many")
+                name, part = _new_part(mine)
+                with _opened(part):
+                    try:
+                        whole = self._fill(part, fd, replace(about, size=size))
+                        os.rename(_part_of(name), name, src_dir_fd=mine, dst_dir_fd=mine)
+                        os.fsync(mine)
+                    except BaseException:
+                        _remove(mine, _part_of(name))
+                        raise
+            os.fsync(top)
+        return Entry(name, about.app, self.directory / about.app / name, whole)
+
+    @staticmethod
+    def _make(directory: Path) -> int:
+        """Descriptor of the directory, made if it is not there; nobody but root gets in."""
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        fd = os.open(directory, _DIRECTORY)
+        try:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "the quarantine belongs to somebody else", str(directory))
+            if stat.S_IMODE(status.st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    @staticmethod
+    def _check_free(top: int, size: int) -> None:
+        disk = os.fstatvfs(top)
+        left = disk.f_bavail * disk.f_frsize - size
+        if left < disk.f_blocks * disk.f_frsize // _FREE:
+            raise FullError(f"the disk of the trail has no room for {size} bytes more")
+
+    @staticmethod
+    def _fill(part: int, source: int, about: About) -> About:
+        with _opened(os.open(_BYTES, _NEW, 0o400, dir_fd=part)) as target:
+            digest = copy(source, target, about.size)
+            os.fsync(target)
+        whole = replace(about, sha256=digest)
+        with _opened(os.open(_ABOUT, _NEW, 0o400, dir_fd=part)) as target:
+            data = memoryview(whole.packed())
+            while data:
+                data = data[os.write(target, data) :]
+            os.fsync(target)
+        os.fsync(part)
+        return whole
+
+    def clean(self) -> int:
+        """Remove what a crash has left half made; returns how much. What is being made stays."""
+        removed = 0
+        for app in self._apps():
+            with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
+                for name in os.listdir(mine):
+                    if _PART.fullmatch(name) and _is_left(mine, name):
+                        _remove(mine, name)
+                        removed += 1
+        return removed
+
+    # -- looking ------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All that is there, the oldest first; what is not whole at the end."""
+        found = [entry for app in self._apps() for entry in self._of(app)]
+        return sorted(
+            found, key=lambda one: (one.about is None, one.about.time_ns if one.about else 0, one.id)
+        )
+
+    def _apps(self) -> list[str]:
+        try:
+            with os.scandir(self.directory) as below:
+                return sorted(one.name for one in below if one.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+    def _of(self, app: str) -> Iterator[Entry]:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            _opened(os.open(self.directory / app, _DIRECTORY)) as mine,
+        ):
+            for name in os.listdir(mine):
+                where = self.directory / app / name
+                if part := _PART.fullmatch(name):
+                    why = "a crash has left a part of it" if _is_left(mine, name) else "it is being kept"
+                    yield Entry(part[1], app, where, None, why)
+                elif _ID.fullmatch(name):
+                    with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                        yield self._read(app, name, where)
+
+    @staticmethod
+    def _read(app: str, name: str, where: Path) -> Entry:
+        with _opened(os.open(where, _DIRECTORY)) as inside:
+            try:
+                with _opened(os.open(_ABOUT, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)) as fd:
+                    about = About.unpacked(os.read(fd, _ABOUT_BYTES))
+                if os.stat(_BYTES, dir_fd=inside, follow_symlinks=False).st_size != about.size:
+                    raise WrongEntryError("it is not as long as it was")
+            except WrongEntryError as error:
+                return Entry(name, app, where, None, str(error))
+        return Entry(name, app, where, about)
+
+    # -- giving up ----------------------------------------------------------------------------------
+
+    def open(self, entry: Entry) -> int:
+        """A descriptor of the bytes, for reading; the caller's to close."""
+        with _opened(os.open(entry.directory, _DIRECTORY)) as inside:
+            return os.open(_BYTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+
+    def drop(self, entry: Entry) -> None:
+        """Remove it for good."""
+        with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
+            name = entry.directory.name
+            if _ID.fullmatch(name):  # from here on it is nobody's, also after a crash
+                os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
+                name = _part_of(name)
+            elif not _is_left(mine, name):
+                raise BlockingIOError(errno.EBUSY, "it is being kept")
+            _remove(mine, name)
+            os.fsync(mine)
+
+
+def copy(source: int, target: int, size: int) -> str:
+    """Copy bytes of a file into an empty one, holes as holes. Returns their SHA-256, in hex."""
+    digest, at = hashlib.sha256(), 0
+    zeros = bytes(_PIECE)
+    while at < size:
+        data = os.pread(source, min(_PIECE, size - at), at)
+        if not data:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        digest.update(data)
+        if data != zeros[: len(data)]:
+            view = memoryview(data)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(target, view[done:], at + done)
+        at += len(data)
+    os.ftruncate(target, size)
+    return digest.hexdigest()
+
+
+def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
+    """Put a kept file under a name where none is. as_was: with the owner and mode that it would have had;
+    else it is root's alone.
+
+    Raises FileExistsError if the name is taken, WrongEntryError if the bytes are not what they were. Then
+    nothing is there that was not before.
+    """
+    about = entry.about
+    if about is None:
+        raise WrongEntryError(entry.why)
+    target, named = _new_file(dirfd, libc.check_name(name))
+    try:
+        if copy(source, target, about.size) != about.sha256:
+            raise WrongEntryError("its bytes are not what they were")
+        if as_was:
+            os.fchown(target, about.uid, about.gid)
+            os.fchmod(target, about.mode & 0o777)
+        os.fsync(target)
+        if not named:
+            libc.link_fd(target, dirfd, name)
+    except BaseException:
+        if named:
+            os.unlink(name, dir_fd=dirfd)
+        raise
+    finally:
+        os.close(target)
+    with _opened(os.open(b".", _DIRECTORY, dir_fd=dirfd)) as above:
+        os.fsync(above)
+
+
+def _new_file(dirfd: int, name: bytes) -> tuple[int, bool]:
+    """A new file, and whether it has its name already: some file systems have none without."""
+    try:
+        return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=dirfd), False
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            raise
+    return os.open(name, _NEW, 0o600, dir_fd=dirfd), True
+
+
+@contextlib.contextmanager
+def _opened(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _part_of(name: str) -> str:
+    return f".{name}.part"
+
+
+def _new_part(mine: int) -> tuple[str, int]:
+    """A new part, locked: its name to be, and a descriptor of it."""
+    for _ in range(_TRIES):
+        name = secrets.token_hex(4)
+        with contextlib.suppress(FileExistsError):
+            if name in os.listdir(mine):
+                continue
+            os.mkdir(_part_of(name), 0o700, dir_fd=mine)
+            fd = os.open(_part_of(name), _DIRECTORY, dir_fd=mine)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            return name, fd
+    raise FileExistsError(errno.EEXIST, "no number is free")
+
+
+def _is_left(mine: int, name: str) -> bool:
+    """True if nobody is making that part."""
+    try:
+        with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _usage(mine: int) -> tuple[int, int]:
+    """Number and bytes of what one app has there, parts among it."""
+    files = used = 0
+    for name in os.listdir(mine):
+        files += 1
+        with contextlib.suppress(FileNotFoundError):
+            used += os.stat(f"{name}/{_BYTES}", dir_fd=mine, follow_symlinks=False).st_size
+    return files, used
+
+
+def _remove(mine: int, name: str) -> None:
+    """Remove one entry's directory."""
+    with contextlib.suppress(FileNotFoundError):
+        with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as inside:
+            for each in os.listdir(inside):
+                os.unlink(each, dir_fd=inside)
+        os.rmdir(name, dir_fd=mine)

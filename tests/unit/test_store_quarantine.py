@@ -1,0 +1,136 @@
+"""Refused files on the disk: what is whole, what is not, and what is never done to another file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from policyfs.store import quarantine
+from policyfs.store.quarantine import About, FullError, Limits, Quarantine, WrongEntryError, release
+
+ABOUT = About(
+    time_ns=1, mount="/mnt", store="/store", app="camera", uid=10010, gid=10010, pid=7,
+    path=b"/Share/\xff\x1b[2J.jpg", mode=0o640, kind=None, reason="not understood", rules=("share",),
+)  # fmt: skip
+WIDE = Limits(1 << 20, 10)
+DATA = b"head" + bytes(3 << 20) + b"tail"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Quarantine:
+    return Quarantine(tmp_path / "quarantine")
+
+
+def keep(place: Quarantine, data: bytes, limits: Limits = WIDE, about: About = ABOUT):
+    fd = os.memfd_create("refused")
+    try:
+        os.write(fd, data)
+        return place.keep(fd, about, limits)
+    finally:
+        os.close(fd)
+
+
+def test_what_is_kept_is_what_was_given(kept: Quarantine) -> None:
+    entry = keep(kept, DATA, Limits(1 << 23, 1))
+    assert kept.entries() == [entry]
+    assert entry.about is not None
+    assert (entry.about.path, entry.about.size) == (ABOUT.path, len(DATA))
+    fd = kept.open(entry)
+    assert os.pread(fd, len(DATA) + 1, 0) == DATA
+    assert os.fstat(fd).st_blocks * 512 < len(DATA), "holes stay holes"
+    os.close(fd)
+    kept.drop(entry)
+    assert kept.entries() == []
+
+
+@pytest.mark.parametrize("limits", [Limits(100, 1), Limits(9, 100), Limits(0, 0)])
+def test_the_newest_is_dropped_where_there_is_no_room(kept: Quarantine, limits: Limits) -> None:
+    if limits.files:
+        keep(kept, b"five.", limits)
+    before = kept.entries()
+    with pytest.raises(FullError):
+        keep(kept, b"five.", limits)
+    assert kept.entries() == before
+    assert list(kept.directory.rglob("*.part")) == []
+    keep(kept, b"five.", about=replace(ABOUT, app="gallery"))  # another app has room of its own
+
+
+def test_the_trail_keeps_room_on_its_disk(kept: Quarantine, monkeypatch) -> None:
+    monkeypatch.setattr(quarantine, "_FREE", 1)
+    with pytest.raises(FullError, match="the disk of the trail has no room"):
+        keep(kept, b"five.")
+
+
+def test_what_fails_in_the_midst_leaves_nothing(kept: Quarantine, monkeypatch) -> None:
+    def no_room(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(quarantine, "copy", no_room)
+    with pytest.raises(OSError, match="No space"):
+        keep(kept, b"five.")
+    assert kept.entries() == []
+    assert [path for path in kept.directory.rglob("*") if path.name != "camera"] == []
+
+
+def test_what_a_crash_left_is_removed_and_what_is_being_made_is_not(kept: Quarantine) -> None:
+    keep(kept, b"whole")
+    left, made = (kept.directory / "camera" / name for name in (".00000001.part", ".00000002.part"))
+    for part in (left, made):
+        part.mkdir()
+        (part / "bytes").write_bytes(b"half")
+    fd = os.open(made, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    whys = [entry.why for entry in kept.entries()]
+    assert whys == ["", "a crash has left a part of it", "it is being kept"]
+    with pytest.raises(BlockingIOError):
+        kept.drop(next(entry for entry in kept.entries() if entry.id == "00000002"))
+    assert kept.clean() == 1
+    assert made.exists()
+    assert not left.exists()
+    os.close(fd)
+
+
+@pytest.mark.parametrize("harm", ["{", "[]", "shorter", '{"format": 99}', '{"format": 1}'])
+def test_what_was_damaged_is_listed_and_can_be_dropped(kept: Quarantine, tmp_path: Path, harm: str) -> None:
+    entry = keep(kept, b"five.")
+    if harm == "shorter":
+        (entry.directory / "bytes").write_bytes(b"four")
+    else:
+        (entry.directory / "about.json").write_text(harm)
+    [found] = kept.entries()
+    assert found.about is None
+    assert found.why
+    with pytest.raises(WrongEntryError):
+        release(found, 0, os.open(tmp_path, os.O_PATH), b"out", as_was=False)
+    kept.drop(found)
+    assert kept.entries() == []
+
+
+def test_changed_bytes_are_not_released(kept: Quarantine, tmp_path: Path) -> None:
+    entry = keep(kept, b"five.")
+    (entry.directory / "bytes").write_bytes(b"FIVE.")
+    fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
+    with pytest.raises(WrongEntryError, match="not what they were"):
+        release(entry, fd, dirfd, b"out", as_was=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_nothing_is_overwritten(kept: Quarantine, tmp_path: Path, monkeypatch, unnamed: bool) -> None:
+    if not unnamed:  # as on vfat
+        monkeypatch.setattr(quarantine.os, "O_TMPFILE", os.O_DIRECTORY | os.O_EXCL)
+    entry = keep(kept, b"five.")
+    fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
+    for made in ("file", "link"):
+        taken = tmp_path / made
+        taken.write_bytes(b"mine") if made == "file" else taken.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(FileExistsError):
+            release(entry, fd, dirfd, made.encode(), as_was=False)
+    assert (tmp_path / "file").read_bytes() == b"mine"
+    assert not (tmp_path / "elsewhere").exists()
+    release(entry, fd, dirfd, b"out", as_was=False)
+    assert (tmp_path / "out").read_bytes() == b"five."
