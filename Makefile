@@ -7,7 +7,7 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-bench man lock clean test-debian13
+.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -32,6 +32,9 @@ packages-demo:
 
 packages-test:
 	@packaging/setup/packages.sh test
+
+packages-soak:
+	@packaging/setup/packages.sh soak
 
 packages-bench:
 	@packaging/setup/packages.sh bench
@@ -69,7 +72,7 @@ test-debian13:
 	@python3 -m tests.debian13 --suite $(SUITE) --jobs $(JOBS) $(if $(ROOT),--root $(ROOT)) $(TESTS)
 
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
-soak: setup
+soak: packages-soak setup
 	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
 	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|bench|debian13`.
+# Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|soak|bench|debian13`.
 # Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
 # An alternative (a|b) is the name of one package in different releases; a name with a ? behind it is one
 # that only newer releases have, for what was part of another before.
@@ -7,7 +7,8 @@ set -eu
 
 run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
 demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
-test="$demo libjpeg-turbo-progs sqlite3 rsync git tar unzip make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libheif-plugin-x265? libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base samba smbclient"
+test="$demo libjpeg-turbo-progs sqlite3 rsync git tar unzip make acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libheif-plugin-x265? libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base samba smbclient nginx-light|nginx"
+soak="$test restic borgbackup syncthing minidlna"
 bench="$test fio"
 debian13="debootstrap git util-linux"
 
@@ -15,10 +16,11 @@ case "${1:-}" in
 run) wanted=$run ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
+soak) wanted=$soak ;;
 bench) wanted=$bench ;;
 debian13) wanted=$debian13 ;;
 *)
-    echo "usage: packages.sh run|demo|test|bench|debian13" >&2
+    echo "usage: packages.sh run|demo|test|soak|bench|debian13" >&2
     exit 2
     ;;
 esac
