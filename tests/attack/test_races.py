@@ -38,7 +38,7 @@ TRIES = {
     "swap": count(500, 10_000),
 }
 """Passes of the restricted reader in which the writer was at work, for each store and way to write."""
-LEASED_TRIES = count(500, 10_000)
+LEASED_TRIES = count(200, 10_000)
 SECONDS = count(120, 3_600)
 pytestmark = pytest.mark.timeout(SECONDS + 120)
 IN_VIEW = tuple(name for name in ALL if name != "copy_file_range")

@@ -20,7 +20,7 @@ from tests.support.sequenced import Difference, Sequenced, campaign, worlds
 from tests.support.sequences import MAKERS
 from tests.support.stores import Mounts
 
-SEQUENCES = count(1000, 30_000)
+SEQUENCES = count(400, 30_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 25

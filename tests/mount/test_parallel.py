@@ -144,7 +144,7 @@ class Sort:
     refusals: frozenset[int] = frozenset({errno.ENOENT, errno.EACCES})
 
 
-SHARED = Sort(count(30, 600))
+SHARED = Sort(count(12, 600))
 CLONING = Sort(count(6, 300))
 APP = Sort(count(6, 300), ("--app", "one", "--any-uid"), alone=True)
 MEDIATED = Sort(count(6, 300), ("--no-passthrough",))

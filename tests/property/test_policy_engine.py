@@ -1,6 +1,6 @@
 """The compiled engine against the naive evaluator, over generated policies and requests.
 
-POLICYFS_CASES sets how many cases in all (default 5000; `make soak` asks for 200,000).
+POLICYFS_CASES sets how many cases in all (default 2500; `make soak` asks for 200,000).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support import policy_cases as cases
 from tests.support.counts import SOAK
 from tests.support.naive_policy import Caller, Naive, Node
 
-CASES = int(os.environ.get("POLICYFS_CASES", "5000"))
+CASES = int(os.environ.get("POLICYFS_CASES", "2500"))
 
 PARTS = max(1, CASES // 20_000) if SOAK else 1
 """So many tests share the long count: several processes can go through it."""
