@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli import audit_policy
+from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policy import wrong_texts
 from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
@@ -174,8 +175,9 @@ def _filter(args: argparse.Namespace) -> Filter:
 
 def _read(args: argparse.Namespace, wanted: Filter) -> Iterator[Record | BadLine]:
     """Everything that may matter to a filter, from all mounts, by time."""
-    may_match = Prefilter(wanted).may_match
-    return merge([records(chain, may_match) for chain in _chains(args)])
+    chains, may_match = _chains(args), Prefilter(wanted).may_match
+    check_names(chains, {"app": args.app, "operation": args.op, "rule": args.rule})
+    return merge([records(chain, may_match) for chain in chains])
 
 
 def _json_fields(item: Record | BadLine) -> Fields:

@@ -22,6 +22,12 @@ Holder = str | int
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
 
+OPERATIONS: Final = (
+    "access", "attr", "create", "getxattr", "link", "list", "lookup", "mkdir", "mknod", "open", "read",
+    "readlink", "release", "rename", "rmdir", "stat", "symlink", "truncate", "unlink", "write", "xattr",
+)  # fmt: skip
+"""The words for what was asked, see Event.operation."""
+
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
 BY_APP: Final = "app"

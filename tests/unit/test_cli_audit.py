@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -20,11 +22,22 @@ from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.sinks.journal import Journal
+from policyfs.sinks.policy_texts import policy_text
+from policyfs.trail.event import OPERATIONS
 from policyfs.trail.table import width
 from tests.support.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_denial, a_journal, an_event, segments
 
 OTHER_ID = "fedcba9876543210"
 NASTY = "/DCIM/\x1b[2Jgpj.\u202eexe\n.jpg".encode()
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: names}
+apps: {silent: {uid: 10013}}
+rules:
+  - {id: of-a-policy, allow: [see], who: {app: silent}, paths: "/***"}
+"""
 
 PROGRAM = """
 import argparse, sys
@@ -122,7 +135,7 @@ def test_search_finds_what_matches_of_all_mounts_by_time(
 
 
 def test_search_without_result_says_so(cli: Cli) -> None:
-    assert cli("search", "--app", "nobody") == 1
+    assert cli("search", "--uid", "4711") == 1
     assert cli.out == ""
     assert "no event in the trail at" in cli.err
 
@@ -226,7 +239,7 @@ def test_summary_counts(cli: Cli) -> None:
     assert (summary["bytes_read"], summary["redacted_opens"]) == (4096, 1)
     assert cli("summary") == 0
     assert "/Private/c.jpg" in cli.out
-    assert cli("summary", "--app", "nobody") == 1
+    assert cli("summary", "--uid", "4711") == 1
     assert cli.out == "no events\n"
 
 
@@ -430,3 +443,48 @@ def test_one_refusal_is_one_row_and_in_a_pipe_nothing_is_cut(
     assert len(cli.json("search")) == 4 * 96
     assert cli("search", "--limit", "3") == 0
     assert len(cli.out.splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--app", "galery"], "no app 'galery' .* did you mean gallery?"),
+        (["--app", "maps", "--app", "map"], "no app 'map' .* did you mean maps?"),
+        (["--op", "unlnk"], "no operation 'unlnk' .* did you mean unlink"),
+        (["--op", "dance"], "no operation 'dance' .* there are access, attr, create"),
+        (["--rule", "no-privat"], "no rule 'no-privat' .* did you mean no-private"),
+        (["--rule", "of-a-polcy"], "did you mean of-a-policy"),
+        (["--app", "\x1b[2J"], "no app .*x1b"),
+    ],
+)
+@pytest.mark.parametrize("action", ["search", "summary"])
+def test_what_is_no_name_is_refused_with_what_may_be_meant(
+    cli: Cli, trail: Path, action: str, words: list[str], said: str
+) -> None:
+    keep_a_policy(trail)
+    with pytest.raises(UsageError, match=said) as refused:
+        cli(action, *words)
+    assert str(refused.value).isprintable()
+
+
+def keep_a_policy(root: Path) -> None:
+    text = POLICY.encode()
+    with a_journal(root) as journal:
+        policy = policy_text(hashlib.sha256(text).hexdigest(), [("p.yaml", text)])
+        journal.tell("mount", {"policy": policy.digest}, policy=policy)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--app", "silent"], ["--app", "stranger"], ["--rule", "of-a-policy"], ["--op", "xattr"],
+     ["--rule", "strict"]],
+)
+def test_what_a_policy_or_the_trail_names_is_a_name(cli: Cli, trail: Path, words: list[str]) -> None:
+    keep_a_policy(trail)
+    assert cli("search", *words) in {0, 1}
+
+
+def test_the_words_for_operations_are_those_that_are_recorded() -> None:
+    sources = (Path(audit.__file__).parents[1] / "fs").rglob("*.py")
+    recorded = {word for source in sources for word in re.findall(r'\bCall\(\s*"(\w+)"', source.read_text())}
+    assert set(OPERATIONS) == recorded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ import pytest
 from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.sinks.journal import Journal
+from policyfs.sinks.policy_texts import policy_text
 from policyfs.trail.bounds import PATH_BYTES, bounded
 from policyfs.trail.event import BY_DIRECTORY
 from policyfs.trail.line import LineFormatter
@@ -42,6 +44,16 @@ EXAMPLE = an_event(
 COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 
 
+POLICY = b"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: page}
+apps: {gallery: {uid: 10011}, maps: {uid: 10012}}
+rules:
+  - {id: gallery-sees, allow: [see, read], who: {app: gallery}, paths: "/***"}
+"""
+
+
 @pytest.fixture
 def trail(tmp_path: Path) -> Path:
     """A trail in which each command of the page finds something; its second line is the example."""
@@ -50,13 +62,15 @@ def trail(tmp_path: Path) -> Path:
     journal.record(EXAMPLE, Audit.REQUIRED)
     journal.record(EXAMPLE._replace(time_ns=parse_when("yesterday", now)), Audit.REQUIRED)
     journal.record(a_denial(time_ns=parse_when("1m", now)), Audit.REQUIRED)
-    journal.tell("mount", {"cause": "command", "how": "policyfs mount"})
+    policy = policy_text(hashlib.sha256(POLICY).hexdigest(), [("home.yaml", POLICY)])
+    start = {"policy": policy.digest, "cause": "command", "how": "policyfs mount"}
+    journal.tell("mount", start, policy=policy)
     journal.close()
     return tmp_path
 
 
 def digest_of_line(directory: Path, number: int) -> str:
-    segment = next(directory.iterdir())
+    segment = next(directory.glob("*.jsonl"))
     digest = json.loads(segment.read_text().splitlines()[number - 1])["chain"]
     assert isinstance(digest, str)
     return digest
@@ -83,7 +97,7 @@ def test_a_command_of_the_page(command: str, trail: Path, capsys: pytest.Capture
 
 def test_the_example_is_a_line_as_it_is_written(trail: Path) -> None:
     (example,) = blocks("json")
-    segment = next((trail / MOUNT_ID).iterdir())
+    segment = next((trail / MOUNT_ID).glob("*.jsonl"))
     written = segment.read_text().splitlines(keepends=True)[1]
     assert re.sub("[0-9a-f]{64}", "DIGEST", written) == re.sub("[0-9a-f]{64}", "DIGEST", example)
 
@@ -100,7 +114,7 @@ def test_the_stranger_program_agrees(trail: Path, tmp_path: Path) -> None:
     directory = trail / MOUNT_ID
     done = run_verifier(tmp_path, directory)
     assert (done.returncode, done.stdout) == (0, f"whole: 6={digest_of_line(directory, 6)}\n")
-    segment = next(directory.iterdir())
+    segment = next(directory.glob("*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b"10011", b"10012", 1))
     done = run_verifier(tmp_path, directory)
     assert done.returncode == 1
