@@ -28,6 +28,7 @@ from tests.debian13.left_out import LEFT_OUT
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 INSIDE: Final = Path(__file__).with_name("inside.sh")
+SCRIPTS: Final = Path("/usr/share/debootstrap/scripts")
 BUILT: Final = ".policyfs-built"
 """In a root whose base system is complete."""
 PLACE: Final = "policyfs"
@@ -57,7 +58,9 @@ def build(root: Path, suite: str) -> None:
         return
     if shutil.disk_usage(root).free >> 20 < KEPT_MIB:
         raise Debian13Error(f"{root} has less than {KEPT_MIB} MiB free; name another place with --root DIR")
-    run("debootstrap", "--variant=minbase", "--include=make", suite, str(root), mirror())
+    known = SCRIPTS / suite
+    newer = () if known.exists() else (str(SCRIPTS / "sid"),)  # a suite that debootstrap is too old for
+    run("debootstrap", "--variant=minbase", "--include=make", suite, str(root), mirror(), *newer)
     proxies = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     lines = [line for line in proxies.splitlines() if re.match(r"Acquire::\w+::Proxy\b", line)]
     (root / "etc/apt/apt.conf.d/90host").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
