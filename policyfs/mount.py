@@ -23,6 +23,7 @@ from policyfs.content.remembered import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
+from policyfs.fs.gate import Admitted
 from policyfs.fs.record import executable
 from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
@@ -84,7 +85,7 @@ are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
 class MountOptions:
     """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
 
-    user_id, group_id: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
+    user_id, group_ids: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
     show owners and modes by the policy to everyone, not only to apps of which the policy says so. told:
     what the trail says of the start besides: all options as they were given, and by whom.
     """
@@ -94,7 +95,7 @@ class MountOptions:
     app: str | None
     any_uid: bool
     user_id: int | None
-    group_id: int | None
+    group_ids: tuple[int, ...]
     trail: Path
     posix: bool
     read_only: bool
@@ -107,6 +108,18 @@ class MountOptions:
     told: dict[str, object] = field(default_factory=dict)
     quarantine_bytes: int = 1 << 30
     quarantine_files: int = 1000
+
+    @property
+    def kernel_admits(self) -> bool:
+        """True if the kernel keeps all others out: it knows one uid and one group for a mount."""
+        return self.user_id is not None and len(self.group_ids) == 1
+
+    @property
+    def admitted(self) -> Admitted | None:
+        """Whom the daemon is to admit, where the kernel cannot say so."""
+        if self.user_id is None or self.kernel_admits:
+            return None
+        return Admitted(self.user_id, frozenset(self.group_ids))
 
 
 class Daemon:
@@ -168,9 +181,9 @@ class Daemon:
         self._control_files = self._open_control_files()
         self._device = session.mount_device(
             options.mountpoint, source=options.store, control=self._control_files,
-            user_id=0 if options.user_id is None else options.user_id,
-            group_id=0 if options.group_id is None else options.group_id,
-            allow_other=options.user_id is None, default_permissions=options.posix,
+            user_id=(options.user_id or 0) if options.kernel_admits else 0,
+            group_id=options.group_ids[0] if options.kernel_admits else 0,
+            allow_other=not options.kernel_admits, default_permissions=options.posix,
             read_only=facts.read_only or options.read_only,
         )  # fmt: skip
         self._undo.callback(self._unmount_at_end)
@@ -182,7 +195,7 @@ class Daemon:
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
             lock_owners=_descriptors(4096), copies=_copy_descriptors(),
             latches=str(control.runtime_dir() / "changes.lock"),
-            policy_modes=options.policy_modes, any_uid=options.any_uid,
+            policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=facts.read_only or options.read_only,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
@@ -329,7 +342,7 @@ class Daemon:
         self._log.warning("detached while in use", **end.fields())
         self.leaving = True
         control.step_aside(self._socket_inode, self._options.mountpoint)
-        if self._options.user_id and not end.ordered:
+        if self._options.user_id and self._options.kernel_admits and not end.ordered:
             # It was the app, by fusermount3: it would go on in there under this policy for ever.
             self._leave()
 
@@ -444,7 +457,7 @@ class Daemon:
 
     def _check_app(self, policy: Policy) -> None:
         """An app mount goes on only under a policy that knows its app, and as the user it admits."""
-        name, uid, gid = self._options.app, self._options.user_id, self._options.group_id
+        name, uid = self._options.app, self._options.user_id
         if name is None:
             return
         app = next((app for app in policy.apps if app.name == name), None)
@@ -455,9 +468,10 @@ class Daemon:
                 f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
                 " unmount, and mount it anew; the old policy stays"
             )
-        if gid is not None and app.gids and gid not in app.gids:
+        others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
+        if others:
             raise UsageError(
-                f"in the new policy group {gid}, which this mount admits, is not the app {name}'s:"
+                f"in the new policy group {min(others)}, which this mount admits, is not the app {name}'s:"
                 " unmount, and mount it anew; the old policy stays"
             )
 

@@ -40,8 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add("--app", metavar="NAME", help="an app mount: whoever comes through it is this app")
     add("--any-uid", action="store_true", help="with --app: admit every uid (a container of that app)")
-    add("--uid", type=int, metavar="UID", help="with --app: which uid the kernel admits (default: the app's)")
-    add("--gid", type=int, metavar="GID", help="with --app: which primary group (default: the app's)")
+    add("--uid", type=int, metavar="UID", help="with --app: which uid is admitted (default: the app's)")
+    add("--gid", type=int, action="append", metavar="GID", help="with --app: a primary group (likewise)")
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add("--monitor", action="store_true", help="record what would be denied, deny nothing (listed apps only)")
     add("--posix", action="store_true", help="the kernel's mode-bit checks on top of the policy")
@@ -118,10 +118,10 @@ def _options(
 ) -> MountOptions:
     from policyfs.mount import MountOptions
 
-    user_id, group_id = _admitted(args, policy)
+    user_id, group_ids = _admitted(args, policy)
     return MountOptions(
         store=store, mountpoint=mountpoint, app=args.app, any_uid=args.any_uid,
-        user_id=user_id, group_id=group_id, trail=start.root / control.mount_id(mountpoint),
+        user_id=user_id, group_ids=group_ids, trail=start.root / control.mount_id(mountpoint),
         posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
@@ -153,24 +153,28 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
         )
 
 
-def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, int | None]:
-    """uid and gid that the kernel lets through an app mount; None for all of a shared one."""
+def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tuple[int, ...]]:
+    """uid and primary groups that an app mount admits; None and none for all of a shared one."""
     if args.app is None:
-        if args.any_uid or args.uid is not None or args.gid is not None:
+        if args.any_uid or args.uid is not None or args.gid:
             raise UsageError("--any-uid, --uid and --gid go with --app")
-        return None, None
+        return None, ()
     app = next((app for app in policy.apps if app.name == args.app), None)
     if app is None:
         known = ", ".join(app.name for app in policy.apps) or "none"
         raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
     if args.any_uid:
-        if args.uid is not None or args.gid is not None:
+        if args.uid is not None or args.gid:
             raise UsageError("--any-uid admits every uid and group: leave out --uid and --gid")
-        return None, None
+        return None, ()
     uid = args.uid if args.uid is not None else _only_uid(app)
     if app.uids and not any(first <= uid <= last for first, last in app.uids):
         raise UsageError(f"uid {uid} is not one of the app {app.name}")
-    return uid, _group(app, uid, args.gid)
+    groups = tuple(dict.fromkeys(args.gid or app.gids or (_primary_group(uid),)))
+    for gid in groups:
+        if app.gids and gid not in app.gids:
+            raise UsageError(f"group {gid} is not one of the app {app.name}")
+    return uid, groups
 
 
 def _only_uid(app: App) -> int:
@@ -182,17 +186,6 @@ def _only_uid(app: App) -> int:
     if more or first != last:
         raise UsageError(f"the app {app.name} has several uids: say which one with --uid, or --any-uid")
     return first
-
-
-def _group(app: App, uid: int, asked: int | None) -> int:
-    """The one primary group that the kernel lets through."""
-    if asked is None and len(app.gids) > 1:
-        raise UsageError(f"the app {app.name} has several groups: say which one with --gid, or --any-uid")
-    if asked is not None and app.gids and asked not in app.gids:
-        raise UsageError(f"group {asked} is not one of the app {app.name}")
-    if asked is not None:
-        return asked
-    return app.gids[0] if app.gids else _primary_group(uid)
 
 
 def _primary_group(uid: int) -> int:

@@ -30,14 +30,16 @@ every read of a page-cached file if it may not keep them; every path leads throu
 class Timeouts:
     """How long the kernel may keep what one caller was told, by policy and by watch.
 
-    alone: only one app looks through this mount. watched: whether changes in the store are
+    alone: only one app looks through this mount. guarded: some callers are refused here, not by the kernel,
+    which is to answer none of them by itself. watched: whether changes in the store are
     reported at the moment; reported: whether those in a directory are. forgets_absent: whether the
     kernel can be made to forget names that it knows not to be there (INC_EPOCH). told_apart: whether some
     app is shown owners and modes that are its own (modes.py).
     """
 
-    def __init__(self, *, alone: bool) -> None:
-        self.alone = alone
+    def __init__(self, *, alone: bool, guarded: bool = False) -> None:
+        self.alone = alone and not guarded
+        self._guarded = guarded
         self.watched = False
         self.forgets_absent = False
         self.told_apart = False
@@ -50,6 +52,8 @@ class Timeouts:
 
     def entry(self, state: PathState) -> float:
         """Seconds for which a name (found or not) at this path is the same for all callers."""
+        if self._guarded:
+            return 0.0
         if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
@@ -99,6 +103,8 @@ class Timeouts:
         """May the kernel keep a directory's listing for every caller."""
         if self.alone:
             return True
+        if self._guarded:
+            return False
         return self._engine is not None and not self._engine.caller_matters_below(state)
 
 

@@ -27,7 +27,7 @@ from policyfs.fs.copied import Copied
 from policyfs.fs.drafts import Drafts
 from policyfs.fs.entrance import Entrance
 from policyfs.fs.facts import FactFinder
-from policyfs.fs.gate import Gate
+from policyfs.fs.gate import Admitted, Gate
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.io import FileIO
@@ -95,8 +95,8 @@ class Settings:
     open files and frozen copies. latches: the file through which the daemons of one store keep out of each
     other's way. device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively
     where no rule asks for anything. policy_modes: show everyone modes by the policy (see ShownModes).
-    any_uid: an app's mount that admits every uid. read_only: nobody writes.
-    quarantine: what each app may have there.
+    any_uid: an app's mount that admits every uid. admitted: whom one with several groups admits. read_only:
+    nobody writes. quarantine: what each app may have there.
     """
 
     mountpoint: str
@@ -114,6 +114,7 @@ class Settings:
     latches: str = ""
     policy_modes: bool = False
     any_uid: bool = False
+    admitted: Admitted | None = None
     read_only: bool = False
 
 
@@ -148,7 +149,9 @@ class FileSystem:
         self.notifier: Notifier | None = None
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
         self.handles = handles = HandleTable(settings.descriptors)
-        self.timeouts = timeouts = Timeouts(alone=settings.app is not None)
+        self.timeouts = timeouts = Timeouts(
+            alone=settings.app is not None, guarded=settings.admitted is not None
+        )
         self.changes = changes = Changes(base.watch, nodes, timeouts, tree.root_fd)
         self.places = places = Places(
             tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
@@ -162,7 +165,7 @@ class FileSystem:
         )
         self.gate = gate = Gate(
             engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix,
-            owners_above=owners_above, open_fd=handles.descriptor_of,
+            owners_above=owners_above, open_fd=handles.descriptor_of, admitted=settings.admitted,
         )  # fmt: skip
         timeouts.use(engine)
         self.modes = modes = self._shown_modes(settings)

@@ -52,6 +52,16 @@ class Context(Protocol):
         """Of requests that create something, else 0."""
 
 
+class Admitted(NamedTuple):
+    """The callers of an app mount with several groups: one uid, with any of these primary groups.
+
+    The kernel admits one group to a mount, or everybody: here the daemon refuses the others.
+    """
+
+    uid: int
+    gids: frozenset[int]
+
+
 class PolicyChangedError(OSError):
     """The policy changed while a request was being decided: ESTALE makes the kernel ask again."""
 
@@ -80,16 +90,19 @@ class Gate:
     the same (unchanged()); what came by node number is decided again instead.
 
     app: the app whose mount this is, None for a shared mount. posix: was it mounted with --posix.
-    open_fd: a descriptor of a node's file, of one who has it open (the caller's to close), or -1.
+    admitted: all others are refused. open_fd: a descriptor of a node's file, of one who has it open (the
+    caller's to close), or -1.
     """
 
     def __init__(
         self, engine: Engine, *, app: str | None, places: Places, facts: FactFinder, recorder: Recorder,
         owners_above: HidingOwners, posix: bool = False, open_fd: Callable[[Node], int] = _nobody_has_it_open,
+        admitted: Admitted | None = None,
     ) -> None:  # fmt: skip
         self.app = app
         self._open_fd = open_fd
         self._posix = posix
+        self._admitted = admitted
         self._owners_above = owners_above
         self.facts = facts
         self.recorder = recorder
@@ -113,8 +126,18 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Who sent the request: the mount's app, or the app of the caller's uid."""
+        """Who sent the request: the mount's app, or the app of the caller's uid.
+
+        Raises OSError (EACCES), as the kernel would say, for one whom the mount does not admit.
+        """
+        if not self.admits(ctx):
+            raise OSError(errno.EACCES, "not admitted to this mount")
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+
+    def admits(self, ctx: Context) -> bool:
+        """May this caller use the mount at all. LOOKUP asks; for all else see caller()."""
+        admitted = self._admitted
+        return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
         """Go on only if the policy is the one of that generation. Raises PolicyChangedError."""

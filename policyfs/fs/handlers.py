@@ -89,6 +89,8 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP."""
+        if not self._gate.admits(ctx):
+            return self._seeing.lookup_from_outside(self._node(parent), name)
         return await self._seeing.lookup(self._node(parent), name, self._gate.caller(ctx))
 
     @guarded

@@ -70,6 +70,13 @@ class Seeing:
                 return await self._lookup(parent, name, caller)
         return await self._lookup(parent, name, caller)
 
+    def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """EACCES to one whom the mount does not admit, unless that took a directory from who is in it."""
+        held = self._held_directory(parent, name)
+        if held is None:
+            raise pyfuse3.FUSEError(errno.EACCES)
+        return held
+
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """One decision. Raises PolicyChangedError; PathTooLongError, whatever is there, for a
         name that is out of reach.

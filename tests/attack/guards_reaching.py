@@ -208,6 +208,16 @@ def nobody_refused() -> None:
     put(Gate, "require", require)
 
 
+def everybody_admitted() -> None:
+    """An app mount with several groups lets everybody in."""
+    put(Gate, "admits", lambda self, ctx: True)
+
+
+def names_kept() -> None:
+    """The kernel may keep names and attributes of such a mount, and tells them to those not admitted."""
+    put(Timeouts, "entry", lambda self, state: LONG_S)
+
+
 def handles_given() -> None:
     """The kernel may give file handles of what is in the mount."""
     put(session_module, "WANTED", session_module.WANTED & ~InitFlag.NO_EXPORT_SUPPORT)
@@ -215,6 +225,8 @@ def handles_given() -> None:
 
 REACHING: Final[dict[str, Callable[[], None]]] = {
     "handles-given": handles_given,
+    "everybody-admitted": everybody_admitted,
+    "names-kept": names_kept,
     "no-shares": no_shares,
     "told-to-all": told_to_all,
     "everyones-own": everyones_own,

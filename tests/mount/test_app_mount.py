@@ -114,6 +114,35 @@ def test_the_kernel_lets_in_the_group_that_was_asked_for(mounts, filled, policy,
         assert call_as(uid, denied, os.listdir, mount.mountpoint, gid=other) == "EACCES"
 
 
+def _made(channel, directory: Path) -> str:
+    os.chdir(directory)
+    channel.send("in it")
+    channel.recv()
+    return os.getcwd()
+
+
+def test_several_groups_are_let_in_and_nobody_else(mounts, filled) -> None:
+    """By the daemon: the kernel may answer nobody by itself, and takes no directory from who is in it."""
+    mount = mounts.start(GROUPS, filled, "--app", "viewer")
+    for gid in (APP, 100):
+        assert sorted(call_as(APP, os.listdir, mount.mountpoint, gid=gid)) == ["DCIM", "Music"]
+        assert not leaks(call_as(APP, (mount / "DCIM/a.jpg").read_bytes, gid=gid))
+        assert call_as(APP, denied, os.stat, mount / "Private", gid=gid) == "ENOENT"
+    inside = start_as(APP, _made, mount / "Music", gid=100)
+    assert inside.receive() == "in it"
+    for uid, gid in ((0, None), (0, 100), (OTHER, None), (OTHER, 100), (APP, OTHER), (MANAGER, APP)):
+        for attempt in (os.listdir, os.stat, os.chdir):
+            assert call_as(uid, denied, attempt, mount.mountpoint, gid=gid) == "EACCES"
+        for path in ("DCIM/a.jpg", "DCIM", "Music/3.txt", "Private", "nothing"):
+            assert call_as(uid, denied, os.stat, mount / path, gid=gid) == "EACCES", (uid, gid, path)
+            assert call_as(uid, denied, os.open, mount / path, os.O_RDONLY, gid=gid) == "EACCES"
+        assert call_as(uid, denied, os.mkdir, mount / "new", gid=gid) == "EACCES"
+        assert call_as(uid, denied, os.listdir, mount / "Music", gid=gid) == "EACCES"
+    inside.send("where")
+    assert inside.result() == str(mount / "Music")
+    assert (call_as(APP, (mount / "Music/3.txt").read_bytes, gid=100)) == b"song 3\n"
+
+
 def test_a_reload_that_takes_the_group_away_is_refused(mounts, filled) -> None:
     mount = mounts.start(GROUPS, filled, "--app", "viewer", "--gid", "100")
     mount.policy.write_text(GROUPS.replace("gid: [100, ", "gid: ["))

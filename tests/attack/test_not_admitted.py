@@ -1,0 +1,64 @@
+"""B11: an app mount with several groups admits them, and nobody else, root neither.
+
+The kernel admits one group to a mount, or everybody. So it is the daemon that refuses, and the kernel must
+not answer anybody from what it keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.mounts import Mount
+from tests.support.processes import call_as, code_of
+from tests.support.stores import Mounts
+
+APP, OTHER, GROUP = 10120, 10121, 100
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: admitted}}
+apps: {{app: {{uid: {APP}, gid: [{APP}, {GROUP}]}}, other: {{uid: {OTHER}}}}}
+rules:
+  - {{id: all, allow: [all], paths: "/***"}}
+"""
+NOTES = "Documents/notes.txt"
+NOT_ADMITTED = [(0, 0), (0, GROUP), (OTHER, OTHER), (OTHER, GROUP), (APP, OTHER)]
+
+
+def _open(path: Path) -> None:
+    os.close(os.open(path, os.O_RDONLY))
+
+
+def attempts(mount: Mount, uid: int, gid: int) -> dict[str, str]:
+    """What an outsider gets, while the app has just used all of it."""
+    for group in (APP, GROUP):
+        assert call_as(APP, (mount / NOTES).read_text, gid=group) == "plain words\n"
+        call_as(APP, os.listdir, mount / "Documents", gid=group)
+    calls = {
+        "look": (os.stat, mount / NOTES),
+        "list": (os.listdir, mount / "Documents"),
+        "open": (_open, mount / NOTES),
+        "make": (os.mkdir, mount / "new"),
+        "remove": (os.unlink, mount / "Documents/no such file"),
+    }
+    return {name: call_as(uid, code_of, *call, gid=gid) for name, call in calls.items()}
+
+
+@pytest.mark.parametrize("caller", NOT_ADMITTED, ids=str)
+def test_nobody_else_comes_through_a_mount_of_several_groups(mounts: Mounts, store: Path, caller) -> None:
+    mount = mounts.start(POLICY, store, "--app", "app")
+    assert set(attempts(mount, *caller).values()) == {"EACCES"}
+
+
+@pytest.mark.parametrize(
+    ("guard", "open_ways"),
+    [("everybody-admitted", {"look", "list", "open", "make"}), ("names-kept", {"look"})],
+)
+def test_who_gets_in_without_a_guard(without: Callable[..., Mount], store: Path, guard, open_ways) -> None:
+    mount = without(guard, POLICY, store, "--app", "app")
+    found = attempts(mount, OTHER, OTHER)
+    assert {name for name, code in found.items() if not code} == open_ways, found
