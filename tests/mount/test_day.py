@@ -26,8 +26,9 @@ POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy
 metadata: {{name: day}}
-apps: {{worker: {{uid: {WORKER}}}}}
+apps: {{worker: {{uid: {WORKER}}}, smbd: {{uid: 0}}}}
 rules:
+  - {{id: share, allow: [see], who: {{app: smbd}}, paths: "/Free"}}
   - {{id: work, allow: [all], who: {{app: worker}}, paths: ["/Free/***", "/Checked/***"]}}
   - id: kinds
     require: {{content: ["text/*", "application/*", "image/*", "audio/*", "video/*", "message/*", "font/*"]}}

@@ -36,7 +36,7 @@ def _through_mount8(arena: Path, runtime: dict[str, str], store: Path, policy: P
     tool_as(0, "mount", "-t", "overlay", "overlay", "-o", layers, "/usr/sbin", check=True)
     environment = TOOL_ENVIRONMENT | runtime
     fstab = arena / "fstab"
-    fstab.write_text(f"{store} {mnt} fuse.policyfs policy={policy},ro,noatime,nofail 0 0\n")
+    fstab.write_text(f"{store} {mnt} fuse.policyfs policy={policy},modes=policy,ro,noatime,nofail 0 0\n")
     mount = ["mount", "--fstab", str(fstab), str(mnt)]
     done = subprocess.run(mount, env=environment, capture_output=True, text=True, timeout=60, check=False)
     try:

@@ -136,6 +136,25 @@ def test_a_tree_for_several_users(mounts: Mounts, store: Path, desk: Path, serve
     assert "OBJECT_NAME_NOT_FOUND" in samba.ask(BEN.pw_name, "media", "cd Documents", cwd=desk)
 
 
+def test_a_share_of_a_directory_below_is_there_once_root_sees_it(
+    mounts: Mounts, store: Path, desk: Path, served
+) -> None:
+    app, rule = "smbd: {uid: 0}", '{id: smbd.path, allow: [see], who: {app: smbd}, paths: "/DCIM"}'
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"`{app}`" in page
+    assert f"`{rule}`" in page
+    policy = with_accounts(sections("yaml")[1].text)
+    mount = mounts.start(policy, store)
+    samba = served(tree_shares(mount).replace(str(mount.mountpoint), str(mount / "DCIM")))
+    look = (BEN.pw_name, "media", "cd Camera", "ls")
+    assert "NT_STATUS_BAD_NETWORK_NAME" in samba.ask(*look, cwd=desk)
+    mount.policy.write_text(policy.replace("apps:\n", f"apps:\n  {app}\n") + f"  - {rule}\n")
+    assert mount.reload().returncode == 0
+    assert "a.jpg" in samba.ask(*look, cwd=desk)
+    assert os.listdir(mount.mountpoint) == ["DCIM"]
+    assert os.listdir(mount / "DCIM") == []
+
+
 def test_without_modes_by_the_policy_smbd_refuses_what_the_policy_allows(
     mounts: Mounts, store: Path, desk: Path, served
 ) -> None:
