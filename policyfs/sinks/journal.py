@@ -39,6 +39,7 @@ from policyfs.sinks.ticket import (
     cannot_record,
     in_groups,
     open_directory,
+    reason_of,
 )
 from policyfs.sinks.writer import ChainWriter, Gap
 from policyfs.trail.bounds import bounded, bounded_fields
@@ -350,7 +351,7 @@ class Journal:
                     self._drop(lost, self._last_error)
 
     def _failed(self, exc: OSError) -> None:
-        self._last_error = f"{exc.strerror or exc}"
+        self._last_error = reason_of(self._directory_path, exc)
         if self._outage is None:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 

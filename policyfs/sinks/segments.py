@@ -57,13 +57,17 @@ class TrailDirectory:
             if missing and not os.path.isdir(missing):
                 os.mkdir(missing, 0o700)
         self._fd = _open_locked(path)
+        self._root = _identity(os.path.dirname(path) or ".")
 
     def reopen(self) -> None:
         """Follow the path anew, as after the directory was moved away and made again.
 
-        Never creates it: where the path led to a file system that is gone now, a directory
-        made in its place would hide the record in the wrong one.
+        Makes it anew only in the very trail root where it was: where that is gone, or another, a file
+        system may have been unmounted, and the record would be hidden in the wrong one.
         """
+        root = os.path.dirname(self.path) or "."
+        if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
+            os.mkdir(self.path, 0o700)
         fd = _open_locked(self.path)
         os.close(self._fd)
         self._fd = fd
@@ -114,6 +118,11 @@ class TrailDirectory:
     def close(self) -> None:
         """Give up the descriptor and with it the lock."""
         os.close(self._fd)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:

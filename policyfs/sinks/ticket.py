@@ -66,13 +66,19 @@ def open_directory(path: str) -> TrailDirectory:
 
 def cannot_record(directory: str, exc: OSError) -> JournalError:
     """An error that says what to do about it."""
+    return JournalError(f"cannot record in the trail at {directory}: {reason_of(directory, exc)}")
+
+
+def reason_of(directory: str, exc: OSError) -> str:
+    """Why nothing can be written in a trail directory, and what to do about it."""
     help_text = {
         errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
         errno.EPERM: "its owner alone may write in it: chown root and chmod 0700",
         errno.ENOSPC: "make room on its file system",
         errno.EDQUOT: "raise the quota of its file system",
         errno.EROFS: "its file system is read-only: remount it, or choose another with --trail",
-        errno.ENOENT: "the directory is gone: put it back, and recording goes on",
+        errno.ENOENT: "the directory is gone: mount its file system again, or put it back with"
+        f" `mkdir -p -m 700 {directory}`, and recording goes on",
         errno.EACCES: "policyfs may not write there: run as root, or choose another with --trail",
     }.get(exc.errno or 0, "see the daemon's log")
-    return JournalError(f"cannot record in the trail at {directory}: {exc.strerror or exc} ({help_text})")
+    return f"{exc.strerror or exc} ({help_text})"

@@ -197,17 +197,18 @@ def test_what_gave_access_and_must_be_on_record_is_never_counted_instead(tmp_pat
 
 
 def test_counts_are_kept_while_nothing_can_be_written(tmp_path: Path) -> None:
-    directory, clock = tmp_path / MOUNT_ID, Clock()
-    with a_journal(tmp_path, clock, Limits(1, 1)) as journal:
+    root, clock = tmp_path / "root", Clock()
+    directory = root / MOUNT_ID
+    with a_journal(root, clock, Limits(1, 1)) as journal:
         for number in range(100):
             journal.record(a_denial(b"/%d" % number, time_ns=clock.now_ns), Audit.REQUIRED)
-        shutil.rmtree(directory)
+        shutil.rmtree(root)
         clock.forward(3)
         with pytest.raises(JournalError):
             journal.record(an_event(), Audit.REQUIRED)
         journal.flush()
         assert journal.stats().queued == 0, "nothing piles up"
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700, parents=True)
         clock.forward(3)
         journal.flush()
         journal.flush()
@@ -548,20 +549,36 @@ def test_a_line_appended_by_somebody_else_is_noticed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> None:
+def test_a_removed_directory_is_made_again_in_the_same_root_and_the_loss_is_told(tmp_path: Path) -> None:
     directory = tmp_path / MOUNT_ID
+    policy = policy_text("cd" * 32, [("p.yaml", b"text\n")])
     with a_journal(tmp_path) as journal:
+        journal.tell("mount", {"policy": policy.digest}, policy=policy)
+        shutil.rmtree(directory)
+        journal.record(an_event(b"/on record"), Audit.REQUIRED)
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert _texts(directory) == {policy.digest}
+    assert paths(directory) == [b"/on record"]
+    assert "damage" in kinds(directory)
+    assert not verified(directory).whole
+
+
+def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> None:
+    """With the root above it: a file system may have been unmounted there."""
+    root = tmp_path / "root"
+    directory = root / MOUNT_ID
+    with a_journal(root) as journal:
         journal.record(an_event(b"/one"), Audit.REQUIRED)
-        segments(directory)[0].unlink()
-        directory.rmdir()
+        shutil.rmtree(root)
         for _ in range(3):
-            with pytest.raises(JournalError, match="put it back"):
+            with pytest.raises(JournalError, match=f"put it back with `mkdir -p -m 700 {directory}`"):
                 journal.record(an_event(b"/refused"), Audit.REQUIRED)
         journal.record(an_event(b"/waits"), Audit.BEST_EFFORT)
         journal.flush()
         assert journal.stats().failing
+        assert "mkdir -p" in journal.stats().last_error
         assert not directory.exists()
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700, parents=True)
         journal.record(an_event(b"/again"), Audit.REQUIRED)
         assert not journal.stats().failing
     assert paths(directory) == [b"/again", b"/waits"]

@@ -254,6 +254,19 @@ def test_a_policy_that_changed_while_the_disk_was_full_is_told_before_what_it_de
     assert named == ["policy", "event"]
 
 
+def test_nothing_is_made_where_the_trails_file_system_was_unmounted(small: Path) -> None:
+    clock = Clock()
+    with a_journal(small, clock) as journal:
+        journal.record(an_event(b"/one"), Audit.REQUIRED)
+        detach(str(small))
+        clock.forward(2)
+        journal.flush()
+        with pytest.raises(JournalError, match="mount its file system again"):
+            journal.record(an_event(b"/two"), Audit.REQUIRED)
+        assert list(small.iterdir()) == []
+        mount_tmpfs(small)  # for the fixture to take away
+
+
 def test_opening_on_a_full_disk_says_what_to_do(small: Path) -> None:
     Ballast(small).leave(0)
     with pytest.raises(JournalError, match="make room"), a_journal(small):

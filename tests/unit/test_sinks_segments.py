@@ -100,9 +100,13 @@ def test_a_directory_is_made_locked_and_left(tmp_path: Path) -> None:
     assert directory.is_current()
     place.rename(tmp_path / "moved")
     assert not directory.is_current()
+    directory.reopen()
+    assert directory.is_current()
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.parent.rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError):
         directory.reopen()
-    place.mkdir()
+    place.mkdir(parents=True)
     directory.reopen()
     assert directory.is_current()
     directory.close()
