@@ -24,7 +24,8 @@ DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
 OPERATIONS: Final = (
     "access", "attr", "create", "getxattr", "link", "list", "lookup", "mkdir", "mknod", "open",
-    "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink", "truncate", "unlink", "write", "xattr",
+    "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
+    "truncate", "unlink", "write", "xattr",
 )  # fmt: skip
 """The words for what was asked, see Event.operation."""
 
