@@ -204,7 +204,7 @@ class Daemon:
                           self.remembered, self._warn)  # fmt: skip
         self.fs = FileSystem(settings, engine, base, self._bugs)
         self._undo.callback(self.fs.close)
-        self._door = Door(self.fs.requests(), self._bugs)
+        self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
 
     def _open_control_files(self) -> ControlFiles | None:
         """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""

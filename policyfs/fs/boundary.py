@@ -66,3 +66,24 @@ def guarded(
             raise pyfuse3.FUSEError(errno.EIO) from None
 
     return wrapper
+
+
+def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Wrap a handler that never waits and notes nothing in a ledger: as `guarded` does."""
+
+    @functools.wraps(handler)
+    def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            if error.errno is None or error.errno in _OUR_FAULT:
+                self.bugs.bug(handler.__name__, error)
+                raise pyfuse3.FUSEError(errno.EIO) from None
+            raise pyfuse3.FUSEError(error.errno) from None
+        except Exception as error:  # noqa: BLE001 - the boundary: see guarded
+            self.bugs.bug(handler.__name__, error)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return wrapper

@@ -62,7 +62,7 @@ from policyfs.fs.withheld import Withheld
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.notify import Notifier
-from policyfs.kernel.operations import Handler
+from policyfs.kernel.operations import Handler, Quick
 from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
@@ -260,12 +260,13 @@ class FileSystem:
         self._operations = Operations(
             nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,
             ranges=Ranges(tree=tree, io=io, opener=opener),
-            unnamed=unnamed, bugs=bugs,
+            unnamed=unnamed, io=io, listings=self.listings, sync_directory=tree.fsyncdir, bugs=bugs,
         )  # fmt: skip
         lock_limits = Limits(settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
             table=LockTable(lock_limits, hear_flushes), tree=tree, handles=handles,
-            find_file=opener.backing_fd, forget=self.forget_seen, bugs=bugs,
+            find_file=opener.backing_fd, forget=self.forget_seen,
+            forget_now=self.forget_attributes_now, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.handlers = Handlers(
@@ -307,6 +308,10 @@ class FileSystem:
         """Handlers of the requests that pyfuse3 does not know."""
         return self._operations.handlers() | self.locks.requests()
 
+    def quick_requests(self) -> dict[Opcode, Quick]:
+        """Handlers that are asked before those, and do not wait."""
+        return self._operations.quick_handlers() | self.locks.quick_requests()
+
     def _say_folding(self, node: Node) -> None:
         """Nothing in a directory that finds names whatever their case is shown; said once of each."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
@@ -322,6 +327,11 @@ class FileSystem:
         """The kernel must ask for a node's attributes, as soon as it hears of it."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
+
+    def forget_attributes_now(self, nodeid: int) -> None:
+        """The kernel must ask for the attributes of a node that is open; it does when this returns."""
+        if self.notifier is not None:
+            self.notifier.inval_attributes_now(nodeid)
 
     async def forget_size(self, nodeid: int) -> None:
         """The kernel must ask for a node's attributes before it goes by them again."""

@@ -124,15 +124,6 @@ class Handlers(pyfuse3.Operations):
         await self._listings.releasedir(fh_index(fh))
 
     @guarded
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: ARG002 - pyfuse3's signature
-        """FSYNCDIR."""
-        fd = os.dup(self._listings.directory_fd(fh_index(fh)))
-        try:
-            await trio.to_thread.run_sync(self._tree.fsyncdir, fd)
-        finally:
-            os.close(fd)
-
-    @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
         """STATFS."""
         found = await trio.to_thread.run_sync(self._tree.statvfs)  # df asks it of stores that hang, too
@@ -182,11 +173,6 @@ class Handlers(pyfuse3.Operations):
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
         await self._io.flush(handle)
-
-    @guarded
-    async def fsync(self, fh: int, datasync: bool) -> None:
-        """FSYNC, of every file."""
-        await self._io.fsync(self._handles.get(fh), datasync=datasync)
 
     @guarded
     async def release(self, fh: int) -> None:

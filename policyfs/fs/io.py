@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable
 from typing import Final
@@ -407,14 +408,30 @@ class FileIO:
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Durable, or an error: whoever wrote it, and whatever view of it this is."""
         await self.settle(self._writer_of(handle))
+        fd = self._fd_to_sync(handle)
+        if fd >= 0:
+            await trio.to_thread.run_sync(self._sync, fd, datasync)
+
+    def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
+        """What makes a file durable of which nothing is held here: a call for a thread. None: some may be."""
+        state = _open_state(handle)
+        if state.head is not None or state.draft is not None or handle.node.view.checked:
+            return None
+        fd = self._fd_to_sync(handle)
+        return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
+
+    def _fd_to_sync(self, handle: Handle) -> int:
+        """A descriptor of the file; -1 where a reader's file is gone: there is nothing to be durable."""
         try:
-            fd = self._backing_fd(handle)
+            return self._backing_fd(handle)
         except OSError as error:
             if handle.writable or error.errno != errno.ESTALE:
                 raise
-            return  # a reader's file that is gone: there is nothing to be durable
+            return -1
+
+    def _sync(self, fd: int, datasync: bool) -> None:
         try:
-            await trio.to_thread.run_sync(self._tree.fsync, fd, datasync)
+            self._tree.fsync(fd, datasync)
         finally:
             os.close(fd)
 
@@ -500,6 +517,10 @@ class FileIO:
                 if state.writers <= 1:
                     state.head = None
         await self._checker.note_monitored(handle, decision)
+
+
+def _nothing() -> None:
+    """Of a file that is gone."""
 
 
 def _open_state(handle: Handle) -> OpenState:

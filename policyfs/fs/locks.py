@@ -18,12 +18,12 @@ from typing import Final, Protocol
 
 import trio
 
-from policyfs.fs.boundary import BugLog, guarded
+from policyfs.fs.boundary import BugLog, guarded, guarded_now
 from policyfs.fs.nodes import Flavor, Node, StaleNodeError
 from policyfs.fs.openfile import Handle, HandleTable, Mode
 from policyfs.fs.views import version_of
 from policyfs.kernel import requests
-from policyfs.kernel.operations import Handler, Request
+from policyfs.kernel.operations import Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.store.locks import Holder, Inode, LockStats, LockTable
 from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner
@@ -59,13 +59,16 @@ class Locks:
         handles: HandleTable,
         find_file: FindFile,
         forget: Forget,
+        forget_now: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
+        """forget_now: makes the kernel forget the attributes of a node that is open, before it returns."""
         self._table = table
         self._tree = tree
         self._handles = handles
         self._find_file = find_file
         self._forget = forget
+        self._forget_now = forget_now
         self._somebody_waits = trio.Event()
         self._pause_s = _FIRST_S
         self.bugs = bugs
@@ -73,6 +76,10 @@ class Locks:
     def requests(self) -> dict[Opcode, Handler]:
         """Handlers of the lock requests."""
         return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}
+
+    def quick_requests(self) -> dict[Opcode, Quick]:
+        """Handlers of the lock requests that need not wait: most of them."""
+        return {Opcode.SETLK: self.setlk_now, Opcode.SETLKW: self.setlk_now}
 
     def stats(self) -> LockStats:
         """What there is now."""
@@ -99,9 +106,12 @@ class Locks:
             return requests.lock_reply(asked.start, asked.end, UNLCK, 0)
         return requests.lock_reply(*found)
 
-    @guarded
-    async def setlk(self, request: Request) -> bytes:
-        """SETLK and SETLKW: lock or unlock; SETLKW waits for it, until a signal comes."""
+    @guarded_now
+    def setlk_now(self, request: Request) -> bytes | None:
+        """SETLK and SETLKW that need no waiting: for nobody's lock, and for no page to be forgotten.
+
+        A database takes and gives back nine locks for one commit.
+        """
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -111,12 +121,31 @@ class Locks:
             if holder is not None:
                 self._table.attempt(holder, asked, lock.fh)
             return b""
+        if handle.mode is Mode.MEDIATED:
+            return None
+        holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
+        if not self._table.attempt(holder, asked, lock.fh):
+            if not lock.sleep:
+                raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
+            return None
+        if self._changed(handle, holder):
+            self._forget_now(handle.node.nodeid)
+        return b""
+
+    @guarded
+    async def setlk(self, request: Request) -> bytes:
+        """SETLK and SETLKW: lock; SETLKW waits for it, until a signal comes. setlk_now() has been asked."""
+        lock = requests.lock(request)
+        asked = _asked(lock)
+        handle = self._handles.get(lock.fh)
+        inode, owner = _inode(handle.node), Owner(lock.owner, lock.flock)
         holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
         if not self._table.attempt(holder, asked, lock.fh):
             if not lock.sleep:
                 raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
             await self._wait(request, holder, asked, lock.fh)
-        await self._see_what_changed(handle, holder)
+        if self._changed(handle, holder):
+            await self._forget(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
@@ -172,15 +201,15 @@ class Locks:
         if error:
             raise OSError(error, os.strerror(error))
 
-    async def _see_what_changed(self, handle: Handle, holder: Holder) -> None:
+    def _changed(self, handle: Handle, holder: Holder) -> bool:
+        """May the kernel know less of the file than whoever had the lock before has made of it."""
         node, state = handle.node, handle.node.open
         if state is None or node.flavor is Flavor.COPY:  # a copy stays as it was opened
-            return
+            return False
         version = version_of(self._tree.fstat(holder.fd))
-        mediated = handle.mode is Mode.MEDIATED
-        if mediated or state.locked != version:
-            state.locked = version
-            await self._forget(node.nodeid, pages=mediated)
+        changed = handle.mode is Mode.MEDIATED or state.locked != version
+        state.locked = version
+        return changed
 
     # -- the end of locks ---------------------------------------------------------------------------
 

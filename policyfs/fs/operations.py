@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
+from collections.abc import Callable
 from typing import Final
 
-from policyfs.fs.boundary import BugLog, guarded
+from policyfs.fs.boundary import BugLog, guarded, guarded_now
 from policyfs.fs.changing import Changing
 from policyfs.fs.gate import Gate
+from policyfs.fs.io import FileIO
+from policyfs.fs.listings import Listings
 from policyfs.fs.lookup import Seeing
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import HandleTable
@@ -16,7 +20,8 @@ from policyfs.fs.ranges import Ranges
 from policyfs.fs.turns import Turns
 from policyfs.fs.unnamed import Unnamed
 from policyfs.kernel import requests
-from policyfs.kernel.operations import Handler, Request
+from policyfs.kernel.bridge import fh_index
+from policyfs.kernel.operations import Handler, Quick, Request, Work
 from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
@@ -38,8 +43,12 @@ class Operations:
         changing: Changing,
         ranges: Ranges,
         unnamed: Unnamed,
+        io: FileIO,
+        listings: Listings,
+        sync_directory: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
+        """sync_directory: makes the directory behind a descriptor durable; it waits for the disk."""
         self._nodes = nodes
         self._handles = handles
         self._gate = gate
@@ -47,6 +56,9 @@ class Operations:
         self._changing = changing
         self._ranges = ranges
         self._unnamed = unnamed
+        self._io = io
+        self._listings = listings
+        self._sync_directory = sync_directory
         self.bugs = bugs
         self._turns = Turns(_AT_ONCE)
 
@@ -60,10 +72,42 @@ class Operations:
             Opcode.IOCTL: self.ioctl,
             Opcode.TMPFILE: self.tmpfile,
             Opcode.STATX: self.statx,
+            Opcode.FSYNC: self.fsync,
         }
+
+    def quick_handlers(self) -> dict[Opcode, Quick]:
+        """What is asked first, and does not wait."""
+        return {Opcode.FSYNC: self.fsync_now, Opcode.FSYNCDIR: self.fsyncdir_now}
 
     def _node(self, request: Request) -> Node:
         return self._nodes.get(request.nodeid)
+
+    @guarded_now
+    def fsync_now(self, request: Request) -> Work | None:
+        """FSYNC of a file of which nothing is held."""
+        asked = requests.fsync(request)
+        sync = self._io.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
+        return None if sync is None else Work(sync)
+
+    @guarded
+    async def fsync(self, request: Request) -> bytes:
+        """FSYNC, of every file."""
+        asked = requests.fsync(request)
+        await self._io.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
+        return b""
+
+    @guarded_now
+    def fsyncdir_now(self, request: Request) -> Work:
+        """FSYNCDIR."""
+        fd = os.dup(self._listings.directory_fd(fh_index(requests.fsync(request).fh)))
+
+        def sync() -> None:
+            try:
+                self._sync_directory(fd)
+            finally:
+                os.close(fd)
+
+        return Work(sync)
 
     @guarded
     async def fallocate(self, request: Request) -> bytes:

@@ -65,7 +65,6 @@ static bool send_reply(const Pending *pending, int error, const void *body, size
 
 	if (!is_of_this_session(pending))
 		return false;
-	turns_answered(pending->unique);
 	if (writev(door.fd, iov, size > 0 ? 2 : 1) >= 0)
 		return true;
 	door.lost_replies++;
@@ -92,9 +91,27 @@ static PyObject *pending_answer(PyObject *self, PyObject *args)
 		return NULL;
 	}
 	pending->open = false;
+	if (is_of_this_session(pending))
+		turns_answered(pending->unique);
 	delivered = send_reply(pending, error, body.buf, (size_t)body.len);
 	PyBuffer_Release(&body);
 	return PyBool_FromLong(delivered);
+}
+
+/* The reply of a thread that did the work: it is not the loop's, to which the turns belong. */
+static PyObject *pending_send(PyObject *self, PyObject *args)
+{
+	Pending *pending = (Pending *)self;
+	int error = 0;
+
+	if (!PyArg_ParseTuple(args, "i:send", &error))
+		return NULL;
+	if (error < 0 || error >= 512 || !pending->open) {
+		PyErr_SetString(PyExc_ValueError, "one answer, an errno or 0");
+		return NULL;
+	}
+	pending->open = false;
+	return PyBool_FromLong(send_reply(pending, error, NULL, 0));
 }
 
 static PyObject *pending_rests(PyObject *self, PyObject *unused)
@@ -119,8 +136,11 @@ static void pending_dealloc(PyObject *self)
 	Pending *pending = (Pending *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (pending->open)
+	if (pending->open) {
+		if (is_of_this_session(pending))
+			turns_answered(pending->unique);
 		send_reply(pending, EIO, NULL, 0);
+	}
 	Py_CLEAR(pending->data);
 	type->tp_free(self);
 	Py_DECREF(type);
@@ -129,6 +149,8 @@ static void pending_dealloc(PyObject *self)
 static PyMethodDef pending_methods[] = {
 	{"answer", pending_answer, METH_VARARGS,
 	 "answer(errno, body=b''): the one reply. False if the kernel waits for it no more."},
+	{"send", pending_send, METH_VARARGS,
+	 "send(errno): the one reply, without a body, from any thread; rests() is to follow on the loop's."},
 	{"rests", pending_rests, METH_NOARGS,
 	 "Count the request as under way no more: it only waits, until somebody else lets go."},
 	{NULL, NULL, 0, NULL},
@@ -174,8 +196,10 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 		Pending dropped = {.unique = header->unique, .session = door.session};
 
 		PyErr_Clear();
-		if (pending == NULL && header->opcode != OPCODE_INTERRUPT)
+		if (pending == NULL && header->opcode != OPCODE_INTERRUPT) {
+			turns_answered(header->unique);
 			send_reply(&dropped, ENOMEM, NULL, 0);
+		}
 		Py_XDECREF(pending);
 		return;
 	}

@@ -154,6 +154,15 @@ class Notifier:
         with self._changed:  # close() lets go of the descriptor
             return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
 
+    def inval_attributes_now(self, nodeid: int) -> bool:
+        """Forget the attributes of a node that somebody has open, written before it returns.
+
+        The event loop may send it, as inc_epoch_now(): where no page is to go the kernel waits for nothing
+        of a node in use (fs/fuse/inode.c, fuse_reverse_inval_inode). False if it was not taken.
+        """
+        with self._changed:  # close() lets go of the descriptor
+            return not self._closed and self._written(_message(_INVAL_INODE, _INODE.pack(nodeid, -1, 0))) == 0
+
     def prune(self, nodeids: Sequence[int]) -> bool:
         """Forget these nodes where nothing uses them; FORGETs follow. Needs protocol 7.45."""
         if self._minor < MINOR_PRUNE:

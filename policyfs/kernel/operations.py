@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 import trio
 
 from policyfs.kernel.bridge import HEADER_SIZE, Pending, pyfuse3, take_requests
 from policyfs.kernel.protocol import InitFlag, Opcode
+
+R = TypeVar("R")
 
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
 _INTERRUPT: Final = struct.Struct("=Q")
@@ -80,6 +83,20 @@ Handler = Callable[[Request], Awaitable[bytes]]
 """Returns the body of a reply. Raises FUSEError or OSError to refuse; anything else is a bug."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left to do of a request, in a thread: it may wait for the disk. Answered from there, with an
+    empty body, so that the answer does not wait for the event loop.
+    """
+
+    call: Callable[[], None]
+
+
+Quick = Callable[[Request], bytes | Work | None]
+"""A handler that never waits: the body of the reply, the work that is left, or None for the Handler to do
+all of it. Called in the middle of the read, before any other request is looked at."""
+
+
 class BugLog(Protocol):
     """Where unexpected exceptions go."""
 
@@ -90,9 +107,15 @@ class BugLog(Protocol):
 class Door:
     """Hands requests to their handlers while serve() runs. One for a process, as its session."""
 
-    def __init__(self, handlers: Mapping[Opcode, Handler], bugs: BugLog) -> None:
+    def __init__(
+        self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
+    ) -> None:
+        """quick: asked first; what they leave is for the handler."""
         self._handlers = dict(handlers)
+        self._quick = dict(quick or {})
         self._bugs = bugs
+        self._at_work = 0
+        self._work_done = trio.Event()
         self._waiting: dict[int, Request] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -104,7 +127,7 @@ class Door:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled; then what is unanswered is EIO."""
-        opcodes = {*self._handlers, Opcode.INTERRUPT} if self._handlers else set()
+        opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             take_requests(self._take, opcodes)
@@ -114,6 +137,11 @@ class Door:
             finally:
                 take_requests(None, set())
                 self._nursery = None
+                with trio.CancelScope(shield=True):
+                    # INVARIANT: no thread answers a session that is over: its descriptor may be another's.
+                    while self._at_work:
+                        self._work_done = trio.Event()
+                        await self._work_done.wait()
 
     def _take(self, pending: Pending) -> None:
         """Called by the bridge, on the loop's thread, in the middle of its read."""
@@ -123,9 +151,53 @@ class Door:
             known = self._waiting.get(unique & ~_RESENT)
             if known is not None:  # else it is answered, or pyfuse3's, which interrupts nothing
                 known.interrupt()
-        elif self._nursery is not None:
+        elif self._nursery is not None and not self._quickly(request, pending):
             self._waiting[request.unique] = request
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
+
+    def _quickly(self, request: Request, pending: Pending) -> bool:
+        """Answer now what needs no task: a task is two turns of the event loop."""
+        quick = self._quick.get(request.opcode)
+        if quick is None:
+            return False
+        code, body = self._outcome(request.opcode, lambda: quick(request))
+        if body is None and not code:
+            return False
+        if isinstance(body, Work):
+            self._start(request.opcode, body, pending)
+        else:
+            pending.answer(code, body or b"")
+        return True
+
+    def _start(self, opcode: Opcode, work: Work, pending: Pending) -> None:
+        token = trio.lowlevel.current_trio_token()
+
+        def call() -> None:
+            code, _ = self._outcome(opcode, work.call)
+            pending.send(code)
+
+        def done(_: object) -> None:
+            token.run_sync_soon(self._worked, pending)  # the run waits for it, see serve()
+
+        self._at_work += 1
+        trio.lowlevel.start_thread_soon(call, done)
+
+    def _worked(self, pending: Pending) -> None:
+        pending.rests()
+        self._at_work -= 1
+        self._work_done.set()
+
+    def _outcome(self, opcode: Opcode, call: Callable[[], R]) -> tuple[int, R | None]:
+        """Errno and result of a call: nothing that it raises goes further."""
+        try:
+            return 0, call()
+        except pyfuse3.FUSEError as error:
+            return error.errno, None
+        except OSError as error:
+            return error.errno or errno.EIO, None
+        except Exception as error:  # noqa: BLE001 - nothing ends the mount
+            self._bugs.bug(opcode.name, error)
+            return errno.EIO, None
 
     async def _answer(self, request: Request, pending: Pending) -> None:
         body, code = b"", 0

@@ -21,6 +21,7 @@ _COPY: Final = struct.Struct("=QQQQQQQ")
 _IOCTL: Final = struct.Struct("=QIIQII")
 _CREATE: Final = struct.Struct("=IIII")
 _LOCK: Final = struct.Struct("=QQQQIIII")
+_FSYNC: Final = struct.Struct("=QI4x")
 
 _OFFSET_REPLY: Final = struct.Struct("=Q")
 _WRITE_REPLY: Final = struct.Struct("=II")
@@ -32,6 +33,7 @@ _STATX_REPLY: Final = struct.Struct("=QII16x")
 _STATX: Final = struct.Struct("=IIQIIIHxxQQQQ" + "qIxxxx" * 4 + "IIII112x")
 
 _FUSE_LK_FLOCK: Final = 1 << 0
+_FUSE_FSYNC_FDATASYNC: Final = 1 << 0
 _STATX_BASIC_STATS: Final = 0x7FF  # include/uapi/linux/stat.h
 _STATX_BTIME: Final = 0x800
 _S: Final = 1_000_000_000
@@ -99,6 +101,19 @@ class Lock(NamedTuple):
     pid: int
     flock: bool
     sleep: bool
+
+
+class Fsync(NamedTuple):
+    """fsync(2), of a file or a directory. datasync: fdatasync(2)."""
+
+    fh: int
+    datasync: bool
+
+
+def fsync(request: Request) -> Fsync:
+    """Of FSYNC and FSYNCDIR."""
+    fh, flags = _FSYNC.unpack_from(request.body)
+    return Fsync(fh, bool(flags & _FUSE_FSYNC_FDATASYNC))
 
 
 def fallocate(request: Request) -> Fallocate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from policyfs.fs.locks import Locks
 from policyfs.store.locks import LockTable
@@ -13,6 +13,7 @@ from tests.attack.guards import put
 def locks_of_the_kernel() -> None:
     """Locks are not forwarded: the kernel keeps them by node."""
     put(Locks, "requests", lambda self: {})
+    put(Locks, "quick_requests", lambda self: {})
 
 
 def closes_unheard() -> None:
@@ -22,11 +23,7 @@ def closes_unheard() -> None:
 
 def changes_unseen() -> None:
     """Who gets a lock goes on with what the kernel keeps."""
-
-    async def see_what_changed(self: Locks, handle: Any, holder: Any) -> None:
-        del self, handle, holder
-
-    put(Locks, "_see_what_changed", see_what_changed)
+    put(Locks, "_changed", lambda self, handle, holder: False)
 
 
 def locks_unbounded() -> None:

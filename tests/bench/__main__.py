@@ -24,12 +24,14 @@ from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
 from tests.support import media
 from tests.support.namespace import enter_private_namespace
-from tests.support.processes import tool_as
+from tests.support.processes import call_as, tool_as
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = 10_000
 KNOWN_DIRECTORIES: Final = 100
 KNOWN_FILES: Final = 1_000  # in each directory
+COMMITS: Final = 100
+DATABASE_GOALS: Final = {"DELETE": "<= 4", "WAL": "<= 3"}
 SETTLED_S: Final = 65.0
 """How long files lie untouched before they are walked: the kernel may keep what it knows of a file
 for as long as the file has not changed, a minute at most (policyfs/fs/attrs.py)."""
@@ -74,6 +76,20 @@ def metadata(session: Session, where: str, bench: Bench) -> None:
             targets, lambda target: measures.second_listing(loop, UID, target.path / "many")
         )
         session.add(f"second listing of {NAMES:,} names", where, "names/s", values, ">= 0.50")
+
+
+def databases(session: Session, where: str, bench: Bench) -> None:
+    """SQLite's commits through an app mount: locks, a journal that comes and goes, and the disk."""
+    with bench.policyfs("bench") as app:
+        for journal in ("DELETE", "WAL"):
+
+            def commit_us(target: Target, journal: str = journal) -> float:
+                path = target.path / f"{journal}-{target.name}.sqlite"
+                return call_as(UID, measures.commits, str(path), journal, COMMITS)
+
+            values = measures.medians([bench.native(), app], commit_us)
+            what = f"a commit of SQLite, journal_mode={journal}"
+            session.add(what, where, "µs", values, DATABASE_GOALS[journal])
 
 
 def photo(session: Session, where: str, bench: Bench) -> None:
@@ -136,6 +152,7 @@ def decisions(session: Session) -> None:
 ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
     "throughput": throughput,
     "metadata": metadata,
+    "databases": databases,
     "photo": photo,
     "memory": memory,
     "redaction": redaction,

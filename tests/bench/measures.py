@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import statistics
 import subprocess
 import time
@@ -68,6 +70,20 @@ def fio(target: Target, kind: str, block: str) -> float:
     text = done.stdout.decode()
     job = json.loads(text[text.index("{") :])["jobs"][0]
     return float(job[kind]["bw_bytes"]) / (1 << 20)
+
+
+def commits(path: str, journal: str, count: int) -> float:
+    """Microseconds of one commit of one row, the median; SQLite's own, each synced."""
+    costs = []
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(f"PRAGMA journal_mode={journal}")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("CREATE TABLE IF NOT EXISTS rows (text)")
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            database.execute("INSERT INTO rows VALUES ('what an app writes down of a photo')")
+            costs.append(time.perf_counter_ns() - start)
+    return statistics.median(costs) / 1000
 
 
 def client(program: Path, uid: int, *arguments: str) -> tuple[int, int]:

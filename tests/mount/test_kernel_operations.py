@@ -54,12 +54,52 @@ def test_handlers_answer_and_refuse(tiny) -> None:
     fs = tiny(door=True)
     assert [allocate(fs.path("f"), at) for at in (0, 1, 2, 3)] == ["None", "ENOSPC", "EIO", "EROFS"]
     with open(fs.path("m"), "rb") as file:
-        assert os.lseek(file.fileno(), 3, os.SEEK_HOLE) == 1003
+        assert os.lseek(file.fileno(), 7, os.SEEK_HOLE) == 1007
     seen = fs.call("look")
     assert seen.bugs == ["FALLOCATE: a bug"]
     assert [name for name, *_ in seen.through_door] == ["FALLOCATE"] * 4 + ["LSEEK"]
     assert fs.count("FALLOCATE") == 4
     assert os.stat(fs.path("f")).st_size == 12, "the mount goes on"
+
+
+def test_what_need_not_wait_is_answered_in_the_middle_of_the_read(tiny) -> None:
+    fs = tiny(door=True)
+    with open(fs.path("m"), "rb") as file:
+        assert os.lseek(file.fileno(), Asked.AT_ONCE, os.SEEK_DATA) == Asked.AT_ONCE + 2000
+        refused = [error_of(os.lseek, file.fileno(), at, os.SEEK_DATA) for at in (1, 2, 3)]
+        assert refused == [errno.ENOSPC, errno.EIO, errno.EROFS]
+        assert os.lseek(file.fileno(), 7, os.SEEK_DATA) == 1007  # left to the handler
+    assert fs.call("look").bugs == ["LSEEK: a bug"]
+
+
+def test_work_that_waits_for_the_disk_is_answered_by_its_thread(tiny) -> None:
+    fs = tiny(door=True)
+    with open(fs.path("f"), "rb") as file:
+        os.fsync(file.fileno())
+        assert error_of(os.fdatasync, file.fileno()) == errno.ENOSPC
+    with open(fs.path("m"), "rb") as file:
+        assert error_of(os.fsync, file.fileno()) == errno.EIO
+    seen = fs.call("look")
+    assert [event for event in seen.through_door if event[0] == "in a thread"] == [("in a thread", True)] * 2
+    assert len(seen.bugs) == 1, "what no handler does is a bug, not a call that never ends"
+
+
+def test_many_at_work_in_threads_leave_room_for_others(tiny) -> None:
+    fs = tiny(door=True)
+
+    def sync() -> None:
+        with open(fs.path("f"), "rb") as file:
+            for _ in range(20):
+                os.fsync(file.fileno())
+
+    threads = [threading.Thread(target=sync) for _ in range(2 * UNDER_WAY)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    with open(fs.path("m"), "rb") as file:
+        assert os.lseek(file.fileno(), 7, os.SEEK_DATA) == 1007
 
 
 def test_locks_are_asked_for_where_they_are_handled(tiny) -> None:

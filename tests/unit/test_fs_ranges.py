@@ -242,6 +242,7 @@ async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkey
         operations = Operations(
             nodes=made.nodes, handles=made.handles, gate=made.gate, seeing=made.seeing,
             changing=made.changing, ranges=ranges_of(made), unnamed=made.unnamed, bugs=made,
+            io=made.io, listings=made.listings, sync_directory=made.tree.fsyncdir,
         )  # fmt: skip
         handles = {uid: await made.open("/a.jpg", os.O_RDWR, uid) for uid in (CAMERA, MAPS)}
 
