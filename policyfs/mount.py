@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 
 from policyfs import control
@@ -31,7 +30,7 @@ from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
-from policyfs.log import Bugs
+from policyfs.log import Bugs, Log
 from policyfs.mount_end import (
     ABORTED,
     DETACHED,
@@ -57,8 +56,6 @@ from policyfs.store.quarantine import Quarantine
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 from policyfs.tasks import kept
-
-Log = structlog.typing.FilteringBoundLogger
 
 _READY_S: Final = 20.0
 _LAST_MOUNT_S: Final = 0.5

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from policyfs import __version__
-from policyfs.cli import audit, doctor, inspect, manage, mount, policy, quarantine, umount
 from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
+_MODULES: Final = ("mount", "umount", "manage", "policy", "inspect", "audit", "quarantine", "doctor")
+"""Those of the commands, in the order of the help."""
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+
+def build_parser(first: str = "") -> argparse.ArgumentParser:
+    """The whole command line. first: its first word, if it is known already: `mount` becomes a daemon, which
+    is to hold nothing of the other commands.
+    """
     parser = argparse.ArgumentParser(
         prog="policyfs",
         description="Mount a directory of media so that each app sees what a policy lets it see.",
     )
     parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (mount, umount, manage, policy, inspect, audit, quarantine, doctor):
-        module.add_parser(subparsers)
+    for name in ("mount",) if first == "mount" else _MODULES:
+        importlib.import_module(f"policyfs.cli.{name}").add_parser(subparsers)
     return parser
 
 
@@ -29,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code (0 fine, 1 refused or found something, 2 usage,
     3 policy does not compile); argparse leaves by SystemExit(2).
     """
-    parser = build_parser()
     words = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser(words[0] if words else "")
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE

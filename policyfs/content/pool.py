@@ -15,7 +15,7 @@ from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
 SERVED_MAX: Final = 10_000
 """Requests after which a worker is replaced: how long one that was taken over stays, at most."""
-_SPARES: Final = 1
+SPARES: Final = 1
 """Confined workers that wait for an app that has none, so that no open waits for a fork."""
 _KEPT_MIN: Final = 4
 """So many workers stay with their apps even on a small machine: each costs its app a spare to get back."""
@@ -93,7 +93,7 @@ class Pool:
             for worker in [worker for worker in self.fresh if not worker.fit()]:
                 self.kill(worker)
             try:
-                await self.fill(_SPARES)
+                await self.fill(SPARES)
                 pause_s = _PAUSE_FIRST_S
             except NoWorkerError:
                 await trio.sleep(pause_s)

@@ -26,7 +26,7 @@ from policyfs.content.cache import KindKey
 from policyfs.content.kinds import is_kind
 from policyfs.content.plans import pack_plan, unpack_plan
 from policyfs.content.wire import WireError
-from policyfs.redact.plan import DETECTOR_VERSION, Plan
+from policyfs.redact.values import DETECTOR_VERSION, Plan
 
 MAX_ROWS: Final = 1_000_000
 """Beyond that the database is emptied: some 200 MB, and of ten times as many files as people have."""

@@ -19,11 +19,11 @@ from policyfs.content.line import Line
 from policyfs.content.link import WorkerGoneError, WorkerLink
 from policyfs.content.missed import Missed
 from policyfs.content.plans import refusal, unpack_plan
-from policyfs.content.pool import SERVED_MAX, NoWorkerError, Pool
+from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.content.wire import Command, Reply, Status, WireError
 from policyfs.errors import PolicyfsError
-from policyfs.redact.plan import Plan
+from policyfs.redact.values import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
@@ -91,10 +91,12 @@ class Sniffer:
     one trio run at a time.
     """
 
-    def __init__(self, limits: Limits, *, workers: int, deadline_s: float, queue: int) -> None:
+    def __init__(
+        self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int
+    ) -> None:
         """Starts nothing; use start()."""
         self._limits = limits
-        self._workers = workers
+        self._at_first = at_first
         self._deadline_s = deadline_s
         self._line = Line(workers, queue)
         self._pool = Pool(limits, workers)
@@ -117,14 +119,16 @@ class Sniffer:
         queue: int = 1024,
         address_space: int = 512 * 1024 * 1024,
     ) -> Sniffer:
-        """Start the zygote and all workers, before trio runs; takes about 0.3 s. Needs root.
+        """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: as many as there are processors by default, but 2 to 8; one app never has the last one.
+        workers: as many as there are processors by default, but 2 to 8, started when they are needed (those
+        that are asked for by number at once); one app never has the last one.
         uid, gid: what the workers run as; by default each has one that nothing else has (uids.py). apps:
         ranges of uids (first, last) that belong to apps. queue: requests that may wait. address_space:
         bytes per worker.
         Raises SnifferError with what to do if libmagic is missing or rights cannot be dropped.
         """
+        at_first = SPARES if workers is None else workers
         if workers is None:
             workers = min(8, max(2, len(os.sched_getaffinity(0))))
         try:
@@ -135,7 +139,7 @@ class Sniffer:
             uid=first, gid=first if gid is None else gid, address_space=address_space, cpu_s=600,
             descriptors=8, uids=uids,
         )  # fmt: skip
-        sniffer = cls(limits, workers=workers, deadline_s=deadline_s, queue=queue)
+        sniffer = cls(limits, workers=workers, at_first=at_first, deadline_s=deadline_s, queue=queue)
         trio.run(sniffer._start)
         return sniffer
 
@@ -384,7 +388,7 @@ class Sniffer:
         text = ""
         with trio.move_on_after(_START_S) as scope:
             try:
-                await self._pool.fill(self._workers)
+                await self._pool.fill(self._at_first)
             except NoWorkerError as error:
                 text = str(error)
         if scope.cancelled_caught or text:

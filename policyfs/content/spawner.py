@@ -19,9 +19,9 @@ import trio
 import policyfs
 from policyfs.content import wire
 from policyfs.content.confine import Limits
-from policyfs.content.launcher import START, ZYGOTE_FD
+from policyfs.content.launcher import START
 from policyfs.content.link import WorkerLink
-from policyfs.content.zygote import FORK, FORK_IDLE, MAX_MESSAGE, READY
+from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
 """A zygote that owes an answer for this long is hung."""
@@ -40,19 +40,18 @@ class Launcher:
     def __init__(self, limits: Limits) -> None:
         """Execute a fresh interpreter, with the daemon's own module path and nothing else of it.
 
-        A few ms; it is then still importing. Raises OSError if it cannot be executed.
+        A few ms; it is then still importing, 0.3 s. Raises OSError if it cannot be executed.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         # Not the daemon's stderr: whoever reads that to its end must not wait for the zygote too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
-        zygote = [sys.executable, "-P", "-s", "-m", "policyfs.content.zygote", str(ZYGOTE_FD), options]
         environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
-        words = [str(theirs.fileno()), json.dumps(zygote), json.dumps(environment)]
+        words = ["-m", "policyfs.content.zygote", str(theirs.fileno()), options, LAUNCH]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 # our own interpreter and arguments
-                [sys.executable, "-P", "-s", "-S", "-m", "policyfs.content.launcher", *words],
+                [sys.executable, "-P", "-s", "-S", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
@@ -69,7 +68,7 @@ class Launcher:
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
-        """A new zygote; it is then still importing. Raises ZygoteError. One task at a time."""
+        """A new zygote. Raises ZygoteError. One task at a time."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):

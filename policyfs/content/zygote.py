@@ -1,9 +1,9 @@
-"""The prepared parent of the workers: ``python -m policyfs.content.zygote CONTROL_FD LIMITS``.
+"""The prepared parent of the workers: ``python -m policyfs.content.zygote CONTROL_FD LIMITS [launch]``.
 
-It is a fresh interpreter, not a fork of the daemon, so that no worker inherits the daemon's
-memory, descriptors or locks. It stays root, because only root can hand its children another uid;
-it reads nothing but one-byte orders from the daemon, so nothing hostile ever reaches it. It has one
-thread, so that a fork is always whole.
+It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the daemon, so
+that no worker inherits the daemon's memory, descriptors, address layout or locks. It stays root,
+because only root can hand its children another uid; it reads nothing but one-byte orders from the
+daemon, so nothing hostile ever reaches it. It has one thread, so that a fork is always whole.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote opens with READY or with a reason why
 it cannot run. Each FORK or FORK_IDLE is answered by the worker's pid as a decimal with three
@@ -25,10 +25,18 @@ import signal
 import socket
 import struct
 import sys
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from policyfs.content.confine import Limits, name_process
+from policyfs.content.launcher import serve
+from policyfs.content.rights import ZYGOTE, keep, no_new_privs
 
+if TYPE_CHECKING:
+    from policyfs.content.worker import Detector
+
+LAUNCH: Final = "launch"
 READY: Final = b"ready"
 FORK: Final = b"fork"
 FORK_IDLE: Final = b"fork idle"
@@ -54,14 +62,10 @@ class _Child(NamedTuple):
 class Zygote:
     """Forks workers when told to and reaps them when they end."""
 
-    def __init__(self, control: socket.socket, limits: Limits) -> None:
-        # Imported here, so that a missing library is a message to the daemon and not a dead process.
-        from policyfs.content.worker import Detector, run  # noqa: PLC0415 # see above
-
+    def __init__(self, control: socket.socket, limits: Limits, worker: Worker) -> None:
         self._control = control
         self._limits = limits
-        self._detector = Detector()
-        self._run = run
+        self._detector, self._run = worker
         self._children: dict[int, _Child] = {}  # by pidfd
         self._last = -1
         self._weighs_less = weigh_less()
@@ -158,23 +162,64 @@ def weigh_less() -> bool:
     return True
 
 
-def main() -> int:
-    """Run until the daemon is gone. argv: number of the control socket, limits as JSON."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    control.set_inheritable(False)
+class Worker(NamedTuple):
+    """All that workers need, imported and loaded, and their life."""
+
+    detector: Detector
+    run: Callable[..., NoReturn]
+
+
+def prepared() -> Worker:
+    """Import and load it; raises whatever comes of a library that is missing."""
+    from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that it can be told to the daemon
+
+    return Worker(Detector(), run)
+
+
+def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
+    """The life of a zygote; its exit code."""
     name_process("policyfs-zygot")
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the daemon decides when this ends, not a terminal
-    try:
-        zygote = Zygote(control, Limits(**json.loads(sys.argv[2])))
-    except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
-        control.send(f"{type(error).__name__}: {error}".encode()[:MAX_MESSAGE])
-        return 1
+    zygote = Zygote(control, limits, worker)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         zygote.serve()
     zygote.close()
     return 0
+
+
+def launch(control: socket.socket, limits: Limits) -> int:
+    """The life of a launcher. INVARIANT: it has no thread, and no more rights than a zygote."""
+    name_process("policyfs-launch")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    no_new_privs()
+    keep(ZYGOTE)
+    start: Callable[[socket.socket], int] | str
+    try:
+        start = partial(live, limits=limits, worker=prepared())
+    except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+        start = f"{type(error).__name__}: {error}"
+    gc.collect()
+    gc.freeze()  # what is alive now stays shared with zygotes and workers: no collector writes to it
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        serve(control, start)
+    return 0
+
+
+def main() -> int:
+    """Run until the daemon is gone. argv: number of the control socket, limits as JSON, ``launch``."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the daemon decides when this ends, not a terminal
+    try:
+        limits = Limits(**json.loads(sys.argv[2]))
+        if sys.argv[3:] == [LAUNCH]:
+            return launch(control, limits)
+        worker = prepared()
+    except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+        control.send(f"{type(error).__name__}: {error}".encode()[:MAX_MESSAGE])
+        return 1
+    return live(control, limits, worker)
 
 
 if __name__ == "__main__":

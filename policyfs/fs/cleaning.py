@@ -16,7 +16,7 @@ import trio
 
 from policyfs.domain import Patch
 from policyfs.fs.located import PlanFinder
-from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.values import Finding, Outcome, Plan
 from policyfs.store.tree import Tree
 
 _NAMED: Final = 3

@@ -32,7 +32,7 @@ from policyfs.fs.quarantine_queue import QuarantineQueue, Refusal
 from policyfs.fs.record import Call
 from policyfs.fs.refused import Refusals, must_be
 from policyfs.fs.views import version_of
-from policyfs.redact.plan import Outcome
+from policyfs.redact.values import Outcome
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
 from policyfs.store.statx import Stat

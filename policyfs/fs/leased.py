@@ -28,7 +28,7 @@ from policyfs.fs.reading import read_store
 from policyfs.fs.record import Call
 from policyfs.fs.redactor import patched
 from policyfs.fs.views import version_of
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.redact.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from policyfs.content.cache import KindKey
 from policyfs.fs.second_looks import Said, SecondLooks, said_now
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.redact.values import Outcome, Plan
 
 
 class PlanSource(Protocol):

@@ -20,7 +20,7 @@ from policyfs.store.frozen import Version
 if TYPE_CHECKING:
     from policyfs.fs.drafts import Draft
     from policyfs.fs.nodes import Node
-    from policyfs.redact.plan import Plan
+    from policyfs.redact.values import Plan
     from policyfs.store.copies import Copy
     from policyfs.store.leases import Lease
     from policyfs.store.statx import Stat

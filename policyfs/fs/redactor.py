@@ -18,7 +18,7 @@ from policyfs.fs.facts import version_key
 from policyfs.fs.located import Found, PlanFinder, Proof
 from policyfs.fs.reading import in_memory
 from policyfs.fs.second_looks import Said
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.redact.values import Outcome, Plan
 from policyfs.store import frozen as freezing
 from policyfs.store.copies import Copy, CopyCache
 from policyfs.store.frozen import FrozenTooLarge, Version, freeze

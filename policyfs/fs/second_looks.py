@@ -20,7 +20,7 @@ import trio
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.fs.facts import version_key
 from policyfs.fs.waiting_looks import WaitingLooks
-from policyfs.redact.plan import Outcome, Plan
+from policyfs.redact.values import Outcome, Plan
 from policyfs.store import libc
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree

@@ -16,7 +16,7 @@ from policyfs.fs.facts import KindSource, version_key
 from policyfs.fs.located import PlanFinder, Proof
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.places import Places
-from policyfs.redact.plan import Outcome
+from policyfs.redact.values import Outcome
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.statx import Stat
 from policyfs.store.tree import Tree

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Final
-
-from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL, Patch
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL
 from policyfs.redact.blocks import Found, NotThisKindError, TooMuchError
 from policyfs.redact.locators import locate_in
 from policyfs.redact.ranges import ByteSource, in_order
 from policyfs.redact.table import KindRow, Treatment, kind_rows, kind_table
 from policyfs.redact.tells import Tells, hidden_by, in_words
+from policyfs.redact.values import DETECTOR_VERSION, MAX_FINDINGS, Finding, Outcome, Plan
 from policyfs.redact.verdict import judged
 
 __all__ = [
@@ -25,50 +22,6 @@ __all__ = [
     "kind_table",
     "locate",
 ]
-
-DETECTOR_VERSION: Final = 14
-"""Raised whenever a file could get another plan than before: cached plans are then void."""
-
-MAX_FINDINGS: Final = 500
-"""Findings that a plan names; patches are never cut short."""
-
-
-class Outcome(enum.Enum):
-    """What a reader under redaction may get."""
-
-    CLEAN = "clean"
-    PATCH = "patch"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing taken out: where it was (bytes in the file), in what, under what name.
-
-    what: which of the things asked for it may tell (``location, time``). broken: it was taken out
-    whole because it could not be understood.
-    """
-
-    offset: int
-    length: int
-    container: str
-    tag: str
-    what: str
-    broken: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The answer for one file.
-
-    CLEAN: it reads as it is. PATCH: with the patches, which are sorted, do not overlap and lie
-    within the file. REFUSE: not at all; reason says why (never from the file's own words).
-    """
-
-    outcome: Outcome
-    patches: tuple[Patch, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    reason: str = ""
 
 
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:

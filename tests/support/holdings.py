@@ -22,6 +22,23 @@ def anonymous_memory(pid: int) -> int:
     raise AssertionError("no RssAnon")
 
 
+def family_of(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def share_of_memory(pid: int) -> int:
+    """Bytes of memory that a process takes, of what it shares with others its share (PSS)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no Pss")
+
+
 def descriptors(mount: Mount) -> Counter[str]:
     """What the daemon has open, but for its caches: directories and frozen copies (unnamed files).
 

@@ -1,0 +1,46 @@
+"""What a mount that nobody uses takes of the machine's memory, its workers counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.support.holdings import family_of, share_of_memory
+from tests.support.processes import wait_for
+from tests.support.stores import Mounts
+
+MIB: Final = 1 << 20
+MOST_MIB: Final = 78
+"""84 where as much was imported as once was (docs/performance.md, "Memory")."""
+
+POLICY: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: idle}
+apps:
+  gallery: {uid: 10011}
+rules:
+  - {id: read, allow: [see, read], who: {app: gallery}, paths: ["/***"]}
+  - {id: no-location, require: {redact: location}, who: {app: gallery}, paths: ["/**/*.jpg"]}
+"""
+
+LARGE: Final = frozenset({"asyncio", "policyfs.redact.locators"})
+"""What brings more than the daemon's own code, and is of no use while it serves."""
+MODULES: Final = "import sys, policyfs.cli.mount, policyfs.mount; print(*sys.modules, sep='\\n')"
+
+
+def test_an_idle_app_mount_takes_little_memory(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.prepare(POLICY, empty_store, "--app", "gallery")
+    mount.executed = True  # with an interpreter of its own, which shares no page with this one
+    mount.start()
+    # Daemon, launcher, zygote, and one worker that waits.
+    wait_for(lambda: len(family_of(mount.pid)) == 4, "all have started")
+    taken = {pid: share_of_memory(pid) / MIB for pid in family_of(mount.pid)}
+    assert sum(taken.values()) <= MOST_MIB, taken
+
+
+def test_a_daemon_imports_nothing_that_only_parsers_need() -> None:
+    done = subprocess.run([sys.executable, "-c", MODULES], capture_output=True, check=True, timeout=60)
+    assert not LARGE & set(done.stdout.decode().split())
