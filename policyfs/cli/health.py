@@ -23,6 +23,8 @@ def problems(status: control.Json) -> Iterator[str]:
         yield f"the trail in {trail.get('directory')} cannot be written: {trail.get('last_error')}"
     if trail.get("dropped"):
         yield f"{trail['dropped']} events are not on the trail"
+    if dropped := _number(_part(status, "quarantine").get("dropped")):
+        yield f"{dropped} refused files are lost: `policyfs audit search --op quarantine --decision deny`"
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):

@@ -105,6 +105,8 @@ class Seeing:
         if not decision.allowed:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, decision)
+        if self._withheld.has(stat):  # refused while it was decided
+            raise pyfuse3.FUSEError(errno.ENOENT)
         return self.entry(parent, name, state, stat, caller)
 
     def _nothing(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:

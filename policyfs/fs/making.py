@@ -118,17 +118,23 @@ class Making:
         raise OSError(errno.EEXIST, "exists, hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
-        """Go on once no withheld file has the name. Raises OSError: EBUSY, or EEXIST if exclusive."""
+        """Go on if no withheld file has the name. Raises OSError: ESTALE once it has it no more, since what
+        was decided before that wait may be another by now; else EBUSY, or EEXIST if exclusive.
+        """
         if not self._withheld:
             return
         try:
-            await self._withheld.free(self._tree.stat(self._places.dirfd(parent), name))
+            stat = self._tree.stat(self._places.dirfd(parent), name)
+            if not self._withheld.has(stat):
+                return
+            await self._withheld.free(stat)
         except FileNotFoundError:
             return
         except OSError as error:
             if exclusive and error.errno == errno.EBUSY:
                 raise FileExistsError(errno.EEXIST, "exists, withheld from everyone") from None
             raise
+        raise StaleNodeError
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
         """Record the owner of what was just made; on failure it is removed again."""

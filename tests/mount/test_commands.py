@@ -551,11 +551,12 @@ def test_a_check_of_the_status_is_a_line(live: Mount) -> None:
     ill["trail"] = status["trail"] | {"failing": True, "last_error": "full", "dropped": 7}
     ill["passthrough"] = {"enabled": False, "why_not": "too old"}
     ill["contained"] = {"missing": ["it can reach a network"]}
+    ill["quarantine"] = {"dropped": 2}
     ill["version"] = "0.0.1"
     ill["sniffer"] = {"last_loss_ns": time.time_ns(), "failed": {"died": 3}, "last_error": "killed"}
-    assert len(list(problems(ill))) == 9
+    assert len(list(problems(ill))) == 10
     ill["sniffer"]["last_loss_ns"] -= 3600 * 10**9
-    assert len(list(problems(ill))) == 8
+    assert len(list(problems(ill))) == 9
 
 
 def test_status_ends_with_1_and_says_so_while_a_mount_is_not_well(mounts: Mounts, store: Path) -> None:

@@ -178,7 +178,7 @@ class Parts:
         leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         alone = Alone(self._latches)
-        withheld = Withheld(nodes, self.forgotten.append, self._forget_now)
+        self.withheld = withheld = Withheld(nodes, self.forgotten.append, self._forget_now)
         refusals = Refusals(tree, places, gate, self.forgotten.append)
         drafts = Drafts(tree=tree, gate=gate, kinds=self.sniffed, plans=plans, alone=alone, refusals=refusals)
         orphans = Orphans()
