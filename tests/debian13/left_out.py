@@ -9,7 +9,7 @@ from typing import Final
 
 LEFT_OUT: Final[dict[str, str]] = {
     "tests/redaction/test_matrix.py::test_nothing_leaks_and_nothing_is_harmed[material_boxes]": (
-        "avifenc of Debian 13 (libavif 1.2.1) dies of a segmentation fault when it makes a sequence of pictures"
-        " with Exif, so that one sample cannot be made"
+        "avifenc of Debian 13 (libavif 1.2.1) dies of a segmentation fault when it makes a sequence of"
+        " pictures with Exif, so that one sample cannot be made"
     ),
 }
