@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -118,6 +119,9 @@ class Door:
         self._work_done = trio.Event()
         self._waiting: dict[int, Request] = {}
         self._nursery: trio.Nursery | None = None
+        self._queue: deque[tuple[Request, Pending]] = deque()
+        self._begun: trio.Event | None = None
+        """Set once a request began in this turn of the event loop; None before the first turn."""
 
     @property
     def init_flags(self) -> InitFlag:
@@ -126,17 +130,28 @@ class Door:
         return InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS if locks else InitFlag(0)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take requests until cancelled; then what is unanswered is EIO."""
+        """Take requests until cancelled; then what is unanswered is EIO.
+
+        Of those that were taken together one begins in each turn of the event loop: many at once would
+        all be worked on before the next request is read, whoever sent it.
+        """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             take_requests(self._take, opcodes)
             try:
                 task_status.started()
-                await trio.sleep_forever()
+                while True:
+                    self._begun = trio.Event()
+                    await self._begun.wait()
+                    await trio.lowlevel.checkpoint()
+                    while self._queue:
+                        self._begin(*self._queue.popleft())
+                        await trio.lowlevel.checkpoint()
             finally:
                 take_requests(None, set())
                 self._nursery = None
+                self._queue.clear()
                 with trio.CancelScope(shield=True):
                     # INVARIANT: no thread answers a session that is over: its descriptor may be another's.
                     while self._at_work:
@@ -153,6 +168,14 @@ class Door:
                 known.interrupt()
         elif self._nursery is not None and not self._quickly(request, pending):
             self._waiting[request.unique] = request
+            if self._begun is None or self._begun.is_set():
+                self._queue.append((request, pending))
+            else:
+                self._begun.set()
+                self._begin(request, pending)
+
+    def _begin(self, request: Request, pending: Pending) -> None:
+        if self._nursery is not None:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _quickly(self, request: Request, pending: Pending) -> bool:

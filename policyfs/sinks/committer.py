@@ -13,8 +13,10 @@ from typing import Final
 
 from policyfs.sinks.ticket import Ticket
 
-_MOMENT_S: Final = 0.002
-"""How long to look whether an event is on record: some 0.1 ms are enough for a page in memory."""
+_MOMENT_S: Final = 0.0005
+"""How long to look whether an event is on record: some 0.1 ms are enough for a page in memory. All others
+wait meanwhile: where the processors are busy, one app's records would add this to every second open.
+"""
 _PAUSE_S: Final = 0.02
 """And for how long nobody looks once that was not enough, so that a slow disk takes a tenth of the loop."""
 
