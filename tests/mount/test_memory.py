@@ -26,7 +26,7 @@ rules:
   - {id: no-location, require: {redact: location}, who: {app: gallery}, paths: ["/**/*.jpg"]}
 """
 
-LARGE: Final = frozenset({"asyncio", "policyfs.redact.locators"})
+LARGE: Final = frozenset({"policyfs.redact.locators"})
 """What brings more than the daemon's own code, and is of no use while it serves."""
 MODULES: Final = "import sys, policyfs.cli.mount, policyfs.mount; print(*sys.modules, sep='\\n')"
 
