@@ -279,10 +279,12 @@ def test_a_policy_with_mistakes(ground: Ground) -> None:
 
 
 def test_a_policy_that_names_an_unknown_app(ground: Ground) -> None:
-    said = _mount_with(ground, POLICY.replace("who: {app: app}", "who: {app: nobody}"))
+    policy = POLICY.replace("who: {app: app}", "who: {app: nobody}")
+    said = _mount_with(ground, policy)
     assert said.returncode == 3
     assert "nobody" in said.stderr
-    assert f"{ground.policy}:9:" in said.stderr
+    line = policy[: policy.index("nobody")].count("\n") + 1
+    assert f"{ground.policy}:{line}:" in said.stderr
 
 
 # ---------------------------------------------------------------- options
