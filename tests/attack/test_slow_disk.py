@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from tests.support import faulty
+from tests.support.counts import SOAK, count
 from tests.support.disks import Disk, disk
 from tests.support.faulty import CAMERA, GALLERY, PHOTO
 from tests.support.mounts import Mount
@@ -19,8 +21,8 @@ from tests.support.stores import Mounts
 NAMES = tuple(f"{number}.jpg" for number in range(8))
 PADDED = PHOTO + bytes(16384 - len(PHOTO) % 4096)
 WHOLE_PAGE = b"\xd9" * 4096
-TRIES = 300
-TIMES_ALONE, AT_MOST_S = 3, 0.020
+SECONDS = count(1, 240) / 4
+TIMES_ALONE, AT_MOST_S, WORST_S = 3, 0.020, 0.100
 
 
 def _furnish(root: Path) -> None:
@@ -83,27 +85,39 @@ def _slow_from_now_on(made: Disk, writers: list[Child]) -> None:
     wait_for(lambda: made.waits("r"), "they wait for the disk")
 
 
-def _opens(path: Path) -> float:
-    """The 99th of a hundred times in seconds that an open and a read take."""
-    took = []
-    for _ in range(TRIES):
-        begun = time.perf_counter()
+def _opens(channel: Connection, path: Path) -> tuple[float, float]:
+    """Open and read for a while: the 99th of a hundred times in seconds, and the longest."""
+    del channel
+    took, end = [], time.perf_counter() + SECONDS
+    while (begun := time.perf_counter()) < end:
         path.read_bytes()
         took.append(time.perf_counter() - begun)
-    return sorted(took)[TRIES * 99 // 100]
+    took.sort()
+    return took[len(took) * 99 // 100], took[-1]
+
+
+def _measured(path: Path) -> tuple[float, float]:
+    """The best of five short measurements, or one long one."""
+    return min(start_as(GALLERY, _opens, path).result(SECONDS + 60) for _ in range(1 if SOAK else 5))
 
 
 @pytest.mark.alone
-def test_an_honest_app_beside_checked_writes_to_a_slow_disk(slow) -> None:
+@pytest.mark.timeout(3 * SECONDS + 120)
+@pytest.mark.parametrize("processes", [1, 8] if SOAK else [4])
+def test_an_honest_app_beside_checked_writes_to_a_slow_disk(slow, processes: int) -> None:
     mount, made = slow()
     known = mount / "DCIM/7.jpg"
-    alone = min(call_as(GALLERY, _opens, known) for _ in range(5))
-    writers = [start_as(CAMERA, _overwrite, mount / "Checked" / name) for name in NAMES[:4]]
+    alone, _ = _measured(known)
+    writers = [start_as(CAMERA, _overwrite, mount / "Checked" / name) for name in NAMES[:processes]]
     _slow_from_now_on(made, writers)
-    beside = min(call_as(GALLERY, _opens, known) for _ in range(5))
+    beside, worst = _measured(known)
+    print(f"{processes}: p99 {alone * 1e3:.2f} ms, beside {beside * 1e3:.2f}, worst {worst * 1e3:.1f}")
     assert not any(writer.channel.poll() for writer in writers)
     made.be()
-    assert [writer.result() for writer in writers] == [b"written"] * 4
+    assert [writer.result() for writer in writers] == [b"written"] * processes
+    if SOAK:  # on a machine that has nothing else to do
+        assert beside <= min(TIMES_ALONE * alone, AT_MOST_S), (beside, alone)
+        assert worst < WORST_S
     assert beside <= max(TIMES_ALONE * alone, AT_MOST_S), (beside, alone)
     assert mount.status()["bugs"] == 0
 
