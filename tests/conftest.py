@@ -141,7 +141,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         for made in getattr(item, "funcargs", {}).values():
             if isinstance(made, Mounts):
                 report.sections.append(("refused by its mounts", made.refusals()))
+    # Names that are no UTF-8 stand in it as lone surrogates, which no process can send to another.
+    report.sections = [(title, _sendable(text)) for title, text in report.sections]
+    if report.failed and _sendable(text := str(report.longrepr)) != text:
+        report.longrepr = _sendable(text)
     return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(scope="session")
