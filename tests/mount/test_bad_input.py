@@ -19,7 +19,7 @@ import pytest
 from tests.support.images import file_system
 from tests.support.mounts import Mount, Said, policyfs
 from tests.support.namespace import enter_private_namespace, mount_entries
-from tests.support.processes import call_as, start_as
+from tests.support.processes import call_as, start_as, wait_for
 from tests.support.stores import Mounts
 from tests.support.twins import content, error, fd_of
 
@@ -650,6 +650,7 @@ def test_without_the_right_to_pass_through_bytes_go_the_other_way(ground: Ground
         Path(f"/proc/{child.pid}/{kind}_map").write_text("0 0 65536\n2100000000 2100000000 65536\n")
     child.send("mapped")
     got = child.result(60)
+    wait_for(lambda: not Path(f"/proc/{got['status']['pid']}").exists(), "the daemon's end")
     assert got["answers"] == [b"text\n", b"written"]
     assert got["ended"] == Said(0, "", "")
     assert got["status"]["fuse"]["READ"] > 0

@@ -71,7 +71,7 @@ def test_no_process_and_no_mount_is_left(root: Path, killed: bool) -> None:
     with process:
         assert process.stdout.readline() == "up\n"
         if killed:
-            assert _running(word)
+            wait_for(lambda: _running(word), "the start of what is to be ended")
             process.send_signal(signal.SIGKILL)
         assert process.wait(20) == (-signal.SIGKILL if killed else 0)
     wait_for(lambda: not _running(word), "the end of what was started")

@@ -41,6 +41,7 @@ def test_stores_and_mountpoints_of_odd_names(mounts: Mounts, arena: Path, name: 
     store, mountpoint = arena / f"store {name}", arena / name
     (store / "open").mkdir(parents=True)
     (store / "open/file").write_text("text\n")
+    store.chmod(0o700)
     mountpoint.mkdir()
     prepared = mounts.prepare(POLICY, store)
     mount = Mount(store, mountpoint, prepared.policy, work=mounts.work)
