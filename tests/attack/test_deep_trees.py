@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,8 +186,20 @@ def _stay(channel: Any, root: str, levels: int) -> list[str]:
 
 def test_what_the_store_holds_deeper_is_listed_and_no_more(deep, store: Path) -> None:
     """Made in the store; and moved there while somebody is in it."""
-    fds = dug(store / "deep", 1200)
-    side = dug(store / "deep", 50, b"side")
+    with ExitStack() as opened:
+        fds = dug(store / "deep", 1200)
+        opened.callback(_close, fds)
+        side = dug(store / "deep", 50, b"side")
+        opened.callback(_close, side)
+        _deeper_is_listed_and_no_more(deep, store, fds, side)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _deeper_is_listed_and_no_more(deep, store: Path, fds: list[int], side: list[int]) -> None:
     os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=side[50]))
     mount = deep()
     child = start_as(DEEP, _stay, str(mount / "deep"), 50, b"side")

@@ -39,14 +39,14 @@ def test_a_little_of_it(kind: str, inputs: int) -> None:
 def test_a_defect_is_found_and_its_input_kept(tmp_path: Path) -> None:
     """A locator that leaves the end of what it patches open is what the check is for."""
     broken = (
-        "import policyfs.redact.plan as plan, sys\n"
+        "import policyfs.redact.values as values, sys\n"
         "from tests.fuzz import one\n"
         "sys.argv = ['one', *sys.argv[1:]]\n"
         "locate = one.locate\n"
         "def wrong(kind, what, source):\n"
         "    found = locate(kind, what, source)\n"
-        "    outside = plan.Patch(source.size, b'x')\n"
-        "    return plan.Plan(plan.Outcome.PATCH, (*found.patches, outside))\n"
+        "    outside = values.Patch(source.size, b'x')\n"
+        "    return values.Plan(values.Outcome.PATCH, (*found.patches, outside))\n"
         "one.locate = wrong\n"
         "one.main()\n"
     )
