@@ -17,7 +17,7 @@ import pytest
 from policyfs.fs.bounds import MAX_LEVELS, MAX_PATH_BYTES
 from tests.support.deep import LONG, clear, cpu_s, descend, dug, opened_down
 from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, code_of, start_as
+from tests.support.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.stores import Mounts
 
 DEEP, HONEST = 10010, 10011
@@ -203,23 +203,27 @@ def _deeper_is_listed_and_no_more(deep, store: Path, fds: list[int], side: list[
     os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=side[50]))
     mount = deep()
     child = start_as(DEEP, _stay, str(mount / "deep"), 50, b"side")
-    found = [child.receive(60)]
+    assert child.receive(60) == ""
 
-    def look() -> None:
-        child.send(True)
-        found.append(child.receive(60))
+    def look(expected: str) -> None:
+        """The daemon hears of a move in the store within milliseconds."""
+
+        def found() -> bool:
+            child.send(True)
+            return child.receive(60) == expected
+
+        wait_for(found, f"it finds {expected or 'it'}")
 
     os.rename("side", "side", src_dir_fd=fds[0], dst_dir_fd=fds[990])
-    look()
+    look("ESTALE")
     assert start_as(DEEP, _down_to, str(mount / "deep")).result(60) == (MAX_LEVELS - 1, TOO_LONG, ["d"])
     assert start_as(DEEP, _below, str(mount / "deep"), 990).result(60) == ""
-    look()
+    look(TOO_LONG)
     os.rename("side", "side", src_dir_fd=fds[990], dst_dir_fd=fds[0])
     assert call_as(DEEP, code_of, os.stat, str(mount / "deep/side")) == ""
-    look()
+    look("")
     child.send(False)
     child.result(60)
-    assert found == ["", "ESTALE", TOO_LONG, ""]
 
 
 def _stay(channel: Any, root: str, levels: int, name: bytes) -> None:
