@@ -54,7 +54,8 @@ def test_stores_and_mountpoints_of_odd_names(mounts: Mounts, arena: Path, name: 
     assert (status["mountpoint"], status["store"]) == (str(mountpoint), str(store))
     with mount.as_environment():
         said = policyfs("status", mountpoint)
-        assert said.returncode == 0
+        # 1 where it is not well, as under `make sanitize`, which goes without the filter of system calls.
+        assert (said.returncode == bool(status["problems"]), said.stderr) == (True, "")
         (event,) = wait_for(lambda: mount.events(operation="mkdir"), "mkdir is on record")
         assert event["path"] == "/open/new"
         listed = policyfs("audit", "search", "--op", "mkdir", "--path", "/open/**")
