@@ -52,18 +52,23 @@ _VERIFY_TRIES: Final = 3
 _TAIL_RECORDS: Final = 1000
 
 
+def add_trail_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trail``, for commands that read what lies in a trail root."""
+    parser.add_argument(
+        "--trail",
+        metavar="DIR",
+        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
+        help="the trail root, or one mount's directory in it (default: %(default)s)",
+    )
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``audit`` and what it can do to the command line."""
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--trail",
-        metavar="DIR",
-        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
-        help="the trail root, or one mount's directory in it (default: %(default)s)",
-    )
+    add_trail_option(common)
     common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
 
     tail = actions.add_parser("tail", parents=[common], help="the newest records")

@@ -1,4 +1,4 @@
-"""What is wrong with a mount by its status, for `policyfs status` and whatever watches it."""
+"""Find the problems of a mount in its status, for `policyfs status` and whatever watches it."""
 
 from __future__ import annotations
 

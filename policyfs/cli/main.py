@@ -13,7 +13,7 @@ from policyfs import __version__
 from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
 _MODULES: Final = ("mount", "umount", "manage", "policy", "inspect", "audit", "quarantine", "doctor")
-"""Those of the commands, in the order of the help."""
+"""Modules of the commands, in the order of the help."""
 
 
 def build_parser(first: str = "") -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.audit import DEFAULT_ROOT
+from policyfs.cli.audit import add_trail_option
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Quarantine, WrongEntryError, release
 from policyfs.store.tree import Tree
@@ -30,12 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("quarantine", help="refused files: look at them, release or drop them")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--trail",
-        metavar="DIR",
-        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
-        help="the trail root, or one mount's directory in it (default: %(default)s)",
-    )
+    add_trail_option(common)
     add = actions.add_parser
     list_ = add("list", parents=[common], help="what is kept, the oldest first")
     list_.add_argument("--json", action="store_true", help="JSON lines instead of a table")
@@ -197,7 +192,7 @@ def _to_file(entry: Entry, source: int, where: str) -> str:
 
 
 def _told(error: OSError, where: str) -> PolicyfsError:
-    """What keeps a file from being released, and what to do."""
+    """Explain why a file cannot be released, and what to do."""
     shown_where = shown(where)
     if error.errno == errno.EEXIST:
         return PolicyfsError(f"{shown_where} {_TAKEN}")

@@ -36,6 +36,14 @@ class HasBugLog(Protocol):
 S = TypeVar("S", bound=HasBugLog)
 
 
+def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
+    """Translate an OSError into its errno, anything else into a logged EIO."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
+        return pyfuse3.FUSEError(error.errno)
+    bugs.bug(where, error)
+    return pyfuse3.FUSEError(errno.EIO)
+
+
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
@@ -56,14 +64,8 @@ def guarded(
                     await own.settle()
         except pyfuse3.FUSEError:
             raise
-        except OSError as error:
-            if error.errno is None or error.errno in _OUR_FAULT:
-                self.bugs.bug(handler.__name__, error)
-                raise pyfuse3.FUSEError(errno.EIO) from None
-            raise pyfuse3.FUSEError(error.errno) from None
         except Exception as error:  # noqa: BLE001 - the boundary: see INVARIANT
-            self.bugs.bug(handler.__name__, error)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+            raise _refusal(self.bugs, handler.__name__, error) from None
 
     return wrapper
 
@@ -77,13 +79,7 @@ def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate
             return handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
-        except OSError as error:
-            if error.errno is None or error.errno in _OUR_FAULT:
-                self.bugs.bug(handler.__name__, error)
-                raise pyfuse3.FUSEError(errno.EIO) from None
-            raise pyfuse3.FUSEError(error.errno) from None
         except Exception as error:  # noqa: BLE001 - the boundary: see guarded
-            self.bugs.bug(handler.__name__, error)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+            raise _refusal(self.bugs, handler.__name__, error) from None
 
     return wrapper

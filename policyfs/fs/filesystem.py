@@ -296,7 +296,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self, settings: Settings, base: Foundation, recorder: Recorder) -> QuarantineQueue:
-        """What keeps refused files; what still waits there when all is given up is kept then."""
+        """Make the queue of refused files. Files that still wait in it at the end are kept then."""
         queue = QuarantineQueue(
             tree=base.tree, recorder=recorder, quarantine=base.quarantine, limits=settings.quarantine,
             mount=settings.mountpoint, store=settings.store, warn=base.warn,

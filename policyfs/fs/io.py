@@ -413,7 +413,7 @@ class FileIO:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
-        """What makes a file durable of which nothing is held here: a call for a thread. None: some may be."""
+        """Return a call for a thread that makes a file durable. None: bytes of it may be held here."""
         state = _open_state(handle)
         if state.head is not None or state.draft is not None or handle.node.view.checked:
             return None

@@ -76,7 +76,7 @@ class Operations:
         }
 
     def quick_handlers(self) -> dict[Opcode, Quick]:
-        """What is asked first, and does not wait."""
+        """Handlers that are asked first, and do not wait."""
         return {Opcode.FSYNC: self.fsync_now, Opcode.FSYNCDIR: self.fsyncdir_now}
 
     def _node(self, request: Request) -> Node:

@@ -28,7 +28,7 @@ CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
 """Files of one app that may wait to be kept; strangers count as one."""
 _END_S: Final = 10.0
-"""How long a daemon that ends goes on keeping what waits."""
+"""Longest time that a daemon goes on to keep waiting files at its end."""
 
 
 class Refusal(NamedTuple):

@@ -57,7 +57,7 @@ class Said(NamedTuple):
     racy: bool
 
     def agrees(self, kind: str, plan: Plan | None) -> bool:
-        """Whether another answer says the same of the bytes."""
+        """Return True if another answer says the same of the bytes."""
         if self.kind != kind or self.plan is None or plan is None:
             return self.kind == kind and self.plan is plan
         return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)

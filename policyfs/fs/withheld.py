@@ -20,7 +20,7 @@ from policyfs.fs.nodes import NamesForgotten, Node, NodeTable
 from policyfs.store.statx import Stat
 
 _WAIT_S: Final = 0.5
-"""How long a name is waited for whose file is about to be released."""
+"""Longest wait for a name whose file is about to be released."""
 _NUMBER: Final = (1 << 64) - 1
 
 

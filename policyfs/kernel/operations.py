@@ -214,25 +214,22 @@ class Door:
         """Errno and result of a call: nothing that it raises goes further."""
         try:
             return 0, call()
-        except pyfuse3.FUSEError as error:
-            return error.errno, None
-        except OSError as error:
-            return error.errno or errno.EIO, None
         except Exception as error:  # noqa: BLE001 - nothing ends the mount
-            self._bugs.bug(opcode.name, error)
-            return errno.EIO, None
+            return self._code_of(opcode, error), None
+
+    def _code_of(self, opcode: Opcode, error: Exception) -> int:
+        """Errno to answer with; what is no refusal is logged as a bug."""
+        if isinstance(error, (pyfuse3.FUSEError, OSError)):
+            return error.errno or errno.EIO
+        self._bugs.bug(opcode.name, error)
+        return errno.EIO
 
     async def _answer(self, request: Request, pending: Pending) -> None:
         body, code = b"", 0
         try:
             body = await self._handlers[request.opcode](request)
-        except pyfuse3.FUSEError as error:
-            code = error.errno
-        except OSError as error:
-            code = error.errno or errno.EIO
         except Exception as error:  # noqa: BLE001 - nothing ends the mount
-            self._bugs.bug(request.opcode.name, error)
-            code = errno.EIO
+            code = self._code_of(request.opcode, error)
         finally:
             del self._waiting[request.unique]
         pending.answer(code, body)
