@@ -21,6 +21,7 @@ import pytest
 from tests.support import media as media_tools
 from tests.support.counts import SOAK
 from tests.support.namespace import clear_away, enter_private_namespace
+from tests.support.second_try import SecondTry
 from tests.support.stores import Mounts, populate
 from tests.support.watchdog import Watchdog
 
@@ -78,11 +79,18 @@ class Run:
 RUN = pytest.StashKey[Run]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A shell has it ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     above = getattr(config, "workerinput", {}).get("policyfs_directory")
     config.stash[RUN] = Run(None if above is None else Path(above))
+    config.pluginmanager.register(SecondTry(config))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,6 +19,8 @@ from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.load
+
 DEAR: Final = ("PNG: zTXt of zeros", "HEIC: XMP overlaps", "FLAC: many comment blocks")
 HOLE: Final = "hole.jpg"
 OPENS: Final = 4

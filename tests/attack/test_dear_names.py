@@ -15,6 +15,8 @@ from tests.support.mounts import Mount
 from tests.support.processes import start_as
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.load
+
 HOSTILE, HONEST = 10010, 10011
 NAMES: Final = 5
 NAME_S: Final = 0.04

@@ -17,6 +17,8 @@ from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.load
+
 GREEDY, HONEST = 10010, 10011
 FILES: Final = 700
 DESCRIPTORS: Final = 600

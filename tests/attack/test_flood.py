@@ -11,12 +11,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from policyfs.sinks.accounts import BURST, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
 from tests.support.counts import count
 from tests.support.mounts import Mount, policyfs
 from tests.support.processes import start_as, wait_for
 from tests.support.stores import Mounts
+
+pytestmark = pytest.mark.load
 
 DENIALS: Final = count(3000, 30_000)
 THREADS: Final = 6

@@ -21,6 +21,8 @@ from tests.support.processes import Child, call_as, code_of, start_as
 from tests.support.stores import Mounts
 from tests.support.twins import content
 
+pytestmark = pytest.mark.load
+
 LINKER, HONEST = 10010, 10011
 POLICY: Final = f"""\
 apiVersion: policyfs/v1

@@ -18,6 +18,8 @@ from tests.support.mounts import Mount
 from tests.support.processes import Child, call_as, start_as, wait_for
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.load
+
 NAMES = tuple(f"{number}.jpg" for number in range(8))
 PADDED = PHOTO + bytes(16384 - len(PHOTO) % 4096)
 WHOLE_PAGE = b"\xd9" * 4096

@@ -24,6 +24,8 @@ from tests.support.mounts import Mount, policyfs
 from tests.support.processes import Child, DeadlineExceeded, call_as, start_as, wait_for
 from tests.support.stores import Mounts
 
+pytestmark = pytest.mark.load
+
 POLICY: Final = f"""\
 apiVersion: policyfs/v1
 kind: Policy

@@ -18,7 +18,7 @@ from tests.support.counts import SOAK, count
 from tests.support.mounts import Mount
 from tests.support.stores import Mounts
 
-pytestmark = [pytest.mark.mount, *([pytest.mark.alone] if SOAK else [])]
+pytestmark = [pytest.mark.mount, pytest.mark.load, *([pytest.mark.alone] if SOAK else [])]
 
 SECONDS: Final = count(1, 60)
 LINKS: Final = count(3_000, 20_000)

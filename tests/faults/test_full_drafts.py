@@ -60,10 +60,11 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str, hol
     assert said == ["ENOSPC" if end == "fsync" else "", "ENOSPC"]
     assert old.read_bytes() == before
     if not holes:  # which keep what was found of room for them
-        # A new file is not there, or is empty, as where its first write finds no room.
+        # A new file is not there, or is empty, as where its first write finds no room: ext4 may have given
+        # what was free to its journal by then.
         os.sync()
-        wrote, *said = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
-        assert (wrote, said[-1]) == ("", "ENOSPC")
+        told = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
+        assert set(told) - {""} == {"ENOSPC"}
         assert not new.exists() or new.read_bytes() == b""
     ballast.unlink()
     assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")

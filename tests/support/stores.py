@@ -33,6 +33,8 @@ TEXTS: Final = {
 """Text files that populate() adds."""
 
 _REFUSALS: Final = 20
+WEAKENED: Final = "tests.attack.weakened"
+"""The module of a daemon without one of its guards."""
 """Events and lines of log shown of each mount of a test that has failed."""
 
 
@@ -92,6 +94,11 @@ class Mounts:
             log = mount.log.read_text(errors="replace") if mount.log.exists() else ""
             said += [f"-- {mount.mountpoint}", *map(json.dumps, refused), *log.splitlines()[-_REFUSALS:]]
         return "\n".join(said)
+
+    @property
+    def lacks_a_guard(self) -> bool:
+        """Whether a daemon was started with one of its guards taken out (tests/attack/weakened.py)."""
+        return any(WEAKENED in mount.program for mount in self.all)
 
     def stop_all(self) -> list[str]:
         """Stop every mount; returns everything that was wrong with any."""

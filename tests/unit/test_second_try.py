@@ -1,0 +1,103 @@
+"""Which failures may be tried again alone (tests/support/second_try.py), in runs of pytest of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = """
+import pytest
+from pathlib import Path
+from tests.support.second_try import SecondTry
+from tests.support.stores import Mounts
+
+def pytest_addoption(parser):
+    parser.addoption("--second-try", action="store_true")
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "load: of the load")
+    config.pluginmanager.register(SecondTry(config))
+
+@pytest.fixture
+def weak(tmp_path):
+    mounts = Mounts(tmp_path)
+    mount = mounts.prepare("", tmp_path)
+    mount.program = ("tests.attack.weakened", "any")
+    return mounts
+"""
+FAILS_ONCE = """
+import pytest
+from pathlib import Path
+
+def _once():
+    been = Path(__file__).with_suffix(".been")
+    failed = been.exists()
+    been.touch()
+    assert failed
+
+{head}
+def test_it({fixture}):
+    _once()
+"""
+SECOND = ("--last-failed", "--last-failed-no-failures", "none", "--second-try")
+
+
+def _run(directory: Path, *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", directory, "-c", os.devnull, "-p", "no:xdist",
+         "-o", f"cache_dir={directory}/cache", directory, *options],
+        cwd=directory, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def _write(directory: Path, place: str, *, head: str = "", fixture: str = "", body: str = FAILS_ONCE) -> None:
+    (directory / "conftest.py").write_text(CONFTEST)
+    file = directory / "tests" / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(body.format(head=head, fixture=fixture))
+
+
+def test_a_test_that_fails_once_may_pass_alone(tmp_path: Path) -> None:
+    _write(tmp_path, "mount/test_a.py")
+    _write(tmp_path, "attack/test_b.py", head="@pytest.mark.load")
+    _write(tmp_path, "attack/test_c.py", fixture="weak")
+    assert _run(tmp_path)[0] == 1
+    code, said = _run(tmp_path, *SECOND)
+    assert code == 0, said
+    assert said.count("FAILED BESIDE OTHERS, PASSED ALONE") == 3
+
+
+@pytest.mark.parametrize("place", ["attack/test_b.py", "redaction/test_b.py"])
+def test_an_attack_may_not_and_ends_it_for_all(tmp_path: Path, place: str) -> None:
+    _write(tmp_path, "mount/test_a.py")
+    _write(tmp_path, place)
+    assert _run(tmp_path)[0] == 1
+    code, said = _run(tmp_path, *SECOND)
+    assert code not in {0, 1}
+    assert "failed for good" in said
+    assert place in said
+
+
+def test_what_fails_again_has_failed(tmp_path: Path) -> None:
+    _write(tmp_path, "mount/test_a.py", body="def test_it():\n    assert False\n")
+    assert _run(tmp_path)[0] == 1
+    assert _run(tmp_path, *SECOND)[0] == 1
+
+
+def test_many_failures_are_no_accident(tmp_path: Path) -> None:
+    for number in range(6):
+        _write(tmp_path, f"mount/test_{number}.py")
+    assert _run(tmp_path)[0] == 1
+    assert "failed for good" in _run(tmp_path, *SECOND)[1]
+
+
+def test_without_a_failure_there_is_nothing_to_try(tmp_path: Path) -> None:
+    _write(tmp_path, "mount/test_a.py", body="def test_it():\n    pass\n")
+    assert _run(tmp_path)[0] == 0
+    assert _run(tmp_path, *SECOND)[0] not in {0, 1}
