@@ -21,6 +21,7 @@ from policyfs.contain import close_door, give_up_rights, leave_network
 from policyfs.content.remembered import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.errors import PolicyfsError, UsageError
+from policyfs.fs.bounds import MAX_NODES
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
 from policyfs.fs.gate import Admitted
 from policyfs.fs.record import executable
@@ -105,6 +106,7 @@ class MountOptions:
     told: dict[str, object] = field(default_factory=dict)
     quarantine_bytes: int = 1 << 30
     quarantine_files: int = 1000
+    nodes: int = MAX_NODES
 
     @property
     def kernel_admits(self) -> bool:
@@ -190,7 +192,7 @@ class Daemon:
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
             directories=_descriptors(1024), descriptors=_file_descriptors(), posix=options.posix,
-            lock_owners=_descriptors(4096), copies=_copy_descriptors(),
+            lock_owners=_descriptors(4096), copies=_copy_descriptors(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=facts.read_only or options.read_only,

@@ -52,6 +52,7 @@ def describe(daemon: Daemon) -> control.Json:
             "mediated": sum(handle.mode.value == "mediated" for handle in handles),
         },
         "nodes": len(daemon.fs.nodes),
+        "nodes_asked_back": daemon.fs.pruning.asked,
         "directory_descriptors": len(daemon.fs.places),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,
         "backing_ids": daemon.fs.passing.live,

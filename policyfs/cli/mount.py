@@ -18,6 +18,7 @@ from policyfs.cli.doctor import State, check_closed
 from policyfs.cli.policy import read_sources
 from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.fs.bounds import MAX_NODES
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
@@ -54,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--clear-dead", action="store_true", help="unmount a dead mount that is in the way")
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
+    add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help="files the kernel may know (40000)")
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="a trail segment's size (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
     add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help="refused files of each app (1G)")
@@ -68,6 +70,12 @@ def _size(text: str) -> int:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500K, 32M or 2G")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on; write 40000")
+    return int(text)
 
 
 # -- mount ----------------------------------------------------------------------------------------
@@ -126,7 +134,7 @@ def _options(
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
         policy_modes=args.modes == "policy", told=start.told,
-        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files,
+        quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
     )  # fmt: skip
 
 

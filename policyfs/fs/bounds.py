@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+MAX_NODES: Final = 40_000
+"""Files and directories that the kernel may know, unless said otherwise: 50 MiB, with names of 250 bytes."""
 MAX_LEVELS: Final = 1000
 """Names in the longest path; the root has none."""
 MAX_PATH_BYTES: Final = 16 * 1024

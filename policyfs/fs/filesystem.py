@@ -20,6 +20,7 @@ from policyfs.fs.alone import Alone
 from policyfs.fs.attribute_bans import AttributeBans
 from policyfs.fs.attrs import Timeouts
 from policyfs.fs.boundary import BugLog
+from policyfs.fs.bounds import MAX_NODES
 from policyfs.fs.changes import Changes
 from policyfs.fs.changing import Changing
 from policyfs.fs.checked import Checker
@@ -49,6 +50,7 @@ from policyfs.fs.operations import Operations
 from policyfs.fs.orphans import Orphans
 from policyfs.fs.passing import Passing
 from policyfs.fs.places import Places
+from policyfs.fs.pruning import Pruning
 from policyfs.fs.quarantine_queue import QuarantineQueue
 from policyfs.fs.ranges import Ranges
 from policyfs.fs.record import Recorder
@@ -92,11 +94,12 @@ class Settings:
     """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
 
     directories, lock_owners, descriptors, copies: how many descriptors may be kept for directories, locks,
-    open files and frozen copies. latches: the file through which the daemons of one store keep out of each
-    other's way. device_fd: of the FUSE connection; None switches passthrough off. posix: behave natively
-    where no rule asks for anything. policy_modes: show everyone modes by the policy (see ShownModes).
-    any_uid: an app's mount that admits every uid. admitted: whom one with several groups admits. read_only:
-    nobody writes. quarantine: what each app may have there.
+    open files and frozen copies. nodes: how many files and directories the kernel may know. latches: the
+    file through which the daemons of one store keep out of each other's way. device_fd: of the FUSE
+    connection; None switches passthrough off. posix: behave natively where no rule asks for anything.
+    policy_modes: show everyone modes by the policy (see ShownModes). any_uid: an app's mount that admits
+    every uid. admitted: whom one with several groups admits. read_only: nobody writes. quarantine: what each
+    app may have there.
     """
 
     mountpoint: str
@@ -111,6 +114,7 @@ class Settings:
     posix: bool = False
     lock_owners: int = 512
     copies: int = 1024
+    nodes: int = MAX_NODES
     latches: str = ""
     policy_modes: bool = False
     any_uid: bool = False
@@ -148,6 +152,7 @@ class FileSystem:
         self._folding: set[int] = set()
         self.notifier: Notifier | None = None
         self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
+        self.pruning = Pruning(nodes, settings.nodes)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(
             alone=settings.app is not None, guarded=settings.admitted is not None
@@ -385,6 +390,8 @@ class FileSystem:
 
     def expire(self) -> None:
         """Give up what was kept for a moment only; called several times a second."""
+        if self.notifier is not None:
+            self.pruning.prune(self.notifier)
         self.passing.expire()
         self._orphans.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -118,6 +119,11 @@ class Node(PlacedNode):
         """Whether the kernel was told attributes at all, and another version's last."""
         return self._told is not None and not self.was_told(version)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has it open, as far as is known here; the kernel knows who else uses it."""
+        return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
+
     # -- its names --------------------------------------------------------------------------
 
     def all_names(self) -> Iterator[tuple[Node, bytes]]:
@@ -190,7 +196,8 @@ SizeForgotten = Callable[[int], Awaitable[None]]
 class NodeTable:
     """All nodes of a mount, by number and by backing inode.
 
-    several_devices: were files of another device number met (btrfs subvolumes have their own).
+    several_devices: were files of another device number met (btrfs subvolumes have their own). gone: counts
+    the nodes that were dropped.
     """
 
     def __init__(
@@ -199,6 +206,7 @@ class NodeTable:
         """state: of the root's path; child: the policy's step from a directory's state to a name's in it."""
         self._root_dev = root.dev
         self.several_devices = False
+        self.gone = 0
         self._placement = Placement(child)
         self.root = Node(
             ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, state, self._placement
@@ -243,6 +251,13 @@ class NodeTable:
         while node is not None:
             yield node
             node = node.next
+
+    def oldest(self, count: int) -> list[Node]:
+        """So many of those that nobody was given by this for longest; they are the youngest from now on."""
+        taken = list(itertools.islice(self._by_id.values(), count))
+        for node in taken:
+            self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
+        return taken
 
     def is_same(self, node: Node, stat: Stat) -> bool:
         """Is *stat* the very inode of *node* (number, file system and birth)."""
@@ -387,6 +402,7 @@ class NodeTable:
                 continue
             if self._by_id.pop(node.nodeid, None) is None:
                 continue
+            self.gone += 1
             self._unchain(node)
             for parent, name in node.all_names():
                 self._unlist(node, parent, name)

@@ -12,6 +12,7 @@ from policyfs.fs.hard_links import HardLinks
 from policyfs.fs.hiding_owners import HidingOwners
 from policyfs.fs.nodes import NodeTable
 from policyfs.fs.places import Places
+from policyfs.fs.pruning import Pruning
 from tests.attack.guards import put
 
 _NO_BOUND: Final = 1 << 30
@@ -22,6 +23,11 @@ def unbounded_paths() -> None:
     put(placement_module, "MAX_LEVELS", _NO_BOUND)
     put(placement_module, "MAX_PATH_BYTES", _NO_BOUND)
     put(places_module, "MAX_LEVELS", _NO_BOUND)
+
+
+def never_asked_back() -> None:
+    """The kernel knows files for as long as it likes."""
+    put(Pruning, "prune", lambda self, notify: None)
 
 
 def level_by_level() -> None:
@@ -73,6 +79,7 @@ def states_stay() -> None:
 WEARING: Final[dict[str, Callable[[], None]]] = {
     "unbounded-paths": unbounded_paths,
     "level-by-level": level_by_level,
+    "never-asked-back": never_asked_back,
     "owners-anew": owners_anew,
     "all-names": all_names,
     "names-forgotten": names_forgotten,

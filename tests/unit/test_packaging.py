@@ -138,12 +138,13 @@ def _call(helper: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_helper_translates_options(helper: Path) -> None:
     options = "rw,policy=/etc/p q.yaml,app=jelly,any_uid,trail=/t,monitor,posix,no_passthrough,nofail,x-a=b"
-    options += ",quarantine_max=2G,quarantine_files=9"
+    options += ",quarantine_max=2G,quarantine_files=9,nodes_max=70000"
     said = _call(helper, "/srv/my media", "/mnt/m", "-o", options)
     assert said.returncode == 0, said
     assert said.stdout.splitlines() == [
         *("mount", "--policy", "/etc/p q.yaml", "--app", "jelly", "--any-uid", "--trail", "/t"),
         *("--monitor", "--posix", "--no-passthrough", "--quarantine-max", "2G", "--quarantine-files", "9"),
+        *("--nodes-max", "70000"),
         *("/srv/my media", "/mnt/m"),
     ]
 
