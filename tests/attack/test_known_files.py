@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.memory import limited
 from tests.support.mounts import Mount
 from tests.support.processes import start_as, wait_for
 from tests.support.stores import Mounts
@@ -29,6 +30,7 @@ SLACK: Final = 250
 """Nodes that may come while the kernel is asked for others, and those that are in use."""
 LEVELS: Final = 40
 CHAINS: Final = 20
+CHAINS_PINNED: Final = 200
 KINDS: Final = {"shared": (), "app": ("--app", "many")}
 
 
@@ -116,3 +118,33 @@ def test_all_stay_known_where_the_kernel_is_asked_for_none(mounts: Mounts, store
     child.send("go on")
     assert child.receive(60) == "seen again"
     child.result()
+
+
+def _chains_with_names_that_are_missing(channel: Any, root: str) -> None:
+    """At the end of each chain names are missing: the kernel keeps them, and with them the whole chain."""
+    for chain in range(CHAINS_PINNED):
+        channel.recv()
+        os.chdir(f"{root}/many")
+        for name in (str(chain), *["d" * 60] * LEVELS):
+            os.mkdir(name)
+            os.chdir(name)
+        for missing in range(8):
+            assert not os.path.exists(str(missing))
+        channel.send(chain)
+
+
+def test_the_memory_that_an_app_may_have_bounds_what_is_known_of_it(mounts: Mounts, store: Path) -> None:
+    """What the kernel knows counts as the app's memory: where that is bounded, so is all that is known."""
+    mount = _start(mounts, store, ())
+    most = 0
+    with limited(8 << 20) as limit:
+        child = start_as(MANY, _chains_with_names_that_are_missing, str(mount.mountpoint))
+        limit.admit(child.pid)
+        for chain in range(CHAINS_PINNED):
+            child.send("one more")
+            assert child.receive(30) == chain
+            if chain % 5 == 0:
+                most = max(most, mount.status()["nodes"])
+        child.result()
+        assert limit.kills() == 0
+    assert BOUND < most < CHAINS_PINNED * LEVELS * 7 // 8

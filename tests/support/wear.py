@@ -250,7 +250,10 @@ def _honest(channel, root: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Wear:
-    """Of one attempt. Times of the honest app's opens in µs; the rest of the daemon that is attacked."""
+    """Of one attempt. Times of the honest app's opens in µs; the rest of the daemon that is attacked.
+
+    nodes: files and directories that the kernel knows, at the end.
+    """
 
     p99_alone: float
     p99_beside: float
@@ -259,6 +262,7 @@ class Wear:
     turns: int
     seconds: float
     memory_bytes: int
+    nodes: int
     descriptors: int
     trail_bytes: int
 
@@ -277,14 +281,14 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     with flooded_by(hostile, ATTEMPTS[attempt], processes, apart=True) as turns:
         beside = ask(seconds)
         memory = anonymous_memory(hostile.pid) - before[0]
-        descriptors = hostile.descriptors()
+        nodes, descriptors = hostile.status()["nodes"], hostile.descriptors()
     grown, took = trail_bytes(hostile) - before[1], time.monotonic() - before[2]
     child.send(0)
     child.result(30)
     return Wear(
         p99_alone=quantile(alone, 0.99), p99_beside=quantile(beside, 0.99), worst_beside=max(beside) / 1000,
-        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, descriptors=descriptors,
-        trail_bytes=grown,
+        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=nodes,
+        descriptors=descriptors, trail_bytes=grown,
     )  # fmt: skip
 
 
