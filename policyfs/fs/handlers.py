@@ -20,6 +20,7 @@ from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable
 from policyfs.fs.opening import Opener
+from policyfs.fs.pauses import SLICE
 from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
 from policyfs.store.tree import TIME_NOW, Tree
 
@@ -80,9 +81,13 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """FORGET and BATCH_FORGET: the kernel gave up references."""
-        for inode, lookups in inode_list:
+        """FORGET and BATCH_FORGET: the kernel gave up references, of as many nodes as it knows when it is
+        short of memory. Nobody waits for the answer, and nobody for the rest of it.
+        """
+        for number, (inode, lookups) in enumerate(inode_list, 1):
             self._nodes.forget(inode, lookups)
+            if number % SLICE == 0:
+                await trio.lowlevel.checkpoint()
 
     # -- seeing -----------------------------------------------------------------------------------
 
