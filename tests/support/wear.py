@@ -252,7 +252,8 @@ def _honest(channel, root: str) -> None:
 class Wear:
     """Of one attempt. Times of the honest app's opens in µs; the rest of the daemon that is attacked.
 
-    nodes: files and directories that the kernel knows, at the end.
+    nodes: files and directories that the kernel knows, at the end. trail_bytes: but for those of the honest
+    app's opens, at what one is when it is alone.
     """
 
     p99_alone: float
@@ -276,7 +277,9 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
         return child.receive(for_s + 120)
 
     ask(0.2)
+    began = trail_bytes(hostile)
     alone = ask(min(seconds, 10))
+    of_an_open = (trail_bytes(hostile) - began) / len(alone)
     before = anonymous_memory(hostile.pid), trail_bytes(hostile), time.monotonic()
     with flooded_by(hostile, ATTEMPTS[attempt], processes, apart=True) as turns:
         beside = ask(seconds)
@@ -288,7 +291,7 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     return Wear(
         p99_alone=quantile(alone, 0.99), p99_beside=quantile(beside, 0.99), worst_beside=max(beside) / 1000,
         opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=nodes,
-        descriptors=descriptors, trail_bytes=grown,
+        descriptors=descriptors, trail_bytes=grown - int(of_an_open * len(beside)),
     )  # fmt: skip
 
 
