@@ -24,6 +24,7 @@ from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.bounds import MAX_NODES
 from policyfs.fs.filesystem import FileSystem, Foundation, Settings
 from policyfs.fs.gate import Admitted
+from policyfs.fs.pauses import in_slices
 from policyfs.fs.record import executable
 from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
@@ -401,8 +402,7 @@ class Daemon:
         while fd >= 0 and notifier is not None:
             await trio.lowlevel.wait_readable(fd)
             try:
-                while changes.take(notifier, places):
-                    await trio.lowlevel.checkpoint()
+                await in_slices(partial(changes.take, notifier, places))
             except Exception:
                 changes.reset(notifier, places)  # what was not told is lost
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +21,7 @@ from policyfs.fs.names import Naming
 from policyfs.fs.nodes import Node, NodeTable
 from policyfs.fs.openfile import Handle, HandleTable
 from policyfs.fs.opening import Opener
-from policyfs.fs.pauses import SLICE
+from policyfs.fs.pauses import in_slices
 from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
 from policyfs.store.tree import TIME_NOW, Tree
 
@@ -35,6 +36,10 @@ _SETATTR_VALID: Final = struct.Struct("=I")  # struct fuse_setattr_in: valid
 _FATTR_ATIME_NOW: Final = 1 << 7
 _FATTR_MTIME_NOW: Final = 1 << 8
 _FATTR_KILL_SUIDGID: Final = 1 << 11
+
+
+_AT_ONCE: Final = 16
+"""Nodes given up, between two looks at the clock."""
 
 
 class Handlers(pyfuse3.Operations):
@@ -75,19 +80,33 @@ class Handlers(pyfuse3.Operations):
         self._changing = changing
         self._locks = locks
         self.bugs = bugs
+        self._forgets: deque[tuple[int, int]] = deque()
+        self._forgetting = False
 
     def _node(self, inode: int) -> Node:
         return self._nodes.get(inode)
 
     @guarded
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        """FORGET and BATCH_FORGET: the kernel gave up references, of as many nodes as it knows when it is
-        short of memory. Nobody waits for the answer, and nobody for the rest of it.
+        """FORGET and BATCH_FORGET: the kernel gave up references.
+
+        Short of memory, or when many names are given up with a directory, it sends tens of thousands, in as
+        many messages as it likes. Nobody waits for the answer; a few at a time are worked on for all of them.
         """
-        for number, (inode, lookups) in enumerate(inode_list, 1):
-            self._nodes.forget(inode, lookups)
-            if number % SLICE == 0:
-                await trio.lowlevel.checkpoint()
+        self._forgets.extend(inode_list)
+        if self._forgetting:
+            return
+        self._forgetting = True
+        try:
+            await in_slices(self._forget_some)
+        finally:
+            self._forgetting = False
+
+    def _forget_some(self) -> bool:
+        """Work on a few of what was given up; returns whether there are more."""
+        for _ in range(min(_AT_ONCE, len(self._forgets))):
+            self._nodes.forget(*self._forgets.popleft())
+        return bool(self._forgets)
 
     # -- seeing -----------------------------------------------------------------------------------
 

@@ -69,5 +69,6 @@ def test_an_honest_app_hardly_waits(both: tuple[Mount, Mount], attempt: str, pro
     assert worn.descriptors < DESCRIPTORS, worn
     assert worn.worst_beside < WORST_US, worn
     if SOAK:
+        assert worn.overflows == 0, worn
         assert worn.p99_beside < min(SLOWER * worn.p99_alone, P99_US), worn
         assert worn.worst_beside < WORST_ALONE_US, worn

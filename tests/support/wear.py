@@ -253,7 +253,7 @@ class Wear:
     """Of one attempt. Times of the honest app's opens in µs; the rest of the daemon that is attacked.
 
     nodes: files and directories that the kernel knows, at the end. trail_bytes: but for those of the honest
-    app's opens, at what one is when it is alone.
+    app's opens, at what one is when it is alone. overflows: of the watch on the store, which lost events.
     """
 
     p99_alone: float
@@ -264,6 +264,7 @@ class Wear:
     seconds: float
     memory_bytes: int
     nodes: int
+    overflows: int
     descriptors: int
     trail_bytes: int
 
@@ -284,14 +285,14 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     with flooded_by(hostile, ATTEMPTS[attempt], processes, apart=True) as turns:
         beside = ask(seconds)
         memory = anonymous_memory(hostile.pid) - before[0]
-        nodes, descriptors = hostile.status()["nodes"], hostile.descriptors()
+        status, descriptors = hostile.status(), hostile.descriptors()
     grown, took = trail_bytes(hostile) - before[1], time.monotonic() - before[2]
     child.send(0)
     child.result(30)
     return Wear(
         p99_alone=quantile(alone, 0.99), p99_beside=quantile(beside, 0.99), worst_beside=max(beside) / 1000,
-        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=nodes,
-        descriptors=descriptors, trail_bytes=grown - int(of_an_open * len(beside)),
+        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=status["nodes"],
+        overflows=status["watch"]["overflows"], descriptors=descriptors, trail_bytes=grown - int(of_an_open * len(beside)),
     )  # fmt: skip
 
 

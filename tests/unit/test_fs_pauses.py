@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from policyfs.fs.pauses import SLICE, Pauses
+import time
+
+import trio
+
+from policyfs.fs.pauses import SLICE, SLICE_S, Pauses, in_slices
 
 
 def _pauses_after(names: int, *, others: bool, work: int = 1) -> list[int]:
@@ -31,3 +35,26 @@ def test_who_comes_amid_a_slice_is_let_in_at_the_next_look() -> None:
     assert not any(pauses.due() for _ in range(20))
     there = True
     assert [pauses.due() for _ in range(12)] == [False] * 11 + [True]
+
+
+def test_long_work_lets_others_have_a_turn_after_each_slice() -> None:
+    left, turns = 200, 0
+
+    def go_on() -> bool:
+        nonlocal left
+        until = time.perf_counter() + SLICE_S / 10
+        while time.perf_counter() < until:
+            pass
+        left -= 1
+        return left > 0
+
+    async def main() -> None:
+        nonlocal turns
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_slices, go_on)
+            while left:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+    assert turns >= 200 // 10
