@@ -292,7 +292,8 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     return Wear(
         p99_alone=quantile(alone, 0.99), p99_beside=quantile(beside, 0.99), worst_beside=max(beside) / 1000,
         opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=status["nodes"],
-        overflows=status["watch"]["overflows"], descriptors=descriptors, trail_bytes=grown - int(of_an_open * len(beside)),
+        overflows=status["watch"]["overflows"], descriptors=descriptors,
+        trail_bytes=grown - int(of_an_open * len(beside)),
     )  # fmt: skip
 
 
