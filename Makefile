@@ -7,7 +7,7 @@ PY := .venv/bin/python
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man lock clean test-debian13
+.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make man         the manual pages, after a change of the command line or the policy language"
+	@echo "make docs        docs/modules.md, after a module is added, moved or described anew"
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # The stamp is newer than the lock file, the metadata and the C sources once all is installed.
@@ -91,6 +92,9 @@ fuzz: setup
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)
 	@$(PY) -m tests.bench
+
+docs:
+	@$(PY) packaging/docs/modules.py
 
 man:
 	@PYTHONPATH=. $(PY) packaging/man/generate.py

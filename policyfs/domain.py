@@ -235,7 +235,7 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 
 
 REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
-"""The words for what a policy can hide in files; redact/tells.py says what each covers."""
+"""The words for what a policy can hide in files; redact/core/categories.py says what each covers."""
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
 """Stands among the words where a rule refuses files in which something cannot be understood. As a
@@ -295,7 +295,7 @@ REDACTABLE_KINDS: Final = frozenset(
         "image/x-jp2-codestream",
     }
 )
-"""Content kinds that redact/locators.py has a locator for; ``raw_types`` must not name them."""
+"""Content kinds that redact/registry.py has a locator for; ``raw_types`` must not name them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policy import wrong_texts
 from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.sinks.reader import Chain, Follower, find_chains, last_records, raw_lines, records
-from policyfs.sinks.segments import segment_number
+from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
+from policyfs.journal.segments import segment_number
 from policyfs.trail.event import DECISIONS
 from policyfs.trail.query import Filter, Prefilter, compile_glob, literal_digest, merge, parse_when
 from policyfs.trail.record import BadLine, Fields, Record, parse_id
@@ -251,9 +251,7 @@ def _tail(args: argparse.Namespace) -> int:
     return EXIT_OK if newest or follower is not None else EXIT_REFUSED
 
 
-def _follow(
-    follower: Follower, printer: _Printer, rows: Rows | _Single, last_seq: dict[str, int]
-) -> None:
+def _follow(follower: Follower, printer: _Printer, rows: Rows | _Single, last_seq: dict[str, int]) -> None:
     """Print what comes, until Ctrl-C or until nobody reads any more."""
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # POLLERR comes unasked when the pipe's reader left

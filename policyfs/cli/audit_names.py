@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from policyfs.errors import PolicyfsError, UsageError
+from policyfs.journal.policy_texts import kept_digests, read_policy
+from policyfs.journal.reader import Chain, raw_lines
 from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.sinks.policy_texts import kept_digests, read_policy
-from policyfs.sinks.reader import Chain, raw_lines
 from policyfs.trail.event import OPERATIONS, STRANGER
 from policyfs.trail.table import shown
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.journal.policy_texts import POLICIES, kept_digests, read_policy
+from policyfs.journal.reader import Chain, records
 from policyfs.policy.parse import digest_of
-from policyfs.sinks.policy_texts import POLICIES, kept_digests, read_policy
-from policyfs.sinks.reader import Chain, records
 from policyfs.trail.query import merge
 from policyfs.trail.record import Place, Record
 from policyfs.trail.render import RowPrinter

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from policyfs import control, syscalls
-from policyfs.contain import Containment, containment
+from policyfs.daemon import control
+from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.kernel.mountinfo import FSTYPE, mounts
+from policyfs.linux import seccomp
+from policyfs.linux.mount_table import FSTYPE, mounts
 from policyfs.store.facts import StoreFacts, probe
 
 PASSTHROUGH_SINCE: Final = (6, 9)
@@ -230,7 +231,7 @@ def check_trail_place(root: str, store: str) -> Finding:
 
 def check_filter(machine: str, kernel_has: bool) -> Finding:
     """A daemon that serves can be left with few system calls. machine: as uname -m names it."""
-    calls = syscalls.NUMBERS.get(machine)
+    calls = seccomp.NUMBERS.get(machine)
     if calls is None:
         what = f"no list of system calls for {machine}: a daemon that is taken over has all of them"
         return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")

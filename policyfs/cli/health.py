@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs import __version__, control
+from policyfs import __version__
 from policyfs.cli.doctor import State, check_closed
+from policyfs.daemon import control
 
 _RECENT_NS: Final = 600 * 1_000_000_000
 _ASKED_FOR: Final = "switched off (--no-passthrough)"

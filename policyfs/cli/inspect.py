@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.cli.looking import opened, plan_for
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.redact.values import MAX_FINDINGS, Finding, Outcome, Plan
+from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
 
 _COPY_BYTES: Final = 1 << 20
 _PREVIEW_BYTES: Final = 32

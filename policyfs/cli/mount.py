@@ -13,20 +13,20 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from policyfs import control
 from policyfs.cli.doctor import State, check_closed
 from policyfs.cli.policy import read_sources
 from policyfs.cli.start import Start
+from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.fs.bounds import MAX_NODES
+from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
 from policyfs.policy.parse import SourceText, parse_policy
 
 if TYPE_CHECKING:
-    from policyfs.mount import MountOptions
-    from policyfs.policies import Loader
+    from policyfs.daemon.options import MountOptions
+    from policyfs.daemon.policies import Loader
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
@@ -94,7 +94,7 @@ def run_mount(args: argparse.Namespace) -> int:
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
-    from policyfs.policies import Loader
+    from policyfs.daemon.policies import Loader
 
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
@@ -124,7 +124,7 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
 def _options(
     args: argparse.Namespace, policy: Policy, store: str, mountpoint: str, start: Start
 ) -> MountOptions:
-    from policyfs.mount import MountOptions
+    from policyfs.daemon.options import MountOptions
 
     user_id, group_ids = _admitted(args, policy)
     return MountOptions(
@@ -208,8 +208,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     # Imported here, as below: commands that mount nothing need no FUSE.
     from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
-    from policyfs.kernel.mountinfo import resolve
     from policyfs.kernel.probe import MountState, mount_state
+    from policyfs.linux.mount_table import resolve
 
     real_store = os.path.realpath(store)
     if not os.path.exists(real_store):
@@ -262,8 +262,8 @@ def _agrees(question: str) -> bool:
 
 
 def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
-    from policyfs import log
-    from policyfs.mount import Daemon
+    from policyfs.daemon import log
+    from policyfs.daemon.daemon import Daemon
 
     logger = log.configure(as_json=as_json)
 
@@ -319,9 +319,7 @@ def _in_background(options: MountOptions, loader: Loader, log_file: Path, start:
     return code if code > 0 else EXIT_REFUSED
 
 
-def _become_daemon(
-    options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start
-) -> None:
+def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
     """In the forked child: detach, serve, never return."""
     code = EXIT_REFUSED
     try:

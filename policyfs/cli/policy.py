@@ -22,7 +22,7 @@ from policyfs.policy.model import SELF, App, Effect, Modes, Policy
 from policyfs.policy.modes import looks_like_backup
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
-from policyfs.redact.table import Treatment, kind_table
+from policyfs.redact.core.kinds import Treatment, kind_table
 
 
 class UnreadableError(PolicyfsError):

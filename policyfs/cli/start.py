@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from policyfs import control
+from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 
 _DEFAULT_TRAIL: Final = "/var/log/policyfs"
@@ -45,7 +45,7 @@ class Start:
 
     def failed(self, reason: str) -> None:
         """Record that the mount did not start, where there is a trail root already. Once; never raises."""
-        from policyfs.sinks.recorders import open_journal
+        from policyfs.journal.recorders import open_journal
 
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
@@ -61,7 +61,7 @@ class Start:
 
 def _starter() -> dict[str, object]:
     """The process that runs the command, and the user who logged in for it, where the kernel knows."""
-    from policyfs.fs.record import executable
+    from policyfs.fs.access.audit import executable
 
     parent = os.getppid()
     fields: dict[str, object] = {

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from policyfs import control
 from policyfs.cli.manage import known, part
+from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 
 _TELL_S: Final = 2.0
@@ -30,9 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     umount = subparsers.add_parser("umount", help="unmount, a dead mount too")
     umount.add_argument("--lazy", action="store_true", help="detach now, let open files finish")
     after = umount.add_mutually_exclusive_group()
-    after.add_argument(
-        "--wait", action="store_true", help="wait until nobody uses it, elsewhere too"
-    )
+    after.add_argument("--wait", action="store_true", help="wait until nobody uses it, elsewhere too")
     after.add_argument("--abort", action="store_true", help="end it for all who use it, elsewhere too")
     umount.add_argument("mountpoint", metavar="MOUNTPOINT")
     umount.set_defaults(run=run_umount)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from policyfs.sinks.reader import Chain, raw_lines
+from policyfs.journal.reader import Chain, raw_lines
 from policyfs.trail.verify import Break, Report
 from policyfs.trail.witness import Sighting, sightings
 

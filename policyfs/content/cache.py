@@ -60,7 +60,7 @@ class KindCache:
     Failures are not kept: the next request tries again. About 400 bytes per entry.
 
     INVARIANT: a hit says what the file's kind was when it had that stat. A writer with a shared
-    mapping changes bytes without changing any of it: whoever asks holds a read lease (fs/facts.py), or
+    mapping changes bytes without changing any of it: whoever asks holds a read lease (fs/access/facts.py), or
     decides on no more than a name and attributes.
     """
 

@@ -11,9 +11,9 @@ from typing import Final
 
 from policyfs.content.kinds import is_kind
 from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter, cost, literal_bytes_for
-from policyfs.content.wire import MAX_KIND, MAX_REASON, WireError
+from policyfs.content.protocol import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
-from policyfs.redact.values import Finding, Outcome, Plan
+from policyfs.redact.core.values import Finding, Outcome, Plan
 
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024

@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
-from policyfs.content.confine import Limits
-from policyfs.content.link import WorkerGoneError, WorkerLink
+from policyfs.content.connection import WorkerGoneError, WorkerLink
+from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
 SERVED_MAX: Final = 10_000

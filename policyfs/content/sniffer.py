@@ -13,17 +13,17 @@ from typing import Final
 
 import trio
 
-from policyfs.content.confine import Limits
+from policyfs.content.connection import WorkerGoneError, WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
-from policyfs.content.line import Line
-from policyfs.content.link import WorkerGoneError, WorkerLink
 from policyfs.content.missed import Missed
 from policyfs.content.plans import refusal, unpack_plan
 from policyfs.content.pool import SERVED_MAX, SPARES, NoWorkerError, Pool
+from policyfs.content.protocol import Command, Reply, Status, WireError
+from policyfs.content.queue import Line
+from policyfs.content.sandbox import Limits
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
-from policyfs.content.wire import Command, Reply, Status, WireError
 from policyfs.errors import PolicyfsError
-from policyfs.redact.values import Plan
+from policyfs.redact.core.values import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
@@ -91,9 +91,7 @@ class Sniffer:
     one trio run at a time.
     """
 
-    def __init__(
-        self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int
-    ) -> None:
+    def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
         """Starts nothing; use start()."""
         self._limits = limits
         self._at_first = at_first

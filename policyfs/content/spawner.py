@@ -17,10 +17,10 @@ from typing import Final
 import trio
 
 import policyfs
-from policyfs.content import wire
-from policyfs.content.confine import Limits
+from policyfs.content import protocol
+from policyfs.content.connection import WorkerLink
 from policyfs.content.launcher import START
-from policyfs.content.link import WorkerLink
+from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
@@ -228,7 +228,7 @@ async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
         except BlockingIOError:
             await trio.lowlevel.wait_readable(control)
             continue
-        return message, wire.take_fds(data)
+        return message, protocol.take_fds(data)
 
 
 def last_words(stderr: int) -> str:

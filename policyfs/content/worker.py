@@ -17,14 +17,14 @@ from typing import Final, NoReturn
 import magic
 
 import policyfs.redact
-from policyfs.content import wire
-from policyfs.content.confine import Limits, confine, name_process
+from policyfs.content import protocol
 from policyfs.content.kinds import SNIFF_BYTES, movie_kind, normalise, picture_kind, settle
 from policyfs.content.plans import pack_plan
-from policyfs.content.wire import Command, Request, Status
+from policyfs.content.protocol import Command, Request, Status
+from policyfs.content.sandbox import Limits, confine, name_process
 from policyfs.domain import KIND_EMPTY
+from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
-from policyfs.redact.sidecar import refine_kind
 
 SOCKET_FD: Final = 3
 """Where a worker keeps its socket; 0, 1 and 2 are /dev/null, everything else is closed."""
@@ -140,9 +140,9 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *,
         try:
             held = confine(limits, parent, idle=idle)
         except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
-            sock.sendall(wire.pack_reply(wire.HELLO, Status.FAILED, _reason(error)))
+            sock.sendall(protocol.pack_reply(protocol.HELLO, Status.FAILED, _reason(error)))
             os._exit(1)
-        sock.sendall(wire.pack_reply(wire.HELLO, Status.OK, ", ".join(held).encode("ascii")))
+        sock.sendall(protocol.pack_reply(protocol.HELLO, Status.OK, ", ".join(held).encode("ascii")))
         _serve(sock, detector, limits.cpu_s / 2)
     except BaseException:  # noqa: BLE001 # nothing may unwind into the zygote's code
         os._exit(1)
@@ -161,7 +161,7 @@ def _keep_only(sock: socket.socket) -> socket.socket:
 
 
 def _serve(sock: socket.socket, detector: Detector, cpu_share_s: float) -> None:
-    while (request := wire.receive_request(sock)) is not None:
+    while (request := protocol.receive_request(sock)) is not None:
         retire = False
         try:
             payload = detector.answer(request)
@@ -174,9 +174,9 @@ def _serve(sock: socket.socket, detector: Detector, cpu_share_s: float) -> None:
             if request.fd is not None:
                 os.close(request.fd)
         retire = retire or time.process_time() > cpu_share_s
-        sock.sendall(wire.pack_reply(request.number, status, payload, retire=retire))
+        sock.sendall(protocol.pack_reply(request.number, status, payload, retire=retire))
 
 
 def _reason(error: Exception) -> bytes:
     text = str(error) if isinstance(error, SniffError) else f"{type(error).__name__}: {error}"
-    return text.encode("ascii", "backslashreplace")[: wire.MAX_REASON]
+    return text.encode("ascii", "backslashreplace")[: protocol.MAX_REASON]

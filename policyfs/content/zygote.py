@@ -29,9 +29,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
-from policyfs.content.confine import Limits, name_process
 from policyfs.content.launcher import serve
-from policyfs.content.rights import ZYGOTE, keep, no_new_privs
+from policyfs.content.sandbox import Limits, name_process
+from policyfs.linux.capabilities import ZYGOTE, keep, no_new_privs
 
 if TYPE_CHECKING:
     from policyfs.content.worker import Detector

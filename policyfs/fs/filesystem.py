@@ -14,53 +14,53 @@ from typing import Final
 import trio
 
 from policyfs.content.cache import KindCache
-from policyfs.content.remembered import Remembered
+from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.alone import Alone
-from policyfs.fs.attribute_bans import AttributeBans
-from policyfs.fs.attrs import Timeouts
-from policyfs.fs.boundary import BugLog
-from policyfs.fs.bounds import MAX_NODES
-from policyfs.fs.changes import Changes
-from policyfs.fs.changing import Changing
-from policyfs.fs.checked import Checker
-from policyfs.fs.copied import Copied
-from policyfs.fs.drafts import Drafts
-from policyfs.fs.entrance import Entrance
-from policyfs.fs.facts import FactFinder
-from policyfs.fs.gate import Admitted, Gate
+from policyfs.fs.access.audit import Recorder
+from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.access.gate import Admitted, Gate
+from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.access.ledger import Sink
+from policyfs.fs.access.shown_modes import ShownModes
+from policyfs.fs.access.views import Views
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.drafts import Drafts
+from policyfs.fs.checked.head_writes import Checker
+from policyfs.fs.checked.moved_file import MovedFiles
+from policyfs.fs.checked.quarantine_queue import QuarantineQueue
+from policyfs.fs.checked.rejection import Rejections
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.data.locks import Locks
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.error_boundary import BugLog
 from policyfs.fs.handlers import Handlers
-from policyfs.fs.hiding_owners import HidingOwners
-from policyfs.fs.io import FileIO
-from policyfs.fs.leased import Leased
-from policyfs.fs.ledger import Sink
-from policyfs.fs.lifetimes import Lifetimes
-from policyfs.fs.listings import Listings
-from policyfs.fs.located import PlanFinder
-from policyfs.fs.locks import Locks
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.making import Making
-from policyfs.fs.modes import ShownModes
-from policyfs.fs.names import Naming
-from policyfs.fs.native import Native
-from policyfs.fs.nodes import Node, NodeTable
-from policyfs.fs.openfile import HandleTable
-from policyfs.fs.opening import Opener
-from policyfs.fs.operations import Operations
-from policyfs.fs.orphans import Orphans
-from policyfs.fs.passing import Passing
-from policyfs.fs.places import Places
-from policyfs.fs.pruning import Pruning
-from policyfs.fs.quarantine_queue import QuarantineQueue
-from policyfs.fs.ranges import Ranges
-from policyfs.fs.record import Recorder
-from policyfs.fs.redactor import Redactor
-from policyfs.fs.refused import Refusals
-from policyfs.fs.second_looks import KindsConfirmed, SecondLooks
-from policyfs.fs.settled import Settling
-from policyfs.fs.unnamed import Unnamed
-from policyfs.fs.views import Views
-from policyfs.fs.withheld import Withheld
+from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.kernel_cache.pruning import Pruning
+from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.rename import EntryChanger
+from policyfs.fs.namespace.setattr import AttributeSetter
+from policyfs.fs.namespace.setid import SetIdBits
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.namespace.xattr_bans import AttributeBans
+from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.copies import CopyOpener
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.fs.raw_handlers import RawHandlers
+from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.fs.redacted.second_looks import KindsConfirmed, SecondLooks
 from policyfs.kernel.backing import Backing
 from policyfs.kernel.bridge import hear_flushes
 from policyfs.kernel.notify import Notifier
@@ -157,115 +157,127 @@ class FileSystem:
         self.timeouts = timeouts = Timeouts(
             alone=settings.app is not None, guarded=settings.admitted is not None
         )
-        self.changes = changes = Changes(base.watch, nodes, timeouts, tree.root_fd)
-        self.places = places = Places(
+        self.changes = changes = Invalidation(base.watch, nodes, timeouts, tree.root_fd)
+        self.resolver = resolver = Resolver(
             tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
             on_open=changes.learn, on_folding=self._say_folding,
         )  # fmt: skip
-        self._undo.callback(places.close)
+        self._undo.callback(resolver.close)
         finder, plans = self._finders(base, keeper)
         recorder = Recorder(base.journal, settings.mountpoint)
         owners_above = changes.owners_above = HidingOwners(
-            tree, nodes, places, base.owners, watched=lambda: timeouts.watched
+            tree, nodes, resolver, base.owners, watched=lambda: timeouts.watched
         )
         self.gate = gate = Gate(
-            engine, app=settings.app, places=places, facts=finder, recorder=recorder, posix=settings.posix,
+            engine, app=settings.app, resolver=resolver, facts=finder, recorder=recorder,
+            posix=settings.posix,
             owners_above=owners_above, open_fd=handles.descriptor_of, admitted=settings.admitted,
         )  # fmt: skip
         timeouts.use(engine)
         self.modes = modes = self._shown_modes(settings)
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
-        self.passing = passing = Passing(backing, tells_each=facts.tells_each, reserves=facts.reserves)
-        self.copies = CopyCache(settings.cache_bytes, settings.copies, give_back=passing.give_back)
+        self.passthrough = passthrough = Passthrough(
+            backing, tells_each=facts.tells_each, reserves=facts.reserves
+        )
+        self.copies = CopyCache(settings.cache_bytes, settings.copies, give_back=passthrough.give_back)
         self._undo.callback(self.copies.close)
         memory = self._undo.enter_context(MemoryPlaces())
         redactor = Redactor(
             tree, plans, keeper, self.copies, reflink=facts.reflink, size_cap=settings.copy_bytes,
             places=memory, apart=settings.app is None,
         )  # fmt: skip
-        alone = Alone(self._undo.enter_context(contextlib.closing(Latches(settings.latches))))
+        change_lock = ChangeLock(self._undo.enter_context(contextlib.closing(Latches(settings.latches))))
         views = Views(
-            nodes, finder, redactor.copyable, proves_raw=lambda: keeper is not None and passing.enabled
+            nodes, finder, redactor.copyable, proves_raw=lambda: keeper is not None and passthrough.enabled
         )
-        self.leased = leased = Leased(tree, nodes, gate, plans, keeper, self.drop_pages)
-        withheld = Withheld(nodes, self.forget_names, self.forget_names_now)
-        refusals = Refusals(tree, places, gate, self.forget_names)
+        self.leased = leased = LeasedFiles(tree, nodes, gate, plans, keeper, self.drop_pages)
+        withheld_names = WithheldNames(nodes, self.forget_names, self.forget_names_now)
+        rejections = Rejections(tree, resolver, gate, self.forget_names)
         self.quarantine = self._quarantine_queue(settings, base, recorder)
         self.drafts = drafts = Drafts(
-            tree=tree, gate=gate, kinds=sniffer, plans=plans, alone=alone, refusals=refusals,
+            tree=tree, gate=gate, kinds=sniffer, plans=plans, change_lock=change_lock, rejections=rejections,
             quarantine=self.quarantine,
         )  # fmt: skip
-        self._orphans = orphans = Orphans()
-        self._undo.callback(orphans.close)
-        entrance = Entrance(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views, leased=leased,
-            forget_names=self.forget_names, orphans=orphans, remote=facts.remote,
+        self._replaced_files = replaced_files = ReplacedFiles()
+        self._undo.callback(replaced_files.close)
+        backing_files = BackingFiles(
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, views=views, leased=leased,
+            forget_names=self.forget_names, replaced_files=replaced_files, remote=facts.remote,
             leases_mean=keeper is not None,
         )  # fmt: skip
-        lifetimes = Lifetimes(
-            nodes=nodes, handles=handles, gate=gate, passing=passing, leased=leased,
+        lifecycle = Lifecycle(
+            nodes=nodes, handles=handles, gate=gate, passthrough=passthrough, leased=leased,
             forget_size=self.forget_size, remote=facts.remote,
         )  # fmt: skip
-        copied = Copied(
-            tree=tree, places=places, gate=gate, passing=passing, redactor=redactor,
-            entrance=entrance, lifetimes=lifetimes,
+        copy_opener = CopyOpener(
+            tree=tree, resolver=resolver, gate=gate, passthrough=passthrough, redactor=redactor,
+            backing_files=backing_files, lifecycle=lifecycle,
         )  # fmt: skip
         self.opener = opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, entrance=entrance,
-            lifetimes=lifetimes, passing=passing, copied=copied, leased=leased, alone=alone, drafts=drafts,
-            orphans=orphans, forget_attributes=self.forget_attributes,
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate,
+            backing_files=backing_files, lifecycle=lifecycle, passthrough=passthrough,
+            copy_opener=copy_opener, leased=leased, change_lock=change_lock, drafts=drafts,
+            replaced_files=replaced_files, forget_attributes=self.forget_attributes,
         )  # fmt: skip
         io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, alone=alone,
-            checker=Checker(tree, gate, sniffer, alone, refusals), drafts=drafts,
-            remote=facts.remote, withheld=withheld,
+            leased=leased, drop_pages=self.drop_pages, backing_fd=opener.backing_fd, change_lock=change_lock,
+            checker=Checker(tree, gate, sniffer, change_lock, rejections), drafts=drafts,
+            remote=facts.remote, withheld_names=withheld_names,
         )  # fmt: skip
-        self.seeing = seeing = Seeing(
+        self.lookup = lookup = Lookup(
             tree=tree,
             nodes=nodes,
             handles=handles,
-            places=places,
+            resolver=resolver,
             gate=gate,
             views=views,
             timeouts=timeouts,
-            orphans=orphans,
-            withheld=withheld,
+            replaced_files=replaced_files,
+            withheld_names=withheld_names,
             modes=modes,
         )
-        self.listings = Listings(
-            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=timeouts, seeing=seeing,
-            withheld=withheld,
+        self.listings = DirectoryListings(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, timeouts=timeouts, lookup=lookup,
+            withheld_names=withheld_names,
         )  # fmt: skip
-        making = Making(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, withheld=withheld
-        )
-        unnamed = Unnamed(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=seeing, opener=opener
-        )  # fmt: skip
-        naming = Naming(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=seeing, opener=opener, io=io,
-            passing=passing, settling=Settling(tree, nodes, places, sniffer, plans, keeper), unnamed=unnamed,
-            timeouts=self.timeouts, alone=alone, forget_all_names=self.forget_all_names,
-            withheld=withheld,
-        )  # fmt: skip
-        changing = Changing(
+        creator = Creator(
             tree=tree,
             nodes=nodes,
-            places=places,
+            resolver=resolver,
             gate=gate,
-            seeing=seeing,
+            lookup=lookup,
+            opener=opener,
+            withheld_names=withheld_names,
+        )
+        tmpfiles = Tmpfiles(
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, lookup=lookup,
+            opener=opener,
+        )  # fmt: skip
+        entry_changer = EntryChanger(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=lookup, opener=opener, io=io,
+            passthrough=passthrough, tmpfiles=tmpfiles,
+            moved_files=MovedFiles(tree, nodes, resolver, sniffer, plans, keeper),
+            timeouts=self.timeouts, change_lock=change_lock, forget_all_names=self.forget_all_names,
+            withheld_names=withheld_names,
+        )  # fmt: skip
+        attribute_setter = AttributeSetter(
+            tree=tree,
+            nodes=nodes,
+            resolver=resolver,
+            gate=gate,
+            lookup=lookup,
             opener=opener,
             io=io,
             leased=leased,
             bans=AttributeBans(gate),
-            alone=alone,
-            native=Native(tree, keeper) if settings.posix else None,
+            change_lock=change_lock,
+            set_id_bits=SetIdBits(tree, keeper) if settings.posix else None,
         )
-        self._operations = Operations(
-            nodes=nodes, handles=handles, gate=gate, seeing=seeing, changing=changing,
+        self._operations = RawHandlers(
+            nodes=nodes, handles=handles, gate=gate, lookup=lookup, attribute_setter=attribute_setter,
             ranges=Ranges(tree=tree, io=io, opener=opener),
-            unnamed=unnamed, io=io, listings=self.listings, sync_directory=tree.fsyncdir, bugs=bugs,
+            tmpfiles=tmpfiles, io=io, listings=self.listings, sync_directory=tree.fsyncdir, bugs=bugs,
         )  # fmt: skip
         lock_limits = Limits(settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
@@ -275,9 +287,10 @@ class FileSystem:
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.handlers = Handlers(
-            tree=tree, nodes=nodes, handles=handles, gate=gate, seeing=seeing, listings=self.listings,
+            tree=tree, nodes=nodes, handles=handles, gate=gate, lookup=lookup, listings=self.listings,
             opener=opener, io=io,
-            making=making, naming=naming, changing=changing, locks=locks, bugs=bugs,
+            creator=creator, entry_changer=entry_changer, attribute_setter=attribute_setter, locks=locks,
+            bugs=bugs,
         )  # fmt: skip
 
     def _shown_modes(self, settings: Settings) -> ShownModes:
@@ -376,7 +389,7 @@ class FileSystem:
         A kernel before FUSE 7.44 cannot be told at once: it forgets them a moment later.
         """
         if self.notifier is not None and not self.notifier.inc_epoch_now():
-            self.changes.reset(self.notifier, self.places)
+            self.changes.reset(self.notifier, self.resolver)
 
     def use(self, engine: Engine) -> None:
         """Decide by another policy from now on, and let the kernel forget what the old one allowed."""
@@ -386,14 +399,14 @@ class FileSystem:
         self.timeouts.told_apart = self.modes.in_use
         self.nodes.use(engine.root, engine.child)
         if self.notifier is not None:
-            self.changes.reset(self.notifier, self.places)
+            self.changes.reset(self.notifier, self.resolver)
 
     def expire(self) -> None:
         """Give up what was kept for a moment only; called several times a second."""
         if self.notifier is not None:
             self.pruning.prune(self.notifier)
-        self.passing.expire()
-        self._orphans.expire()
+        self.passthrough.expire()
+        self._replaced_files.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)
         self.copies.sweep()
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from policyfs.fs.boundary import BugLog, guarded
-from policyfs.fs.changing import Change, Changing
-from policyfs.fs.gate import Gate
-from policyfs.fs.io import FileIO
-from policyfs.fs.listings import Listings
-from policyfs.fs.locks import Locks
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.making import Making
-from policyfs.fs.names import Naming
-from policyfs.fs.nodes import Node, NodeTable
-from policyfs.fs.openfile import Handle, HandleTable
-from policyfs.fs.opening import Opener
-from policyfs.fs.pauses import in_slices
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.data.locks import Locks
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.error_boundary import BugLog, guarded
+from policyfs.fs.inodes.handles import Handle, HandleTable
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.rename import EntryChanger
+from policyfs.fs.namespace.setattr import AttributeSetter, Change
+from policyfs.fs.opening.opener import Opener
+from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
 from policyfs.store.tree import TIME_NOW, Tree
 
@@ -56,13 +56,13 @@ class Handlers(pyfuse3.Operations):
         nodes: NodeTable,
         handles: HandleTable,
         gate: Gate,
-        seeing: Seeing,
-        listings: Listings,
+        lookup: Lookup,
+        listings: DirectoryListings,
         opener: Opener,
         io: FileIO,
-        making: Making,
-        naming: Naming,
-        changing: Changing,
+        creator: Creator,
+        entry_changer: EntryChanger,
+        attribute_setter: AttributeSetter,
         locks: Locks,
         bugs: BugLog,
     ) -> None:
@@ -71,13 +71,13 @@ class Handlers(pyfuse3.Operations):
         self._nodes = nodes
         self._handles = handles
         self._gate = gate
-        self._seeing = seeing
+        self._lookup = lookup
         self._listings = listings
         self._opener = opener
         self._io = io
-        self._making = making
-        self._naming = naming
-        self._changing = changing
+        self._creator = creator
+        self._entry_changer = entry_changer
+        self._attribute_setter = attribute_setter
         self._locks = locks
         self.bugs = bugs
         self._forgets: deque[tuple[int, int]] = deque()
@@ -114,23 +114,23 @@ class Handlers(pyfuse3.Operations):
     async def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP."""
         if not self._gate.admits(ctx):
-            return self._seeing.lookup_from_outside(self._node(parent), name)
-        return await self._seeing.lookup(self._node(parent), name, self._gate.caller(ctx))
+            return self._lookup.lookup_from_outside(self._node(parent), name)
+        return await self._lookup.lookup(self._node(parent), name, self._gate.caller(ctx))
 
     @guarded
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """GETATTR."""
-        return await self._seeing.getattr(self._node(inode), self._gate.caller(ctx))
+        return await self._lookup.getattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         """READLINK."""
-        return await self._seeing.readlink(self._node(inode), self._gate.caller(ctx))
+        return await self._lookup.readlink(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
         """ACCESS: access(2), chdir(2) and chroot(2)."""
-        return await self._seeing.access(self._node(inode), mode, self._gate.caller(ctx))
+        return await self._lookup.access(self._node(inode), mode, self._gate.caller(ctx))
 
     @guarded
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -171,7 +171,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """CREATE."""
-        handle, entry = await self._making.create(
+        handle, entry = await self._creator.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
@@ -217,7 +217,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """MKDIR."""
-        return await self._making.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+        return await self._creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
     async def mknod(
@@ -229,14 +229,14 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""
-        return await self._making.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
+        return await self._creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        return await self._making.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+        return await self._creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
     @guarded
     async def link(
@@ -244,17 +244,17 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """LINK."""
         node, parent = self._node(inode), self._node(new_parent)
-        return await self._naming.link(node, parent, new_name, self._gate.caller(ctx))
+        return await self._entry_changer.link(node, parent, new_name, self._gate.caller(ctx))
 
     @guarded
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
-        await self._naming.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
+        await self._entry_changer.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
     @guarded
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
-        await self._naming.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
+        await self._entry_changer.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
     @guarded
     async def rename(
@@ -262,7 +262,7 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:  # fmt: skip
         """RENAME and RENAME2."""
-        await self._naming.rename(
+        await self._entry_changer.rename(
             self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
         )
 
@@ -285,27 +285,27 @@ class Handlers(pyfuse3.Operations):
             kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
-        return await self._changing.setattr(self._node(inode), change, handle, self._gate.caller(ctx))
+        return await self._attribute_setter.setattr(self._node(inode), change, handle, self._gate.caller(ctx))
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """GETXATTR."""
-        return await self._changing.getxattr(self._node(inode), name, self._gate.caller(ctx))
+        return await self._attribute_setter.getxattr(self._node(inode), name, self._gate.caller(ctx))
 
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """LISTXATTR."""
-        return await self._changing.listxattr(self._node(inode), self._gate.caller(ctx))
+        return await self._attribute_setter.listxattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR (pyfuse3 has looked at XATTR_CREATE and XATTR_REPLACE before)."""
-        await self._changing.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
+        await self._attribute_setter.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
-        await self._changing.removexattr(self._node(inode), name, self._gate.caller(ctx))
+        await self._attribute_setter.removexattr(self._node(inode), name, self._gate.caller(ctx))
 
 
 def _time(given_ns: int, now: int) -> int:

@@ -32,10 +32,10 @@ from policyfs.policy.moves import End, Mover
 from policyfs.policy.names import text_of
 from policyfs.policy.profile import Profile, Profiles, hidden_by
 from policyfs.policy.scope import Scope
-from policyfs.policy.sight import Sight
 from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Table
 from policyfs.policy.views import Views
+from policyfs.policy.visibility import Sight
 
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 

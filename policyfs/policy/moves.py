@@ -29,11 +29,11 @@ from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
 from policyfs.policy.memo import Memo
-from policyfs.policy.peers import callers_at, sample_uids
 from policyfs.policy.profile import Profiles, Rights, least
-from policyfs.policy.sight import Sight
+from policyfs.policy.sample_callers import callers_at, sample_uids
 from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Table, sample_facts_of
+from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
 """Pairs of paths below two directories compared before the answer is EXDEV."""

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from policyfs.redact.blocks import Found, Note
-from policyfs.redact.ranges import ByteSource, in_order
-from policyfs.redact.tells import UNKNOWN, Tells, in_words
-from policyfs.redact.text import told_in_text
+from policyfs.redact.core.categories import UNKNOWN, Tells, in_words
+from policyfs.redact.core.cleaners import Found, Note
+from policyfs.redact.core.free_text import told_in_text
+from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
 """Findings that a refusal names."""

@@ -15,10 +15,10 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.store import libc
+from policyfs.linux import libc
+from policyfs.linux.mountinfo import mount_of_fd
+from policyfs.linux.statx import statx
 from policyfs.store.frozen import freeze
-from policyfs.store.mountinfo import mount_of_fd
-from policyfs.store.statx import statx
 from policyfs.store.watch import Watch
 
 # linux/magic.h, and the sources of those that have no entry there.

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, Self
 
 from policyfs.domain import Patch
+from policyfs.linux.libc import proc_fd
+from policyfs.linux.statx import fstatx
 from policyfs.store import ranges
-from policyfs.store.libc import proc_fd
 from policyfs.store.memory import MemoryPlaces
-from policyfs.store.statx import fstatx
 
 _FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h, Linux 6.3

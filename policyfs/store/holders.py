@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from policyfs.store.mountinfo import Mount, mount_id_of_fd, mounts
-from policyfs.store.statx import cached_device
+from policyfs.linux.mountinfo import Mount, mount_id_of_fd, mounts
+from policyfs.linux.statx import cached_device
 
 
 class Holder(NamedTuple):

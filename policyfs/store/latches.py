@@ -26,8 +26,8 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 class Latches:
     """The locks of one daemon, in the file *path*, which is made where it is missing.
 
-    INVARIANT: the tasks of a daemon are not kept apart by a latch (fs/alone.py does that): what has it
-    twice gives it up with the first give().
+    INVARIANT: the tasks of a daemon are not kept apart by a latch (fs/checked/change_lock.py does that): what
+    has it twice gives it up with the first give().
     """
 
     __slots__ = ("_fd", "_path")

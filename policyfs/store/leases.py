@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.store import libc
+from policyfs.linux import libc
 
 _RECORD: Final = 128  # struct signalfd_siginfo
 _FIELDS: Final = struct.Struct("=IiiIIi")  # signo, errno, code, pid, uid, fd

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from policyfs.domain import OWNER_NONE
-from policyfs.store.libc import get_xattr, proc_fd
-from policyfs.store.statx import Stat
+from policyfs.linux.libc import get_xattr, proc_fd
+from policyfs.linux.statx import Stat
 
 OWNER_XATTR: Final = b"trusted.policyfs.owner"
 _FORMAT: Final = b"1"

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from policyfs.store import libc
+from policyfs.linux import libc
 
 NAME: Final = "quarantine"
 """Of the directory, in a mount's directory below the trail root."""

@@ -13,7 +13,7 @@ import os
 import struct
 from typing import Final
 
-from policyfs.store import libc
+from policyfs.linux import libc
 
 Buffer = bytes | memoryview
 

@@ -17,9 +17,9 @@ import struct
 from collections.abc import Generator, Sequence
 from typing import Final, Self
 
-from policyfs.store import libc
-from policyfs.store.libc import TIME_NOW, Identity, check_name, join_names, proc_fd
-from policyfs.store.statx import Stat, fstatx, statx
+from policyfs.linux import libc
+from policyfs.linux.libc import TIME_NOW, Identity, check_name, join_names, proc_fd
+from policyfs.linux.statx import Stat, fstatx, statx
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
 

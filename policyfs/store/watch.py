@@ -18,8 +18,8 @@ import struct
 from collections.abc import Container
 from typing import Final, NamedTuple, Self
 
-from policyfs.store import libc
-from policyfs.store.statx import Stat, fstatx
+from policyfs.linux import libc
+from policyfs.linux.statx import Stat, fstatx
 
 # linux/fanotify.h
 _INIT_FLAGS: Final = 0x1 | 0x2 | 0x200 | 0x400 | 0x800 | 0x1000
@@ -185,9 +185,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
     return _HANDLE_TYPE.pack(handle_type) + raw[data : data + size] not in known
 
 
-def parse_events(
-    raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1
-) -> list[WatchEvent]:
+def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
     """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such.
 
     known, but_pid: see Watch.read_events.

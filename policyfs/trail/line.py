@@ -72,9 +72,8 @@ def _path_field(name: str, path: bytes, cut: Cut | None) -> str:
         text = f',"{name}":{shown},"{name}_b64":"{exact}"'
     if cut is None:
         return text
-    return (
-        f'{text},"{name}_cut":{{"head":{cut.head},"tail":{cut.tail},"bytes":{cut.size},"sha256":"{cut.sha256}"}}'
-    )
+    told = f'"head":{cut.head},"tail":{cut.tail},"bytes":{cut.size},"sha256":"{cut.sha256}"'
+    return f'{text},"{name}_cut":{{{told}}}'
 
 
 def _list(values: tuple[str, ...]) -> str:

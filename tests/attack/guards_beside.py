@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.mount as mount_module
+import policyfs.daemon.daemon as mount_module
 from policyfs.domain import Decision
-from policyfs.fs.checked import Checker
-from policyfs.fs.gate import Gate
-from policyfs.fs.operations import Operations
-from policyfs.fs.ranges import Ranges
-from policyfs.fs.unnamed import Unnamed
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.checked.head_writes import Checker
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel import requests
 from policyfs.kernel.operations import Request
 from policyfs.store import ranges as store_ranges
@@ -60,22 +60,22 @@ def create_undecided() -> None:
 
 def named_unasked() -> None:
     """A file is given a name whatever those who have it open may do there."""
-    put(Unnamed, "_keeps", lambda self, *arguments: True)
+    put(Tmpfiles, "_keeps", lambda self, *arguments: True)
 
 
 def any_ioctl() -> None:
     """Every ioctl goes to the store's file, and no filter of system calls holds it up."""
 
-    async def ioctl(self: Operations, request: Request) -> bytes:
+    async def ioctl(self: RawHandlers, request: Request) -> bytes:
         asked = requests.ioctl(request)
-        fd = self._changing._any_fd(self._nodes.get(request.nodeid), None)
+        fd = self._attribute_setter._any_fd(self._nodes.get(request.nodeid), None)
         with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)) as file:
             os.close(fd)
             data = bytearray(request.body[32:].ljust(max(asked.in_size, asked.out_size), b"\0"))
             fcntl.ioctl(file, asked.command, data)
         return requests.ioctl_reply(bytes(data[: asked.out_size]))
 
-    put(Operations, "ioctl", ioctl)
+    put(RawHandlers, "ioctl", ioctl)
     put(mount_module, "close_door", lambda **_: True)
 
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-import policyfs.fs.leased as leased_module
-from policyfs.fs.leased import Leased
-from policyfs.fs.redactor import Redactor
+import policyfs.fs.redacted.leased as leased_module
+from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.leased import LeasedFiles
 from tests.attack.guards import put
 
 
@@ -37,7 +37,7 @@ def late() -> None:
 
 def lease_not_asked() -> None:
     """What was read under a lease is sent without the question whether the lease still holds."""
-    put(Leased, "_current", lambda self, state: state.lease is not None and not state.lease.released)
+    put(LeasedFiles, "_current", lambda self, state: state.lease is not None and not state.lease.released)
 
 
 COPIES: Final[dict[str, Callable[[], None]]] = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from policyfs.fs.cleaning import Cleaned, Cleaner
-from policyfs.fs.drafts import Draft, Drafts
-from policyfs.fs.withheld import Withheld
+from policyfs.fs.checked.cleaning import Cleaned, Cleaner
+from policyfs.fs.checked.drafts import Drafts
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.inodes.pending_writes import Draft
 from policyfs.store import quarantine
 from policyfs.store.quarantine import Quarantine
 from tests.attack.guards import put
@@ -52,10 +53,10 @@ def cleaned_for_good() -> None:
 def shown_while_refused() -> None:
     """A new file keeps its names in sight until it is released, whatever was said to its close."""
 
-    async def nothing(self: Withheld, *arguments: Any) -> None:
+    async def nothing(self: WithheldNames, *arguments: Any) -> None:
         del self, arguments
 
-    put(Withheld, "hide", nothing)
+    put(WithheldNames, "hide", nothing)
 
 
 def kept_in_the_open() -> None:

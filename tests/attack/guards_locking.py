@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.fs.locks import Locks
+from policyfs.fs.data.locks import Locks
 from policyfs.store.locks import LockTable
 from tests.attack.guards import put
 

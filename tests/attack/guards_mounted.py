@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import trio
 
-from policyfs.fs import checked
-from policyfs.fs.alone import Alone
+from policyfs.daemon.daemon import Daemon
+from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.fs.checked import head_writes
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.journal import recorders
 from policyfs.kernel.fusectl import ControlFiles
-from policyfs.mount import Daemon
-from policyfs.mount_end import EndOfMount, MountEnd
-from policyfs.sinks import recorders
-from policyfs.store.libc import NoReserve
+from policyfs.linux.libc import NoReserve
 from tests.attack.guards import put
 
 
@@ -52,7 +52,7 @@ def roots_reserve() -> None:
 def changed_on_the_loop() -> None:
     """Checked writes, and the looks at what is in the file, are done where everybody waits for them."""
 
-    async def on_loop(self: Alone, fd: int, fence: Any, change: Any) -> Any:
+    async def on_loop(self: ChangeLock, fd: int, fence: Any, change: Any) -> Any:
         async with self.on(fd):
             fence()
             return change()
@@ -60,8 +60,8 @@ def changed_on_the_loop() -> None:
     async def read(fd: int, offset: int, size: int) -> bytes:
         return os.pread(fd, size, offset)
 
-    put(Alone, "in_thread", on_loop)
-    put(checked, "read_store", read)
+    put(ChangeLock, "in_thread", on_loop)
+    put(head_writes, "read_store", read)
 
 
 MOUNTED: Final[dict[str, Callable[[], None]]] = {

@@ -7,22 +7,22 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.fs.changing as changing_module
-import policyfs.fs.places as places_module
+import policyfs.fs.inodes.resolver as places_module
+import policyfs.fs.namespace.setattr as changing_module
 import policyfs.kernel.session as session_module
 import policyfs.store.facts as facts_module
 import policyfs.store.tree as tree_module
 import policyfs.trail.render as render_module
 import policyfs.trail.table as table_module
 from policyfs.domain import Decision
-from policyfs.fs.attrs import LONG_S, Timeouts
-from policyfs.fs.changes import Changes
-from policyfs.fs.gate import Gate, Unseen
-from policyfs.fs.listings import Listings
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.modes import ShownModes
-from policyfs.fs.nodes import Node, NodeTable
-from policyfs.fs.shares import Shares
+from policyfs.fs.access.gate import Gate, Unseen
+from policyfs.fs.access.shown_modes import ShownModes
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
+from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
 from policyfs.store.tree import Tree
@@ -122,7 +122,7 @@ def kept_for_all() -> None:
 
 def reload_drops_nothing() -> None:
     """A new policy is in force in the daemon, and the kernel hears nothing of it."""
-    put(Changes, "reset", lambda self, *arguments: None)
+    put(Invalidation, "reset", lambda self, *arguments: None)
 
 
 def shown_as_is() -> None:
@@ -173,14 +173,14 @@ def any_xattr() -> None:
 
 def hidden_keep_places() -> None:
     """A listing leaves hidden names out, and keeps their places."""
-    snapshot = Listings._snapshot
+    snapshot = DirectoryListings._snapshot
 
-    async def with_gaps(self: Listings, listing: Any) -> Any:
+    async def with_gaps(self: DirectoryListings, listing: Any) -> Any:
         shown = await snapshot(self, listing)
-        entries = self._tree.list_dir(self._places.dirfd(listing.node))
+        entries = self._tree.list_dir(self._resolver.dirfd(listing.node))
         return [entry if entry in shown else None for entry in entries]
 
-    put(Listings, "_snapshot", with_gaps)
+    put(DirectoryListings, "_snapshot", with_gaps)
 
 
 def hidden_are_counted() -> None:
@@ -193,10 +193,10 @@ def hidden_is_refused() -> None:
     nothing = Unseen(None, None)
     put(Gate, "asked_for", lambda self, who, above, name: (self.engine.child(above, name), nothing))
 
-    def not_there(self: Seeing, *asked: Any) -> Any:
+    def not_there(self: Lookup, *asked: Any) -> Any:
         raise OSError(errno.EACCES, "hidden")
 
-    put(Seeing, "_not_there", not_there)
+    put(Lookup, "_not_there", not_there)
 
 
 def nobody_refused() -> None:

@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import policyfs.content.plans as plans_module
 import policyfs.content.spawner as spawner_module
-import policyfs.fs.entrance as entrance_module
-import policyfs.fs.redactor as redactor_module
+import policyfs.fs.opening.backing_file as entrance_module
+import policyfs.fs.redacted.copies as redactor_module
 from policyfs.content.pool import Pool
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.io import FileIO
-from policyfs.fs.leased import Leased
-from policyfs.fs.openfile import Handle
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.linux.libc import proc_fd
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store.frozen import Frozen, Version
-from policyfs.store.libc import proc_fd
 from tests.attack.guards import put
 from tests.attack.guards_writing import WAITS, stopper
 
@@ -114,16 +114,16 @@ class _Everything(frozenset[str]):
 def opened_for_ever() -> None:
     """What was shown under one policy is shown under the next, as long as it is open."""
     put(Handle, "hides", property(lambda self: _Everything()))
-    put(Leased, "_current", lambda self, state: state.lease is not None and state.lease.holds())
+    put(LeasedFiles, "_current", lambda self, state: state.lease is not None and state.lease.holds())
 
 
 def never_rests() -> None:
     """A lease that was given up for a writer is taken again at once."""
 
-    async def rest(self: Leased, ino_key: int) -> None:
+    async def rest(self: LeasedFiles, ino_key: int) -> None:
         del self, ino_key
 
-    put(Leased, "_rest", rest)
+    put(LeasedFiles, "_rest", rest)
 
 
 def stops_between_probes() -> None:
@@ -141,14 +141,14 @@ def stops_between_probes() -> None:
 
 def says_that_it_rests() -> None:
     """No guard is gone, but the daemon says in a fifo that it leaves a moment to a writer."""
-    says, rest = os.open(os.environ[WAITS], os.O_RDWR), Leased._rest
+    says, rest = os.open(os.environ[WAITS], os.O_RDWR), LeasedFiles._rest
 
-    async def saying(self: Leased, ino_key: int) -> None:
+    async def saying(self: LeasedFiles, ino_key: int) -> None:
         if ino_key in self._resting:
             os.write(says, b".")
         await rest(self, ino_key)
 
-    put(Leased, "_rest", saying)
+    put(LeasedFiles, "_rest", saying)
 
 
 READING: Final[dict[str, Callable[[], None]]] = {

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import policyfs.cli.audit as audit_module
-import policyfs.sinks.journal as journal_module
+import policyfs.journal.journal as journal_module
+from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision
-from policyfs.fs.gate import Gate
-from policyfs.fs.opening import Opener
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.opening.opener import Opener
+from policyfs.journal.accounts import Accounts
+from policyfs.journal.committer import Commit
+from policyfs.journal.journal import Journal
+from policyfs.journal.segments import Segment
+from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
-from policyfs.policies import Policies
-from policyfs.sinks.accounts import Accounts
-from policyfs.sinks.committer import Commit
-from policyfs.sinks.journal import Journal
-from policyfs.sinks.segments import Segment
-from policyfs.sinks.ticket import Ticket
 from policyfs.trail.event import Event
 from policyfs.trail.fold import AppFold
 from policyfs.trail.verify import Verifier

@@ -8,19 +8,19 @@ from typing import Any, Final
 
 import trio
 
-import policyfs.mount as mount_module
+import policyfs.daemon.daemon as mount_module
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.evidence import KindEvidence
-from policyfs.fs.facts import FactFinder, version_key
-from policyfs.fs.lifetimes import Lifetimes
-from policyfs.fs.located import Proof
-from policyfs.fs.nodes import Flavor
-from policyfs.fs.openfile import Handle, OpenState
-from policyfs.fs.redactor import Redactor
-from policyfs.fs.second_looks import SecondLooks
+from policyfs.fs.access.facts import FactFinder, version_key
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.plans import Proof
+from policyfs.fs.redacted.second_looks import SecondLooks
+from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.leases import Lease
-from policyfs.store.statx import Stat
 from tests.attack.guards import put
 from tests.attack.guards_writing import stopper
 
@@ -84,14 +84,14 @@ def stops_when_sniffed() -> None:
 
 def stops_when_opened() -> None:
     """No guard is gone, but the daemon stops when a raw file is open and nobody has been told."""
-    stop, finish = stopper(), Lifetimes.finish
+    stop, finish = stopper(), Lifecycle.finish
 
-    def stopping(self: Lifetimes, handle: Handle, state: OpenState, stat: Stat) -> None:
+    def stopping(self: Lifecycle, handle: Handle, state: OpenState, stat: Stat) -> None:
         finish(self, handle, state, stat)
         if handle.node.flavor is Flavor.RAW and not handle.writable:
             stop()
 
-    put(Lifetimes, "finish", stopping)
+    put(Lifecycle, "finish", stopping)
 
 
 def first_word_counts() -> None:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import policyfs.policy.profile as profile_module
 from policyfs.domain import Op
-from policyfs.fs.attribute_bans import AttributeBans
-from policyfs.fs.settled import Named, Settled
+from policyfs.fs.checked.moved_file import Named, Settled
+from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.policy.decide import Engine
 from policyfs.policy.profile import Profile
 from tests.attack.guards import put

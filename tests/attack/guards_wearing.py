@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.fs.hard_links as hard_links_module
-import policyfs.fs.placement as placement_module
-import policyfs.fs.places as places_module
-from policyfs.fs.hard_links import HardLinks
-from policyfs.fs.hiding_owners import HidingOwners
-from policyfs.fs.nodes import NodeTable
-from policyfs.fs.places import Places
-from policyfs.fs.pruning import Pruning
+import policyfs.fs.inodes.hard_links as hard_links_module
+import policyfs.fs.inodes.placement as placement_module
+import policyfs.fs.inodes.resolver as places_module
+from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.inodes.hard_links import HardLinks
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.pruning import Pruning
 from tests.attack.guards import put
 
 _NO_BOUND: Final = 1 << 30
@@ -32,14 +32,14 @@ def never_asked_back() -> None:
 
 def level_by_level() -> None:
     """A directory is reached by one look at the store for each one above."""
-    walk = Places._walk
+    walk = Resolver._walk
 
-    def each(self: Places, fd: int, chain: list[Any], seen_s: float) -> int:
+    def each(self: Resolver, fd: int, chain: list[Any], seen_s: float) -> int:
         for node in chain:
             node.linked = -1
         return walk(self, fd, chain, seen_s)
 
-    put(Places, "_walk", each)
+    put(Resolver, "_walk", each)
 
 
 def owners_anew() -> None:

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import trio
 
-import policyfs.fs.checked as checked_module
-import policyfs.fs.lifetimes as lifetimes_module
-import policyfs.fs.orphans as orphans_module
-from policyfs.fs.alone import Alone
-from policyfs.fs.checked import Checker
-from policyfs.fs.entrance import Entrance
-from policyfs.fs.lifetimes import Lifetimes
-from policyfs.fs.opening import Opener
+import policyfs.fs.checked.head_writes as checked_module
+import policyfs.fs.inodes.replaced_files as orphans_module
+import policyfs.fs.opening.lifecycle as lifetimes_module
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.head_writes import Checker
+from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.opener import Opener
 from policyfs.store.latches import Latches
 from tests.attack.guards import put
 
@@ -60,13 +60,13 @@ def stops_when_looked() -> None:
 
 def says_that_it_waits() -> None:
     """No guard is gone, but the daemon says in a fifo that another daemon is in its way."""
-    says, waited = os.open(os.environ[WAITS], os.O_RDWR), Alone._waited
+    says, waited = os.open(os.environ[WAITS], os.O_RDWR), ChangeLock._waited
 
-    async def saying(self: Alone, fd: int) -> None:
+    async def saying(self: ChangeLock, fd: int) -> None:
         os.write(says, b".")
         await waited(self, fd)
 
-    put(Alone, "_waited", saying)
+    put(ChangeLock, "_waited", saying)
 
 
 def not_looked_again() -> None:
@@ -119,14 +119,14 @@ def stops_before_open() -> None:
 
 def says_before_emptying() -> None:
     """No guard is gone, but the daemon says in a fifo that an open has come as far as O_TRUNC."""
-    says, finish = os.open(os.environ[WAITS], os.O_RDWR), Lifetimes.finish
+    says, finish = os.open(os.environ[WAITS], os.O_RDWR), Lifecycle.finish
 
-    def saying(self: Lifetimes, handle: Any, *more: Any) -> None:
+    def saying(self: Lifecycle, handle: Any, *more: Any) -> None:
         finish(self, handle, *more)
         if handle.flags & os.O_TRUNC:
             os.write(says, b".")
 
-    put(Lifetimes, "finish", saying)
+    put(Lifecycle, "finish", saying)
 
 
 def lock_of_its_own() -> None:
@@ -150,15 +150,15 @@ def settled_by_word() -> None:
 
 def emptied_first() -> None:
     """O_TRUNC is carried out as the first thing, as open(2) of the store's file would."""
-    find = Entrance.find
+    find = BackingFiles.find
 
-    def emptying(self: Entrance, node: Any) -> tuple[int, Any]:
+    def emptying(self: BackingFiles, node: Any) -> tuple[int, Any]:
         fd, stat = find(self, node)
         with open(f"/proc/self/fd/{fd}", "r+b") as file:
             file.truncate(0)
         return fd, stat
 
-    put(Entrance, "find", emptying)
+    put(BackingFiles, "find", emptying)
 
 
 WRITING: Final[dict[str, Callable[[], None]]] = {

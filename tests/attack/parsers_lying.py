@@ -9,7 +9,7 @@ import sys
 from typing import Any, Final
 
 import policyfs.content.worker as worker_module
-from policyfs.content import plans, wire
+from policyfs.content import plans, protocol
 from policyfs.content.zygote import main
 from policyfs.domain import Patch
 from policyfs.redact.plan import Finding, Outcome, Plan
@@ -52,11 +52,11 @@ LIES: Final[dict[str, Any]] = {
     "bytes behind": lambda size: _plan(Plan(Outcome.CLEAN)) + b"x",
     "too short": lambda size: _plan(Plan(Outcome.CLEAN))[:-1],
     "nothing": lambda size: b"",
-    "another request": lambda size: _RAW + wire.REPLY.pack(77, 0, 0, 3) + b"a/b",
-    "no status": lambda size: _RAW + wire.REPLY.pack(1, 9, 0, 3) + b"a/b",
-    "too much": lambda size: _RAW + wire.REPLY.pack(1, 0, 0, 1 << 31),
+    "another request": lambda size: _RAW + protocol.REPLY.pack(77, 0, 0, 3) + b"a/b",
+    "no status": lambda size: _RAW + protocol.REPLY.pack(1, 9, 0, 3) + b"a/b",
+    "too much": lambda size: _RAW + protocol.REPLY.pack(1, 0, 0, 1 << 31),
     "flood": lambda size: _RAW + b"\xff" * (1 << 26),
-    "half an answer": lambda size: _RAW + wire.REPLY.pack(1, 0, 0, 100) + b"a/b",
+    "half an answer": lambda size: _RAW + protocol.REPLY.pack(1, 0, 0, 100) + b"a/b",
     "never": None,
 }
 """By word: the payload of the answer to a request about a file of so many bytes."""
@@ -66,7 +66,7 @@ class Liar(worker_module.Detector):
     """Detector of a worker that was taken over."""
 
     def answer(self, request: Any) -> bytes:
-        if request.fd is None or request.command != wire.Command.LOCATE:
+        if request.fd is None or request.command != protocol.Command.LOCATE:
             return super().answer(request)
         source = worker_module.Passed(request.fd, request.size)
         data = source.read(0, min(request.size, 1 << 16))
@@ -84,10 +84,10 @@ class Liar(worker_module.Detector):
         return super().answer(request)
 
 
-_pack_reply = wire.pack_reply
+_pack_reply = protocol.pack_reply
 
 
-def packed(number: int, status: wire.Status, payload: bytes, *, retire: bool = False) -> bytes:
+def packed(number: int, status: protocol.Status, payload: bytes, *, retire: bool = False) -> bytes:
     """A frame, or whatever is sent in its place."""
     if payload.startswith(_RAW):
         return payload.removeprefix(_RAW)
@@ -96,5 +96,5 @@ def packed(number: int, status: wire.Status, payload: bytes, *, retire: bool = F
 
 if __name__ == "__main__":
     worker_module.Detector = Liar
-    wire.pack_reply = packed
+    protocol.pack_reply = packed
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from policyfs.content.zygote import main
-from policyfs.redact.blocks import Budget
+from policyfs.redact.core.cleaners import Budget
 
 if __name__ == "__main__":
     for counted in ("part", "search", "extent", "inflate"):

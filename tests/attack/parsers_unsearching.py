@@ -6,7 +6,7 @@ import sys
 
 import policyfs.redact.verdict as verdict_module
 from policyfs.content.zygote import main
-from policyfs.redact.tells import Tells
+from policyfs.redact.core.categories import Tells
 
 if __name__ == "__main__":
     verdict_module._searched = lambda data, asked: Tells(0)

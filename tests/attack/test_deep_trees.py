@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.fs.bounds import MAX_LEVELS, MAX_PATH_BYTES
+from policyfs.fs.path_bounds import MAX_LEVELS, MAX_PATH_BYTES
 from tests.support.deep import LONG, clear, cpu_s, descend, dug, opened_down
 from tests.support.mounts import Mount
 from tests.support.processes import Child, call_as, code_of, start_as, wait_for
@@ -31,9 +31,12 @@ apps:
 rules:
   - {{id: own, allow: [all], who: {{app: any}}, paths: "/{{app}}/***"}}
 """
-HIDES: Final = POLICY + """\
+HIDES: Final = (
+    POLICY
+    + """\
   - {id: others, deny: [see], who: {app: any}, paths: "/deep/*/**", when: {owner: honest}, errno: ENOENT}
 """
+)
 """Each directory hides what is below it from others than its owner."""
 KINDS: Final = {"shared": (), "app": ("--app", "deep")}
 FEW: Final = ("prlimit", "--nofile=600:600")

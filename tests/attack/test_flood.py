@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.sinks.accounts import BURST, RATE
+from policyfs.journal.accounts import BURST, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
 from tests.support.counts import count
 from tests.support.mounts import Mount, policyfs

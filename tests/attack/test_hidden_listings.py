@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from policyfs.store import libc
+from policyfs.linux import libc
 from tests.support.mounts import Mount
 from tests.support.processes import call_as
 from tests.support.stores import Mounts

@@ -26,9 +26,12 @@ from tests.attack.test_stale_kinds import (
 from tests.support.mounts import Mount
 from tests.support.processes import call_as
 
-CHECKED = POLICY + """\
+CHECKED = (
+    POLICY
+    + """\
   - {id: types, require: {content: [text/*, image/*]}, who: {app: reader}, paths: "/words/**"}
 """
+)
 LARGE = TEXT * 8
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.store import libc
+from policyfs.linux import libc
 from tests.support.counts import count
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.fs.bounds import KEPT_NAMES
+from policyfs.fs.path_bounds import KEPT_NAMES
 from tests.support.counts import count
 from tests.support.deep import cpu_s
 from tests.support.mounts import Mount

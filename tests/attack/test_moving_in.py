@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.store import libc
+from policyfs.linux import libc
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as
 from tests.support.stores import Mounts

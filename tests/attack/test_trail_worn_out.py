@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from policyfs.sinks.accounts import BURST, RATE
+from policyfs.journal.accounts import BURST, RATE
 from policyfs.trail.line import LINE_BYTES
 from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_flood import trail_bytes

@@ -15,20 +15,20 @@ from typing import Any, Final
 
 import trio
 
-import policyfs.fs.redactor as redactor_module
+import policyfs.fs.redacted.copies as redactor_module
 import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
-from policyfs.fs.entrance import Entrance
-from policyfs.fs.gate import Gate, Unseen
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.move_proof import Source
-from policyfs.fs.names import Naming
-from policyfs.fs.nodes import Flavor
-from policyfs.fs.pauses import Pauses
-from policyfs.fs.places import Places
-from policyfs.fs.views import Views
+from policyfs.fs.access.gate import Gate, Unseen
+from policyfs.fs.access.views import Views
+from policyfs.fs.checked.move_proof import Source
+from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.rename import EntryChanger
+from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -99,7 +99,7 @@ def one_view() -> None:
 
 def hidden_is_absent() -> None:
     """A directory that is hidden from the caller answers ENOENT to LOOKUP, whoever else is in it."""
-    put(Seeing, "_held_directory", lambda self, parent, name: None)
+    put(Lookup, "_held_directory", lambda self, parent, name: None)
 
 
 def looked_at_first() -> None:
@@ -110,24 +110,24 @@ def looked_at_first() -> None:
 
 def any_node() -> None:
     """OPEN does not ask whether the node is of the caller's view."""
-    put(Entrance, "check_view", lambda self, node, caller: None)
-    put(Entrance, "check_road", lambda self, *arguments, **named: None)
+    put(BackingFiles, "check_view", lambda self, node, caller: None)
+    put(BackingFiles, "check_road", lambda self, *arguments, **named: None)
 
 
 def moved_unsettled() -> None:
     """What is moved to where content is required may have writers, and be another file by then."""
 
-    async def settled(self: Naming, stack: Any, caller: Any, parent: Any, name: Any, stat: Any, end: Any,
-                      to: Any) -> Any:  # fmt: skip
+    async def settled(self: EntryChanger, stack: Any, caller: Any, parent: Any, name: Any, stat: Any,
+                      end: Any, to: Any) -> Any:  # fmt: skip
         del stack, caller, parent, name, stat, to
         await trio.sleep(0.01)  # a slow look, so that the swap falls into it
         return end, None
 
-    put(Naming, "_settled", settled)
-    put(Places, "still", lambda self, parent, name, decided: None)
+    put(EntryChanger, "_settled", settled)
+    put(Resolver, "still", lambda self, parent, name, decided: None)
     put(Source, "without_kind", lambda self, to: None)
     put(
-        Naming,
+        EntryChanger,
         "_rename_exactly",
         lambda self, old_dir, old, new_dir, new, *_: self._tree.rename2(old_dir, old, new_dir, new, 0),
     )
@@ -135,7 +135,7 @@ def moved_unsettled() -> None:
 
 def written_in_place() -> None:
     """Under redaction a file of another owner may be written without emptying it."""
-    put(Entrance, "by_emptying", lambda self, *arguments, **named: False)
+    put(BackingFiles, "by_emptying", lambda self, *arguments, **named: False)
 
 
 def whole_listings() -> None:
@@ -148,7 +148,7 @@ def whole_listings() -> None:
 
 def moved_with_time() -> None:
     """A name that is moved keeps the time that it had where it was."""
-    put(Naming, "_forget_times", lambda self, *arguments: None)
+    put(EntryChanger, "_forget_times", lambda self, *arguments: None)
 
 
 def one_line() -> None:

@@ -34,7 +34,7 @@ COMMITS: Final = 100
 DATABASE_GOALS: Final = {"DELETE": "<= 4", "WAL": "<= 3"}
 SETTLED_S: Final = 65.0
 """How long files lie untouched before they are walked: the kernel may keep what it knows of a file
-for as long as the file has not changed, a minute at most (policyfs/fs/attrs.py)."""
+for as long as the file has not changed, a minute at most (policyfs/fs/kernel_cache/attributes.py)."""
 
 
 def throughput(session: Session, where: str, bench: Bench) -> None:
@@ -48,8 +48,8 @@ def throughput(session: Session, where: str, bench: Bench) -> None:
             for kind, goal in zip(("read", "write"), goals, strict=True):
                 values = measures.medians(targets, partial(measures.fio, kind=kind, block=block))
                 session.add(f"{kind} {block}", where, "MiB/s", values, goal)
-        assert policyfs.mount is not None
-        counters = policyfs.mount.fuse_counters()
+        assert policyfs.daemon.daemon is not None
+        counters = policyfs.daemon.daemon.fuse_counters()
         asked = {"READ": counters.get("READ", 0), "WRITE": counters.get("WRITE", 0)}
         print(f"    requests at the daemon meanwhile: {asked}")
 

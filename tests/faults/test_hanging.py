@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs import control
+from policyfs.daemon import control
 from policyfs.kernel import bridge, session
 from policyfs.kernel.bridge import pyfuse3
 from tests.support import faulty, layers

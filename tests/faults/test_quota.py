@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.content.rights import rights_of
+from policyfs.linux.capabilities import rights_of
 from tests.support import faulty
 from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
 from tests.support.images import file_system

@@ -11,8 +11,8 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["policyfs.redact"]):
+    from policyfs.redact.core.patches import MemorySource, apply
     from policyfs.redact.plan import Outcome, locate
-    from policyfs.redact.ranges import MemorySource, apply
     from tests.fuzz.mutators import MUTATORS, Mutator  # here, since it imports tables of the locators
 
 SLOW_S = 1.0

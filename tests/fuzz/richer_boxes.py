@@ -26,7 +26,7 @@ from tests.support.movies import (
     u16,
     u32,
 )
-from tests.unit.test_redact_isomedia import PLACED
+from tests.unit.test_redact_isobmff_mp4 import PLACED
 
 _PHOTO: Final = jpegs.photo_with(jpegs.exif("MM"))
 _KEYS: Final = box(

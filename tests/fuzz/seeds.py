@@ -15,9 +15,9 @@ from tests.property import (
     test_redact_fuzz_tiff,
 )
 from tests.support import gpmf, jpegs, movies, sounds
-from tests.unit.test_redact_matroska import HIDING as FILMS
-from tests.unit.test_redact_pdf import HIDING as DOCUMENTS
-from tests.unit.test_redact_xmp import FORMS
+from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
+from tests.unit.test_redact_pdf_pdf import HIDING as DOCUMENTS
+from tests.unit.test_redact_xmp_packet import FORMS
 
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
 _SEEDS["image/jpeg"] += [*test_redact_fuzz.SEEDS, *richer.JPEGS]

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from policyfs.redact.locators import LOCATORS
+from policyfs.redact.registry import LOCATORS
 from tests.fuzz.seeds import KINDS
 from tests.support.documents import CHECKOUT
 
@@ -39,7 +39,7 @@ def test_a_little_of_it(kind: str, inputs: int) -> None:
 def test_a_defect_is_found_and_its_input_kept(tmp_path: Path) -> None:
     """A locator that leaves the end of what it patches open is what the check is for."""
     broken = (
-        "import policyfs.redact.values as values, sys\n"
+        "import policyfs.redact.core.values as values, sys\n"
         "from tests.fuzz import one\n"
         "sys.argv = ['one', *sys.argv[1:]]\n"
         "locate = one.locate\n"

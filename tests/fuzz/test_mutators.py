@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource
 from tests.fuzz.mutators import MOST_BYTES, MUTATORS
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.seeds import KINDS, seeds_of, write_seeds

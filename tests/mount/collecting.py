@@ -16,7 +16,7 @@ from typing import Any, Final
 import trio
 
 from policyfs.cli.main import main
-from policyfs.mount import Daemon
+from policyfs.daemon.daemon import Daemon
 
 _RUN: Final[Callable[..., Any]] = trio.run
 

@@ -59,7 +59,7 @@ class Ground:
         }
         # Imported once, here: a plain uid cannot read the checkout, and each child would do it again.
         policyfs("--version")
-        importlib.import_module("policyfs.mount")
+        importlib.import_module("policyfs.daemon.daemon")
 
     def run(self, *arguments: str | Path, prepare: Callable[[], object] = lambda: None) -> Said:
         """A command in a process of its own, which is ended after 20 s, after *prepare* in it."""

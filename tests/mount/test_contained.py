@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from policyfs import contain
 from policyfs.cli import doctor
-from policyfs.content.rights import ZYGOTE, rights_of
+from policyfs.daemon import contain
+from policyfs.linux.capabilities import ZYGOTE, rights_of
 from tests.support.processes import call_as, tool_as, wait_for
 from tests.support.stores import Mounts
 

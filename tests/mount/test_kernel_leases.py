@@ -1,6 +1,6 @@
 """Why a restricted app never gets the store's own file in passthrough, lease or no lease.
 
-What is shown here is the kernel's doing (docs/decisions/large-clean-files-stay-mediated.md): a test
+What is shown here is the kernel's doing (docs/decisions/0022-large-clean-files-stay-mediated.md): a test
 that fails one day says that the decision can be thought of anew.
 """
 

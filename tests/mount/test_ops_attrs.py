@@ -49,7 +49,7 @@ def modes_of_open_files() -> object:
 
 
 def times_in_ns() -> object:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     seen = []
     stamps = (0, 1, 999_999_999, 10**18 + 1, -5 * NS + 7, 2**31 * NS + 3, 2**33 * NS + 5, 2**40 * NS)

@@ -315,7 +315,7 @@ def replaced() -> object:
 
 
 def exchanged() -> object:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     with fd_of("file", os.O_RDWR) as one, fd_of("script", os.O_RDWR) as two, fd_of(".", os.O_PATH) as at:
         libc.rename2(at, b"file", at, b"script", libc.RENAME_EXCHANGE)

@@ -176,7 +176,7 @@ def made_and_removed_again() -> object:
 
 
 def swapped_for_another_type() -> object:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     seen = []
     with fd_of(".", os.O_PATH) as at:

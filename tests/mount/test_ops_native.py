@@ -70,7 +70,7 @@ def times(path: str, *, follow: bool) -> tuple[int, int]:
 
 
 def renameat2(old: str, new: str, flags: int) -> None:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     at = os.open(".", os.O_PATH)
     try:

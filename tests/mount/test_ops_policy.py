@@ -306,7 +306,7 @@ def test_mv_copies_what_cannot_be_moved(needs: Mount, place) -> None:
 
 
 def test_exchanging_needs_both_ways(place) -> None:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     def swap(one: Path, two: Path) -> str:
         with fd_of(one, os.O_PATH) as a, fd_of(two, os.O_PATH) as b:

@@ -145,7 +145,7 @@ class Walk:
     do_rename_again = do_rename
 
     def do_rename2(self) -> None:
-        from policyfs.store import libc
+        from policyfs.linux import libc
 
         at = os.open(".", os.O_PATH)
         try:

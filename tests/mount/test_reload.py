@@ -310,11 +310,14 @@ def test_the_same_policy_again_changes_nothing(mounts: Mounts, store: Path) -> N
     assert mount.status()["policy"]["digest"] == digest
 
 
-REDACTED = HEAD + """\
+REDACTED = (
+    HEAD
+    + """\
   - {id: all, allow: [all], who: {app: any}, paths: "/***"}
   - {id: two, require: {redact: %s}, who: {app: two}, paths: "/***"}
   - {id: one, require: {redact: %s}, who: {app: one}, paths: "/***"}
 """
+)
 
 
 def _rewrites(channel, directory: Path) -> dict[str, int]:

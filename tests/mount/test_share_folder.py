@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.support import cameras, jpegs
 from tests.support.cameras import Photo
 from tests.support.mounts import Mount

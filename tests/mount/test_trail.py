@@ -95,7 +95,7 @@ def _open_close(path: Path, flags: int) -> None:
 
 
 def _exchange(one: Path, two: Path) -> None:
-    from policyfs.store import libc
+    from policyfs.linux import libc
 
     with fd_of(one.parent, os.O_PATH) as at:
         libc.rename2(at, os.fsencode(one.name), at, os.fsencode(two.name), libc.RENAME_EXCHANGE)

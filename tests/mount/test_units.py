@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.contain import DAEMON
-from policyfs.content.rights import ZYGOTE, Capability
+from policyfs.daemon.contain import DAEMON
+from policyfs.linux.capabilities import ZYGOTE, Capability
 from tests.support.processes import call_as, tool_as
 from tests.support.stores import Mounts
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-import policyfs.fs.checked as checked_module
+import policyfs.fs.checked.head_writes as checked_module
 from policyfs.cli.main import main
 from policyfs.domain import OWNER_NONE
-from policyfs.fs.listings import Listings
+from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.policy.moves import Mover
 from policyfs.store.owner import Owners
 from tests.attack.weakened import put, written_in_place
@@ -52,10 +52,10 @@ def owner_stays() -> None:
 def hidden_listed() -> None:
     """Listings show all names."""
 
-    async def everything(self: Listings, listing: Any) -> list[Any]:
-        return list(self._tree.list_dir(self._places.dirfd(listing.node)))
+    async def everything(self: DirectoryListings, listing: Any) -> list[Any]:
+        return list(self._tree.list_dir(self._resolver.dirfd(listing.node)))
 
-    put(Listings, "_snapshot", everything)
+    put(DirectoryListings, "_snapshot", everything)
 
 
 GUARDS: Final[dict[str, Callable[[], None]]] = {

@@ -7,12 +7,12 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.redact.iptc import clean_iim
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
-from policyfs.redact.sidecar import refine_kind
-from policyfs.redact.tells import Tells
-from policyfs.redact.xmp import clean_xmp
+from policyfs.redact.tags.iptc import clean_iim
+from policyfs.redact.xmp.packet import clean_xmp
 from tests.support import jpegs, motion
 from tests.support.counts import count
 from tests.support.hidden import EXIF_CASES, JPEG_CASES, multi_picture

@@ -9,11 +9,11 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.redact.blocks import NotThisKindError, TooMuchError
-from policyfs.redact.locators import locate_in
-from policyfs.redact.ranges import MemorySource, apply, in_order
-from policyfs.redact.spans import Gathered, Span, common, joined, without
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.isobmff.item_data import Gathered, Span, common, joined, without
+from policyfs.redact.registry import locate_in
 from tests.support import cr3s, heifs, jp2s, jpegs
 from tests.support.counts import count
 from tests.support.heifs import XMP_TYPE, Layout, Thing, heif, picture

@@ -7,10 +7,10 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.redact.blocks import NotThisKindError, TooMuchError
-from policyfs.redact.locators import locate_in
-from policyfs.redact.ranges import MemorySource, apply, in_order
-from policyfs.redact.tells import WORDS, hidden_by
+from policyfs.redact.core.categories import WORDS, hidden_by
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.registry import locate_in
 from tests.support.counts import PATIENCE, count
 from tests.support.movies import SEEDS
 

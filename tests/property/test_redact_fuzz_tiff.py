@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.support import tiffs
 from tests.support.counts import count
 from tests.support.jpegs import GPS_IFD, SUB_IFDS, gps, ifd, iptc_place, long, plain, text, xmp_packet

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.sinks.accounts import Limits
-from policyfs.sinks.journal import Journal, JournalError
+from policyfs.journal.accounts import Limits
+from policyfs.journal.journal import Journal, JournalError
 from policyfs.trail.bounds import cut_path
 from tests.support.counts import count
 from tests.support.namespace import detach

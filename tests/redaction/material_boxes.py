@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from policyfs.redact.blocks import Budget
-from policyfs.redact.isobox import read_boxes
-from policyfs.redact.ranges import MemorySource
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.isobmff.boxes import read_boxes
 from tests.redaction.samples import Sample, pixels
 from tests.support import media
 from tests.support.heifs import XMP_TYPE, Layout, Thing, full, heif

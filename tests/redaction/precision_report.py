@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.content.worker import Detector, SniffError
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, Treatment, kind_table, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.redaction.oracles import Tags, about, exiftool
 from tests.support.media import TOOL_DEADLINE_S
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.domain import REDACTIONS
-from policyfs.redact import tells
+from policyfs.redact.core import categories
 from tests.support.media import TOOL_DEADLINE_S
 
 Shown = Callable[[Path], str]
@@ -65,4 +65,4 @@ class Sample:
     extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-WORDS: Final = tuple(word for word in tells.WORDS if word in REDACTIONS)
+WORDS: Final = tuple(word for word in categories.WORDS if word in REDACTIONS)

@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.redaction.oracles import Tags, about, exiftool
 from tests.redaction.samples import WORDS
 from tests.support.jpegs import plain

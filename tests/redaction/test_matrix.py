@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.content.worker import Detector
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.redaction.oracles import about, differences, exiftool, in_bytes, printed
 from tests.redaction.samples import WORDS, Sample
 from tests.support.counts import count

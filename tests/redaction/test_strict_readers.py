@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.redact.core.categories import WORDS
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
-from policyfs.redact.ranges import MemorySource, apply
-from policyfs.redact.tells import WORDS
 from tests.redaction.material_chunks import image, photo, tagged
 from tests.redaction.material_sound import cover, sound
 from tests.support import pngs

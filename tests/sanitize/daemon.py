@@ -42,11 +42,11 @@ if __name__ == "__main__":
 
     import trio._core._thread_cache as trio_threads
 
-    import policyfs.mount
+    import policyfs.daemon.daemon
     from policyfs.cli.main import main
 
-    assert hasattr(policyfs.mount, "close_door")
-    policyfs.mount.close_door = lambda **_: True
+    assert hasattr(policyfs.daemon.daemon, "close_door")
+    policyfs.daemon.daemon.close_door = lambda **_: True
     trio_threads.IDLE_TIMEOUT = 0.2
     code = main()
     wait_for_threads()

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.redact.ranges import ByteSource, MemorySource
+from policyfs.redact.core.patches import ByteSource, MemorySource
 from tests.support import heifs, jp2s, jpegs, matroskas, movies, pdfs, pngs, sounds, tiffs
 
 TERABYTE: Final = 1 << 40

@@ -16,45 +16,45 @@ import trio
 
 from policyfs.content.cache import KindCache
 from policyfs.domain import Audit
-from policyfs.fs.alone import Alone
-from policyfs.fs.attribute_bans import AttributeBans
-from policyfs.fs.attrs import Timeouts
-from policyfs.fs.changing import Changing
-from policyfs.fs.checked import Checker
-from policyfs.fs.copied import Copied
-from policyfs.fs.drafts import Drafts
-from policyfs.fs.entrance import Entrance
-from policyfs.fs.facts import FactFinder
-from policyfs.fs.gate import Gate
-from policyfs.fs.hiding_owners import HidingOwners
-from policyfs.fs.io import FileIO
-from policyfs.fs.leased import Leased
-from policyfs.fs.lifetimes import Lifetimes
-from policyfs.fs.listings import Listings
-from policyfs.fs.located import PlanFinder
-from policyfs.fs.lookup import Seeing
-from policyfs.fs.making import Making
-from policyfs.fs.modes import ShownModes
-from policyfs.fs.names import Naming
-from policyfs.fs.nodes import ROOT_ID, Node, NodeTable
-from policyfs.fs.openfile import Caller, Handle, HandleTable
-from policyfs.fs.opening import Opener
-from policyfs.fs.orphans import Orphans
-from policyfs.fs.passing import Passing
-from policyfs.fs.places import Places
-from policyfs.fs.record import Recorder
-from policyfs.fs.redactor import Redactor
-from policyfs.fs.refused import Refusals
-from policyfs.fs.settled import Settling
-from policyfs.fs.unnamed import Unnamed
-from policyfs.fs.views import Views
-from policyfs.fs.withheld import Withheld
+from policyfs.fs.access.audit import Recorder
+from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.access.shown_modes import ShownModes
+from policyfs.fs.access.views import Views
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.drafts import Drafts
+from policyfs.fs.checked.head_writes import Checker
+from policyfs.fs.checked.moved_file import MovedFiles
+from policyfs.fs.checked.rejection import Rejections
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
+from policyfs.fs.inodes.node_table import ROOT_ID, Node, NodeTable
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.rename import EntryChanger
+from policyfs.fs.namespace.setattr import AttributeSetter
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.namespace.xattr_bans import AttributeBans
+from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.copies import CopyOpener
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.journal.committer import Committer
+from policyfs.journal.journal import JournalError
+from policyfs.journal.ticket import Ticket
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
-from policyfs.redact.ranges import MemorySource
-from policyfs.sinks.committer import Committer
-from policyfs.sinks.journal import JournalError
-from policyfs.sinks.ticket import Ticket
+from policyfs.redact.core.patches import MemorySource
 from policyfs.store.copies import CopyCache
 from policyfs.store.facts import probe
 from policyfs.store.latches import Latches
@@ -152,18 +152,18 @@ class Parts:
         self.handles = handles = HandleTable()
         self.timeouts = Timeouts(alone=app is not None)
         self.timeouts.use(engine)
-        self.places = places = Places(
+        self.resolver = resolver = Resolver(
             tree, nodes, capacity=descriptors, watched=lambda: True, on_open=lambda node, fd: None
         )
         owners = Owners(probe(tree.root_fd).trusted_xattr)
         assert owners.how == "xattr", "this test needs a store with trusted xattrs"
         self.owners = owners
-        self.owners_above = HidingOwners(tree, nodes, places, owners, watched=lambda: True)
+        self.owners_above = HidingOwners(tree, nodes, resolver, owners, watched=lambda: True)
         self.gate = gate = Gate(
             engine,
             owners_above=self.owners_above,
             app=app,
-            places=places,
+            resolver=resolver,
             facts=FactFinder(tree, owners, self.sniffed, KindCache()),
             recorder=Recorder(self.sink, "/mnt"),
             open_fd=handles.descriptor_of,
@@ -174,63 +174,73 @@ class Parts:
             tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None
         )
         views = Views(nodes, gate.facts, redactor.copyable)
-        self.passing = passing = Passing(None)
-        leased = Leased(tree, nodes, gate, plans, None, self.dropped_pages.append)
+        self.passthrough = passthrough = Passthrough(None)
+        leased = LeasedFiles(tree, nodes, gate, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
-        alone = Alone(self._latches)
-        self.withheld = withheld = Withheld(nodes, self.forgotten.append, self._forget_now)
-        refusals = Refusals(tree, places, gate, self.forgotten.append)
-        drafts = Drafts(tree=tree, gate=gate, kinds=self.sniffed, plans=plans, alone=alone, refusals=refusals)
-        orphans = Orphans()
-        self.entrance = Entrance(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views, leased=leased,
-            forget_names=self.forgotten.append, orphans=orphans,
+        change_lock = ChangeLock(self._latches)
+        self.withheld_names = withheld_names = WithheldNames(nodes, self.forgotten.append, self._forget_now)
+        rejections = Rejections(tree, resolver, gate, self.forgotten.append)
+        drafts = Drafts(
+            tree=tree,
+            gate=gate,
+            kinds=self.sniffed,
+            plans=plans,
+            change_lock=change_lock,
+            rejections=rejections,
+        )
+        replaced_files = ReplacedFiles()
+        self.backing_files = BackingFiles(
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, views=views, leased=leased,
+            forget_names=self.forgotten.append, replaced_files=replaced_files,
         )  # fmt: skip
-        self.lifetimes = Lifetimes(
-            nodes=nodes, handles=handles, gate=gate, passing=passing, leased=leased,
+        self.lifecycle = Lifecycle(
+            nodes=nodes, handles=handles, gate=gate, passthrough=passthrough, leased=leased,
             forget_size=self._forget_size,
         )  # fmt: skip
-        copied = Copied(
-            tree=tree, places=places, gate=gate, passing=passing, redactor=redactor,
-            entrance=self.entrance, lifetimes=self.lifetimes,
+        copy_opener = CopyOpener(
+            tree=tree, resolver=resolver, gate=gate, passthrough=passthrough, redactor=redactor,
+            backing_files=self.backing_files, lifecycle=self.lifecycle,
         )  # fmt: skip
         self.opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, entrance=self.entrance,
-            lifetimes=self.lifetimes, passing=passing, copied=copied, leased=leased, alone=alone,
-            drafts=drafts, orphans=orphans, forget_attributes=self.attributes_forgotten.append,
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate,
+            backing_files=self.backing_files, lifecycle=self.lifecycle, passthrough=passthrough,
+            copy_opener=copy_opener, leased=leased, change_lock=change_lock,
+            drafts=drafts, replaced_files=replaced_files, forget_attributes=self.attributes_forgotten.append,
         )  # fmt: skip
         self.io = FileIO(
             tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, alone=alone, drop_pages=self.dropped_pages.append,
-            checker=Checker(tree, gate, self.sniffed, alone, refusals), drafts=drafts,
-            backing_fd=self.opener.backing_fd, withheld=withheld,
+            leased=leased, change_lock=change_lock, drop_pages=self.dropped_pages.append,
+            checker=Checker(tree, gate, self.sniffed, change_lock, rejections), drafts=drafts,
+            backing_fd=self.opener.backing_fd, withheld_names=withheld_names,
         )  # fmt: skip
-        self.seeing = Seeing(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, views=views,
-            timeouts=self.timeouts, orphans=orphans, withheld=withheld,
+        self.lookup = Lookup(
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, views=views,
+            timeouts=self.timeouts, replaced_files=replaced_files, withheld_names=withheld_names,
             modes=ShownModes(gate, by_mount=False, any_uid=False, read_only=False),
         )  # fmt: skip
-        self.listings = Listings(
-            tree=tree, nodes=nodes, places=places, gate=gate, timeouts=self.timeouts, seeing=self.seeing,
-            withheld=withheld,
+        self.listings = DirectoryListings(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, timeouts=self.timeouts, lookup=self.lookup,
+            withheld_names=withheld_names,
         )  # fmt: skip
-        self.making = Making(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            withheld=withheld,
+        self.creator = Creator(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
+            withheld_names=withheld_names,
         )  # fmt: skip
-        self.unnamed = Unnamed(
-            tree=tree, nodes=nodes, handles=handles, places=places, gate=gate, seeing=self.seeing,
+        self.tmpfiles = Tmpfiles(
+            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, lookup=self.lookup,
             opener=self.opener,
         )  # fmt: skip
-        self.naming = Naming(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            io=self.io, passing=passing, settling=Settling(tree, nodes, places, self.sniffed, plans, None),
-            unnamed=self.unnamed, timeouts=self.timeouts,
-            alone=alone, withheld=withheld, forget_all_names=lambda: self.forgotten.append(self.root),
+        self.entry_changer = EntryChanger(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
+            io=self.io, passthrough=passthrough,
+            moved_files=MovedFiles(tree, nodes, resolver, self.sniffed, plans, None),
+            tmpfiles=self.tmpfiles, timeouts=self.timeouts,
+            change_lock=change_lock, withheld_names=withheld_names,
+            forget_all_names=lambda: self.forgotten.append(self.root),
         )  # fmt: skip
-        self.changing = Changing(
-            tree=tree, nodes=nodes, places=places, gate=gate, seeing=self.seeing, opener=self.opener,
-            io=self.io, leased=leased, native=None, bans=AttributeBans(gate), alone=alone,
+        self.attribute_setter = AttributeSetter(
+            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
+            io=self.io, leased=leased, set_id_bits=None, bans=AttributeBans(gate), change_lock=change_lock,
         )  # fmt: skip
 
     async def _forget_now(self, node: Node) -> None:
@@ -243,7 +253,7 @@ class Parts:
         for handle in list(self.handles):
             self.opener.close(handle)
         self.copies.close()
-        self.places.close()
+        self.resolver.close()
         self.tree.close()
         self._latches.close()
 
@@ -265,7 +275,7 @@ class Parts:
         """The node that a path leads this caller to, as the kernel asks for it."""
         node = self.root
         for name in path.strip("/").split("/"):
-            entry = await self.seeing.lookup(node, name.encode(), self.caller(uid))
+            entry = await self.lookup.lookup(node, name.encode(), self.caller(uid))
             assert entry.st_ino not in (0, ROOT_ID), f"{name} of {path} is absent"
             node = self.nodes.get(entry.st_ino)
         return node

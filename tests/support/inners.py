@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.redact.blocks import MAX_PARTS, Budget, Cleaned, Found, Inner
-from policyfs.redact.ranges import ByteSource
-from policyfs.redact.tells import Tells
-from policyfs.redact.text import told_in
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import MAX_PARTS, Budget, Cleaned, Found, Inner
+from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.patches import ByteSource
 
 
 class Plain(Inner):

@@ -166,7 +166,7 @@ class Mount:
             line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
             before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
         else:
-            importlib.import_module("policyfs.mount")
+            importlib.import_module("policyfs.daemon.daemon")
             line = ["/nonexistent"]  # never reached
             before = functools.partial(daemon_of, self.program, words, self.environment)
         return subprocess.Popen(

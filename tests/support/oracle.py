@@ -12,8 +12,8 @@ from policyfs.content.worker import Detector, SniffError
 from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.support.naive_policy import Answer, Caller, Naive, Node, kind_in
 
 TOP = b"/x"

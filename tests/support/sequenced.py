@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from policyfs.linux.statx import fstatx
 from policyfs.store.owner import Owners
-from policyfs.store.statx import fstatx
 from tests.support.model import RENAME_EXCHANGE
 from tests.support.mounts import Mount
 from tests.support.oracle import Kinds, Oracle

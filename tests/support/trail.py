@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from policyfs.domain import Audit
-from policyfs.sinks.accounts import Limits
-from policyfs.sinks.journal import Journal
-from policyfs.sinks.reader import Chain, raw_lines, records
-from policyfs.sinks.segments import segment_number
+from policyfs.journal.accounts import Limits
+from policyfs.journal.journal import Journal
+from policyfs.journal.reader import Chain, raw_lines, records
+from policyfs.journal.segments import segment_number
 from policyfs.trail import chain
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter
@@ -83,9 +83,7 @@ def a_journal(
     """A journal of MOUNT_ID below this trail root. Both its clocks are the one given."""
     keep, clock = options.pop("keep", 0), clock or Clock()
     place = str(directory / MOUNT_ID)
-    journal = Journal(
-        place, MOUNT_ID, keep=keep, clock_ns=clock, steady_ns=clock, limits=limits, **options
-    )
+    journal = Journal(place, MOUNT_ID, keep=keep, clock_ns=clock, steady_ns=clock, limits=limits, **options)
     try:
         yield journal
     finally:

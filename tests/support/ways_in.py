@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.store import libc
+from policyfs.linux import libc
 from tests.support import calls, jpegs
 
 RIGHT: Final = jpegs.with_segments(jpegs.plain(), jpegs.segment(jpegs.COM, bytes(400)))

@@ -21,8 +21,8 @@ import pytest
 from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.sinks.journal import Journal
-from policyfs.sinks.policy_texts import policy_text
+from policyfs.journal.journal import Journal
+from policyfs.journal.policy_texts import policy_text
 from policyfs.trail.event import OPERATIONS
 from policyfs.trail.table import width
 from tests.support.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_denial, a_journal, an_event, segments
@@ -476,8 +476,13 @@ def keep_a_policy(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--app", "silent"], ["--app", "stranger"], ["--rule", "of-a-policy"], ["--op", "xattr"],
-     ["--rule", "strict"]],
+    [
+        ["--app", "silent"],
+        ["--app", "stranger"],
+        ["--rule", "of-a-policy"],
+        ["--op", "xattr"],
+        ["--rule", "strict"],
+    ],
 )
 def test_what_a_policy_or_the_trail_names_is_a_name(cli: Cli, trail: Path, words: list[str]) -> None:
     keep_a_policy(trail)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
-from policyfs.content.link import WorkerLink
 from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS

@@ -13,9 +13,9 @@ import trio
 
 import policyfs
 from policyfs.content import spawner
-from policyfs.content.confine import Limits
-from policyfs.content.rights import ZYGOTE, rights_of
+from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
+from policyfs.linux.capabilities import ZYGOTE, rights_of
 
 LIMITS = Limits(
     uid=2_100_000_000, gid=2_100_000_000, address_space=512 << 20, cpu_s=60, descriptors=8, uids=8

@@ -11,11 +11,11 @@ import trio
 
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.plans import unpack_plan
+from policyfs.content.protocol import Command, Request
 from policyfs.content.sniffer import Sniffer
-from policyfs.content.wire import Command, Request
 from policyfs.content.worker import Detector, Passed, SniffError
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from policyfs.redact.ranges import MemorySource, apply
 from tests.support.counts import count
 from tests.support.media import HOME, write_tags
 

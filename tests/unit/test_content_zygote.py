@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.content import wire
-from policyfs.content.confine import Limits
+from policyfs.content import protocol
+from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, READY
 from tests.support.processes import wait_for
 
@@ -58,8 +58,8 @@ def test_it_forks_confined_workers_and_reaps_them(zygote):
     for _ in range(2):
         pid, sock = zygote.fork()
         with sock:
-            reply, size = wire.parse_reply_header(sock.recv(wire.REPLY.size))
-            assert (reply.number, reply.status) == (wire.HELLO, wire.Status.OK)
+            reply, size = protocol.parse_reply_header(sock.recv(protocol.REPLY.size))
+            assert (reply.number, reply.status) == (protocol.HELLO, protocol.Status.OK)
             assert b"seccomp" in sock.recv(size)
         wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "the end of a worker without a daemon")
 
@@ -69,7 +69,7 @@ def test_a_worker_that_gets_nonsense_ends(zygote):
     pid, sock = zygote.fork()
     with sock:
         sock.recv(1000)
-        sock.sendall(b"\xff" * wire.REQUEST.size)
+        sock.sendall(b"\xff" * protocol.REQUEST.size)
         assert sock.recv(1000) == b""
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the worker's end")
 

@@ -16,8 +16,8 @@ import pytest
 
 from policyfs.cli import audit
 from policyfs.domain import Audit
-from policyfs.sinks.journal import Journal
-from policyfs.sinks.policy_texts import policy_text
+from policyfs.journal.journal import Journal
+from policyfs.journal.policy_texts import policy_text
 from policyfs.trail.bounds import PATH_BYTES, bounded
 from policyfs.trail.event import BY_DIRECTORY
 from policyfs.trail.line import LineFormatter

@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.changing import Change
-from policyfs.fs.nodes import Flavor
+from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.namespace.setattr import Change
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.copies import CopyCache
 from tests.support import jpegs
@@ -196,9 +196,9 @@ async def test_a_file_emptied_by_its_path_has_its_new_size_also_while_a_copy_is_
         emptied = Change(
             mode=None, uid=None, gid=None, size=0, atime_ns=None, mtime_ns=None, kill_priv=False
         )  # fmt: skip
-        entry = await made.changing.setattr(old.node, emptied, None, made.caller(GALLERY))
+        entry = await made.attribute_setter.setattr(old.node, emptied, None, made.caller(GALLERY))
         assert entry.st_size == 0
-        assert (await made.seeing.getattr(old.node, made.caller(GALLERY))).st_size == 0
+        assert (await made.lookup.getattr(old.node, made.caller(GALLERY))).st_size == 0
         assert len(await made.io.read(old, 0, 1 << 20)) == len(PHOTO), "who has it open reads on"
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert await made.io.read(new, 0, 1 << 20) == b""

@@ -8,10 +8,10 @@ import pytest
 import trio
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs import pauses
 from policyfs.fs.handlers import Handlers
-from policyfs.fs.nodes import Flavor, NodeTable
-from policyfs.store.statx import Stat
+from policyfs.fs.inodes.node_table import Flavor, NodeTable
+from policyfs.fs.sharing import pauses
+from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of
 
 RULES = '- {id: a, allow: [see], who: {app: any}, paths: ["/**"]}\n'

@@ -11,10 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.changing import Change
-from policyfs.fs.evidence import KindEvidence
-from policyfs.fs.nodes import Node
-from policyfs.fs.openfile import Caller, Handle
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.namespace.setattr import Change
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts
 from tests.support.policies import engine_of
@@ -46,7 +46,7 @@ def thread(made: Parts, number: int) -> Caller:
 
 
 async def look_up(made: Parts, number: int) -> Node:
-    entry = await made.seeing.lookup(made.root, b"a.jpg", thread(made, number))
+    entry = await made.lookup.lookup(made.root, b"a.jpg", thread(made, number))
     return made.nodes.get(entry.st_ino)
 
 
@@ -111,7 +111,7 @@ async def test_a_size_that_was_told_while_a_copy_was_made_that_never_came_to_be_
 
     async def completed(node: Node) -> None:
         photo.write_bytes(PHOTO)
-        told.append((await made.seeing.getattr(node, thread(made, 3))).st_size)
+        told.append((await made.lookup.getattr(node, thread(made, 3))).st_size)
 
     with parts(photo.parent, engine_of(HIDE)) as made:
         opens = await while_made(made, 2, completed)
@@ -127,7 +127,7 @@ async def test_the_size_of_an_old_copy_is_taken_back_by_the_next_open(photo) -> 
         node = await look_up(made, 1)
         old = await made.opener.open(node, os.O_RDONLY, thread(made, 1))
         photo.write_bytes(LONGER)
-        assert (await made.seeing.getattr(node, thread(made, 1))).st_size == len(PHOTO)
+        assert (await made.lookup.getattr(node, thread(made, 1))).st_size == len(PHOTO)
         await made.release(old)
         made.sizes_forgotten.clear()
         await made.opener.open(node, os.O_RDONLY, thread(made, 1))
@@ -139,12 +139,12 @@ async def test_a_file_emptied_by_its_path_while_a_copy_is_made_has_its_new_size(
     emptied = Change(mode=None, uid=None, gid=None, size=0, atime_ns=None, mtime_ns=None, kill_priv=False)
 
     async def emptying(node: Node) -> None:
-        await made.changing.setattr(node, emptied, None, thread(made, 2))
+        await made.attribute_setter.setattr(node, emptied, None, thread(made, 2))
 
     with parts(photo.parent, engine_of(HIDE)) as made:
         opens = await while_made(made, 1, emptying)
         assert len(await made.io.read(opens.handles[0], 0, 1 << 20)) == len(PHOTO), "it came before"
-        assert (await made.seeing.getattr(opens.node, thread(made, 2))).st_size == 0
+        assert (await made.lookup.getattr(opens.node, thread(made, 2))).st_size == 0
 
 
 @on_trio

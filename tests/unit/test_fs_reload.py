@@ -74,17 +74,17 @@ async def while_sniffing(made: Parts, request, text: str) -> int:
 
 REQUESTS = {
     "open": lambda made, node: made.opener.open(node, os.O_RDONLY, made.caller(GALLERY)),
-    "getattr": lambda made, node: made.seeing.getattr(node, made.caller(GALLERY)),
-    "access": lambda made, node: made.seeing.access(node, os.R_OK, made.caller(GALLERY)),
-    "lookup": lambda made, node: made.seeing.lookup(node.parent, b"b.jpg", made.caller(GALLERY)),
-    "unlink": lambda made, node: made.naming.remove(
+    "getattr": lambda made, node: made.lookup.getattr(node, made.caller(GALLERY)),
+    "access": lambda made, node: made.lookup.access(node, os.R_OK, made.caller(GALLERY)),
+    "lookup": lambda made, node: made.lookup.lookup(node.parent, b"b.jpg", made.caller(GALLERY)),
+    "unlink": lambda made, node: made.entry_changer.remove(
         node.parent, b"b.jpg", made.caller(GALLERY), directory=False
     ),
-    "link": lambda made, node: made.naming.link(node, node.parent, b"c.jpg", made.caller(GALLERY)),
-    "rename": lambda made, node: made.naming.rename(
+    "link": lambda made, node: made.entry_changer.link(node, node.parent, b"c.jpg", made.caller(GALLERY)),
+    "rename": lambda made, node: made.entry_changer.rename(
         node.parent, b"b.jpg", node.parent, b"c.jpg", 0, made.caller(GALLERY)
     ),
-    "xattr": lambda made, node: made.changing.setxattr(node, b"user.a", b"", made.caller(GALLERY)),
+    "xattr": lambda made, node: made.attribute_setter.setxattr(node, b"user.a", b"", made.caller(GALLERY)),
     "truncate": lambda made, node: made.opener.open_to_truncate(node, 0, made.caller(GALLERY)),
 }
 
@@ -123,7 +123,7 @@ async def test_what_has_no_name_is_restated_too(store: Path) -> None:
         handle = await made.open("/DCIM/a.jpg", os.O_RDONLY, GALLERY)
         directory = await made.walk("/DCIM/sub", GALLERY)
         parent = await made.walk("/DCIM", GALLERY)
-        await made.naming.remove(parent, b"a.jpg", made.caller(CAMERA), directory=False)
+        await made.entry_changer.remove(parent, b"a.jpg", made.caller(CAMERA), directory=False)
         (store / "DCIM/sub").rmdir()
         made.nodes.drop_name(directory, parent, b"sub")
         engine = engine_of(NOTHING)

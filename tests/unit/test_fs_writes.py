@@ -10,11 +10,11 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs import drafts
-from policyfs.fs.heads import HEAD_BYTES
-from policyfs.fs.settled import Named
+from policyfs.fs.checked import drafts
+from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.fs.checked.moved_file import Named
 from policyfs.kernel.bridge import pyfuse3
-from policyfs.store import libc
+from policyfs.linux import libc
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts
 from tests.support.policies import engine_of
@@ -76,7 +76,7 @@ async def between(made: Parts, request, meanwhile) -> int:
 @on_trio
 async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts_of_it(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         assert await made.write(handle, 0, PHOTO) == len(PHOTO)
         own = await made.open("/new.jpg", os.O_RDWR, CAMERA)  # as its owner, without emptying it
         other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
@@ -96,7 +96,7 @@ async def test_who_owns_a_file_changes_parts_of_it_also_where_it_is_redacted_for
     store: Path,
 ) -> None:
     with parts(store, engine_of(REDACTED.replace(", unless: {owner: self}", ""))) as made:
-        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         await made.write(handle, 0, PHOTO)
         await made.release(handle)
         for flags in (os.O_RDWR, os.O_RDWR | os.O_TRUNC):
@@ -108,7 +108,9 @@ async def test_who_owns_a_file_changes_parts_of_it_also_where_it_is_redacted_for
             await made.release(other)
             await made.release(own)
             (store / "new.jpg").unlink()
-            handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+            handle, _ = await made.creator.create(
+                made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA)
+            )
             await made.write(handle, 0, PHOTO)
             await made.release(handle)
 
@@ -118,12 +120,12 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
     """The file was empty when the open was decided; a photo was written before it was answered."""
     with parts(store, engine_of(REDACTED)) as made:
         node = await made.walk("/empty", GALLERY)
-        fd, stat = made.entrance.open_named(node)
-        handle = made.lifetimes.new_handle(node, made.caller(GALLERY), os.O_RDWR, stat)
+        fd, stat = made.backing_files.open_named(node)
+        handle = made.lifecycle.new_handle(node, made.caller(GALLERY), os.O_RDWR, stat)
         handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
         (store / "empty").write_bytes(PHOTO)
         with pytest.raises(OSError) as stale:
-            made.entrance.before_writing(node, handle, stat, "none")
+            made.backing_files.before_writing(node, handle, stat, "none")
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)
@@ -133,7 +135,7 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
 async def test_a_large_write_too_goes_by_who_owns_the_file_when_it_is_made(store: Path) -> None:
     """Nothing comes between the look at the owner and the write: no other task runs there."""
     with parts(store, engine_of(REDACTED)) as made:
-        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         task, seen = trio.lowlevel.current_task(), []
 
         class Watching(trio.abc.Instrument):
@@ -191,7 +193,7 @@ async def test_while_another_view_is_written_nothing_in_the_file_counts_as_ones_
 async def test_a_file_opened_only_to_empty_it_does_not_keep_a_refused_one_alive(store: Path) -> None:
     """open(O_RDONLY|O_TRUNC) is no writer: the last writer's release settles what is held."""
     with parts(store, engine_of(OPEN + TYPES)) as made:
-        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
         reader = await made.open("/new", os.O_RDONLY | os.O_TRUNC, MAPS)
         assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
         await made.release(handle)
@@ -263,7 +265,7 @@ async def test_two_writes_judged_by_two_names_are_not_laid_over_each_other(store
 @on_trio
 async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
         raw = await made.open("/empty", os.O_RDWR, MAPS)
         made.reload(engine_of(REDACTED + TYPES))
         for one in (handle, raw):
@@ -296,15 +298,16 @@ async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
         made.sink.broken = True
         caller, before = made.caller(MAPS), len(made.nodes)
         for request in (
-            lambda: made.making.mkdir(made.root, b"n", 0o755, caller),
-            lambda: made.making.symlink(made.root, b"n", b"a.jpg", caller),
-            lambda: made.making.mknod(made.root, b"n", 0o100644, 0, caller),
+            lambda: made.creator.mkdir(made.root, b"n", 0o755, caller),
+            lambda: made.creator.symlink(made.root, b"n", b"a.jpg", caller),
+            lambda: made.creator.mknod(made.root, b"n", 0o100644, 0, caller),
         ):
             assert await errno_of(request()) == errno.EIO
-        assert await errno_of(made.naming.link(node, made.root, b"n", caller)) == errno.EIO
-        assert await errno_of(made.making.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
+        assert await errno_of(made.entry_changer.link(node, made.root, b"n", caller)) == errno.EIO
+        assert await errno_of(made.creator.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
         assert (
-            await errno_of(made.naming.rename(made.root, b"a.jpg", made.root, b"n", 0, caller)) == errno.EIO
+            await errno_of(made.entry_changer.rename(made.root, b"a.jpg", made.root, b"n", 0, caller))
+            == errno.EIO
         )
         assert not (store / "n").exists()
         assert len(made.nodes) == before
@@ -359,7 +362,7 @@ async def test_a_refused_new_file_that_another_view_has_opened_meanwhile_stays(s
     """Its maker's last close is still being judged when another app, unchecked, empties and writes it."""
     types = TYPES.replace("require", "who: {app: maps}, require")
     with parts(store, engine_of(REDACTED + types)) as made:
-        handle, _ = await made.making.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
         await made.write(handle, 0, PHOTO[:2])
         said: list[int] = []
 
@@ -380,7 +383,7 @@ DRAFTS = REDACTED + '- {id: share, require: {no: [people]}, who: {app: camera}, 
 async def test_a_draft_is_not_begun_with_what_another_app_writes_meanwhile(store: Path, monkeypatch) -> None:
     """While the file is copied into the draft its owner changes: nothing of it is read back."""
     with parts(store, engine_of(DRAFTS)) as made:
-        handle, _ = await made.making.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         await made.write(handle, 0, PHOTO)
         await made.release(handle)
         mine = await made.open("/new.jpg", os.O_RDWR, CAMERA)
@@ -408,7 +411,7 @@ async def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(store:
             return fd
 
         monkeypatch.setattr(type(made.tree), "create_file", created)
-        await made.making.mknod(made.root, b"new.jpg", 0o100644, 0, made.caller(CAMERA))
+        await made.creator.mknod(made.root, b"new.jpg", 0o100644, 0, made.caller(CAMERA))
         fd = os.open(store / "new.jpg", os.O_RDONLY)
         assert os.pread(fd, 1 << 20, 0) == PHOTO
         assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
@@ -436,12 +439,12 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
     checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
     with parts(store, engine_of(checked)) as made:
         settling = _Settled(store / "a.jpg")
-        made.naming._settling = settling  # type: ignore[assignment]
+        made.entry_changer._moved_files = settling  # type: ignore[assignment]
         to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
-        moved = made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
+        moved = made.entry_changer.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
         assert await errno_of(moved) == errno.ESTALE  # the kernel looks again, and says EEXIST
         assert (store / "in/new.jpg").read_bytes() == b"somebody's"
-        await made.naming.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
+        await made.entry_changer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
         assert (store / "in/new.jpg").read_bytes() == PHOTO
         assert not (store / "a.jpg").exists()
         settling.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 
-from policyfs.mount_end import MountTable
+from policyfs.daemon.end import MountTable
 from tests.support.processes import call_as
 
 

@@ -11,7 +11,7 @@ from policyfs.domain import Facts, FileType, Op
 from policyfs.policy import names
 from policyfs.policy.automaton import MAX_BOUND
 from policyfs.policy.decide import End, Engine, PathState
-from policyfs.policy.sight import Sight
+from policyfs.policy.visibility import Sight
 from tests.support.policies import engine_of
 
 RULES = """\

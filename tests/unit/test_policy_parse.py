@@ -14,9 +14,9 @@ from policyfs.domain import DENY_UNKNOWN, REDACTABLE_KINDS, REDACTIONS, Audit, O
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
-from policyfs.redact.locators import LOCATORS
-from policyfs.redact.table import Treatment, kind_rows
-from policyfs.redact.tells import WORDS
+from policyfs.redact.core.categories import WORDS
+from policyfs.redact.core.kinds import Treatment, kind_rows
+from policyfs.redact.registry import LOCATORS
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 APPS = "apps:\n  camera: {uid: 10010}\n  maps: {uid: 10012, grants: [media.location]}\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.blocks import NotThisKindError
-from policyfs.redact.locators import locate_in
-from policyfs.redact.ranges import MemorySource, PatchedSource, apply, in_order
-from policyfs.redact.tells import hidden_by
+from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.core.patches import MemorySource, PatchedSource, apply, in_order
+from policyfs.redact.registry import locate_in
 from tests.support.movies import AVCC, CITY, SAMPLE, Track, box, fragmented, full, movie, u32
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import DENY_UNKNOWN
+from policyfs.redact.core.kinds import Treatment
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import MAX_FINDINGS, Outcome, kind_rows, kind_table, locate
-from policyfs.redact.ranges import MemorySource
-from policyfs.redact.table import Treatment
 from tests.support import jpegs, media
 from tests.support.jpegs import exif, photo_with, plain
 

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from policyfs.redact.locators import locate_in
-from policyfs.redact.mp3 import crc16
-from policyfs.redact.ogg import page_checksum
+from policyfs.redact.audio.mp3 import crc16
+from policyfs.redact.audio.ogg import page_checksum
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
-from policyfs.redact.tells import UNKNOWN, Tells
+from policyfs.redact.registry import locate_in
 from tests.support import jpegs, notes, sounds
 from tests.support.sounds import AVI, CASES, CITY, FLAC, MP3, OGG, PLACE, PLAIN, WAV
 

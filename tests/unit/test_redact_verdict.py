@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import DENY_UNKNOWN, TO_TELL
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource
 from tests.support import cameras, jpegs, notes
 from tests.support.jpegs import LONG, UNDEFINED, pack, text
 
@@ -122,7 +122,7 @@ def test_of_names_and_captions_no_search_finds_anything() -> None:
 
 
 def test_what_was_redacted_is_accepted(tmp_path: Path) -> None:
-    from policyfs.redact.ranges import apply
+    from policyfs.redact.core.patches import apply
 
     for photo in cameras.photos(tmp_path):
         for data in (photo.placed, odd(photo.placed[:900]), photo.placed[:-200]):

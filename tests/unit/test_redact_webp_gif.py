@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.gif import blank_comment
-from policyfs.redact.locators import locate_in
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.images.gif import blank_comment
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.ranges import MemorySource, apply
-from policyfs.redact.riff import chunks
-from policyfs.redact.tells import Tells
+from policyfs.redact.registry import locate_in
+from policyfs.redact.riff.chunks import chunks
 from tests.support import jpegs
 from tests.support.media import HOME
 

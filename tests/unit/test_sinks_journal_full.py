@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.sinks.journal import Journal, JournalError
-from policyfs.sinks.policy_texts import kept_digests, policy_text
-from policyfs.sinks.recorders import heads
+from policyfs.journal.journal import Journal, JournalError
+from policyfs.journal.policy_texts import kept_digests, policy_text
+from policyfs.journal.recorders import heads
 from tests.support.namespace import detach
 from tests.support.processes import start_as
 from tests.support.trail import (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.linux.mountinfo import mount_of_fd, mounts
 from policyfs.store.facts import StoreFacts, directory_folds, probe
-from policyfs.store.mountinfo import mount_of_fd, mounts
 from tests.support import folding
 from tests.support.images import IMAGE_KINDS, file_system
 from tests.support.namespace import detach, mounts_below

@@ -11,9 +11,9 @@ import threading
 import pytest
 
 from policyfs.domain import Patch
+from policyfs.linux.libc import link_fd
+from policyfs.linux.statx import fstatx
 from policyfs.store.frozen import FrozenTooLarge, Version, apply, freeze, open_readonly, seal
-from policyfs.store.libc import link_fd
-from policyfs.store.statx import fstatx
 from tests.support.images import STORE_KINDS, file_system
 from tests.support.processes import call_as
 

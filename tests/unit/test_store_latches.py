@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.alone import Alone
+from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.store.latches import Latches
 from tests.support.processes import start_as, wait_for
 
@@ -70,7 +70,7 @@ def test_who_finds_the_shared_file_removed_makes_a_new_one(lock: str, fd: int) -
 
 def test_nobody_waits_for_ever(lock: str, fd: int) -> None:
     here, there = Latches(lock), Latches(lock)
-    alone = Alone(there)
+    alone = ChangeLock(there)
 
     async def waits() -> str:
         try:

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from policyfs.domain import OWNER_NONE
+from policyfs.linux.statx import fstatx
 from policyfs.store.owner import OWNER_XATTR, Owners
-from policyfs.store.statx import fstatx
 from tests.support.images import STORE_KINDS, file_system
 
 pytestmark = pytest.mark.mount

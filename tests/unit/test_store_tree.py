@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import FileType
-from policyfs.store.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, Identity
-from policyfs.store.statx import fstatx, statx
+from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, Identity
+from policyfs.linux.statx import fstatx, statx
 from policyfs.store.tree import Tree
 from tests.support.images import STORE_KINDS, file_system
 from tests.support.processes import call_as

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policyfs.linux.libc import file_handle, open_handle
 from policyfs.store.facts import probe
-from policyfs.store.libc import file_handle, open_handle
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Change, Watch, WatchEvent, parse_events
 from tests.support.images import STORE_KINDS, file_system

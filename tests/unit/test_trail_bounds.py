@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from policyfs.sinks.accounts import Limits
+from policyfs.journal.accounts import Limits
 from policyfs.trail.bounds import PATH_BYTES, bounded, cut_path, line_bytes, memory_bytes
 from policyfs.trail.budget import Budget
 from policyfs.trail.event import Event

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from policyfs.domain import Audit
-from policyfs.sinks.journal import Journal
-from policyfs.sinks.reader import find_chains, raw_lines
-from policyfs.sinks.recorders import heads, open_journal, recorder_id
+from policyfs.journal.journal import Journal
+from policyfs.journal.reader import find_chains, raw_lines
+from policyfs.journal.recorders import heads, open_journal, recorder_id
 from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 from tests.support.trail import an_event

@@ -9,7 +9,7 @@ from random import Random
 
 from tests.fuzz.mutators import text
 
-Places = Sequence[int]
+Resolver = Sequence[int]
 """Where boxes begin and end."""
 
 _WORDS = tuple(
@@ -63,7 +63,7 @@ def words(body: bytes, rng: Random) -> bytes:
     return body[: hit.start()] + rng.choice(rng.choice(rows)) + body[hit.end() :]
 
 
-def mutate(kind: bytes, body: bytes, places: Places, rng: Random) -> bytes:
+def mutate(kind: bytes, body: bytes, places: Resolver, rng: Random) -> bytes:
     """An accident to a table; to numbers anywhere, in what is none."""
     if kind == b"iloc" and (table := _Locations.read(body)) is not None:
         table.accident(places, rng)
@@ -76,14 +76,14 @@ def mutate(kind: bytes, body: bytes, places: Places, rng: Random) -> bytes:
     return body[:at] + _number(places, rng).to_bytes(4, "big") + body[at + 4 :]
 
 
-def _number(places: Places, rng: Random) -> int:
+def _number(places: Resolver, rng: Random) -> int:
     """A small one, or a place in the file."""
     if not places or rng.random() < 0.5:
         return rng.choice(_SMALL)
     return max(0, rng.choice(places) + rng.choice((0, 0, 0, 1, -1, 4, -4, 7, 8, -8, rng.randint(-40, 40))))
 
 
-def _rows(body: bytes, head: int, width: int, places: Places, rng: Random) -> bytes:
+def _rows(body: bytes, head: int, width: int, places: Resolver, rng: Random) -> bytes:
     rows = [body[at : at + width] for at in range(head, len(body), width)]
     at = rng.randint(0, len(rows))
     match rng.randint(0, 7) if rows else 0:
@@ -202,7 +202,7 @@ class _Locations:
                     number(value, size)
         return b"".join(out)
 
-    def accident(self, places: Places, rng: Random) -> None:
+    def accident(self, places: Resolver, rng: Random) -> None:
         if not self.items:
             self.items.append(_Place(1, 0, 0, 0, [(1, _number(places, rng), rng.choice(_SMALL))]))
             return
@@ -231,7 +231,7 @@ class _Locations:
                 item.extents[which : which + 1] = _extents(item.extents[which], places, rng)
 
 
-def _extents(extent: tuple[int, int, int], places: Places, rng: Random) -> list[tuple[int, int, int]]:
+def _extents(extent: tuple[int, int, int], places: Resolver, rng: Random) -> list[tuple[int, int, int]]:
     """What becomes of one piece of an item."""
     index, at, size = extent
     cut = rng.randint(0, min(size, 4000))

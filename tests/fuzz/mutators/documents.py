@@ -7,7 +7,7 @@ import zlib
 from json import dumps, loads
 from random import Random
 
-from policyfs.redact.pdfkeys import ANY, INFO, STRINGS
+from policyfs.redact.pdf.keys import ANY, INFO, STRINGS
 from tests.fuzz.mutators import text
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator, Part, change, rearrange, some
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from policyfs.redact.ebml import head_at
-from policyfs.redact.matroskanames import ELEMENTS, Form
+from policyfs.redact.matroska.ebml import head_at
+from policyfs.redact.matroska.tag_names import ELEMENTS, Form
 from tests.fuzz.mutators.parts import Mutator, Part, change, some
 
 _MASTERS = frozenset(ELEMENTS) | {

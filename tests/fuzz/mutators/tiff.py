@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from policyfs.redact import makertags, tiffrules
+from policyfs.redact.exif import makernote_tags, raw_tags
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator, some
 
 _STRUCTURE = (
@@ -18,7 +18,7 @@ _STRUCTURE = (
 TAGS = (
     *_STRUCTURE,
     *sorted(
-        {tag for table in (*tiffrules.TABLES.values(), *makertags.NOTE_TABLES.values()) for tag in table}
+        {tag for table in (*raw_tags.TABLES.values(), *makernote_tags.NOTE_TABLES.values()) for tag in table}
     ),
 )
 _DIRECTORIES = frozenset({0x14A, 0x8769, 0x8825, 0xA005, 0x2010, 0x2020, 0x2040, 0x2050, 0x3000})

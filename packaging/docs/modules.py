@@ -1,0 +1,120 @@
+"""docs/modules.md from the code: every module with its first sentence, and which room imports which.
+
+    python packaging/docs/modules.py        # `make docs` runs it, and a test says when it is to be run
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGE = CHECKOUT / "policyfs"
+PAGE = CHECKOUT / "docs/modules.md"
+_HEAD = """\
+# Modules
+
+Made from the code by `make docs`: each room with its modules, what each is for in its own words, and which
+room imports which. An arrow leads from a room to one that it imports; the import contract in `pyproject.toml`
+holds their order. What a room owns, and what must stay true of it, is in [architecture.md](architecture.md).
+"""
+
+
+def modules(package: Path = PACKAGE) -> dict[str, Path]:
+    """Every module and package by its dotted name below policyfs, in order; "" is policyfs itself."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = list(path.relative_to(package).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def summary(path: Path) -> str:
+    """The first sentence of a module's docstring, in one line. Raises ValueError if there is none."""
+    text = ast.get_docstring(_parsed(path))
+    if not text:
+        raise ValueError(f"{path} has no docstring")
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    sentence = re.split(r"(?<=[.!?])\s", paragraph)[0]
+    return sentence.replace("|", "\\|")
+
+
+@functools.cache
+def _names(path: Path) -> tuple[tuple[str, str], ...]:
+    """(module, name in it) of each import from policyfs, wherever it stands."""
+    nodes = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom))
+    ours = ((node, node.module or "") for node in nodes if (node.module or "").split(".")[0] == "policyfs")
+    return tuple((module[9:], alias.name) for node, module in ours for alias in node.names)
+
+
+def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of policyfs that one imports, those for annotations included."""
+    for base, name in _names(path):
+        full = f"{base}.{name}".removeprefix(".")
+        yield full if full in known else base
+
+
+def arrows(known: dict[str, Path], inside: str) -> list[tuple[str, str]]:
+    """Which room imports which, among those directly below a package ("" for policyfs)."""
+    start = f"{inside}." if inside else ""
+    found = set()
+    for name, path in known.items():
+        for other in imported(path, known):
+            if name.startswith(start) and other.startswith(start) and name and other:
+                pair = (name.removeprefix(start).split(".")[0], other.removeprefix(start).split(".")[0])
+                if pair[0] != pair[1]:
+                    found.add(pair)
+    return sorted(found)
+
+
+def picture(pairs: list[tuple[str, str]]) -> str:
+    """The arrows without those that follow from others, as a picture."""
+    below: dict[str, set[str]] = {}
+    for above, under in pairs:
+        below.setdefault(above, set()).add(under)
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(below.get(start, ()))
+        while todo:
+            at = todo.pop()
+            if at not in seen:
+                seen.add(at)
+                todo += below.get(at, ())
+        return seen
+
+    kept = [
+        (above, under)
+        for above, under in pairs
+        if not any(under in reached(other) for other in below[above] - {under})
+    ]
+    return "\n".join(["```mermaid", "flowchart TD", *(f"    {a} --> {b}" for a, b in kept), "```"])
+
+
+def page() -> str:
+    """All of docs/modules.md."""
+    known = modules()
+    out = [_HEAD, "## The whole", "", picture(arrows(known, "")), ""]
+    for package in sorted(name for name in known if name and known[name].name == "__init__.py"):
+        own = [name for name in known if name.rpartition(".")[0] == package]
+        rooms = [name for name in own if known[name].name == "__init__.py"]
+        out += [f"{'##' if '.' not in package else '###'} {package.replace('.', '/')}/", "", summary(known[package]), ""]
+        if len(rooms) > 1:
+            out += [picture(arrows(known, package)), ""]
+        if plain := [name for name in own if name not in rooms]:
+            out += ["| module | |", "|---|---|"]
+            out += [f"| `{name.rpartition('.')[2]}.py` | {summary(known[name])} |" for name in plain]
+            out.append("")
+    return "\n".join(out)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

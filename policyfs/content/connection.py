@@ -1,0 +1,220 @@
+"""The daemon's end of one worker: a request out, a reply in, and the power to kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from policyfs.content import protocol
+from policyfs.content.protocol import Command, Reply, Status, WireError
+from policyfs.content.zygote import ENDED
+
+_CHUNK: Final = 256 * 1024
+_STOPPED_S: Final = 0.2
+"""After so long without an answer it is looked whether the worker was stopped."""
+_CAUSE_S: Final = 1.0
+"""How long the zygote may take to tell how a worker ended."""
+_BY_ITSELF: Final = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
+    signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE,
+})  # fmt: skip
+"""Signals that a process gets for what it does; a worker can send none. Any other came from outside."""
+
+
+class WorkerGoneError(Exception):
+    """The worker died, or said something that no worker says; the message tells which.
+
+    outside: somebody else ended or stopped it, so that it says nothing of the file.
+    """
+
+    def __init__(self, text: str, *, outside: bool = False) -> None:
+        super().__init__(text)
+        self.outside = outside
+
+
+class WorkerLink:
+    """One worker process. At most one task uses it at a time.
+
+    A request that does not end in a reply (the worker died, the deadline came, the task was
+    cancelled) leaves the stream out of step: the owner must kill() the worker then.
+    """
+
+    def __init__(self, pid: int, sock: socket.socket, pidfd: int, ending: int) -> None:
+        """Takes over the socket, the pidfd (through which no other process can be hit) and *ending*, a
+        pipe by which the zygote tells how the worker ended.
+        """
+        sock.setblocking(False)
+        os.set_blocking(ending, False)
+        self.pid = pid
+        self.served = 0
+        self.lane: Hashable = None
+        """Whom alone it serves, once it has served anybody."""
+        self._sock = sock
+        self._pidfd = pidfd
+        self._ending = ending
+        self._quiet = select.poll()
+        self._quiet.register(sock, select.POLLIN)
+        self._quiet.register(pidfd, select.POLLIN)
+
+    async def hello(self) -> str:
+        """Wait until the worker is confined; returns what held, for people.
+
+        Raises WorkerGoneError with the worker's reason if it could not give everything up.
+        """
+        try:
+            reply = await self._receive(protocol.HELLO, protocol.MAX_REASON)
+        except _HungUpError as error:
+            raise await self._death() from error
+        if reply.status is not Status.OK:
+            raise WorkerGoneError(f"a worker could not give up its rights: {reply.reason}")
+        return reply.reason
+
+    async def ask(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
+        """One request and its reply. fd is duplicated to the worker and stays the caller's.
+
+        size: of the file behind fd, in bytes. Raises WorkerGoneError.
+        """
+        try:
+            return await self._ask(command, fd, size, payload)
+        except _HungUpError as error:
+            raise await self._death() from error
+
+    async def _ask(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
+        self.served += 1
+        number = self.served
+        header = protocol.REQUEST.pack(number, command, len(payload), size)
+        await self._send(header + payload, [] if fd is None else protocol.ancillary(fd))
+        limit = protocol.MAX_REPLY_PAYLOAD if command == Command.LOCATE else protocol.MAX_REASON
+        return await self._receive(number, limit)
+
+    def fit(self) -> bool:
+        """Whether the worker lives and, being idle, is silent."""
+        return not self._quiet.poll(0)
+
+    def kill(self) -> None:
+        """SIGKILL, and no more talk: a task that is talking gets WorkerGoneError. gone() says when
+        it has ended. Only in a trio run; once is enough, more do nothing.
+        """
+        if self._sock.fileno() < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._quiet.unregister(self._sock)
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+    def gone(self) -> bool:
+        """Whether a killed worker has ended; closes the pidfd when it has. Never blocks."""
+        if self._pidfd >= 0 and self._quiet.poll(0):
+            with contextlib.suppress(RuntimeError):  # where no trio runs nobody waits for it
+                trio.lowlevel.notify_closing(self._ending)
+            for fd in (self._pidfd, self._ending):
+                os.close(fd)
+            self._pidfd = self._ending = -1
+        return self._pidfd < 0
+
+    async def ended(self) -> None:
+        """Wait until a killed worker has ended."""
+        while not self.gone():
+            await trio.lowlevel.wait_readable(self._pidfd)
+
+    def _stopped(self) -> bool:
+        """Whether somebody stopped it (proc_pid_stat(5), field 3): no worker can do that to itself."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return False
+        return state.rpartition(") ")[2][:1] in {"T", "t"} and not self._ended()
+
+    def _ended(self) -> bool:
+        return self._pidfd < 0 or any(fd == self._pidfd for fd, _ in self._quiet.poll(0))
+
+    async def _death(self) -> WorkerGoneError:
+        """What became of a worker that hung up."""
+        code = None
+        with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
+            code = await self._exit_code()
+        if code is None:
+            return WorkerGoneError("the worker died")
+        if code >= 0:
+            return WorkerGoneError(f"the worker ended with exit code {code}")
+        number = -code
+        return WorkerGoneError(f"the worker died of signal {number}", outside=number not in _BY_ITSELF)
+
+    async def _exit_code(self) -> int | None:
+        """Its exit code, or the negative signal. None if the zygote did not live to tell."""
+        while self._ending >= 0:
+            try:
+                told = os.read(self._ending, ENDED.size)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._ending)
+                continue
+            if len(told) != ENDED.size:
+                return None
+            code: int = ENDED.unpack(told)[0]
+            return code
+        return None
+
+    async def _send(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
+        try:
+            view = memoryview(data)
+            while view:
+                try:
+                    sent = self._sock.sendmsg([view], ancillary, socket.MSG_NOSIGNAL)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+                    continue
+                ancillary = []  # the descriptor went with the first byte
+                view = view[sent:]
+        except trio.ClosedResourceError as error:
+            raise WorkerGoneError("the worker was killed") from error
+        except OSError as error:
+            raise _HungUpError from error
+
+    async def _receive(self, number: int, limit: int) -> Reply:
+        try:
+            reply, size = protocol.parse_reply_header(await self._exactly(protocol.REPLY.size), limit)
+        except WireError as error:
+            raise WorkerGoneError(f"the worker sent {error}") from error
+        if reply.number != number:
+            raise WorkerGoneError(f"the worker answered request {reply.number}, not {number}")
+        return reply._replace(payload=await self._exactly(size))
+
+    async def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            try:
+                part = self._sock.recv(min(size, _CHUNK))
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                raise _HungUpError
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    async def _readable(self) -> None:
+        try:
+            while True:
+                with trio.move_on_after(_STOPPED_S):
+                    await trio.lowlevel.wait_readable(self._sock)
+                    return
+                if self._stopped():
+                    raise WorkerGoneError("the worker was stopped", outside=True)
+        except trio.ClosedResourceError as error:
+            raise WorkerGoneError("the worker was killed") from error
+
+
+class _HungUpError(Exception):
+    """The worker's end of the socket is closed."""

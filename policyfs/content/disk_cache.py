@@ -1,0 +1,265 @@
+"""What was found in files, kept over restarts: content kinds and redaction plans, in SQLite.
+
+Shared by all mounts of a machine whose trails lie together. Nothing depends on it but speed: a
+database that is damaged is thrown away and begun anew, one that cannot be written is not written.
+
+INVARIANT: an answer counts for the version of a file that its key names, and only where somebody
+knows that the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and
+kinds are put and asked for only with a read lease on the file (fs/redacted/copies.py and leased.py,
+fs/access/facts.py), and only on a store where stat shows that somebody wrote and went
+(StoreFacts.times_tell).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import magic
+
+from policyfs.content.cache import KindKey
+from policyfs.content.kinds import is_kind
+from policyfs.content.plans import pack_plan, unpack_plan
+from policyfs.content.protocol import WireError
+from policyfs.redact.core.values import DETECTOR_VERSION, Plan
+
+MAX_ROWS: Final = 1_000_000
+"""Beyond that the database is emptied: some 200 MB, and of ten times as many files as people have."""
+MAX_ANSWER_BYTES: Final = 1 << 20
+"""A plan that takes more to write down is made anew each time."""
+_MAX_PENDING: Final = 4096
+_CONFIRMED: Final = "found twice"
+"""Rows that lack this word are one worker's word, which older versions kept: they go."""
+_BUSY_S: Final = 1.0
+_KIND: Final = "kind"
+_UNPROVEN_KIND: Final = ""
+"""Under which kinds were kept that no lease had proven: such rows go."""
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS found (
+    fs INTEGER NOT NULL, ino INTEGER NOT NULL, what TEXT NOT NULL, detector TEXT NOT NULL,
+    btime_ns INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    answer BLOB NOT NULL, PRIMARY KEY (fs, ino, what)
+) WITHOUT ROWID
+"""
+_GET: Final = (
+    "SELECT answer FROM found WHERE fs = ? AND ino = ? AND what = ? AND detector = ?"
+    " AND btime_ns = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?"
+)
+_PUT: Final = "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+_Key = tuple[int, int, str, str, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedStats:
+    """Counts since the start. lost: answers that could not be written, or no longer be read."""
+
+    hits: int
+    misses: int
+    written: int
+    lost: int
+    begun_anew: int
+
+
+class Remembered:
+    """Answers by a file's version. path: of the database. file_system: which one the inode numbers are
+    of (statvfs f_fsid). detector: whatever makes an old answer worthless when it changes.
+
+    get and put on the event loop's thread, flush() on any one other at a time. warn is told of what a
+    person should know.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        file_system: int,
+        detector: str,
+        warn: Callable[[str], None],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._path = path
+        self._fs = _signed(file_system)
+        self._detector = detector
+        self._warn = warn
+        self._clock_ns = clock_ns
+        self._swap = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._pending: dict[_Key, bytes] = {}
+        self._hits = self._misses = self._written = self._lost = self._begun_anew = 0
+        self._damaged = False
+        self._open()
+
+    def kind(self, key: KindKey) -> str | None:
+        """The content kind that was found in this version of a file."""
+        answer = self._get(self._key(key, _KIND))
+        if answer is None:
+            return None
+        kind = answer.decode("ascii", "replace")
+        return kind if is_kind(kind) else None
+
+    def put_kind(self, key: KindKey, kind: str) -> None:
+        """Keep what was found in this version of a file; not if it may change within one tick."""
+        self._put(key, _KIND, kind.encode("ascii"))
+
+    def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
+        """The kind and the plan that were found in this version of a file with *what* hidden."""
+        answer = self._get(self._key(key, _words(what)))
+        if answer is None:
+            return None
+        try:
+            return unpack_plan(answer, key.size)
+        except WireError:
+            self._lost += 1
+            return None
+
+    def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
+        """Keep a plan, likewise."""
+        self._put(key, _words(what), pack_plan(kind, plan))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that flush() would do."""
+        return bool(self._pending) or self._damaged
+
+    def flush(self) -> None:
+        """Write down what was put. Never raises; what cannot be written is forgotten."""
+        with self._swap:
+            pending, self._pending = self._pending, {}
+            if self._damaged:
+                self._begin_anew()
+        if not pending or self._writer is None:
+            return
+        rows = [(*key, answer) for key, answer in pending.items()]
+        try:
+            with self._writer:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.executemany(_PUT, rows)
+            self._written += len(rows)
+        except sqlite3.OperationalError:  # busy, or the disk is full: only speed is lost
+            self._lost += len(rows)
+        except sqlite3.DatabaseError:
+            self._damaged = True
+            self._lost += len(rows)
+
+    def stats(self) -> RememberedStats:
+        """A snapshot for ``status``."""
+        return RememberedStats(self._hits, self._misses, self._written, self._lost, self._begun_anew)
+
+    def close(self) -> None:
+        """Write down what was put, and close. A second call does nothing."""
+        self.flush()
+        self._shut()
+
+    def _key(self, key: KindKey, what: str) -> _Key:
+        version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
+        return (self._fs, _signed(key.ino), what, self._detector, *version)
+
+    def _get(self, key: _Key) -> bytes | None:
+        with self._swap:
+            answer = self._pending.get(key) or self._row(key)
+        self._hits += answer is not None
+        self._misses += answer is None
+        return answer
+
+    def _row(self, key: _Key) -> bytes | None:
+        if self._reader is None or self._damaged:
+            return None
+        try:
+            row: tuple[object] | None = self._reader.execute(_GET, key).fetchone()
+        except sqlite3.OperationalError:
+            return None
+        except sqlite3.DatabaseError:
+            self._damaged = True
+            return None
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
+
+    def _put(self, key: KindKey, what: str, answer: bytes) -> None:
+        if key.is_racy(self._clock_ns()) or not key.btime_ns or len(answer) > MAX_ANSWER_BYTES:
+            return
+        with self._swap:
+            if len(self._pending) < _MAX_PENDING:
+                self._pending[self._key(key, what)] = answer
+            else:
+                self._lost += 1
+
+    # ------------------------------------------------------------- the database
+
+    def _open(self) -> None:
+        """Open it; begin anew if it is damaged or too large; do without if neither goes."""
+        try:
+            self._connect()
+        except (OSError, sqlite3.OperationalError) as error:
+            self._do_without(error)
+        except sqlite3.DatabaseError:
+            self._begin_anew()
+
+    def _do_without(self, error: Exception) -> None:
+        self._warn(f"what is found in files is not kept over a restart: {self._path}: {error}")
+        self._shut()
+
+    def _begin_anew(self) -> None:
+        self._damaged = False
+        self._begun_anew += 1
+        self._shut()
+        self._warn(f"{self._path} was damaged and is begun anew; files are looked into once more")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path + suffix)
+        try:
+            self._connect()
+        except (OSError, sqlite3.Error) as error:
+            self._do_without(error)
+
+    def _connect(self) -> None:
+        """Raises OSError, sqlite3.Error (DatabaseError itself if the file is no sound database)."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        self._writer = _connection(self._path)
+        self._writer.execute("PRAGMA journal_mode = WAL")
+        self._writer.execute(_SCHEMA)
+        stale = "DELETE FROM found WHERE detector != ? OR what = ?"
+        self._writer.execute(stale, (self._detector, _UNPROVEN_KIND))
+        [rows] = self._writer.execute("SELECT count(*) FROM found").fetchone()
+        if rows > MAX_ROWS:
+            self._writer.execute("DELETE FROM found")
+        self._reader = _connection(self._path)
+
+    def _shut(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        self._reader = self._writer = None
+
+
+def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
+    """What is remembered of the store that root_fd is the root directory of."""
+    version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
+    detector = f"{DETECTOR_VERSION}/{version}/{_CONFIRMED}"
+    return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
+
+
+def _connection(path: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _words(what: frozenset[str]) -> str:
+    return "\n".join(sorted(what))
+
+
+def _signed(number: int) -> int:
+    """SQLite integers are signed; inode numbers are not."""
+    return number - (1 << 64) if number >> 63 else number

@@ -1,0 +1,1 @@
+"""The daemon: built, run, watched and ended; what it says of itself."""

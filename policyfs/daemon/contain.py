@@ -1,0 +1,133 @@
+"""What the daemon gives up: the network and most capabilities before its first thread, most system
+calls before its first request.
+
+Opening passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
+first user namespace, so the daemon stays root. See docs/threat-model.md, "The daemon itself".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+from policyfs.linux import libc, seccomp
+from policyfs.linux.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
+
+DAEMON: Final = frozenset({
+    Capability.CHOWN,  # chown of an app's own files
+    Capability.DAC_OVERRIDE,  # stores of mode 0700 and any owner: the policy decides, not mode bits
+    Capability.DAC_READ_SEARCH,  # files by handle, for the watch
+    Capability.FOWNER,  # chmod, utimens, xattrs of files that belong to apps
+    Capability.FSETID,  # setgid directories, and what natively keeps its setgid bit
+    Capability.KILL,  # workers that hang; they have another uid
+    Capability.SETGID, Capability.SETUID,  # new files are made with the caller's identity
+    Capability.SETFCAP,  # taking file capabilities away
+    Capability.LEASE,  # leases on files that belong to apps
+    Capability.SYS_PTRACE,  # the trail names the program: /proc/PID/exe of any uid
+    Capability.SYS_ADMIN,  # backing ids, fanotify, trusted xattrs, umount
+})  # fmt: skip
+WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
+"""With --posix: devices, for callers of whom the kernel has asked CAP_MKNOD before."""
+
+_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+
+
+@dataclass(frozen=True, slots=True)
+class Containment:
+    """How far a daemon is contained. missing: what does not hold, for people; empty if all does.
+
+    no_network: it is in a network namespace that has nothing but its own loopback.
+    """
+
+    capabilities: tuple[str, ...]
+    no_new_privs: bool
+    seccomp: str
+    no_network: bool
+    missing: tuple[str, ...]
+
+
+def leave_network() -> bool:
+    """A network namespace of its own, with nothing in it, for this process and all that it starts.
+
+    Before any thread. False where the kernel has none to give; a mount does not fail for that. What
+    the kernel itself does for a network store goes on in the namespace in which that was mounted.
+    """
+    return not ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET)
+
+
+def give_up_rights(*, special_files: bool = False) -> None:
+    """Keep DAEMON of all capabilities (with special_files: WITH_DEVICES, if it has them). Before any
+    thread, since each has its own.
+
+    Raises PolicyfsError if something is left that should not be.
+    """
+    try:
+        no_new_privs()
+        # A core would hold what the daemon has read of files, on a disk where nobody looks for it.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        libc.keep_capabilities()
+        kept = WITH_DEVICES if special_files else DAEMON
+        keep(kept)
+        rights = rights_of()
+    except OSError as error:
+        raise PolicyfsError(f"the daemon cannot give up rights: {error.strerror}") from error
+    if not rights.no_new_privs or (rights.effective | rights.permitted | rights.handed_on) - kept:
+        raise PolicyfsError("the daemon could not give up rights: a thread of it still has them")
+
+
+def close_door(*, special_files: bool = False) -> bool:
+    """Only the system calls of policyfs.linux.seccomp from now on, in every thread, those to come too.
+
+    special_files: making fifos, sockets and devices is among them.
+
+    False where the kernel or this machine has no filter. Raises PolicyfsError if it is refused.
+    """
+    try:
+        return seccomp.close_door(os.getpid(), special_files=special_files)
+    except OSError as error:
+        raise PolicyfsError(f"the daemon cannot give up system calls: {error.strerror}") from error
+
+
+def containment(pid: int | str = "self") -> Containment:
+    """What holds of a daemon now, by the kernel's own word. Raises OSError if it is gone."""
+    rights = rights_of(pid)
+    alone = set(_interfaces(pid)) <= {"lo"}
+    return Containment(
+        tuple(name_of(number) for number in sorted(rights.effective | rights.permitted)),
+        rights.no_new_privs,
+        rights.seccomp,
+        alone,
+        (*_missing(rights, alone=alone), *_core(pid)),
+    )
+
+
+def _interfaces(pid: int | str) -> list[str]:
+    """Names of the network interfaces that a process sees."""
+    table = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii", errors="replace")
+    return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
+
+
+def _core(pid: int | str) -> list[str]:
+    limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    return [] if line.split()[4] == "0" else ["a crash would leave what it has read in a core file"]
+
+
+def _missing(rights: Rights, *, alone: bool) -> list[str]:
+    missing = []
+    if more := (rights.effective | rights.permitted | rights.handed_on) - WITH_DEVICES:
+        missing.append(f"it has {', '.join(name_of(number) for number in sorted(more))} more than it needs")
+    if rights.bounding - WITH_DEVICES:
+        missing.append("its bounding set is larger than what it needs")
+    if not rights.no_new_privs:
+        missing.append("a program that it executed could gain rights")
+    if rights.seccomp != "filter":
+        missing.append("it may make every system call")
+    if not alone:
+        missing.append("it can reach a network")
+    return missing

@@ -1,0 +1,224 @@
+"""The control socket of a mount: one JSON line asked, one answered.
+
+Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, ending (somebody is
+about to unmount), staying (it was not unmounted after all).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import trio
+
+from policyfs.daemon.supervise import BugLog
+from policyfs.errors import EXIT_REFUSED, PolicyfsError
+
+Json = dict[str, object]
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a control socket, by the kernel's word (unix(7), SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+
+
+Command = Callable[[Peer], Coroutine[object, object, Json]]
+
+_LINE_MAX: Final = 1 << 20
+_DEADLINE_S: Final = 10.0
+
+
+def runtime_dir() -> Path:
+    """Where control sockets are: POLICYFS_RUNTIME_DIR, else /run/policyfs."""
+    return Path(os.environ.get("POLICYFS_RUNTIME_DIR") or "/run/policyfs")
+
+
+def mount_id(mountpoint: str) -> str:
+    """The name of a mount: 16 hex digits of the SHA-256 of its absolute mountpoint."""
+    return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
+
+
+def socket_path(mountpoint: str) -> Path:
+    """The control socket of the mount at an absolute mountpoint."""
+    return runtime_dir() / f"{mount_id(mountpoint)}.sock"
+
+
+def leaving_path(mountpoint: str, pid: int) -> Path:
+    """The control socket of a daemon that lives on after its mount has left its mountpoint."""
+    return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"
+
+
+def leaving_paths(mountpoint: str) -> list[Path]:
+    """The control sockets of all such daemons, some of which may be dead."""
+    return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
+
+
+class ControlError(PolicyfsError):
+    """The daemon of a mount did not answer, or refused; then exit_code is of its reason."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class NoDaemonError(ControlError):
+    """Nobody listens at a control socket: the mount is not there, or its daemon is gone."""
+
+
+def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
+    """Send one command and return the answer. Raises NoDaemonError, ControlError (refused)."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(timeout_s)
+        try:
+            client.connect(str(path))
+            client.sendall(json.dumps({"command": command}).encode() + b"\n")
+            client.shutdown(socket.SHUT_WR)
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+        except (FileNotFoundError, ConnectionError) as error:
+            reason = error.strerror or str(error)
+            raise NoDaemonError(f"no policyfs daemon answers at {path}: {reason}") from error
+        except PermissionError as error:
+            raise ControlError(f"only root may ask the daemon at {path}") from error
+        except TimeoutError as error:
+            raise ControlError(f"the daemon at {path} did not answer within {timeout_s:g} s") from error
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise ControlError("the daemon ended before it answered") from error
+    if not isinstance(answer, dict):
+        raise ControlError("the daemon answered nonsense")
+    if "error" in answer:
+        code = answer.get("exit_code")
+        raise ControlError(str(answer["error"]), code if isinstance(code, int) else EXIT_REFUSED)
+    return answer
+
+
+def claim(path: Path) -> socket.socket:
+    """Bind the control socket. That of a daemon which lives on goes aside, that of a dead one away.
+    Nobody can connect before answer_on().
+    """
+    server = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o077)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(path.stat().st_mode):
+                _put_aside(path)
+        os.umask(0o177)
+        server.bind(str(path))
+    except OSError as error:
+        server.close()
+        reason = os.strerror(error.errno or errno.EIO)
+        raise PolicyfsError(
+            f"cannot open the control socket {path}: {reason};"
+            " set POLICYFS_RUNTIME_DIR to a writable directory"
+        ) from error
+    finally:
+        os.umask(before)
+    return server
+
+
+def _put_aside(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_DEADLINE_S)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+        pid, _ = peer_of(asking)
+    path.rename(path.with_name(f"{path.stem}.{pid}.sock"))
+
+
+def step_aside(inode: int, mountpoint: str) -> None:
+    """Leave the name of a mountpoint's control socket to the next daemon. inode: of our socket's file."""
+    path = socket_path(mountpoint)
+    if _is_inode(path, inode):
+        path.rename(leaving_path(mountpoint, os.getpid()))
+
+
+def release(inode: int, mountpoint: str) -> None:
+    """Remove the name of our control socket, which may be another by now."""
+    for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
+        if _is_inode(path, inode):
+            path.unlink(missing_ok=True)
+
+
+def _is_inode(path: Path, inode: int) -> bool:
+    try:
+        return path.lstat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def peer_of(connected: socket.socket) -> Peer:
+    """The process at the other end."""
+    pid, uid, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(pid, uid)
+
+
+def answer_on(server: socket.socket) -> trio.SocketListener:
+    """Let clients connect to a claimed socket: whoever can, finds the daemon ready."""
+    server.listen(8)
+    server.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(server))
+
+
+async def serve(listener: trio.SocketListener, commands: dict[str, Command], bugs: BugLog) -> None:
+    """Answer commands until cancelled. A client that stalls or breaks off harms nobody, and neither
+    does a command that raises what it should not: that is a bug on record, and an error to the client.
+    """
+
+    async def answer(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stream:
+                with trio.move_on_after(_DEADLINE_S):
+                    line = await _line(stream)
+                    await stream.send_all(await _reply(line, commands, _peer(stream), bugs))
+
+    await trio.serve_listeners(answer, [listener])
+
+
+async def _line(stream: trio.SocketStream) -> bytes:
+    data = b""
+    while b"\n" not in data and len(data) < _LINE_MAX:
+        chunk = await stream.receive_some(65536)
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+def _peer(stream: trio.SocketStream) -> Peer:
+    pid, uid, _ = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(pid, uid)
+
+
+async def _reply(line: bytes, commands: dict[str, Command], peer: Peer, bugs: BugLog) -> bytes:
+    try:
+        name = json.loads(line)["command"]
+        command = commands[name]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
+    try:
+        return _encoded(await command(peer))
+    except PolicyfsError as error:
+        return _encoded({"error": str(error), "exit_code": error.exit_code})
+    except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount
+        bugs.bug(name, error)
+        return _encoded({"error": f"a bug in {name}: {error!r}; the daemon's log has more"})
+
+
+def _encoded(reply: Json) -> bytes:
+    return json.dumps(reply).encode()

@@ -1,0 +1,519 @@
+"""Wiring: one daemon for one mount, from options to an answering file system and back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import trio
+
+from policyfs.content.disk_cache import remembered_for
+from policyfs.content.sniffer import Sniffer
+from policyfs.daemon import control, descriptors
+from policyfs.daemon.contain import close_door, give_up_rights, leave_network
+from policyfs.daemon.end import (
+    ABORTED,
+    DETACHED,
+    UNMOUNTED,
+    EndOfMount,
+    MountEnd,
+    MountTable,
+    SignalReader,
+)
+from policyfs.daemon.log import Bugs, Log
+from policyfs.daemon.options import MountOptions
+from policyfs.daemon.policies import Loader, Policies
+from policyfs.daemon.status import describe
+from policyfs.daemon.supervise import kept
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.fs.access.audit import executable
+from policyfs.fs.filesystem import FileSystem, Foundation, Settings
+from policyfs.fs.sharing.pauses import in_slices
+from policyfs.journal.recorders import open_journal
+from policyfs.kernel import session
+from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
+from policyfs.kernel.fusectl import ControlFiles
+from policyfs.kernel.notify import Notifier
+from policyfs.kernel.operations import Door
+from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.policy.decide import Engine
+from policyfs.policy.model import Policy
+from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.holders import Holder, holders
+from policyfs.store.leases import LeaseKeeper
+from policyfs.store.memory import group_limit
+from policyfs.store.owner import Owners
+from policyfs.store.quarantine import NAME as QUARANTINE
+from policyfs.store.quarantine import Limits as QuarantineLimits
+from policyfs.store.quarantine import Quarantine
+from policyfs.store.tree import Tree
+from policyfs.store.watch import Watch
+
+_READY_S: Final = 20.0
+_LAST_MOUNT_S: Final = 0.5
+_TABLE_PAUSE_S: Final = 0.05
+_TABLE_LOOK_S: Final = 1.0
+_FLUSH_S: Final = 0.05
+_DRAIN_S: Final = 5.0
+_WATCH_PAUSE_S: Final = 0.005
+_NICE: Final = -10
+"""Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
+_COLLECTING: Final = (700, 10, 100)
+"""As Python has it, but a full collection ten times less often: everybody waits while it runs."""
+_MIN_TASKS: Final = 4
+_MAX_TASKS: Final = session.IN_ALL + 64
+"""One for each request under way, for one of each uid that comes then, and for what has no caller."""
+_SETTLE_S: Final = 1.0
+"""A reload waits so long at most for opens that the kernel tries a second time."""
+_THREADS: Final = _MAX_TASKS + 32
+"""Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
+are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
+
+
+class Daemon:
+    """Everything that serves one mount. Built in order; torn down in reverse by close()."""
+
+    def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
+        self._options = options
+        self._log = log
+        self._bugs = Bugs(log)
+        self._undo = contextlib.ExitStack()
+        self._reload_lock = trio.Lock()
+        self._listening = trio.Event()
+        self._end = EndOfMount()
+        self.started_ns = time.time_ns()
+        """When this daemon began, in ns since 1970."""
+        self.leaving = False
+        """Its mount has left the mountpoint, and lives on in open files or elsewhere."""
+        with _undone_on_error(self._undo):
+            self.policies = Policies(loader)
+            self._build(self.policies.engine)
+
+    def _build(self, engine: Engine) -> None:
+        options = self._options
+        # INVARIANT: the keeper blocks its signal before any thread starts.
+        self._keeper = LeaseKeeper()
+        self._undo.callback(self._keeper.close)
+        leave_network()  # the sniffer's processes with it
+        self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
+        self._undo.callback(self.sniffer.close)
+        with contextlib.suppress(OSError):
+            os.nice(_NICE)  # after the sniffer's processes: of those it may be asked a lot
+        give_up_rights(special_files=options.posix)
+        self.journal, self.trail = open_journal(
+            options.trail.parent, control.mount_id(options.mountpoint),
+            keep=options.keep_segments, segment_bytes=options.segment_bytes,
+        )  # fmt: skip
+        self._undo.callback(self._close_journal)
+        self.policies.begin(self.journal, self.trail, options.told)
+        tree = self._tree = Tree.open(options.store)
+        self._undo.callback(tree.close)
+        self.facts = facts = probe(tree.root_fd)
+        _check_store(options.store, facts)
+        # Beside the trails, so that all mounts of a store share it; where inode numbers are not
+        # kept nothing can be recorded by them, and nobody owns anything.
+        database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
+        owners = Owners(facts.trusted_xattr, database)
+        self._undo.callback(owners.close)
+        self.remembered = None
+        if facts.stable_inodes and facts.leases and facts.times_tell:  # beside the trails, too
+            path = str(options.trail.parent / "found.sqlite")
+            self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
+            self._undo.callback(self.remembered.close)
+        watch = self._open_watch(facts)
+        # From here on signals wait until we read them: there is a mount to be taken away, in order.
+        self._signal_reader = SignalReader()
+        self._undo.callback(self._signal_reader.close)
+        self._mount_table = MountTable()  # from before the mount on, so that its end is a change
+        self._undo.callback(self._mount_table.close)
+        self._control_files = self._open_control_files()
+        self._device = session.mount_device(
+            options.mountpoint, source=options.store, control=self._control_files,
+            user_id=(options.user_id or 0) if options.kernel_admits else 0,
+            group_id=options.group_ids[0] if options.kernel_admits else 0,
+            allow_other=not options.kernel_admits, default_permissions=options.posix,
+            read_only=facts.read_only or options.read_only,
+        )  # fmt: skip
+        self._undo.callback(self._unmount_at_end)
+        self._undo.callback(os.close, self._device.fd)
+        settings = Settings(
+            mountpoint=options.mountpoint, store=options.store, app=options.app,
+            device_fd=self._device.fd if options.passthrough else None,
+            copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
+            directories=descriptors.small_part(1024), descriptors=descriptors.of_open_files(),
+            posix=options.posix, lock_owners=descriptors.small_part(4096),
+            copies=descriptors.of_copies(), nodes=options.nodes,
+            latches=str(control.runtime_dir() / "changes.lock"),
+            policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
+            read_only=facts.read_only or options.read_only,
+            quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
+        )  # fmt: skip
+        kept_files = Quarantine(options.trail / QUARANTINE)
+        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, kept_files,
+                          self.remembered, self._warn)  # fmt: skip
+        self.fs = FileSystem(settings, engine, base, self._bugs)
+        self._undo.callback(self.fs.close)
+        self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _open_control_files(self) -> ControlFiles | None:
+        """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
+        try:
+            control_files = ControlFiles()
+        except OSError as error:
+            reason = error.strerror
+            self._log.warning("the control files of the connection stay those of its user", reason=reason)
+            return None
+        self._undo.callback(control_files.close)
+        return control_files
+
+    def _copies_at_most(self, wanted: int) -> int:
+        """Copies are memory of ours: where a control group limits that, half of it at most, or the
+        kernel would end the daemon, or its workers, in the middle of a copy.
+        """
+        limit = group_limit()
+        if limit is None or wanted <= limit // 2:
+            return wanted
+        self._log.info("copies take half of what the control group may have", bytes=limit // 2, asked=wanted)
+        return limit // 2
+
+    def _warn(self, what: str, path: bytes) -> None:
+        self._log.warning(what, path=os.fsdecode(path))
+
+    def _open_watch(self, facts: StoreFacts) -> Watch | None:
+        if not facts.fanotify:
+            self._log.warning("no watch of the store: changes elsewhere are seen after 1 s", store=facts.name)
+            return None
+        watch = Watch(self._tree.root_fd)
+        self._undo.callback(watch.close)
+        return watch
+
+    # -- running ------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> MountEnd:
+        """Why and by whom the mount has ended."""
+        return self._end.end
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
+        flags = self._door.init_flags
+        if self._options.posix:
+            flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
+        self._readiness = session.attach(
+            self.fs.handlers, self._device, passthrough=self._options.passthrough, flags=flags
+        )
+        self.fs.listings.others_wait = self._readiness.others_wait
+        self._undo.callback(self._readiness.close)
+        self._undo.callback(pyfuse3.close, unmount=False)
+        gc.collect()
+        gc.freeze()  # what is there now stays: a full collection that leaves it out takes 3 ms, else 30
+        gc.set_threshold(*_COLLECTING)
+        trio.run(self._main, ready)
+
+    async def _main(self, ready: Callable[[], None]) -> None:
+        trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        path = control.socket_path(self._options.mountpoint)
+        server = control.claim(path)
+        self._socket_inode = path.stat().st_ino
+        try:
+            # INVARIANT: before the first request of any app.
+            if not close_door(special_files=self._options.posix):
+                self._log.warning("no filter of system calls: this kernel or machine has none")
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._door.serve)
+                nursery.start_soon(self._fuse, nursery.cancel_scope)
+                await self._negotiated()
+                works = (self._signals, self._places, self._flush, self._breaks, self._watching,
+                         self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
+                         self.fs.quarantine.run)  # fmt: skip
+                for work in works:
+                    nursery.start_soon(kept, self._bugs, work.__name__, work)
+                await self._listening.wait()  # who finds the socket may send signals, too
+                commands = {"status": self._status, "reload": self._reload_command,
+                            "previous": self._previous_command,
+                            "ending": self._ending, "staying": self._staying,
+                            "abort": self._abort}  # fmt: skip
+                nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
+                ready()
+        finally:
+            server.close()
+            control.release(self._socket_inode, self._options.mountpoint)
+            with trio.CancelScope(shield=True):
+                await self.sniffer.aclose()
+
+    async def _fuse(self, everything: trio.CancelScope) -> None:
+        """The FUSE session; its end is the end of the daemon."""
+        await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
+        end = self._end.by(MountEnd("outside", ABORTED if self._is_mounted() else UNMOUNTED))
+        if not end.ordered:
+            self._log.warning("the mount was taken away from outside", how=end.how)
+        everything.cancel()
+
+    async def _negotiated(self) -> None:
+        with trio.fail_after(_READY_S):
+            while (answer := session.negotiated()) is None:  # noqa: ASYNC110 - C code sets it
+                await trio.sleep(0.002)
+        passing = self.fs.passthrough
+        if passing.enabled and not answer.passthrough:
+            passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
+            self._log.warning("everything is mediated", why=passing.why)
+        self.fs.notifier = Notifier(self._device.fd, minor=answer.minor)
+        self._undo.callback(self.fs.notifier.close)
+        self._undo.callback(self._cut_off)
+        self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
+        self.fs.changes.start()
+
+    async def _signals(self) -> None:
+        self._listening.set()
+        while True:
+            received = await self._signal_reader.receive()
+            if received.how != "SIGHUP":
+                self._end.by(received)
+                await self._finish()
+                continue
+            try:
+                await self._reload(received)
+            except PolicyfsError as error:
+                self._log.warning("reload refused, the old policy stays", reason=str(error))
+
+    async def _places(self) -> None:
+        """Notice that the mount was taken out of the tree while it is in use (umount -l)."""
+        while self._is_mounted():
+            # A change that comes right before the wait is not told: the kernel's poll consumes it.
+            with trio.move_on_after(_TABLE_LOOK_S):
+                await self._mount_table.changed()
+            await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
+        await trio.sleep(_LAST_MOUNT_S)  # of an unmount of what nobody uses the session's end comes at once
+        if not session.is_connected(self._device):
+            return
+        end = self._end.by(MountEnd("outside", DETACHED))
+        await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
+        self._log.warning("detached while in use", **end.fields())
+        self.leaving = True
+        control.step_aside(self._socket_inode, self._options.mountpoint)
+        if self._options.user_id and self._options.kernel_admits and not end.ordered:
+            # It was the app, by fusermount3: it would go on in there under this policy for ever.
+            self._leave()
+
+    async def _finish(self) -> None:
+        """Unmount and let the session end; what is busy is said, and detached all the same."""
+        if not self._is_mounted():  # what is mounted there now is another daemon's
+            self._leave()
+            return
+        try:
+            await self._unmount()
+        except session.MountError as error:
+            if error.errno == errno.EBUSY:
+                who: list[Holder] = []
+                with contextlib.suppress(OSError):  # whoever it is, the mount goes
+                    who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
+                self._log.warning("detached while busy", holders=[str(holder) for holder in who])
+            with contextlib.suppress(session.MountError):
+                # INVARIANT: by force, since nobody answers from here on. See _cut_off().
+                session.unmount(self._options.mountpoint, lazy=True, force=True)
+            self._leave()
+
+    async def _unmount(self) -> None:
+        """Unmount, and end. MountError if it is busy.
+
+        The session ends by itself with the last mount of it. Where a mount namespace that was made
+        meanwhile (a container's) has another, it would go on: it is cut off there.
+        """
+        await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
+        with trio.move_on_after(_LAST_MOUNT_S):
+            while session.is_connected(self._device):  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.01)
+            return
+        self._log.warning("cut off where another mount namespace still has it mounted")
+        self._leave()
+
+    def _leave(self) -> None:
+        """End the session now, whoever has it mounted."""
+        pyfuse3.terminate()
+        self._readiness.end()
+
+    async def _flush(self) -> None:
+        while True:
+            await trio.sleep(_FLUSH_S)
+            self.fs.expire()
+            await trio.to_thread.run_sync(self.journal.flush)
+            if self.remembered is not None and self.remembered.is_waiting:
+                await trio.to_thread.run_sync(self.remembered.flush)
+
+    async def _breaks(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._keeper.fileno())
+            self._keeper.on_signal()
+
+    async def _watching(self) -> None:
+        changes, notifier, places = self.fs.changes, self.fs.notifier, self.fs.resolver
+        fd = changes.fileno()
+        while fd >= 0 and notifier is not None:
+            await trio.lowlevel.wait_readable(fd)
+            try:
+                await in_slices(partial(changes.take, notifier, places))
+            except Exception:
+                changes.reset(notifier, places)  # what was not told is lost
+                raise
+            await trio.sleep(_WATCH_PAUSE_S)  # what comes meanwhile is read in one go
+
+    # -- commands -----------------------------------------------------------------------------------
+
+    async def _ending(self, peer: control.Peer) -> control.Json:
+        """`policyfs umount` is about to unmount."""
+        self._end.announce(_by("policyfs umount", peer))
+        return {}
+
+    async def _staying(self, _: control.Peer) -> control.Json:
+        """What it had announced did not happen."""
+        self._end.withdraw()
+        return {}
+
+    async def _abort(self, peer: control.Peer) -> control.Json:
+        """`policyfs umount --abort`: end, whoever still uses the mount."""
+        self._end.by(_by("policyfs umount --abort", peer))
+        self._leave()
+        return {}
+
+    async def _reload_command(self, peer: control.Peer) -> control.Json:
+        return await self._reload(_by("policyfs reload", peer))
+
+    async def _previous_command(self, peer: control.Peer) -> control.Json:
+        """`policyfs reload --previous`: go back to the policy before the one in force."""
+        return await self._reload(_by("policyfs reload --previous", peer), previous=True)
+
+    async def _reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
+        """Take the policy anew. A broken one raises, and the old one stays in force. Either is on record."""
+        async with self._reload_lock:
+            policies, sources = self.policies, None
+            try:
+                sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+                engine = await trio.to_thread.run_sync(policies.compile, sources)
+                self._check_app(engine.policy)
+            except PolicyfsError as error:
+                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
+                raise
+            generation = self.fs.gate.generation + 1
+            await trio.to_thread.run_sync(policies.replace, engine, sources, by, generation)
+            await self.fs.opener.second_tries.settled(_SETTLE_S)
+            self.fs.use(engine)
+            notifier = self.fs.notifier
+            if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
+                self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
+            self._log.info("policy reloaded", digest=engine.digest, generation=self.fs.gate.generation)
+            return {"digest": engine.digest, "generation": self.fs.gate.generation}
+
+    def _check_app(self, policy: Policy) -> None:
+        """An app mount goes on only under a policy that knows its app, and as the user it admits."""
+        name, uid = self._options.app, self._options.user_id
+        if name is None:
+            return
+        app = next((app for app in policy.apps if app.name == name), None)
+        if app is None:
+            raise UsageError(f"the new policy has no app {name}, whose mount this is; the old policy stays")
+        if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
+            raise UsageError(
+                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )
+        others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
+        if others:
+            raise UsageError(
+                f"in the new policy group {min(others)}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )
+
+    async def _status(self, _: control.Peer) -> control.Json:
+        return describe(self)
+
+    @property
+    def connection(self) -> int:
+        """The number of the FUSE connection: the minor device number of the mount."""
+        return self._device.conn_id
+
+    @property
+    def options(self) -> MountOptions:
+        """What was asked for."""
+        return self._options
+
+    @property
+    def bugs(self) -> int:
+        """Unexpected exceptions so far; each was an EIO to an app."""
+        return self._bugs.count
+
+    def fuse_counters(self) -> dict[str, int]:
+        """Requests that reached the daemon, by opcode."""
+        return counters()
+
+    @property
+    def lost_replies(self) -> int:
+        """Replies that the kernel did not take."""
+        return lost_replies()
+
+    # -- end ----------------------------------------------------------------------------------------
+
+    def _close_journal(self) -> None:
+        """End the trail, and leave its last digest where `audit verify --expect` can be told it."""
+        self.journal.close(self._end.end.fields())
+        last = self.journal.stats()
+        self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
+        if last.failing:
+            self._log.warning(
+                "the trail could not be written to its end", refused=last.refused, reason=last.last_error
+            )
+
+    def _unmount_at_end(self) -> None:
+        """Whatever ended us, no dead mount stays behind."""
+        with contextlib.suppress(session.MountError):
+            if self._is_mounted():
+                session.unmount(self._options.mountpoint, lazy=True)
+
+    def _cut_off(self) -> None:
+        """No request waits for us any more: those that do get an error.
+
+        An app that waited for an answer would hang; so would a notification that waits for a lock
+        which that app holds (in the kernel, where nothing can end it), and with it this process,
+        which then would keep the connection, and the app, for ever.
+        """
+        if session.is_connected(self._device):
+            with contextlib.suppress(OSError, session.MountError):
+                files = self._control_files
+                aborted = files is not None and files.abort(self._device.conn_id)
+                if not aborted and self._is_mounted():
+                    session.unmount(self._options.mountpoint, lazy=True, force=True)
+
+    def _is_mounted(self) -> bool:
+        there = self._mount_table.at(self._options.mountpoint)
+        return any(mount.device == self._device.conn_id for mount in there)
+
+    def close(self) -> None:
+        """Give up everything, in reverse order."""
+        self._undo.close()
+
+
+def _by(how: str, peer: control.Peer) -> MountEnd:
+    return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))
+
+
+@contextlib.contextmanager
+def _undone_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _check_store(store: str, facts: StoreFacts) -> None:
+    if facts.casefold:
+        raise PolicyfsError(
+            f"the store {store} ({facts.name}) finds names whatever their case: a rule that denies"
+            " /Private would let /private through, so it is not mounted; put the files on a"
+            " case-sensitive file system"
+        )

@@ -1,0 +1,136 @@
+"""Why a mount ends, and who ended it, as far as the kernel says: for the trail and the exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from policyfs.fs.access.audit import executable
+from policyfs.linux import libc
+from policyfs.linux.mount_table import MOUNTINFO, Mount, parse_mount
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_RECORD: Final = 128  # struct signalfd_siginfo (signalfd(2))
+_FIELDS: Final = struct.Struct("=IiiII")  # signo, errno, code, pid, uid
+
+UNMOUNTED: Final = "unmounted"
+ABORTED: Final = "aborted"
+DETACHED: Final = "detached"
+
+
+@dataclass(frozen=True, slots=True)
+class MountEnd:
+    """The end of a mount.
+
+    cause: ``signal``; ``command`` (policyfs umount); ``outside``: the mount or its connection was taken
+    away by somebody whom the kernel does not name (umount, fusermount3, fusectl); ``error``. how: which
+    signal, which command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: of the process, where known.
+    """
+
+    cause: str
+    how: str
+    pid: int | None = None
+    uid: int | None = None
+    exe: str = ""
+
+    @property
+    def ordered(self) -> bool:
+        """True if somebody told the daemon to end, so that nothing has to mount again."""
+        return self.cause in {"signal", "command"}
+
+    def fields(self) -> dict[str, object]:
+        """The fields for a record of the trail."""
+        found: dict[str, object] = {"cause": self.cause, "how": self.how}
+        if self.pid is not None:
+            found |= {"pid": self.pid, "uid": self.uid, "exe": self.exe}
+        return found
+
+
+class EndOfMount:
+    """Keeps what is known of the end of one mount. The first known reason stays."""
+
+    def __init__(self) -> None:
+        self._announced: MountEnd | None = None
+        self._end: MountEnd | None = None
+
+    def announce(self, end: MountEnd) -> None:
+        """Somebody says that they are about to unmount."""
+        self._announced = end
+
+    def withdraw(self) -> None:
+        """The unmount that was announced did not happen."""
+        self._announced = None
+
+    def by(self, end: MountEnd) -> MountEnd:
+        """The mount ends so, unless more is known; returns what counts."""
+        if self._end is None:
+            self._end = self._announced or end
+        return self._end
+
+    @property
+    def end(self) -> MountEnd:
+        """The end as far as it is known: an error of the daemon where nothing is."""
+        return self._end or MountEnd("error", "the daemon failed")
+
+
+class SignalReader:
+    """Signals with their senders, by signalfd(2).
+
+    INVARIANT: made on the main thread while the signals are blocked in all threads; later threads
+    inherit that. They stay blocked.
+    """
+
+    def __init__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._fd = libc.signalfd({int(number) for number in SIGNALS})
+
+    async def receive(self) -> MountEnd:
+        """Wait for a signal; the kernel's own (Ctrl-C) have no sender."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                number, _, _, pid, uid = _FIELDS.unpack_from(os.read(self._fd, _RECORD))
+            except BlockingIOError:
+                continue
+            name = signal.Signals(number).name
+            return MountEnd("signal", name, pid, uid, executable(pid)) if pid else MountEnd("signal", name)
+
+    def close(self) -> None:
+        """Give the descriptor up."""
+        os.close(self._fd)
+
+
+class MountTable:
+    """Waits for changes of this mount namespace's mount table (proc(5), mountinfo)."""
+
+    def __init__(self) -> None:
+        self._file = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+        # The file itself is always readable: a change is an exceptional condition, which trio does not
+        # wait for. An epoll inside becomes readable by it.
+        self._changes = select.epoll()
+        self._changes.register(self._file, select.EPOLLPRI)
+
+    async def changed(self) -> None:
+        """Wait for the next change since the last call."""
+        await trio.lowlevel.wait_readable(self._changes.fileno())
+        self._changes.poll(0)  # takes the condition back: fs/proc_namespace.c, mounts_poll
+
+    def at(self, path: str) -> list[Mount]:
+        """The mounts on exactly this absolute path without symlinks, topmost last. Opens nothing: whoever
+        has used up all descriptors cannot hide that the mount is gone.
+        """
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with open(self._file, "rb", closefd=False) as lines:
+            there = [parse_mount(line.decode("latin-1")) for line in lines]
+        return [mount for mount in there if mount.path == path]
+
+    def close(self) -> None:
+        """Give the descriptors up."""
+        self._changes.close()
+        os.close(self._file)

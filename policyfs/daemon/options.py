@@ -1,0 +1,51 @@
+"""Options of one mount, as the command line gives them, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from policyfs.fs.access.gate import Admitted
+from policyfs.fs.path_bounds import MAX_NODES
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
+
+    user_id, group_ids: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
+    show owners and modes by the policy to everyone, not only to apps of which the policy says so. told:
+    what the trail says of the start besides: all options as they were given, and by whom.
+    """
+
+    store: str
+    mountpoint: str
+    app: str | None
+    any_uid: bool
+    user_id: int | None
+    group_ids: tuple[int, ...]
+    trail: Path
+    posix: bool
+    read_only: bool
+    passthrough: bool
+    copy_bytes: int
+    cache_bytes: int
+    segment_bytes: int
+    keep_segments: int
+    policy_modes: bool = False
+    told: dict[str, object] = field(default_factory=dict)
+    quarantine_bytes: int = 1 << 30
+    quarantine_files: int = 1000
+    nodes: int = MAX_NODES
+
+    @property
+    def kernel_admits(self) -> bool:
+        """True if the kernel keeps all others out: it knows one uid and one group for a mount."""
+        return self.user_id is not None and len(self.group_ids) == 1
+
+    @property
+    def admitted(self) -> Admitted | None:
+        """Whom the daemon is to admit, where the kernel cannot say so."""
+        if self.user_id is None or self.kernel_admits:
+            return None
+        return Admitted(self.user_id, frozenset(self.group_ids))

@@ -1,0 +1,1 @@
+"""The gate: decisions, the facts they hang on, their views, and their record."""

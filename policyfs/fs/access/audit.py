@@ -1,0 +1,208 @@
+"""From decisions to the trail: builds events and enforces `required`.
+
+`decided` is for refusals, and for what `ledger.recorded_first` calls; `recorded` for opens, which wait.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypedDict, Unpack
+
+from policyfs.domain import Audit, Decision
+from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
+from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.store.frozen import Version
+from policyfs.trail.bounds import cut_text
+from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
+
+_EXE_S: Final = 0.1
+_EXE_MAX: Final = 1024
+
+
+class Call(NamedTuple):
+    """What the caller asked for, in the words of the trail: operation and likely system call."""
+
+    operation: str
+    syscall: str
+
+
+_RELEASE: Final = Call("release", "close")
+
+
+class Details(TypedDict, total=False):
+    """What an event may say beside who, what and where. error: what the request ended in, if something
+    other than the decision refused it.
+    """
+
+    new_path: bytes | None
+    kind: str | None
+    io: str
+    view: str
+    redacted: Iterable[tuple[int, int]]
+    handle: int | None
+    before: Version | None
+    note: str
+    error: int
+
+
+class Recorder:
+    """Writes what the gate decided. One per mount."""
+
+    def __init__(self, sink: Sink, mount: str) -> None:
+        self._sink = sink
+        self._commits = Commits(sink)
+        self._mount = mount
+        self._generation = 0
+        self._executables: dict[int, tuple[float, str]] = {}
+        self._digest = ""
+
+    def use_policy(self, generation: int, digest: str) -> None:
+        """Events from now on name this policy."""
+        self._generation = generation
+        self._digest = digest
+
+    def decided(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
+    ) -> None:
+        """Record a decision. A refusal is on record before the request is answered, or that is EIO.
+
+        What was allowed and must be on record is so when this returns: it raises UnrecordedError for
+        `ledger.recorded_first` or, where that has not been asked, waits for the disk; FUSEError(EIO) if
+        it could not be recorded.
+        """
+        event = self._decision(caller, call, path, decision, details)
+        if event is None:
+            return
+        own, denied = current(), event.decision == DENY
+        if own is not None and not denied and own.has(event):
+            return
+        ticket = self._sink.admit(event, decision.audit)
+        if ticket is None:
+            return
+        if own is None or not (denied or own.is_first):
+            self._sink.commit([ticket])
+            check(ticket)
+            return
+        commit = self._commits.at_once(ticket)
+        if commit is not None and commit.is_done:
+            return
+        if not denied:
+            raise UnrecordedError(self._commits, ticket, commit)
+        own.add(self._commits, ticket, commit)
+
+    async def recorded(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
+    ) -> bool:
+        """Record a decision; where it must be on record, wait until it is. Returns whether others went on
+        meanwhile. Raises FUSEError(EIO) if it could not be recorded, PacedError for `ledger.paced`.
+        """
+        event, own = self._decision(caller, call, path, decision, details), current()
+        if event is None:
+            return False
+        paid = own is not None and own.paid
+        ticket = self._sink.admit(event, decision.audit, paid=paid)
+        if ticket is None:
+            return False
+        if own is not None:
+            if ticket.wait_s > 0 and own.waits_outside:
+                raise PacedError(ticket.wait_s)
+            own.paid = False
+        return await self._commits.put(ticket)
+
+    def _decision(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
+    ) -> Event | None:
+        """The event of a decision, None if it is not to be recorded."""
+        if decision.audit is Audit.OFF and not decision.would_deny:
+            return None
+        error = details.get("error", 0)
+        allowed = decision.allowed and not error
+        verdict = ALLOW if allowed else DENY
+        if allowed and decision.would_deny:
+            verdict = WOULD_DENY
+        exe = self._executable(caller.pid)
+        return self._event(caller, call, path, verdict, exe, details.get("before"))._replace(
+            new_path=details.get("new_path"),
+            kind=details.get("kind"),
+            errno=error or decision.errno,
+            rules=_rules(decision, verdict),
+            io=details.get("io", ""),
+            view=details.get("view", ""),
+            redacted=tuple(details.get("redacted", ())),
+            handle=details.get("handle"),
+            would_deny=decision.would_deny,
+            would_allow=decision.would_allow,
+            note=details.get("note", ""),
+        )
+
+    def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
+        """Record the end of a handle: what went through the daemon, or what changed."""
+        mediated = handle.fd >= 0 and handle.mode.value == "mediated"
+        event = self._event(handle.caller, _RELEASE, path, ALLOW, "", handle.before)._replace(
+            io=handle.mode.value,
+            view=handle.node.view.label,
+            handle=handle.index,
+            bytes_read=handle.bytes_read if mediated else None,
+            bytes_written=handle.bytes_written if mediated else None,
+            size_after=None if after is None else after.size,
+            mtime_after_ns=None if after is None else after.mtime_ns,
+        )
+        self._sink.admit(event, Audit.BEST_EFFORT)
+
+    def _event(
+        self, caller: Caller, call: Call, path: bytes, verdict: str, exe: str, before: Version | None
+    ) -> Event:
+        """What every event says: when, where, under which policy, who, what, and the file before."""
+        return Event(
+            time_ns=time.time_ns(),
+            mount=self._mount,
+            policy_generation=self._generation,
+            policy_digest=self._digest,
+            app=caller.principal.label,
+            uid=caller.uid,
+            gid=caller.gid,
+            pid=caller.pid,
+            exe=exe,
+            operation=call.operation,
+            syscall=call.syscall,
+            path=path,
+            decision=verdict,
+            size_before=None if before is None else before.size,
+            mtime_before_ns=None if before is None else before.mtime_ns,
+        )
+
+    def _executable(self, pid: int) -> str:
+        """What the process runs, looked up at most once in _EXE_S for one process."""
+        now = time.monotonic()
+        known = self._executables.get(pid)
+        if known is not None and now - known[0] < _EXE_S:
+            return known[1]
+        if len(self._executables) >= _EXE_MAX:
+            self._executables.clear()
+        path = executable(pid)
+        self._executables[pid] = (now, path)
+        return path
+
+
+def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
+    """The rules an event names: none that allowed what was refused all the same."""
+    matches = [
+        match
+        for match in decision.rules
+        if not match.monitor and (verdict != DENY or match.effect != "allow")
+    ]
+    return tuple(dict.fromkeys(match.rule for match in matches))
+
+
+def executable(pid: int) -> str:
+    """What the process runs, cut if that is long; empty for one that is gone or in a namespace that we
+    cannot see.
+    """
+    if pid <= 0:
+        return ""
+    try:
+        return cut_text(os.fsencode(os.readlink(f"/proc/{pid}/exe")).decode("utf-8", "backslashreplace"))
+    except OSError:
+        return ""

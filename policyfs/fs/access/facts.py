@@ -1,0 +1,216 @@
+"""Facts for decisions: who owns a file, and what kind sniffing says it is. Only when asked.
+
+A remembered kind is used only under a read lease that is held at that moment, and remembered only if such a
+lease held while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from policyfs.content.cache import KindCache, KindKey
+from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, FileType, Need
+from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
+from policyfs.linux.statx import Stat
+from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.tree import Tree
+
+
+class KindSource(Protocol):
+    """The sniffer, as far as facts need it."""
+
+    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
+        """Content kind of the file behind *fd*, None if sniffing failed."""
+
+
+class OwnerSource(Protocol):
+    """The recorded owners."""
+
+    def get(self, fd: int, stat: Stat) -> str:
+        """The owning app, or OWNER_NONE."""
+
+    def set(self, fd: int, stat: Stat, owner: str) -> None:
+        """Record the owner."""
+
+
+LookAgain = Callable[[int, KindKey, str, Hashable], None]
+"""Has a file (descriptor, version) looked at again of which a lane's worker said a kind (second_looks.py)."""
+
+
+def _never_again(*_: object) -> None:
+    pass
+
+
+class FactFinder:
+    """Finds the facts that an answer hangs on, and no others.
+
+    keeper: grants read leases; None where they mean nothing. times_tell: whether stat shows that a file was
+    written once its writer has gone (see StoreFacts); else no kind is remembered, but for seeing.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        owners: OwnerSource,
+        sniffer: KindSource,
+        kinds: KindCache,
+        keeper: LeaseKeeper | None = None,
+        *,
+        times_tell: bool = True,
+        look_again: LookAgain = _never_again,
+    ) -> None:
+        self._look_again = look_again
+        self._tree = tree
+        self._sniffer = sniffer
+        self._kinds = kinds
+        self._keeper = keeper
+        self._remembers = keeper is not None and times_tell
+        self.owners = owners
+
+    async def find(
+        self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
+        *, evidence: KindEvidence | None = None, seeing: bool = False,
+    ) -> Facts:  # fmt: skip
+        """Facts of *name* in *dirfd*, whose attributes are *stat*. Unknown ones are None.
+
+        lane: for whom it is sniffed: lanes take turns, so that one app's bad files hold up another's
+        by one file at most. evidence, seeing: see kind_of().
+
+        All uses of *dirfd* come before the first await.
+        """
+        if not need:
+            return NO_FACTS
+        owner = self.owner_at(dirfd, name, stat) if need & Need.OWNER else None
+        if evidence is not None:
+            evidence.owner = owner
+        if not need & Need.KIND:
+            return Facts(None, owner)
+        if stat.ftype is FileType.DIRECTORY:
+            return Facts(KIND_DIRECTORY, owner)
+        if stat.ftype is FileType.SYMLINK:
+            return Facts(KIND_SYMLINK, owner)
+        known = self._by_stat(stat, lane) if seeing else None
+        if known is not None:
+            return Facts(known, owner)
+        fd = self._tree.open_file(dirfd, name, os.O_RDONLY)
+        return Facts(await self._kind_of_own(fd, lane, evidence, seeing=seeing), owner)
+
+    async def behind(
+        self, fd: int, need: Need, lane: Hashable = None,
+        *, evidence: KindEvidence | None = None, seeing: bool = False,
+    ) -> Facts:  # fmt: skip
+        """Facts of the file behind a descriptor (O_PATH will do where no kind is needed)."""
+        owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
+        if evidence is not None:
+            evidence.owner = owner
+        if not need & Need.KIND:
+            return Facts(None, owner)
+        return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
+
+    def stat(self, fd: int) -> Stat:
+        """Attributes of the file behind a descriptor."""
+        return self._tree.fstat(fd)
+
+    def owner_at(self, dirfd: int, name: bytes, stat: Stat) -> str:
+        """The recorded owner of *name* in *dirfd*."""
+        fd = self._tree.open_path(dirfd, name)
+        try:
+            return self.owners.get(fd, stat)
+        finally:
+            os.close(fd)
+
+    async def kind_of(
+        self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
+    ) -> str | None:
+        """The kind of the open file *fd* (no O_PATH): remembered where a lease proves it, else sniffed.
+
+        evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing:
+        nothing but a name and attributes hangs on it; where no lease can prove it, stat will do.
+        Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if that
+        demands a lease and there is none.
+        """
+        if self._keeper is None:  # a store that may take its time to open a file anew
+            return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
+        return await self._kind_of_own(self._tree.reopen(fd, os.O_RDONLY), lane, evidence, seeing=seeing)
+
+    async def _kind_of_own(
+        self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
+    ) -> str | None:
+        """kind_of() by a descriptor of our own, which is closed, or *evidence*'s from now on."""
+        lease: Lease | None = None
+        try:
+            lease = None if self._keeper is None else self._keeper.grant(fd)
+            # INVARIANT: taken under the lease. What was written before it shows in these times.
+            stat = self._tree.fstat(fd)
+            expected = None if evidence is None else evidence.expected
+            if expected is not None and not stat.same_inode(expected):
+                raise OSError(errno.ESTALE, "another file has the name")
+            if lease is None and evidence is not None and evidence.proven_only:
+                raise UnprovenKindError
+            kind = await self._kind(fd, stat, lease, lane, seeing=seeing)
+        except BaseException:
+            _give_up(fd, lease)
+            raise
+        if evidence is None:
+            _give_up(fd, lease)
+        else:
+            evidence.asked = True
+            evidence.keep(fd, lease)
+        return kind
+
+    async def _kind(
+        self, fd: int, stat: Stat, lease: Lease | None, lane: Hashable, *, seeing: bool
+    ) -> str | None:
+        if stat.size == 0:
+            return KIND_EMPTY
+        known = self._proven(stat, lease, lane) or (self._by_stat(stat, lane) if seeing else None)
+        if known is not None:
+            return known
+        kind = await self._sniffed(fd, lane)
+        if kind is not None and self._may_keep(stat, fd, lease, seeing=seeing):
+            self._kinds.put_own(version_key(stat), kind, lane)
+            if self._remembers:
+                self._look_again(fd, version_key(stat), kind, lane)
+        return kind
+
+    async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
+        """INVARIANT: no worker gets the lease's descriptor, since one that outlives us would keep the lease;
+        and none that can write.
+        """
+        if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            return await self._sniffer.kind_of_fd(fd, lane=lane)
+        reader = self._tree.reopen(fd, os.O_RDONLY)
+        try:
+            return await self._sniffer.kind_of_fd(reader, lane=lane)
+        finally:
+            os.close(reader)
+
+    def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
+        """The remembered kind of this version, if a lease is held: then the bytes are that version's."""
+        if lease is None or not self._remembers:
+            return None
+        return self._kinds.get(version_key(stat), lane)
+
+    def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
+        """The kind that was found under the same stat, where nothing could prove it. For seeing only."""
+        return None if self._remembers else self._kinds.get(version_key(stat), lane)
+
+    def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
+        """May what was sniffed be remembered: under a lease that held all the time; for seeing by stat."""
+        if self._remembers:
+            return lease is not None and lease.holds()
+        return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
+
+
+def _give_up(fd: int, lease: Lease | None) -> None:
+    if lease is not None:
+        lease.release()
+    os.close(fd)
+
+
+def version_key(stat: Stat) -> KindKey:
+    return KindKey(stat.dev, stat.ino, stat.btime_ns, stat.size, stat.mtime_ns, stat.ctime_ns)

@@ -1,0 +1,78 @@
+"""Proof of a content kind: a read lease, held while a decision counts on the kind.
+
+A kind that was found is the file's only as long as nobody writes it, and stat does not tell: a store to a
+page that is dirty already changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from policyfs.linux.statx import Stat
+from policyfs.store.leases import Lease
+
+
+class UnprovenKindError(Exception):
+    """A kind was needed, somebody writes the file, and what is found in it now would prove nothing."""
+
+
+class KindEvidence:
+    """Keeps the read lease under which a request's kind was found, from the decision to its effect.
+
+    asked: a kind was looked for. owner: the file's, if that was needed, too. expected: the file that must
+    have been looked at (None: whatever has the name). proven_only: see demand().
+    """
+
+    __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
+
+    def __init__(self, expected: Stat | None = None) -> None:
+        self._lease: Lease | None = None
+        self._fd = -1
+        self.asked = False
+        self.owner: str | None = None
+        self.expected = expected
+        self.proven_only = False
+
+    def demand(self) -> None:
+        """Let nobody sniff a file whose lease is refused: UnprovenKindError instead."""
+        self.proven_only = True
+
+    def keep(self, fd: int, lease: Lease | None) -> None:
+        """Take over a descriptor and the lease on it; None: the lease was refused."""
+        self.close()
+        self._fd, self._lease = fd, lease
+
+    def holds(self) -> bool:
+        """True if nobody could write the file since before its kind was found.
+
+        INVARIANT: ask right before the effect, with no await in between.
+        """
+        return self._lease is not None and self._lease.holds()
+
+    def close(self) -> None:
+        """Release the lease and close the descriptor. A second call does nothing."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def close_later(self) -> None:
+        """Close once what runs now has been answered: the loop's next turn comes after the reply."""
+        if self._lease is None:
+            self.close()
+        else:
+            trio.lowlevel.current_trio_token().run_sync_soon(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

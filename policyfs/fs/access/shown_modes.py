@@ -1,0 +1,81 @@
+"""Owner, group and mode as the policy allows the asking app, for programs that judge by them.
+
+Smbd, FTP and NFS servers in user space look at mode bits, and refuse by themselves what the store's own bits
+do not give. By choice (`modes: policy`) such an app is shown everything with a group of its own and the bits
+that access(2) answers to it, and as its own what it may change the attributes of. They are words only: what
+is allowed is decided at the gate, whatever was shown.
+"""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from typing import Final
+
+from policyfs.domain import FileType, Op
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Node
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import Engine
+from policyfs.policy.modes import apps_with_modes
+
+_READ: Final = 0o4
+_WRITE: Final = 0o2
+_ENTER: Final = 0o1
+_ANY_EXECUTE: Final = 0o111
+_OWNER_AND_GROUP: Final = 0o110
+_ALL_CLASSES: Final = 0o111
+
+
+class ShownModes:
+    """Decides whose attributes are the policy's, and what they say.
+
+    by_mount: for everyone (see apps_with_modes). any_uid: whoever comes is the mount's app, and the kernel
+    may tell one of them what it was told for another: so all three classes have the bits. read_only: nobody
+    writes.
+    """
+
+    def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:
+        self._gate = gate
+        self._by_mount = by_mount
+        self._classes = _ALL_CLASSES if any_uid else _OWNER_AND_GROUP
+        self._read_only = read_only
+        self.apps: frozenset[str | None] = frozenset()
+        """Names of the apps concerned, None among them for strangers."""
+        self.use(gate.engine)
+
+    def use(self, engine: Engine) -> None:
+        """Follow another policy."""
+        chosen = apps_with_modes(engine, by_mount=self._by_mount)
+        self.apps = chosen if self._gate.app is None else chosen & {self._gate.app}
+
+    @property
+    def in_use(self) -> bool:
+        """True if what is told of a file may hang on the caller's uid."""
+        return bool(self.apps)
+
+    def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
+        """Replace owner, group and mode by those that the caller's rights amount to, if it is shown these.
+
+        INVARIANT: the owner is replaced for nobody who may not change attributes. The kernel lets the owner
+        take leases (fcntl F_SETLEASE), which keep everybody else waiting who opens the file.
+        """
+        if caller.principal.app not in self.apps:
+            return stat
+        possible = self._gate.possible(caller.principal, node)
+        uid = caller.uid if possible & Op.ATTR else stat.uid
+        mode = stat_bits.S_IFMT(stat.mode) | self._bits(stat, possible)
+        return stat._replace(uid=uid, gid=caller.gid, mode=mode)
+
+    def _bits(self, stat: Stat, possible: Op) -> int:
+        if stat.ftype is FileType.SYMLINK:
+            return 0o777
+        if stat.ftype is FileType.DIRECTORY:
+            bits = _READ | _WRITE | _ENTER
+        else:
+            bits = _READ if possible & Op.READ else 0
+            bits |= _WRITE if possible & Op.WRITE else 0
+            bits |= _ENTER if possible & Op.READ and stat.mode & _ANY_EXECUTE else 0
+        if self._read_only:
+            bits &= ~_WRITE
+        return bits * self._classes

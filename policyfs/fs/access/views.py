@@ -1,0 +1,285 @@
+"""Which node of a file a caller gets: by view, path class, and the road its bytes take.
+
+See docs/architecture.md, "Views". In a redacted view a file that the caller may see whole now
+(its own) or that somebody writes through this view is LIVE, mediated and judged read by read;
+any other is a frozen COPY, or LEASED where it is too large to copy. A COPY or LEASED node that
+nobody has open takes on whatever version is current; one that is open keeps its own, and newer
+opens go to another node: OPEN answers ESTALE and the kernel looks the name up again.
+
+Where a file may be read only for its kind, what is read is proven to be of that kind: raw under a lease
+that holds until the open is answered (fs/opening/opener.py), else a COPY or LEASED node of the same view
+(docs/decisions/0017-a-kind-counts-under-a-lease.md).
+
+A LIVE, COPY or LEASED node of a redacted view belongs to one app (or one stranger's uid). The kernel
+keeps the pages that a LIVE node's writer wrote, and no other app that is under redaction may read those. What
+the others show is what one app's worker said, until a second one has found the same (second_looks.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
+from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import Engine, PathState
+from policyfs.store.frozen import Version
+
+_PENDING_S: Final = 5.0
+_LOOKED_UP: Final = 2
+"""So often the kernel looks a name up before its second try: to see whether its entry holds, and anew."""
+_SWEPT_FROM: Final = 256
+"""So many things that are waited for before those that never came are looked for."""
+
+Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
+"""Does a file (attributes, inode) go as a frozen copy, with this hidden, for them now."""
+
+
+def version_of(stat: Stat) -> Version:
+    """The version of a file's bytes, as far as stat tells."""
+    return Version(stat.size, stat.mtime_ns, stat.ctime_ns)
+
+
+class Views:
+    """Chooses and makes the nodes of regular files."""
+
+    def __init__(
+        self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
+        proves_raw: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """proves_raw: may a raw file be passed through under a lease that proves its kind."""
+        self._nodes = nodes
+        self._facts = facts
+        self._copyable = copyable
+        self._proves_raw = proves_raw
+        self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) that was sent back, until when
+        self._coming: dict[tuple[int, int], float] = {}  # (inode, thread) that is to write, until when
+        self._pending: dict[tuple[int, int], float] = {}
+        self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
+        self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
+
+    # -- which road -----------------------------------------------------------------------------
+
+    def flavor(
+        self, engine: Engine, caller: Caller, view: View, state: PathState,
+        stat: Stat, owner: Callable[[], str], *, writing: bool,
+    ) -> Flavor:  # fmt: skip
+        """The road for a caller's bytes of a file now. *owner* is asked only where it matters."""
+        plain = Flavor.RAW if view.raw else Flavor.LIVE
+        if writing or (view.raw and not self._unproven and self._proves_raw()):
+            return plain
+        key = self._nodes.key_of(stat)
+        if not view.redact:
+            if not self._reads_apart(engine, caller, view, state, key, owner):
+                return plain
+            return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
+        if self._is_pending(key, view, caller) or self._being_written(key, view, caller):
+            return Flavor.LIVE
+        if not self.hidden_now(engine, caller.principal, state, owner):
+            return Flavor.LIVE
+        return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
+
+    def _reads_apart(
+        self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
+    ) -> bool:
+        """Must a reader of a view in which nothing is hidden go by a copy, or read under a lease: the file's
+        kind decides on it, and nothing proves the kind of the file itself.
+        """
+        if self._is_pending(key, view, caller):
+            return False
+        if self._unproven.get((key, caller.pid), 0.0) > time.monotonic():
+            return True
+        if view.raw and self._proves_raw():
+            return False
+        ops, who = Op.SEE | Op.READ, caller.principal
+        need = engine.needs(who, ops, state, FileType.REGULAR)
+        if not need & Need.KIND:
+            return False
+        facts = Facts(None, owner() if need & Need.OWNER else None)
+        return not engine.decide(who, ops, state, FileType.REGULAR, facts).allowed
+
+    def unproven(self, ino_key: int, caller: Caller) -> None:
+        """A reader's open is sent back to LOOKUP: somebody writes the file, and its kind decides."""
+        now = time.monotonic()
+        if len(self._unproven) >= _SWEPT_FROM:
+            self._unproven = {key: until for key, until in self._unproven.items() if until > now}
+        self._unproven[ino_key, caller.pid] = now + _PENDING_S
+
+    def proven(self, ino_key: int, caller: Caller) -> None:
+        """The reader that was sent back is there."""
+        self._unproven.pop((ino_key, caller.pid), None)
+
+    @staticmethod
+    def hidden_now(
+        engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]
+    ) -> frozenset[str]:
+        """What must be hidden from a caller for the file's owner now, of whatever kind it is."""
+        need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
+        facts = Facts(None, owner() if need & Need.OWNER else None)
+        decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
+        if not decision.allowed:  # may not read it: nothing is shown, so nothing may be live
+            return engine.view(who, state).redact
+        return decision.redact
+
+    def expect_writer(self, ino_key: int, view: View) -> None:
+        """A write-open of this view was sent back to LOOKUP: let it find the LIVE node."""
+        now = time.monotonic()
+        for key, until in list(self._pending.items()):
+            if until < now:
+                del self._pending[key]
+        self._pending[ino_key, view.key] = now + _PENDING_S
+
+    def outdated(self, view: View, caller: Caller) -> None:
+        """An open of a frozen copy was sent back: what that thread looks up next gets nodes of its own, so
+        that the kernel's one second try meets nobody else's version. Of whichever file: another may have
+        taken the name. The kernel looks up twice, and the file may be another one each time.
+        """
+        now = time.monotonic()
+        if len(self._outdated) >= _SWEPT_FROM:
+            self._outdated = {key: kept for key, kept in self._outdated.items() if kept[0] > now}
+        self._outdated[view.key, caller.pid] = now + _PENDING_S, _LOOKED_UP
+
+    def writer_came(self, ino_key: int, view: View) -> None:
+        """The expected writer has its node."""
+        self._pending.pop((ino_key, view.key), None)
+
+    def expect_writing(self, ino_key: int, caller: Caller) -> None:
+        """A thread's write-open was sent back to LOOKUP, whatever its view is there, and what the policy is
+        by then: let it find a writer's node.
+        """
+        now = time.monotonic()
+        if len(self._coming) >= _SWEPT_FROM:
+            self._coming = {key: until for key, until in self._coming.items() if until > now}
+        self._coming[ino_key, caller.pid] = now + _PENDING_S
+
+    def expect_nothing(self, ino_key: int, caller: Caller) -> None:
+        """That thread's open has been answered."""
+        if self._coming:
+            self._coming.pop((ino_key, caller.pid), None)
+
+    def _is_pending(self, ino_key: int, view: View, caller: Caller) -> bool:
+        now = time.monotonic()
+        if self._coming and self._coming.get((ino_key, caller.pid), 0.0) >= now:
+            return True
+        until = self._pending.get((ino_key, view.key))
+        return until is not None and until >= now
+
+    def _being_written(self, ino_key: int, view: View, caller: Caller) -> bool:
+        return any(
+            node.flavor is Flavor.LIVE
+            and node.view is view
+            and node.whose == self.whose(caller, view, Flavor.LIVE)
+            and node.open is not None
+            and node.open.writers
+            for node in self._nodes.same_inode(ino_key)
+        )
+
+    # -- which node -----------------------------------------------------------------------------
+
+    @staticmethod
+    def whose(caller: Caller, view: View, flavor: Flavor) -> str | int | None:
+        """Whom alone a node of this view and road serves; None: everyone who has the view.
+
+        What a copy or a large file shows may hang on the word of one app's worker (second_looks.py). What is
+        hidden from others than its writer, until it is cleaned, is nobody else's to read.
+        """
+        shared = flavor is Flavor.LIVE and not (view.redact or to_clean(view.bans))
+        if flavor is Flavor.RAW or shared:
+            return None
+        return caller.uid if caller.principal.app is None else caller.principal.app
+
+    def node(
+        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        caller: Caller,
+    ) -> Node:  # fmt: skip
+        """The node for a view of a file by this name; a new one where none fits."""
+        key = self._nodes.key_of(stat)
+        best: Node | None = None
+        whose = self.whose(caller, view, flavor)
+        alone = flavor is Flavor.COPY and self._is_outdated(view, caller)
+        for node in self._nodes.same_inode(key):
+            mine = self._is_kept_for(node, caller)
+            if mine is False or (alone and not mine) or node.whose != whose:
+                continue
+            if self._fits(node, stat, view, flavor, state) and (best is None or mine or _newer(node, best)):
+                best = node
+                if mine:
+                    break
+        if best is None:
+            best = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
+            best.whose = whose
+            if alone:
+                self._keep(best, caller)
+        self._nodes.add_name(best, parent, name)
+        return best
+
+    def _keep(self, node: Node, caller: Caller) -> None:
+        now = time.monotonic()
+        if len(self._kept) >= _SWEPT_FROM:
+            self._kept = {nodeid: kept for nodeid, kept in self._kept.items() if kept[1] > now}
+        self._kept[node.nodeid] = caller.pid, now + _PENDING_S
+
+    def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
+        """Whether a node was made for a second try of the caller's thread (False: of another's), that has
+        not opened it yet: nobody else finds it. None if it is anybody's.
+        """
+        kept = self._kept.get(node.nodeid) if node.open is None else None
+        return None if kept is None or kept[1] < time.monotonic() else kept[0] == caller.pid
+
+    def _is_outdated(self, view: View, caller: Caller) -> bool:
+        until, left = self._outdated.pop((view.key, caller.pid), (0.0, 0))
+        if until <= time.monotonic():
+            return False
+        if left > 1:
+            self._outdated[view.key, caller.pid] = until, left - 1
+        return True
+
+    def _fits(self, node: Node, stat: Stat, view: View, flavor: Flavor, state: PathState) -> bool:
+        if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:
+            return False
+        if node.view is not view or node.flavor is not flavor:
+            return False
+        if (node.parent is not None or node.links is not None) and not node.is_all(state):
+            return False
+        return self.serves(node, version_of(stat))
+
+    @staticmethod
+    def serves(node: Node, version: Version) -> bool:
+        """Can an open of this version of the file be served by the node."""
+        if node.open is None or node.open.version is None or not node.open.handles:
+            return True
+        return node.open.version == version
+
+    def unnamed(
+        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        caller: Caller,
+    ) -> Node:  # fmt: skip
+        """A node for a file that has no name yet; by *name* in *parent* it is known on the trail."""
+        node = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
+        node.whose = self.whose(caller, view, flavor)
+        self._nodes.keep_in(node, parent, name)
+        return node
+
+    def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
+        """The one node of a directory, or of a symlink."""
+        ftype = stat.ftype
+        for node in self._nodes.same_inode(self._nodes.key_of(stat)):
+            one_name = ftype is FileType.DIRECTORY or node.is_all(state)
+            if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:
+                break
+        else:
+            node = self._nodes.add(stat, ftype, view, Flavor.RAW, state)
+        if ftype is FileType.DIRECTORY:
+            self._nodes.found_at(node, parent, name)
+        else:
+            self._nodes.add_name(node, parent, name)
+        return node
+
+
+def _newer(node: Node, best: Node) -> bool:
+    """Prefer the node that is open (its version fits), so that one version has one node."""
+    return node.open is not None and best.open is None

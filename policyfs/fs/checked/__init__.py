@@ -1,0 +1,1 @@
+"""Writes whose content is checked before it reaches the store."""

@@ -1,0 +1,86 @@
+"""Changing a file while no other daemon of the store does: see store/latches.py.
+
+Either on the loop, with no await inside (`on`), or on a thread where the change may wait for the disk
+(`in_thread`). While a thread changes a file, whoever wants to change it on the loop waits, and the other
+way round; two on the loop never meet.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from policyfs.store.latches import Latches
+
+_WAIT_S: Final = 5.0
+"""How long another daemon may take: more than a change in memory takes, and than most disks do."""
+_PAUSE_S: Final = 0.0005
+T = TypeVar("T")
+
+
+class ChangeLock:
+    """Keeps the daemons of one store, and the threads of this one, apart for a change."""
+
+    def __init__(self, latches: Latches) -> None:
+        self._latches = latches
+        self._on_loop: Counter[int] = Counter()
+        self._in_thread: dict[int, trio.Event] = {}
+
+    @asynccontextmanager
+    async def on(self, fd: int) -> AsyncIterator[None]:
+        """While in it, no other daemon changes the file behind *fd* by what it judged, or cuts it.
+
+        INVARIANT: no await inside; what the change hangs on is looked at inside, for it may have come
+        to a wait. Raises OSError(EBUSY) if another daemon stands still in the midst of its change.
+        """
+        at = await self._taken(fd, beside_loop=True)
+        self._on_loop[at] += 1
+        try:
+            yield
+        finally:
+            self._on_loop[at] -= 1
+            if not self._on_loop[at]:
+                del self._on_loop[at]
+            self._latches.give(at)
+
+    async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
+        """Run a change on a thread, with nothing else of the above beside it; *fence* right before.
+
+        INVARIANT: the change looks by itself at what it hangs on: some time passes until it runs.
+        Raises what the two raise, and OSError(EBUSY) as on().
+        """
+        at = await self._taken(fd, beside_loop=False)
+        done = self._in_thread[at] = trio.Event()
+        try:
+            fence()
+            return await trio.to_thread.run_sync(change)
+        finally:
+            del self._in_thread[at]
+            done.set()
+            self._latches.give(at)
+
+    async def _taken(self, fd: int, *, beside_loop: bool) -> int:
+        """The latch of a file. INVARIANT: nothing is awaited between the last look and the return."""
+        at = self._latches.number(fd)
+        until = trio.current_time() + _WAIT_S
+        while True:
+            while (busy := self._in_thread.get(at)) is not None:
+                await busy.wait()  # of this daemon, as long as the disk takes
+                until = trio.current_time() + _WAIT_S
+            if beside_loop or not self._on_loop[at]:
+                if self._latches.take(fd) is not None:
+                    return at
+                await self._waited(fd)
+            if trio.current_time() > until:
+                raise OSError(errno.EBUSY, "another daemon does not end its change of this file")
+            await trio.sleep(_PAUSE_S)
+
+    async def _waited(self, fd: int) -> None:
+        """Wait a moment for another daemon, which changes the file behind *fd* now."""
+        del fd
+        await trio.sleep(_PAUSE_S)

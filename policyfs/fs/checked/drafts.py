@@ -1,0 +1,337 @@
+"""Files that are looked through as a whole before they reach the store: ``require: {no: [...]}``.
+
+What an app writes there goes into a **draft**: an unnamed file beside the store's. At FLUSH, fsync and
+the last RELEASE the draft is looked through, and only what tells nothing of the forbidden words is
+copied into the store's file. Until then the store's file is what it was, also where it was opened
+with O_TRUNC: what is refused has destroyed nothing. Who writes sees the draft.
+
+A refused draft answers EPERM and stays, since FLUSH comes at every dup's close and a program may
+still mend it; with the last RELEASE it goes away, and with it a file that this session created.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Final, NoReturn
+
+import trio
+
+from policyfs.domain import TO_TELL, Audit, Decision, banned, kinds_only, only_forbidden, to_clean
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.facts import KindSource
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.views import version_of
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.cleaning import Cleaned, Cleaner
+from policyfs.fs.checked.head import kind_in, meets
+from policyfs.fs.checked.head_writes import Fence, put_all
+from policyfs.fs.checked.quarantine_queue import QuarantineQueue
+from policyfs.fs.checked.rejection import Rejections, must_be
+from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.pending_writes import Draft, Refusal, base_of
+from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.linux.statx import Stat
+from policyfs.redact.core.values import Outcome
+from policyfs.store import ranges
+from policyfs.store.ranges import KEEP_SIZE
+from policyfs.store.tree import Tree
+
+_PIECE: Final = 1 << 20
+"""Bytes that go into the store at a time, while no other daemon changes the file."""
+_WRITING: Final = Call("write", "write")
+
+
+class Drafts:
+    """Drafts of one mount. All work on one is under its node's lock."""
+
+    def __init__(
+        self, *, tree: Tree, gate: Gate, kinds: KindSource, plans: PlanFinder, change_lock: ChangeLock,
+        rejections: Rejections, quarantine: QuarantineQueue | None = None,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._gate = gate
+        self._kinds = kinds
+        self._plans = plans
+        self._change_lock = change_lock
+        self._rejections = rejections
+        self._quarantine = quarantine
+        self._cleaner = Cleaner(tree, plans, _copy_all)
+
+    async def empty(self, handle: Handle, state: OpenState) -> Draft:
+        """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does.
+
+        From here on the handle writes all that comes to be in the file, in place of what is there now.
+        """
+        draft = await self._begin(handle, state, None)
+        handle.seen = version_of(self._tree.fstat(handle.fd))
+        return draft
+
+    async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
+        """The node's draft; a new one begins as what the file is now.
+
+        Raises OSError: EOPNOTSUPP where the store has no unnamed files to keep things apart in; and what
+        *fence* raises, which is asked once the file was copied: another app may have begun to write it
+        meanwhile, and what it wrote is not to be read back from here.
+        """
+        return await self._begin(handle, state, fence)
+
+    async def _begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
+        if state.draft is not None:
+            if fence is None:
+                os.ftruncate(state.draft.fd, 0)
+                state.draft.touch()
+            return state.draft
+        head = state.head
+        stat = self._tree.fstat(handle.fd)
+        # The caller's, as what it writes natively would be: its quota counts it.
+        caller = handle.caller
+        fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
+        draft = Draft(fd, stat, created=head is not None and head.created)
+        try:
+            if fence is None:
+                draft.touch()
+            else:
+                await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
+                fence()
+                if head is not None and head.held:  # held when another policy was in force
+                    put_all(fd, head.held, 0)
+                    draft.touch()
+        except BaseException:
+            draft.close()
+            raise
+        if head is not None:
+            head.held = None
+        state.draft = draft
+        return draft
+
+    async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
+        """As write(2); append: at the draft's end."""
+        draft.touch()
+        at = draft.size if append else offset
+        return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
+
+    def truncate(self, draft: Draft, size: int) -> None:
+        """Set the size."""
+        os.ftruncate(draft.fd, size)
+        draft.touch()
+
+    async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
+        """fallocate(2)."""
+        draft.touch()
+        await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
+
+    async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
+        """Into the store with it, if it may. Raises FUSEError(EPERM), on record, if it tells what it must
+        not, what *fence* raises, and OSError: EBUSY if somebody else has changed the file meanwhile.
+
+        Where files are cleaned, the store gets it without what it may not tell, and the draft stays what was
+        written: a file that is moved to where it may be as it is has lost nothing.
+        """
+        cleans = to_clean(banned(decision.content))
+        if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
+            return
+        if not decision.allowed:  # the policy changed since it was opened
+            self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
+        cleaned = await self._judge(handle, draft, decision) if draft.size else None
+        try:
+            source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
+            if source != draft.fd and cleaned is not None:
+                await self._may_lose(handle, draft, decision, cleans)
+                told = replace(decision, audit=Audit.REQUIRED)
+                self._gate.recorder.decided(
+                    handle.caller, _WRITING, handle.node.path(), told, kind=cleaned.kind, note=cleaned.note
+                )
+            await self._commit(handle, draft, fence, source)
+        finally:
+            if cleaned is not None:
+                cleaned.close()
+        draft.cleaned_of = cleans if source != draft.fd else frozenset()
+        draft.changed = draft.refused = draft.created = False
+        draft.refusal = None
+
+    async def finish(
+        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
+    ) -> None:
+        """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes. is_last:
+        does nobody else write the file by now, in whatever view. What this policy has refused is not judged
+        again.
+        """
+        refusal = draft.refusal
+        if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
+            try:
+                await self.settle(handle, draft, decision, fence)
+            except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
+                draft.refused = True
+        if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
+            self._rejections.remove(handle)
+
+    def give_up(self, handle: Handle, draft: Draft) -> None:
+        """Nobody writes it any more: it goes, into the quarantine if that is asked of what was refused."""
+        refusal = draft.refusal
+        if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
+            self._quarantine.take(handle, draft.give(), refusal)
+        draft.close()
+
+    async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
+        """Look it through by descriptors that cannot write. Returns what it was cleaned to, if asked for."""
+        lane, words = handle.caller.principal.lane, banned(decision.content)
+        cleans, done = to_clean(words), frozenset[str]()
+        fd = self._tree.reopen(draft.fd, os.O_RDONLY)
+        cleaned: Cleaned | None = None
+        try:
+            kind: str | None = None
+            if cleans:
+                caller = handle.caller
+                cleaned = await self._cleaner.clean(fd, cleans, (caller.uid, caller.gid), lane)
+                kind, done = cleaned.kind, frozenset() if cleaned.refusal else cleans
+            forbidden, why = only_forbidden(words, done), ""
+            if not cleans and not forbidden:
+                kind = await self._kinds.kind_of_fd(fd, lane=lane)
+            if forbidden:
+                looked_at = fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
+                kind, why = await self._told(looked_at, forbidden, lane)
+            refusal = "" if cleaned is None else cleaned.refusal
+            self._check(handle, draft, decision, kind, refusal, why, done)
+        except BaseException:
+            if cleaned is not None:
+                cleaned.close()
+            raise
+        finally:
+            os.close(fd)
+        return cleaned
+
+    async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
+        """The kind of a file, and why it may not be stored where none of these words may be told."""
+        read_only = self._tree.reopen(fd, os.O_RDONLY)
+        try:
+            kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
+        finally:
+            os.close(read_only)
+        return kind, "" if plan.outcome is Outcome.CLEAN else plan.reason
+
+    def _check(
+        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
+        done: frozenset[str],
+    ) -> None:  # fmt: skip
+        """Refuse what meets a requirement neither by its kind nor by what was found in it. unclean: why it
+        cannot be cleaned. why: what it tells. done: words that it was cleaned of.
+        """
+        kinds = kinds_only(decision.content)
+        if not meets(kind, kinds):
+            self._refuse(handle, draft, decision, kind, must_be(kinds))
+        read = [each for each in decision.content if banned((each,)) and not _lets_through(each, kind)]
+        if unclean and to_clean(banned(read)):
+            self._refuse(handle, draft, decision, kind, unclean)
+        if why and only_forbidden(banned(read), done):
+            self._refuse(handle, draft, decision, kind, why)
+
+    async def _may_lose(
+        self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
+    ) -> None:
+        """Refuse to clean a file whose other names would lose what it tells by that."""
+        if self._tree.fstat(handle.fd).nlink <= 1:
+            return
+        fd = self._tree.reopen(handle.fd, os.O_RDONLY)
+        try:
+            keeps = await self._cleaner.is_clean(fd, cleans, handle.caller.principal.lane)
+        finally:
+            os.close(fd)
+        if not keeps:
+            self._refuse(
+                handle,
+                draft,
+                decision,
+                None,
+                "its other names would lose what this one is cleaned of: copy it",
+            )
+
+    def _refuse(
+        self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, note: str
+    ) -> NoReturn:
+        rules = self._rejections.rules_of(decision)
+        draft.refused = draft.unchanged = True
+        draft.refusal = Refusal(kind, note, rules, decision.quarantine, self._gate.generation)
+        self._rejections.refuse(handle, decision, kind, note)
+
+    async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
+        """Make the store's file what the draft is (or what it was cleaned to, behind *source*), piece by
+        piece: no other daemon is kept waiting long.
+
+        In place, and cut to its length last: room that was given up in between would be anybody's.
+
+        INVARIANT: before each piece the file is what the one before left, or what the draft began with.
+        So *fence* is asked before the first: from then on all that is in the file is of this draft.
+        What the store said no to can be tried again: that is what this draft left, too.
+        """
+        size, at, done = draft.size, 0, False
+        while not done:
+            allowed: list[Stat] = []
+
+            def fenced(at: int = at, allowed: list[Stat] = allowed) -> None:
+                if at == 0:
+                    fence()
+                allowed.append(self._tree.fstat(handle.fd))
+
+            def put(at: int = at, allowed: list[Stat] = allowed) -> int | None:
+                now = self._tree.fstat(handle.fd)
+                if base_of(now) != draft.base:
+                    raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
+                if version_of(now) != version_of(allowed[0]):
+                    return None  # its mode, perhaps: the fence is to see it
+                return self._put_piece(handle, draft, source, size, at)
+
+            reached = await self._change_lock.in_thread(handle.fd, fenced, put)
+            if reached is not None:
+                at, done = reached, reached >= size
+
+    def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
+        """The next piece of what is behind *source* into the store, on a thread; returns where the one after
+        it begins.
+        """
+        try:
+            if at == 0:
+                self._make_room(handle.fd, size)
+            data = os.pread(source, min(_PIECE, size - at), at)
+            put_all(handle.fd, data, at)
+            at += len(data)
+            if at >= size:
+                self._tree.truncate_fd(handle.fd, size)
+                if draft.times_ns is not None:
+                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
+            return at
+        finally:
+            left = self._tree.fstat(handle.fd)
+            draft.base, handle.seen = base_of(left), version_of(left)
+
+    def _make_room(self, fd: int, size: int) -> None:
+        """Raises OSError (ENOSPC, EDQUOT) where the store has no room for a file of that size.
+
+        INVARIANT: before anything of the file is given up. The draft takes its place beside it, so a
+        disk may have room for one of them only. Holes of the file need room, too.
+        """
+        now = self._tree.fstat(fd).size
+        if not size:
+            return
+        try:
+            ranges.allocate(fd, KEEP_SIZE, 0, size)
+        except OSError as error:
+            if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
+                return  # a store that cannot tell
+            self._tree.truncate_fd(fd, now)  # gives back what it got of it behind the end
+            raise
+
+
+def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
+    """True if a ban lets a kind through unread (``raw_types``)."""
+    return kind is not None and kind_in(kind, patterns)
+
+
+def _copy_all(source: int, target: int, size: int) -> None:
+    """Bytes of a file into an empty one, on a worker thread."""
+    at = 0
+    while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
+        put_all(target, data, at)
+        at += len(data)

@@ -1,0 +1,98 @@
+"""The first bytes of a file whose content is checked: held until their kind is known.
+
+Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O around it. What a head is at each
+event (docs/architecture.md, "Checked writes"):
+
+- a file that is empty in the store starts with an empty head, held here and not written;
+- as soon as the head sniffs as an allowed kind it is written to the store, and from then on
+  every write into the first HEAD_BYTES is judged on the bytes as they would be after it;
+- a head that can no longer become an allowed kind refuses the write that made it so;
+- at FLUSH and fsync a head that is not allowed answers EPERM and stays held, since FLUSH comes
+  at every dup's close; at the last RELEASE it is thrown away, and with it a file that this
+  session created. A file that never got a byte stands as an empty file: it carries nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEAD_BYTES: Final = 64 * 1024
+"""How much of a file is held and judged: enough for libmagic to name any kind it knows."""
+
+_TEXT_CHUNK: Final = 512
+"""libmagic needs this many bytes at most before a prefix without a known signature is named."""
+
+_SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
+    ("image/jpeg", 0, b"\xff\xd8\xff"),
+    ("image/png", 0, b"\x89PNG\r\n\x1a\n"),
+    ("image/gif", 0, b"GIF8"),
+    ("image/webp", 0, b"RIFF"),
+    ("image/tiff", 0, b"II*\0"),
+    ("image/tiff", 0, b"MM\0*"),
+    ("image/x-ms-bmp", 0, b"BM"),
+    ("image/bmp", 0, b"BM"),
+    ("image/heic", 4, b"ftyp"),
+    ("image/heif", 4, b"ftyp"),
+    ("image/avif", 4, b"ftyp"),
+    ("video/mp4", 4, b"ftyp"),
+    ("video/3gpp", 4, b"ftyp"),
+    ("video/quicktime", 4, b"ftyp"),
+    ("video/x-m4v", 4, b"ftyp"),
+    ("audio/x-m4a", 4, b"ftyp"),
+    ("video/x-matroska", 0, b"\x1aE\xdf\xa3"),
+    ("video/webm", 0, b"\x1aE\xdf\xa3"),
+    ("audio/flac", 0, b"fLaC"),
+    ("audio/ogg", 0, b"OggS"),
+    ("video/ogg", 0, b"OggS"),
+    ("application/ogg", 0, b"OggS"),
+    ("audio/x-wav", 0, b"RIFF"),
+    ("video/x-msvideo", 0, b"RIFF"),
+    ("application/pdf", 0, b"%PDF-"),
+)
+"""How files of a kind begin: published signatures (offset, bytes) of the formats."""
+
+_KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)
+
+
+def kind_in(kind: str, patterns: frozenset[str]) -> bool:
+    """Does a content kind match one of the kinds or ``type/*`` patterns."""
+    return kind in patterns or "*" in patterns or f"{kind.partition('/')[0]}/*" in patterns
+
+
+def meets(kind: str | None, content: tuple[frozenset[str], ...]) -> bool:
+    """Does a kind meet every content requirement; an unknown kind (None) meets none."""
+    if not content:
+        return True
+    return kind is not None and all(kind_in(kind, patterns) for patterns in content)
+
+
+def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
+    """Could bytes that begin with *head* still become a kind that every requirement allows?
+
+    Exact for kinds whose signature is known; a pattern with others (``text/*``) is given
+    _TEXT_CHUNK bytes before the answer is no.
+    """
+    return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
+
+
+def _may_match(head: bytes, patterns: frozenset[str]) -> bool:
+    if len(head) < _TEXT_CHUNK and not patterns <= _KNOWN:
+        return True
+    return any(
+        kind_in(kind, patterns) and _agrees(head, offset, signature)
+        for kind, offset, signature in _SIGNATURES
+    )
+
+
+def _agrees(head: bytes, offset: int, signature: bytes) -> bool:
+    seen = head[offset : offset + len(signature)]
+    return signature.startswith(seen)
+
+
+def overlay(head: bytes, offset: int, data: bytes) -> bytes:
+    """The first HEAD_BYTES of a file with *data* written at *offset* (a gap reads as zeros)."""
+    if offset >= HEAD_BYTES:
+        return (head + b"\0" * (HEAD_BYTES - len(head)))[:HEAD_BYTES]
+    if offset > len(head):
+        head += b"\0" * (offset - len(head))
+    return (head[:offset] + data + head[offset + len(data) :])[:HEAD_BYTES]

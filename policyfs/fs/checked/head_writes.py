@@ -1,0 +1,375 @@
+"""Writes that are checked before they reach the store: held heads (see head.py) and their I/O."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Final, NoReturn, Protocol, TypeVar
+
+from policyfs.domain import Decision
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.views import version_of
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, overlay
+from policyfs.fs.checked.rejection import Rejections, must_be
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.pending_writes import Head
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.store import ranges
+from policyfs.store.frozen import Version
+from policyfs.store.page_cache import read_store
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
+from policyfs.store.tree import Tree
+
+T = TypeVar("T")
+_TRIES: Final = 100
+"""How often something is judged anew because others change the file meanwhile."""
+
+Content = tuple[frozenset[str], ...]
+Fence = Callable[[], None]
+"""Raises FUSEError if the file may not be changed now."""
+
+
+def put_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of *data*, or raise what the store says."""
+    view = memoryview(data)
+    while view:
+        done = ranges.write(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
+    """Write what of *data*, which is meant for *offset*, lies behind *start*: all before is in the store.
+
+    INVARIANT: what this returns is in the store: write(2) says it to the app.
+    """
+    done = min(len(data), start - offset)
+    if done < len(data):
+        try:
+            done += ranges.write(fd, data[done:], start)
+        except OSError:
+            if not done:
+                raise
+    return done
+
+
+def _restless() -> OSError:
+    return OSError(errno.EBUSY, "others change the file faster than it can be judged")
+
+
+def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
+    """Which of the first HEAD_BYTES are zeros after a fallocate(2) of a file of this size."""
+    end = min(offset + length, HEAD_BYTES)
+    if mode & KEEP_SIZE:
+        end = min(end, size)
+    if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
+        return offset, end
+    return (min(offset, size) if mode & ZERO_RANGE else size), end  # what grows has zeros from its end on
+
+
+class HeadSniffer(Protocol):
+    """The sniffer, as far as heads need it."""
+
+    async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
+        """Content kind of a file that begins so; None if sniffing failed."""
+
+
+class Checker:
+    """Judges writes by what the file would be. All of its work on a node is under the node's lock.
+
+    INVARIANT: what a judgement went by is looked at again right before the change, in one piece with
+    it (fs/alone): another daemon of the store may have changed the file meanwhile. Then it is judged
+    anew. All of it that may wait for the disk is done on threads.
+    """
+
+    def __init__(
+        self, tree: Tree, gate: Gate, sniffer: HeadSniffer, change_lock: ChangeLock, rejections: Rejections
+    ) -> None:
+        self._tree = tree
+        self._gate = gate
+        self._sniffer = sniffer
+        self._change_lock = change_lock
+        self._rejections = rejections
+
+    async def write(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool = False,
+    ) -> int:  # fmt: skip
+        """Write *data* if the file then still meets the decision's content requirements. append: at
+        its end, which is at *offset* now: what others add meanwhile (another view, the store) stays.
+
+        Returns how much was written, as write(2) does: less where the store has no room for more.
+        Raises FUSEError(EPERM), on record, if it does not, what *fence* raises, and what the store
+        says; then nothing of it was written.
+        """
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            if head.held is None and not self._tree.fstat(handle.fd).size:
+                head.held = b""
+            if append:
+                offset = head.size(self._tree.fstat(handle.fd).size)
+            write = self._write_stored if head.held is None else self._write_held
+            written = await write(handle, head, offset, data, decision, fence, append=append)
+            if written is not None:
+                return written
+        raise _restless()
+
+    async def _write_stored(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool,
+    ) -> int | None:  # fmt: skip
+        """Write into a file that has its head in the store. None: it has another one by now."""
+        judged = await self._judge_stored(handle, head, offset, data, decision)
+        at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
+        return await self._change(
+            handle, head, judged, fence, lambda: ranges.write(handle.fd, data, at, flags)
+        )
+
+    async def _write_held(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
+        *, append: bool,
+    ) -> int | None:  # fmt: skip
+        """Write into a file that is empty in the store. None: it is not any more."""
+        del append
+        held = head.held or b""
+        if offset >= HEAD_BYTES and len(held) < HEAD_BYTES:
+            await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+        after = overlay(held, offset, data)
+        kind = await self._kind(handle, after)
+        if meets(kind, decision.content):
+
+            def put() -> int:
+                self._commit(handle, head, after)
+                return _rest(handle.fd, data, offset, max(offset, len(after)))
+
+            return await self._change(handle, head, b"", fence, put)
+        if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
+            head.held = after
+        else:
+            await self._refuse(handle, head, decision, kind, "")
+        return len(data)
+
+    async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
+        """Somebody else has written the file since its head was held: it goes in now, if it may."""
+        for _ in range(_TRIES):
+            if head.held is None or not self._tree.fstat(handle.fd).size:
+                return
+            if not head.held:
+                head.held = None
+                return
+            stored = await self._head_of(handle)
+            await self._judge(handle, head, overlay(stored, 0, head.held), decision)
+            if await self._committed(handle, head, stored, fence):
+                return
+        raise _restless()
+
+    async def _head_of(self, handle: Handle) -> bytes:
+        """The first HEAD_BYTES of what is in the store."""
+        return await read_store(handle.fd, 0, HEAD_BYTES)
+
+    async def _change(
+        self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
+    ) -> T | None:
+        """Change the file on a thread, which may wait for the disk. None: it is not what was judged.
+
+        judged: its first HEAD_BYTES, or that it has so many (None). INVARIANT: between the fence and the
+        change nobody has written the file: else what the fence has allowed was another file. What the
+        change left is told in the same breath (head.left): what others write after it is not ours.
+        """
+        allowed: list[Version] = []
+        head.left = None
+
+        def fenced() -> None:
+            fence()
+            allowed.append(version_of(self._tree.fstat(handle.fd)))
+
+        def run() -> tuple[T, Version] | None:
+            if version_of(self._tree.fstat(handle.fd)) != allowed[0] or not self._is_still(handle, judged):
+                return None
+            changed = change()
+            return changed, version_of(self._tree.fstat(handle.fd))
+
+        done = await self._change_lock.in_thread(handle.fd, fenced, run)
+        if done is None:
+            return None
+        head.left = done[1]
+        return done[0]
+
+    async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
+        """Put a held head into the store, if that is what was judged still."""
+        held = head.held or b""
+
+        def put() -> bool:
+            self._commit(handle, head, held)
+            return True
+
+        return bool(await self._change(handle, head, judged, fence, put))
+
+    def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
+        """Are the first HEAD_BYTES in the store what a judgement went by (see _judge_stored). May wait."""
+        if judged is None:
+            return self._tree.fstat(handle.fd).size >= HEAD_BYTES
+        return os.pread(handle.fd, HEAD_BYTES, 0) == judged
+
+    async def _judge_stored(
+        self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
+    ) -> bytes | None:
+        """Judge *data* laid over the file, and tell what of it that went by: its first HEAD_BYTES, or
+        that there are so many (None).
+        """
+        size = self._tree.fstat(handle.fd).size
+        if offset >= HEAD_BYTES and size >= HEAD_BYTES:
+            return None
+        before = await self._head_of(handle)
+        after = overlay(before, offset, data)
+        if after != before:
+            await self._judge(handle, head, after, decision)
+        return before
+
+    async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
+        kind = await self._kind(handle, after)
+        if not meets(kind, decision.content):
+            await self._refuse(handle, head, decision, kind, "")
+
+    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
+        """Set the size, as write(): what remains must meet the requirements, or be empty."""
+        for _ in range(_TRIES):
+            if size:
+                await self._unhold(handle, head, decision, fence)
+            elif self._tree.fstat(handle.fd).size:
+                head.held = None
+            if head.held is not None:
+                if size > HEAD_BYTES:
+                    await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+                head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
+                return
+            if size == 0:
+                await self._change_lock.in_thread(
+                    handle.fd, fence, lambda: self._tree.truncate_fd(handle.fd, 0)
+                )
+                head.held = b""
+                return
+            before = await self._head_of(handle)
+            after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
+            if after != before:
+                await self._judge(handle, head, after, decision)
+
+            def cut() -> bool:
+                self._tree.truncate_fd(handle.fd, size)
+                return True
+
+            if await self._change(handle, head, before, fence, cut):
+                return
+        raise _restless()
+
+    async def allocate(
+        self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
+        fence: Fence,
+    ) -> None:  # fmt: skip
+        """fallocate(2): judged as the zeros that it makes, if it makes any.
+
+        EOPNOTSUPP where it would change a head that is held: there is nothing in the store yet that
+        space could be reserved in, or zeros put between. Programs write instead, and that is judged.
+        """
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            before = await self._head_of(handle)
+            if head.held is None and not before:
+                head.held = b""
+            if mode != KEEP_SIZE:
+                if head.held is not None:
+                    raise OSError(errno.EOPNOTSUPP, "its beginning is not known yet: write it")
+                first, end = _zeroed(mode, offset, length, self._tree.fstat(handle.fd).size)
+                after = overlay(before, first, bytes(end - first)) if first < end else before
+                if after != before:
+                    await self._judge(handle, head, after, decision)
+
+            def allocate() -> bool:
+                ranges.allocate(handle.fd, mode, offset, length)
+                return True
+
+            if await self._change(handle, head, before, fence, allocate):
+                return
+        raise _restless()
+
+    async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
+        """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
+        if not head.held:
+            return
+        if not decision.allowed:  # the policy changed since it was opened
+            self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
+        for _ in range(_TRIES):
+            await self._unhold(handle, head, decision, fence)
+            if not head.held:
+                return
+            kind = await self._kind(handle, head.held)
+            if not meets(kind, decision.content):
+                await self._refuse(handle, head, decision, kind, "")
+            if await self._committed(handle, head, b"", fence):
+                return
+        raise _restless()
+
+    async def finish(
+        self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
+    ) -> None:
+        """At the last RELEASE: write a held head that is allowed, else leave nothing behind. is_last: asked
+        right before the name goes: does nobody else write the file by now, in whatever view.
+        """
+        for _ in range(_TRIES if head.held and decision.allowed else 0):
+            stored = await self._head_of(handle)
+            after = overlay(stored, 0, head.held or b"")
+            meant = meets(await self._kind(handle, after), decision.content)
+            if handle.node.open is not None and handle.node.open.writers > 1:
+                return  # opened again meanwhile: what becomes of the head is that writer's to see
+            if not meant:
+                break
+            try:
+                if await self._committed(handle, head, stored, fence):
+                    return
+            except pyfuse3.FUSEError:  # the fence's: nobody is left to be told, and it is on record
+                break
+        refused = bool(head.held) or head.refused
+        head.held = None
+        if refused and head.created and self._tree.fstat(handle.fd).size == 0 and is_last():
+            self._rejections.remove(handle)
+
+    async def _kind(self, handle: Handle, head: bytes) -> str | None:
+        return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
+
+    async def note_monitored(self, handle: Handle, decision: Decision) -> None:
+        """Content requirements in monitor mode: record, once a handle, what would not meet them."""
+        if handle.noted or not handle.bytes_written or not decision.monitored_content:
+            return
+        kind = await self._kind(handle, await self._head_of(handle))
+        unmet = tuple(rule for rule, kinds in decision.monitored_content if not meets(kind, (kinds,)))
+        if unmet:
+            handle.noted = True
+            await self._gate.recorder.recorded(
+                handle.caller, Call("write", "write"), handle.node.path(),
+                replace(decision, would_deny=decision.would_deny + unmet), kind=kind,
+            )  # fmt: skip
+
+    def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
+        """The head is an allowed kind: into the store with it, all of it. Where the store has no room the
+        file is what it was, and the head stays held.
+        """
+        size = self._tree.fstat(handle.fd).size
+        before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
+        try:
+            put_all(handle.fd, data, 0)
+        except OSError:
+            # INVARIANT: a part of a head was judged by nobody, so none may be left.
+            self._tree.truncate_fd(handle.fd, size)
+            put_all(handle.fd, before, 0)
+            raise
+        head.held = None
+        head.created = False
+
+    async def _refuse(
+        self, handle: Handle, head: Head, decision: Decision, kind: str | None, note: str
+    ) -> NoReturn:
+        head.refused = True
+        self._rejections.refuse(handle, decision, kind, note or must_be(decision.content))

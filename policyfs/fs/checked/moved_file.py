@@ -1,0 +1,153 @@
+"""Files that nobody can change: what is moved to where content is required.
+
+A descriptor or a mapping from where anything may be written would come along with a rename and
+write on, past every check. So the file must be without writers: it is looked at under a read
+lease (store/leases), which the kernel grants only while no writer and no writable mapping lives
+anywhere, and which still has to hold when the name changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+
+from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
+from policyfs.fs.access.facts import KindSource, version_key
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.redacted.plans import PlanFinder, Proof
+from policyfs.linux.statx import Stat
+from policyfs.redact.core.values import Outcome
+from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.tree import Tree
+
+
+class Named:
+    """One file by a descriptor (O_PATH at least), which is closed with it."""
+
+    __slots__ = ("fd", "ino", "why")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.why = ""
+        """Why it may not be where something must not be told, if it was looked through for that."""
+        self.ino = os.fstat(fd).st_ino
+
+    def holds(self) -> bool:
+        """True if the file has one name only: what is written by another would be asked what that asks."""
+        return os.fstat(self.fd).st_nlink == 1
+
+    def close(self) -> None:
+        """Give the descriptor up."""
+        os.close(self.fd)
+
+
+class Unsettled(Named):
+    """One file that cannot be looked at now: somebody writes it, or the store knows no leases."""
+
+    __slots__ = ()
+
+    def holds(self) -> bool:
+        """False: nothing is known of it."""
+        return False
+
+
+class Settled(Named):
+    """One file under a lease, with what was found under it: its kind (None: sniffing failed), and words
+    that it tells nothing of. bare: may it have extended attributes.
+    """
+
+    __slots__ = ("_bare", "_lease", "free_of", "kind")
+
+    def __init__(
+        self, fd: int, lease: Lease, kind: str | None, free_of: frozenset[str], *, bare: bool
+    ) -> None:
+        super().__init__(fd)
+        self._bare = bare
+        self._lease = lease
+        self.kind = kind
+        self.free_of = free_of
+
+    def holds(self) -> bool:
+        """True if nobody could change the file since it was looked at, nor can by another name, and it
+        brings no extended attributes where it must not. A lease does not keep those away.
+        """
+        return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
+
+    def _brings_attributes(self) -> bool:
+        return any(name.startswith("user.") for name in os.listxattr(self.fd))
+
+    def close(self) -> None:
+        """Let writers come."""
+        self._lease.release()
+        super().close()
+
+
+class MovedFiles:
+    """Looks at files under leases. keeper is None where leases mean nothing on this store."""
+
+    def __init__(
+        self, tree: Tree, nodes: NodeTable, resolver: Resolver, kinds: KindSource, plans: PlanFinder,
+        keeper: LeaseKeeper | None,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._resolver = resolver
+        self._kinds = kinds
+        self._plans = plans
+        self._keeper = keeper
+
+    async def settled(
+        self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
+    ) -> Settled | None:
+        """The file *name* in *parent*, if it is the one that *stat* tells of and has no writer. words: what
+        it may have to tell nothing of; None: nobody asks what is in it.
+
+        The kind is sniffed anew: stat does not change with each store to a mapping, so a kind
+        that was found while the file had a writer says nothing.
+        """
+        if self._keeper is None:
+            return None
+        fd = self._tree.open_file(self._resolver.dirfd(parent), name, os.O_RDONLY)
+        lease: Lease | None = None
+        try:
+            now = self._tree.fstat(fd)
+            if self._nodes.key_of(now) == self._nodes.key_of(stat) and now.btime_ns == stat.btime_ns:
+                lease = self._keeper.grant(fd)
+            if lease is None:
+                os.close(fd)
+                return None
+            kind, free_of, why = await self._look(fd, now, words, lane, lease)
+        except BaseException:
+            if lease is not None:
+                lease.release()
+            os.close(fd)
+            raise
+        found = Settled(fd, lease, kind, free_of, bare=bool(words))
+        found.why = why
+        return found
+
+    async def _look(
+        self, fd: int, stat: Stat, words: frozenset[str] | None, lane: Hashable, lease: Lease
+    ) -> tuple[str | None, frozenset[str], str]:
+        if words is None:
+            return None, frozenset(), ""
+        if not stat.size:
+            return KIND_EMPTY, words, ""
+        if not words:
+            return await self._kinds.kind_of_fd(fd, lane=lane), words, ""
+        proof = Proof(version_key(stat), lease.holds, fd)
+        kind: str | None = None
+        free, why, cleans = frozenset[str](), "", to_clean(words)
+        if cleans:
+            kind, plan = await self._plans.locate(fd, cleans, lane=lane, proof=proof)
+            if plan.outcome is Outcome.CLEAN:
+                free = words - only_forbidden(words, cleans)
+        forbidden = only_forbidden(words, cleans if free else frozenset())
+        if forbidden:
+            kind, plan = await self._plans.locate(fd, forbidden | {TO_TELL}, lane=lane, proof=proof)
+            if plan.outcome is Outcome.CLEAN:
+                free |= forbidden
+            else:
+                why = plan.reason
+        return kind, free, why

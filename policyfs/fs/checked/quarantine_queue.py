@@ -1,0 +1,170 @@
+"""Refused files on their way into the quarantine: handed over at the last release, kept in the background.
+
+Nobody waits for it: the app has had its answer, and the file is copied on a thread. What waits holds a
+descriptor, and room in the store that counts for its app: so no app has more than a few there, and
+what comes then is dropped, on record, as it is where the quarantine is full.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from policyfs.domain import Audit, Decision
+from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.pending_writes import Refusal
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.quarantine import STRANGERS, About, FullError, Limits, Quarantine
+from policyfs.store.tree import Tree
+
+CALL: Final = Call("quarantine", "close")
+_WAITING_EACH: Final = 16
+"""Files of one app that may wait to be kept; strangers count as one."""
+_END_S: Final = 10.0
+"""Longest time that a daemon goes on to keep waiting files at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineStats:
+    """kept, dropped: files since the mount. waiting: files to be kept."""
+
+    kept: int
+    dropped: int
+    waiting: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    handle: Handle
+    fd: int
+    refusal: Refusal
+    about: About
+
+
+class QuarantineQueue:
+    """Of one mount. Event loop only, but for the copying. warn: see Foundation."""
+
+    def __init__(
+        self, *, tree: Tree, recorder: Recorder, quarantine: Quarantine, limits: Limits, mount: str,
+        store: str, warn: Callable[[str, bytes], None],
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._recorder = recorder
+        self._quarantine = quarantine
+        self._limits = limits
+        self._mount = mount
+        self._store = store
+        self._warn = warn
+        self._waiting: deque[_Waiting] = deque()
+        self._each: Counter[str] = Counter()
+        self._come = trio.Event()
+        self._kept = self._dropped = 0
+
+    def stats(self) -> QuarantineStats:
+        """Counts so far."""
+        return QuarantineStats(self._kept, self._dropped, len(self._waiting))
+
+    def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
+        """Have what is behind *fd* kept; the descriptor is ours from here on. handle: its last writer's.
+
+        Raises FUSEError(EIO) if it is dropped and that cannot be recorded.
+        """
+        app = handle.caller.principal.app or STRANGERS
+        item = _Waiting(handle, fd, refusal, self._about(handle, app, refusal))
+        if self._each[app] >= _WAITING_EACH:
+            os.close(fd)
+            self._dropped += 1
+            why = f"{_WAITING_EACH} files of {app} wait to be kept already"
+            self._recorder.decided(
+                handle.caller, CALL, item.about.path, _dropped(refusal), kind=refusal.kind, note=_lost(why)
+            )
+            return
+        self._each[app] += 1
+        self._waiting.append(item)
+        self._come.set()
+
+    def _about(self, handle: Handle, app: str, refusal: Refusal) -> About:
+        caller, stat = handle.caller, self._tree.fstat(handle.fd)
+        return About(
+            time_ns=time.time_ns(), mount=self._mount, store=self._store, app=app,
+            uid=stat.uid, gid=stat.gid, pid=caller.pid, path=handle.node.path(), mode=stat.mode & 0o777,
+            kind=refusal.kind, reason=refusal.reason,
+            rules=tuple(dict.fromkeys(match.rule for match in refusal.rules)),
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Keep what comes, until cancelled."""
+        await trio.to_thread.run_sync(self._quarantine.clean)
+        while True:
+            while self._waiting:
+                with trio.CancelScope(shield=True):  # INVARIANT: what is kept is on record
+                    await self._keep(self._pop())
+            self._come = trio.Event()
+            await self._come.wait()
+
+    def _pop(self) -> _Waiting:
+        item = self._waiting.popleft()
+        self._each[item.about.app] -= 1
+        return item
+
+    async def _keep(self, item: _Waiting) -> None:
+        decision, note = await trio.to_thread.run_sync(self._keep_now, item)
+        self._count(decision)
+        try:
+            await self._recorder.recorded(
+                item.handle.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
+            )
+        except pyfuse3.FUSEError:
+            self._warn(f"not on record: {note}", item.about.path)
+
+    def _keep_now(self, item: _Waiting) -> tuple[Decision, str]:
+        """On a thread: copy it. Returns what is to be recorded."""
+        try:
+            entry = self._quarantine.keep(item.fd, item.about, self._limits)
+        except FullError as error:
+            return _dropped(item.refusal), _lost(f"the quarantine is full: {error}")
+        except OSError as error:
+            return _dropped(item.refusal), _lost(f"the quarantine cannot be written: {error.strerror}")
+        finally:
+            os.close(item.fd)
+        size = 0 if entry.about is None else entry.about.size
+        decision = Decision(allowed=True, errno=0, rules=item.refusal.rules, audit=Audit.REQUIRED)
+        return decision, f"kept as {entry.id}, {size} bytes: {item.refusal.reason}"
+
+    def _count(self, decision: Decision) -> None:
+        self._kept += decision.allowed
+        self._dropped += not decision.allowed
+
+    def close(self) -> None:
+        """Keep what waits, but not for long: a daemon that ends has to end. After the event loop."""
+        until = time.monotonic() + _END_S
+        while self._waiting:
+            item = self._pop()
+            if time.monotonic() < until:
+                decision, note = self._keep_now(item)
+            else:
+                os.close(item.fd)
+                decision, note = _dropped(item.refusal), _lost("the daemon has ended")
+            self._count(decision)
+            try:
+                self._recorder.decided(
+                    item.handle.caller, CALL, item.about.path, decision, kind=item.refusal.kind, note=note
+                )
+            except pyfuse3.FUSEError:
+                self._warn(f"not on record: {note}", item.about.path)
+
+
+def _dropped(refusal: Refusal) -> Decision:
+    return Decision(allowed=False, errno=errno.ENOSPC, rules=refusal.rules, audit=Audit.REQUIRED)
+
+
+def _lost(why: str) -> str:
+    return f"dropped, not kept: {why}"

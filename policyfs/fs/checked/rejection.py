@@ -1,0 +1,72 @@
+"""What becomes of content that may not be where it was written: told, on record, and gone."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import Final, NoReturn
+
+from policyfs.domain import Audit, Decision, RuleMatch
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node_table import NamesForgotten
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.store.tree import Tree
+
+_ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
+"""What finding a file says that somebody moves or removes meanwhile."""
+
+
+class Rejections:
+    """Refuses content, for held heads and for drafts alike."""
+
+    def __init__(self, tree: Tree, resolver: Resolver, gate: Gate, forget_names: NamesForgotten) -> None:
+        self._tree = tree
+        self._resolver = resolver
+        self._gate = gate
+        self._forget_names = forget_names
+
+    def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
+        """Raises FUSEError(EPERM), on record with the content rules of the decision."""
+        rules = self.rules_of(decision)
+        refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
+        self._gate.refuse(
+            handle.caller, Call("write", "write"), handle.node.path(), refusal, kind=kind, note=note
+        )
+
+    @staticmethod
+    def rules_of(decision: Decision) -> tuple[RuleMatch, ...]:
+        """The rules of a decision that ask something of content."""
+        return tuple(match for match in decision.rules if match.effect == "content")
+
+    def remove(self, handle: Handle) -> None:
+        """Remove the name of a file whose content was refused, also where somebody has moved it."""
+        for removed in (self._by_name, self._by_descriptor):
+            try:
+                removed(handle)
+            except OSError as error:
+                if error.errno not in _ON_THE_WAY:
+                    raise
+            else:
+                self._forget_names(handle.node)
+                return
+
+    def _by_name(self, handle: Handle) -> None:
+        dirfd, name, _ = self._resolver.locate(handle.node)
+        self._tree.unlink(dirfd, name)
+
+    def _by_descriptor(self, handle: Handle) -> None:
+        """It was moved in the store or through another mount, and nobody has asked for it here since."""
+        dirfd, name = self._tree.find(handle.fd)
+        try:
+            self._tree.unlink(dirfd, name)
+        finally:
+            os.close(dirfd)
+
+
+def must_be(content: Iterable[frozenset[str]]) -> str:
+    """The note of a refusal for a kind that some content requirements do not have."""
+    wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in content)
+    return f"content must be {wanted}"

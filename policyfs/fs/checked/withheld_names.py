@@ -1,0 +1,85 @@
+"""Names of new files whose content was refused at a close: shown to nobody until it is accepted.
+
+FLUSH comes at every dup's close, so a refused one is no end: the file keeps its name in the store, and its
+writer may still mend it. But close() has said that it is not there, and a name without its bytes is nothing
+to show. It comes back with a FLUSH or fsync that is accepted, and goes for good with the last release.
+
+What others would put under such a name would take the place of what its writer may still mend: the name is
+taken (EBUSY, EEXIST). close() answers before the kernel releases the file, so they wait a moment before that.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from policyfs.fs.inodes.node_table import NamesForgotten, Node, NodeTable
+from policyfs.linux.statx import Stat
+
+_WAIT_S: Final = 0.5
+"""Longest wait for a name whose file is about to be released."""
+_NUMBER: Final = (1 << 64) - 1
+
+
+class WithheldNames:
+    """Files of one mount whose names are withheld. Event loop only.
+
+    forget_names: the kernel is to forget the names of a node; forget_now: it has when that returns.
+    """
+
+    def __init__(
+        self, nodes: NodeTable, forget_names: NamesForgotten, forget_now: Callable[[Node], Awaitable[None]]
+    ) -> None:
+        self._nodes = nodes
+        self._forget_names = forget_names
+        self._forget_now = forget_now
+        self._files: dict[int, tuple[int, trio.Event]] = {}
+        self._numbers: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    async def hide(self, node: Node) -> None:
+        """Show a file's names to nobody from now on: nor does the kernel when this returns."""
+        if node.ino in self._files:
+            return
+        self._files[node.ino] = node.btime_ns, trio.Event()
+        number = node.ino & _NUMBER
+        self._numbers[number] = self._numbers.get(number, 0) + 1
+        await self._forget_now(node)
+
+    def show(self, node: Node) -> None:
+        """Show a file's names again, if it still has any."""
+        found = self._files.pop(node.ino, None)
+        if found is None:
+            return
+        number = node.ino & _NUMBER
+        self._numbers[number] -= 1
+        if not self._numbers[number]:
+            del self._numbers[number]
+        found[1].set()
+        self._forget_names(node)
+
+    def has(self, stat: Stat) -> bool:
+        """True if the names of this file are withheld."""
+        if not self._files:
+            return False
+        found = self._files.get(self._nodes.key_of(stat))
+        return found is not None and found[0] == stat.btime_ns
+
+    def may_have(self, number: int) -> bool:
+        """True if a file with this inode number, on whatever file system, may be withheld."""
+        return number in self._numbers
+
+    async def free(self, stat: Stat) -> None:
+        """Wait a moment for the end of a withheld file. Raises OSError(EBUSY) if it goes on."""
+        if not self.has(stat):
+            return
+        _, ended = self._files[self._nodes.key_of(stat)]
+        with trio.move_on_after(_WAIT_S):
+            await ended.wait()
+            return
+        raise OSError(errno.EBUSY, "somebody has a file of that name open, and its content was refused")

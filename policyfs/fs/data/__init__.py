@@ -1,0 +1,1 @@
+"""Requests on bytes: reads and writes, ranges, locks."""

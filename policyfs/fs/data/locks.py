@@ -1,0 +1,253 @@
+"""Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
+
+A lock is of the file, not of a view: who sees a frozen copy locks the file that it was made of. Nothing
+is decided here: a lock says nothing of bytes, and the handle that it is asked through was decided on.
+The kernel itself sees to it that only who may write gets an exclusive byte range.
+
+Whoever gets a lock is to see what the one before did, so the kernel is made to forget what it keeps
+of the node before the lock is granted: its size, and where the daemon serves them its pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import trio
+
+from policyfs.fs.access.views import version_of
+from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
+from policyfs.fs.inodes.handles import Handle, HandleTable, Mode
+from policyfs.fs.inodes.node_table import Flavor, Node, StaleNodeError
+from policyfs.kernel import requests
+from policyfs.kernel.operations import Handler, Quick, Request
+from policyfs.kernel.protocol import Opcode
+from policyfs.store.locks import Holder, Inode, LockStats, LockTable
+from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner
+from policyfs.store.spans import LAST_BYTE
+from policyfs.store.tree import Tree
+
+_FIRST_S: Final = 0.001
+_LAST_S: Final = 0.05
+_SLOWER: Final = 1.5
+"""How soon a lock that somebody outside holds is asked for again: at first, at most, and the factor."""
+_EACH_S: Final = 0.0005
+"""And how much later for each request that waits, so that a crowd of them costs no more."""
+
+FindFile = Callable[[Handle], int]
+"""A descriptor of the store's file behind a handle, the caller's to close. ESTALE if nothing leads there."""
+
+
+class Forget(Protocol):
+    """Make the kernel forget what it keeps of a node; it has when this returns."""
+
+    def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
+        """Its attributes, and its pages if so told."""
+
+
+class Locks:
+    """The lock requests of one mount."""
+
+    def __init__(
+        self,
+        *,
+        table: LockTable,
+        tree: Tree,
+        handles: HandleTable,
+        find_file: FindFile,
+        forget: Forget,
+        forget_now: Callable[[int], None],
+        bugs: BugLog,
+    ) -> None:
+        """forget_now: makes the kernel forget the attributes of a node that is open, before it returns."""
+        self._table = table
+        self._tree = tree
+        self._handles = handles
+        self._find_file = find_file
+        self._forget = forget
+        self._forget_now = forget_now
+        self._somebody_waits = trio.Event()
+        self._pause_s = _FIRST_S
+        self.bugs = bugs
+
+    def requests(self) -> dict[Opcode, Handler]:
+        """Handlers of the lock requests."""
+        return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}
+
+    def quick_requests(self) -> dict[Opcode, Quick]:
+        """Handlers of the lock requests that need not wait: most of them."""
+        return {Opcode.SETLK: self.setlk_now, Opcode.SETLKW: self.setlk_now}
+
+    def stats(self) -> LockStats:
+        """What there is now."""
+        return self._table.stats()
+
+    # -- requests -----------------------------------------------------------------------------------
+
+    @guarded
+    async def getlk(self, request: Request) -> bytes:
+        """GETLK: the lock that is in the way, or none."""
+        lock = requests.lock(request)
+        asked = _asked(lock)
+        handle = self._handles.get(lock.fh)
+        inode, owner = _inode(handle.node), Owner(lock.owner, lock.flock)
+        fd = -1
+        if self._table.find(inode, owner) is None:
+            fd = self._open(handle, os.O_RDONLY)
+        try:
+            found = self._table.blocker(inode, owner, asked, fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        if found is None:
+            return requests.lock_reply(asked.start, asked.end, UNLCK, 0)
+        return requests.lock_reply(*found)
+
+    @guarded_now
+    def setlk_now(self, request: Request) -> bytes | None:
+        """SETLK and SETLKW that need no waiting: for nobody's lock, and for no page to be forgotten.
+
+        A database takes and gives back nine locks for one commit.
+        """
+        lock = requests.lock(request)
+        asked = _asked(lock)
+        handle = self._handles.get(lock.fh)
+        inode, owner = _inode(handle.node), Owner(lock.owner, lock.flock)
+        if asked.kind == UNLCK:
+            holder = self._table.find(inode, owner)
+            if holder is not None:
+                self._table.attempt(holder, asked, lock.fh)
+            return b""
+        if handle.mode is Mode.MEDIATED:
+            return None
+        holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
+        if not self._table.attempt(holder, asked, lock.fh):
+            if not lock.sleep:
+                raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
+            return None
+        if self._changed(handle, holder):
+            self._forget_now(handle.node.nodeid)
+        return b""
+
+    @guarded
+    async def setlk(self, request: Request) -> bytes:
+        """SETLK and SETLKW: lock; SETLKW waits for it, until a signal comes. setlk_now() has been asked."""
+        lock = requests.lock(request)
+        asked = _asked(lock)
+        handle = self._handles.get(lock.fh)
+        inode, owner = _inode(handle.node), Owner(lock.owner, lock.flock)
+        holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
+        if not self._table.attempt(holder, asked, lock.fh):
+            if not lock.sleep:
+                raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
+            await self._wait(request, holder, asked, lock.fh)
+        if self._changed(handle, holder):
+            await self._forget(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)
+        return b""
+
+    def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
+        """The owner's descriptor, one that may write where an exclusive byte range is asked for.
+
+        It is no more of a writer than the handle, which has a writable descriptor of its own for as
+        long as it lives: leases on the file are broken before.
+        """
+        flags = os.O_RDWR if handle.writable else os.O_RDONLY
+        holder = self._table.find(inode, owner)
+        if holder is None:
+            app = handle.caller.principal.key
+            self._table.room(app)
+            fd = self._open(handle, flags)
+            return self._table.add(inode, owner, app, fd, writable=handle.writable)
+        if exclusive and handle.writable and not holder.writable:
+            self._table.strengthen(holder, self._open(handle, flags))
+        return holder
+
+    def _open(self, handle: Handle, flags: int) -> int:
+        """An open file description of the handle's file that nobody else has. ENOLCK if nothing leads
+        there any more: it was opened for reading only, and its last name went in the store.
+        """
+        try:
+            found = self._find_file(handle)
+        except StaleNodeError:
+            raise OSError(errno.ENOLCK, "the file is out of reach") from None
+        try:
+            return self._tree.reopen(found, flags)
+        finally:
+            os.close(found)
+
+    async def _wait(self, request: Request, holder: Holder, asked: Asked, fh: int) -> None:
+        """Until the lock is had. EINTR when a signal comes first."""
+        answers: list[int] = []
+        answered = trio.Event()
+
+        def told(error: int) -> None:
+            answers.append(error)
+            answered.set()
+
+        waiter = self._table.wait(holder, asked, fh, told)
+        self._pause_s = _FIRST_S
+        self._somebody_waits.set()
+        request.rests()  # who has the lock may be of the same uid, and must come through to let go
+        try:
+            with request.interruptible():
+                await answered.wait()
+        finally:
+            self._table.cancel(waiter)
+        # What was granted in the same moment stays granted: whoever is killed drops it at its end.
+        error = answers[0] if answers else errno.EINTR
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def _changed(self, handle: Handle, holder: Holder) -> bool:
+        """May the kernel know less of the file than whoever had the lock before has made of it."""
+        node, state = handle.node, handle.node.open
+        if state is None or node.flavor is Flavor.COPY:  # a copy stays as it was opened
+            return False
+        version = version_of(self._tree.fstat(holder.fd))
+        changed = handle.mode is Mode.MEDIATED or state.locked != version
+        state.locked = version
+        return changed
+
+    # -- the end of locks ---------------------------------------------------------------------------
+
+    def flushed(self, handle: Handle, owner: int) -> None:
+        """A process closed a descriptor of the file: all its POSIX locks there go (fcntl(2)).
+
+        INVARIANT: before the first await of FLUSH, so that who asks after close(2) gets them.
+        """
+        self._table.drop(_inode(handle.node), Owner(owner, flock=False))
+
+    def released(self, handle: Handle) -> None:
+        """The last descriptor of an open file is gone: its flock and OFD locks go.
+
+        INVARIANT: before the first await of RELEASE, which the kernel sends before close(2) returns.
+        """
+        self._table.released(handle.fh)
+
+    async def ask_again(self) -> None:
+        """A task of the mount: ask again for locks that are held outside of it, and by nobody here."""
+        while True:
+            await self._somebody_waits.wait()
+            while self._table.waiting:
+                await trio.sleep(self._pause_s + self._table.waiting * _EACH_S)
+                self._pause_s = min(_LAST_S, self._pause_s * _SLOWER)
+                self._table.retry_all()
+            self._somebody_waits = trio.Event()
+
+    def close(self) -> None:
+        """Give up every lock."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._table.close()
+
+
+def _inode(node: Node) -> Inode:
+    return node.ino, node.btime_ns
+
+
+def _asked(lock: requests.Lock) -> Asked:
+    if not 0 <= lock.start <= lock.end <= LAST_BYTE:
+        raise OSError(errno.EINVAL, "no such byte range")
+    return Asked(lock.start, lock.end, lock.kind, lock.pid)

@@ -1,0 +1,91 @@
+"""Ranges of open files: fallocate, holes, and copies that the store makes by itself.
+
+What is done to ranges of the store's file is done only where the app has the store's file before
+it: in a raw view. Elsewhere bytes are judged or hidden one by one, and a range either needs no
+judging (see FileIO.allocate), or is refused in the way that makes programs read and write instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from policyfs.fs.access.audit import Call
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.kernel_cache.attributes import shown_size
+from policyfs.fs.opening.opener import Opener
+from policyfs.store import ranges
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
+from policyfs.store.tree import Tree
+
+_MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
+"""What fallocate may be asked for. Shifting ranges moves bytes past what was judged or hidden."""
+
+_COPY_MOST: Final = 64 << 20
+"""Bytes copied for one request at most: a caller who is killed waits for no more than that. A
+multiple of every block size, so that what follows can share blocks, too."""
+
+
+def _as_stored(handle: Handle) -> bool:
+    """Do readers of the handle see just what is in the store's file.
+
+    Not while somebody has a mediated file open for writing: what he stores through a mapping is in
+    the kernel's pages alone until they are written back, and the store still has a hole there.
+    """
+    node = handle.node
+    if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
+        return False
+    return node.flavor is Flavor.RAW or (node.flavor is Flavor.LIVE and not node.view.redact)
+
+
+class Ranges:
+    """FALLOCATE, LSEEK and COPY_FILE_RANGE of one mount."""
+
+    def __init__(self, *, tree: Tree, io: FileIO, opener: Opener) -> None:
+        self._tree = tree
+        self._io = io
+        self._opener = opener
+
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """fallocate(2). EOPNOTSUPP for what is not in _MODES."""
+        if mode not in _MODES:
+            raise OSError(errno.EOPNOTSUPP, "not through this mount")
+        await self._io.allocate(handle, mode, offset, length)
+
+    async def seek(self, handle: Handle, offset: int, whence: int) -> int:
+        """Where data or a hole begins. Who may not read the file's own bytes is told of no holes.
+
+        A redacted range is a hole that is none, a held head or a page that is not written back is
+        data that is not there: such a file is one extent of data up to its end, which is right
+        for any file.
+        """
+        if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
+            raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
+        readable = await self._io.may_read(handle, Call("read", "lseek"))
+        fd = self._opener.backing_fd(handle)
+        try:
+            if readable and _as_stored(handle):
+                return ranges.seek(fd, offset, whence)
+            size = shown_size(handle.node, self._tree.fstat(fd))
+        finally:
+            os.close(fd)
+        if not 0 <= offset < size:
+            raise OSError(errno.ENXIO, "behind the end")
+        return offset if whence == os.SEEK_DATA else size
+
+    async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
+        """copy_file_range(2) from raw to raw, both decided again. Returns how much was copied.
+
+        EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
+        """
+        if source.node.flavor is not Flavor.RAW or target.node.flavor is not Flavor.RAW:
+            raise OSError(errno.EOPNOTSUPP, "read and write it")
+        await self._io.may_read(source, Call("read", "copy_file_range"))
+        fd = self._opener.backing_fd(source)
+        try:
+            return await self._io.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))
+        finally:
+            os.close(fd)

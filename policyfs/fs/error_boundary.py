@@ -1,0 +1,85 @@
+"""The boundary to pyfuse3: whatever a handler raises becomes an errno; nothing ends the loop."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from policyfs.fs.access.ledger import ledger
+from policyfs.kernel.bridge import pyfuse3
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
+"""System call errors that only a bug of ours can cause: an app never sees these. EBADRQC: a call that
+the daemon's own filter refuses (policyfs/linux/seccomp.py)."""
+
+
+class BugLog(Protocol):
+    """Where unexpected exceptions go, loudly."""
+
+    def bug(self, where: str, error: BaseException) -> None:
+        """Log a bug with its traceback and count it."""
+
+
+class HasBugLog(Protocol):
+    """A handler object that can report bugs."""
+
+    @property
+    def bugs(self) -> BugLog:
+        """Its bug log."""
+
+
+S = TypeVar("S", bound=HasBugLog)
+
+
+def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
+    """Translate an OSError into its errno, anything else into a logged EIO."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _OUR_FAULT:
+        return pyfuse3.FUSEError(error.errno)
+    bugs.bug(where, error)
+    return pyfuse3.FUSEError(errno.EIO)
+
+
+def guarded(
+    handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
+) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
+    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO. What it
+    has noted in its ledger is on record before the answer, or that is EIO.
+
+    INVARIANT: every coroutine handed to pyfuse3 is wrapped: an exception other than FUSEError
+    would end the main loop and with it the mount.
+    """
+
+    @functools.wraps(handler)
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with ledger() as own:
+                try:
+                    return await handler(self, *args, **kwargs)
+                finally:
+                    await own.settle()
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: see INVARIANT
+            raise _refusal(self.bugs, handler.__name__, error) from None
+
+    return wrapper
+
+
+def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Wrap a handler that never waits and notes nothing in a ledger: as `guarded` does."""
+
+    @functools.wraps(handler)
+    def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: see guarded
+            raise _refusal(self.bugs, handler.__name__, error) from None
+
+    return wrapper

@@ -1,0 +1,117 @@
+"""The names of a node besides its first: hard links.
+
+A request by number is decided by the path states of the names, not by the names, so that a file with
+very many costs no more than one with a few. KEPT_NAMES are known one by one. Of a name beyond that
+only the state is kept, until the node is forgotten: it may be one that the file has lost meanwhile,
+which can only make the answer stricter.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from policyfs.fs.path_bounds import KEPT_NAMES, PathTooLongError
+
+if TYPE_CHECKING:
+    from policyfs.fs.inodes.node_table import Node
+    from policyfs.fs.inodes.placement import Placement
+    from policyfs.policy.decide import PathState
+
+_LOOKED_AT: Final = 8
+"""So many names are looked at for one in reach, of those that are known longest."""
+
+
+class HardLinks:
+    """Names that a node has besides its first one, and the states of their paths.
+
+    beyond: states of names that are not kept, as they were found.
+    """
+
+    __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._names: dict[tuple[int, bytes], Node] = {}
+        self._counted: dict[PathState, int] = {}
+        self._seen = placement.moved
+        self._unlike = placement.unlike
+        self.beyond: set[PathState] = set()
+
+    def __len__(self) -> int:
+        """Names that are kept."""
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[tuple[Node, bytes]]:
+        """Directory and name of each that is kept, the longest known first."""
+        return iter([(parent, name) for (_, name), parent in self._names.items()])
+
+    def has(self, parent: Node, name: bytes) -> bool:
+        """True if the name is kept."""
+        return (parent.nodeid, name) in self._names
+
+    @property
+    def lost(self) -> bool:
+        """True if names beyond those kept may have other states by now than those they were found with."""
+        return bool(self.beyond) and self._unlike != self._placement.unlike
+
+    def add(self, parent: Node, name: bytes) -> bool:
+        """Add a name. False if it is not kept, but only the state of its path."""
+        if len(self._names) < KEPT_NAMES - 1:
+            self._names[parent.nodeid, name] = parent
+            if self._seen == self._placement.moved and not parent.out_of_reach:
+                self._count(self._state(parent, name))
+            return True
+        if not parent.out_of_reach:
+            if not self.beyond:
+                self._unlike = self._placement.unlike
+            self.beyond.add(self._state(parent, name))
+        return False
+
+    def drop(self, parent: Node, name: bytes) -> bool:
+        """Remove a name. False if it is not kept."""
+        if self._names.pop((parent.nodeid, name), None) is None:
+            return False
+        if self._seen == self._placement.moved and not parent.out_of_reach:
+            state = self._state(parent, name)
+            self._counted[state] -= 1
+            if not self._counted[state]:
+                del self._counted[state]
+        return True
+
+    def pop(self) -> tuple[Node, bytes] | None:
+        """Take out the name that is known longest, one in reach if there is one; None without any."""
+        if not self._names:
+            return None
+        looked_at = list(itertools.islice(self, _LOOKED_AT))
+        found = next((one for one in looked_at if not one[0].out_of_reach), looked_at[0])
+        self.drop(*found)
+        return found
+
+    def turn(self, parent: Node, name: bytes) -> None:
+        """Let a name that was looked at be the last to be looked at again."""
+        self._names[parent.nodeid, name] = self._names.pop((parent.nodeid, name))
+
+    def states(self) -> Iterator[PathState]:
+        """The distinct states of all names in reach."""
+        if self._seen != self._placement.moved:
+            self._seen = self._placement.moved
+            self._counted.clear()
+            for parent, name in self:
+                if not parent.out_of_reach:
+                    self._count(self._state(parent, name))
+        yield from self._counted
+        yield from self.beyond
+
+    def _state(self, parent: Node, name: bytes) -> PathState:
+        return self._placement.child(parent.state, name)
+
+    def _count(self, state: PathState) -> None:
+        self._counted[state] = self._counted.get(state, 0) + 1
+
+
+def check_room(parent: Node, name: bytes) -> None:
+    """Raise PathTooLongError if a name in a directory is beyond what a path may be."""
+    if not parent.has_room(name):
+        raise PathTooLongError(name)

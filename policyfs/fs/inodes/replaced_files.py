@@ -1,0 +1,90 @@
+"""Files whose name another file has just taken: they can be opened for a moment longer.
+
+Natively an open that has found a file opens it, also if a rename takes its name before the open is
+done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename:
+the app would see ESTALE. So the file that is replaced stays within reach for _KEPT_S.
+
+What is replaced elsewhere (in the store, through another mount) is not known in time. But the first
+try has failed then, and what the kernel's second LOOKUP finds by that name is kept within reach, for
+one open: a later one, of who asks the name no more, is to find what has it by then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from typing import Final
+
+from policyfs.fs.inodes.node_table import Node
+
+_KEPT_S: Final = 0.25
+_MOST: Final = 64
+_MISSED_S: Final = 5.0
+"""The kernel's second try comes within so long."""
+
+
+class ReplacedFiles:
+    """Descriptors of replaced files, by node; few and short-lived, for they hold disk space."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._once: set[int] = set()
+        self._missed: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
+        """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name; once: or
+        that may, before it is opened.
+        """
+        self._let_go(node.nodeid)
+        if once:
+            self._once.add(node.nodeid)
+        self._kept[node.nodeid] = (fd, time.monotonic() + _KEPT_S)
+        while len(self._kept) > _MOST:
+            self._let_go(next(iter(self._kept)))
+
+    def find(self, node: Node) -> int:
+        """The descriptor kept for a node, still ours; -1 if there is none."""
+        kept = self._kept.get(node.nodeid)
+        return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
+
+    def opened(self, node: Node) -> None:
+        """The open has come that a node was kept for."""
+        if node.nodeid in self._once:
+            self._let_go(node.nodeid)
+        if self._missed:
+            self._missed.pop(node.path(), None)
+
+    def missed(self, node: Node) -> None:
+        """An open did not find what LOOKUP had found: the name of a node leads elsewhere."""
+        self._missed[node.path()] = time.monotonic() + _MISSED_S
+        while len(self._missed) > _MOST:
+            self._missed.popitem(last=False)
+
+    def is_wanted(self, node: Node) -> bool:
+        """Is a node that was just found by its name to be kept, since an open missed what it found there
+        before. (The kernel may look twice before it tries again.)
+        """
+        return bool(self._missed) and self._missed.get(node.path(), 0.0) >= time.monotonic()
+
+    def expire(self) -> None:
+        """Close what was kept long enough; called from time to time."""
+        while self._kept:
+            nodeid, (_, until) = next(iter(self._kept.items()))
+            if until >= time.monotonic():
+                return
+            self._let_go(nodeid)
+
+    def close(self) -> None:
+        """Close all."""
+        while self._kept:
+            self._let_go(next(iter(self._kept)))
+
+    def _let_go(self, nodeid: int) -> None:
+        self._once.discard(nodeid)
+        kept = self._kept.pop(nodeid, None)
+        if kept is not None:
+            os.close(kept[0])

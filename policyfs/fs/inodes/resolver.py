@@ -1,0 +1,349 @@
+"""Places: from a node to the directory descriptor and name that lead to it now.
+
+A directory is opened by all names on the way to it at once, from the nearest one whose descriptor is
+kept: one system call that follows no symlink, whatever the depth. What it leads to is checked against
+the node's identity, so that what was swapped in the store meanwhile is ESTALE and nothing else. Each
+step from one directory to the next is besides checked by itself once, and again when a move of it was
+reported (docs/decisions/0030-bounded-paths.md).
+Descriptors of directories are kept in a bounded LRU; no file has one.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from policyfs.domain import FileType
+from policyfs.fs.inodes.node_table import ROOT_ID, Node, NodeTable, StaleNodeError
+from policyfs.fs.path_bounds import MAX_LEVELS, PathTooLongError
+from policyfs.linux.statx import Stat
+from policyfs.store.facts import directory_folds_by_flag
+from policyfs.store.tree import Tree
+
+_REMOVED: Final = 64
+"""How many removed directories stay within reach of those who still are in them, at most (at least a
+quarter of it, and otherwise a quarter of the descriptors that directories may have)."""
+
+UNWATCHED_S: Final = 1.0
+"""How long a directory descriptor is believed when no watch reports moves in the store."""
+
+
+_NAMES_TRIED: Final = 16
+"""How many names of a node one request looks at."""
+_LONG: Final = 16
+"""Names opened at once from which on the directory above gets a descriptor, too: for others in it."""
+
+_ON_THE_WAY_S: Final = 5.0
+"""How long a walk along a path may take from one name to the next."""
+
+
+class DirectoryGoneError(OSError):
+    """A directory was removed or moved, and another has not its name: ESTALE."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
+
+
+class _Kept(NamedTuple):
+    """A directory's descriptor. seen_s: when all names on the way were last seen to lead to it (of
+    time.monotonic()); moves: and at which count of Resolver.moves.
+    """
+
+    fd: int
+    seen_s: float
+    moves: int
+
+
+class Resolver:
+    """Finds nodes in the store.
+
+    on_open is told of each directory when it gets a descriptor (the watch learns its handle),
+    on_folding of each that gets none since it finds names whatever their case: no rule would hold
+    in it (docs/decisions/0009-no-case-insensitive-stores.md).
+    INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, for
+    the LRU may close it then.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        nodes: NodeTable,
+        *,
+        capacity: int,
+        watched: Callable[[], bool],
+        on_open: Callable[[Node, int], None],
+        on_folding: Callable[[Node], None] = lambda _: None,
+    ) -> None:
+        self._tree = tree
+        self._nodes = nodes
+        self._capacity = capacity
+        self._kept = max(_REMOVED // 4, min(_REMOVED, capacity // 4))
+        self._watched = watched
+        self._on_open = on_open
+        self._on_folding = on_folding
+        self._fds: OrderedDict[int, _Kept] = OrderedDict()
+        self._moves = 0
+        self._losses = 0
+        self._removed: OrderedDict[int, int] = OrderedDict()
+        nodes.tell_of_gone(self._gone)
+
+    def _gone(self, node: Node) -> None:
+        kept = self._fds.pop(node.nodeid, None)
+        for number in (-1 if kept is None else kept.fd, self._removed.pop(node.nodeid, -1)):
+            if number >= 0:
+                os.close(number)
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for nodeid in list(self._fds):
+            self.drop(nodeid)
+        self._forget_removed(0)
+
+    def drop(self, nodeid: int) -> None:
+        """Forget the descriptor of a directory that may have moved. If it was removed, the descriptor
+        is all that leads there, and is kept for those who are in it.
+        """
+        entry = self._fds.pop(nodeid, None)
+        if entry is None:
+            return
+        if self._is_removed(entry.fd) and nodeid not in self._removed:
+            self._removed[nodeid] = entry.fd
+            self._forget_removed(self._kept)
+        else:
+            os.close(entry.fd)
+
+    def _is_removed(self, fd: int) -> bool:
+        try:
+            return self._tree.fstat(fd).nlink == 0
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return True  # network and FUSE stores have no answer for what is gone
+
+    def drop_all(self) -> None:
+        """Believe nothing without a look at it: after the watch lost events."""
+        self._losses += 1
+        self._moves += 1
+
+    def moved(self, node: Node) -> None:
+        """A directory was moved in the store: what is below it leads elsewhere, too. Whatever that is,
+        each descriptor is looked at before it is used again.
+        """
+        node.linked = -1
+        self._moves += 1
+
+    @property
+    def moves(self) -> int:
+        """Counts what may have led directories elsewhere."""
+        return self._moves
+
+    def keep_removed(self, node: Node, fd: int) -> None:
+        """A directory is about to be removed: *fd* (ours from now on) reaches it while it is known,
+        so that who works in it sees what is natively seen there: nothing.
+        """
+        for nodeid in list(self._removed):
+            if not self._is_removed(self._removed[nodeid]):  # it was not, after all
+                os.close(self._removed.pop(nodeid))
+        if node.nodeid in self._removed:
+            os.close(self._removed[node.nodeid])
+        self._removed[node.nodeid] = fd
+        self._forget_removed(self._kept)
+
+    def removed_fd(self, node: Node) -> int:
+        """O_PATH descriptor of a directory that was removed while somebody may be in it, until the next
+        await; -1 if it was not, or nothing leads there.
+        """
+        entry = self._fds.get(node.nodeid)
+        fd = self._removed.get(node.nodeid, -1) if entry is None else entry.fd
+        return fd if fd >= 0 and self._is_removed(fd) else -1
+
+    def _forget_removed(self, keep: int) -> None:
+        while len(self._removed) > keep:
+            os.close(self._removed.popitem(last=False)[1])
+
+    def dirfd(self, node: Node) -> int:
+        """O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
+        if node.nodeid == ROOT_ID:
+            return self._tree.root_fd
+        entry = self._fds.get(node.nodeid)
+        if entry is not None:
+            if self._is_current(entry):
+                self._fds.move_to_end(node.nodeid)
+                return entry.fd
+            self.drop(node.nodeid)
+        if node.nodeid in self._removed and (fd := self.removed_fd(node)) >= 0:
+            return fd
+        return self._reach(node)
+
+    def dirfd_on_the_way(self, node: Node) -> int:
+        """As dirfd(), for a step along a path. FileNotFoundError if the directory was there when the
+        path led to it, a moment ago, and is gone before anybody was in it.
+
+        As natively; with ESTALE the kernel walks the path once more, and the app would see it if
+        another directory went away meanwhile. Whoever asks later may be in a directory that was moved,
+        and must not be told that its files are gone.
+        """
+        try:
+            return self.dirfd(node)
+        except DirectoryGoneError:
+            if node.reached or time.monotonic() - node.named_s > _ON_THE_WAY_S:
+                raise
+            raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
+
+    def _is_current(self, kept: _Kept) -> bool:
+        """True if a descriptor needs no look at the store before it is used."""
+        if kept.moves != self._moves:
+            return False
+        return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
+
+    def _reach(self, node: Node) -> int:
+        """Open a directory from the nearest one above that has a descriptor."""
+        chain: list[Node] = []
+        at, start = node, None
+        while start is None:
+            chain.append(at)
+            if at.parent is None:  # some directory on the way was removed
+                raise DirectoryGoneError(node)
+            if len(chain) > MAX_LEVELS:
+                raise PathTooLongError(node.name)
+            at = at.parent
+            if at.nodeid in self._fds or at.nodeid == ROOT_ID:
+                start = self._start(at)
+        # It leads here only as long as what is above does, and is believed no longer than that.
+        return self._walk(start.fd, chain[::-1], start.seen_s)
+
+    def _start(self, node: Node) -> _Kept | None:
+        """The descriptor of a directory, if it needs no look at the store."""
+        if node.nodeid == ROOT_ID:
+            return _Kept(self._tree.root_fd, time.monotonic(), self._moves)
+        kept = self._fds.get(node.nodeid)
+        return kept if kept is not None and self._is_current(kept) else None
+
+    def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
+        """Open the last directory of a chain, from the one that *fd* is: at once, but for steps that
+        were not checked by themselves since they may have changed.
+        """
+        together: list[Node] = []
+        losses = self._losses
+        for node in chain:
+            if node.linked == losses:
+                together.append(node)
+                continue
+            if together:
+                fd = self._step(fd, together, seen_s)
+            fd = self._step(fd, [node], seen_s)
+            node.linked, together = losses, []
+        if len(together) > _LONG:
+            fd, together = self._step(fd, together[:-1], seen_s), together[-1:]
+        return self._step(fd, together, seen_s) if together else fd
+
+    def _step(self, parent_fd: int, nodes: list[Node], seen_s: float) -> int:
+        """Open the last of the directories that lead one to the next from *parent_fd*, and keep it."""
+        node = nodes[-1]
+        try:
+            fd = self._tree.open_below(parent_fd, [on_the_way.name for on_the_way in nodes])
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise
+            raise DirectoryGoneError(node) from None
+        try:
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                raise OSError(errno.ESTALE, "another directory has the name now", node.name)
+            if directory_folds_by_flag(fd):
+                self._on_folding(node)
+                raise OSError(errno.EACCES, "a directory that finds names whatever their case", node.name)
+        except OSError:
+            os.close(fd)
+            raise
+        if not node.reached:
+            self._on_open(node, fd)
+        node.reached = True
+        if (old := self._fds.pop(node.nodeid, None)) is not None:
+            os.close(old.fd)
+        self._fds[node.nodeid] = _Kept(fd, seen_s, self._moves)
+        while len(self._fds) > self._capacity:
+            _, oldest = self._fds.popitem(last=False)
+            os.close(oldest.fd)
+        return fd
+
+    def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
+        """INVARIANT: the name still is what was decided on (finding facts may have let others in),
+        and nothing awaits between this and the change. ESTALE makes the kernel look again.
+        """
+        try:
+            now = self._tree.stat(self.dirfd(parent), name)
+        except FileNotFoundError:
+            now = None
+        if decided is None and now is not None and now.ftype is FileType.SPECIAL:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+        if (now is None) != (decided is None):
+            raise StaleNodeError
+        if now is not None and decided is not None and not now.same_inode(decided):
+            raise StaleNodeError
+
+    def locate(self, node: Node) -> tuple[int, bytes, Stat]:
+        """Directory descriptor, name and attributes of a node by the first name that still leads to it.
+
+        Names that lead elsewhere now are dropped from the node, _NAMES_TRIED at a time. Not for the root.
+        Raises OSError(ESTALE) if none was found, PathTooLongError if they are out of reach.
+        """
+        for _ in range(_NAMES_TRIED):
+            parent, name = node.parent, node.name
+            if parent is None:
+                break
+            if node.out_of_reach:
+                if not self._nodes.turn(node):
+                    raise PathTooLongError(name)
+            elif found := self._found(node, parent, name):
+                return found[0], name, found[1]
+            elif node.links or node.ftype is not FileType.DIRECTORY:
+                self._nodes.drop_name(node, parent, name)
+            else:
+                break
+        raise OSError(errno.ESTALE, "no name leads to this file any more")
+
+    def renamed(self, node: Node) -> bool:
+        """Has a file another name than those it is known by; they are brought up to date, _NAMES_TRIED
+        at a time: the first one, and those that were looked at longest ago.
+
+        Names that lead elsewhere are dropped; one that has none left takes those by which other nodes
+        of the same file were found since.
+        """
+        changed = False
+        for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):
+            if not parent.out_of_reach and self._found(node, parent, name) is None:
+                self._nodes.drop_name(node, parent, name)
+                changed = True
+            elif node.links is not None and node.links.has(parent, name):
+                node.links.turn(parent, name)
+        if node.parent is None:
+            others = (
+                (other, name)
+                for other in list(self._nodes.same_inode(node.ino))
+                if other.btime_ns == node.btime_ns
+                for name in other.names()
+            )
+            for _, known in list(itertools.islice(others, _NAMES_TRIED)):
+                if self._found(node, known.parent, known.name):
+                    self._nodes.add_name(node, known.parent, known.name)
+                    changed = True
+        return node.parent is not None and changed
+
+    def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
+        """Directory descriptor and attributes, if the name leads to the node."""
+        try:
+            dirfd = self.dirfd(parent)
+            stat = self._tree.stat(dirfd, name)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ESTALE}:
+                raise
+            return None
+        return (dirfd, stat) if self._nodes.is_same(node, stat) else None

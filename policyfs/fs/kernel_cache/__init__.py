@@ -1,0 +1,1 @@
+"""What the kernel may remember: attributes and their timeouts, invalidation, pruning."""

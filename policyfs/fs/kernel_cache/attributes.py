@@ -1,0 +1,170 @@
+"""Attributes and timeouts: what the kernel is told of a node, and how long it may believe it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import FileType
+from policyfs.fs.inodes.handles import OpenState
+from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import Engine, PathState
+from policyfs.store.frozen import Version
+
+LONG_S: Final = 86_400.0
+"""Timeout where a watch reports every change of a name or a directory."""
+UNWATCHED_S: Final = 1.0
+"""Timeout where no watch runs: the longest that a change in the store may go unseen."""
+COLD_S: Final = 60.0
+"""The longest that a regular file's attributes are believed: a program that holds a file open
+and writes now and then, or truncates it by path, is seen by no watch before it closes."""
+
+_UNCHANGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
+"""Flavors whose bytes do not change while they can be read. The kernel asks for the attributes at
+every read of a page-cached file if it may not keep them; every path leads through a LOOKUP anyway."""
+
+
+class Timeouts:
+    """How long the kernel may keep what one caller was told, by policy and by watch.
+
+    alone: only one app looks through this mount. guarded: some callers are refused here, not by the kernel,
+    which is to answer none of them by itself. watched: whether changes in the store are
+    reported at the moment; reported: whether those in a directory are. forgets_absent: whether the
+    kernel can be made to forget names that it knows not to be there (INC_EPOCH). told_apart: whether some
+    app is shown owners and modes that are its own (modes.py).
+    """
+
+    def __init__(self, *, alone: bool, guarded: bool = False) -> None:
+        self.alone = alone and not guarded
+        self._guarded = guarded
+        self.watched = False
+        self.forgets_absent = False
+        self.told_apart = False
+        self.reported: Callable[[Node], bool] = lambda _: False
+        self._engine: Engine | None = None
+
+    def use(self, engine: Engine) -> None:
+        """Follow this engine's word on what depends on the caller."""
+        self._engine = engine
+
+    def entry(self, state: PathState) -> float:
+        """Seconds for which a name (found or not) at this path is the same for all callers."""
+        if self._guarded:
+            return 0.0
+        if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
+            return 0.0
+        return LONG_S if self.watched else UNWATCHED_S
+
+    def entry_of(self, node: Node, state: PathState) -> float:
+        """Seconds for a name and the node that it leads to; 0 for one that serves a single open of a raw
+        file, because nothing proved its kind: the next open may find that proof again.
+        """
+        if node.view.raw and node.flavor in _UNCHANGED:
+            return 0.0
+        return self.entry(state)
+
+    def outlast(self, old: PathState, new: PathState) -> bool:
+        """Would an entry of the one path be kept at the other for longer than one of its own.
+
+        In a rename the kernel takes it along, with its time (fs/fuse/dir.c, fuse_rename_common).
+        """
+        return self.entry(old) > self.entry(new)
+
+    def missing(self, state: PathState, *, by_kind: bool) -> float:
+        """Seconds for a name that is not there, or hidden from the caller.
+
+        by_kind: what is in the file decides who sees it there. Then hidden may mean that sniffing
+        failed, which must not last; so neither does absent, or the two could be told apart.
+        """
+        allowed = self.entry(state)
+        return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
+
+    def attr(self, state: PathState, node: Node, stat: Stat) -> float:
+        """Seconds for the attributes. A regular file's grow with the time since its last change; a
+        directory's are short until the watch knows it by its handle.
+        """
+        if self.told_apart and not self.alone:
+            return 0.0
+        allowed = self.entry(state)
+        ftype = node.ftype
+        if not allowed and node.open is not None and node.flavor in _UNCHANGED:
+            return UNWATCHED_S
+        if ftype is FileType.DIRECTORY and not self.reported(node):
+            return min(allowed, UNWATCHED_S)
+        if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
+            return allowed
+        age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9
+        return min(COLD_S, max(UNWATCHED_S, age))
+
+    def listing(self, state: PathState) -> bool:
+        """May the kernel keep a directory's listing for every caller."""
+        if self.alone:
+            return True
+        if self._guarded:
+            return False
+        return self._engine is not None and not self._engine.caller_matters_below(state)
+
+
+def fill(
+    stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
+) -> pyfuse3.EntryAttributes:
+    """The reply for a node: st_ino carries the node number, st_rdev the store's inode number, and
+    of a device st_blocks its number (kernel/bridge puts them where they belong).
+    """
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(nodeid)
+    entry.st_rdev = stat.ino
+    entry.generation = 0
+    entry.entry_timeout = entry_s
+    entry.attr_timeout = attr_s
+    entry.st_mode = pyfuse3.ModeT(stat.mode)
+    entry.st_nlink = stat.nlink
+    entry.st_uid = stat.uid
+    entry.st_gid = stat.gid
+    entry.st_size = stat.size if size is None else size
+    entry.st_blksize = stat.blksize
+    entry.st_blocks = stat.blocks or stat.rdev
+    entry.st_atime_ns = stat.atime_ns
+    entry.st_mtime_ns = stat.mtime_ns
+    entry.st_ctime_ns = stat.ctime_ns
+    return entry
+
+
+def shown_size(node: Node, stat: Stat) -> int:
+    """A file's size as this node's readers see it: held bytes count, a pinned copy has its own, unless
+    the file was cut through this very node: then its size is what that made it, as natively.
+    """
+    state = node.open
+    if state is None:
+        return stat.size
+    if (version := _held(state)) is not None:
+        return version.size
+    if state.draft is not None:
+        return state.draft.size
+    return stat.size if state.head is None else state.head.size(stat.size)
+
+
+def shown_version(node: Node, stat: Stat) -> Version:
+    """The version whose size is shown."""
+    held = None if node.open is None else _held(node.open)
+    return Version(stat.size, stat.mtime_ns, stat.ctime_ns) if held is None else held
+
+
+def _held(state: OpenState) -> Version | None:
+    """The version that readers of a node have before them, also where the file has gone on. A copy in the
+    making is none yet, and may never come to be.
+    """
+    shown = state.copy is not None or state.lease is not None
+    return state.version if shown and not state.cut else None
+
+
+def absent(entry_s: float) -> pyfuse3.EntryAttributes:
+    """A negative entry: the kernel may believe for *entry_s* seconds that the name is not there."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.entry_timeout = entry_s
+    entry.attr_timeout = 0.0
+    return entry

@@ -1,0 +1,174 @@
+"""Changes from elsewhere: turns what the watch reports into what the kernel must forget.
+
+It keeps names, attributes, pages and listings that the kernel was allowed to keep true within milliseconds,
+and so what the daemon remembers of directories: where they are and who owns them. Access depends on no more
+of it: an open is always decided anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+from policyfs.domain import FileType
+from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.access.views import version_of
+from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.node_table import ROOT_ID, Node, NodeTable
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.kernel.notify import Notifier
+from policyfs.linux.mountinfo import mount_id_of_fd
+from policyfs.store.frozen import Version
+from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint
+
+_LISTED = (
+    Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO | Change.ATTRIB | Change.CLOSE_WRITE
+)
+_ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVED_TO
+
+
+class Invalidation:
+    """The watch of one mount. Without one, timeouts stay short (attrs.UNWATCHED_S), and so they do
+    from the moment when a directory is reached that the watch does not cover: one of another file
+    system, mounted in the store. (Its handles mean nothing here: they may be those of others.)
+    """
+
+    def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
+        self._watch = watch
+        self._nodes = nodes
+        self._timeouts = timeouts
+        self._directories: dict[bytes, Node] = {}
+        self._learned: dict[int, bytes] = {}
+        nodes.tell_of_gone(self._gone)
+        self._mount_id = mount_id_of_fd(root_fd)
+        self._covered = watch is not None
+        self.events = 0
+        self.overflows = 0
+        self.owners_above: HidingOwners | None = None
+        """Told of directories whose owner may be another one."""
+        if watch is not None:
+            handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
+            self._directories[handle] = nodes.root
+
+    @property
+    def watching(self) -> bool:
+        """Does a watch run that covers all that was reached."""
+        return self._covered
+
+    def fileno(self) -> int:
+        """Readable when there is something to take(). -1 without a watch."""
+        return -1 if self._watch is None else self._watch.fileno()
+
+    def learn(self, node: Node, fd: int) -> None:
+        """A directory was reached: its events come under this handle."""
+        if self._watch is None:
+            return
+        try:
+            inside = mount_id_of_fd(fd) == self._mount_id
+            if inside:
+                handle = self._learned[node.nodeid] = self._watch.dir_handle(fd)
+                self._directories[handle] = node
+        except OSError:  # no handle, so no event will ever be told to be of this directory
+            inside = False
+        if not inside:
+            self._covered = self._timeouts.watched = False
+
+    def _gone(self, node: Node) -> None:
+        handle = self._learned.pop(node.nodeid, None)
+        if handle is not None and self._directories.get(handle) is node:
+            del self._directories[handle]
+
+    def start(self) -> None:
+        """The first events can come: long timeouts are safe from now on."""
+        self._timeouts.watched = self._covered
+        self._timeouts.reported = self.knows
+
+    def knows(self, node: Node) -> bool:
+        """Do events of a directory find it."""
+        return node.nodeid in self._learned
+
+    def take(self, notifier: Notifier, resolver: Resolver) -> bool:
+        """Read a part of what is there and send what it means. Returns whether more may be there."""
+        if self._watch is None:
+            return False
+        lost = False
+        for event in self._watch.read_events(self._directories, but_pid=os.getpid()):
+            self.events += 1
+            if event.overflow:
+                self.overflows += 1
+                lost = True
+            elif not lost:
+                try:
+                    lost = not self._apply(event, notifier, resolver)
+                except OSError:
+                    # What changed cannot be found out (open_by_handle_at has answered ENOMEM for a
+                    # file that was going away): as if the event were lost.
+                    lost = True
+        if lost:
+            self.reset(notifier, resolver)
+        return self._watch.has_more
+
+    def reset(self, notifier: Notifier, resolver: Resolver) -> None:
+        """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""
+        resolver.drop_all()
+        if self.owners_above is not None:
+            self.owners_above.changed_all()
+        known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
+        # All or nothing, however many there are: a refusal means that the notifier is closed.
+        notifier.inval_inodes(node.nodeid for node in known)
+        if not notifier.inc_epoch():  # a kernel before 7.44: name by name
+            for node in known:
+                for parent, name in node.all_names():
+                    notifier.inval_entry(parent.nodeid, name, True)
+
+    def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
+        """False if the notifier could not take it all."""
+        directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
+        if directory is None and event.name is not None:
+            return True  # elsewhere on the file system: nothing there was ever shown to the kernel
+        taken = True
+        if directory is not None and event.name is not None and event.kind & _LISTED:
+            # An attribute may be an owner, and other bytes another kind: both change who sees the name.
+            gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
+            taken = notifier.inval_inode(directory.nodeid, 0, 0)
+            taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
+        return taken & self._target(event, notifier, resolver)
+
+    def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
+        """Attributes and pages of the object itself, where a node knows it."""
+        if event.target_handle is None or self._watch is None:
+            return True
+        directory = self._directories.get(event.target_handle)
+        if directory is not None:
+            if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
+                resolver.moved(directory)
+            elif event.kind & Change.DELETE:
+                resolver.drop(directory.nodeid)
+            if event.kind & Change.ATTRIB and self.owners_above is not None:
+                self.owners_above.changed(directory)
+            return notifier.inval_inode(directory.nodeid, 0, 0)
+        hint = inode_hint(event.target_handle)
+        unknown = hint is not None and next(self._nodes.same_inode(hint), None) is None
+        if unknown and not self._nodes.several_devices:
+            return True  # a file that the kernel was never told of
+        stat = self._watch.stat_of_handle(event.target_handle)
+        if stat is None:
+            return True
+        nodes = self._nodes.same_inode(self._nodes.key_of(stat))
+        version = version_of(stat)
+        return all(self._forget_node(node, version, notifier) for node in list(nodes))
+
+    @staticmethod
+    def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
+        """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours.
+
+        Nothing where the kernel knows this very version: a late event must not hit an app that has
+        opened the file since. (The kernel throws away a GETATTR reply that a notification overtakes,
+        and a read then ends at the size that it knew before.)
+        """
+        if node.was_told(version) and node.cached in {None, version}:
+            return True
+        passthrough = node.open is not None and node.open.mode is Mode.PASSTHROUGH
+        if passthrough and node.ftype is FileType.REGULAR:
+            return notifier.inval_inode(node.nodeid)
+        return notifier.inval_inode(node.nodeid, 0, 0)

@@ -1,0 +1,1 @@
+"""Requests on names: one module for one family of system calls."""

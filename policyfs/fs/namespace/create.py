@@ -1,0 +1,229 @@
+"""Making files, directories and symlinks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Callable
+
+from policyfs.domain import (
+    FIXED_KINDS,
+    OWNER_NONE,
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Op,
+)
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.opening.backing_file import describe, ops_of
+from policyfs.fs.opening.opener import Opener
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import PathState
+from policyfs.store.tree import Tree
+
+
+class Creator:
+    """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
+
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, resolver: Resolver, gate: Gate, lookup: Lookup, opener: Opener,
+        withheld_names: WithheldNames,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._resolver = resolver
+        self._gate = gate
+        self._lookup = lookup
+        self._opener = opener
+        self._withheld_names = withheld_names
+
+    def _may_create(
+        self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
+    ) -> tuple[PathState, Decision]:
+        """On create the owner is the caller and the kind is unknown."""
+        check_room(parent, name)
+        state = self._gate.engine.child(parent.state, name)
+        facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
+        decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, child_path(parent, name), decision)
+        return state, decision
+
+    async def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Handle, pyfuse3.EntryAttributes]:
+        """Create and open a regular file."""
+        call = Call("create", describe(flags | os.O_CREAT))
+        ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
+        state, decision = self._may_create(parent, name, caller, ops, FileType.REGULAR, call)
+        fd = await self._new_file(parent, name, mode, flags, caller, state)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+            engine = self._gate.engine
+            view = engine.view(caller.principal, state)
+            flavor = Flavor.RAW if view.raw else Flavor.LIVE
+            node = self._lookup.views.node(stat, view, flavor, state, parent, name, caller)
+            try:
+                handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
+            except BaseException:
+                self._take_back(node, fd, parent, name, stat)
+                raise
+            if decision.audit is Audit.REQUIRED:
+                stat = self._tree.fstat(fd)  # somebody may have found it while it was put on record
+        except BaseException:
+            os.close(fd)
+            raise
+        entry = self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
+        return handle, entry
+
+    def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
+        """Remove a new file that its maker is refused; not what somebody else has begun to use meanwhile."""
+        others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
+        if others or self._tree.fstat(fd).size:
+            return
+        self._resolver.still(parent, name, stat)
+        self._tree.unlink(self._resolver.dirfd(parent), name)
+
+    async def _new_file(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
+    ) -> int:
+        await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
+        dirfd = self._resolver.dirfd(parent)
+        # Whoever may write at once would leave suid in place: see native.Native.may_set_ids.
+        suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
+        try:
+            return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+        # Somebody made it since the kernel looked, or it is hidden from this caller.
+        stat = self._tree.stat(dirfd, name)
+        if stat.ftype is FileType.SPECIAL:
+            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+        state = self._gate.engine.child(parent.state, name)
+        seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        if seen.allowed:
+            raise StaleNodeError
+        raise OSError(errno.EEXIST, "exists, hidden from the caller")
+
+    async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
+        """Go on if no withheld file has the name. Raises OSError: ESTALE once it has it no more, since what
+        was decided before that wait may be another by now; else EBUSY, or EEXIST if exclusive.
+        """
+        if not self._withheld_names:
+            return
+        try:
+            stat = self._tree.stat(self._resolver.dirfd(parent), name)
+            if not self._withheld_names.has(stat):
+                return
+            await self._withheld_names.free(stat)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if exclusive and error.errno == errno.EBUSY:
+                raise FileExistsError(errno.EEXIST, "exists, withheld from everyone") from None
+            raise
+        raise StaleNodeError
+
+    def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
+        """Record the owner of what was just made; on failure it is removed again."""
+        try:
+            stat = self._tree.fstat(fd)
+            if caller.principal.app is not None:
+                self._gate.facts.owners.set(fd, stat, caller.principal.app)
+                stat = self._tree.fstat(fd)
+        except OSError:
+            dirfd = self._resolver.dirfd(parent)
+            if stat_bits.S_ISDIR(os.fstat(fd).st_mode):
+                self._tree.rmdir(dirfd, name)
+            else:
+                self._tree.unlink(dirfd, name)
+            raise
+        return stat
+
+    @recorded_first
+    async def make(
+        self,
+        parent: Node,
+        name: bytes,
+        caller: Caller,
+        ftype: FileType,
+        call: Call,
+        make: Callable[[int], int],
+    ) -> pyfuse3.EntryAttributes:
+        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name.
+
+        It returns a descriptor of what it has made, or -1. INVARIANT: for regular files it has one: by its
+        name another file could be found, moved there meanwhile, and would be given to the caller.
+        """
+        state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
+        self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
+        dirfd = self._resolver.dirfd(parent)
+        fd = make(dirfd)
+        if fd < 0:
+            fd = self._tree.open_path(dirfd, name)
+        try:
+            stat = self._own_new(fd, parent, name, caller)
+        finally:
+            os.close(fd)
+        return self._lookup.entry(parent, name, state, stat, caller)
+
+    async def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+
+        def make(dirfd: int) -> int:
+            self._tree.mkdir(dirfd, name, mode, caller.umask, caller.uid, caller.gid)
+            return -1
+
+        return await self.make(parent, name, caller, FileType.DIRECTORY, Call("mkdir", "mkdir"), make)
+
+    async def symlink(
+        self, parent: Node, name: bytes, target: bytes, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """Make a symlink; its target is data to us, resolved by the caller's kernel."""
+
+        def make(dirfd: int) -> int:
+            self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
+            return -1
+
+        return await self.make(parent, name, caller, FileType.SYMLINK, Call("symlink", "symlink"), make)
+
+    async def mknod(
+        self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """Make an empty regular file. Anything else is EPERM, since opening it goes round the daemon,
+        but where there is nothing to go round (Gate.free).
+        """
+        call = Call("mknod", "mknod")
+        free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
+        ftype = FileType.REGULAR if stat_bits.S_IFMT(mode) in {0, stat_bits.S_IFREG} else FileType.SPECIAL
+        if ftype is FileType.SPECIAL and not free:
+            decision = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                caller, call, child_path(parent, name), decision,
+                note="only regular files can be made here: fifos, sockets and devices go round the daemon",
+            )  # fmt: skip
+
+        def make(dirfd: int) -> int:
+            # Asked again: a reload or a move may have come while the request was put on record.
+            still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
+            who = (caller.umask, caller.uid, caller.gid)
+            if ftype is FileType.REGULAR:
+                return self._tree.create_file(dirfd, name, mode, *who, suid=still)
+            if not still:
+                raise OSError(errno.EPERM, "the policy asks something here by now")
+            self._tree.make_special(dirfd, name, mode, rdev, *who)
+            return -1
+
+        return await self.make(parent, name, caller, ftype, call, make)

@@ -1,0 +1,276 @@
+"""Lookup, attributes and listings: what `see` shows."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from typing import Final
+
+from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate, PolicyChangedError
+from policyfs.fs.access.shown_modes import ShownModes
+from policyfs.fs.access.views import Views
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.inodes.handles import Caller, HandleTable
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import PathState
+from policyfs.store.tree import Tree
+
+_DIRECTORY_SIZE: Final = 4096
+_RELOADS: Final = 10
+
+
+class Lookup:
+    """Answers LOOKUP, GETATTR, OPENDIR and READDIRPLUS of one mount."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        nodes: NodeTable,
+        handles: HandleTable,
+        resolver: Resolver,
+        gate: Gate,
+        views: Views,
+        timeouts: Timeouts,
+        replaced_files: ReplacedFiles,
+        withheld_names: WithheldNames,
+        modes: ShownModes,
+    ) -> None:
+        self._modes = modes
+        self._replaced_files = replaced_files
+        self._withheld_names = withheld_names
+        self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
+        self._resolver = resolver
+        self._gate = gate
+        self.views = views
+        self._timeouts = timeouts
+
+    # -- lookup ---------------------------------------------------------------------------------
+
+    async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
+
+        Decided anew where a reload comes in between. Not ESTALE: the kernel would try the whole open once
+        more, which may need that second try for itself.
+        """
+        for _ in range(_RELOADS):
+            with contextlib.suppress(PolicyChangedError):
+                return await self._lookup(parent, name, caller)
+        return await self._lookup(parent, name, caller)
+
+    def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """EACCES to one whom the mount does not admit, unless that took a directory from who is in it."""
+        held = self._held_directory(parent, name)
+        if held is None:
+            raise pyfuse3.FUSEError(errno.EACCES)
+        return held
+
+    async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """One decision. Raises PolicyChangedError; PathTooLongError, whatever is there, for a
+        name that is out of reach.
+
+        INVARIANT: what is hidden by its path is answered without a look at the store, so that it
+        takes as long as a name that is not there (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        """
+        check_room(parent, name)
+        state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
+        if unseen.whatever is not None:
+            held = self._held_directory(parent, name)
+            return held or self._not_there(parent, name, state, caller, unseen.whatever)
+        dirfd = self._resolver.dirfd_on_the_way(parent)
+        try:
+            stat = self._tree.stat(dirfd, name)
+        except FileNotFoundError:
+            stat = None
+        withheld_names = stat is not None and self._withheld_names.has(stat)
+        if (
+            withheld_names
+            or stat is None
+            or not self._gate.shows(caller.principal, state, stat.ftype, parent)
+        ):
+            if unseen.but_directory is not None:
+                return self._not_there(parent, name, state, caller, unseen.but_directory)
+            if withheld_names:
+                raise pyfuse3.FUSEError(errno.ENOENT)  # and it may be there again any moment
+            return self._nothing(state, caller)
+        decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
+        if not decision.allowed:
+            held = self._held_directory(parent, name)
+            return held or self._not_there(parent, name, state, caller, decision)
+        if self._withheld_names.has(stat):  # refused while it was decided
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return self.entry(parent, name, state, stat, caller)
+
+    def _nothing(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
+        need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
+        timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
+        if not timeout:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return absent(timeout)
+
+    def _not_there(
+        self, parent: Node, name: bytes, state: PathState, caller: Caller, decision: Decision
+    ) -> pyfuse3.EntryAttributes:
+        """Hidden answers as absent does, also in what the kernel may keep of the answer."""
+        call, path = Call("lookup", "lookup"), child_path(parent, name)
+        if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
+            self._gate.refuse(caller, call, path, decision)
+        self._gate.recorder.decided(caller, call, path, decision)
+        return self._nothing(state, caller)
+
+    def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
+        """A hidden directory that others use stays in place for them.
+
+        This caller gets ENOENT from the GETATTR, ACCESS, OPENDIR or LOOKUP that follows: a failed
+        revalidation would take the others' working directory away. Anything else is not there.
+        """
+        node = None if self._timeouts.alone else self._nodes.directory(parent, name)
+        if node is None or not node.lookups:
+            return None
+        try:
+            stat = self._tree.stat(self._resolver.dirfd(parent), name)
+        except FileNotFoundError:
+            return None
+        if not self._nodes.is_same(node, stat):
+            return None
+        node.lookups += 1
+        return fill(_uncounted(stat), node.nodeid, 0.0, 0.0)
+
+    def entry(
+        self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """The reply for a name that the caller sees; counts one kernel reference to its node."""
+        node = self.node_for(parent, name, state, stat, caller)
+        if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
+            self._keep_for_open(node, parent, name)
+        return self.entry_of(node, state, self.told(stat, node, state, caller))
+
+    def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
+        """Keep within reach what has a name now, for the open that comes."""
+        try:
+            fd = self._tree.open_path(self._resolver.dirfd(parent), name)
+        except OSError:
+            return  # gone already
+        if self._nodes.is_same(node, self._tree.fstat(fd)):
+            self._replaced_files.keep(node, fd, once=True)
+        else:
+            os.close(fd)
+
+    def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
+        """The reply that gives a node to the kernel; counts one reference."""
+        node.lookups += 1
+        if node.ftype is FileType.DIRECTORY:
+            node.named_s = time.monotonic()
+        entry_s = self._timeouts.entry_of(node, state)
+        attr_s = self._timeouts.attr(state, node, stat)
+        node.tell(shown_version(node, stat))
+        return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
+
+    def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
+        """The caller's node of what *name* is."""
+        if stat.ftype is not FileType.REGULAR:
+            return self.views.directory(stat, state, parent, name, RAW_VIEW)
+        engine = self._gate.engine
+        view = engine.view(caller.principal, state)
+
+        def owner() -> str:
+            return self._gate.facts.owner_at(self._resolver.dirfd(parent), name, stat)
+
+        flavor = self.views.flavor(engine, caller, view, state, stat, owner, writing=False)
+        return self.views.node(stat, view, flavor, state, parent, name, caller)
+
+    # -- attributes -----------------------------------------------------------------------------
+
+    async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Attributes of a node."""
+        return self.attributes(node, await self.look(node, caller))
+
+    async def look(self, node: Node, caller: Caller) -> Stat:
+        """What a caller is told of a node, if it may see it."""
+        if node.nodeid != ROOT_ID:
+            await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
+        return self.told(self.stat(node), node, node.state, caller)
+
+    def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
+        """Attributes as a caller is told them: of a directory in which something may be hidden from it,
+        nothing that counts what is there; owner and mode by the policy where it is shown these.
+        """
+        shown = self._modes.shown(stat, node, caller)
+        if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
+            return shown
+        return _uncounted(shown)
+
+    def stat(self, node: Node) -> Stat:
+        """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""
+        if node.nodeid == ROOT_ID:
+            return self._tree.fstat(self._tree.root_fd)
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return self._tree.fstat(node.open.fd)
+        if node.parent is None and node.ftype is FileType.DIRECTORY:
+            return self._tree.fstat(self._resolver.dirfd(node))
+        try:
+            return self._resolver.locate(node)[2]
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            if node.ftype is FileType.DIRECTORY and (fd := self._resolver.removed_fd(node)) >= 0:
+                return self._tree.fstat(fd)
+            if node.open is None or node.open.stat is None:
+                raise
+        fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
+        if fd >= 0 and node.flavor is not Flavor.COPY:
+            return self._tree.fstat(fd)
+        return node.open.stat._replace(nlink=0)  # taken away in the store: as it was at the open
+
+    def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
+        """The reply to GETATTR and SETATTR."""
+        timeout = self._timeouts.attr(node.state, node, stat)
+        node.tell(shown_version(node, stat))
+        return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
+
+    async def readlink(self, node: Node, caller: Caller) -> bytes:
+        """Target of a symlink, as data."""
+        await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
+        dirfd, name, _ = self._resolver.locate(node)
+        fd = self._tree.open_path(dirfd, name)
+        try:
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):  # replaced this very moment
+                raise StaleNodeError
+            return self._tree.readlink_fd(fd)
+        finally:
+            os.close(fd)
+
+    async def access(self, node: Node, mode: int, caller: Caller) -> bool:
+        """access(2) and chdir(2): may the caller do what *mode* (R_OK, W_OK, X_OK) asks."""
+        ops = Op.SEE
+        if node.ftype is not FileType.DIRECTORY:
+            ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
+            ops |= Op.WRITE if mode & os.W_OK else Op(0)
+        await self._gate.require(caller, ops, node, Call("access", "access"))
+        if mode & os.X_OK and node.ftype is FileType.REGULAR:
+            return bool(self.stat(node).mode & 0o111)  # as natively, also for root
+        return True
+
+
+def _uncounted(stat: Stat) -> Stat:
+    """A directory's attributes without its number of links, which counts directories in it (1 says
+    that it does not), and its size, which on many file systems counts the letters of the names.
+    """
+    return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
+
+
+def child_path(parent: Node, name: bytes) -> bytes:
+    """Path within the mount of a name in a directory, for the trail."""
+    return parent.path().rstrip(b"/") + b"/" + name

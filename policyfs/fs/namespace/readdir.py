@@ -1,0 +1,300 @@
+"""Listings: what readdir shows of a directory, as it was when the app began to read it."""
+
+from __future__ import annotations
+
+import contextlib
+import stat as stat_bits
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate, PolicyChangedError
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.sharing.pauses import Pauses
+from policyfs.fs.sharing.shares import Holder, Shares
+from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import PathState
+from policyfs.store.tree import Tree
+
+_WITH_NODE: Final = 8
+"""For how many of them a name counts that is answered with its node and attributes."""
+_LISTED: Final = 2_000_000
+"""How many names the listings that are open may keep together; a name takes some 150 bytes."""
+_DROPPED: Final = 512
+"""Names given up at a time."""
+_LISTING_COSTS: Final = 8
+"""For how many names an open directory counts by itself."""
+
+_TYPES: Final = {
+    stat_bits.S_IFREG >> 12: FileType.REGULAR,
+    stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
+    stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
+}
+
+Entry = tuple[bytes, int, int]
+"""Name, inode number, DT_* type."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
+
+    entries: of the names that the caller may see by the policy of that generation; None in place
+    of one that a newer policy hides.
+    """
+
+    index: int
+    node: Node
+    caller: Caller
+    holder: Holder
+    entries: list[Entry | None] | None = None
+    generation: int = 0
+    served: int = 0
+
+
+class DirectoryListings:
+    """The open directories of one mount: answers OPENDIR and READDIRPLUS."""
+
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, resolver: Resolver, gate: Gate, timeouts: Timeouts,
+        lookup: Lookup,
+        withheld_names: WithheldNames,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._resolver = resolver
+        self._gate = gate
+        self._timeouts = timeouts
+        self._lookup = lookup
+        self._withheld_names = withheld_names
+        self._listings: dict[int, Listing] = {}
+        self.shares = Shares(_LISTED, "listed names")
+        self._last_listing = 0
+        self._answering = 0  # listings that a request asks for now
+        self.others_wait: Callable[[int], bool] = lambda _answering: False
+        """Is there any request but so many that ask for listings."""
+
+    def __len__(self) -> int:
+        """Directories that are open."""
+        return len(self._listings)
+
+    @recorded_first
+    async def opendir(self, node: Node, caller: Caller) -> int:
+        """Start a listing. Its snapshot is taken when the first entries are asked for: where the
+        kernel has kept the listing nobody will.
+        """
+        call = Call("list", "opendir")
+        decision = await self._gate.require(caller, Op.SEE, node, call)
+        self._last_listing = self._last_listing % 0xFFFFFF + 1
+        while self._last_listing in self._listings:
+            self._last_listing = self._last_listing % 0xFFFFFF + 1
+        self.shares.check(caller.holder)
+        listing = Listing(self._last_listing, node, caller, caller.holder)
+        self._resolver.dirfd(node)  # it is still there
+        self._gate.recorder.decided(caller, call, node.path(), decision)
+        self._listings[listing.index] = listing
+        self.shares.take(listing.holder, _LISTING_COSTS)
+        cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
+        return pack_fh(listing.index, cached)
+
+    async def _current(self, listing: Listing, start: int) -> list[Entry | None]:
+        """The listing's snapshot, taken if there is none, without what the policy hides by now."""
+        while listing.entries is None or listing.generation != self._gate.generation:
+            generation = self._gate.generation
+            try:
+                shown = await self._snapshot(listing)
+            except PolicyChangedError:
+                continue
+            if listing.entries is None or start == 0:
+                await self._drop(listing)
+                self._keep(listing, shown)
+            else:  # positions are the kernel's already
+                names = {entry[0] for entry in shown if entry is not None}
+                listing.entries = [e if e is not None and e[0] in names else None for e in listing.entries]
+            listing.generation = generation
+        return listing.entries
+
+    def _keep(self, listing: Listing, entries: list[Entry | None]) -> None:
+        """The listing's snapshot, counted for whom it was taken. EMFILE if that one has its share."""
+        self.shares.check(listing.holder)
+        listing.entries = entries
+        self.shares.take(listing.holder, len(entries))
+
+    async def _drop(self, listing: Listing) -> None:
+        """The snapshot is given up, in parts: 100,000 names in one go would keep others waiting for 5 ms."""
+        entries, listing.entries = listing.entries, None
+        while entries:
+            self.shares.give(listing.holder, min(_DROPPED, len(entries)))
+            del entries[-_DROPPED:]
+            await trio.lowlevel.checkpoint()
+
+    async def _snapshot(self, listing: Listing) -> list[Entry | None]:
+        """All names that the caller sees now; long directories in slices, so that others go on.
+
+        Raises PolicyChangedError.
+        """
+        node, who, generation = listing.node, listing.caller.principal, self._gate.generation
+        shown: list[Entry | None] = []
+        pauses = self._pauses()
+        try:
+            directory = self._resolver.dirfd(node)
+        except FileNotFoundError:
+            return shown
+        with contextlib.closing(self._tree.list_parts(directory)) as parts:
+            while part := _next_part(parts):
+                for entry in part:
+                    if pauses.due():
+                        await trio.lowlevel.checkpoint()
+                        self._gate.unchanged(generation)
+                    if await self._is_shown(entry, node, listing.caller, who):
+                        shown.append(entry)
+        return shown
+
+    async def _is_shown(self, entry: Entry, node: Node, caller: Caller, who: Principal) -> bool:
+        name, ino, kind = entry
+        engine, ftype = self._gate.engine, _TYPES.get(kind, FileType.SPECIAL)
+        state = engine.child(node.state, name)
+        if not self._gate.shows(who, state, ftype, node):
+            return False
+        if self._withheld_names.may_have(ino) and self._is_withheld(node, name):
+            return False
+        if engine.needs(who, Op.SEE, state, ftype) or engine.owner_matters_above(state):
+            return await self._seen(node, name, state, caller)
+        return engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed
+
+    def _is_withheld(self, node: Node, name: bytes) -> bool:
+        try:
+            return self._withheld_names.has(self._tree.stat(self._resolver.dirfd(node), name))
+        except FileNotFoundError:
+            return True
+
+    async def _seen(self, node: Node, name: bytes, state: PathState, caller: Caller) -> bool:
+        try:
+            dirfd = self._resolver.dirfd(node)
+            stat = self._tree.stat(dirfd, name)
+            decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, node)
+        except FileNotFoundError:
+            return False
+        return decision.allowed
+
+    async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+        """Fill one buffer from position *start* (0: the beginning, which takes a new snapshot).
+
+        Where the kernel may keep entries they come with their nodes; else names only, since the
+        LOOKUP comes anyway.
+        """
+        listing = self._listings[index]
+        if start == 0 and listing.served:
+            await self._drop(listing)
+            listing.served = 0
+        self._answering += 1
+        try:
+            await self._fill(listing, start, token)
+        finally:
+            self._answering -= 1
+
+    def _pauses(self) -> Pauses:
+        return Pauses(lambda: self.others_wait(self._answering))
+
+    async def _fill(self, listing: Listing, start: int, token: pyfuse3.ReaddirToken) -> None:
+        entries = await self._current(listing, start)
+        node, pauses = listing.node, self._pauses()
+        position, work = start, 0
+        while position < len(entries) + 2:
+            if pauses.due(work):
+                await trio.lowlevel.checkpoint()
+                entries = await self._current(listing, position)
+            listed = entries[position - 2] if position >= 2 else None
+            position += 1
+            if listed is not None:
+                name = listed[0]
+                entry, held = self._direntry(listing, *listed)
+            elif position <= 2:
+                name, entry, held = self._dots(node, position - 1)
+            else:
+                work = 1
+                continue
+            work = 1 if held is None else _WITH_NODE
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
+                if held is not None:
+                    self._nodes.closed(held)
+                break
+            if held is not None:
+                held.lookups += 1
+        listing.served = max(position, 1)
+
+    def _dots(self, node: Node, position: int) -> tuple[bytes, pyfuse3.EntryAttributes, None]:
+        above = node if position == 0 or node.parent is None else node.parent
+        return b".." if position else b".", _name_only(above.ino & (2**64 - 1), stat_bits.S_IFDIR), None
+
+    def _direntry(
+        self, listing: Listing, name: bytes, ino: int, kind: int
+    ) -> tuple[pyfuse3.EntryAttributes, Node | None]:
+        node = listing.node
+        state = self._gate.engine.child(node.state, name)
+        timeout = self._timeouts.entry(state)
+        if timeout and node.has_room(name):  # what is out of reach is listed by its name
+            try:
+                stat = self._tree.stat(self._resolver.dirfd(node), name)
+            except OSError:
+                stat = None  # removed or replaced since: a name without attributes, as natively
+            if (
+                stat is not None
+                and not self._withheld_names.has(stat)
+                and stat.ftype is _TYPES.get(kind, FileType.SPECIAL)
+                and self._as_decided(listing, state, stat, ino)
+            ):
+                found = self._lookup.node_for(node, name, state, stat, listing.caller)
+                stat = self._lookup.told(stat, found, state, listing.caller)
+                attr_s = self._timeouts.attr(state, found, stat)
+                found.tell(shown_version(found, stat))
+                entry_s = self._timeouts.entry_of(found, state)
+                return fill(stat, found.nodeid, entry_s, attr_s, shown_size(found, stat)), found
+        return _name_only(ino, kind << 12), None
+
+    def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
+        """Is what has the name now what the snapshot decided on, if that hung on more than the name."""
+        engine, ftype = self._gate.engine, stat.ftype
+        if stat.ino == ino or engine.owner_matters_above(state):
+            return stat.ino == ino
+        return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
+
+    def directory_fd(self, index: int) -> int:
+        """Descriptor of the directory of an open listing, until the next await."""
+        return self._resolver.dirfd(self._listings[index].node)
+
+    async def releasedir(self, index: int) -> None:
+        """The listing is closed."""
+        listing = self._listings.pop(index)
+        await self._drop(listing)
+        self.shares.give(listing.holder, _LISTING_COSTS)
+
+
+def _next_part(parts: Generator[list[Entry], None, None]) -> list[Entry]:
+    """More of a listing, [] at its end: also of a directory that was removed while the caller is in it."""
+    try:
+        return next(parts, [])
+    except FileNotFoundError:
+        return []
+
+
+def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
+    """A directory entry without a node: name, inode number and type."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.st_rdev = ino
+    entry.st_mode = pyfuse3.ModeT(mode)
+    entry.entry_timeout = 0
+    entry.attr_timeout = 0
+    return entry

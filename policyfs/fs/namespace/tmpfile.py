@@ -1,0 +1,142 @@
+"""Files without a name: open(2) with O_TMPFILE.
+
+Whoever may create a file in the directory may create one there that has no name yet. It is decided
+on, and stands on the trail, under the name UNNAMED in that directory. Naming it is making a file at
+the new path, and is decided as that. Until then it is what an open file is whose name was removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Principal
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable
+from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.opening.backing_file import describe, ops_of
+from policyfs.fs.opening.opener import Opener
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import PathState
+from policyfs.store.tree import Tree
+
+UNNAMED: Final = b"#unnamed"
+"""What a rule's path must match for a file that has no name: ``*`` does, ``*.jpg`` does not."""
+
+
+class Tmpfiles:
+    """Makes files without a name, for one mount."""
+
+    def __init__(
+        self, *, tree: Tree, nodes: NodeTable, handles: HandleTable, resolver: Resolver, gate: Gate,
+        lookup: Lookup, opener: Opener,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._handles = handles
+        self._resolver = resolver
+        self._gate = gate
+        self._lookup = lookup
+        self._opener = opener
+
+    async def open(
+        self, parent: Node, mode: int, flags: int, caller: Caller
+    ) -> tuple[Handle, pyfuse3.EntryAttributes]:
+        """A new file in a directory, open. EOPNOTSUPP where the store has no such files."""
+        check_room(parent, UNNAMED)
+        who, path = caller.principal, child_path(parent, UNNAMED)
+        call = Call("create", describe(flags))
+        state = self._gate.engine.child(parent.state, UNNAMED)
+        ops = Op.CREATE | Op.WRITE | ops_of(flags & ~os.O_TRUNC)
+        facts = Facts(None, who.app or OWNER_NONE)
+        decision = self._gate.decide(who, ops, state, FileType.REGULAR, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, path, decision)
+        view = self._gate.engine.view(who, state)
+        dirfd = self._resolver.dirfd(parent)
+        suid = self._gate.free(who, state, parent)
+        fd = self._tree.create_unnamed(dirfd, mode, caller.umask, caller.uid, caller.gid, suid=suid)
+        within_reach, node = -1, None
+        try:
+            stat = self._owned(fd, caller)
+            within_reach = self._tree.reopen(fd, os.O_RDONLY)
+            flavor = Flavor.RAW if view.raw else Flavor.LIVE
+            node = self._lookup.views.unnamed(stat, view, flavor, state, parent, UNNAMED, caller)
+            handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
+        except BaseException:
+            os.close(fd)
+            if within_reach >= 0:
+                os.close(within_reach)
+            if node is not None:
+                self._nodes.closed(node)
+            raise
+        if node.open is not None:  # it is: the handle has just opened it
+            node.open.fd = within_reach
+            self._handles.charge(node)
+        return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
+
+    @recorded_first
+    async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """Give a file its name: what making it there, open as it is, would have needed.
+
+        What was written into it so far was judged by the view that it is open in, and whoever has it
+        open goes on writing in that view. So at the new path each of them must have the same view,
+        and the rights that they have it open with; else EXDEV or what the policy says.
+        """
+        check_room(parent, name)
+        call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
+        state = self._gate.engine.child(parent.state, name)
+        generation, ftype = self._gate.generation, FileType.REGULAR
+        need = self._gate.needed(caller.principal, state, ftype)
+        for who, _ in self._users(node):
+            need |= self._gate.needed(who, state, ftype)
+        facts = await self._gate.facts_of(node, need, caller.principal)
+        self._gate.unchanged(generation)
+        users = self._users(node)
+        ops = Op.SEE | Op.CREATE
+        for _, rights in users:
+            ops |= rights
+        decision = self._gate.decide(caller.principal, ops, state, ftype, facts, parent)
+        if not decision.allowed:
+            self._gate.refuse(caller, call, path, decision, new_path=new_path)
+        kept = all(self._keeps(node, who, rights, state, facts, parent) for who, rights in users)
+        if not kept or node.open is None:
+            refusal = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
+            note = "whoever has it open would have other rights there, or other checks: copy it instead"
+            self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
+        self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+        with self._opener.bytes_stay(node.ino):
+            self._tree.link(node.open.fd, self._resolver.dirfd(parent), name)
+        return self._lookup.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
+
+    def _users(self, node: Node) -> list[tuple[Principal, Op]]:
+        return [(handle.caller.principal, _rights(handle)) for handle in self._handles.of_node(node)]
+
+    def _keeps(
+        self, node: Node, who: Principal, rights: Op, state: PathState, facts: Facts, parent: Node
+    ) -> bool:
+        view = self._gate.engine.view(who, state)
+        if view is not node.view and not (view.raw and node.view.raw):
+            return False
+        return self._gate.decide(who, Op.SEE | rights, state, FileType.REGULAR, facts, parent).allowed
+
+    def _owned(self, fd: int, caller: Caller) -> Stat:
+        stat = self._tree.fstat(fd)
+        app = caller.principal.app
+        if app is not None:
+            self._gate.facts.owners.set(fd, stat, app)
+            stat = self._tree.fstat(fd)
+        return stat
+
+
+def _rights(handle: Handle) -> Op:
+    """What a handle was opened for."""
+    rights = Op.READ if handle.readable else Op(0)
+    return rights | Op.WRITE if handle.writable else rights

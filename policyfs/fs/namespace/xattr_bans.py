@@ -1,0 +1,48 @@
+"""Extended attributes where ``require: {no: [...]}`` holds: they could tell what no file there may tell.
+
+None is set there, whatever is in it, and a file that has some is not moved or linked in (Settled.holds).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need, to_clean
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Node
+
+
+class AttributeBans:
+    """Refuses extended attributes for one mount."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def facts(self, node: Node, caller: Caller) -> Facts:
+        """Find the facts that check() hangs on; nothing is looked at where no rule forbids anything."""
+        if not self._words(node, caller, NO_FACTS):
+            return NO_FACTS
+        need = Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
+        return await self._gate.facts_of(node, need, caller.principal)
+
+    def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
+        """Raises FUSEError(EOPNOTSUPP), on record, where a rule forbids that something is told.
+
+        INVARIANT: no await between this and the change: it asks for the names that the node has now.
+        """
+        words = self._words(node, caller, facts)
+        if not words:
+            return
+        refusal = Decision(allowed=False, errno=errno.EOPNOTSUPP, audit=Audit.REQUIRED)
+        named = ", ".join(sorted((words | to_clean(words)) & REDACTIONS))
+        note = f"an extended attribute could tell {named}: none is set here"
+        self._gate.refuse(caller, call, node.path(), refusal, note=note)
+
+    def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:
+        who, engine = caller.principal, self._gate.engine
+        found: frozenset[str] = frozenset()
+        for state in node.states():
+            found |= engine.bans(who, state, node.ftype, facts)
+        return found

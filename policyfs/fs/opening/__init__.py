@@ -1,0 +1,1 @@
+"""Opens: from the decision to the handle, and how long it lives."""

@@ -1,0 +1,138 @@
+"""Passthrough or mediated: the choice for a node, made at its first open, and the backing ids."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from typing import Final
+
+from policyfs.fs.inodes.handles import Mode, OpenState
+from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.kernel.backing import Backing, BackingRefused
+from policyfs.linux.libc import NoReserve
+from policyfs.store.copies import Copy
+
+_IDLE_S: Final = 1.0
+_IDLE_MAX: Final = 256
+
+
+_TELLS_EACH: Final = "the store is a FUSE file system, which may tell errors of writing to who wrote alone"
+
+
+class Passthrough:
+    """Registers backing files. backing is None where the mount was told not to pass through. tells_each:
+    the store tells what became of written bytes to the open file alone that wrote them. The kernel's own, in
+    passthrough, nobody can ask at close and fsync; so the store's files are not passed, copies are. reserves:
+    the store keeps blocks for root, which writes in passthrough must not get: the kernel writes with the
+    identity of who has registered.
+    """
+
+    def __init__(self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False) -> None:
+        self._backing = backing
+        self._tells_each = tells_each
+        self._reserves = reserves
+        self.why = "" if backing is not None else "switched off (--no-passthrough)"
+        self.passed = 0
+        self._idle: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self.refused: Counter[str] = Counter()
+
+    def switch_off(self, why: str) -> None:
+        """The kernel did not agree: everything is mediated, and `status` says why."""
+        self.expire(everything=True)
+        self._backing = None
+        self.why = why
+
+    @property
+    def enabled(self) -> bool:
+        """May files be passed through."""
+        return self._backing is not None
+
+    @property
+    def live(self) -> int:
+        """Backing ids registered now."""
+        return 0 if self._backing is None else self._backing.live
+
+    def choose(self, node: Node, state: OpenState, fd: int) -> None:
+        """Set the mode of a node that is being opened; *fd* is an O_RDONLY descriptor of its bytes.
+
+        INVARIANT: one backing id per node while any handle lives, and a node that was mediated
+        once stays so: what the kernel forbids to mix would be EIO to the app.
+        """
+        if state.backing_id or self.take_idle(node, state):
+            return
+        state.mode = Mode.MEDIATED
+        if self._backing is not None and not node.mediated:
+            own = BackingRefused(0, _TELLS_EACH) if self._tells_each and node.flavor is Flavor.RAW else None
+            answer = own or self._register(self._backing, fd)
+            if isinstance(answer, BackingRefused):
+                self.refused[answer.reason] += 1
+            else:
+                state.backing_id = answer
+                state.mode = Mode.PASSTHROUGH
+                self.passed += 1
+                return
+        node.mediated = True
+
+    def _register(self, backing: Backing, fd: int) -> int | BackingRefused:
+        if not self._reserves:
+            return backing.register(fd)
+        with NoReserve():
+            return backing.register(fd)
+
+    def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
+        """Set the mode of a node that shows a frozen copy. A copy is registered once, for as long as
+        it lives, whoever shows it (the kernel takes one id for several nodes).
+        """
+        if not state.backing_id:
+            if not copy.backing_id:
+                self.choose(node, state, copy.frozen.fd)
+                copy.backing_id = state.backing_id
+            elif not node.mediated:
+                state.backing_id, state.mode = copy.backing_id, Mode.PASSTHROUGH
+                self.passed += 1
+
+    def take_idle(self, node: Node, state: OpenState) -> bool:
+        """Use again the id of a node's file that was closed a moment ago. False: there is none."""
+        kept = self._idle.pop(node.nodeid, None)
+        if kept is None:
+            return False
+        state.backing_id, state.mode = kept[0], Mode.PASSTHROUGH
+        self.passed += 1
+        return True
+
+    def has(self, node: Node) -> bool:
+        """Is the node's file registered, open or idle."""
+        return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
+
+    def release(self, node: Node, state: OpenState) -> None:
+        """The node's last handle is gone: a file's id is kept for _IDLE_S, a copy's by the copy."""
+        backing_id, state.backing_id = state.backing_id, 0
+        if not backing_id or node.flavor is Flavor.COPY:
+            return
+        if node.flavor is Flavor.RAW and node.parent is not None:
+            self._idle[node.nodeid] = (backing_id, time.monotonic())
+            if len(self._idle) <= _IDLE_MAX:
+                return
+            _, (backing_id, _) = self._idle.popitem(last=False)
+        self.give_back(backing_id)
+
+    def drop(self, node: Node) -> None:
+        """A name of the file is gone: its space must not wait for us."""
+        kept = self._idle.pop(node.nodeid, None)
+        if kept is not None:
+            self.give_back(kept[0])
+
+    def expire(self, *, everything: bool = False) -> None:
+        """Release what was idle for too long; called from time to time."""
+        oldest = time.monotonic() - _IDLE_S
+        while self._idle:
+            nodeid, (backing_id, since) = next(iter(self._idle.items()))
+            if since > oldest and not everything:
+                return
+            del self._idle[nodeid]
+            self.give_back(backing_id)
+
+    def give_back(self, backing_id: int) -> None:
+        """Release an id that no node will use again."""
+        if self._backing is not None:
+            self._backing.release(backing_id)

@@ -1,0 +1,164 @@
+"""The requests that pyfuse3 does not know, from the door. Handlers translate; nothing is decided here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
+from policyfs.fs.inodes.handles import HandleTable
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.setattr import AttributeSetter
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.sharing.turns import Turns
+from policyfs.kernel import requests
+from policyfs.kernel.bridge import fh_index
+from policyfs.kernel.operations import Handler, Quick, Request, Work
+from policyfs.kernel.protocol import Opcode
+
+_FS_IOC_GETFLAGS: Final = 0x80086601
+_AT_ONCE: Final = 2
+"""Requests of one app that may each have a thread for long."""
+_FLAGS: Final = struct.Struct("=II")
+
+
+class RawHandlers:
+    """Handlers by opcode, for one mount's door."""
+
+    def __init__(
+        self,
+        *,
+        nodes: NodeTable,
+        handles: HandleTable,
+        gate: Gate,
+        lookup: Lookup,
+        attribute_setter: AttributeSetter,
+        ranges: Ranges,
+        tmpfiles: Tmpfiles,
+        io: FileIO,
+        listings: DirectoryListings,
+        sync_directory: Callable[[int], None],
+        bugs: BugLog,
+    ) -> None:
+        """sync_directory: makes the directory behind a descriptor durable; it waits for the disk."""
+        self._nodes = nodes
+        self._handles = handles
+        self._gate = gate
+        self._lookup = lookup
+        self._attribute_setter = attribute_setter
+        self._ranges = ranges
+        self._tmpfiles = tmpfiles
+        self._io = io
+        self._listings = listings
+        self._sync_directory = sync_directory
+        self.bugs = bugs
+        self._turns = Turns(_AT_ONCE)
+
+    def handlers(self) -> dict[Opcode, Handler]:
+        """What the door is to take."""
+        return {
+            Opcode.FALLOCATE: self.fallocate,
+            Opcode.LSEEK: self.lseek,
+            Opcode.COPY_FILE_RANGE: self.copy_file_range,
+            Opcode.COPY_FILE_RANGE_64: self.copy_file_range,
+            Opcode.IOCTL: self.ioctl,
+            Opcode.TMPFILE: self.tmpfile,
+            Opcode.STATX: self.statx,
+            Opcode.FSYNC: self.fsync,
+        }
+
+    def quick_handlers(self) -> dict[Opcode, Quick]:
+        """Handlers that are asked first, and do not wait."""
+        return {Opcode.FSYNC: self.fsync_now, Opcode.FSYNCDIR: self.fsyncdir_now}
+
+    def _node(self, request: Request) -> Node:
+        return self._nodes.get(request.nodeid)
+
+    @guarded_now
+    def fsync_now(self, request: Request) -> Work | None:
+        """FSYNC of a file of which nothing is held."""
+        asked = requests.fsync(request)
+        sync = self._io.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
+        return None if sync is None else Work(sync)
+
+    @guarded
+    async def fsync(self, request: Request) -> bytes:
+        """FSYNC, of every file."""
+        asked = requests.fsync(request)
+        await self._io.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
+        return b""
+
+    @guarded_now
+    def fsyncdir_now(self, request: Request) -> Work:
+        """FSYNCDIR."""
+        fd = os.dup(self._listings.directory_fd(fh_index(requests.fsync(request).fh)))
+
+        def sync() -> None:
+            try:
+                self._sync_directory(fd)
+            finally:
+                os.close(fd)
+
+        return Work(sync)
+
+    @guarded
+    async def fallocate(self, request: Request) -> bytes:
+        """FALLOCATE."""
+        asked = requests.fallocate(request)
+        handle = self._handles.get(asked.fh)
+        async with self._turns.of(handle.caller.holder):
+            await self._ranges.allocate(handle, asked.mode, asked.offset, asked.length)
+        return b""
+
+    @guarded
+    async def lseek(self, request: Request) -> bytes:
+        """LSEEK, for holes and data."""
+        asked = requests.seek(request)
+        found = await self._ranges.seek(self._handles.get(asked.fh), asked.offset, asked.whence)
+        return requests.offset_reply(found)
+
+    @guarded
+    async def copy_file_range(self, request: Request) -> bytes:
+        """COPY_FILE_RANGE, in both sizes."""
+        asked = requests.copy_range(request)
+        source, target = self._handles.get(asked.fh_in), self._handles.get(asked.fh_out)
+        if asked.flags:
+            raise OSError(errno.EINVAL, "no flags are known")
+        async with self._turns.of(target.caller.holder):
+            copied = await self._ranges.copy(source, asked.offset_in, target, asked.offset_out, asked.length)
+        return requests.copied_reply(request, copied)
+
+    @guarded
+    async def ioctl(self, request: Request) -> bytes:
+        """IOCTL: FS_IOC_GETFLAGS, which tells no more than stat does. No other
+        (docs/decisions/0025-one-ioctl.md).
+        """
+        asked = requests.ioctl(request)
+        if asked.command != _FS_IOC_GETFLAGS:
+            raise OSError(errno.ENOTTY, "not through this mount")
+        flags = await self._attribute_setter.inode_flags(self._node(request), self._gate.caller(request))
+        return requests.ioctl_reply(_FLAGS.pack(flags, 0)[: asked.out_size])
+
+    @guarded
+    async def tmpfile(self, request: Request) -> bytes:
+        """TMPFILE."""
+        asked = requests.unnamed(request)
+        handle, entry = await self._tmpfiles.open(
+            self._node(request), asked.mode, asked.flags, self._gate.caller(request)
+        )
+        return requests.create_reply(entry, handle.fh)
+
+    @guarded
+    async def statx(self, request: Request) -> bytes:
+        """STATX: GETATTR with the time of birth."""
+        node = self._node(request)
+        stat = await self._lookup.look(node, self._gate.caller(request))
+        return requests.statx_reply(self._lookup.attributes(node, stat), stat.btime_ns)

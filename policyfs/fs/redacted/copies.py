@@ -1,0 +1,393 @@
+"""Redacted bytes: frozen copies, located and patched in the copy, shared while they are current."""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import os
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import trio
+
+from policyfs.content.cache import KindKey
+from policyfs.domain import Decision, Facts, Patch, Principal
+from policyfs.fs.access.facts import version_key
+from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
+from policyfs.fs.redacted.second_looks import Said
+from policyfs.linux.statx import Stat
+from policyfs.redact.core.values import Outcome, Plan
+from policyfs.store import frozen as freezing
+from policyfs.store.copies import Copy, CopyCache
+from policyfs.store.frozen import FrozenTooLarge, Version, freeze
+from policyfs.store.leases import LeaseKeeper
+from policyfs.store.memory import MemoryPlaces
+from policyfs.store.page_cache import in_memory
+from policyfs.store.tree import Tree
+
+_FULL_S = 2.0
+"""After a copy found no room files go as large ones do for so long: the look-up and the open that
+follow a refusal have to agree, whoever else looks in between."""
+_NO_VERSION = Version(0, 0, 0)
+_NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
+_INLINE_BYTES = 256 * 1024
+"""Below this a copy of what is in memory is made on the event loop: a thread's hand-over costs more."""
+_WRITTEN_NS = 60 * 10**9
+"""After so long what was written has gone to the disk (vm.dirty_expire_centisecs: 30 s)."""
+
+
+_PLANS_MAX = 3
+"""Plans made for one copy: what is to be hidden may hang on the kind, or change with a reload meanwhile."""
+
+
+class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
+    """Every copy is in use and the cap is reached: the file goes as a large one does."""
+
+
+class _Key(NamedTuple):
+    """What a copy shows: which file, in which version, and what it hides. lane: whom alone it is shown to,
+    since it hangs on the word of that app's worker; None: everybody.
+    """
+
+    ino_key: int
+    btime_ns: int
+    version: Version
+    what: frozenset[str]
+    lane: str | int | None
+
+
+def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: str | int | None) -> _Key:
+    return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what, lane)
+
+
+def version_of_key(key: KindKey) -> Version:
+    """The version of a file's bytes that a key tells of."""
+    return Version(key.size, key.mtime_ns, key.ctime_ns)
+
+
+def _file(key: _Key) -> _Key:
+    """The same of no version in particular, whoever is shown it."""
+    return key._replace(version=_NO_VERSION, lane=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A finished copy: its kind (None: sniffing failed), what was hidden, and where. settled: nobody wrote
+    the file while it was made.
+    """
+
+    copy: Copy
+    kind: str | None
+    hidden: frozenset[str]
+    ranges: tuple[tuple[int, int], ...]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The file cannot be shown: the decision on its kind, or the locator's reason."""
+
+    decision: Decision
+    kind: str | None
+    reason: str
+
+
+class _Unshared(NamedTuple):
+    """A copy that its lane alone is shown, and the kind and plan by which it was made. racy: as in Said."""
+
+    key: _Key
+    copy: Copy
+    kind: str | None
+    plan: Plan
+    racy: bool
+
+
+class _Patched(NamedTuple):
+    """A copy that was patched and sealed. found: the plan by which; located: what that was asked to hide."""
+
+    found: Found
+    hidden: frozenset[str]
+    ranges: tuple[tuple[int, int], ...]
+    located: frozenset[str]
+
+
+Judge = Callable[[Facts], Decision]
+"""Decides the request under way for facts: the kind is known only once the copy is made."""
+
+
+class Redactor:
+    """Makes and keeps copies. keeper: None where leases mean nothing. size_cap: of a copy in memory, in
+    bytes. apart: several apps share the cache, and each has a share of its own.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        plans: PlanFinder,
+        keeper: LeaseKeeper | None,
+        copies: CopyCache,
+        *,
+        reflink: bool,
+        size_cap: int,
+        places: MemoryPlaces | None,
+        apart: bool = True,
+    ) -> None:
+        self._tree = tree
+        self._plans = plans
+        self._keeper = keeper
+        self._copies = copies
+        self._reflink = reflink
+        self._size_cap = size_cap
+        self._places = places
+        self._made: dict[Copy, Redacted] = {}
+        self._latest: dict[_Key, set[_Key]] = {}  # copies of a file's latest version, by _file()
+        self._full_until: dict[str, float] = {}
+        self._apart = apart
+        self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
+        plans.on_confirmed, plans.on_denied = self._share, self._take_back
+
+    def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
+        """Does a file go as a frozen copy for them now (else: under a lease).
+
+        INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there: the
+        kernel tries once more only.
+        """
+        if self._full_until and time.monotonic() < self._full_until.get(who.label, 0.0):
+            return False
+        if not self._reflink and stat.size > self._size_cap:
+            return False
+        copy = self._peek(ino_key, stat, what, who)
+        size = 0 if self._reflink else stat.size
+        return self._copies.has_room(size if copy is None else copy, self.payer(who))
+
+    def payer(self, who: Principal) -> str | None:
+        """Whose share of the cache a copy counts for; None where one app has it all to itself."""
+        return who.label if self._apart else None
+
+    def _full(self, who: Principal) -> NoRoom:
+        """There is no room for them; others may still have some."""
+        now = time.monotonic()
+        self._full_until = {name: until for name, until in self._full_until.items() if until > now}
+        self._full_until[who.label] = now + _FULL_S
+        return NoRoom()
+
+    async def redacted(
+        self,
+        fd: int,
+        ino_key: int,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        who: Principal,
+    ) -> Redacted | Refused:
+        """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once
+        for its payer().
+
+        judge decides for the kind found in the copy.
+        Raises FrozenTooLarge, NoRoom, OSError.
+        """
+        stat = self._tree.fstat(fd)
+        shared = _key(ino_key, stat, what, None)
+        copy = self._copies.get(shared if self._copies.peek(shared) else shared._replace(lane=who.lane))
+        if copy is not None and self._is_current(copy, what):
+            made = self.again(copy, owner, judge, who)
+            if isinstance(made, Redacted):
+                return made
+        return await self._make(fd, ino_key, stat, what, owner, judge, who)
+
+    def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
+        """The finished copy of a file in the version that *stat* tells, if there is one for them."""
+        copy = self._peek(ino_key, stat, what, who)
+        return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
+
+    def _peek(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
+        key = _key(ino_key, stat, what, None)
+        return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
+
+    def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
+        """Will a copy do for the version that it was made of. Where nothing is to be hidden, a reader has a
+        copy because of a writer, and is to see what that has written by now: stat does not tell.
+        """
+        return bool(what) or self._keeper is None or self._made[copy].settled
+
+    def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
+        """A finished copy once more, pinned, if this caller may read just what it shows. NoRoom if
+        their share of the cache is in use.
+        """
+        made = self._made[copy]
+        decision = judge(Facts(made.kind, owner))
+        if not decision.allowed or decision.redact != made.hidden:
+            return Refused(decision, made.kind, "made for another decision")
+        if not self._copies.admits(copy, self.payer(who)):
+            raise self._full(who)
+        copy.pin(self.payer(who))
+        return made
+
+    async def _make(
+        self,
+        fd: int,
+        ino_key: int,
+        stat: Stat,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        who: Principal,
+    ) -> Redacted | Refused:
+        room = self._copies.book(0 if self._reflink else stat.size, self.payer(who))
+        if room is None:
+            raise self._full(who)
+        with room:
+            try:
+                copy, proof = await self._freeze(fd, stat)
+                patched_copy = await self._patched(copy, proof, version_key(stat), what, owner, judge, who)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                # Neither the machine has memory for it, nor the store room for what a clone has of its own.
+                raise self._full(who) from None
+        if isinstance(patched_copy, Refused):
+            copy.close()
+            return patched_copy
+        (kind, plan, shared), hidden, ranges, located = patched_copy
+        key = _Key(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
+        kept = self._copies.put(key, copy, self.payer(who))
+        if kept is None:
+            copy.close()
+            raise self._full(who)
+        made = Redacted(kept, kind, hidden, ranges, proof is not None)
+        self._drop_others(key)
+        self._made[kept] = made
+        if not shared and proof is not None and version_of_key(proof.version) == copy.version:
+            racy = proof.version.is_racy(time.time_ns())
+            self._unshared[proof.version, located, who.lane] = _Unshared(key, kept, kind, plan, racy)
+        kept.pin(self.payer(who))
+        return made
+
+    async def _patched(
+        self,
+        copy: freezing.Frozen,
+        proof: Proof | None,
+        version: KindKey,
+        what: frozenset[str],
+        owner: str | None,
+        judge: Judge,
+        who: Principal,
+    ) -> _Patched | Refused:
+        """Locate in the copy, patch and seal it. The copy is the caller's to close where it is refused; it is
+        closed where this raises.
+        """
+        try:
+            read_only = freezing.open_readonly(copy)
+            try:
+                located, tries = what, _PLANS_MAX
+                while True:
+                    tries -= 1
+                    found = await self._plans.find(
+                        read_only, located, lane=who.lane, proof=proof, version=version
+                    )
+                    decision = judge(Facts(found.kind, owner))
+                    # INVARIANT: a copy is patched by a plan that was asked to hide what is to be hidden.
+                    if not decision.allowed or not decision.redact or decision.redact == located:
+                        break
+                    if not tries:
+                        return Refused(decision, found.kind, "what is to be hidden changes with each look")
+                    located = decision.redact
+            finally:
+                os.close(read_only)
+            if not decision.allowed:
+                return Refused(decision, found.kind, "")
+            patches: tuple[Patch, ...] = ()
+            if decision.redact:
+                if found.plan.outcome is Outcome.REFUSE:
+                    return Refused(decision, found.kind, found.plan.reason)
+                patches = found.plan.patches
+            freezing.apply(copy, patches)
+            freezing.seal(copy)
+        except BaseException:
+            copy.close()
+            raise
+        ranges = tuple((patch.offset, patch.size) for patch in patches)
+        return _Patched(found, decision.redact, ranges, located)
+
+    def _share(self, said: Said) -> None:
+        """A second worker has found the plan of a copy: others may be shown it. Not if the file may have
+        changed unseen since the first look: then that copy may show other bytes.
+
+        INVARIANT: what is shared is the very copy that was patched by the plan that both found. Another may
+        have its key by now, made by what the same app's worker said later.
+        """
+        name = said.version, said.what, said.lane
+        held = self._unshared.get(name)
+        if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
+            return  # what that copy was made by is looked at by itself
+        del self._unshared[name]
+        if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
+            shared = held.key._replace(lane=None)
+            self._copies.rename(held.key, shared)
+            latest = self._latest.setdefault(_file(shared), set())
+            latest.discard(held.key)
+            latest.add(shared)
+
+    def _take_back(self, said: Said) -> None:
+        """A second worker has found something else: nobody opens that copy any more."""
+        held = self._unshared.pop((said.version, said.what, said.lane), None)
+        if held is not None:
+            self._copies.drop(held.key)
+
+    def _drop_others(self, key: _Key) -> None:
+        """Other versions of the file need no copy but for those who have it open."""
+        _, most = self._copies.limits
+        if len(self._made) > 2 * most:
+            self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
+            self._latest = {}
+            for copy in self._made:
+                if isinstance(copy.key, _Key):
+                    self._latest.setdefault(_file(copy.key), set()).add(copy.key)
+            self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
+        latest = self._latest.setdefault(_file(key), set())
+        for other in [of for of in latest if of.version != key.version]:
+            latest.remove(other)
+            self._copies.drop(other)
+        latest.add(key)
+
+    async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
+        """A copy, and a proof of which version of the file it is; None if there was a writer."""
+        lease = None if self._keeper is None else self._keeper.grant(fd)
+        try:
+            before = version_key(self._tree.fstat(fd))
+            copy = await self._copied(fd, stat)
+            proven = lease is not None and lease.holds()
+        finally:
+            if lease is not None:
+                lease.release()
+        return copy, Proof(before, lambda: True, fd) if proven else None
+
+    async def _copied(self, fd: int, stat: Stat) -> freezing.Frozen:
+        def make() -> freezing.Frozen:
+            root = self._tree.root_fd if self._reflink else None
+            return freeze(fd, self._size_cap, root, self._reflink, self._places)
+
+        if self._reflink:  # what was changed lately is written out before it is cloned
+            quick = time.time_ns() - stat.ctime_ns > _WRITTEN_NS
+        else:
+            quick = stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
+        return make() if quick else await trio.to_thread.run_sync(make)
+
+
+def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
+    """*data*, read at *offset*, with the patches (in order) that touch it laid over it."""
+    end = offset + len(data)
+    at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
+    out: bytearray | None = None
+    while at < len(patches) and patches[at].offset < end:
+        patch, at = patches[at], at + 1
+        first, last = max(patch.offset, offset), min(patch.end, end)
+        if out is None:
+            out = bytearray(data)
+        out[first - offset : last - offset] = patch.part(first, last)
+    return data if out is None else bytes(out)
+
+
+__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused", "patched"]

@@ -1,0 +1,215 @@
+"""Large files in a redacted view without reflink: served from the file itself, under a read lease.
+
+Granted only while no writer and no writable mapping exists anywhere; every read is followed by
+the question whether the lease still holds, and only then are the bytes sent (store/leases). A
+refused or lost lease answers EBUSY until the writer is done, as a file that is still pending.
+
+Such files are never passed through, also where they hold nothing to hide: what keeps a writer out
+ends before what the app keeps does (docs/decisions/0022-large-clean-files-stay-mediated.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import trio
+
+from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.facts import version_key
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.views import version_of
+from policyfs.fs.inodes.handles import Caller, Handle, OpenState
+from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.redacted.copies import patched
+from policyfs.fs.redacted.plans import PlanFinder, Proof
+from policyfs.redact.core.values import Outcome, Plan
+from policyfs.store.leases import Lease, LeaseKeeper
+from policyfs.store.page_cache import read_store
+from policyfs.store.tree import Tree
+
+_BUSY: Final = "somebody has the file open for writing, or mapped; it can be read when they are done"
+_NO_LEASES: Final = "too large to copy, and leases mean nothing on this store"
+_READ: Final = Op.SEE | Op.READ
+_REST_S: Final = 0.1
+"""After a break no lease is taken for so long. A writer in another mount asks without waiting, every
+few milliseconds: readers that took the lease again at once would keep it out for ever."""
+_RESTING_MAX: Final = 1024
+
+_READING: Final = Call("read", "read")
+
+PagesDropped = Callable[[int], None]
+"""Told the number of a node whose cached pages the kernel must drop."""
+
+
+class _Armed(NamedTuple):
+    """A file that is to be read under a lease. reason: why it cannot be shown, "" if it can."""
+
+    decision: Decision
+    kind: str | None
+    reason: str
+
+
+class LeasedFiles:
+    """Leases of one mount. keeper is None where leases mean nothing on this store."""
+
+    def __init__(
+        self, tree: Tree, nodes: NodeTable, gate: Gate, plans: PlanFinder,
+        keeper: LeaseKeeper | None, drop_pages: PagesDropped,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._nodes = nodes
+        self._gate = gate
+        self._plans = plans
+        self._keeper = keeper
+        self._drop_pages = drop_pages
+        self._resting: dict[int, float] = {}
+        self.refusals = 0
+        self.breaks = 0
+
+    @property
+    def live(self) -> int:
+        """Leases held now."""
+        return 0 if self._keeper is None else len(self._keeper)
+
+    async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> None:
+        """Serve an open of a LEASED node, or refuse it: EBUSY while it has a writer."""
+        node = handle.node
+        node.mediated = True
+        async with state.lock:
+            armed = await self._arm(handle, state, fd, owner)
+        self._admit(handle, armed, call)
+        ranges = tuple((patch.offset, patch.size) for patch in state.patches)
+        await self._gate.recorder.recorded(
+            handle.caller, call, node.path(), armed.decision, kind=armed.kind, io="mediated",
+            view=node.view.label, redacted=ranges, handle=handle.index, before=handle.before,
+            note="under a read lease",
+        )  # fmt: skip
+
+    def _admit(self, handle: Handle, armed: _Armed, call: Call) -> None:
+        """Go on if the file can be shown, else refuse on record: EBUSY while somebody writes it."""
+        if not armed.reason:
+            return
+        error = 0
+        if armed.decision.allowed:
+            error = errno.EBUSY if armed.reason == _BUSY else errno.EACCES
+        self._gate.refuse(
+            handle.caller, call, handle.node.path(), armed.decision, kind=armed.kind, note=armed.reason,
+            error=error,
+        )  # fmt: skip
+
+    async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> _Armed:
+        """Take the lease and locate under it, under the node's lock. *fd*: O_RDONLY, of the file."""
+        node, caller = handle.node, handle.caller
+        unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
+        blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
+        if self._keeper is None:
+            return _Armed(blank, None, _NO_LEASES)
+        if state.lease is None or not state.lease.holds():
+            self._drop(state)
+            await self._rest(node.ino)
+            state.lease_fd = self._tree.reopen(fd, os.O_RDONLY)
+            state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
+            if state.lease is None:
+                return self._busy(state, blank)
+        lease = state.lease
+        if state.located is not None:  # under this very lease, for another open
+            kind, plan = state.located
+        else:
+            kind, plan = await self._locate(caller, node.view.redact, fd, lease)
+        decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
+        if lease.holds() and decision.redact and decision.redact != node.view.redact:
+            kind, plan = await self._locate(caller, decision.redact, fd, lease)
+            decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
+        elif lease.holds():
+            state.located = kind, plan
+        if not lease.holds():  # a writer came while we looked: what was found means nothing
+            return self._busy(state, blank)
+        if not decision.allowed:
+            return _Armed(decision, kind, "denied for its kind")
+        if decision.redact and plan.outcome is Outcome.REFUSE:
+            return _Armed(decision, kind, f"cannot be redacted: {plan.reason}")
+        state.patches = plan.patches if decision.redact else ()
+        state.generation = self._gate.generation
+        state.version = version_of(self._tree.fstat(state.lease_fd))
+        return _Armed(decision, kind, "")
+
+    async def _locate(
+        self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
+    ) -> tuple[str | None, Plan]:
+        """INVARIANT: not by the lease's own descriptor: a worker that outlives us would keep it."""
+        proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
+        return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
+
+    def _busy(self, state: OpenState, blank: Decision) -> _Armed:
+        self._drop(state)
+        self.refusals += 1
+        return _Armed(blank, None, _BUSY)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Bytes of a LEASED node. EBUSY, on record, if the lease is gone and cannot be had again."""
+        node, state = handle.node, handle.node.open
+        if state is None:
+            raise OSError(errno.ESTALE, "not open")
+        for _ in range(2):
+            if self._current(state):
+                lease, patches = state.lease, state.patches
+                data = await read_store(handle.fd, offset, size)
+                if lease is state.lease and self._current(state):
+                    return patched(data, offset, patches)
+            async with state.lock:
+                if not self._current(state):
+                    stat = self._tree.fstat(handle.fd)
+                    owner = self._gate.facts.owners.get(handle.fd, stat)
+                    self._admit(handle, await self._arm(handle, state, handle.fd, owner), _READING)
+        return self._gate.refuse(
+            handle.caller, _READING, node.path(), Decision(allowed=True, errno=0, audit=Audit.REQUIRED),
+            note=_BUSY, error=errno.EBUSY,
+        )  # fmt: skip
+
+    def _current(self, state: OpenState) -> bool:
+        """Do the ranges hold for what is read now: nobody has written, and the policy is the same."""
+        lease = state.lease
+        return lease is not None and state.generation == self._gate.generation and lease.holds()
+
+    async def _rest(self, ino_key: int) -> None:
+        """Leave a moment after a break to who broke it."""
+        until = self._resting.pop(ino_key, 0.0)
+        if (left := until - time.monotonic()) > 0:
+            self._resting[ino_key] = until
+            await trio.sleep(left)
+
+    def give_way(self, ino_key: int) -> None:
+        """A write-open of this mount is coming: let go of every lease on the file."""
+        for node in self._nodes.same_inode(ino_key):
+            if node.open is not None and node.open.lease is not None:
+                self._broken(node)
+
+    def _broken(self, node: Node) -> None:
+        """A writer is coming: drop ranges and pages, and let go at once."""
+        self.breaks += 1
+        now = time.monotonic()
+        if len(self._resting) >= _RESTING_MAX:
+            self._resting = {key: until for key, until in self._resting.items() if until > now}
+        self._resting[node.ino] = now + _REST_S
+        if node.open is not None:
+            self._drop(node.open)
+        self._drop_pages(node.nodeid)
+
+    def disconnect(self, state: OpenState) -> None:
+        """The node's last handle is gone."""
+        self._drop(state)
+
+    @staticmethod
+    def _drop(state: OpenState) -> None:
+        lease, state.lease = state.lease, None
+        if lease is not None:
+            lease.release()
+        fd, state.lease_fd = state.lease_fd, -1
+        if fd >= 0:
+            os.close(fd)
+        state.patches, state.located, state.version = (), None, None

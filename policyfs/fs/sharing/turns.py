@@ -1,0 +1,39 @@
+"""Turns: how many requests of one app are worked on at once, where each may take a thread for long.
+
+Threads are few, and all apps' reads and writes of what is not in memory need them. Whoever has as
+many requests under way as it may waits for one of its own to end, and for nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from policyfs.fs.sharing.shares import Holder
+
+
+class Turns:
+    """Event loop only. most: requests of one app at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._limiters: dict[Holder, trio.CapacityLimiter] = {}
+
+    def __len__(self) -> int:
+        return len(self._limiters)
+
+    @asynccontextmanager
+    async def of(self, holder: Holder) -> AsyncIterator[None]:
+        """Wait for one of an app's turns, in the order of coming, and have it inside."""
+        limiter = self._limiters.get(holder)
+        if limiter is None:
+            limiter = self._limiters[holder] = trio.CapacityLimiter(self._most)
+        try:
+            async with limiter:
+                yield
+        finally:
+            if not limiter.borrowed_tokens and not limiter.statistics().tasks_waiting:
+                self._limiters.pop(holder, None)

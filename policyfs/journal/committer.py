@@ -1,0 +1,137 @@
+"""The committer: a thread that puts required events on record, those that wait together in one go.
+
+So the event loop never writes: it asks, looks for a moment whether that was enough, as it is where the
+disk is no obstacle, and else goes on with other requests until it is told.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from policyfs.journal.ticket import Ticket
+
+_MOMENT_S: Final = 0.0005
+"""How long to look whether an event is on record: some 0.1 ms are enough for a page in memory. All others
+wait meanwhile: where the processors are busy, one app's records would add this to every second open.
+"""
+_PAUSE_S: Final = 0.02
+"""And for how long nobody looks once that was not enough, so that a slow disk takes a tenth of the loop."""
+
+
+class Commit:
+    """Tickets that are on their way. Thread-safe."""
+
+    __slots__ = ("_done", "_mutex", "_tell", "is_done", "tickets")
+
+    def __init__(self, tickets: Sequence[Ticket]) -> None:
+        self.tickets: Final = tickets
+        self.is_done = False
+        """Each ticket says whether it is on record."""
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._mutex = threading.Lock()
+        self._tell: Callable[[], None] | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for the end, in this thread; True if it has come."""
+        if not self.is_done and self._done.acquire(timeout=seconds):
+            self._done.release()
+        return self.is_done
+
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Have this called at the end, by whatever thread; at once if that has come."""
+        with self._mutex:
+            self._tell = tell
+            done = self.is_done
+        if done:
+            tell()
+
+    def end(self) -> None:
+        """It is done."""
+        with self._mutex:
+            self.is_done = True
+            tell = self._tell
+        self._done.release()
+        if tell is not None:
+            tell()
+
+
+class Committer:
+    """The thread, which lives from the first commit on. Thread-safe, but for `at_once`."""
+
+    def __init__(self, write: Callable[[Sequence[Ticket]], None]) -> None:
+        """write: writes tickets, and says in each what came of it."""
+        self._write = write
+        self._mutex = threading.Lock()
+        self._waiting: list[Commit] = []
+        self._some = threading.Semaphore(0)
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._closed = False
+        self._looks_from_s = 0.0
+
+    def begin(self, tickets: Sequence[Ticket]) -> Commit:
+        """Have these written, soon and in another thread. After close(), and while the machine starts no
+        thread: here and now.
+        """
+        commit = Commit(tickets)
+        with self._mutex:
+            taken = not self._closed and self._has_thread()
+            if taken:
+                self._waiting.append(commit)
+        if taken:
+            self._some.release()
+        else:
+            self._write(tickets)
+            commit.end()
+        return commit
+
+    def _has_thread(self) -> bool:
+        """Start the thread unless it runs; False if that fails (a limit of threads), until the next call."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="committer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
+
+    def at_once(self, tickets: Sequence[Ticket]) -> Commit:
+        """Have these written, and wait for a moment, if that has a chance: see `Commit.is_done`."""
+        busy, now_s = self._busy, time.monotonic()
+        commit = self.begin(tickets)
+        if not busy and now_s >= self._looks_from_s and not commit.wait(_MOMENT_S):
+            self._looks_from_s = time.monotonic() + _PAUSE_S
+        return commit
+
+    def close(self) -> None:
+        """Write what waits, and end the thread. Idempotent."""
+        with self._mutex:
+            self._closed, thread = True, self._thread
+        self._some.release()
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._some.acquire()
+            with self._mutex:
+                commits, self._waiting = self._waiting, []
+                self._busy = bool(commits)
+                if not commits and self._closed:
+                    return
+            if commits:
+                tickets = [ticket for commit in commits for ticket in commit.tickets]
+                try:
+                    self._write(tickets)
+                except Exception as bug:  # noqa: BLE001 - told by each ticket; without this thread all would wait
+                    for ticket in tickets:
+                        ticket.error = ticket.error and bug
+                finally:
+                    self._busy = False
+                    for commit in commits:
+                        commit.end()

@@ -1,0 +1,426 @@
+"""The journal of one mount's trail: what was decided is on record, or the caller hears of it.
+
+Two strengths (`domain.Audit`). REQUIRED: `admit` gives a ticket, and the line is in the file once
+`commit` has returned without an error in it; until then nothing may be accessed. BEST_EFFORT: queued,
+written by `flush`; what did not fit into the queue is counted, and the count goes on record once there
+is room. Denials that repeat, and what an app causes beyond its budget (accounts.py), are counted and the
+counts recorded: but for allowed access that is REQUIRED, whose ticket says how long to wait instead.
+
+What survives: a crash or kill of the daemon loses the queue and the counts (at most what arrived since
+the last flush, and in the last window) and no REQUIRED line. A power loss may in addition lose lines
+written since the last sync, which `flush` does at most once a second.
+
+Locks: `_lock` guards the writer (held while one slice is formatted and written, never during
+fsync); `_queue_lock` guards the queue, gaps and accounts (held for microseconds).
+Order: `_lock` before `_queue_lock`. `admit` takes the second alone, so that it never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from policyfs.domain import Audit
+from policyfs.journal.accounts import Accounts, Limits
+from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
+from policyfs.journal.committer import Commit, Committer
+from policyfs.journal.policy_texts import PolicyText
+from policyfs.journal.stats import JournalStats
+from policyfs.journal.ticket import (
+    AHEAD,
+    SLICE,
+    SLICE_BYTES,
+    JournalError,
+    Ticket,
+    cannot_record,
+    in_groups,
+    open_directory,
+    reason_of,
+)
+from policyfs.journal.writer import ChainWriter, Gap
+from policyfs.trail.bounds import bounded, bounded_fields
+from policyfs.trail.event import DENY, Event
+
+__all__ = ["Journal", "JournalError", "JournalStats"]
+
+_BREATH_S: Final = 0.00005
+"""Pause between two slices of a flush, in which waiting threads get the interpreter lock."""
+
+_SECOND_NS: Final = 1_000_000_000
+_PLACE_CHECK_NS: Final = _SECOND_NS
+
+
+_QUEUE_FULL: Final = "queue full"
+
+
+class Journal:
+    """Records events of one mount in its own directory. Thread-safe."""
+
+    def __init__(
+        self,
+        directory: str,
+        mount_id: str,
+        *,
+        keep: int,
+        segment_bytes: int = 64 * 1024 * 1024,
+        queue: int = QUEUE,
+        queue_bytes: int = QUEUE_BYTES,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+        clock_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+        fold_ns: int = _SECOND_NS,
+        sync_ns: int = _SECOND_NS,
+    ) -> None:
+        """Open the trail in this directory, made with mode 0700 if missing, and go on with its chain.
+
+        segment_bytes: size at which a new segment is begun. keep: how many segments stay, 0
+        for all. queue, queue_bytes: how many best-effort events may wait, and what they may take
+        in memory. limits: of each app. clock_ns: ns since 1970; steady_ns: of a clock that only
+        goes forward. fold_ns: how long a denial stands for its repeats, 0 to record each, and
+        other counts are kept. sync_ns: least time between two syncs. Raises JournalError if
+        nothing can be written there, or another journal (which holds a lock on the directory)
+        already does.
+        """
+        self._directory_path = directory
+        self._clock_ns = clock_ns
+        self._sync_ns = sync_ns
+        self._steady_ns = steady_ns
+        self._queue = Backlog(queue, queue_bytes)
+        self._accounts = Accounts(limits, fold_ns)
+        self._committer = Committer(self.commit)
+        self._lock = threading.Lock()
+        self._queue_lock = threading.Lock()
+        self._waiting = 0
+        self._dropped = 0
+        self._refused = 0
+        self._folded = 0
+        self._bugs = 0
+        self._last_error = ""
+        self._outage: Gap | None = None
+        self._closed = False
+        self._finished = False
+        self._synced_ns = self._checked_ns = clock_ns()
+        self._directory = open_directory(directory)
+        try:
+            self._writer = ChainWriter(
+                self._directory, mount_id, segment_bytes=segment_bytes, keep=keep, clock_ns=clock_ns
+            )
+        except OSError as exc:
+            self._directory.close()
+            raise cannot_record(directory, exc) from exc
+        self._first_seq = self._writer.seq
+
+    def record(self, event: Event, audit: Audit) -> None:
+        """Put one event on record with this strength, at once and whatever its app's budget.
+
+        It may wait for the disk: on an event loop, `admit` it. Raises JournalError for a REQUIRED event
+        that could not be written; never for others, and never for what others queued.
+        """
+        ticket = self.admit(event, audit)
+        if ticket is not None:
+            self.commit([ticket])
+            ticket.check()
+
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
+        """Take an event over. Returns what is to be committed before the request may go on, if anything.
+
+        paid: its app has waited for it already. Never waits for the disk, never raises.
+        """
+        if audit is Audit.OFF:
+            return None
+        event, now_ns = bounded(event), self._steady_ns()
+        with self._queue_lock:
+            must_be_told = audit is Audit.REQUIRED and event.decision != DENY
+            if not must_be_told and self._accounts.absorb(event, now_ns):
+                self._folded += event.weight
+                return None
+            if audit is Audit.REQUIRED:
+                wait_s = 0.0 if paid else self._accounts.spend(event, now_ns)
+                return Ticket(event, wait_s if must_be_told else 0.0)
+            if self._closed or not self._queue.add(event):
+                self._drop(event)
+            else:
+                self._accounts.spend(event, now_ns)
+                self._accounts.recorded(event, now_ns)
+        return None
+
+    def commit(self, tickets: Sequence[Ticket]) -> None:
+        """Write these, and before them what little is queued. May wait for the disk: best from a thread.
+
+        Never raises: each ticket then says whether it is on record.
+        """
+        with self._queue_lock:
+            self._waiting += 1
+        try:
+            with self._lock:
+                for group in in_groups(tickets):
+                    self._commit_group(group)
+        finally:
+            with self._queue_lock:
+                self._waiting -= 1
+
+    def at_once(self, tickets: Sequence[Ticket]) -> Commit:
+        """Have these committed by a thread, and wait for that for no more than a moment. Event loop only."""
+        return self._committer.at_once(tickets)
+
+    def flush(self) -> None:
+        """Write what is queued, in slices, and sync what was written if a sync is due.
+
+        Call it every 50 to 100 ms, best from a thread: it may wait for the disk. Never raises: a
+        failure to write shows in `stats`, keeps the queue, and is tried again at the next call.
+        """
+        self._collect_folded(everything=False)
+        while self._write_slice():
+            if self._waiting:
+                break  # a REQUIRED event goes first, and takes a slice along
+            time.sleep(_BREATH_S)
+        self._tidy()
+        self._sync_if_due()
+
+    def tell(
+        self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
+    ) -> None:
+        """Record something of the mount's own life, now or before the next event. Never raises.
+
+        policy: the text that they name, which is kept. previous: of the one before it, if it is in force now.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if policy is not None:
+                self._writer.texts.keep(policy)
+                if any(fields.get("policy") == policy.digest for fields in records):
+                    self._writer.texts.in_force(policy.digest, previous)
+            for fields in records:
+                self._writer.note(kind, bounded_fields(fields))
+            try:
+                self._append(())
+            except OSError as exc:
+                self._failed(exc)
+
+    def close(self, end: dict[str, object] | None = None) -> None:
+        """Write and sync what is left, record the end, give the directory up. Idempotent.
+
+        end: fields of the last record, which say why recording ends.
+        Never raises: what could not be written shows in `stats` (queued, dropped, last_error).
+        """
+        self._committer.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._collect_folded(everything=True)
+        while self._write_slice():
+            pass
+        with self._lock:
+            try:
+                self._give_up_queue()
+                self._writer.note("close", end or {})
+                self._append(())
+            except OSError as exc:
+                self._failed(exc)
+            self._finished = True  # from here on the descriptors may be anybody's
+            fds = self._writer.close()
+            self._directory.close()
+        self._sync(fds, self._writer.seq)
+
+    def stats(self) -> JournalStats:
+        """A snapshot of the counts, taken without waiting for a writer."""
+        writer = self._writer
+        seq, head = writer.position
+        return JournalStats(
+            written=seq - self._first_seq,
+            dropped=self._dropped,
+            refused=self._refused,
+            folded=self._folded,
+            queued=len(self._queue),
+            segment=writer.segment,
+            bytes=writer.segment_size,
+            seq=seq,
+            head=head,
+            failing=self._outage is not None,
+            bugs=self._bugs,
+            last_error=self._last_error,
+        )
+
+    # -- what is counted
+
+    def _collect_folded(self, *, everything: bool) -> None:
+        # A count is never dropped. While nothing can be written, counts go on where they are.
+        with self._queue_lock:
+            if not everything and (self._outage is not None or self._queue.is_full):
+                return
+            times = self._clock_ns(), self._steady_ns()
+            for event in self._accounts.collect(*times, everything=everything):
+                self._queue.force(event)
+
+    # -- writing
+
+    def _drop(self, event: Event, reason: str = _QUEUE_FULL) -> None:
+        self._dropped += event.weight
+        gap = self._queue.gap(reason, event.time_ns)
+        gap.dropped += event.weight
+        gap.last_ns = event.time_ns
+
+    def _commit_group(self, group: Sequence[Ticket]) -> None:
+        """Write all of a group in one go or, where that fails, each alone."""
+        batch: list[Item] = []
+        try:
+            if self._closed:
+                raise OSError(errno.EBADF, "the journal is closed")
+            batch = [] if self._outage is not None else self._take(AHEAD)
+            self._write(batch, [ticket.event for ticket in group])
+        except OSError as exc:
+            if len(group) == 1 and not batch:
+                self._refuse(group[0], exc)
+                return
+        except Exception as bug:  # noqa: BLE001 - the event's own fault, so its caller's
+            if len(group) == 1:
+                group[0].error = bug
+                return
+        else:
+            for ticket in group:
+                self._recorded(ticket)
+            return
+        for ticket in group:
+            self._commit_group([ticket])
+
+    def _recorded(self, ticket: Ticket) -> None:
+        ticket.error = None
+        if ticket.event.decision == DENY:
+            with self._queue_lock:
+                self._accounts.recorded(ticket.event, self._steady_ns())
+
+    def _refuse(self, ticket: Ticket, exc: OSError) -> None:
+        with self._queue_lock:
+            self._refused += 1
+            if self._outage is not None:
+                self._outage.refused += 1
+                self._outage.last_ns = ticket.event.time_ns
+        ticket.error = cannot_record(self._directory_path, exc)
+
+    def _write_slice(self) -> bool:
+        """One step of a flush; False if the queue is empty or cannot be written now."""
+        with self._lock:
+            batch = [] if self._finished else self._take()
+            if not batch:
+                return False
+            try:
+                self._write(batch)
+            except OSError:
+                return False  # _write has put the batch back and noted the error
+            return True
+
+    def _take(self, most: int = SLICE) -> list[Item]:
+        # One at a time while writing fails, so that an attempt costs little.
+        count = 1 if self._outage is not None else most
+        with self._queue_lock:
+            return self._queue.take(count, SLICE_BYTES)
+
+    def _write(self, batch: list[Item], required: Sequence[Event] = ()) -> None:
+        """Write a batch of the queue, and required events after it; on failure the batch goes back."""
+        try:
+            self._append([*batch, *required])
+        except OSError as exc:
+            with self._queue_lock:
+                self._queue.put_back(batch)
+            self._failed(exc)
+            raise
+        except Exception as exc:
+            if not batch:
+                raise
+            if not required:
+                self._give_up(batch, exc)
+                return
+            with self._queue_lock:  # a flush finds out whether the batch is at fault
+                self._queue.put_back(batch)
+            self._write([], required)
+
+    def _give_up(self, batch: list[Item], bug: Exception) -> None:
+        """A batch that cannot be put into lines would fail for ever and keep all others waiting."""
+        self._bugs += 1
+        self._last_error = f"bug: {bug!r}"
+        with self._queue_lock:
+            self._queue.put_back([lost for lost in batch if isinstance(lost, Gap)])
+            for lost in batch:
+                if isinstance(lost, Event):
+                    self._drop(lost, self._last_error)
+
+    def _failed(self, exc: OSError) -> None:
+        self._last_error = reason_of(self._directory_path, exc)
+        if self._outage is None:
+            self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
+
+    def _append(self, items: Sequence[Item]) -> None:
+        """Write these; what was refused while nothing could be written goes on record before them.
+
+        In one piece with them: a disk that has room for the one but not for the other would
+        otherwise fill up with records of its own fullness.
+        """
+        outage = self._outage
+        self._writer.write([outage, *items] if outage is not None and outage.refused else items)
+        self._outage = None
+
+    def _give_up_queue(self) -> None:
+        """At the end: what had no room is counted instead, which takes little."""
+        with self._queue_lock:
+            lost = self._queue.items()
+        if not lost:
+            return
+        gap = Gap(f"not written by the end: {self._last_error}", self._clock_ns())
+        for item in lost:
+            gap.dropped += item.dropped if isinstance(item, Gap) else item.weight
+        self._dropped += sum(item.weight for item in lost if isinstance(item, Event))
+        self._append([gap])
+        with self._queue_lock:
+            self._queue.clear()
+
+    # -- tidying and syncing
+
+    def _tidy(self) -> None:
+        with self._lock:
+            now_ns = self._clock_ns()
+            if self._closed or abs(now_ns - self._checked_ns) < _PLACE_CHECK_NS:
+                return
+            self._checked_ns = now_ns
+            try:
+                self._writer.check_place()
+                if self._outage is not None:
+                    self._append(())
+                self._writer.prune()
+            except OSError as exc:
+                self._failed(exc)
+
+    def _sync_if_due(self) -> None:
+        with self._lock:
+            now_ns = self._clock_ns()
+            if self._closed or not self._writer.unsynced or abs(now_ns - self._synced_ns) < self._sync_ns:
+                return
+            self._synced_ns = now_ns
+            try:
+                fds, seq = self._writer.begin_sync()
+            except OSError as exc:
+                self._failed(exc)
+                return
+        self._sync(fds, seq)
+
+    def _sync(self, fds: list[int], seq: int) -> None:
+        """fsync and close these descriptors; without `_lock`, for it may take long."""
+        failure: OSError | None = None
+        for fd in fds:
+            try:
+                os.fsync(fd)
+            except OSError as exc:
+                failure = exc
+            finally:
+                os.close(fd)
+        with self._lock:
+            if failure is None:
+                self._writer.end_sync(seq)
+            else:
+                self._last_error = f"fsync: {failure.strerror}"
+                self._writer.sync_failed(self._last_error)

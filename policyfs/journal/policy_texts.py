@@ -1,0 +1,199 @@
+"""The texts of policies that a trail names, kept by digest beside its segments, for root alone.
+
+Each policy is a directory ``policies/DIGEST`` of its YAML files, so that it can be checked and mounted as it
+is. The file ``policies/in-force`` names the policy in force and the one before it.
+
+INVARIANT: a text is saved before the first record that names it is written, and removed after the last
+segment that does (writer.py, prune).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.segments import TrailDirectory
+
+POLICIES: Final = "policies"
+_POINTER: Final = "in-force"
+_NEW: Final = ".new"
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NAME_BYTES: Final = 240
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PolicyText(NamedTuple):
+    """The texts of one policy. files: names and bytes, the names those of the store they are kept in."""
+
+    digest: str
+    files: tuple[tuple[str, bytes], ...]
+
+
+def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
+    """Return the texts as they are kept. sources: paths and bytes."""
+    files: dict[str, bytes] = {}
+    for number, (path, text) in enumerate(sources, start=1):
+        name = os.path.basename(path)
+        name = name if name.endswith(".yaml") else f"{name}.yaml"
+        if len(os.fsencode(name)) > _NAME_BYTES or name in files:
+            name = f"{number}.yaml"
+        files[name] = text
+    return PolicyText(digest, tuple(sorted(files.items())))
+
+
+def kept_digests(directory: Path) -> list[str]:
+    """Return the digests of the policies that are kept in a mount's trail directory."""
+    try:
+        names = os.listdir(directory / POLICIES)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if _DIGEST.fullmatch(name))
+
+
+def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
+    """Read the files of a policy that is kept: paths and bytes. Raises OSError."""
+    place = directory / POLICIES / digest
+    return [(str(place / name), (place / name).read_bytes()) for name in sorted(os.listdir(place))]
+
+
+def read_pointer(directory: Path) -> tuple[str, str]:
+    """Read the digests of the policy in force at last and of the one before; empty where not known."""
+    try:
+        words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return "", ""
+    known = [word if _DIGEST.fullmatch(word) else "" for word in words] + ["", ""]
+    return known[0], known[1]
+
+
+class PolicyTexts:
+    """Keeps the texts for one chain. Single-threaded, as its writer is. Errors are OSError."""
+
+    def __init__(self, directory: TrailDirectory) -> None:
+        self._directory = directory
+        self._texts: dict[str, PolicyText] = {}
+        """Those in force and before it, and what is still to be saved."""
+        self._unsaved: set[str] = set()
+        self._pointer = ("", "")
+        self._named: dict[str, int] = {}
+        self.oldest_unknown = 0
+        """The segment up to which nobody has counted what is named: the newest when this daemon began."""
+
+    def keep(self, policy: PolicyText) -> None:
+        """Have a text saved before the next record is written."""
+        self._texts[policy.digest] = policy
+        self._unsaved.add(policy.digest)
+
+    def in_force(self, digest: str, previous: str) -> None:
+        """Note the policy in force and the one before it; neither is ever removed."""
+        self._pointer = (digest, previous)
+        self._unsaved.add(_POINTER)
+
+    def again(self) -> None:
+        """Save all anew: the directory is another one."""
+        self._unsaved.update(self._texts)
+        if self._pointer[0]:
+            self._unsaved.add(_POINTER)
+
+    def named(self, digest: str, segment: int) -> None:
+        """A record in this segment names the policy."""
+        self._named[digest] = segment
+
+    def save(self) -> None:
+        """Save what is not saved yet, durably."""
+        if not self._unsaved:
+            return
+        place = self._open(make=True)
+        try:
+            for digest in sorted(self._unsaved - {_POINTER}):
+                _save_policy(place, self._texts[digest])
+            if _POINTER in self._unsaved:
+                _write_at(place, _NEW + _POINTER, " ".join(self._pointer).encode() + b"\n", os.O_TRUNC)
+                os.rename(_NEW + _POINTER, _POINTER, src_dir_fd=place, dst_dir_fd=place)
+            os.fsync(place)
+        finally:
+            os.close(place)
+        self._unsaved.clear()
+        self._texts = {digest: text for digest, text in self._texts.items() if digest in self._pointer}
+
+    def prune(self, oldest: int) -> None:
+        """Remove the texts that no record from this segment on names."""
+        try:
+            place = self._open(make=False)
+        except FileNotFoundError:
+            return
+        try:
+            for name in os.listdir(place):
+                needed = name in self._pointer or name in self._unsaved or not _DIGEST.fullmatch(name)
+                if not needed and self._named.get(name, self.oldest_unknown) < oldest:
+                    _remove(place, name)
+                    self._named.pop(name, None)
+        finally:
+            os.close(place)
+
+    def _open(self, *, make: bool) -> int:
+        with contextlib.suppress(FileExistsError):
+            if make:
+                os.mkdir(POLICIES, 0o700, dir_fd=self._directory.fd)
+        return os.open(POLICIES, _DIRECTORY, dir_fd=self._directory.fd)
+
+
+def _save_policy(place: int, policy: PolicyText) -> None:
+    if _saved_files(place, policy.digest) == policy.files:
+        return
+    for name in (_NEW, policy.digest):
+        _remove(place, name)
+    os.mkdir(_NEW, 0o700, dir_fd=place)
+    new = os.open(_NEW, _DIRECTORY, dir_fd=place)
+    try:
+        for name, text in policy.files:
+            _write_at(new, name, text, os.O_EXCL)
+        os.fsync(new)
+    finally:
+        os.close(new)
+    os.rename(_NEW, policy.digest, src_dir_fd=place, dst_dir_fd=place)
+
+
+def _saved_files(place: int, digest: str) -> tuple[tuple[str, bytes], ...] | None:
+    try:
+        there = os.open(digest, _DIRECTORY, dir_fd=place)
+    except OSError:
+        return None
+    try:
+        return tuple((name, _read_at(there, name)) for name in sorted(os.listdir(there)))
+    except OSError:
+        return None
+    finally:
+        os.close(there)
+
+
+def _read_at(place: int, name: str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o600, dir_fd=place), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(place: int, name: str) -> None:
+    """Remove a policy's directory with its files; one that is not there is fine."""
+    try:
+        there = os.open(name, _DIRECTORY, dir_fd=place)
+    except FileNotFoundError:
+        return
+    try:
+        for file in os.listdir(there):
+            os.unlink(file, dir_fd=there)
+    finally:
+        os.close(there)
+    os.rmdir(name, dir_fd=place)

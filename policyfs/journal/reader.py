@@ -1,0 +1,183 @@
+"""Reading trails while they are written: all mounts under a trail root, oldest line first.
+
+Only ever reads. Errors are OSError, apart from segments that rotation removes meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.segments import open_segment, read_tail, segment_number, sort_names
+from policyfs.trail.record import BadLine, Place, Record, parse_line
+
+_BLOCK: Final = 64 * 1024
+_POLL_S: Final = 0.02
+
+LineTest = Callable[[bytes], bool]
+
+
+class Chain(NamedTuple):
+    """One mount's trail: the mount's id, which is its directory's name, and the directory."""
+
+    mount_id: str
+    directory: Path
+
+    def segments(self) -> list[str]:
+        """Names of the segments, oldest first."""
+        return sort_names(os.listdir(self.directory))
+
+
+def find_chains(root: Path) -> list[Chain]:
+    """The trails below a root, by mount id, or the one in it if it is a mount's own directory."""
+    if any(segment_number(name) is not None for name in os.listdir(root)):
+        return [Chain(root.resolve().name, root)]
+    with os.scandir(root) as entries:
+        below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    chains = [Chain(name, root / name) for name in below]
+    return [chain for chain in chains if chain.segments()]
+
+
+def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
+    """The lines of a segment with their newlines; only the last may lack it.
+
+    patience_s: how long to wait for the rest of such a line, which may be being written.
+    """
+    deadline = time.monotonic() + patience_s
+    with os.fdopen(open_segment(directory / segment), "rb") as stream:
+        for line in stream:
+            whole = line
+            while not whole.endswith(b"\n") and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+                whole += stream.readline()
+            yield whole
+
+
+def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
+    """Every line of a chain from the oldest, without those that may_match refuses.
+
+    The last line is left out while it has no newline yet: it is being written, or was cut.
+    """
+    for name in chain.segments():
+        try:
+            for number, raw in enumerate(raw_lines(chain.directory, name), start=1):
+                if not raw.endswith(b"\n"):
+                    break
+                if may_match is None or may_match(raw):
+                    yield parse_line(raw, Place(chain.mount_id, name, number))
+        except FileNotFoundError:
+            continue  # rotation removed it meanwhile
+
+
+def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
+    """The last lines of a chain, oldest first, reading little more than they take.
+
+    Their line numbers are counted from the end of the segment: -1 is its last.
+    """
+    found: deque[Record | BadLine] = deque()
+    for name in reversed(chain.segments()):
+        missing = count - len(found)
+        if missing <= 0:
+            break
+        try:
+            lines = _last_lines(chain.directory / name, missing)
+        except FileNotFoundError:
+            continue
+        for back, raw in enumerate(reversed(lines), start=1):
+            found.appendleft(parse_line(raw, Place(chain.mount_id, name, -back)))
+    return list(found)
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """Up to count full lines from the end of a file, without their newlines."""
+    fd = open_segment(path)
+    try:
+        position = os.fstat(fd).st_size
+        blocks: list[bytes] = []
+        newlines = 0
+        while position > 0 and newlines <= count:
+            step = min(_BLOCK, position)
+            position -= step
+            blocks.append(os.pread(fd, step, position))
+            newlines += blocks[-1].count(b"\n")
+    finally:
+        os.close(fd)
+    *full, _unfinished = b"".join(reversed(blocks)).split(b"\n")
+    return full[-count:]  # the first one, which may lack its beginning, is beyond the count
+
+
+class _Reading:
+    """One chain being followed: the segment, how far it was read, and the piece of a line."""
+
+    __slots__ = ("line", "offset", "piece", "segment")
+
+    def __init__(self, segment: str, offset: int) -> None:
+        self.segment = segment
+        self.offset = offset
+        self.line = 0
+        self.piece = b""
+
+
+class Follower:
+    """What is appended to any trail below a root, from now on; new segments and mounts too."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._reading: dict[str, _Reading] = {}
+        for chain in self._chains():
+            names = chain.segments()
+            self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
+
+    def poll(self) -> list[Record | BadLine]:
+        """The lines that were completed since the last call; empty if none."""
+        found: list[Record | BadLine] = []
+        for chain in self._chains():
+            found.extend(self._poll_chain(chain))
+        return found
+
+    def _chains(self) -> list[Chain]:
+        try:
+            return find_chains(self._root)
+        except FileNotFoundError:
+            return []  # no trail yet, or none any more
+
+    def _poll_chain(self, chain: Chain) -> Iterator[Record | BadLine]:
+        names = chain.segments()
+        reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
+        for name in [name for name in names if _order(name) >= _order(reading.segment)]:
+            if name != reading.segment:
+                reading.segment, reading.offset, reading.line, reading.piece = name, 0, 0, b""
+            try:
+                yield from _read_on(chain, reading)
+            except FileNotFoundError:
+                continue
+
+
+def _end(path: Path) -> int:
+    """Where the next line of a segment begins: behind its last newline."""
+    fd = open_segment(path)
+    try:
+        return read_tail(fd).offset
+    finally:
+        os.close(fd)
+
+
+def _order(name: str) -> int:
+    return segment_number(name) or 0
+
+
+def _read_on(chain: Chain, reading: _Reading) -> Iterator[Record | BadLine]:
+    fd = open_segment(chain.directory / reading.segment)
+    try:
+        while block := os.pread(fd, _BLOCK, reading.offset):
+            reading.offset += len(block)
+            *lines, reading.piece = (reading.piece + block).split(b"\n")
+            for raw in lines:
+                reading.line += 1
+                yield parse_line(raw, Place(chain.mount_id, reading.segment, reading.line))
+    finally:
+        os.close(fd)

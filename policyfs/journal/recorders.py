@@ -1,0 +1,84 @@
+"""Several recorders below one trail root: a chain for each daemon that lives, and what each saw of others.
+
+A daemon goes on with its mount's chain where the one before it has ended. Where that one still lives (its
+mount was detached while in use, or a container has it bound), the new one records in a chain of its own.
+Each begins with the last digests of all other chains (a record ``others``), so that none of them can
+disappear, or be sealed anew, without another one telling (trail/witness.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+from policyfs.journal.journal import Journal, JournalError
+from policyfs.journal.reader import Chain, find_chains
+from policyfs.journal.segments import open_segment, settled_tail
+from policyfs.trail import chain
+from policyfs.trail.witness import records_of
+
+_AT_ONCE: Final = 1000
+"""Daemons of one mountpoint that live at the same time, at most."""
+
+
+def recorder_id(mount_id: str, turn: int) -> str:
+    """Name the chain, and its directory, of the nth daemon that lives for one mountpoint at a time."""
+    return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
+
+
+def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) -> tuple[Journal, Path]:
+    """Open the first chain of a mountpoint in which nobody records; returns it and its directory.
+
+    Rotation (keep) stays within that chain: nobody prunes what another daemon writes. Raises JournalError.
+    """
+    for turn in range(1, _AT_ONCE + 1):
+        name = recorder_id(mount_id, turn)
+        try:
+            journal = Journal(str(root / name), name, keep=keep, segment_bytes=segment_bytes)
+        except JournalError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno == errno.EWOULDBLOCK:
+                continue
+            raise
+        try:
+            journal.tell("others", *records_of(heads(root, but=name)))
+        except BaseException:
+            journal.close()
+            raise
+        return journal, root / name
+    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end those that are left")
+
+
+def heads(root: Path, *, but: str) -> dict[str, str]:
+    """Return the last settled line of each chain below a root as ``SEQ=DIGEST``, without one chain.
+
+    A chain that cannot be read, or goes away meanwhile, is left out: it must not keep a mount from starting.
+    """
+    found = {}
+    for other in find_chains(root):
+        if other.mount_id == but:
+            continue
+        with contextlib.suppress(OSError):
+            if head := _head(other):
+                found[other.mount_id] = head
+    return found
+
+
+def _head(other: Chain) -> str | None:
+    for name in reversed(other.segments()):
+        try:
+            fd = open_segment(other.directory / name)
+        except OSError:
+            continue  # rotation removed it
+        try:
+            line = settled_tail(fd)
+        finally:
+            os.close(fd)
+        sealed = chain.split(line) if line else None
+        if sealed is not None:
+            return f"{chain.seq_of(sealed.body)}={sealed.chain}"
+    return None

@@ -1,0 +1,84 @@
+"""Tickets: what becomes of required events, and why one could not be recorded."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+from policyfs.journal.segments import TrailDirectory
+from policyfs.trail.bounds import memory_bytes
+from policyfs.trail.event import Event
+
+SLICE: Final = 100
+SLICE_BYTES: Final = 128 * 1024
+"""Events, and what they take in memory, that are formatted and written in one go: about a millisecond of
+the interpreter lock."""
+
+AHEAD: Final = 20
+"""Events of the queue that are written before a required one: if no more wait, all is in order."""
+
+
+class JournalError(PolicyfsError):
+    """An event that must be on record could not be recorded, or the trail not be opened."""
+
+
+class Ticket:
+    """A required event that is to be committed. wait_s: its app is beyond its budget, and is to wait so
+    long before. error: None once it is on record, else why it is not.
+    """
+
+    __slots__ = ("error", "event", "wait_s")
+
+    def __init__(self, event: Event, wait_s: float) -> None:
+        self.event = event
+        self.wait_s = wait_s
+        self.error: Exception | None = JournalError("not recorded yet")
+
+    def check(self) -> None:
+        """Raises what kept the event off the record: JournalError, or a bug."""
+        if self.error is not None:
+            raise self.error
+
+
+def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
+    """Tickets, parted into such groups as are written in one go."""
+    group: list[Ticket] = []
+    size = 0
+    for ticket in tickets:
+        group.append(ticket)
+        size += memory_bytes(ticket.event)
+        if len(group) == SLICE or size >= SLICE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def open_directory(path: str) -> TrailDirectory:
+    """The trail's directory, made if it is missing. Raises JournalError."""
+    try:
+        return TrailDirectory(path)
+    except OSError as exc:
+        raise cannot_record(path, exc) from exc
+
+
+def cannot_record(directory: str, exc: OSError) -> JournalError:
+    """An error that says what to do about it."""
+    return JournalError(f"cannot record in the trail at {directory}: {reason_of(directory, exc)}")
+
+
+def reason_of(directory: str, exc: OSError) -> str:
+    """Why nothing can be written in a trail directory, and what to do about it."""
+    help_text = {
+        errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
+        errno.EPERM: "its owner alone may write in it: chown root and chmod 0700",
+        errno.ENOSPC: "make room on its file system",
+        errno.EDQUOT: "raise the quota of its file system",
+        errno.EROFS: "its file system is read-only: remount it, or choose another with --trail",
+        errno.ENOENT: "the directory is gone: mount its file system again, or put it back with"
+        f" `mkdir -p -m 700 {directory}`, and recording goes on",
+        errno.EACCES: "policyfs may not write there: run as root, or choose another with --trail",
+    }.get(exc.errno or 0, "see the daemon's log")
+    return f"{exc.strerror or exc} ({help_text})"

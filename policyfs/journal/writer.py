@@ -1,0 +1,322 @@
+"""The one writer of a mount's chain: lines, segments, rotation, resumption after a crash.
+
+Single-threaded; `journal.Journal` puts locks, the queue and the two audit strengths around it.
+
+INVARIANT: `position` moves only after the bytes are in the file, whole. A batch that the
+file system refused leaves the chain, the file and the pending notes as they were, so the same
+batch can be tried again.
+INVARIANT: bytes of a full line are never rewritten. The only cut ever made takes back what this
+process wrote of a line that the file system then refused to take whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from policyfs import __version__
+from policyfs.journal.policy_texts import PolicyTexts
+from policyfs.journal.segments import (
+    Segment,
+    TrailDirectory,
+    read_tail,
+    segment_name,
+    segment_number,
+)
+from policyfs.trail import chain
+from policyfs.trail.bounds import cut_text
+from policyfs.trail.event import Event
+from policyfs.trail.line import LineFormatter, iso_time
+
+_FORMAT_VERSION: Final = 1
+_PRUNED_AT_ONCE: Final = 256
+"""Segments that one record names, so that its line has a bound."""
+_REASON_CHARS: Final = 400
+_NAME_POLICIES: Final = ("policy", "previous", "refused")
+"""Fields of records that hold the digest of a policy."""
+
+
+class Gap:
+    """Events that are not on record: how many, when, and why.
+
+    dropped: best-effort events that happened unrecorded. refused: requests that were answered
+    with an error because they could not be recorded, so nothing was accessed.
+    """
+
+    __slots__ = ("dropped", "first_ns", "last_ns", "reason", "refused")
+
+    def __init__(self, reason: str, time_ns: int) -> None:
+        self.dropped = 0
+        self.refused = 0
+        self.first_ns = time_ns
+        self.last_ns = time_ns
+        self.reason = cut_text(reason, _REASON_CHARS)
+
+    def fields(self) -> dict[str, object]:
+        """What the gap record says besides type, seq and time."""
+        return {
+            "dropped": self.dropped,
+            "refused": self.refused,
+            "first": iso_time(self.first_ns),
+            "last": iso_time(self.last_ns),
+            "reason": self.reason,
+        }
+
+
+class ChainWriter:
+    """Appends records to the newest segment of one mount's chain. Errors are OSError."""
+
+    def __init__(
+        self,
+        directory: TrailDirectory,
+        mount_id: str,
+        *,
+        segment_bytes: int,
+        keep: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        """Resume the chain in the directory, or begin one, and record that.
+
+        segment_bytes: a segment is closed once it is at least this long. keep: how many
+        segments stay, the newest included; 0 keeps all.
+        """
+        self.position = (0, chain.GENESIS)
+        """Seq and digest of the last line; one tuple, so that readers without a lock get a pair."""
+        self._directory = directory
+        self._mount_id = mount_id
+        self._segment_bytes = segment_bytes
+        self._keep = keep
+        self._clock_ns = clock_ns
+        self._format = LineFormatter()
+        self._segment: Segment | None = None
+        self._number = 0
+        self._notes: list[tuple[str, dict[str, object]]] = []
+        self._retired: list[int] = []
+        self._synced_seq = 0
+        self.texts = PolicyTexts(directory)
+        self._resume()
+        self.texts.oldest_unknown = self._number
+
+    @property
+    def seq(self) -> int:
+        """The sequence number of the last line; 0 before the first."""
+        return self.position[0]
+
+    @property
+    def head(self) -> str:
+        """The digest of the last line."""
+        return self.position[1]
+
+    @property
+    def segment(self) -> str:
+        """The name of the segment being written; empty while there is none."""
+        return self._segment.name if self._segment else ""
+
+    @property
+    def segment_size(self) -> int:
+        """Bytes of full lines in the segment being written."""
+        return self._segment.size if self._segment else 0
+
+    @property
+    def unsynced(self) -> bool:
+        """True if something was written that no sync has covered."""
+        return self._synced_seq != self.seq or bool(self._retired)
+
+    def note(self, kind: str, fields: dict[str, object]) -> None:
+        """Queue a record of the journal's own, to be written before the next batch."""
+        self._notes.append((kind, fields))
+
+    def write(self, items: Sequence[Event | Gap]) -> None:
+        """Append pending notes and these items, all or nothing."""
+        segment = self._ready()
+        self.texts.save()
+        seq, head = self.position
+        lines = []
+        for kind, fields in self._notes:
+            seq += 1
+            for name in _NAME_POLICIES:
+                if isinstance(digest := fields.get(name), str):
+                    self.texts.named(digest, segment.number)
+            line, head = chain.seal(head, self._format.record(kind, seq, self._clock_ns(), fields))
+            lines.append(line)
+        for item in items:
+            seq += 1
+            if isinstance(item, Event):
+                self.texts.named(item.policy_digest, segment.number)
+                body = self._format.event(item, seq)
+            else:
+                body = self._format.record("gap", seq, self._clock_ns(), item.fields())
+            line, head = chain.seal(head, body)
+            lines.append(line)
+        segment.append(b"".join(lines))
+        self.position = (seq, head)
+        self._notes.clear()
+
+    def prune(self) -> None:
+        """Delete the segments beyond `keep`, after a record that names them."""
+        if not self._keep:
+            return
+        names = self._directory.names()
+        doomed = [name for name in names[: -self._keep] if name != self.segment]
+        if not doomed:
+            return
+        for first in range(0, len(doomed), _PRUNED_AT_ONCE):
+            self._prune(doomed[first : first + _PRUNED_AT_ONCE])
+        kept = [number for name in names if name not in doomed and (number := segment_number(name))]
+        self.texts.prune(min(kept, default=self._number))
+
+    def _prune(self, doomed: list[str]) -> None:
+        self.note("pruned", {"segments": doomed})
+        pruned = self._notes[-1]
+        try:
+            self.write(())
+        except OSError:
+            # Nothing was deleted: the next attempt says so anew. What was noted meanwhile stays.
+            self._notes = [note for note in self._notes if note is not pruned]
+            raise
+        for name in doomed:
+            self._directory.remove(name)
+
+    def check_place(self) -> None:
+        """Leave a directory that was moved or replaced, so that the next write goes to the path."""
+        if self._segment is not None and not self._directory.is_current():
+            self._retire(self._segment)
+
+    def begin_sync(self) -> tuple[list[int], int]:
+        """Descriptors to fsync (the caller does, and closes them) and the seq that this covers."""
+        fds, self._retired = self._retired, []
+        if self._segment is not None:
+            fds.append(self._segment.duplicate())
+        return fds, self.seq
+
+    def end_sync(self, seq: int) -> None:
+        """A sync begun at that seq has come through."""
+        self._synced_seq = max(self._synced_seq, seq)
+
+    def sync_failed(self, reason: str) -> None:
+        """Go on in a new segment, with a record from where on lines may not have reached the disk.
+
+        After a failed fsync the kernel considers the pages clean: a later one that succeeds
+        says nothing about them.
+        """
+        self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
+        self._synced_seq = self.seq
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def close(self) -> list[int]:
+        """Descriptors still to be synced and closed by the caller; the writer is done."""
+        if self._segment is not None:
+            self._retire(self._segment)
+        fds, self._retired = self._retired, []
+        return fds
+
+    def _ready(self) -> Segment:
+        segment = self._segment
+        if segment is not None:
+            damage = _damage(segment)
+            if damage:
+                self.note("damage", {"segment": segment.name, "found": damage})
+            if damage or segment.size >= self._segment_bytes:
+                self._retire(segment)
+        return self._segment or self._open_next()
+
+    def _retire(self, segment: Segment) -> None:
+        self._retired.append(segment.duplicate())
+        segment.close()
+        self._segment = None
+
+    def _open_next(self) -> Segment:
+        if not self._directory.is_current():
+            self._directory.reopen()
+            self.texts.again()
+        numbers = [number for name in self._directory.names() if (number := segment_number(name))]
+        number = max([self._number, *numbers]) + 1
+        now_ns = self._clock_ns()
+        name = segment_name(number, now_ns)
+        seq = self.seq + 1
+        line, head = chain.seal(self.head, self._format.record("header", seq, now_ns, self._header(number)))
+        segment = Segment(name, number, self._directory.create(name), 0)
+        try:
+            segment.append(line)
+            self._directory.sync()
+        except OSError:
+            segment.close()
+            with suppress(OSError):  # what is left of it is named by a record of its own on resumption
+                self._directory.remove(name)
+            raise
+        self.position = (seq, head)
+        self._segment, self._number = segment, number
+        return segment
+
+    def _header(self, number: int) -> dict[str, object]:
+        return {"format": _FORMAT_VERSION, "segment": number, "previous": self.head} | self._origin()
+
+    def _origin(self) -> dict[str, object]:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return {
+            "mount_id": self._mount_id,
+            "boot_id": boot_id,
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+
+    def _resume(self) -> None:
+        names = self._directory.names()
+        cuts: list[dict[str, object]] = []
+        size = 0
+        for name in reversed(names):
+            fd = self._directory.read(name)
+            try:
+                tail = read_tail(fd)
+            finally:
+                os.close(fd)
+            size = tail.offset
+            if tail.line is None or tail.rest:
+                cuts.append(_cut(name, tail.offset, tail.rest))
+            if tail.line is not None:
+                self._continue_after(tail.line)
+                break
+        for cut in reversed(cuts):
+            self.note("recovered", cut)
+        if names:
+            self._number = segment_number(names[-1]) or 0
+            if not cuts:
+                # A clean end goes on in the same file, so that restarts do not use up `keep`.
+                self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
+                self.note("resume", self._origin())
+        try:
+            self.write(())
+        except OSError:
+            if self._segment is not None:
+                self._segment.close()
+            raise
+
+    def _continue_after(self, line: bytes) -> None:
+        sealed = chain.split(line)
+        seq = chain.seq_of(sealed.body) if sealed else None
+        if sealed is None or seq is None:
+            raise ValueError("read_tail returned a line without a seal")
+        self.position = (seq, sealed.chain)
+        self._synced_seq = seq
+
+
+def _damage(segment: Segment) -> str:
+    try:
+        return segment.damage()
+    except OSError as exc:
+        return f"a half-written line could not be taken back: {exc.strerror}"
+
+
+def _cut(name: str, offset: int, rest: bytes) -> dict[str, object]:
+    return {
+        "segment": name,
+        "offset": offset,
+        "bytes": len(rest),
+        "sha256": hashlib.sha256(rest).hexdigest(),
+    }

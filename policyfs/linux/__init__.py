@@ -1,0 +1,1 @@
+"""The kernel beside FUSE: system calls, mounts, capabilities, seccomp (layer 1)."""

@@ -1,0 +1,390 @@
+"""The system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
+
+Each wrapper raises a plain OSError with the errno of the call. All of them release the
+interpreter lock while the kernel works, as the functions of ``os`` do. glibc >= 2.30.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD: Final = -100
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_SYMLINK_FOLLOW: Final = 0x400
+AT_NO_AUTOMOUNT: Final = 0x800
+AT_EMPTY_PATH: Final = 0x1000
+
+_RESOLVE: Final = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS, NO_SYMLINKS, BENEATH
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+
+UTIME_NOW: Final = (1 << 30) - 1
+UTIME_OMIT: Final = (1 << 30) - 2
+TIME_NOW: Final = -(1 << 63)
+"""For utimens_fd: the kernel's own current time, in the place of nanoseconds since 1970."""
+
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_AT_HANDLE_FID: Final = 0x200
+_MAX_HANDLE: Final = 128  # MAX_HANDLE_SZ
+_XATTR_BUFFER: Final = 1024
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_int64), ("tv_nsec", ctypes.c_long)]
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+class _FileHandle(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint),
+        ("kind", ctypes.c_int),
+        ("data", ctypes.c_ubyte * _MAX_HANDLE),
+    ]
+
+
+def _bind(name: str, result: type[ctypes._SimpleCData[int]], *arguments: type) -> ctypes._NamedFuncPointer:
+    function: ctypes._NamedFuncPointer = getattr(_LIBC, name)
+    function.restype = result
+    function.argtypes = arguments
+    return function
+
+
+_int: Final = ctypes.c_int
+_ssize: Final = ctypes.c_ssize_t
+_str: Final = ctypes.c_char_p
+_ptr: Final = ctypes.c_void_p
+
+STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
+"""statx(2), raw, for statx.py: a wrapper more would cost a third of the call."""
+
+_OPENAT2: Final = 437  # linux/unistd.h, alike on all machines; glibc has no wrapper
+_syscall: Final = _bind("syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long, _str, _ptr, ctypes.c_size_t)
+_renameat2: Final = _bind("renameat2", _int, _int, _str, _int, _str, ctypes.c_uint)
+_linkat: Final = _bind("linkat", _int, _int, _str, _int, _str, _int)
+_fchownat: Final = _bind("fchownat", _int, _int, _str, ctypes.c_uint32, ctypes.c_uint32, _int)
+_utimensat: Final = _bind("utimensat", _int, _int, _str, _ptr, _int)
+_getdents64: Final = _bind("getdents64", _ssize, _int, _ptr, ctypes.c_size_t)
+_fstatfs: Final = _bind("fstatfs", _int, _int, _ptr)
+_name_to_handle_at: Final = _bind("name_to_handle_at", _int, _int, _str, _ptr, _ptr, _int)
+_open_by_handle_at: Final = _bind("open_by_handle_at", _int, _int, _ptr, _int)
+_fanotify_init: Final = _bind("fanotify_init", _int, ctypes.c_uint, ctypes.c_uint)
+_fanotify_mark: Final = _bind("fanotify_mark", _int, _int, ctypes.c_uint, ctypes.c_uint64, _int, _str)
+_signalfd: Final = _bind("signalfd", _int, _int, _ptr, _int)
+_getxattr: Final = _bind("getxattr", _ssize, _str, _str, _ptr, ctypes.c_size_t)
+_fallocate: Final = _bind("fallocate", _int, _int, _int, ctypes.c_int64, ctypes.c_int64)
+_setfsuid: Final = _bind("setfsuid", _int, ctypes.c_uint32)
+_setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
+_capget: Final = _bind("capget", _int, _ptr, _ptr)
+_capset: Final = _bind("capset", _int, _ptr, _ptr)
+
+_prctl: Final = _bind("prctl", _int, _int, *[ctypes.c_ulong] * 4)
+_PR_SET_SECUREBITS: Final = 28  # linux/prctl.h
+_SECBIT_NO_SETUID_FIXUP: Final = 4  # linux/securebits.h
+
+_PATH_BYTES: Final = 4095  # PATH_MAX without the NUL
+_NO_NAMES: Final = (b"//", b"/./", b"/../", b"\0")
+_NO_ID: Final = 0xFFFFFFFF
+
+
+def fail(name: bytes | None = None) -> OSError:
+    """The OSError for the errno that the last wrapped call left in this thread."""
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), name)
+
+
+def check_name(name: bytes) -> bytes:
+    """Return *name* if it is one path component, else raise OSError(EINVAL).
+
+    The kernel never sends another kind; a slip of ours must not become a way out of the store.
+    Length is left to the file system (ENAMETOOLONG).
+    """
+    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise OSError(errno.EINVAL, "not a single file name", name)
+    return name
+
+
+def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
+    """Relative paths of single names, joined as long as a system call takes.
+
+    Raises OSError(EINVAL) as check_name().
+    """
+    part: list[bytes] = []
+    size = 0
+    for name in names:
+        if size + len(name) >= _PATH_BYTES and part:
+            yield _checked(part)
+            part, size = [], 0
+        part.append(name)
+        size += len(name) + 1
+    yield _checked(part)
+
+
+def _checked(names: list[bytes]) -> bytes:
+    """The path of names of which each is one (as check_name() says)."""
+    path = b"/".join(names)
+    framed = b"/" + path + b"/"
+    if path.count(b"/") != len(names) - 1 or any(wrong in framed for wrong in _NO_NAMES):
+        raise OSError(errno.EINVAL, "not single file names", path)
+    return path
+
+
+def proc_fd(fd: int) -> bytes:
+    """The magic link of one of our descriptors: reaches the very object, whatever its name is now."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> None:
+    """renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
+    if _renameat2(old_dir, old, new_dir, new, flags):
+        raise fail(old)
+
+
+def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
+    """openat2(2) of a relative path that leaves *dirfd* by no step and follows no symlink (ELOOP).
+
+    *path*: less than 4,096 bytes (PATH_MAX). Linux 5.6.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
+    if fd < 0:
+        raise fail(path)
+    return fd
+
+
+def link_fd(fd: int, new_dir: int, new: bytes) -> None:
+    """Hard link to the object behind *fd* (O_PATH will do), not following it if a symlink.
+
+    linkat(2) with AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH and says ENOENT without it; the magic
+    link does not.
+    """
+    if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
+        return
+    if ctypes.get_errno() != errno.ENOENT:
+        raise fail(new)
+    if _linkat(AT_FDCWD, proc_fd(fd), new_dir, new, AT_SYMLINK_FOLLOW):
+        raise fail(new)
+
+
+def chown_fd(fd: int, uid: int, gid: int) -> None:
+    """fchownat(2) on the object behind *fd* (O_PATH and symlinks too); -1 leaves an id alone."""
+    if _fchownat(fd, b"", uid & _NO_ID, gid & _NO_ID, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
+        raise fail()
+
+
+def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time alone.
+
+    Times in nanoseconds since 1970, negative ones allowed, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
+    """
+    times = (_Timespec * 2)()
+    for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
+        if value is None or value == TIME_NOW:
+            slot.tv_sec, slot.tv_nsec = 0, UTIME_OMIT if value is None else UTIME_NOW
+        else:
+            slot.tv_sec, slot.tv_nsec = divmod(value, 1_000_000_000)
+    if _utimensat(fd, b"", times, AT_EMPTY_PATH):
+        raise fail()
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
+    if _fallocate(fd, mode, offset, length):
+        raise fail()
+
+
+def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """getdents64(2): bytes of linux_dirent64 records put into *buffer*, 0 at the end."""
+    count = int(_getdents64(fd, buffer, len(buffer)))
+    if count < 0:
+        raise fail()
+    return count
+
+
+def get_xattr(fd: int, name: bytes) -> bytes | None:
+    """Value (at most 1 KiB, else ERANGE) of an xattr of what is behind *fd* (O_PATH too).
+
+    None where there is none or the file system has no such xattrs: os.getxattr would make an
+    exception of what is the common case here.
+    """
+    buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
+    count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
+    if count >= 0:
+        return buffer.raw[:count]
+    if ctypes.get_errno() in (errno.ENODATA, errno.EOPNOTSUPP):
+        return None
+    raise fail(name)
+
+
+def file_system_type(fd: int) -> int:
+    """f_type of fstatfs(2), the magic number of linux/magic.h, as an unsigned 32-bit number."""
+    buffer = (ctypes.c_long * 32)()
+    if _fstatfs(fd, buffer):
+        raise fail()
+    return buffer[0] & 0xFFFFFFFF
+
+
+def file_handle(fd: int) -> bytes:
+    """name_to_handle_at(2) of what is behind *fd* (O_PATH too): type (int32) and opaque bytes.
+
+    Unique within one file system for as long as the inode lives, and not used again after.
+    Where handles cannot be opened, the identifying kind is taken (AT_HANDLE_FID, Linux 6.5).
+    """
+    mount_id = ctypes.c_int()
+    for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
+        handle = _FileHandle(_MAX_HANDLE)
+        if not _name_to_handle_at(fd, b"", ctypes.byref(handle), ctypes.byref(mount_id), flags):
+            return struct.pack("=i", handle.kind) + bytes(handle.data[: handle.size])
+        if ctypes.get_errno() != errno.EOPNOTSUPP:
+            break
+    raise fail()
+
+
+def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
+    """open_by_handle_at(2) of a file_handle(). ESTALE once the inode is gone.
+
+    *mount_fd*: any descriptor on that file system that is not O_PATH. Needs
+    CAP_DAC_READ_SEARCH. O_CLOEXEC is added.
+    """
+    raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
+    ctypes.memmove(raw.data, handle[4:], len(handle) - 4)
+    fd = int(_open_by_handle_at(mount_fd, ctypes.byref(raw), flags | os.O_CLOEXEC))
+    if fd < 0:
+        raise fail()
+    return fd
+
+
+def fanotify_init(flags: int, event_flags: int) -> int:
+    """fanotify_init(2): a descriptor that events are read from. Needs CAP_SYS_ADMIN."""
+    fd = int(_fanotify_init(flags, event_flags))
+    if fd < 0:
+        raise fail()
+    return fd
+
+
+def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int) -> None:
+    """fanotify_mark(2) on the directory *dirfd* itself (not O_PATH)."""
+    if _fanotify_mark(fd, flags, mask, dirfd, b"."):
+        raise fail()
+
+
+def signalfd(signals: set[int]) -> int:
+    """signalfd(2), non-blocking: a descriptor that those (blocked) signals are read from."""
+    wanted = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in signals))
+    fd = int(_signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK))
+    if fd < 0:
+        raise fail()
+    return fd
+
+
+class Identity:
+    """File-system identity of this thread lent to one caller: ``with Identity(uid, gid, umask):``.
+
+    What is created inside belongs to that uid and gid from its first moment, with the kernel's
+    own rules for setgid parents, the grpid mount option, default ACLs, id-mapped mounts and file
+    systems without owners; no chown can fail or be raced, and a crash leaves nothing of root's.
+    Permission is not asked of the caller: the capabilities that setfsuid(2) takes away from the
+    thread (capabilities(7), "Effect of user ID changes") are put back at once.
+
+    INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to
+    the thread, but the umask to the whole process. Other threads that create files meanwhile
+    must not rely on the umask.
+
+    Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
+    """
+
+    __slots__ = ("_gid", "_old_gid", "_old_uid", "_old_umask", "_uid", "_umask")
+
+    def __init__(self, uid: int, gid: int, umask: int) -> None:
+        self._uid, self._gid, self._umask = uid, gid, umask
+        self._old_uid = self._old_gid = self._old_umask = 0
+
+    def __enter__(self) -> None:
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        capabilities = (ctypes.c_uint32 * 6)()
+        if _capget(header, capabilities):
+            raise fail()
+        self._old_umask = os.umask(self._umask & 0o777)
+        self._old_gid = int(_setfsgid(self._gid))
+        self._old_uid = int(_setfsuid(self._uid))
+        # setfsuid and setfsgid report no failure; an id that is no id asks without changing.
+        if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
+            self.__exit__()
+            raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
+        if _capset(header, capabilities):
+            error = fail()
+            self.__exit__()
+            raise error
+
+    def __exit__(self, *_: object) -> None:
+        _setfsuid(self._old_uid & _NO_ID)
+        _setfsgid(self._old_gid & _NO_ID)
+        os.umask(self._old_umask)
+
+
+NOBODY: Final = 65534
+"""The uid that data is written as: never one to which a file system keeps blocks in reserve."""
+
+
+class NoReserve:
+    """Takes root's claim to reserved blocks from this thread: ``with NoReserve(): os.pwrite(...)``.
+
+    ext4, f2fs and ubifs keep blocks for root and go by the fsuid of the thread that writes (fs/ext4/balloc.c,
+    ext4_has_free_clusters), or of the one that registered a backing file. The capabilities that setfsuid(2)
+    takes away are put back, so that nothing else changes. INVARIANT: no ``await`` inside, and nothing made.
+    """
+
+    __slots__ = ("_old_uid",)
+
+    def __init__(self) -> None:
+        self._old_uid = 0
+
+    def __enter__(self) -> None:
+        self._old_uid = int(_setfsuid(NOBODY))
+        if _fixup.on and _capset(_HEADER, _KEPT):
+            _setfsuid(self._old_uid & _NO_ID)
+            if _capget(_HEADER, _KEPT):  # the first time, or rights were given up since
+                raise fail()
+            _setfsuid(NOBODY)
+            if _capset(_HEADER, _KEPT):
+                error = fail()
+                self.__exit__()
+                raise error
+
+    def __exit__(self, *_: object) -> None:
+        _setfsuid(self._old_uid & _NO_ID)
+
+
+_HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+_KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
+"""The capabilities of this process's threads, which all have the same: asked once. At first more than
+anybody has, which capset(2) refuses."""
+
+
+class _Fixup:
+    """on: setfsuid(2) takes capabilities away, as it does where nobody has said otherwise."""
+
+    def __init__(self) -> None:
+        self.on = True
+
+
+_fixup: Final = _Fixup()
+
+
+def keep_capabilities() -> bool:
+    """Let setfsuid(2) leave capabilities alone from now on, in threads to come, too (capabilities(7),
+    SECBIT_NO_SETUID_FIXUP): it saves NoReserve half of its time. Needs CAP_SETPCAP, else False.
+
+    Before any thread, and after the start of processes that give up rights by changing their uid.
+    """
+    _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+    return not _fixup.on

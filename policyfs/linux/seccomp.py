@@ -1,0 +1,237 @@
+"""The system calls that a daemon which serves has left: the list, and the seccomp filter made of it.
+
+The daemon stays root with CAP_SYS_ADMIN, which the kernel wants for passthrough. What makes that
+dangerous in the hands of an attacker are calls it never needs once the mount is there: executing
+programs, new processes, mounting, namespaces, kernel modules, BPF, tracing others, the network,
+executable memory. A call that is not listed fails, and does nothing.
+
+Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h; arguments are looked at in their lower 32
+bits, which is all that the kernel itself takes of them where it does so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+from typing import Final
+
+REFUSED: Final = errno.EBADRQC
+"""The errno of a refused call. No file system answers so: fs/error_boundary.py takes it for the bug it is,
+where EPERM would be taken for an answer."""
+
+_AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+NUMBERS: Final = {
+    "x86_64": {
+        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7,
+        "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13,
+        "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "pwrite64": 18, "readv": 19,
+        "writev": 20, "access": 21, "select": 23, "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32,
+        "dup2": 33, "nanosleep": 35, "getpid": 39, "sendfile": 40, "accept": 43, "sendto": 44,
+        "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "listen": 50, "getsockname": 51,
+        "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55, "clone": 56, "exit": 60,
+        "wait4": 61, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75, "truncate": 76,
+        "ftruncate": 77, "getcwd": 79, "rename": 82, "mkdir": 83, "rmdir": 84, "link": 86, "unlink": 87,
+        "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94,
+        "umask": 95, "gettimeofday": 96, "getrlimit": 97, "getuid": 102, "getgid": 104, "geteuid": 107,
+        "getegid": 108, "getppid": 110, "getgroups": 115, "getresuid": 118, "getresgid": 120,
+        "setfsuid": 122, "setfsgid": 123, "capget": 125, "capset": 126, "sigaltstack": 131, "statfs": 137,
+        "fstatfs": 138, "prctl": 157, "umount2": 166, "gettid": 186, "setxattr": 188, "lsetxattr": 189,
+        "fsetxattr": 190, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193, "listxattr": 194,
+        "llistxattr": 195, "flistxattr": 196, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199,
+        "futex": 202, "sched_getaffinity": 204, "getdents64": 217, "restart_syscall": 219, "fadvise64": 221,
+        "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231,
+        "epoll_wait": 232, "epoll_ctl": 233, "tgkill": 234, "waitid": 247, "openat": 257, "mkdirat": 258,
+        "mknodat": 259, "fchownat": 260, "newfstatat": 262, "unlinkat": 263, "renameat": 264, "linkat": 265,
+        "symlinkat": 266, "readlinkat": 267, "fchmodat": 268, "faccessat": 269, "ppoll": 271,
+        "set_robust_list": 273, "sync_file_range": 277, "utimensat": 280, "epoll_pwait": 281,
+        "fallocate": 285, "accept4": 288, "signalfd4": 289, "eventfd2": 290, "epoll_create1": 291,
+        "dup3": 292, "pipe2": 293, "preadv": 295, "pwritev": 296, "fanotify_mark": 301, "prlimit64": 302,
+        "name_to_handle_at": 303, "open_by_handle_at": 304, "syncfs": 306, "renameat2": 316, "seccomp": 317,
+        "getrandom": 318, "memfd_create": 319, "membarrier": 324, "copy_file_range": 326, "preadv2": 327,
+        "pwritev2": 328, "statx": 332, "rseq": 334, "pidfd_send_signal": 424, "pidfd_open": 434,
+        "clone3": 435, "close_range": 436, "openat2": 437, "faccessat2": 439, "fchmodat2": 452,
+    },
+    "aarch64": {
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "getxattr": 8, "lgetxattr": 9, "fgetxattr": 10,
+        "listxattr": 11, "llistxattr": 12, "flistxattr": 13, "removexattr": 14, "lremovexattr": 15,
+        "fremovexattr": 16, "getcwd": 17, "eventfd2": 19, "epoll_create1": 20, "epoll_ctl": 21,
+        "epoll_pwait": 22, "dup": 23, "dup3": 24, "fcntl": 25, "ioctl": 29, "flock": 32, "mknodat": 33,
+        "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "umount2": 39,
+        "statfs": 43, "fstatfs": 44, "truncate": 45, "ftruncate": 46, "fallocate": 47, "faccessat": 48,
+        "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55, "openat": 56, "close": 57, "pipe2": 59,
+        "getdents64": 61, "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67,
+        "pwrite64": 68, "preadv": 69, "pwritev": 70, "sendfile": 71, "ppoll": 73, "signalfd4": 74,
+        "readlinkat": 78, "newfstatat": 79, "fstat": 80, "fsync": 82, "fdatasync": 83,
+        "sync_file_range": 84, "utimensat": 88, "capget": 90, "capset": 91, "exit": 93, "exit_group": 94,
+        "waitid": 95, "futex": 98, "set_robust_list": 99, "nanosleep": 101, "clock_gettime": 113,
+        "clock_getres": 114, "clock_nanosleep": 115, "sched_getaffinity": 123, "sched_yield": 124,
+        "restart_syscall": 128, "tgkill": 131, "sigaltstack": 132, "rt_sigaction": 134,
+        "rt_sigprocmask": 135, "rt_sigreturn": 139, "getresuid": 148, "getresgid": 150, "setfsuid": 151,
+        "setfsgid": 152, "getgroups": 158, "uname": 160, "getrlimit": 163, "umask": 166, "prctl": 167,
+        "gettimeofday": 169, "getpid": 172, "getppid": 173, "getuid": 174, "geteuid": 175, "getgid": 176,
+        "getegid": 177, "gettid": 178, "socketpair": 199, "listen": 201, "accept": 202, "getsockname": 204,
+        "getpeername": 205, "sendto": 206, "recvfrom": 207, "setsockopt": 208, "getsockopt": 209,
+        "shutdown": 210, "sendmsg": 211, "recvmsg": 212, "brk": 214, "munmap": 215, "mremap": 216,
+        "clone": 220, "mmap": 222, "fadvise64": 223, "mprotect": 226, "madvise": 233, "accept4": 242,
+        "wait4": 260, "prlimit64": 261, "fanotify_mark": 263, "name_to_handle_at": 264,
+        "open_by_handle_at": 265, "syncfs": 267, "renameat2": 276, "seccomp": 277, "getrandom": 278,
+        "memfd_create": 279, "membarrier": 283, "copy_file_range": 285, "preadv2": 286, "pwritev2": 287,
+        "statx": 291, "rseq": 293, "pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435,
+        "close_range": 436, "openat2": 437, "faccessat2": 439, "fchmodat2": 452,
+    },
+}  # fmt: skip
+
+_NEWEST: Final = 466
+"""The last call of Linux 6.15. Newer ones libc is to do without, as under an older kernel."""
+
+_THREAD: Final = 0x00010000  # CLONE_THREAD
+_NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+_PROT_EXEC: Final = 4
+_AF_UNIX: Final = 1
+_PRCTL_OPTIONS: Final = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+_IOCTLS: Final = (
+    0x4010E501, 0x4004E502,  # FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE
+    0x40049409,  # FICLONE
+    0x80086601, 0x80087601,  # FS_IOC_GETFLAGS, FS_IOC_GETVERSION
+    0x5401, 0x5421, 0x5450, 0x5451,  # TCGETS, FIONBIO, FIONCLEX, FIOCLEX
+)  # fmt: skip
+_SPECIAL_FILES: Final = 0x7000  # of S_IFMT: what S_IFREG and 0 have not
+
+_LOAD_WORD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # SECCOMP_RET_*
+_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENTS = 0, 4, 16  # struct seccomp_data, little-endian
+_X32_BIT: Final = 0x40000000
+
+_SET_MODE_FILTER: Final = 1
+_FLAG_TSYNC, _FLAG_LOG, _FLAG_SPEC_ALLOW = 1, 2, 4  # SECCOMP_FILTER_FLAG_*
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+Instruction = tuple[int, int, int, int]
+"""struct sock_filter: code, jump if true, jump if false, k."""
+
+_YES: Final[Instruction] = (_RETURN, 0, 0, _ALLOW)
+_NO: Final[Instruction] = (_RETURN, 0, 0, _ERRNO | REFUSED)
+_UNKNOWN: Final[Instruction] = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def close_door(pid: int, *, special_files: bool = False) -> bool:
+    """From now on every thread of this process has the listed calls only, for good.
+
+    pid: of this process, the one it may send signals to. special_files: may it make fifos, sockets
+    and devices. False where there is no list for this machine or the kernel has no seccomp.
+    Raises OSError if a thread could not be included.
+    """
+    machine = platform.machine()
+    program = filter_program(machine, pid, special_files=special_files)
+    if program is None:
+        return False
+    # SPEC_ALLOW: what runs here is the daemon's own code; slowing all of it against speculation
+    # (the default of kernels before 5.16) guards nothing.
+    number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
+    if not _install(number, unknown_program(machine), flags):
+        return False
+    return _install(number, program, flags | _FLAG_LOG)
+
+
+def _install(number: int, program: bytes, flags: int) -> bool:
+    header = _Program(len(program) // 8, program)
+    failed = _LIBC.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(flags), ctypes.byref(header))
+    if failed == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.ENOSYS, errno.EINVAL}:
+        return False
+    raise OSError(code or errno.EAGAIN, "seccomp: not every thread could be included")
+
+
+def unknown_program(machine: str) -> bytes:
+    """The filter by which this kernel does not know the calls that libc can do without.
+
+    A filter of its own, since the other one's refusals are logged, and this is no refusal: clone3
+    comes with every thread. The strictest answer of all filters counts.
+    """
+    clone3 = NUMBERS[machine]["clone3"]
+    return _packed([
+        *_native(machine),
+        (_JUMP_EQUAL, 1, 0, clone3),  # its flags cannot be looked at; libc then takes clone
+        (_JUMP_ABOVE, 0, 1, _NEWEST),
+        _UNKNOWN,
+        _YES,
+    ])  # fmt: skip
+
+
+def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
+    """The classic BPF program for a machine as uname names it; None where there is no list."""
+    calls = NUMBERS.get(machine)
+    if calls is None:
+        return None
+    program = _native(machine)
+    looked_at = _by_argument(pid)
+    if special_files:
+        del looked_at["mknodat"]
+    for name, block in looked_at.items():  # first: the kernel remembers the answers of the others
+        program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]
+    for name, number in calls.items():
+        if name not in looked_at:
+            program += [(_JUMP_EQUAL, 0, 1, number), _YES]
+    program += [(_JUMP_ABOVE, 0, 1, _NEWEST), _YES]  # see unknown_program()
+    return _packed([*program, _NO])
+
+
+def _native(machine: str) -> list[Instruction]:
+    """Kills what comes by another architecture's numbers; then the number is loaded."""
+    return [
+        (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD_WORD, 0, 0, _AT_NUMBER),
+        (_JUMP_BITS, 0, 1, _X32_BIT),
+        (_RETURN, 0, 0, _KILL),
+    ]
+
+
+def _packed(program: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *one) for one in program)
+
+
+def _by_argument(pid: int) -> dict[str, list[Instruction]]:
+    """Calls that are allowed with some arguments only; each block ends in an answer."""
+    return {
+        "mmap": _without(2, _PROT_EXEC),
+        "mprotect": _without(2, _PROT_EXEC),
+        "ioctl": _one_of(1, *_IOCTLS),
+        "clone": [*_without(0, _NAMESPACES)[:2], _NO, (_JUMP_BITS, 0, 1, _THREAD), _YES, _NO],
+        "seccomp": [_NO],
+        "prctl": _one_of(0, *_PRCTL_OPTIONS),
+        "prlimit64": [*_is_zero(2, high=False), *_is_zero(2, high=True), _YES],  # read, not set
+        "socketpair": _one_of(0, _AF_UNIX),
+        "tgkill": _one_of(0, pid),
+        "mknodat": _without(2, _SPECIAL_FILES),
+    }
+
+
+def _load(argument: int, *, high: bool = False) -> Instruction:
+    return (_LOAD_WORD, 0, 0, _AT_ARGUMENTS + 8 * argument + (4 if high else 0))
+
+
+def _without(argument: int, bits: int) -> list[Instruction]:
+    return [_load(argument), (_JUMP_BITS, 0, 1, bits), _NO, _YES]
+
+
+def _one_of(argument: int, *values: int) -> list[Instruction]:
+    block = [_load(argument)]
+    for value in values:
+        block += [(_JUMP_EQUAL, 0, 1, value), _YES]
+    return [*block, _NO]
+
+
+def _is_zero(argument: int, *, high: bool) -> list[Instruction]:
+    return [_load(argument, high=high), (_JUMP_EQUAL, 1, 0, 0), _NO]

@@ -1,0 +1,117 @@
+"""statx(2): attributes of store objects by descriptor, with birth time, in one system call."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from typing import Final, NamedTuple
+
+from policyfs.domain import FileType
+from policyfs.linux.libc import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_NO_AUTOMOUNT,
+    AT_SYMLINK_NOFOLLOW,
+    STATX,
+    check_name,
+    fail,
+)
+
+AT_STATX_DONT_SYNC: Final = 0x4000
+_WANTED: Final = 0x0FFF  # STATX_BASIC_STATS | STATX_BTIME
+_STATX_BTIME: Final = 0x0800
+_BUFFER: Final = ctypes.c_char * 256
+
+# struct statx (include/uapi/linux/stat.h): mask, blksize, attributes (skipped), nlink, uid, gid,
+# mode, ino, size, blocks, attributes_mask (skipped), atime, btime, ctime, mtime as (s64, u32,
+# padding), rdev_major, rdev_minor, dev_major, dev_minor.
+_LAYOUT: Final = struct.Struct("=II8xIIIH2xQQQ8xqI4xqI4xqI4xqI4xIIII")
+_FTYPES: Final = {
+    stat.S_IFREG: FileType.REGULAR,
+    stat.S_IFDIR: FileType.DIRECTORY,
+    stat.S_IFLNK: FileType.SYMLINK,
+}
+
+
+class Stat(NamedTuple):
+    """Attributes of one inode. Sizes in bytes, blocks of 512 bytes, times in ns since 1970.
+
+    btime_ns: birth time, 0 where the file system keeps none. rdev: a device's number, else 0.
+    """
+
+    ino: int
+    dev: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    blocks: int
+    blksize: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    btime_ns: int
+    rdev: int = 0
+
+    @property
+    def ftype(self) -> FileType:
+        """Regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
+        return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
+
+    def same_inode(self, other: Stat) -> bool:
+        """Are these attributes of one and the same object, also where its number was used before."""
+        return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
+
+
+def statx(dirfd: int, name: bytes) -> Stat:
+    """Attributes of *name* in the directory *dirfd*, of the symlink itself if it is one.
+
+    Raises OSError: EINVAL for what is no single name, else as statx(2).
+    """
+    return _statx(dirfd, check_name(name), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+
+
+def fstatx(fd: int) -> Stat:
+    """Attributes of the object behind *fd*, O_PATH or not. Raises OSError as statx(2)."""
+    return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+
+
+def cached_device(path: str) -> str:
+    """Return the device (``major:minor``) that a path leads to, without asking its file system anything.
+
+    With an empty mask a FUSE daemon is not asked (fs/fuse/dir.c, fuse_getattr). Raises OSError.
+    """
+    buffer = _BUFFER()
+    if STATX(AT_FDCWD, os.fsencode(path), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, buffer):
+        raise fail(os.fsencode(path))
+    major, minor = _LAYOUT.unpack_from(buffer)[-2:]
+    return f"{major}:{minor}"
+
+
+def _statx(dirfd: int, name: bytes, flags: int) -> Stat:
+    buffer = _BUFFER()
+    if STATX(dirfd, name, flags, _WANTED, buffer):
+        raise fail(name or None)
+    (
+        mask, blksize, nlink, uid, gid, mode, ino, size, blocks,
+        a_s, a_ns, b_s, b_ns, c_s, c_ns, m_s, m_ns, r_major, r_minor, major, minor,
+    ) = _LAYOUT.unpack_from(buffer)  # fmt: skip  # one line per group of the C struct
+    return Stat(
+        ino,
+        os.makedev(major, minor),
+        mode,
+        nlink,
+        uid,
+        gid,
+        size,
+        blocks,
+        blksize,
+        a_s * 1_000_000_000 + a_ns,
+        m_s * 1_000_000_000 + m_ns,
+        c_s * 1_000_000_000 + c_ns,
+        b_s * 1_000_000_000 + b_ns if mask & _STATX_BTIME else 0,
+        os.makedev(r_major, r_minor),
+    )

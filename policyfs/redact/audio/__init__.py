@@ -1,0 +1,1 @@
+"""Sound files that are no chunks or boxes."""

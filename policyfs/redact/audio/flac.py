@@ -1,0 +1,259 @@
+"""FLAC files (RFC 9639): a row of metadata blocks, then frames of sound, which are not read.
+
+A block that goes becomes padding. Comments that stay move up, and a padding block takes the room of
+the others, so that every block is as long as it says. Tags of other formats before and behind are
+dealt with as in an MP3.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.tags.ape_lyrics import clean_end, clean_front
+from policyfs.redact.tags.vorbis import clean_comments, clean_picture
+
+MARK: Final = b"fLaC"
+STREAMINFO, PADDING, _APPLICATION, _SEEKTABLE, COMMENTS, CUESHEET, PICTURE = range(7)
+_HEAD_BYTES: Final = 4
+_LAST: Final = 0x80
+_POINT_BYTES: Final = 18
+_END_SEARCH_BYTES: Final = 1 << 18
+_LONGEST_AT: Final = _HEAD_BYTES + 7
+"""Where the stream information says how long its longest frame is."""
+_LEAST_FRAME_BYTES: Final = 8
+_CUT_TRIES: Final = 8
+_TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
+_WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
+"""What sound seldom holds, but text behind it would."""
+_NAMES: Final = {
+    _APPLICATION: "application",
+    _SEEKTABLE: "seek table",
+    CUESHEET: "cue sheet",
+    PICTURE: "picture",
+}
+
+
+_KIND: Final = "FLAC"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "VORBIS_COMMENT",
+        "comments, by name; the library that wrote them",
+        UNKNOWN,
+        "the others move up, padding follows",
+    ),
+    Part(_KIND, "PICTURE", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
+    Part(_KIND, "CUESHEET", "catalogue number, tracks", Tells.OTHER, "padding"),
+    Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
+    Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_flac(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a FLAC file that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    edits = Edits(source, inner, "FLAC")
+    at = clean_front(edits)
+    if source.read(at, len(MARK)) != MARK:
+        raise NotThisKindError("there is no FLAC stream in it")
+    at += len(MARK)
+    first, last, longest = True, False, 0
+    while not last:
+        inner.budget.part()
+        head = source.read(at, _HEAD_BYTES)
+        size = int.from_bytes(head[1:])
+        end = at + _HEAD_BYTES + size
+        if len(head) < _HEAD_BYTES or end > source.size or (first and head[0] & 0x7F != STREAMINFO):
+            raise NotThisKindError("its blocks are cut off")
+        last = bool(head[0] & _LAST)
+        if first and size != 34:
+            raise NotThisKindError("its first block is no stream information")
+        if first:
+            longest = int.from_bytes(source.read(at + _LONGEST_AT, 3))
+        else:
+            _block(edits, at, head, end)
+        first, at = False, end
+    if source.read(at, 1) != b"\xff" or source.read(at + 1, 1)[:1] not in (b"\xf8", b"\xf9"):
+        raise NotThisKindError("there is no sound in it")
+    _sound(edits, at, clean_end(edits, at), longest)
+    return edits.found
+
+
+def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
+    """One metadata block but the first."""
+    kind, start = head[0] & 0x7F, at + _HEAD_BYTES
+    size = end - start
+    if kind == PADDING:
+        edits.zero(start, end, "padding")
+        return
+    inner = edits.inner
+    data = edits.source.read(start, size) if size <= MAX_BLOCK_BYTES else b""
+    if kind == COMMENTS and data:
+        _comments(edits, at, head, data)
+        return
+    if kind == _SEEKTABLE and size % _POINT_BYTES == 0 and size <= MAX_BLOCK_BYTES:
+        return
+    if kind == CUESHEET and data and sheet_is_sound(data):
+        if not told(inner.hide, Tells.OTHER, data[:128]):
+            return
+    elif kind == PICTURE and data:
+        cleaned = clean_picture(data, inner)
+        if cleaned is not None:
+            edits.block(start, data, cleaned)
+            return
+    _pad(edits, at, head, end, Tells.OTHER if kind == CUESHEET else UNKNOWN)
+
+
+def _pad(edits: Edits, at: int, head: bytes, end: int, tells: Tells) -> None:
+    """Makes a block padding."""
+    tag = _NAMES.get(head[0] & 0x7F, "block")
+    edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
+    before = len(edits.found.notes)
+    edits.zero(at + _HEAD_BYTES, end, tag, tells)
+    if len(edits.found.notes) == before:
+        edits.note(at, _HEAD_BYTES, tag, tells)
+
+
+def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
+    start = at + _HEAD_BYTES
+    comments = clean_comments(data, edits.inner)
+    if comments is None:
+        edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
+        edits.zero(start, start + len(data), "comments", broken=True)
+        if not data.strip(b"\0"):
+            edits.note(at, _HEAD_BYTES, "comments", broken=True)
+        return
+    behind = data[comments.read :]
+    if not comments.notes and not behind.strip(b"\0"):
+        return
+    edits.found.notes += shifted(comments.notes, start)
+    if behind.strip(b"\0"):
+        edits.note(start + comments.read, len(behind), "behind the comments", broken=True)
+    missing = len(data) - len(comments.kept)
+    if missing >= _HEAD_BYTES:
+        # This block ends with its comments; padding follows, and is the last block if this one was.
+        new_head = bytes([COMMENTS]) + len(comments.kept).to_bytes(3)
+        rest = missing - _HEAD_BYTES
+        pad = bytes([head[0] & _LAST | PADDING]) + rest.to_bytes(3) + bytes(rest)
+        edits.put(at, head + data, new_head + comments.kept + pad)
+    else:
+        edits.put(start, data, comments.kept.ljust(len(data), b"\0"))
+
+
+def sheet_is_sound(data: bytes) -> bool:
+    """Whether a cue sheet has the shape of RFC 9639, 8.7, with zeros where it reserves bytes."""
+    if len(data) < 396 or data[137:395].strip(b"\0"):
+        return False
+    at = 396
+    for _ in range(data[395]):
+        if at + 36 > len(data) or data[at + 22 : at + 35].strip(b"\0"):
+            return False
+        indexes = data[at + 35]
+        if any(data[at + 36 + 12 * i + 9 : at + 48 + 12 * i].strip(b"\0") for i in range(indexes)):
+            return False
+        at += 36 + 12 * indexes
+    return at == len(data)
+
+
+def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
+    """The sound has to end where the file (or a tag) does: the last frame's checksum says so.
+
+    Raises NotThisKindError if not, for then nobody can say which bytes are sound.
+    """
+    source = edits.source
+    low = max(start, end - _END_SEARCH_BYTES)
+    data = source.read(low, end - low)
+    edits.inner.budget.search(len(data))
+    solid = data.rstrip(b"\0")
+    for cut in dict.fromkeys((len(data), *(min(len(solid) + n, len(data)) for n in range(3)))):
+        if _ends_with_frame(data[:cut]):
+            return
+    if end == source.size and _ends_with_cut_frame(data, low == start, longest or _END_SEARCH_BYTES):
+        return
+    raise NotThisKindError("it does not end with a frame of sound")
+
+
+def _ends_with_frame(data: bytes) -> bool:
+    """Whether the last bytes are a whole frame: a header with its checksum, and the frame's at the end."""
+    at, tries = len(data), 0
+    while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:
+        if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _is_header(data, at):
+            tries += 1
+            if _crc16(data[at:]) == 0:
+                return True
+    return False
+
+
+def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
+    """Whether a frame that the file's end cuts is the last: it starts where a whole one ends, or is the
+    only one, and no part of it is a whole frame, which something else would follow.
+
+    longest: bytes of the longest frame, as the stream says.
+    """
+    at, tries = len(data), 0
+    while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
+        if data[at + 1 : at + 2] not in (b"\xf8", b"\xf9") or not _is_header(data, at):
+            continue
+        tries += 1
+        if (from_start and at == 0) or _ends_with_frame(data[:at]):
+            tail = data[at:]
+            said = _WORDS.search(tail) or any(map(bytes_tell_place, _TEXT.findall(tail)))
+            return not said and not _holds_frame(tail)
+    return False
+
+
+def _holds_frame(data: bytes) -> bool:
+    """Whether the bytes start with a whole frame: some part of them has a right checksum."""
+    value = 0
+    for at, byte in enumerate(data):
+        value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
+        if value == 0 and at > _LEAST_FRAME_BYTES:
+            return True
+    return False
+
+
+def _is_header(data: bytes, at: int) -> bool:
+    """Whether a frame header with a right checksum is at an offset (RFC 9639, 9.1)."""
+    head = data[at : at + 16]
+    if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
+        return False
+    lead = head[4]
+    width = 1 if lead < 0x80 else 8 - (lead ^ 0xFF).bit_length()
+    size = 4 + width + {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    return 1 <= width <= 7 and size < len(head) and _crc8(head[:size]) == head[size]
+
+
+def _table(polynomial: int, bits: int) -> list[int]:
+    out = []
+    for byte in range(256):
+        value = byte << (bits - 8)
+        for _ in range(8):
+            value = value << 1 ^ (polynomial if value >> (bits - 1) & 1 else 0)
+        out.append(value & ((1 << bits) - 1))
+    return out
+
+
+_CRC8: Final = _table(0x107, 8)
+_CRC16: Final = _table(0x18005, 16)
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = _CRC8[value ^ byte]
+    return value
+
+
+def _crc16(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
+    return value

@@ -1,0 +1,254 @@
+"""MPEG audio and ADTS AAC: frames of sound, with tags before, between and behind them.
+
+Sources: ISO 11172-3 and 13818-3 (frame headers), 14496-3 annex 1.A (ADTS), the description of the
+LAME tag. The sound is gone through from header to header; what lies between two frames is a tag, or
+becomes zeros.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
+from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
+from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
+
+MAX_FRAMES: Final = 3_000_000
+"""Twenty hours of sound."""
+_KBITS: Final = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES: Final = (44100, 48000, 32000)
+_LONGEST_FRAME: Final = 8192
+_SYNC: Final = re.compile(rb"\xff[\xe0-\xff]")
+_ENCODER: Final = re.compile(rb"(?:LAME|Lavf|Lavc|L3\.9|GOGO)[\x20-\x7e]{1,5}")
+_XING_SEARCH_BYTES: Final = 64
+_LAME_BYTES: Final = 36
+
+
+def _mpeg_sizes() -> list[int]:
+    """Frame lengths in bytes by the second and third byte of a header; 0 where there is no frame."""
+    sizes = [0] * 65536
+    for second in range(0xE0, 0x100):
+        version, layer = {3: 1, 2: 2, 0: 3}.get(second >> 3 & 3, 0), 4 - (second >> 1 & 3)
+        if not version or layer == 4:
+            continue
+        kbits = _KBITS[min(version, 2), layer if version == 1 else min(layer, 2)]
+        for third in range(256):
+            index, rate, padding = third >> 4, third >> 2 & 3, third >> 1 & 1
+            if 1 <= index <= 14 and rate < 3:
+                bits, hertz = kbits[index - 1] * 1000, _RATES[rate] >> (version - 1)
+                if layer == 1:
+                    size = (12 * bits // hertz + padding) * 4
+                else:
+                    size = (72 if layer == 3 and version > 1 else 144) * bits // hertz + padding
+                sizes[second << 8 | third] = size
+    return sizes
+
+
+_MPEG: Final = _mpeg_sizes()
+
+Sized = Callable[[bytes, int], int]
+"""How long the frame is that may start at an index of these bytes; 0 if none does."""
+
+
+def mpeg_frame(data: bytes, at: int) -> int:
+    """The length of an MPEG audio frame (bytes); free-format frames have none."""
+    if at + 3 > len(data) or data[at] != 0xFF:
+        return 0
+    return _MPEG[data[at + 1] << 8 | data[at + 2]]
+
+
+def adts_frame(data: bytes, at: int) -> int:
+    """The length of an ADTS frame (bytes)."""
+    if at + 6 > len(data) or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0 or data[at + 2] >> 2 & 15 > 12:
+        return 0
+    size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
+    return size if size >= 7 else 0
+
+
+_KIND: Final = "MP3, AAC"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "ID3v2, any number, at either end and between frames",
+        "frames, by name; user texts, by their names",
+        UNKNOWN,
+        "the others move up, padding follows",
+    ),
+    Part(_KIND, "ID3v2 APIC", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
+    Part(
+        _KIND,
+        "ID3v2 GEOB, PRIV by others than Windows Media, compressed or encrypted frames, unknown ones",
+        "anything",
+        UNKNOWN,
+        "padding",
+    ),
+    Part(_KIND, "ID3v1, TAG+", "title, artist, year, comment", Tells.PEOPLE | Tells.TIME, "zeros"),
+    Part(_KIND, "APE", "items, by name; covers", UNKNOWN, "the others move up, an empty item follows"),
+    Part(_KIND, "Lyrics3", "lyrics, names, pictures", UNKNOWN, "blanks"),
+    Part(_KIND, "Xing, Info", "the version of the encoder", Tells.DEVICE, "blanks; its name stays"),
+    Part(_KIND, "frames", "the sound", NOTHING, "stay"),
+    Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_mp3(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an MP3 (or what else follows an ID3 tag) that is to be hidden.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    edits = Edits(source, inner, "MP3")
+    start = clean_front(edits)
+    if source.read(start, 4) == b"fLaC":  # libmagic goes by the tag before it
+        found = inner.file("audio/flac", SliceSource(source, start, source.size - start))
+        if found is None:
+            raise NotThisKindError("there is no sound in it")
+        edits.found.add(found, start)
+        return edits.found
+    return _locate(edits, start)
+
+
+def locate_adts(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a bare AAC stream that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    edits = Edits(source, inner, "AAC")
+    return _locate(edits, clean_front(edits))
+
+
+def _locate(edits: Edits, start: int) -> Found:
+    end = clean_end(edits, start)
+    for sized in (mpeg_frame, adts_frame):
+        first = _next_frame(edits, start, min(end, start + CHUNK_BYTES), end, sized)
+        if first is not None:
+            break
+    else:
+        raise NotThisKindError("there is no sound in it")
+    edits.zero(start, first, "before the sound")
+    if edits.inner.hide & Tells.DEVICE:
+        _encoder(edits, first, sized)
+    _Sound(edits, end, sized).walk(first)
+    return edits.found
+
+
+def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
+    """Where two frames follow each other (or one ends the sound) at or behind start."""
+    data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
+    edits.inner.budget.search(len(data))
+    for match in _SYNC.finditer(data):
+        at = match.start()
+        if start + at >= limit:
+            return None
+        size = sized(data, at)
+        if size and (start + at + size == end or (_alike(data, at, at + size) and sized(data, at + size))):
+            return start + at
+    return None
+
+
+def _alike(data: bytes, one: int, two: int) -> bool:
+    """Whether two headers are of one stream: the same version and layer.
+
+    Frames may differ in having a checksum: Fraunhofer's encoder leaves it out of the first one only.
+    """
+    ends = len(data) < one + 3 or len(data) < two + 2
+    return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
+
+
+class _Sound:
+    """The walk from frame to frame."""
+
+    def __init__(self, edits: Edits, end: int, sized: Sized) -> None:
+        self.edits = edits
+        self.end = end
+        self.sized = sized
+        self.frames = 0
+
+    def walk(self, at: int) -> None:
+        """Goes to the end of the sound; zeros what lies between frames."""
+        while at < self.end:
+            at = self._run(at)
+            if at >= self.end:
+                return
+            size = clean_here(self.edits, at, self.end)
+            if size:
+                at += size
+                continue
+            following = self._resume(at)
+            self.edits.zero(at, following, "between frames")
+            at = following
+
+    def _run(self, at: int) -> int:
+        """Frame after frame; returns where there is none. A last one that is cut off stays."""
+        while at < self.end:
+            data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
+            index, limit, sized, count = 0, len(data) - 8, self.sized, 0
+            while index <= limit:
+                size = sized(data, index)
+                if not size:
+                    break
+                index += size
+                count += 1
+            self.frames += count
+            if self.frames > MAX_FRAMES:
+                raise TooMuchError("too many frames of sound")
+            at += index
+            if index <= limit:
+                return at
+            if at + 8 > self.end:
+                return self.end if at < self.end and self._starts(at) else at
+        return at
+
+    def _starts(self, at: int) -> bool:
+        """Whether a frame's header, or zeros, are all that is left."""
+        rest = self.edits.source.read(at, self.end - at)
+        return rest[:1] == b"\xff" or not rest.strip(b"\0")
+
+    def _resume(self, at: int) -> int:
+        """Where the next frame is, the end if there is none."""
+        while at < self.end:
+            found = _next_frame(self.edits, at, min(at + CHUNK_BYTES, self.end), self.end, self.sized)
+            if found is not None:
+                return found
+            at += CHUNK_BYTES
+        return self.end
+
+
+def _encoder(edits: Edits, first: int, sized: Sized) -> None:
+    """The version of the encoder in a Xing, Info or VBRI frame. Its name stays: decoders go by it when
+    they leave out the silence that the encoder put in.
+    """
+    head = edits.source.read(first, _LONGEST_FRAME)
+    frame = head[: sized(head, 0)]
+    tag = max(frame[:_XING_SEARCH_BYTES].find(b"Xing"), frame[:_XING_SEARCH_BYTES].find(b"Info"))
+    if tag < 0:
+        return
+    flags = int.from_bytes(frame[tag + 4 : tag + 8])
+    at = tag + 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
+    name = frame[at : at + 9]
+    if len(name) < 9 or not name.strip(b"\0 ") or name[4:] == b"     ":
+        return
+    new = bytearray(frame)
+    new[at : at + 9] = name[:4] + b"     "
+    if _ENCODER.match(name) and at + _LAME_BYTES <= len(frame) and frame[at + 34 : at + 36] != b"\0\0":
+        new[at + 34 : at + 36] = crc16(bytes(new[: at + 34])).to_bytes(2)
+    edits.put(first, frame, bytes(new))
+    edits.note(first + at, 9, "encoder", Tells.DEVICE)
+
+
+def crc16(data: bytes) -> int:
+    """The LAME tag's checksum of all that is before it in its frame (CRC-16/ARC)."""
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return value

@@ -1,0 +1,350 @@
+"""Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, Theora and Skeleton streams.
+
+The headers of each logical stream are put together from their pages, cleaned, and put back into the
+same bytes; a comment list that got shorter is followed by zeros within its packet, which all of
+these codecs allow. Checksums of pages are renewed. The pages of sound and pictures are walked over,
+not read; what lies between pages becomes zeros, and so does a stream of captions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, apply
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.riff.chunks import Window
+from policyfs.redact.tags.vorbis import clean_comments, clean_picture
+
+MAX_PAGES: Final = 300_000
+_HEAD_BYTES: Final = 27
+_CONTINUED, _FIRST = 1, 2
+_CAPTURE: Final = b"OggS"
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_TEXT_STREAMS: Final = (b"\x80kate", b"CMML", b"\x01text", b"Annodex")
+_COMMENT_HEADS: Final = {
+    b"vorbis": b"\x03vorbis",
+    b"theora": b"\x81theora",
+    b"Opus": b"OpusTags",
+    b"Speex": b"",
+}
+_FIRST_HEADS: Final = {
+    b"\x01vorbis": b"vorbis",
+    b"OpusHead": b"Opus",
+    b"Speex   ": b"Speex",
+    b"\x7fFLAC": b"FLAC",
+    b"\x80theora": b"theora",
+    b"fishead\0": b"Skeleton",
+}
+_FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 276, b"Speex": 80, b"FLAC": 51, b"theora": 42}
+"""How long the first header of each codec is, at most."""
+_SKELETON_TIME: Final = slice(44, 64)
+_BONE_HEAD_BYTES: Final = 52
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page: where it is, its header's fields, where its body is (bytes)."""
+
+    at: int
+    flags: int
+    serial: int
+    lacing: bytes
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A logical stream whose headers are being read."""
+
+    codec: bytes
+    packets: int = 0
+    done: bool = False
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    """(offset, length) of the packet so far."""
+
+
+def page_checksum(page: bytes) -> int:
+    """The checksum of a page whose own checksum field is zero (RFC 3533, 6: CRC-32 of polynomial
+    0x04c11db7, unreflected).
+    """
+    mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
+
+
+_KIND: Final = "Ogg: Vorbis, Opus, Speex, FLAC, Theora"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "comment headers",
+        "comments, by name; the library that wrote them; pictures",
+        UNKNOWN,
+        "the others move up, zeros follow within the packet",
+    ),
+    Part(_KIND, "Skeleton", "when it was recorded; headers in words", Tells.TIME | Tells.PEOPLE, "zeros"),
+    Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),
+    Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
+    Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_ogg(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an Ogg file that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    return _Locator(Edits(source, inner, "Ogg")).locate()
+
+
+def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
+    """The pages, and (start, end) of what lies between them. Raises TooMuchError."""
+    window, at = Window(edits.source), 0
+    for count in range(MAX_PAGES + 1):
+        if at >= edits.source.size:
+            return
+        if count == MAX_PAGES:
+            raise TooMuchError("too many pages")
+        head = window.read(at, _HEAD_BYTES + 255)
+        lacing = head[_HEAD_BYTES : _HEAD_BYTES + head[26]] if len(head) >= _HEAD_BYTES else b""
+        start = at + _HEAD_BYTES + len(lacing)
+        end = start + sum(lacing)
+        whole = len(head) >= _HEAD_BYTES and len(lacing) == head[26] and end <= edits.source.size
+        if head[:5] == _CAPTURE + b"\0" and whole:
+            yield Page(at, head[5], int.from_bytes(head[14:18], "little"), lacing, start, end)
+            at = end
+            continue
+        following = _next_page(edits, at + 1)
+        yield at, following
+        at = following
+
+
+def _next_page(edits: Edits, start: int) -> int:
+    """Where the next page may be; the file's end if nowhere."""
+    for at in range(start, edits.source.size, CHUNK_BYTES):
+        data = edits.source.read(at, CHUNK_BYTES + len(_CAPTURE))
+        edits.inner.budget.search(len(data))
+        found = data.find(_CAPTURE + b"\0")
+        if found >= 0:
+            return at + found
+    return edits.source.size
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.inner = edits.inner
+        self.streams: dict[int, _Stream | None] = {}
+        """Serial number -> its stream; None for one whose pages become zeros."""
+        self.pages: list[Page] = []
+        """Pages of headers, whose checksums may have to be renewed."""
+        self.media = 0
+
+    def locate(self) -> Found:
+        for part in walk(self.edits):
+            if isinstance(part, Page):
+                self._page(part)
+            elif not self._is_cut_page(*part):
+                self.edits.zero(*part, "between pages")
+        if not self.media:
+            raise NotThisKindError("there is no stream in it")
+        for stream in self.streams.values():
+            if stream is not None:
+                self._lost(stream)
+        self._renew()
+        return self.edits.found
+
+    def _is_cut_page(self, start: int, end: int) -> bool:
+        """Whether bytes at the end of the file are the start of a page of sound or pictures."""
+        head = self.edits.source.read(start, _HEAD_BYTES + 255)
+        if end != self.edits.source.size or len(head) < _HEAD_BYTES or head[:5] != _CAPTURE + b"\0":
+            return False
+        stream = self.streams.get(int.from_bytes(head[14:18], "little"))
+        lacing = head[_HEAD_BYTES : _HEAD_BYTES + head[26]]
+        short = len(lacing) < head[26] or start + _HEAD_BYTES + len(lacing) + sum(lacing) > end
+        return short and stream is not None and stream.done and not head[5] & _FIRST
+
+    def _page(self, page: Page) -> None:
+        if page.flags & _FIRST:
+            self._begin(page)
+        stream = self.streams.get(page.serial)
+        if stream is None:
+            self.inner.budget.part(2)
+            self.edits.zero(
+                page.start, page.end, "stream of texts" if page.serial in self.streams else "page"
+            )
+            self.pages.append(page)
+        elif not stream.done:
+            self.inner.budget.part(2)
+            self.pages.append(page)
+            self._packets(page, stream)
+
+    def _begin(self, page: Page) -> None:
+        """A logical stream starts, by its first packet's first bytes, and one of its number is over."""
+        before = self.streams.get(page.serial)
+        if before is not None:
+            self._lost(before)
+        ended = next((n for n, lace in enumerate(page.lacing) if lace < 255), len(page.lacing))
+        head = self.edits.source.read(page.start, min(16, sum(page.lacing[: ended + 1])))
+        codec = next((codec for mark, codec in _FIRST_HEADS.items() if head.startswith(mark)), None)
+        if codec is not None:
+            self.media += codec != b"Skeleton"
+            self.streams[page.serial] = _Stream(codec)
+        elif head.startswith(_TEXT_STREAMS) or not head.strip(b"\0"):
+            self.streams[page.serial] = None
+        else:
+            raise NotThisKindError("a stream in it is of an unknown kind")
+
+    def _packets(self, page: Page, stream: _Stream) -> None:
+        """The packets that end on a page, as long as they are headers."""
+        if not page.flags & _CONTINUED and stream.pieces:
+            self._lost(stream)
+        # The end of a packet that has no beginning: of one that was too long, or ended before.
+        stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
+        at, length = page.start, 0
+        for lace in page.lacing:
+            length += lace
+            if lace == 255:
+                continue
+            if stray:
+                self.edits.zero(at, at + length, "header", broken=True)
+                stray = False
+            else:
+                stream.pieces.append((at, length))
+                self._packet(stream)
+                stream.pieces = []
+            at, length = at + length, 0
+            if stream.done:
+                return
+        if length and stray:
+            self.edits.zero(at, at + length, "header", broken=True)
+        elif length:
+            stream.pieces.append((at, length))
+            if sum(size for _, size in stream.pieces) > MAX_BLOCK_BYTES:
+                self._lost(stream)
+                stream.packets += 1
+
+    def _lost(self, stream: _Stream) -> None:
+        """A header that is not ended, or too long, becomes zeros. Without the first one, nobody could say
+        what the stream is.
+        """
+        if stream.pieces and not stream.packets:
+            raise NotThisKindError("a stream's first header is not ended")
+        for at, size in stream.pieces:
+            self.edits.zero(at, at + size, "header", broken=True)
+        stream.pieces = []
+
+    def _packet(self, stream: _Stream) -> None:
+        number, stream.packets = stream.packets, stream.packets + 1
+        data = b"".join(self.edits.source.read(at, size) for at, size in stream.pieces)
+        new = self._cleaned(stream, number, data)
+        if new is None:
+            if data.strip(b"\0"):
+                self._note(stream, 0, len(data), "header", UNKNOWN, broken=True)
+            new = bytes(len(data))
+        done = 0
+        for at, size in stream.pieces:
+            self.edits.put(at, data[done : done + size], new[done : done + size])
+            done += size
+
+    def _note(
+        self, stream: _Stream, offset: int, length: int, tag: str, tells: Tells, *, broken: bool = False
+    ) -> None:
+        """A note at an offset of a packet."""
+        for at, size in stream.pieces:
+            if offset < size:
+                self.edits.note(at + offset, length, tag, tells, broken=broken)
+                return
+            offset -= size
+
+    def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
+        """What stays of a header packet; None if nothing. Says when the headers are over."""
+        if stream.codec == b"Skeleton":
+            return self._skeleton(stream, data)
+        if number == 0:
+            return data[: _FIRST_BYTES[stream.codec]].ljust(len(data), b"\0")
+        if stream.codec == b"FLAC":
+            return self._block(stream, data)
+        head = _COMMENT_HEADS[stream.codec]
+        if number > 1 and not (head and data.startswith(head)):
+            stream.done = True  # the decoder's tables, or sound already
+            return data
+        if not data.startswith(head):
+            return None
+        return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
+
+    def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
+        comments = clean_comments(data[skip:], self.inner)
+        if comments is None:
+            # An empty list, if there is room for one: without it no decoder would go on.
+            empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
+            if len(empty) > len(data):
+                return None
+            self._note(stream, skip, len(data) - skip, "comments", UNKNOWN, broken=True)
+            return empty.ljust(len(data), b"\0")
+        for note in shifted(comments.notes, skip):
+            self._note(stream, note.offset, note.length, note.tag, note.tells, broken=note.broken)
+        behind = data[skip + comments.read :]
+        if behind[frame:].strip(b"\0"):
+            self._note(stream, skip + comments.read, len(behind), "behind the comments", UNKNOWN, broken=True)
+        return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
+
+    def _block(self, stream: _Stream, data: bytes) -> bytes | None:
+        """A metadata block of FLAC in a packet of its own; sound starts with 0xff."""
+        if data[:1] == b"\xff":
+            stream.done = True
+            return data
+        kind = data[0] & 0x7F if data else PADDING
+        if kind == COMMENTS and (listed := self._comments(stream, data, 4, frame=False)) is not None:
+            return listed
+        if kind == PICTURE and (cleaned := clean_picture(data[4:], self.inner)) is not None:
+            for note in shifted(cleaned.notes, 4):
+                self._note(stream, note.offset, note.length, note.tag, note.tells, broken=note.broken)
+            return data[:4] + cleaned.data
+        if len(data) < 4 or (kind == 3 and (len(data) - 4) % 18 == 0):
+            return data
+        new = bytes([data[0] & 0x80 | PADDING]) + data[1:4] + bytes(len(data) - 4)
+        if new != data:
+            self._note(stream, 0, len(data), "block", UNKNOWN)
+        return new
+
+    def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
+        """What tells of the streams: when they were recorded, and headers in words."""
+        new = bytearray(data)
+        if data.startswith(b"fishead\0"):
+            if self.inner.hide & Tells.TIME:
+                new[_SKELETON_TIME] = bytes(len(data[_SKELETON_TIME]))
+        elif data.startswith(b"fisbone\0"):
+            words = data[_BONE_HEAD_BYTES:]
+            if told(self.inner.hide, Tells.PEOPLE if b"itle" in words else Tells(0), words):
+                new[_BONE_HEAD_BYTES:] = bytes(len(words))
+        elif data and not data.startswith(b"index\0"):
+            new[:] = bytes(len(data))
+        if new != data:
+            self._note(stream, 0, len(data), "Skeleton", UNKNOWN)
+        return bytes(new)
+
+    def _renew(self) -> None:
+        """Gives every page that was changed its checksum."""
+        patches = sorted(self.edits.found.patches, key=lambda patch: patch.offset)
+        index = 0
+        for page in sorted(self.pages, key=lambda page: page.at):
+            while index < len(patches) and patches[index].end <= page.at:
+                index += 1
+            mine = []
+            last = index
+            while last < len(patches) and patches[last].offset < page.end:
+                mine.append(patches[last])
+                last += 1
+            if mine:
+                old = self.edits.source.read(page.at, page.end - page.at)
+                new = bytearray(apply(old, [patch.shifted(-page.at) for patch in mine]))
+                new[22:26] = bytes(4)
+                self.edits.put(page.at + 22, old[22:26], page_checksum(bytes(new)).to_bytes(4, "little"))

@@ -1,0 +1,1 @@
+"""What all locators are made of: byte sources, patches, categories, cleaners."""

@@ -1,0 +1,77 @@
+"""Deflated text within metadata (RFC 1950, 1951): read with a bound, written to an exact length."""
+
+from __future__ import annotations
+
+import zlib
+from itertools import product
+from typing import Final
+
+from policyfs.redact.core.cleaners import Budget
+
+MAX_INFLATED_BYTES: Final = 4 << 20
+_MAX_TRIED_BYTES: Final = 1 << 18
+_EMPTY_STORED: Final = b"\0\0\0\xff\xff"
+# Padding of 2 to 6 bytes, the last block among it: empty blocks with fixed codes (10 bits each,
+# RFC 1951 3.2.6), the last one with its BFINAL bit; 6 bytes end in a stored block.
+_FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
+
+
+def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
+    """(plain bytes, what follows the stream), or None if it is no whole zlib stream within limit.
+
+    Raises TooMuchError where all that was inflated in the file is too much.
+    """
+    unpacker = zlib.decompressobj()
+    try:
+        plain = unpacker.decompress(data, limit)
+    except zlib.error:
+        return None
+    budget.inflate(len(plain))
+    if not unpacker.eof:
+        return None
+    return plain, unpacker.unused_data
+
+
+def deflated_to(plain: bytes, size: int) -> bytes | None:
+    """A zlib stream of exactly so many bytes; None if it would not fit.
+
+    What is short is filled with empty blocks, which are a part of the format, so no reader sees a
+    stream that is followed by something else.
+    """
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better at digits
+        packer = zlib.compressobj(9, strategy=strategy)
+        packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
+        missing = size - len(packed) - 4
+        if missing >= 2:
+            break
+    else:
+        return _close_fit(plain, size)
+    last = missing % 5 if missing % 5 > 1 else missing % 5 + 5
+    fill = _EMPTY_STORED * ((missing - last) // 5)
+    return packed + fill + _last_blocks(last) + zlib.adler32(plain).to_bytes(4)
+
+
+def _close_fit(plain: bytes, size: int) -> bytes | None:
+    """A stream of this size among those of other settings, for when there is no room for filling."""
+    if len(plain) > _MAX_TRIED_BYTES:
+        return None
+    for level, memory, flush in product((9, 6, 4), (9, 8, 7, 6, 5), (zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH)):
+        packer = zlib.compressobj(level, zlib.DEFLATED, 15, memory)
+        packed = packer.compress(plain)
+        if flush:
+            packed += packer.flush(flush)
+        packed += packer.flush()
+        if len(packed) == size:
+            return packed
+    return None
+
+
+def _last_blocks(size: int) -> bytes:
+    """Empty blocks that end a stream and take so many bytes (2 to 6)."""
+    if size == 6:
+        return (0b010 | 0b001 << 10).to_bytes(2, "little") + _EMPTY_STORED[1:]
+    blocks = 0
+    for index in range(_FINAL[size]):
+        final = index == _FINAL[size] - 1
+        blocks |= (0b011 if final else 0b010) << (10 * index)
+    return blocks.to_bytes(size, "little")

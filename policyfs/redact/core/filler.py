@@ -1,0 +1,105 @@
+"""Recognise bytes that fill room and say nothing: padding, one byte repeated, words like ``Auto``.
+
+What stays because of it stays under every word of a policy, so it must be too little to tell anything:
+three bytes are fewer than a place, a day or a serial number needs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
+
+MOST_BYTES: Final = 3
+"""So few bytes beside zeros say nothing, whatever they are."""
+MAX_FILLER_BYTES: Final = 1 << 16
+"""Longer filler is looked through only for one byte repeated."""
+_SHORT_BYTES: Final = 256
+
+_HEADERS: Final = frozenset(
+    {
+        b"\0\0\0\x08wide",  # QuickTime: room for a longer header of the box behind it
+        b"\0\0\0\x08mdat",
+        b"\0\0\0\x08free",
+        b"\0\0\0\x08skip",
+        b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x10",
+        b"\x1c\xea\0\0\0\x08",  # how Microsoft's programs begin the padding of EXIF
+    }
+)
+_WORDS: Final = frozenset(
+    b"0 1 {} [] () - -- --- auto manual on off yes no none null nil normal standard default unknown n/a"
+    b" undef true false std low high hard soft fine".split()
+)
+"""What cameras write where they have nothing to say, in any case."""
+_CODES: Final = frozenset({b"NO", b"ON"})
+"""Written so, words may be codes of a country or a province: Norway, Ontario."""
+_MAX_WORD_BYTES: Final = 8
+_PRODUCED: Final = b"IsoMedia File Produced with "
+_MAX_PRODUCED_BYTES: Final = 96
+
+
+def is_uniform(data: bytes) -> bool:
+    """Whether all bytes are the same (of none, too)."""
+    return data == data[:1] * len(data)
+
+
+def is_empty_header(data: bytes) -> bool:
+    """Whether bytes are the header of an empty box, or of padding, with zeros behind."""
+    return data.rstrip(b"\0") in _HEADERS
+
+
+def is_word(data: bytes) -> bool:
+    """Whether bytes are one of the words that stand for no value, with blanks and zeros behind."""
+    text = data.rstrip(b"\0 ")
+    return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
+
+
+def says_nothing(data: bytes) -> bool:
+    """Whether bytes that nothing refers to are filler: they may stay under every word.
+
+    One byte repeated, up to three bytes between zeros, a header of an empty box.
+    """
+    core = data.strip(b"\0")
+    return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
+
+
+def names_a_muxer(data: bytes) -> bool:
+    """Whether bytes are the line that writers of MP4 leave in free space. It tells a program, no place."""
+    text = data.strip(b"\0")
+    short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
+    return short and text.isascii() and text.decode("ascii").isprintable() and not bytes_tell_place(text)
+
+
+def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
+    """says_nothing for [start, end) of a source; reads no further than it must, and not that much of it
+    where it is more than MAX_ZEROS_BYTES: who says so may have written a hole.
+    """
+    size = end - start
+    if size > MAX_ZEROS_BYTES:
+        return False
+    head = source.read(start, min(size, _SHORT_BYTES))
+    core = head.strip(b"\0")
+    if len(core) > MOST_BYTES and not is_uniform(core) and not is_empty_header(head):
+        return False
+    return (
+        says_nothing(source.read(start, size))
+        if size <= MAX_FILLER_BYTES
+        else _is_one_run(source, start, end)
+    )
+
+
+def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
+    """Whether [start, end) is one byte repeated, or a few bytes, with zeros at most before and behind."""
+    byte, ended = b"", False
+    for at in range(start, end, CHUNK_BYTES):
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
+        if is_blank(chunk):
+            ended = bool(byte)
+            continue
+        core = chunk.strip(b"\0")
+        short = len(core) <= MOST_BYTES and not byte
+        if ended or not (short or is_uniform(core)) or (byte and chunk[:1] != byte):
+            return False
+        byte, ended = core[:1], chunk[-1] == 0 or not is_uniform(core)
+    return True

@@ -1,0 +1,132 @@
+"""What free text tells: comments, captions, descriptions, and values that should not be text.
+
+Text tells a place if something in it reads as coordinates, an Open Location Code or a link to a
+map; a time if a date with a time of day stands in it; a device if it is what cameras and programs
+write into captions and comments of their own accord. Names of places, of days and of things in
+prose cannot be told from other words and stay; that limit is stated in docs/redaction.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+
+MAX_TEXT_BYTES: Final = 1 << 18
+"""Longer "text" is not examined but treated as if it told everything."""
+BYTES_PER_PART: Final = 32
+"""So much text is as much work as one part of a file (blocks.Budget)."""
+
+_UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
+"""At most 1: a mask's corner, a rectangle, a chromaticity. A place has such a number only once, if at all."""
+_DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
+_OLC: Final = "[23456789CFGHJMPQRVWX]"
+_VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
+_PATTERNS: Final = (
+    # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
+    rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
+    # "latitude": 47.8 / GPS N47 / lon=13
+    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:g|gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}\d",
+    # 47°48'16" / 47 deg 48'
+    r"\d{1,3}(?:[.,]\d+)?\s?(?:°|º|deg\b|\u00c2\u00b0)\s?(?:\d{1,2}|[nsew]\b)",
+    r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
+    # N47.804 / 47.804N
+    r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
+    # not in a version (1.0.177471000n); behind a comma a new value may begin (IMG_1,48.85830N)
+    r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
+    # NMEA 0183 sentences
+    r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
+    # links to a spot on a map
+    r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
+    r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
+    # Open Location Code
+    rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b",
+)
+_COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+_MOMENT: Final = re.compile(
+    # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
+    r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
+    r"|(?:19|20)\d\d[01]\d[0-3]\d[T_ -]?[012]\d[0-5]\d[0-5]\d"
+    r"|\b[0-3]?\d[-./][01]?\d[-./](?:19|20)\d\d,?\s{1,3}[012]?\d:[0-5]\d"
+    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?,?\s+[0-3]?\d,?\s+"
+    r"(?:[12]\d{3},?\s+)?[012]?\d:[0-5]\d",
+    re.IGNORECASE,
+)
+_MAKERS: Final = (
+    "apple|canon|casio|dji|fuji(?:film)?|gopro|hasselblad|huawei|kodak|konica|leica|minolta|motorola|"
+    "nikon|nokia|olympus|oneplus|oppo|panasonic|pentax|ricoh|samsung|sony|vivo|xiaomi|hp|hewlett[- ]packard"
+)
+_OF_A_DEVICE: Final = re.compile(
+    rf"digital (?:still )?camera|\bsony dsc\b|^\W*(?:{_MAKERS})\s+[\w -]*(?:camera|scanner|phone|dsc)\b"
+    r"|\b(?:serial|model|firmware|device|imei)\s?(?:no|nr|number|name|id|version)?\.?\s?[:=#]"
+    r"|^\W*(?:(?:creator|software|encoder)\s?[:=]|(?:created|processed|written|generated)\s(?:with|using)\b)"
+    r"|\b(?:oplus_\d+|lav[cf]\d+|libx26\d|gd-jpeg|jpeg library|lead technologies|adobe|photoshop|lightroom|"
+    r"gimp|imagemagick|graphicsmagick|exiftool|exiv2|paint\.net|picasa|acdsee|irfanview|snapseed|instagram)\b",
+    re.IGNORECASE,
+)
+_DEVICE_HINTS: Final = (
+    *("camera", "dsc", "scanner", "phone", "serial", "model", "firmware", "device", "imei", "creator"),
+    *("software", "encoder", "created", "processed", "written", "generated", "lavc", "lavf", "libx26"),
+    *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
+    *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
+)
+"""One of these is in every text that names a device: they are looked for first, since that is quick."""
+_TELLING: Final = (
+    (Tells.LOCATION, _COORDINATES),
+    (Tells.TIME, _MOMENT),
+    (Tells.DEVICE, _OF_A_DEVICE),
+)
+_IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
+
+
+def decode(data: bytes) -> str:
+    """Text as a person would see it, whichever of UTF-8, UTF-16 or Latin-1 it is in.
+
+    Zero bytes are dropped, so that ASCII written as UTF-16 or UTF-32 reads as itself.
+    """
+    plain = data.replace(b"\0", b"")
+    try:
+        return plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return plain.decode("latin-1")
+
+
+def tells_place(text: str) -> bool:
+    """True if a text reads as if it held coordinates, or is too long to be looked through."""
+    return len(text) > MAX_TEXT_BYTES or _COORDINATES.search(text) is not None
+
+
+def bytes_tell_place(data: bytes) -> bool:
+    """tells_place for text in an unknown encoding."""
+    return tells_place(decode(data))
+
+
+def told_in_text(text: str, asked: Tells) -> Tells:
+    """Which of these a text tells; all of them if it is too long to be looked through."""
+    if len(text) > MAX_TEXT_BYTES:
+        return asked & UNKNOWN
+    told = NOTHING
+    if asked & Tells.DEVICE:
+        lower = text.lower()
+        if not any(hint in lower for hint in _DEVICE_HINTS):
+            asked &= ~Tells.DEVICE
+    for part, pattern in _TELLING:
+        if part & asked and pattern.search(text) is not None:
+            told |= part
+    return told
+
+
+def told_in(data: bytes, asked: Tells) -> Tells:
+    """told_in_text for text in an unknown encoding."""
+    return told_in_text(decode(data), asked) if asked & _IN_TEXT else NOTHING
+
+
+def is_prose(data: bytes) -> bool:
+    """True if bytes are text for people: printable, and not JSON, XML or another markup."""
+    text = decode(data).strip()
+    if text[:1] in ("<", "{", "["):
+        return False
+    odd = sum(1 for char in text if not (char.isprintable() or char in "\t\r\n"))
+    return odd == 0

@@ -1,0 +1,189 @@
+"""What the named texts of stills and sound tell: PNG keywords, tags of music, of recordings.
+
+Formats name the same few things in many ways ("Creation Time", DATE_RECORDED, ICRD); a name is
+looked up in lower case without blanks and punctuation. A name that is not here tells anything.
+Values are looked into besides: a title that holds coordinates tells a place.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.free_text import MAX_TEXT_BYTES, decode, told_in_text
+
+_L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
+
+_PUNCTUATION: Final = re.compile(r"[\s_\-./()\[\]]+")
+_MONTHS: Final = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE: Final = re.compile(
+    r"(?<!\d)(?:19|20)\d\d(?:[-:./](?:0?[1-9]|1[0-2])[-:./](?:0?[1-9]|[12]\d|3[01])(?!\d)"
+    r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d))"
+    r"|(?<!\d)(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|1[0-2])[-./](?:19|20)\d\d(?!\d)"
+    rf"|\b(?:{_MONTHS})[a-z]*\.?\s+\d{{1,2}}\b.{{0,20}}\b(?:19|20)\d\d\b"
+    rf"|\b\d{{1,2}}\.?\s+(?:{_MONTHS})[a-z]*\.?,?\s+(?:19|20)\d\d\b",
+    re.IGNORECASE,
+)
+_PROGRAM: Final = re.compile(
+    r"\b(?:created|made|generated|edited|encoded|captured|shot|taken|recorded|exported|saved)"
+    r"\s+(?:with|using)\b|\b(?:ezgif|gifsicle|libvorbis|libopus|lame\s?\d|iphone|ipad)\b",
+    re.IGNORECASE,
+)
+_MAX_DATED_CHARS: Final = 1 << 20
+_MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
+"""No encoding takes more for a text that is looked into."""
+
+NAMES: Final = MappingProxyType(
+    {
+        Tells.LOCATION: (
+            "location locations locationname locationgps gps geo geotag coordinates latitude longitude "
+            "altitude place city state country countrycode province sublocation region address venue "
+            "recordinglocation recordlocation locationrecorded releasecountry musicbrainzreleasecountry "
+            "musicbrainzalbumreleasecountry"
+        ),
+        Tells.DEVICE: (
+            "software source make model cameramake cameramodel device devicename devicemodel lens "
+            "lensmodel serial serialnumber lensserialnumber bodyserialnumber imageuniqueid lensmake "
+            "cameraserialnumber camera hostcomputer encoder encodedby encodersettings encoding "
+            "encodingsettings encodeddby tool application producer writingapplication originalmedium "
+            "ripper ripping cdtool tenc tsse vendor toolname toolversion encoderoptions androidversion "
+            "comandroidversion comandroidmanufacturer comandroidmodel"
+        ),
+        Tells.TIME: (
+            "date time datetime year creationtime creationdate createdate created datecreated "
+            "modificationtime modifydate modified modificationdate datemodified datetimeoriginal "
+            "recordingdate daterecorded daterelease releasedate originaldate originalyear "
+            "originalreleasedate encodingtime taggingtime taggingdate tdtg tden timestamp "
+            "datetimedigitized subsectime subsectimeoriginal subsectimedigitized offsettime "
+            "offsettimeoriginal offsettimedigitized datecreate datemodify datetimestamp dateencoded "
+            "datetagged datepurchased purchasedate retaildate thumbmtime acquisitiontime dateadded "
+            "retrievaldate"
+        ),
+        Tells.PEOPLE: (
+            "title subtitle author artist artists artistsort albumartist albumartistsort albumartists "
+            "album albumsort titlesort composer composersort conductor performer performers lyricist "
+            "writer remixer arranger mixer djmixer engineer producername publisher label organization "
+            "organisation copyright license rights disclaimer comment comments description caption "
+            "warning keywords keyword subject lyrics unsyncedlyrics syncedlyrics contact email url "
+            "website www owner copyrighted credits ensemble soloists originalartist originalalbum "
+            "originaltitle originallyricist grouping work movementname movement part opus synopsis "
+            "summary show series episode tvshow abstract headline imagedescription usercomment "
+            "cameraownername xpauthor xpcomment xpkeywords xpsubject xptitle name people person persons "
+            "notes note mood podcast podcasturl podcastid podcastdesc podcastkeywords podcastcategory "
+            "purchaser purchaseowner account"
+        ),
+        Tells.OTHER: (
+            "genre track tracknumber tracktotal totaltracks disc discnumber disctotal totaldiscs "
+            "discsubtitle part partnumber bpm tempo compilation isrc barcode upc ean ean8 ean13 labelno "
+            "catalognumber catalog asin media mediatype length initialkey key language lang rating "
+            "xmprating ratingwmp fmpsrating playcounter gapless itunesgapless itunsmpb "
+            "itunescompilation releasestatus releasetype script musicbrainzalbumid musicbrainzartistid "
+            "musicbrainztrackid musicbrainzreleasetrackid musicbrainzalbumartistid musicbrainzdiscid "
+            "musicbrainztrmid musicbrainzworkid musicbrainzalbumtype musicbrainzalbumstatus "
+            "musicbrainzreleasegroupid musicbrainzrecordingid musicbrainzalbumreleasegroupid acoustidid "
+            "acoustidfingerprint musicipfingerprint musicippuid cddb accuraterip accurateripid cuesheet "
+            "channels channelmask waveformatextensiblechannelmask majorbrand minorversion "
+            "compatiblebrands quality signaltonoise collection dimensions gamma colorspace colourspace "
+            "resolution dpi aspectratio thumbimagewidth thumbimageheight thumbsize thumbmimetype "
+            "thumbdocumentpages imagewidth imageheight sortorder replaygainreferenceloudness "
+            "movementcount movementtotal discid"
+        ),
+    }
+)
+"""What they tell -> names of texts, without blanks and punctuation."""
+
+_EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
+    "parameters": _P | _D,  # the words and programs that pictures were made from
+    "prompt": _P | _D,
+    "workflow": _P | _D,
+    "dream": _P | _D,
+    "sdmetadata": _P | _D,
+    "invokeaimetadata": _P | _D,
+    "invokeaigraph": _P | _D,
+    "producer": _P | _D,
+    "encodedby": _P | _D,
+    "source": _P | _D,
+    "cameraownername": _P | _D,
+}
+_PREFIXES: Final = (
+    ("replaygain", _O),
+    ("r128", _O),
+    ("chapter", _P),
+    ("musicbrainz", _O),
+    ("lyrics", _P),
+    ("comment", _P),
+    ("description", _P),
+)
+_EXIF_NUMBER: Final = re.compile(
+    r"(?:exif|tiff):(?!.*(?:gps|maker|comment|serial|padding))[\w:]{1,60}", re.IGNORECASE
+)
+_NUMBERS: Final = re.compile(rb"-?\d{1,10}(?:[/.]\d{1,10})?(?:, -?\d{1,10}(?:/\d{1,10})?){0,5}\0*")
+"""ImageMagick writes EXIF once more as texts ("exif:ExposureTime", "1/250")."""
+_MARKUP: Final = re.compile(r"^\s*[<{\[]|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml", re.IGNORECASE)
+_STRUCTURED: Final = frozenset(
+    {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph"}
+)
+
+
+def plain_name(name: str) -> str:
+    """A name as the tables have it: "Creation Time" and CREATION_TIME are ``creationtime``."""
+    return _PUNCTUATION.sub("", name.strip().lower())
+
+
+def tells_of_name(name: str) -> Tells:
+    """What a text of this name tells; tells.UNKNOWN for a name that is not known."""
+    space, colon, local = name.lower().partition(":")
+    lower = plain_name(local if colon else space)
+    if space in ("date", "icc", "png") and colon:
+        return Tells.TIME if space == "date" else Tells.OTHER
+    if lower.startswith(("gps", "exifgps")):
+        return Tells.LOCATION
+    if space == "thumb":
+        lower = "thumb" + lower.replace(":", "")
+    found = _EXACT.get(lower)
+    if found is not None:
+        return found
+    return next((tells for prefix, tells in _PREFIXES if lower.startswith(prefix)), UNKNOWN)
+
+
+def tells_time(text: str) -> bool:
+    """Whether a text holds a date (year, month and day), or is too long to be looked through."""
+    return len(text) > _MAX_DATED_CHARS or _DATE.search(text) is not None
+
+
+def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
+    """What of `hide` a text tells: by what it is known to tell, and by coordinates, dates and programs
+    that are named in it; everything where it is too long, or the file's budget for texts is used up.
+    """
+    found = tells & hide
+    if found or not value:
+        return found
+    if len(value) > _MAX_RAW_BYTES or (budget is not None and not budget.look(len(value))):
+        return hide & UNKNOWN
+    text = decode(value)
+    found = told_in_text(text, hide)
+    if hide & Tells.TIME and tells_time(text):
+        found |= Tells.TIME
+    if hide & Tells.DEVICE and _PROGRAM.search(text[:_MAX_DATED_CHARS]) is not None:
+        found |= Tells.DEVICE
+    return found
+
+
+def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
+    """told for a text with a name. Markup is no text for people: it may hold anything."""
+    if len(value) > _MAX_RAW_BYTES:
+        return hide & UNKNOWN
+    tells = tells_of_name(name)
+    if tells == UNKNOWN and _EXIF_NUMBER.fullmatch(name) and _NUMBERS.fullmatch(value):
+        tells = Tells.OTHER
+    if plain_name(name) not in _STRUCTURED and _MARKUP.search(decode(value)) is not None:
+        tells = UNKNOWN
+    return told(hide, tells, value, budget)
+
+
+def is_blank(data: bytes) -> bool:
+    """Nothing but zeros and blanks."""
+    return not data.strip(b"\0 \t\r\n")

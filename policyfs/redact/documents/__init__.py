@@ -1,0 +1,1 @@
+"""Text files beside photos: sidecars, tracks."""

@@ -1,0 +1,246 @@
+"""Text files that stand beside photos: XMP sidecars, and the JSON files of Google Takeout.
+
+Both are small and are cleaned whole, in memory, by writing blanks over what goes: they stay XML and
+JSON. Text that is places from end to end (tracks, logs) has no locator; tracks.py says what is what.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.free_text import tells_place
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, difference
+from policyfs.redact.xmp.properties import speaks_of_place
+
+MAX_XMP_BYTES: Final = 4 << 20
+MAX_JSON_BYTES: Final = 1 << 20
+"""Larger files are refused: no photo's sidecar is as large, a log of places is."""
+
+LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
+
+_XMP_ROOT: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\b[^>]{0,200}\?>\s*)?(?:(?:<!--[^>]{0,400}-->|<\?xpacket\b[^>]{0,200}\?>)\s*)*"
+    rb"<(?:[\w.-]{1,40}:)?(?:xmpmeta|xapmeta|RDF)\b"
+)
+_MEMBERS: Final = MappingProxyType(
+    {
+        "title": NOTHING,  # the photo's file name, by which programs find the photo
+        "description": PEOPLE,
+        "imageViews": OTHER,
+        "creationTime": TIME,
+        "modificationTime": TIME,
+        "photoTakenTime": TIME,
+        "photoLastModifiedTime": TIME,
+        "date": TIME,
+        "geoData": LOCATION,
+        "geoDataExif": LOCATION,
+        "people": PEOPLE,
+        "sharedAlbumComments": PEOPLE,
+        "url": PEOPLE | DEVICE,
+        "appSource": DEVICE,
+        "access": OTHER,
+        "favorited": OTHER,
+        "archived": OTHER,
+        "trashed": OTHER,
+    }
+)
+"""Members of a Takeout file's object -> what they tell; others may tell anything."""
+
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("XMP sidecar", "the packet", "properties, as in photos", UNKNOWN, "blanks"),
+    *(
+        Part("Takeout JSON", name, "", tells, "stays" if not tells else "blanks")
+        for name, tells in _MEMBERS.items()
+    ),
+    Part("Takeout JSON", "any other member", "anything", UNKNOWN, "blanks"),
+)
+
+
+def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
+    """What is to be hidden in an XMP file. One that is not understood reads as an empty packet.
+
+    Raises NotThisKindError for other XML (an SVG with XMP in it), TooMuchError.
+    """
+    data = _whole(source, MAX_XMP_BYTES)
+    plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
+    if data and not plain.strip():
+        return Found()  # as one that was too short for an empty packet reads
+    if _XMP_ROOT.match(plain) is None:
+        raise NotThisKindError("it is not XMP from its start on")
+    cleaned = inner.xmp(data)
+    if cleaned.data == data:
+        return Found()
+    notes = [note._replace(broken=note.broken or note.tag == "packet") for note in cleaned.notes]
+    return Found(list(difference(0, data, cleaned.data)), notes)
+
+
+def locate_takeout(source: ByteSource, inner: Inner) -> Found:
+    """What is to be hidden in a JSON object with what is known of a photo or an album, or in an array of
+    such. Raises NotThisKindError if it is no JSON, or JSON of another shape; TooMuchError.
+    """
+    data = _whole(source, MAX_JSON_BYTES)
+    try:
+        text = data.decode("utf-8")
+        objects = list(_objects(text))
+    except (ValueError, RecursionError):
+        raise NotThisKindError("it is no JSON in UTF-8") from None
+    spans: list[_Span] = []
+    for members in objects:
+        spans += _spans(text, members, inner)
+    return _blanked(text, data, spans)
+
+
+def _whole(source: ByteSource, limit: int) -> bytes:
+    if source.size > limit:
+        raise TooMuchError("too large for a sidecar")
+    return source.read(0, source.size)
+
+
+class _Member(NamedTuple):
+    """One member of an object, in characters of the text; comma: where the one before it is, or -1."""
+
+    start: int
+    end: int
+    comma: int
+    name: str
+    value: object
+
+
+class _Span(NamedTuple):
+    """Characters that become blanks; a comma tells nothing."""
+
+    start: int
+    end: int
+    name: str
+    tells: Tells
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Walks over one JSON text. Its methods raise ValueError where it is none."""
+
+    text: str
+    at: int = 0
+    decoder: json.JSONDecoder = field(default_factory=lambda: json.JSONDecoder(object_pairs_hook=_pairs))
+
+    def peek(self) -> str:
+        """The next character that is not a blank."""
+        found = _SPACE.match(self.text, self.at)
+        self.at = self.at if found is None else found.end()
+        return self.text[self.at : self.at + 1]
+
+    def take(self, wanted: str) -> int:
+        """Goes over one character; returns where it is."""
+        if self.peek() != wanted:
+            raise ValueError
+        self.at += 1
+        return self.at - 1
+
+    def members(self) -> Iterator[_Member]:
+        """The members of the object that starts here."""
+        self.take("{")
+        comma = -1
+        while self.peek() != "}":
+            start = self.at
+            name = _STRING.match(self.text, start)
+            if name is None:
+                raise ValueError
+            self.at = name.end()
+            self.take(":")
+            self.peek()
+            value, self.at = self.decoder.raw_decode(self.text, self.at)
+            yield _Member(start, self.at, comma, json.loads(name[0]), value)
+            if self.peek() == "}":
+                break
+            comma = self.take(",")
+            if self.peek() == "}":
+                raise ValueError
+        self.take("}")
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """An object as a list, so that of two members of one name both are seen."""
+    return pairs
+
+
+def _objects(text: str) -> Iterator[list[_Member]]:
+    """The members of the object, or of each object of the array, that the text is."""
+    reader = _Reader(text, 1 if text.startswith("\ufeff") else 0)
+    if reader.peek() == "{":
+        yield list(reader.members())
+    else:
+        reader.take("[")
+        while reader.peek() != "]":
+            yield list(reader.members())
+            if reader.peek() == "]":
+                break
+            reader.take(",")
+            if reader.peek() == "]":
+                raise ValueError
+        reader.take("]")
+    if reader.peek():
+        raise ValueError
+
+
+def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
+    """What goes of one object: members, and the commas that would then be too many."""
+    first = True
+    for member in members:
+        inner.budget.part()
+        tells = _MEMBERS.get(member.name, UNKNOWN)
+        if inner.hide & LOCATION and not tells & LOCATION and _tells_place(text, member):
+            tells |= LOCATION
+        goes = bool(tells & inner.hide)
+        if member.comma >= 0 and (goes or first):
+            yield _Span(member.comma, member.comma + 1, "", NOTHING)
+        if goes:
+            yield _Span(member.start, member.end, member.name, tells)
+        first = first and goes
+
+
+def _tells_place(text: str, member: _Member) -> bool:
+    """Whether a member that says something else speaks of a place somewhere within."""
+    if tells_place(text[member.start : member.end]):
+        return True
+    parts: list[object] = [member.value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, tuple):
+            if speaks_of_place(part[0]):
+                return True
+            parts += part
+        elif isinstance(part, str) and tells_place(part):
+            return True
+    return False
+
+
+def _blanked(text: str, data: bytes, spans: list[_Span]) -> Found:
+    pieces: list[str] = []
+    found = Found()
+    done = offset = 0
+    for span in spans:
+        before, inside = text[done : span.start], text[span.start : span.end]
+        offset += len(before.encode())
+        size = len(inside.encode())
+        pieces += [before, " " * size]
+        if span.tells:
+            known = span.name if span.name in _MEMBERS else "unknown member"
+            found.notes.append(Note(offset, size, "JSON", known, span.tells))
+        offset += size
+        done = span.end
+    pieces.append(text[done:])
+    found.patches += difference(0, data, "".join(pieces).encode())
+    return found

@@ -1,0 +1,100 @@
+"""Text files that are places: sidecars, tracks, receivers' logs.
+
+libmagic calls most of them text/plain, text/xml or application/json. They get kinds of their
+own here, so that a rule that lets plain text through unread does not let a track through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.redact.core.free_text import tells_place
+
+XMP_SIDECAR: Final = "application/rdf+xml"
+GPX: Final = "application/gpx+xml"
+KML: Final = "application/vnd.google-earth.kml+xml"
+TCX: Final = "application/vnd.garmin.tcx+xml"
+GEO_JSON: Final = "application/geo+json"
+LOCATION_JSON: Final = "application/x-location+json"
+NMEA: Final = "application/x-nmea"
+LOCATION_TEXT: Final = "application/x-location-text"
+
+HEAD_BYTES: Final = 1 << 18
+"""How much of a file is looked at; what refine_kind is given beyond is ignored."""
+
+_TEXT_KINDS: Final = re.compile(
+    r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"
+    r"application/(?:octet-stream|x-subrip|javascript|sgml)"
+)
+_XML_KINDS: Final = (
+    (re.compile(r"<(?:\w+:)?xmpmeta\b|<\?xpacket\b|ns\.adobe\.com/xap"), XMP_SIDECAR),
+    (re.compile(r"<(?:\w+:)?gpx\b", re.IGNORECASE), GPX),
+    (re.compile(r"<(?:\w+:)?kml\b", re.IGNORECASE), KML),
+    (re.compile(r"<(?:\w+:)?TrainingCenterDatabase\b", re.IGNORECASE), TCX),
+    (re.compile(r"www\.topografix\.com/GPX|georss\.org|opengis\.net/gml", re.IGNORECASE), LOCATION_TEXT),
+)
+_GEO_JSON: Final = re.compile(
+    r"\"type\"\s*:\s*\"(?:FeatureCollection|Feature|GeometryCollection|"
+    r"(?:Multi)?(?:Point|LineString|Polygon))\"|\"coordinates\"\s*:\s*\["
+)
+_LOCATION_JSON: Final = re.compile(
+    r"\"(?:[a-z_]{0,40}(?:latitude|longitude|geo_?data|geo_?point|geo_?location|gps)\w{0,40}|lat|lng|lon|"
+    r"locations?|place_?id|placeVisit|timelineObjects|semanticSegments|geoDataExif)\"\s*:",
+    re.IGNORECASE,
+)
+_NMEA: Final = re.compile(r"^[$!][A-Z]{2}[A-Z0-9]{3},[^\n]{0,200}\*[0-9A-F]{2}\s*$", re.MULTILINE)
+_LATITUDE: Final = re.compile(r"\blat(?:itude)?\b", re.IGNORECASE)
+_LONGITUDE: Final = re.compile(r"\b(?:lon(?:g|gitude)?|lng)\b", re.IGNORECASE)
+_IGC: Final = re.compile(r"^B\d{6}\d{7}[NS]\d{8}[EW][AV]", re.MULTILINE)
+
+
+def refine_kind(mime: str, head: bytes) -> str:
+    """The content kind of a file that libmagic calls mime and that starts with head.
+
+    Only what may be text is looked into; any other kind comes back as it is.
+    """
+    if not head or _TEXT_KINDS.fullmatch(mime) is None:
+        return mime
+    text = _decode(head[:HEAD_BYTES])
+    if text is None:
+        return mime
+    return _sidecar(text) or mime
+
+
+def _sidecar(text: str) -> str | None:
+    start = text.lstrip("\ufeff \t\r\n")[:1]
+    if start == "<":
+        for pattern, kind in _XML_KINDS:
+            if pattern.search(text):
+                return kind
+    if start in ("{", "["):
+        if _GEO_JSON.search(text):
+            return GEO_JSON
+        if _LOCATION_JSON.search(text):
+            return LOCATION_JSON
+    if _NMEA.search(text):
+        return NMEA
+    if _has_columns(text) or _IGC.search(text) or tells_place(text):
+        return LOCATION_TEXT
+    return None
+
+
+def _has_columns(text: str) -> bool:
+    """A table with a column for each coordinate, as spreadsheets and loggers export it."""
+    first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
+    return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
+
+
+def _decode(head: bytes) -> str | None:
+    """The head as text, or None if it is binary. A character cut at the end does not matter."""
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if head.startswith(mark):
+            return head[2:].decode(encoding, "replace")
+    if b"\0" in head:
+        # UTF-16 without a mark: every other byte is zero.
+        few = head[:4096]
+        if few[0::2].count(0) * 2 < len(few) * 0.8 and few[1::2].count(0) * 2 < len(few) * 0.8:
+            return None
+        return head.replace(b"\0", b"").decode("latin-1")
+    return head.decode("utf-8", "replace")

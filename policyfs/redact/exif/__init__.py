@@ -1,0 +1,1 @@
+"""EXIF and TIFF directories: tags, maker notes, the walk."""

@@ -1,0 +1,126 @@
+"""Metadata blocks as containers of pictures hold them: Exif with an offset in front, XMP, text.
+
+Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start
+with the offset of the TIFF header behind these 4 bytes: 0, or 6 where JPEG's "Exif" mark stands
+between. Some writers leave the offset out, or lie; readers look for the header then, and so does this.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.redact.core.bounded_inflate import deflated_to, inflated
+from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
+from policyfs.redact.core.patches import difference
+
+MAX_BLOCK_BYTES: Final = 1 << 22
+"""Longer blocks of metadata are not read but made zero."""
+EXIF_MARK: Final = b"Exif\0\0"
+XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_MARKS: Final = (b"II*\0", b"MM\0*")
+_SEARCH_BYTES: Final = 256
+_EMPTY_PACKET_BYTES: Final = 256
+_TIFF_PARTS: Final = 8
+_XMP_COSTS: Final = 4
+_PACKET_BYTES: Final = 16
+"""A TIFF structure costs as much work as some parts, XMP more than other bytes, and a byte of free text
+as much as so many bytes of a packet."""
+_EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
+"""Big-endian, one directory, one tag: Orientation 1, which says nothing."""
+
+
+def empty_tiff(size: int) -> bytes:
+    """A TIFF structure that tells nothing, of so many bytes (zeros if they are too few)."""
+    return bytes(size) if size < len(_EMPTY_TIFF) else _EMPTY_TIFF.ljust(size, b"\0")
+
+
+def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
+    """A TIFF structure; one that is not understood says nothing afterwards."""
+    inner.budget.part(_TIFF_PARTS)
+    inner.budget.search(len(data))
+    cleaned = inner.tiff(data)
+    if cleaned is not None and any(cleaned.data):
+        return cleaned
+    empty = empty_tiff(len(data))
+    if empty == data:
+        return Cleaned(data)
+    notes = cleaned.notes if cleaned is not None else ()
+    return Cleaned(empty, notes or (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
+
+
+def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
+    """An Exif item or box: what is in front of the TIFF header is made true, the rest is cleaned."""
+    at = _header_at(data)
+    cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
+    if at is None or cleaned is None or not any(cleaned.data):  # nor is there room for one that says nothing
+        blank = bytes(len(data))
+        if blank == data:
+            return Cleaned(data)
+        return Cleaned(blank, (Note(0, len(data), container, "Exif", UNKNOWN, broken=True),))
+    if data[:at] == EXIF_MARK:
+        head = EXIF_MARK
+    elif at < 4:
+        head = bytes(at)
+    else:
+        between = data[4:at]
+        head = (at - 4).to_bytes(4) + (between if between == EXIF_MARK else bytes(len(between)))
+    return Cleaned(head + cleaned.data, shifted(cleaned.notes, at))
+
+
+def _header_at(data: bytes) -> int | None:
+    """Where the TIFF header is: where the offset says, or else the first that looks like one."""
+    said = 4 + int.from_bytes(data[:4])
+    if data[said : said + 4] in _MARKS:
+        return said
+    found = [at for mark in _MARKS if (at := data.find(mark, 0, _SEARCH_BYTES)) >= 0]
+    return min(found, default=None)
+
+
+def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
+    """An XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
+
+    A stream of another kind, or one whose cleaned packet does not fit, becomes zeros.
+    """
+    if not inner.budget.look(len(data) // _PACKET_BYTES):
+        return _gone(data, "too long")
+    inner.budget.search(_XMP_COSTS * len(data))
+    if not encoding and data.startswith(XMP_MARK):  # some writers take the whole payload of JPEG's APP1
+        cleaned = inner.xmp(data[len(XMP_MARK) :])
+        return Cleaned(XMP_MARK + cleaned.data, shifted(cleaned.notes, len(XMP_MARK)))
+    if not encoding:
+        return inner.xmp(data)
+    plain = inflated(data, inner.budget, MAX_BLOCK_BYTES) if encoding == b"deflate" else None
+    if plain is not None:
+        inner.budget.search(len(plain[0]))
+        cleaned = inner.xmp(plain[0])
+        whole = data[: len(data) - len(plain[1])]
+        if cleaned.data == plain[0]:
+            return Cleaned(whole.ljust(len(data), b"\0"))
+        notes = tuple(n._replace(offset=0, length=len(data)) for n in cleaned.notes)
+        empty = inner.xmp(bytes(_EMPTY_PACKET_BYTES)).data
+        for plain_xmp in (cleaned.data, _closed_up(cleaned), empty):
+            packed = deflated_to(plain_xmp, len(data))
+            if packed is not None:
+                return Cleaned(packed, notes)
+    return _gone(data, "packed")
+
+
+def _gone(data: bytes, tag: str) -> Cleaned:
+    blank = bytes(len(data))
+    return Cleaned(blank, (Note(0, len(data), "XMP", tag, UNKNOWN, broken=True),) if blank != data else ())
+
+
+def _closed_up(cleaned: Cleaned) -> bytes:
+    """A packet without the blanks where something was: within a stream nothing has to keep its place."""
+    out = bytearray(cleaned.data)
+    for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
+        if not out[note.offset : note.offset + note.length].strip(b" "):
+            del out[note.offset : note.offset + note.length]
+    return bytes(out)
+
+
+def cleaned_at(at: int, old: bytes, cleaned: Cleaned) -> Found:
+    """A cleaned block as patches of what holds it at an offset."""
+    patches = list(difference(at, old, cleaned.data))
+    return Found(patches, list(shifted(cleaned.notes, at)) if patches else [])

@@ -1,0 +1,404 @@
+"""Maker notes: which directory they hold, and what its offsets count from.
+
+A note that nobody can read (an unknown maker, encrypted as a whole, text of a debugger) goes as a
+whole. The layouts are those that ExifTool's and Exiv2's documentation describe.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Inner, Note, NotThisKindError
+from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.core.unreferenced import either, leftovers
+from policyfs.redact.exif import raw_tags
+from policyfs.redact.exif.ifd import Directory, Entry, Frame
+from policyfs.redact.exif.ifd_walk import NoteOpener, Walk, pairs
+from policyfs.redact.exif.makernote_tags import NOTE_TABLES, PREVIEWS
+from policyfs.redact.exif.raw_tags import How, Rules
+
+__all__ = ["NOTE_TABLES", "OPENERS", "OVERRUN_BYTES", "PREVIEWS", "CleanNote", "clean_note"]
+
+MAX_NOTE_ENTRIES: Final = 400
+_HEAD_BYTES: Final = 64
+_FOOTER_BYTES: Final = 8
+OVERRUN_BYTES: Final = 256
+"""Canon's EOS 300D, Sigma's DP3 and others say that their notes are some bytes shorter than they are."""
+_ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
+
+
+class From(enum.Enum):
+    """What the offsets of a note count from."""
+
+    TIFF = "the TIFF header"
+    NOTE = "the note's first byte"
+    GUESS = "either: whichever puts all values into the note"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way in which notes start.
+
+    head: what a note of it starts with, to the last byte before its directory (group "order": a
+    byte-order mark; without that the order is that of the file, or little-endian for `little`).
+    make: who writes it; None: the head says enough. shift: bytes from where offsets count, further.
+    """
+
+    role: str
+    head: re.Pattern[bytes]
+    make: re.Pattern[bytes] | None
+    count_from: From
+    shift: int = 0
+    little: bool = False
+    model: re.Pattern[bytes] | None = None
+
+
+def _layout(
+    role: str,
+    head: bytes,
+    count_from: From,
+    make: bytes | None = None,
+    *,
+    shift: int = 0,
+    little: bool = False,
+    model: bytes | None = None,
+) -> Layout:
+    made_by = None if make is None else re.compile(make, re.IGNORECASE)
+    of_model = None if model is None else re.compile(model)
+    return Layout(role, re.compile(head, re.DOTALL), made_by, count_from, shift, little, of_model)
+
+
+_MARK: Final = rb"(?P<order>II|MM)"
+
+LAYOUTS: Final = (
+    _layout("Apple", rb"Apple iOS\0\0." + _MARK, From.NOTE),
+    _layout("Nikon", rb"Nikon\0\x02.\0\0(?P<order>II)\x2a\0\x08\0\0\0", From.NOTE, shift=10),
+    _layout("Nikon", rb"Nikon\0\x02.\0\0(?P<order>MM)\0\x2a\0\0\0\x08", From.NOTE, shift=10),
+    _layout("Nikon type 1", rb"Nikon\0\x01\0", From.TIFF, little=True),
+    _layout("FujiFilm", rb"(?:FUJIFILM|GENERALE)\x0c\0\0\0", From.NOTE, little=True),
+    _layout("Olympus", rb"OLYMPUS\0" + _MARK + rb"\x03.", From.NOTE),
+    _layout("Olympus", rb"OM SYSTEM\0\0\0" + _MARK + rb"..", From.NOTE),
+    _layout("Olympus", rb"(?:OLYMP|EPSON|MINOL|CAMER|PREMI)\0..", From.TIFF),
+    _layout("Olympus", rb"SONY PI\0....", From.TIFF),
+    _layout("Panasonic", rb"Panasonic\0\0\0", From.TIFF, shift=12, model=rb"DC-FT7"),
+    _layout("Panasonic", rb"Panasonic\0\0\0", From.TIFF),
+    _layout("Panasonic", rb"LEICA CAMERA AG\0\0\0", From.TIFF),
+    _layout("Panasonic", rb"LEICA\0\0\0", From.TIFF, rb"LEICA$"),
+    _layout("Leica 5", rb"LEICA\0[\x01\x04\x05\x06\x07\x10\x1a]\0", From.NOTE),
+    _layout("Leica 5", rb"LEICA\0[\x08\x09]\0", From.TIFF),
+    _layout("Leica 9", rb"LEICA\0\x02\0", From.TIFF, rb"Leica Camera AG"),
+    _layout("Pentax", rb"PENTAX \0" + _MARK, From.NOTE),
+    _layout("Pentax", rb"RICOH\0" + _MARK, From.NOTE),
+    _layout("Pentax", rb"AOC\0(?:II|MM|  |\0\0)", From.GUESS),
+    _layout("Motorola", rb"MOT\0....", From.NOTE),
+    _layout("Sony", rb"SONY (?:DSC \0\0|CAM \0\0|MOBILE)\0", From.TIFF),
+    _layout("Casio type 2", rb"(?:QVC|DCI)\0\0\0", From.TIFF),
+    _layout("Ricoh", rb"(?:Ricoh|RICOH).\0\0", From.TIFF, rb"(?:PENTAX )?RICOH"),
+    _layout("Sigma", rb"(?:SIGMA\0\0\0|FOVEON\0\0)..", From.TIFF, rb"SIGMA|FOVEON"),
+    _layout("Samsung", rb"(?=\0.\0\x01\0\x07\0\0\0\x040100)", From.GUESS, rb"SAMSUNG"),
+    _layout("Samsung", rb"(?=.\0\x01\0\x07\0\x04\0\0\x000100)", From.GUESS, rb"SAMSUNG"),
+    _layout("Canon", rb"(?=.[\0-\2])", From.TIFF, rb"Canon"),
+    _layout("Canon", rb"(?=[\0-\2].)", From.TIFF, rb"Canon"),
+    _layout("Casio", rb"(?=\0.|.\0)", From.TIFF, rb"CASIO"),
+    _layout("DJI", rb"(?=\0.|.\0)", From.TIFF, rb"DJI$"),
+    _layout("Minolta", rb"(?=\0.|.\0)", From.TIFF, rb"(?:Konica )?Minolta"),
+    _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
+    _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
+)
+"""Tried in order. Those without a head of their own are directories from their first byte on."""
+
+
+def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
+    """Opens the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
+
+    Under ``device`` none is: its very layout tells who made the camera.
+    """
+    if walk.inner.hide & Tells.DEVICE or entry.inline or directory.frame.big or directory.frame.note:
+        return False
+    return _open_at(walk, entry, entry.start, entry.end, directory.frame)
+
+
+def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
+    """Opens DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
+    frame = directory.frame
+    if walk.inner.hide & Tells.DEVICE:
+        return False
+    if entry.inline:
+        if not walk.make.startswith(b"SONY") or entry.size != 4:
+            return False
+        at = frame.base + frame.number(entry.raw[-4:])
+        return walk.open(at, frame, raw_tags.SR2, chained=False, referrer=entry) is not None
+    if walk.source.read(entry.start, 6) == b"Adobe\0":
+        return _open_adobe(walk, entry)
+    return _open_at(walk, entry, entry.start, entry.end, frame)
+
+
+def _open_adobe(walk: Walk, entry: Entry) -> bool:
+    """Blocks with a name and a length (big-endian); the maker's note is one of them."""
+    at = entry.start + 6
+    heads = [(entry.start, at)]
+    opened = False
+    for _ in range(8):
+        head = walk.source.read(at, 14)
+        size = int.from_bytes(head[4:8])
+        if head[:4] not in _ADOBE_BLOCKS or at + 8 + size > entry.end:
+            break
+        heads.append((at, at + 8))
+        if head[:4] == b"MakN" and size > 6 and head[8:10] in (b"II", b"MM") and not opened:
+            order = "<" if head[8:10] == b"II" else ">"
+            own = Frame(order, base=at + 14 - int.from_bytes(head[10:14]))
+            opened = _open_at(walk, entry, at + 14, at + 8 + size, own)
+            heads.append((at + 8, at + 14))
+        at += 8 + size + size % 2
+    if opened:
+        _cover(walk, walk.directories[-1], heads)
+    return opened
+
+
+def _cover(walk: Walk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
+    """What belongs to a note besides its directory stays with that: no value of others may lie there."""
+    directory.covers += spans
+    for start, end in spans:
+        walk.structure.add(start, end)
+
+
+def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bool:
+    head = walk.source.read(start, min(_HEAD_BYTES, end - start))
+    found = next((pair for layout in LAYOUTS if (pair := _match(layout, head, walk))), None)
+    if found is None:
+        return False
+    layout, match = found
+    at = start + match.end()
+    frame = _frame(walk, layout, match, at, start, outer)
+    frame = replace(frame, own=(start, end))
+    count = frame.number(walk.source.read(at, frame.count_bytes))
+    beyond = at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES
+    if beyond or walk.structure.hits(start, at):
+        return False  # no directory of a note: what is there is another's
+    directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
+    if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
+        return False
+    guess = layout.count_from is From.GUESS
+    base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
+    alone = walk.name == "TIFF"  # nobody moves the notes of raws, but of pictures developed from them
+    told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
+    if told is not None:
+        base = told
+    elif not _is_sound(directory, base, (start, end), walk.source.size, most=alone):
+        directory.entries.clear()
+        return False
+    _rebase(directory, base)
+    _cover(walk, directory, [(start, at), *_footer(walk, start, end, frame)])
+    entry.nested = entry.holds = True
+    return True
+
+
+def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
+    """The base that puts most values into the note; the first of equals."""
+    by = {base: base - directory.frame.base for base in bases}
+    values = [entry for entry in directory.entries if entry.size and not entry.inline]
+    within = {
+        base: sum(1 for e in values if note[0] <= e.start + by[base] and e.end + by[base] <= note[1])
+        for base in bases
+    }
+    return max(bases, key=lambda base: within[base])
+
+
+def _match(layout: Layout, head: bytes, walk: Walk) -> tuple[Layout, re.Match[bytes]] | None:
+    if layout.make is not None and not layout.make.match(walk.make):
+        return None
+    if layout.model is not None and not layout.model.match(walk.model):
+        return None
+    match = layout.head.match(head)
+    return None if match is None else (layout, match)
+
+
+def _frame(walk: Walk, layout: Layout, match: re.Match[bytes], at: int, start: int, outer: Frame) -> Frame:
+    base = (start if layout.count_from is From.NOTE else outer.base) + layout.shift
+    if "order" in match.re.groupindex:
+        return Frame("<" if match["order"] == b"II" else ">", base=base, note=True)
+    order = "<" if layout.little else outer.order
+    count = walk.source.read(at, 2)
+    if not layout.little and not 0 < Frame(order).number(count) <= MAX_NOTE_ENTRIES:
+        order = "<" if order == ">" else ">"  # some cameras write notes in an order of their own
+    return Frame(order, base=base, note=True)
+
+
+def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
+    """Whether all values (or most) lie in the note, or all behind it.
+
+    Else it was moved, and nobody knows whither.
+
+    A note that was moved without its offsets would keep the bytes of one tag as another's value.
+    """
+    by, (start, end) = base - directory.frame.base, note
+    spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
+    entries = (e for e in directory.entries if e.size and not e.inline and e.tag not in spared)
+    spans = [(e.start + by, e.end + by) for e in entries]
+    inside = [s for s in spans if s[0] >= 0 and s[1] <= size]
+    own = sum(1 for a, b in inside if start <= a and b <= end and not _over(directory, a, b))
+    enough = 4 * own >= 3 * len(inside) if most else own == len(inside)
+    return enough or all(end <= a for a, _ in inside) or _is_in_place(directory, inside, end)
+
+
+def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
+    """Whether values start right behind the directory, as cameras write them, and lie one behind the
+    other to just behind the note's end: it is where it was made, but longer than said.
+    """
+    ordered = sorted(spans)
+    gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
+    first = ordered[0][0] - directory.end
+    return first in (0, 4) and all(0 <= gap < 64 for gap in gaps) and ordered[-1][1] - end <= OVERRUN_BYTES
+
+
+def _over(directory: Directory, start: int, end: int) -> bool:
+    """Whether a value lies over a directory or a part of the four bytes that may follow it."""
+    behind = directory.end if start == directory.end else directory.end + 4
+    return start < behind and directory.offset < end
+
+
+def _rebase(directory: Directory, base: int) -> None:
+    by = base - directory.frame.base
+    if by:
+        directory.frame = replace(directory.frame, base=base)
+        for entry in directory.entries:
+            if not entry.inline:
+                entry.start += by
+
+
+def _base_by_footer(walk: Walk, directory: Directory, note: tuple[int, int]) -> int | None:
+    """From where the offsets of a Canon note count that was moved as a whole: by what its footer says.
+
+    None if its values lie where cameras write them as it is, or would not then: one behind the other, from
+    behind the directory to the footer. A base that is off by some bytes would keep the end of one value as
+    the start of the next.
+    """
+    (start, end), frame = note, directory.frame
+    if not _footer(walk, start, end, frame):
+        return None
+    base = start - frame.number(walk.source.read(end - 4, 4))
+    spans = sorted((e.start, e.end) for e in directory.entries if e.size and not e.inline)
+    room = (directory.end, end - _FOOTER_BYTES)
+    return base if not _fills(spans, 0, room) and _fills(spans, base - frame.base, room) else None
+
+
+def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> bool:
+    """Whether values that are moved so far lie one behind the other and take up all the room."""
+    if not spans:
+        return False
+    gaps = [behind[0] - before[1] for before, behind in pairwise(spans)]
+    first, last = spans[0][0] + by - room[0], room[1] - spans[-1][1] - by
+    return first in (0, 4) and 0 <= last < _FOOTER_BYTES // 2 and all(0 <= gap < 4 for gap in gaps)
+
+
+def _footer(walk: Walk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
+    """Canon's: a TIFF header whose offset says where the note was, in case that it is moved."""
+    mark = b"II\x2a\0" if frame.order == "<" else b"MM\0\x2a"
+    if end - start > _FOOTER_BYTES and walk.source.read(end - _FOOTER_BYTES, 4) == mark:
+        return [(end - _FOOTER_BYTES, end)]
+    return []
+
+
+OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note, How.PRIVATE: open_private})
+
+
+@dataclass(frozen=True, slots=True)
+class CleanNote:
+    """What stays of a maker note: (offset in the block, bytes) in order, and what was taken out.
+
+    gone: [start, end) of values that went, and of bytes in the note that no tag refers to.
+    """
+
+    pieces: tuple[tuple[int, bytes], ...]
+    notes: tuple[Note, ...]
+    gone: tuple[tuple[int, int], ...]
+
+
+def clean_note(
+    block: bytes,
+    start: int,
+    size: int,
+    order: str,
+    maker: tuple[bytes, bytes],
+    inner: Inner,
+    behind: bytes = b"",
+) -> CleanNote | None:
+    """The maker note at block[start:start + size] of an EXIF structure that starts the block.
+
+    order: the structure's, "<" or ">". maker: Make and Model as the structure has them. behind: of
+    the OVERRUN_BYTES behind the note those that are another's are not zero here. None if it is not
+    understood, or if nothing of it may stay. Pieces may lie outside of the note itself, where its values
+    are; the caller has to see that nothing else is there. Raises TooMuchError.
+    """
+    if inner.hide & (Tells.DEVICE | Tells.OTHER):
+        return None
+    walk = Walk(MemorySource(block), inner, _table, OPENERS, "MakerNote", *maker)
+    frame = Frame(order)
+    raw = frame.packed(0x927C, 2) + frame.packed(7, 2) + frame.packed(size, 4) + frame.packed(start, 4)
+    entry = Entry(0x927C, 7, size, -1, start, size, raw, inline=size <= 4, keep=True)
+    holder = Directory(0, frame, raw_tags.EXIF, b"", [], chained=False)
+    if not open_note(walk, entry, holder):
+        return None
+    end = start + size
+    for other in re.finditer(rb"[^\0]+", behind):
+        walk.structure.add(end + other.start(), end + other.end())
+    try:
+        walk.walk()
+        walk.settle()
+    except NotThisKindError:
+        return None
+    walk.prune()
+    _keep_previews(walk, (start, end))
+    walk.finish()
+    if not entry.keep or not any(e.keep for e in walk.directories[0].entries):
+        return None
+    new = apply(block, in_order(walk.patches, len(block)))
+    wiped = (*walk.wiped, *walk.wiped_in_notes)
+    kept = _with_leftovers(walk, block, (start, end), wiped)
+    return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, (start, end)))
+
+
+def _keep_previews(walk: Walk, note: tuple[int, int]) -> None:
+    """Keeps, cleaned, the pictures in a note that its tags refer to; what lies elsewhere is another's."""
+    for directory in walk.directories:
+        if directory.dropped:
+            continue
+        for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
+            for base in dict.fromkeys((directory.frame.base, 0, note[0])):
+                at = base + starts[0] if len(starts) == len(sizes) == 1 else -1
+                if note[0] <= at and at + sizes[0] <= note[1] and walk.embed_picture(at, sizes[0]):
+                    break
+
+
+def _with_leftovers(
+    walk: Walk, block: bytes, note: tuple[int, int], wiped: Sequence[tuple[int, int]]
+) -> Extents:
+    """What stays of a block for a note, with bytes in it that no tag refers to but that say nothing.
+
+    Bytes that do not stay are noted.
+    """
+    start, end = note
+    kept = Extents(walk.kept)
+    claimed, gone = bytearray(end - start), bytearray(end - start)
+    for mask, spans in ((claimed, tuple(kept)), (gone, tuple(wiped))):
+        for a, b in spans:
+            first, last = max(a, start) - start, min(b, end) - start
+            mask[first:last] = b"\xff" * max(0, last - first)
+    for a, b, stays in leftovers(block[start:end], either(claimed, gone), gone):
+        if stays:
+            kept.add(start + a, start + b)
+        else:
+            walk.notes.append(Note(start + a, b - a, walk.name, "unreferenced", UNKNOWN))
+    return kept
+
+
+def _table(role: str) -> Rules:
+    return NOTE_TABLES[role]

@@ -1,0 +1,169 @@
+"""What the tags of whole TIFF files and of raw files tell, and what their values are.
+
+The tags of EXIF come from tags.py; here are those that only whole files have: DNG 1.7, GeoTIFF
+1.1, TIFF/EP (ISO 12234-2), and the directories that raw files of cameras have besides. As there, a
+tag that is in no table goes under every word.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.exif import tags
+
+
+class How(enum.Enum):
+    """What a tag's value is, and so how it is examined."""
+
+    VALUE = "value"
+    DIRECTORY = "directory"
+    XMP = "XMP"
+    IIM = "IPTC"
+    IRB = "Photoshop"
+    PICTURE = "picture"
+    NOTE = "maker note"
+    PRIVATE = "DNG private data"
+    CITY = "numbers, a city's among them"
+
+
+class Rule(NamedTuple):
+    """One tag: what it tells, what its value is, and the role of the directory it refers to."""
+
+    tells: Tells
+    how: How = How.VALUE
+    role: str = ""
+
+
+Rules = Mapping[int, Rule]
+
+
+def whole_tells(rule: Rule) -> Tells:
+    """What a tag's value tells where it can only stay or go whole."""
+    return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
+
+
+IMAGE: Final = "IFD"
+EXIF: Final = "ExifIFD"
+GPS: Final = "GPS"
+INTEROP: Final = "InteropIFD"
+SR2: Final = "SR2Private"
+PANASONIC_CAMERA: Final = "CameraIFD"
+FUJI: Final = "FujiIFD"
+
+JPEG_TABLES: Final = (0x0207, 0x0208, 0x0209)
+RAW_DATA_OFFSET: Final = 0x0118
+"""Panasonic's: where the pixels start, if StripOffsets is all ones. MinSampleValue elsewhere."""
+SR2_OFFSET: Final = 0x7200
+SR2_LENGTH: Final = 0x7201
+IMAGE_PAIRS: Final = (
+    (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
+    (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
+    (tags.TILE_OFFSETS, tags.TILE_LENGTHS),
+    (0xA010, 0xA011),  # Samsung's table of where each line of pixels starts
+    (SR2_OFFSET, SR2_LENGTH),  # Sony's encrypted colour data
+    (0xF007, 0xF008),  # Fujifilm's strips
+    (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
+)
+"""Tags that say where pixels and what belongs to them are, and how long."""
+
+
+def numbers(text: str) -> Iterator[int]:
+    """Tags from hexadecimal numbers and spans of them: ``"1-4 2e"``."""
+    for word in text.split():
+        first, _, last = word.partition("-")
+        yield from range(int(first, 16), int(last or first, 16) + 1)
+
+
+def rules(*rows: tuple[str, Tells] | tuple[str, Tells, How] | tuple[str, Tells, How, str]) -> Rules:
+    """A table from rows of tags (as `numbers` reads them) and what applies to each of these."""
+    return MappingProxyType({tag: Rule(*rest) for text, *rest in rows for tag in numbers(text)})
+
+
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+
+_WHOLE: Final = rules(
+    ("8825", NOTHING, How.DIRECTORY, GPS),
+    ("8769", NOTHING, How.DIRECTORY, EXIF),
+    ("a005", NOTHING, How.DIRECTORY, INTEROP),
+    ("14a", NOTHING, How.DIRECTORY, IMAGE),
+    ("2bc", NOTHING, How.XMP),
+    ("83bb", NOTHING, How.IIM),
+    ("8649", NOTHING, How.IRB),
+    ("927c", NOTHING, How.NOTE),
+    ("c634", NOTHING, How.PRIVATE),
+    # What decoders of pixels need: fax and JPEG parameters, extra samples, LERC, SGI's depth.
+    ("15b 160-163 1b1 1b3 1b5 22f 80e3-80e6 87be a481 c5f2", NOTHING),
+    ("191-195 303 8214-8215", _OTHER),
+    # Molecular Dynamics: scale and colours; its laboratory and dates.
+    ("82a5-82a7 82ac", NOTHING),
+    ("82a8-82a9", _PEOPLE),
+    ("82aa-82ab", _TIME),
+    # GeoTIFF and what came before it: where the picture lies on the earth.
+    ("830e 8480 8482 85d7-85d8 87af-87b1", Tells.LOCATION),
+    ("a480", UNKNOWN),  # GDAL's XML may say anything
+    # TIFF/EP: how the sensor's pixels are to be read.
+    ("828d 828e 9216-9217", NOTHING),
+    ("828f", _DEVICE),
+    # DNG: how pixels become a picture.
+    ("c612-c613 c616-c62e c631-c633 c635 c640 c65a-c65c c68d-c692 c6bf", NOTHING),
+    ("c6d2-c6d3", _PEOPLE),  # Panasonic's titles
+    ("c614-c615 c62f-c630 c65d", _DEVICE),
+    ("c68b", _DEVICE | _TIME | _PEOPLE),  # the original's name
+    ("c6f3-c6fd c714-c715 c71a c71c-c71f c725-c726 c740-c741 c74e c761 c791-c793", NOTHING),
+    ("c6fe c7a1", _PEOPLE),
+    ("c716-c718", _DEVICE),
+    ("c719", _OTHER),
+    ("c71b c763", _TIME),
+    ("c764 c772", _OTHER),
+    ("c789", _PEOPLE),
+    ("c7a3-c7a8 c7aa c7b5 c7e9-c7ee cd2d-cd4b", NOTHING),
+    # Canon: slices, colour filter and kinds of raw.
+    ("c5d8-c5e1 c640 c6c5 c6dc", NOTHING),
+    # Sony: kind of raw, tone curve, lens corrections, crop, levels, matrices.
+    ("7000-7001 7010-7037 7300-7316 7480-7486 74c7-74c8 7800-7829 782a-782d 787f 797d 7980 7982", NOTHING),
+    ("a010-a011 a101-a102", NOTHING),  # Samsung's raw lines
+    ("f000", NOTHING, How.DIRECTORY, FUJI),
+)
+
+
+def _exif(role: tags.Role) -> Rules:
+    return {tag: Rule(tells) for tag, tells in tags.EXIF_TABLE.known[role].items()}
+
+
+_PICTURE: Final = MappingProxyType({**_exif(tags.Role.IMAGE), **_WHOLE})
+
+PANASONIC: Final = MappingProxyType(
+    {
+        **_PICTURE,
+        **rules(
+            ("1-1e 24-2d 2f-32 37-44 118-11c 121-127 13b", NOTHING),
+            ("2e", NOTHING, How.PICTURE),
+            ("120", NOTHING, How.DIRECTORY, PANASONIC_CAMERA),
+        ),
+    }
+)
+"""The first directory of RW2, whose tags below 0x0100 are Panasonic's."""
+
+TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
+    {
+        IMAGE: _PICTURE,
+        EXIF: _PICTURE,
+        INTEROP: _exif(tags.Role.INTEROP),
+        GPS: _exif(tags.Role.GPS),
+        FUJI: rules(("f000-f03f", NOTHING)),
+        SR2: rules(("7200-7201 7221", NOTHING)),
+        "RW2": PANASONIC,
+        PANASONIC_CAMERA: rules(
+            ("1100-1105 1301-1305 1412 3200-3203 3300 3420-3421 3501 3600 1001 1203", _OTHER),
+            ("1200-1202", _DEVICE),
+        ),
+    }
+)
+"""Role of a directory -> its tags. A maker's are in makernote_tags.py."""

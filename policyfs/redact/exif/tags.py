@@ -1,0 +1,390 @@
+"""The tags of TIFF and EXIF that are known, and what each tells.
+
+An allow list on purpose: a private tag may hold anything, a place too, so a tag that is not
+here goes under every word. Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA
+DC-007 (multi-picture format), Microsoft's photo tags.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, Tells
+
+TYPE_SIZES: Final = {
+    1: 1,  # BYTE
+    2: 1,  # ASCII
+    3: 2,  # SHORT
+    4: 4,  # LONG
+    5: 8,  # RATIONAL
+    6: 1,  # SBYTE
+    7: 1,  # UNDEFINED
+    8: 2,  # SSHORT
+    9: 4,  # SLONG
+    10: 8,  # SRATIONAL
+    11: 4,  # FLOAT
+    12: 8,  # DOUBLE
+    13: 4,  # IFD
+    129: 1,  # UTF-8 (Exif 3.0)
+}
+"""Bytes per value of each field type."""
+
+TEXT_TYPES: Final = frozenset({1, 2, 6, 7, 129})
+
+GPS_IFD: Final = 0x8825
+EXIF_IFD: Final = 0x8769
+INTEROP_IFD: Final = 0xA005
+SUB_IFDS: Final = 0x014A
+MAKER_NOTE: Final = 0x927C
+XMP: Final = 0x02BC
+IPTC: Final = 0x83BB
+PHOTOSHOP: Final = 0x8649
+PRINT_IM: Final = 0xC4A5
+JPEG_OFFSET: Final = 0x0201
+JPEG_LENGTH: Final = 0x0202
+STRIP_OFFSETS: Final = 0x0111
+STRIP_LENGTHS: Final = 0x0117
+TILE_OFFSETS: Final = 0x0144
+TILE_LENGTHS: Final = 0x0145
+MPF_ENTRIES: Final = 0xB002
+
+GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
+"""GPSVersionID, GPSStatus, GPSMapDatum: what cameras write that know no place (Exif 2.32, 4.6.6)."""
+GPS_TAGS_END: Final = 0x40
+"""GPS tags are 0x00 to 0x1f (Exif 2.32); room for what later versions may add."""
+
+
+class Role(enum.Enum):
+    """What a directory of tags is for; decides which tags are known in it."""
+
+    IMAGE = "IFD"
+    EXIF = "ExifIFD"
+    INTEROP = "InteropIFD"
+    GPS = "GPS"
+
+
+@dataclass(frozen=True, slots=True)
+class TagTable:
+    """Known tags per role, and what they tell.
+
+    name: the container's name in findings. following: what the directories behind the first tell
+    as a whole, whatever their tags (a thumbnail).
+    """
+
+    name: str
+    known: Mapping[Role, Mapping[int, Tells]]
+    following: Tells = NOTHING
+
+
+DNG_NUMBERS: Final = (
+    *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
+    *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
+)
+"""Versions, levels, matrices and the like, which programs copy from a DNG into the picture made from it."""
+
+_Row = tuple[int, str, Tells]
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+_LOCATION: Final = Tells.LOCATION
+
+_PICTURE: Final[tuple[_Row, ...]] = (
+    (0x000B, "ProcessingSoftware", _DEVICE),
+    (0x00FE, "SubfileType", NOTHING),
+    (0x00FF, "OldSubfileType", NOTHING),
+    (0x0100, "ImageWidth", NOTHING),
+    (0x0101, "ImageHeight", NOTHING),
+    (0x0102, "BitsPerSample", NOTHING),
+    (0x0103, "Compression", NOTHING),
+    (0x0106, "PhotometricInterpretation", NOTHING),
+    (0x0107, "Thresholding", NOTHING),
+    (0x0108, "CellWidth", NOTHING),
+    (0x0109, "CellLength", NOTHING),
+    (0x010A, "FillOrder", NOTHING),
+    (0x010D, "DocumentName", _PEOPLE),
+    (0x010E, "ImageDescription", _PEOPLE),
+    (0x010F, "Make", _DEVICE),
+    (0x0110, "Model", _DEVICE),
+    (STRIP_OFFSETS, "StripOffsets", NOTHING),
+    (0x0112, "Orientation", NOTHING),
+    (0x0115, "SamplesPerPixel", NOTHING),
+    (0x0116, "RowsPerStrip", NOTHING),
+    (STRIP_LENGTHS, "StripByteCounts", NOTHING),
+    (0x0118, "MinSampleValue", NOTHING),
+    (0x0119, "MaxSampleValue", NOTHING),
+    (0x011A, "XResolution", NOTHING),
+    (0x011B, "YResolution", NOTHING),
+    (0x011C, "PlanarConfiguration", NOTHING),
+    (0x011D, "PageName", _PEOPLE),
+    (0x011E, "XPosition", _OTHER),
+    (0x011F, "YPosition", _OTHER),
+    (0x0120, "FreeOffsets", _OTHER),
+    (0x0121, "FreeByteCounts", _OTHER),
+    (0x0122, "GrayResponseUnit", NOTHING),
+    (0x0123, "GrayResponseCurve", NOTHING),
+    (0x0124, "T4Options", NOTHING),
+    (0x0125, "T6Options", NOTHING),
+    (0x0128, "ResolutionUnit", NOTHING),
+    (0x0129, "PageNumber", _OTHER),
+    (0x012D, "TransferFunction", NOTHING),
+    (0x0131, "Software", _DEVICE),
+    (0x0132, "ModifyDate", _TIME),
+    (0x013B, "Artist", _PEOPLE),
+    (0x013C, "HostComputer", _DEVICE),
+    (0x013D, "Predictor", NOTHING),
+    (0x013E, "WhitePoint", NOTHING),
+    (0x013F, "PrimaryChromaticities", NOTHING),
+    (0x0140, "ColorMap", NOTHING),
+    (0x0141, "HalftoneHints", NOTHING),
+    (0x0142, "TileWidth", NOTHING),
+    (0x0143, "TileLength", NOTHING),
+    (TILE_OFFSETS, "TileOffsets", NOTHING),
+    (TILE_LENGTHS, "TileByteCounts", NOTHING),
+    (0x0146, "BadFaxLines", NOTHING),
+    (0x0147, "CleanFaxData", NOTHING),
+    (0x0148, "ConsecutiveBadFaxLines", NOTHING),
+    (SUB_IFDS, "SubIFDs", NOTHING),
+    (0x014C, "InkSet", NOTHING),
+    (0x014D, "InkNames", _OTHER),
+    (0x014E, "NumberOfInks", NOTHING),
+    (0x0150, "DotRange", NOTHING),
+    (0x0151, "TargetPrinter", _DEVICE),
+    (0x0152, "ExtraSamples", NOTHING),
+    (0x0153, "SampleFormat", NOTHING),
+    (0x0154, "SMinSampleValue", NOTHING),
+    (0x0155, "SMaxSampleValue", NOTHING),
+    (0x015A, "Indexed", NOTHING),
+    (0x015B, "JPEGTables", NOTHING),
+    (0x0200, "JPEGProc", NOTHING),
+    (JPEG_OFFSET, "ThumbnailOffset", NOTHING),
+    (JPEG_LENGTH, "ThumbnailLength", NOTHING),
+    (0x0203, "JPEGRestartInterval", NOTHING),
+    (0x0205, "JPEGLosslessPredictors", NOTHING),
+    (0x0206, "JPEGPointTransforms", NOTHING),
+    (0x0207, "JPEGQTables", NOTHING),
+    (0x0208, "JPEGDCTables", NOTHING),
+    (0x0209, "JPEGACTables", NOTHING),
+    (0x0211, "YCbCrCoefficients", NOTHING),
+    (0x0212, "YCbCrSubSampling", NOTHING),
+    (0x0213, "YCbCrPositioning", NOTHING),
+    (0x0214, "ReferenceBlackWhite", NOTHING),
+    (XMP, "XMP", NOTHING),
+    (0x4746, "Rating", _OTHER),
+    (0x4749, "RatingPercent", _OTHER),
+    (0x828D, "CFARepeatPatternDim", NOTHING),
+    (0x828E, "CFAPattern2", NOTHING),
+    (0x828F, "BatteryLevel", _OTHER),
+    (0x8298, "Copyright", _PEOPLE),
+    (IPTC, "IPTC", NOTHING),
+    (PHOTOSHOP, "Photoshop", NOTHING),
+    (EXIF_IFD, "ExifIFD", NOTHING),
+    (0x8773, "ICC_Profile", NOTHING),
+    (GPS_IFD, "GPSInfo", _LOCATION),
+    (0x9C9B, "XPTitle", _PEOPLE),
+    (0x9C9C, "XPComment", _PEOPLE),
+    (0x9C9D, "XPAuthor", _PEOPLE),
+    (0x9C9E, "XPKeywords", _PEOPLE),
+    (0x9C9F, "XPSubject", _PEOPLE),
+    (PRINT_IM, "PrintIM", _OTHER),
+    (0xC614, "UniqueCameraModel", _DEVICE),
+    (0xC615, "LocalizedCameraModel", _DEVICE),
+    (0xC62F, "CameraSerialNumber", _DEVICE),
+    (0xC6D2, "PanasonicTitle", _PEOPLE),
+    (0xC6D3, "PanasonicTitle2", _PEOPLE),
+    (0xC71B, "PreviewDateTime", _TIME),
+    (0xEA1D, "OffsetSchema", _OTHER),
+    (0x9A00, "XiaomiModel", _DEVICE),
+    (0xFDE8, "OwnerName", _DEVICE | _PEOPLE),
+    (0xFDE9, "SerialNumber", _DEVICE),
+    (0xFDEA, "Lens", _DEVICE),
+    (0xFE4C, "RawFile", _PEOPLE),
+    (0xFE4D, "Converter", _DEVICE),
+    (0xFE4E, "RawWhiteBalance", _OTHER),
+    *((tag, f"Raw 0x{tag:04x}", _OTHER) for tag in range(0xFE51, 0xFE59)),
+    *((tag, f"DNG 0x{tag:04x}", NOTHING) for tag in DNG_NUMBERS),
+)
+_EXIF: Final[tuple[_Row, ...]] = (
+    (0x829A, "ExposureTime", _OTHER),
+    (0x829D, "FNumber", _OTHER),
+    (0x8822, "ExposureProgram", _OTHER),
+    (0x8824, "SpectralSensitivity", _OTHER),
+    (0x8827, "ISO", _OTHER),
+    (0x8828, "OECF", _OTHER),
+    (0x8829, "Interlace", _OTHER),
+    (0x882A, "TimeZoneOffset", _TIME),
+    (0x882B, "SelfTimerMode", _OTHER),
+    (0x8830, "SensitivityType", _OTHER),
+    (0x8831, "StandardOutputSensitivity", _OTHER),
+    (0x8832, "RecommendedExposureIndex", _OTHER),
+    (0x8833, "ISOSpeed", _OTHER),
+    (0x8834, "ISOSpeedLatitudeyyy", _OTHER),
+    (0x8835, "ISOSpeedLatitudezzz", _OTHER),
+    (0x9000, "ExifVersion", NOTHING),
+    (0x9003, "DateTimeOriginal", _TIME),
+    (0x9004, "CreateDate", _TIME),
+    (0x9010, "OffsetTime", _TIME),
+    (0x9011, "OffsetTimeOriginal", _TIME),
+    (0x9012, "OffsetTimeDigitized", _TIME),
+    (0x9101, "ComponentsConfiguration", NOTHING),
+    (0x9102, "CompressedBitsPerPixel", _OTHER),
+    (0x9201, "ShutterSpeedValue", _OTHER),
+    (0x9202, "ApertureValue", _OTHER),
+    (0x9203, "BrightnessValue", _OTHER),
+    (0x9204, "ExposureCompensation", _OTHER),
+    (0x9205, "MaxApertureValue", _OTHER),
+    (0x9206, "SubjectDistance", _OTHER),
+    (0x9207, "MeteringMode", _OTHER),
+    (0x9208, "LightSource", _OTHER),
+    (0x9209, "Flash", _OTHER),
+    (0x920A, "FocalLength", _OTHER),
+    (0x920B, "FlashEnergy", _OTHER),
+    (0x920C, "SpatialFrequencyResponse", _OTHER),
+    (0x920D, "Noise", _OTHER),
+    (0x920E, "FocalPlaneXResolution", _OTHER),
+    (0x920F, "FocalPlaneYResolution", _OTHER),
+    (0x9210, "FocalPlaneResolutionUnit", _OTHER),
+    (0x9211, "ImageNumber", _DEVICE),
+    (0x9212, "SecurityClassification", _PEOPLE),
+    (0x9213, "ImageHistory", _DEVICE | _TIME | _PEOPLE),
+    (0x9214, "SubjectArea", _OTHER),
+    (0x9215, "ExposureIndex", _OTHER),
+    (0x9216, "TIFF-EPStandardID", _OTHER),
+    (0x9217, "SensingMethod", _OTHER),
+    (0x9286, "UserComment", _PEOPLE),
+    (0x9290, "SubSecTime", _TIME),
+    (0x9291, "SubSecTimeOriginal", _TIME),
+    (0x9292, "SubSecTimeDigitized", _TIME),
+    (0x9400, "AmbientTemperature", _OTHER),
+    (0x9401, "Humidity", _OTHER),
+    (0x9402, "Pressure", _OTHER),
+    (0x9403, "WaterDepth", _OTHER),
+    (0x9404, "Acceleration", _OTHER),
+    (0x9405, "CameraElevationAngle", _OTHER),
+    (0xA000, "FlashpixVersion", NOTHING),
+    (0xA001, "ColorSpace", NOTHING),
+    (0xA002, "ExifImageWidth", NOTHING),
+    (0xA003, "ExifImageHeight", NOTHING),
+    (0xA004, "RelatedSoundFile", _PEOPLE),
+    (INTEROP_IFD, "InteropIFD", NOTHING),
+    (0xA20B, "FlashEnergy", _OTHER),
+    (0xA20C, "SpatialFrequencyResponse", _OTHER),
+    (0xA20D, "Noise", _OTHER),
+    (0xA20E, "FocalPlaneXResolution", _OTHER),
+    (0xA20F, "FocalPlaneYResolution", _OTHER),
+    (0xA210, "FocalPlaneResolutionUnit", _OTHER),
+    (0xA211, "ImageNumber", _DEVICE),
+    (0xA212, "SecurityClassification", _PEOPLE),
+    (0xA213, "ImageHistory", _DEVICE | _TIME | _PEOPLE),
+    (0xA214, "SubjectLocation", _OTHER),
+    (0xA215, "ExposureIndex", _OTHER),
+    (0xA216, "TIFF-EPStandardID", _OTHER),
+    (0xA217, "SensingMethod", _OTHER),
+    (0xA300, "FileSource", _OTHER),
+    (0xA301, "SceneType", _OTHER),
+    (0xA302, "CFAPattern", _OTHER),
+    (0xA401, "CustomRendered", _OTHER),
+    (0xA402, "ExposureMode", _OTHER),
+    (0xA403, "WhiteBalance", _OTHER),
+    (0xA404, "DigitalZoomRatio", _OTHER),
+    (0xA405, "FocalLengthIn35mmFormat", _OTHER),
+    (0xA406, "SceneCaptureType", _OTHER),
+    (0xA407, "GainControl", _OTHER),
+    (0xA408, "Contrast", _OTHER),
+    (0xA409, "Saturation", _OTHER),
+    (0xA40A, "Sharpness", _OTHER),
+    (0xA40B, "DeviceSettingDescription", _DEVICE),
+    (0xA40C, "SubjectDistanceRange", _OTHER),
+    (0xA420, "ImageUniqueID", _DEVICE),
+    (0xA430, "OwnerName", _DEVICE | _PEOPLE),
+    (0xA431, "SerialNumber", _DEVICE),
+    (0xA432, "LensInfo", _DEVICE),
+    (0xA433, "LensMake", _DEVICE),
+    (0xA434, "LensModel", _DEVICE),
+    (0xA435, "LensSerialNumber", _DEVICE),
+    (0xA436, "ImageTitle", _PEOPLE),
+    (0xA437, "Photographer", _PEOPLE),
+    (0xA438, "ImageEditor", _PEOPLE),
+    (0xA439, "CameraFirmware", _DEVICE),
+    (0xA43A, "RAWDevelopingSoftware", _DEVICE),
+    (0xA43B, "ImageEditingSoftware", _DEVICE),
+    (0xA43C, "MetadataEditingSoftware", _DEVICE),
+    (0xA460, "CompositeImage", _OTHER),
+    (0xA461, "CompositeImageCount", _OTHER),
+    (0xA462, "CompositeImageExposureTimes", _OTHER),
+    (0xA500, "Gamma", NOTHING),
+)
+_INTEROP: Final[tuple[_Row, ...]] = (
+    (0x0001, "InteropIndex", NOTHING),
+    (0x0002, "InteropVersion", NOTHING),
+    (0x1000, "RelatedImageFileFormat", _OTHER),
+    (0x1001, "RelatedImageWidth", _OTHER),
+    (0x1002, "RelatedImageHeight", _OTHER),
+)
+_GPS: Final[tuple[_Row, ...]] = (
+    *((tag, f"GPS 0x{tag:02x}", _LOCATION) for tag in range(0x20) if tag not in (0x07, 0x1D)),
+    (0x07, "GPSTimeStamp", _LOCATION | _TIME),
+    (0x1D, "GPSDateStamp", _LOCATION | _TIME),
+)
+_MPF: Final[tuple[_Row, ...]] = (
+    (0xB000, "MPFVersion", NOTHING),
+    (0xB001, "NumberOfImages", NOTHING),
+    (MPF_ENTRIES, "MPImageList", NOTHING),
+    (0xB003, "ImageUIDList", _DEVICE),
+    (0xB004, "TotalFrames", NOTHING),
+    (0xB101, "MPIndividualNum", NOTHING),
+    (0xB201, "PanOrientation", NOTHING),
+    (0xB202, "PanOverlapH", NOTHING),
+    (0xB203, "PanOverlapV", NOTHING),
+    (0xB204, "BaseViewpointNum", NOTHING),
+    (0xB205, "ConvergenceAngle", NOTHING),
+    (0xB206, "BaselineLength", NOTHING),
+    (0xB207, "VerticalDivergence", NOTHING),
+    (0xB208, "AxisDistanceX", NOTHING),
+    (0xB209, "AxisDistanceY", NOTHING),
+    (0xB20A, "AxisDistanceZ", NOTHING),
+    (0xB20B, "YawAngle", _OTHER),
+    (0xB20C, "PitchAngle", _OTHER),
+    (0xB20D, "RollAngle", _OTHER),
+    (0xB20E, "PanOrder", NOTHING),
+)
+
+
+def _told(*groups: tuple[_Row, ...]) -> Mapping[int, Tells]:
+    return MappingProxyType({tag: tells for rows in groups for tag, _, tells in rows})
+
+
+def _names(*groups: tuple[_Row, ...]) -> Mapping[int, str]:
+    return MappingProxyType({tag: name for rows in groups for tag, name, _ in rows})
+
+
+_IMAGE_NAMES: Final = MappingProxyType({**_names(_PICTURE, _EXIF, _MPF), MAKER_NOTE: "MakerNote"})
+NAMES: Final[Mapping[Role, Mapping[int, str]]] = MappingProxyType(
+    {
+        Role.IMAGE: _IMAGE_NAMES,
+        Role.EXIF: _IMAGE_NAMES,
+        Role.INTEROP: _names(_INTEROP),
+        Role.GPS: _names(_GPS),
+    }
+)
+"""What the tags of each role are called in findings."""
+
+EXIF_TABLE: Final = TagTable(
+    "EXIF",
+    MappingProxyType(
+        {
+            # Some writers mix the two directories up; a known tag is known in both.
+            Role.IMAGE: _told(_PICTURE, _EXIF),
+            Role.EXIF: _told(_PICTURE, _EXIF),
+            Role.INTEROP: _told(_INTEROP),
+            Role.GPS: _told(_GPS),
+        }
+    ),
+    following=Tells.OTHER,
+)
+
+MPF_TABLE: Final = TagTable("MPF", MappingProxyType({Role.IMAGE: _told(_MPF)}))

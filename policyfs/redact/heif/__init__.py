@@ -1,0 +1,1 @@
+"""HEIF: HEIC, AVIF and their kin."""

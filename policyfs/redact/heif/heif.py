@@ -1,0 +1,320 @@
+"""HEIF files: HEIC, AVIF and their kin (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
+
+Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere in
+the file. Items that are pictures stay, once their data was shown to be a chain of coded units; Exif
+and XMP are cleaned; what any other item holds becomes zeros. Every byte of the media data that no
+picture or cleaned block claims becomes zero, too. Videos of motion photos are cleaned as videos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
+from policyfs.redact.exif.containers import (
+    MAX_BLOCK_BYTES,
+    clean_exif_block,
+    clean_xmp_block,
+    cleaned_at,
+)
+from policyfs.redact.heif.meta import NAME, Meta, read_meta
+from policyfs.redact.heif.tables import Item
+from policyfs.redact.isobmff.box_edits import Block, name_of
+from policyfs.redact.isobmff.boxes import Box, read_boxes
+from policyfs.redact.isobmff.item_data import Gathered, Ground
+from policyfs.redact.isobmff.moov import clean_movie
+from policyfs.redact.isobmff.mp4 import MAX_MOVIE_BYTES
+from policyfs.redact.isobmff.nal_units import CODECS, walk_nals, walk_obus
+from policyfs.redact.isobmff.picture_tracks import claim_tracks
+from policyfs.redact.isobmff.samples import clean_pictures
+from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
+from policyfs.redact.jpeg2000.codestream import walk_codestream
+
+XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_FTYP_BYTES: Final = 1024
+
+_RAW_PICTURES: Final = MappingProxyType(
+    {
+        b"grid": 12,
+        b"iden": 0,
+        b"iovl": 4096,
+        b"tmap": 256,
+    }
+)
+"""Pictures made from others: how many bytes at most say how."""
+_PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
+"""Pictures that are not coded, and the property that says how they are to be read."""
+_FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
+_PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
+_VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("HEIC, AVIF", "Exif item", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
+    Part(
+        "HEIC, AVIF", "mime item application/rdf+xml", "XMP, also deflated", UNKNOWN, "cleaned as in a JPEG"
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items hvc1, av01, avc1, vvc1",
+        "coded pictures",
+        NOTHING,
+        "stay; user data and unknown SEI and metadata OBUs become filler",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items jpeg, j2k1; mime item image/jpeg",
+        "pictures, thumbnails",
+        NOTHING,
+        "cleaned as such files",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "items grid, iovl, iden, tmap, unci, mski",
+        "how pictures are put together, plain pictures",
+        NOTHING,
+        "stay",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "any other item (uri, unknown mime, rgan, jumb ...)",
+        "anything",
+        UNKNOWN,
+        "its data become zeros",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "item names, handler name",
+        "a short text",
+        Tells.DEVICE | Tells.PEOPLE,
+        "blanks; also where it holds coordinates",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties udes, altt",
+        "a title, keywords, what is to be seen",
+        Tells.PEOPLE,
+        "free space; also where they hold coordinates",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties crtt, mdft, itai, taic",
+        "when it was made or changed",
+        Tells.TIME,
+        "free space",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties wbpr, aebr, afbr, dobr, flfo, pano, cmin, cmex",
+        "how a series was taken, camera geometry",
+        Tells.OTHER,
+        "free space",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "properties of size, colour, codec, relation",
+        "what showing the picture needs",
+        NOTHING,
+        "stay",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "moov box: tracks of pictures, a video",
+        "a sequence; times, texts, tracks of metadata",
+        UNKNOWN,
+        "cleaned as in a video",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "sefd box",
+        "Samsung's blocks: time, country, sound",
+        UNKNOWN,
+        "block by block, as in JPEGs",
+    ),
+    Part("HEIC, AVIF", "uuid box with XMP", "XMP", UNKNOWN, "cleaned as in a JPEG"),
+    Part(
+        "HEIC, AVIF",
+        "mpvd box, a file behind the picture",
+        "a motion photo's video",
+        UNKNOWN,
+        "cleaned as a video; zeros if it is none",
+    ),
+    Part(
+        "HEIC, AVIF",
+        "any other box or property, free space, what lies between",
+        "anything",
+        UNKNOWN,
+        "free space that holds zeros",
+    ),
+)
+
+
+def locate_heif(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a HEIF file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError (also where its tables cannot be understood, or make pictures and metadata
+    share bytes), TooMuchError.
+    """
+    return _Locator(source, inner).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    ground: Ground = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ground = Ground(self.source, self.inner.budget)
+
+    def locate(self) -> Found:
+        top = read_boxes(self.source, 0, self.source.size, self.inner.budget, to_end=True)
+        first = next(iter(top), None)
+        if first is None or first.kind != b"ftyp" or first.cut or first.size > _FTYP_BYTES:
+            raise NotThisKindError("it does not start like a HEIF file")
+        end = self._top(top.boxes)
+        self.ground.rest(top.rest if end is None else end, self.source.size)
+        if not any(claim.media for claim in self.ground.claims):
+            raise NotThisKindError("there is no picture in it")
+        self.found.add(self.ground.settle(NAME, self.found.patches))
+        return self.found
+
+    def _top(self, boxes: tuple[Box, ...]) -> int | None:
+        """The boxes of the file, up to a second file behind it: then where that ends."""
+        for box in boxes:
+            if box.kind == b"ftyp" and box.start:
+                return self._video(box.start, self.source.size)
+            if box.kind == b"meta":
+                self._meta(box)
+            elif box.kind == b"moov":
+                self._movie(box)
+            elif box.kind == b"mpvd":
+                if self._video(box.body, box.end) == box.body:
+                    self.ground.free(box, NAME, "motion video", broken=True)
+            elif box.extended == XMP_UUID and box.size <= MAX_BLOCK_BYTES:
+                data = self.source.read(box.body, box.end - box.body)
+                self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
+            elif box.kind == b"sefd" and not box.cut:
+                self._samsung(box)
+            elif box.kind == b"mdat":
+                self.ground.area(box.body, box.end)
+            elif box.start:
+                self._free(box)
+        return None
+
+    def _free(self, box: Box, tag: str = "") -> None:
+        self.ground.free(box, NAME, tag)
+
+    def _samsung(self, box: Box) -> None:
+        """Samsung's blocks, as behind its JPEGs, in a box of their own."""
+        part = SliceSource(self.source, box.body, box.end - box.body)
+        trailer = find_trailer(part, 0)
+        if trailer is None:
+            self._free(box)
+            return
+        lead = list(zeros(part, 0, trailer.start))
+        notes = [Note(0, trailer.start, "SEF", "before the blocks")] if lead else []
+        self.found.add(Found(lead, notes), box.body)
+        self.found.add(clean_trailer(part, trailer, self.inner), box.body)
+
+    def _video(self, start: int, end: int) -> int:
+        """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""
+        brand = self.source.read(start + 8, 4)
+        kind = _VIDEO_BRANDS.get(brand, "video/mp4")
+        inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
+        if inside is None:
+            return start
+        self.found.add(inside, start)
+        return end
+
+    def _movie(self, box: Box) -> None:
+        """A sequence of pictures, or a video beside them: tracks that stay, and all others."""
+        if box.size > MAX_MOVIE_BYTES or box.cut:
+            raise NotThisKindError("its index of tracks is too long, or cut off")
+        block = Block(self.source.read(box.start, box.size), box.start, self.inner)
+        movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
+        self.found.add(block.found)
+        source, inner = self.source, self.inner
+        claim_tracks(
+            source, inner, movie, self.ground, NAME, lambda track: clean_pictures(track, source, inner)
+        )
+
+    def _meta(self, box: Box) -> None:
+        """One ``meta`` box of the file's top level. One that is no HEIF one goes."""
+        meta = read_meta(self.source, box, self.inner, self.ground)
+        if meta is None:
+            self._free(box)
+            return
+        self.found.add(meta.found)
+        for item, data in meta.items():
+            self._item(item, data, meta)
+
+    # --- items ---
+
+    def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
+        """Claims an item's data: as a picture, as metadata that was cleaned, or as what has to go."""
+        if 0 < item.protected <= meta.protections and _is_picture(item):
+            self.ground.claim(data, Found(), media=True)
+            return
+        picture = None if item.protected else self._picture(item, data, meta)
+        if picture is not None:
+            self.ground.claim(data, picture, media=True)
+            return
+        block = None if item.protected else self._block(item, data)
+        if block is not None:
+            self.ground.claim(data, block, media=False)
+            return
+        self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
+
+    def _block(self, item: Item, data: Gathered) -> Found | None:
+        """Metadata that can be cleaned; None for any other."""
+        if data.size > MAX_BLOCK_BYTES:
+            return None
+        if item.kind == b"Exif":
+            old = data.read(0, data.size)
+            return cleaned_at(0, old, clean_exif_block(old, self.inner, "EXIF"))
+        if item.kind == b"mime" and _media_type(item) == b"application/rdf+xml":
+            old = data.read(0, data.size)
+            return cleaned_at(0, old, clean_xmp_block(old, self.inner, item.encoding))
+        return None
+
+    def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
+        """What has to change in a picture's data; None if it is no picture."""
+        kind = item.kind
+        length_size, properties = meta.properties.configuration(item.number)
+        if kind in CODECS:
+            return walk_nals(data, CODECS[kind], length_size, self.inner, cut=data.cut)
+        if kind == b"av01":
+            return walk_obus(data, self.inner, cut=data.cut)
+        if kind == b"jpeg" or (kind == b"mime" and _media_type(item) in _PICTURE_TYPES):
+            if b"jpgC" in properties:
+                raise NotThisKindError("a JPEG picture in it is cut in two")
+            return self.inner.file("image/jpeg", data)
+        if kind == b"j2k1":
+            return walk_codestream(data, self.inner)
+        if kind in _RAW_PICTURES:
+            return _cut(data, _RAW_PICTURES[kind])
+        return Found() if _PLAIN_PICTURES.get(kind) in properties else None
+
+
+def _cut(data: Gathered, size: int) -> Found:
+    """Only so many bytes say how a picture is made from others; zeros behind them."""
+    patches = list(zeros(data, size, data.size))
+    notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
+    return Found(patches, notes)
+
+
+def _is_picture(item: Item) -> bool:
+    known = (CODECS, _RAW_PICTURES, _PLAIN_PICTURES, _FILE_PICTURES)
+    return any(item.kind in kinds for kinds in known)
+
+
+def _media_type(item: Item) -> bytes:
+    return item.content.partition(b";")[0].strip()

@@ -1,0 +1,163 @@
+"""The ``meta`` box of a HEIF file: its tables, cleaned, and the items with their data.
+
+An item's data are pieces of the file, of the ``idat`` box, or of another item's data (construction
+methods 0, 1 and 2 of ISO/IEC 14496-12 section 8.11.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.patches import ByteSource, difference
+from policyfs.redact.heif import tables
+from policyfs.redact.heif.properties import MAX_TABLE_BYTES, Properties, clean_properties
+from policyfs.redact.heif.tables import Extent, Item, Location, Reference
+from policyfs.redact.isobmff.box_edits import name_of
+from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
+from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
+
+NAME: Final = "HEIF"
+"""The container's name in findings."""
+MAX_ITEM_NESTING: Final = 4
+"""Items whose data are pieces of other items, which are pieces of others."""
+
+T = TypeVar("T")
+
+
+def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
+    """A ``meta`` box with its tables cleaned; None if it holds no pictures' items.
+
+    Raises NotThisKindError if a table cannot be understood, TooMuchError.
+    """
+    children = read_boxes(source, box.body + 4, box.end, inner.budget)
+    handler = children.first(b"hdlr")
+    if handler is None or source.read(handler.body + 8, 4) != b"pict":
+        return None
+    meta = Meta(source, inner, ground)
+    ground.rest(children.rest, box.end)
+    try:
+        meta.read(children)
+    except ValueError:
+        raise NotThisKindError("its tables of items cannot be understood") from None
+    return meta
+
+
+@dataclass(slots=True)
+class Meta:
+    """What a ``meta`` box says of its items, and what of it has to change."""
+
+    source: ByteSource
+    inner: Inner
+    ground: Ground
+    found: Found = field(default_factory=Found)
+    properties: Properties = field(default_factory=Properties)
+    protections: int = 0
+    _infos: list[Item] = field(default_factory=list)
+    _idat: Box | None = None
+    _places: dict[int, list[Location]] = field(default_factory=dict)
+    _holders: dict[int, list[int]] = field(default_factory=dict)
+    _resolved: dict[int, Gathered] = field(default_factory=dict)
+
+    def items(self) -> Iterator[tuple[Item, Gathered]]:
+        """Each item with the data that it has by each place in the table: of numbers that come twice,
+        all count. Raises TooMuchError.
+        """
+        for item in self._infos:
+            for location in self._places.get(item.number, ()):
+                self.inner.budget.part()
+                data = self._data(location, MAX_ITEM_NESTING)
+                if data.size:
+                    self.inner.budget.extent(data.size)
+                    yield item, data
+
+    def read(self, children: Boxes) -> None:
+        """Reads and cleans the tables. Raises ValueError, TooMuchError."""
+        for child in children:
+            self._table(child)
+
+    def _table(self, box: Box) -> None:
+        inner, kind = self.inner, box.kind
+        if kind == b"iprp":
+            self.properties = clean_properties(self.source, box, inner)
+            self.found.add(self.properties.found)
+            for area in self.properties.areas:
+                self.ground.area(area.start, area.end)
+            for rest in self.properties.rests:
+                self.ground.rest(rest.start, rest.end)
+        elif kind == b"idat":
+            self._idat = self._idat or box
+            self.ground.area(box.body, box.end)
+        elif kind == b"iinf":
+            self._infos += self._rewrite(box, lambda data: tables.item_infos(data, inner))
+        elif kind == b"iloc":
+            for location in self._rewrite(box, lambda data: tables.locations(data, inner)):
+                self._places.setdefault(location.number, []).append(location)
+        elif kind == b"iref":
+            self._refer(self._rewrite(box, lambda data: tables.references(data, inner)))
+        elif kind == b"ipro":
+            self.protections = self._rewrite(box, lambda data: tables.protections(data, inner))
+        elif kind == b"hdlr":
+            self._rewrite(box, lambda data: tables.handler(data, inner))
+        elif kind == b"pitm":
+            self._rewrite(box, lambda data: (tables.primary(data), None))
+        elif kind == b"grpl":
+            self._rewrite(box, lambda data: (tables.groups(data, inner), None))
+        elif kind == b"dinf":
+            self._rewrite(box, lambda data: (tables.data_information(data, inner), None))
+        else:
+            self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
+
+    def _refer(self, references: list[Reference]) -> None:
+        """Of all references, only those count here that say what an item's data are pieces of."""
+        for reference in references:
+            if reference.kind == b"iloc":
+                self._holders.setdefault(reference.number, []).extend(reference.targets)
+
+    def _rewrite(self, box: Box, clean: Callable[[bytes], tuple[bytes, T]]) -> T:
+        size = box.end - box.body
+        if size > MAX_TABLE_BYTES or box.cut:
+            raise ValueError("too long, or cut off")
+        old = self.source.read(box.body, size)
+        new, said = clean(old)
+        patches = list(difference(box.body, old, new))
+        if patches:
+            self.found.patches += patches
+            self.found.notes.append(Note(box.start, box.size, NAME, f"in {name_of(box.kind)}", Tells.DEVICE))
+        return said
+
+    # --- where data lie ---
+
+    def _data(self, location: Location, depth: int) -> Gathered:
+        """An item's pieces in the file. What cannot be resolved is no piece, and neither is one without
+        a length: the standard lets it go on to the end of the file, writers mean that there is nothing.
+        """
+        spans: list[Span] = []
+        for extent in location.extents:
+            if location.method == tables.IN_FILE:
+                spans.append(Span(extent.offset, extent.offset + extent.length))
+            elif location.method == tables.IN_IDAT and self._idat is not None:
+                at = self._idat.body + extent.offset
+                if at + extent.length <= self._idat.end or self._idat.cut:
+                    spans.append(Span(at, at + extent.length))
+            elif location.method == tables.IN_ITEM and depth:
+                spans += self._piece_of_item(location.number, extent, depth)
+        return Gathered(self.source, spans)
+
+    def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
+        """A piece of another item: the reference of this number among those called ``iloc``."""
+        self.inner.budget.part()
+        targets = self._holders.get(number, ())
+        index = max(0, extent.reference - 1)
+        holders = self._places.get(targets[index]) if index < len(targets) else None
+        if holders is None:
+            return
+        if targets[index] not in self._resolved:
+            self._resolved[targets[index]] = self._data(holders[0], depth - 1)
+        whole = self._resolved[targets[index]]
+        for piece in whole.pieces(extent.offset, extent.offset + extent.length):
+            self.inner.budget.part()
+            yield piece

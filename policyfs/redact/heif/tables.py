@@ -1,0 +1,280 @@
+"""The tables of a HEIF file's ``meta`` box: which items there are, where their data lies, what refers.
+
+Each function takes a box's payload and gives it back as it is to be read (as long as before: texts
+that tell are blanked, what the standard does not prescribe is zero) together with what it says.
+ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section 8.11, 23008-12.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.core.reader import Fields
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.isobmff.boxes import Box, freed, full_box, read_boxes
+
+IN_FILE: Final = 0
+IN_IDAT: Final = 1
+IN_ITEM: Final = 2
+_WIDTHS: Final = (0, 4, 8)
+_GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
+_GROUP_MORE_BYTES: Final = 1024
+_PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
+"""Box of a protection -> how much of what it holds stays."""
+_MEDIA_TYPE: Final = re.compile(
+    rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
+)
+_ENCODING: Final = re.compile(rb"[a-zA-Z_-]{0,20}")
+_URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
+
+
+class Item(NamedTuple):
+    """An item: its number and type; for ``mime`` items their content type and encoding.
+
+    protected: number of the protection that it is under, 0 for none.
+    """
+
+    number: int
+    kind: bytes
+    content: bytes = b""
+    encoding: bytes = b""
+    protected: int = 0
+
+
+class Extent(NamedTuple):
+    """A piece of an item's data. reference: for IN_ITEM, which reference holds it (from 1 on)."""
+
+    offset: int
+    length: int
+    reference: int = 0
+
+
+class Location(NamedTuple):
+    """Where an item's data lies, and relative to what."""
+
+    number: int
+    method: int
+    extents: tuple[Extent, ...]
+
+
+class Reference(NamedTuple):
+    """An item that refers to others, and how."""
+
+    kind: bytes
+    number: int
+    targets: tuple[int, ...]
+
+
+def clean_words(text: bytes, inner: Inner) -> bytes:
+    """A name that stays unless it tells; blanks then, so that what follows stays in its place."""
+    if not text.strip():
+        return text
+    goes = not inner.budget.look(len(text)) or told(inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
+    return b" " * len(text) if goes else text
+
+
+def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
+    """The boxes in a payload from `start` on. ValueError if one is cut off."""
+    boxes = read_boxes(MemorySource(payload), start, len(payload), inner.budget)
+    for box in boxes:
+        if box.cut:
+            raise ValueError("a box that is cut off")
+        yield box
+
+
+def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes:
+    """The payload with these boxes as they are to be; zeros wherever there is none."""
+    out = bytearray(payload[:start].ljust(len(payload), b"\0"))
+    for box, raw in boxes:
+        out[box.start : box.end] = raw
+    return bytes(out)
+
+
+def handler(payload: bytes, inner: Inner) -> tuple[bytes, bytes]:
+    """``hdlr``: what the box's items are (``pict``). Its name is a free text."""
+    fields = Fields(payload)
+    fields.take(8)
+    kind = fields.take(4)
+    reserved = fields.take(12)
+    name = clean_words(fields.string(), inner)
+    head = payload[:12] + (bytes(12) if inner.hide & Tells.DEVICE else reserved)
+    return (head + name).ljust(len(payload), b"\0"), kind
+
+
+def primary(payload: bytes) -> bytes:
+    """``pitm``: the number of the item to show first."""
+    fields = Fields(payload)
+    version, _ = full_box(fields.take(4))
+    fields.number(4 if version else 2)
+    return fields.kept()
+
+
+def item_infos(payload: bytes, inner: Inner) -> tuple[bytes, list[Item]]:
+    """``iinf``: the list of items with their types."""
+    fields = Fields(payload)
+    version, _ = full_box(fields.take(4))
+    fields.number(4 if version else 2)
+    items, boxes = [], []
+    for box in inner_boxes(payload, fields.at, inner):
+        raw = payload[box.start : box.end]
+        if box.kind == b"infe":
+            body, item = _item_info(payload[box.body : box.end], inner)
+            items.append(item)
+            raw = raw[: box.body - box.start] + body
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, fields.at, boxes), items
+
+
+def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
+    """``infe``, section 8.11.6: four versions of it."""
+    fields = Fields(payload)
+    version, _ = full_box(fields.take(4))
+    if version > 3:
+        raise ValueError("an item of an unknown version")
+    number = fields.number(4 if version == 3 else 2)
+    protected = fields.number(2)
+    kind = fields.take(4) if version >= 2 else b"mime"
+    start = fields.at
+    texts = [fields.string()]
+    if kind == b"mime":
+        texts += [fields.string(), fields.string()] if fields.at < len(payload) else []
+    elif kind == b"uri ":
+        texts.append(fields.string())
+    shapes = (_MEDIA_TYPE, _ENCODING) if kind == b"mime" else (_URI, _ENCODING)
+    names = [clean_words(texts[0], inner)]
+    for text, shape in zip(texts[1:], shapes, strict=False):
+        plain = shape.fullmatch(text) is not None and not bytes_tell_place(text)
+        names.append(text if plain else b" " * len(text))
+    body = b"\0".join(names)
+    whole = payload[:start] + body
+    # As the next reader finds them: what does not stay makes the item one of no known type.
+    content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
+    encoding = names[2].lower() if len(names) > 2 else b""
+    return whole[: len(payload)].ljust(len(payload), b"\0"), Item(number, kind, content, encoding, protected)
+
+
+def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
+    """``iloc``, section 8.11.3. An item in another file (a data reference) has no extents here."""
+    fields = Fields(payload)
+    version, _ = full_box(fields.take(4))
+    sizes = fields.number(2)
+    offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+    index_size = sizes & 15 if version else 0
+    if version > 2 or not {offset_size, length_size, base_size, index_size} <= set(_WIDTHS):
+        raise ValueError("no such item locations")
+    width = index_size + offset_size + length_size
+    found = []
+    for _ in range(fields.number(4 if version == 2 else 2)):
+        number = fields.number(4 if version == 2 else 2)
+        method = fields.number(2) & 15 if version else IN_FILE
+        elsewhere = fields.number(2)
+        base = fields.number(base_size)
+        extents = []
+        count = fields.number(2)
+        if count * width > len(payload) - fields.at or (count > 1 and not width):
+            raise ValueError("more pieces than there is room for")
+        for _ in range(count):
+            inner.budget.part()
+            reference = fields.number(index_size)
+            offset = base + fields.number(offset_size)
+            extents.append(Extent(offset, fields.number(length_size), reference))
+        inner.budget.part()
+        found.append(Location(number, method, () if elsewhere else tuple(extents)))
+    return fields.kept(), found
+
+
+def references(payload: bytes, inner: Inner) -> tuple[bytes, list[Reference]]:
+    """``iref``, section 8.11.12."""
+    fields = Fields(payload)
+    version, _ = full_box(fields.take(4))
+    width = 4 if version else 2
+    found, boxes = [], []
+    for box in inner_boxes(payload, 4, inner):
+        body = Fields(payload[box.body : box.end])
+        number = body.number(width)
+        count = body.number(2)
+        inner.budget.part(count)
+        found.append(Reference(box.kind, number, tuple(body.number(width) for _ in range(count))))
+        boxes.append((box, payload[box.start : box.body] + body.kept()))
+    return rebuilt(payload, 4, boxes), found
+
+
+def groups(payload: bytes, inner: Inner) -> bytes:
+    """``grpl``: lists of items that belong together (23008-12 section 9.4)."""
+    boxes = []
+    for box in inner_boxes(payload, 0, inner):
+        raw = payload[box.start : box.end]
+        try:
+            raw = raw[: box.body - box.start] + _group(box.kind, payload[box.body : box.end])
+        except ValueError:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, 0, boxes)
+
+
+def _group(kind: bytes, payload: bytes) -> bytes:
+    fields = Fields(payload)
+    full_box(fields.take(4))
+    fields.number(4)
+    fields.take(4 * fields.number(4))
+    if kind in _GROUPS_WITH_MORE and len(payload) - fields.at <= _GROUP_MORE_BYTES:
+        return payload
+    return fields.kept()
+
+
+def data_information(payload: bytes, inner: Inner) -> bytes:
+    """``dinf``: where data in other files is. Addresses go: they are free text."""
+    boxes = []
+    for box in inner_boxes(payload, 0, inner):
+        raw = payload[box.start : box.end]
+        if box.kind == b"dref":
+            body = payload[box.body : box.end]
+            entries = [
+                (entry, body[entry.start : entry.body + 4].ljust(entry.size, b"\0"))
+                for entry in inner_boxes(body, 8, inner)
+            ]
+            raw = raw[: box.body - box.start] + rebuilt(body, 8, entries)
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, 0, boxes)
+
+
+def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
+    """``ipro``: how protected items are to be unlocked, and how many ways there are."""
+    fields = Fields(payload)
+    full_box(fields.take(4))
+    count = fields.number(2)
+    boxes = []
+    for box in inner_boxes(payload, fields.at, inner):
+        raw = payload[box.start : box.end]
+        if box.kind == b"sinf" and box.size <= _GROUP_MORE_BYTES:
+            raw = raw[: box.body - box.start] + _protection(payload[box.body : box.end], inner)
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, fields.at, boxes), min(count, len(boxes))
+
+
+def _protection(payload: bytes, inner: Inner) -> bytes:
+    """``sinf`` or ``schi``, section 8.12: numbers and names of four letters; addresses are free text."""
+    boxes = []
+    for box in inner_boxes(payload, 0, inner):
+        raw, head = payload[box.start : box.end], box.body - box.start
+        if box.kind == b"schi":
+            raw = raw[:head] + _protection(raw[head:], inner)
+        elif box.kind in _PROTECTION:
+            raw = raw[: head + _PROTECTION[box.kind]].ljust(box.size, b"\0")
+        else:
+            raw = freed(raw)
+        boxes.append((box, raw))
+    return rebuilt(payload, 0, boxes)

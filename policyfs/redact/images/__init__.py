@@ -1,0 +1,1 @@
+"""PNG, GIF, BMP, ICO, WebP, JPEG XL."""

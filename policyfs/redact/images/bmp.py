@@ -1,0 +1,150 @@
+"""BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
+
+They have no metadata, but room for it: between headers and pixels, and behind. All of that becomes
+zeros; pictures of icons that are PNGs are redacted as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.images.png import SIGNATURE, is_profile
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("BMP", "headers, colours, pixels, an embedded profile", "the picture", NOTHING, "stay"),
+    Part("BMP", "a linked profile", "a path", UNKNOWN, "zeros"),
+    Part("ICO", "pictures", "BMPs without their head, or PNGs", NOTHING, "PNGs are redacted"),
+    Part("BMP, ICO", "reserved fields, between and behind", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+_HEAD_BYTES: Final = 14
+_CORE: Final = 12
+_HEADERS: Final = (40, 52, 56, 108, 124)
+_PLAIN, _RLE, _FIELDS = 0, (1, 2), (3, 6)
+_ENTRY_BYTES: Final = 16
+_MAX_ICONS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Bitmap:
+    """What the header of a device-independent bitmap says; sizes in bytes."""
+
+    header: int
+    colours: int
+    pixels: int | None
+    """None: compressed, and as long as the file."""
+    mask: int
+    """A second bitmap of one bit per pixel, in an icon of half the height."""
+    profile: tuple[bytes, int, int] | None
+    """The kind of a colour profile, where it is from the header's start on, how long it is."""
+
+
+def read_bitmap(head: bytes) -> Bitmap:
+    """The header that starts here (124 bytes are enough). Raises NotThisKindError."""
+    size = int.from_bytes(head[:4], "little")
+    if size == _CORE and len(head) >= _CORE:
+        width, height, bits = (int.from_bytes(head[a : a + 2], "little") for a in (4, 6, 10))
+        colours = 3 << bits if bits <= 8 else 0
+        return Bitmap(size, colours, _stride(width, bits) * height, _stride(width, 1) * (height // 2), None)
+    if size not in _HEADERS or len(head) < size:
+        raise NotThisKindError("its header is of no known length")
+    width, height = (int.from_bytes(head[a : a + 4], "little", signed=True) for a in (4, 8))
+    bits, packing = int.from_bytes(head[14:16], "little"), int.from_bytes(head[16:20], "little")
+    stated, used = (int.from_bytes(head[a : a + 4], "little") for a in (20, 32))
+    if not 0 < width < 1 << 20 or not 0 < abs(height) < 1 << 20 or bits not in (1, 2, 4, 8, 16, 24, 32):
+        raise NotThisKindError("its size is none")
+    if packing not in (_PLAIN, *_RLE, *_FIELDS):
+        raise NotThisKindError("it is packed in an unknown way")
+    masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
+    count = used if 0 < used <= 1 << 16 else (1 << bits if bits <= 8 else 0)
+    pixels = (stated or None) if packing in _RLE else _stride(width, bits) * abs(height)
+    profile = None
+    if size == 124:
+        offset, length = (int.from_bytes(head[a : a + 4], "little") for a in (112, 116))
+        profile = (head[56:60], offset, length)
+    mask = _stride(width, 1) * (abs(height) // 2)
+    return Bitmap(size, masks + 4 * count, pixels, mask, profile)
+
+
+def _stride(width: int, bits: int) -> int:
+    """A row of pixels is filled up to four bytes."""
+    return (width * bits + 31) // 32 * 4
+
+
+def locate_bmp(source: ByteSource, inner: Inner) -> Found:
+    """What a BMP holds besides its picture. Raises NotThisKindError, TooMuchError."""
+    edits = Edits(source, inner, "BMP")
+    head = source.read(0, _HEAD_BYTES + 124)
+    if head[:2] != b"BM" or len(head) < _HEAD_BYTES + _CORE:
+        raise NotThisKindError("it does not start like a BMP")
+    bitmap = read_bitmap(head[_HEAD_BYTES:])
+    start = int.from_bytes(head[10:14], "little")
+    ends = _HEAD_BYTES + bitmap.header
+    colours = min(ends + bitmap.colours, max(start, ends))
+    if not ends <= start < source.size:
+        raise NotThisKindError("there is no picture in it")
+    stay = [(0, colours), (start, source.size if bitmap.pixels is None else start + bitmap.pixels)]
+    edits.zero(6, 10, "reserved")
+    if bitmap.profile is not None:
+        kind, offset, size = bitmap.profile
+        at = _HEAD_BYTES + offset
+        if kind == b"DEBM" and size <= MAX_BLOCK_BYTES and is_profile(source.read(at, size)):
+            stay.append((at, at + size))
+    _neutral(edits, stay)
+    return edits.found
+
+
+def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
+    """Zeros wherever nothing stays."""
+    at = 0
+    for start, end in sorted(stay):
+        edits.zero(at, start, "between")
+        at = max(at, end)
+    edits.trailer(at, edits.source.size)
+
+
+def locate_ico(source: ByteSource, inner: Inner) -> Found:
+    """What an ICO or CUR holds besides its pictures. Raises NotThisKindError, TooMuchError."""
+    edits = Edits(source, inner, "ICO")
+    head = source.read(0, 6)
+    count = int.from_bytes(head[4:6], "little")
+    if head[:4] not in (b"\0\0\1\0", b"\0\0\2\0") or not 0 < count <= _MAX_ICONS:
+        raise NotThisKindError("it does not start like an icon")
+    ends = 6 + _ENTRY_BYTES * count
+    entries = source.read(6, ends - 6)
+    ranges = set()
+    for at in range(0, len(entries) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
+        edits.zero(6 + at + 3, 6 + at + 4, "reserved")
+        size, start = (int.from_bytes(entries[at + b : at + b + 4], "little") for b in (8, 12))
+        ranges.add((start, size))
+    stay, end = [(0, ends)], ends
+    for start, size in sorted(ranges):
+        if start < end or size > MAX_BLOCK_BYTES or start + size > source.size:
+            raise NotThisKindError("its pictures overlap or are cut off")
+        end = start + size
+        stay.append((start, start + _icon(edits, start, size)))
+    _neutral(edits, stay)
+    return edits.found
+
+
+def _icon(edits: Edits, start: int, size: int) -> int:
+    """Deals with one picture; returns how much of it stays."""
+    data = edits.source.read(start, size)
+    if data.startswith(SIGNATURE):
+        cleaned = edits.inner.image(data)
+        if cleaned is None:
+            raise NotThisKindError("a picture in it is none")
+        edits.block(start, data, cleaned)
+        return size
+    bitmap = read_bitmap(data)
+    if bitmap.pixels is None:
+        return size
+    # The height is that of the picture and of its mask together.
+    return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)

@@ -1,0 +1,200 @@
+"""GIF files (GIF89a specification, 31 July 1990; XMP specification part 3, 1.1.2).
+
+Pictures stay, with the extensions that show them (graphic control, loops, colour profile). Comments
+stay as texts do; XMP is cleaned; any other extension becomes an empty comment of the same length.
+Behind the trailer all is zero.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, skip_zeros
+from policyfs.redact.core.tag_names import is_blank, told_by_named
+from policyfs.redact.images.png import is_profile
+
+_EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
+_GRAPHIC_CONTROL, _COMMENT, _APPLICATION = 0xF9, 0xFE, 0xFF
+_LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_PROFILE: Final = b"ICCRGBG1012"
+_XMP: Final = b"XMP DataXMP"
+_XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
+"""Whichever byte of a packet a reader takes for a length, it ends up behind these (XMP part 3)."""
+_LEAST_BYTES: Final = 3
+"""Of an extension: its mark, its label, and the zero that ends it."""
+_READ_BYTES: Final = 1 << 16
+
+
+_KIND: Final = "GIF"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _KIND,
+        "comment",
+        "text, often the program's name",
+        Tells.PEOPLE,
+        "an empty comment, also if a place, a date or a program is in it",
+    ),
+    Part(_KIND, "application XMP", "XMP", UNKNOWN, "cleaned in place"),
+    Part(
+        _KIND,
+        "application NETSCAPE, ANIMEXTS, ICCRGBG1",
+        "loops, colours",
+        NOTHING,
+        "stay, if they have their shape",
+    ),
+    Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
+    Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_gif(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a GIF that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    if source.read(0, 6) not in (b"GIF87a", b"GIF89a"):
+        raise NotThisKindError("it does not start like a GIF")
+    return _Locator(Edits(source, inner, "GIF")).locate()
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.source = edits.source
+        self.inner = edits.inner
+        self.base, self.window = 0, b""
+        self.images = 0
+
+    def locate(self) -> Found:
+        at = self._colours(13, self._byte(10))
+        ended = False
+        while at < self.source.size and not ended:
+            self.inner.budget.part()
+            mark = self._byte(at)
+            if mark == _IMAGE:
+                at = self._image(at)
+            elif mark == _EXTENSION:
+                following = self._extension(at)
+                if following is None:
+                    break
+                at = following
+            elif mark == 0:
+                following = skip_zeros(self.source, at)
+                self.inner.budget.search(following - at)
+                at = following
+            else:
+                ended = mark == _TRAILER
+                at += ended
+                break
+        if not self.images:
+            raise NotThisKindError("there is no picture in it")
+        self.edits.trailer(at, self.source.size, broken=not ended)
+        return self.edits.found
+
+    def _byte(self, at: int) -> int:
+        """The byte at an offset; 0 behind the end, which ends any row of blocks."""
+        index = at - self.base
+        if not 0 <= index < len(self.window):
+            self.base, self.window, index = at, self.source.read(at, _READ_BYTES), 0
+        return self.window[index] if self.window else 0
+
+    def _colours(self, at: int, flags: int) -> int:
+        """One past a colour table, if there is one."""
+        return at + 3 * (2 << (flags & 7)) if flags & 0x80 else at
+
+    def _blocks(self, at: int) -> int:
+        """One past a row of sub-blocks and the zero that ends it."""
+        while (size := self._byte(at)) != 0:
+            at += size + 1
+        return min(at + 1, self.source.size)
+
+    def _image(self, at: int) -> int:
+        self.images += 1
+        return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
+
+    def _extension(self, at: int) -> int | None:
+        """Deals with an extension; returns where the next block is, None if it is cut off."""
+        self.inner.budget.part(4)
+        label, first = self._byte(at + 1), self._byte(at + 2)
+        if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
+            return self._xmp(at)
+        end = self._blocks(at + 2)
+        if end < at + _LEAST_BYTES or self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
+            return None
+        block = self.source.read(at, end - at)
+        if label == _COMMENT:
+            self._comment(at, block)
+        elif label == _GRAPHIC_CONTROL and first == 4 and len(block) == 8:
+            pass
+        elif label != _APPLICATION or first != 11 or not self._stays(block):
+            self._neutral(at, block, "extension")
+        return end
+
+    def _stays(self, block: bytes) -> bool:
+        """An application extension that shows the picture as it is, and holds nothing else."""
+        name, data = block[3:14], block[14:]
+        if name in _LOOPS:
+            at, sizes = 0, {1: 3, 2: 5}
+            while at + 1 < len(data) and data[at] and sizes.get(data[at + 1]) == data[at]:
+                at += data[at] + 1
+            return at == len(data) - 1
+        return name == _PROFILE and is_profile(_joined(data))
+
+    def _comment(self, at: int, block: bytes) -> None:
+        text = _joined(block[2:])
+        if not is_blank(text) and (
+            tells := told_by_named(self.inner.hide, "comment", text, self.inner.budget)
+        ):
+            self._neutral(at, block, "comment", tells)
+
+    def _xmp(self, at: int) -> int | None:
+        """An XMP packet, which is no row of sub-blocks but reads as one, thanks to what follows it."""
+        start = at + 14
+        limit = min(MAX_BLOCK_BYTES, self.source.size - start)
+        data = self.source.read(start, limit)
+        end = data.find(_XMP_END)
+        if end < 0:
+            end = self._blocks(start)
+            if self._byte(end - 1) != 0 or end - at > MAX_BLOCK_BYTES:
+                return None
+            self._neutral(at, self.source.read(at, end - at), "XMP", broken=True)
+            return end
+        packet = data[:end]
+        after = start + end + len(_XMP_END)
+        cleaned = self.inner.xmp(packet)
+        if 0 in cleaned.data:
+            self._neutral(at, self.source.read(at, after - at), "XMP", broken=True)
+        else:
+            self.edits.block(start, packet, cleaned)
+        return after
+
+    def _neutral(
+        self, at: int, block: bytes, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
+    ) -> None:
+        """An empty comment of the same length."""
+        if self.edits.put(at, block, blank_comment(len(block))):
+            self.edits.note(at, len(block), tag, tells, broken=broken)
+
+
+def blank_comment(size: int) -> bytes:
+    """A comment extension of so many bytes (3, or at least 5) that says nothing but blanks."""
+    out = bytearray([_EXTENSION, _COMMENT])
+    left = size - 3
+    while left:
+        part = left - 1 if left <= 256 else min(255, left - 3)
+        out += bytes([part]) + b" " * part
+        left -= part + 1
+    return bytes(out) + b"\0"
+
+
+def _joined(data: bytes) -> bytes:
+    """The content of sub-blocks."""
+    out, at = bytearray(), 0
+    while at < len(data) and data[at]:
+        out += data[at + 1 : at + 1 + data[at]]
+        at += data[at] + 1
+    return bytes(out)

@@ -1,0 +1,158 @@
+"""JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
+
+A codestream has no place for metadata but a frame's name, and cannot be walked without decoding it;
+it stays. What a box holds that is compressed with Brotli cannot be looked into and goes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import NOTHING, UNKNOWN
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_exif_block, clean_xmp_block, cleaned_at
+from policyfs.redact.isobmff.boxes import Box, read_boxes
+from policyfs.redact.isobmff.item_data import Ground
+
+CODESTREAM: Final = b"\xff\x0a"
+SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
+_FTYP_BYTES: Final = 64
+_NAME: Final = "JPEG XL"
+_KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
+"""Boxes of numbers that stay, and how long they are at most."""
+_FOREIGN: Final = re.compile(
+    rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
+    rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
+    re.DOTALL,
+)
+"""How things start that people's programs append to pictures. No codestream holds these by chance."""
+_OVERLAP: Final = 32
+_FREED_PARTS: Final = 4
+"""How many parts a box counts for that becomes free space; an honest file has a handful."""
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
+    Part(
+        "JPEG XL",
+        "behind a bare codestream",
+        "EXIF, XMP, a video or an archive",
+        UNKNOWN,
+        "zeros from its first byte on, where it is known by that",
+    ),
+    Part("JPEG XL", "Exif", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
+    Part("JPEG XL", "xml ", "XMP", UNKNOWN, "cleaned as in a JPEG; other XML becomes an empty packet"),
+    Part("JPEG XL", "brob", "any box, compressed with Brotli", UNKNOWN, "free space that holds zeros"),
+    Part(
+        "JPEG XL",
+        "jbrd",
+        "what a JPEG held that this picture was made from: comments, any segment, what was behind it",
+        UNKNOWN,
+        "free space; the JPEG cannot be put together again, the picture is the same",
+    ),
+    Part(
+        "JPEG XL",
+        "jumb, jhgm, any other box, what lies between",
+        "anything",
+        UNKNOWN,
+        "free space that holds zeros",
+    ),
+)
+
+
+def locate_jxl(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a JPEG XL file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    head = source.read(0, len(SIGNATURE))
+    if head == SIGNATURE:
+        return _Locator(source, inner).locate()
+    if head.startswith(CODESTREAM):
+        return _bare(source, inner)
+    raise NotThisKindError("it does not start like a JPEG XL file")
+
+
+def _bare(source: ByteSource, inner: Inner) -> Found:
+    """A codestream from the first byte on."""
+    return _foreign(source, 0, source.size, inner)
+
+
+def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
+    """What was appended to a codestream in a form that is known: only that can be told from it."""
+    found, at = Found(), start
+    while at < end:
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
+        foreign = _FOREIGN.search(chunk) if inner.budget.search_chunk(chunk) else None
+        if foreign is not None:
+            behind = _with_zeros(source, start, at + foreign.start())
+            found.patches.append(Patch(behind, zeros=end - behind))
+            found.notes.append(Note(behind, end - behind, _NAME, "behind the picture"))
+            break
+        at += len(chunk) if at + len(chunk) >= end else len(chunk) - _OVERLAP
+    return found
+
+
+def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
+    """Where something foreign starts once there are zeros from `behind` on: some starts end in zeros."""
+    while True:
+        first = max(start, behind - _OVERLAP)
+        foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
+        if foreign is None:
+            return behind
+        behind = first + foreign.start()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file of boxes."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    pieces: int = 0
+    whole: bool = False
+
+    def locate(self) -> Found:
+        top = read_boxes(self.source, len(SIGNATURE), self.source.size, self.inner.budget, to_end=True)
+        ground = Ground(self.source, self.inner.budget)
+        for number, box in enumerate(top):
+            size = box.end - box.body
+            if number == 0 and (box.kind != b"ftyp" or size > _FTYP_BYTES):
+                raise NotThisKindError("it has no file type box")
+            if box.kind in (b"jxlc", b"jxlp") and self._goes_on(box):
+                self.found.add(_foreign(self.source, box.body, box.end, self.inner))
+            elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
+                self._block(box)
+            elif number and size > _KEPT.get(box.kind, -1):
+                self.inner.budget.part(_FREED_PARTS)
+                ground.free(box, _NAME)
+        if not self.pieces:
+            raise NotThisKindError("there is no picture in it")
+        ground.rest(top.rest, self.source.size)
+        self.found.add(ground.settle(_NAME))
+        return self.found
+
+    def _block(self, box: Box) -> None:
+        data = self.source.read(box.body, box.end - box.body)
+        if box.kind == b"Exif":
+            cleaned = clean_exif_block(data, self.inner, "EXIF")
+        else:
+            cleaned = clean_xmp_block(data, self.inner)
+        self.found.add(cleaned_at(box.body, data, cleaned))
+
+    def _goes_on(self, box: Box) -> bool:
+        """Whether this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
+        head = self.source.read(box.body, min(6, box.end - box.body))
+        number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
+        known = number & 0x7FFFFFFF == self.pieces and (self.pieces or data.startswith(CODESTREAM))
+        if not known or self.whole:
+            return False
+        self.pieces += 1
+        self.whole = box.kind == b"jxlc" or number >> 31 == 1
+        return True

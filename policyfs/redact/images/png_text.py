@@ -1,0 +1,179 @@
+"""The texts of a PNG: tEXt, zTXt, iTXt chunks, and what programs pack into them.
+
+exiftool and ImageMagick write whole EXIF, IPTC, XMP blocks as hexadecimal text ("Raw profile type
+exif"), XMP has an iTXt chunk of its own, and both may be deflated. A text that is known by its
+keyword (core/tag_names.py) stays or goes as a whole; an embedded block is cleaned in its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.redact.core.bounded_inflate import deflated_to, inflated
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, shifted
+from policyfs.redact.core.tag_names import is_blank, told, told_by_named
+
+XMP_KEYWORD: Final = "xml:com.adobe.xmp"
+_PROFILE: Final = re.compile(r"raw profile type (\S{1,20})")
+_HEX: Final = re.compile(rb"\s{0,8}([^\n]{1,40})\n\s{0,20}(\d{1,9})[ \r\t]{0,8}\n([0-9A-Fa-f\s]*)\0*")
+_NOT_HEX: Final = re.compile(rb"[^0-9A-Fa-f]+")
+_HEX_RUN: Final = re.compile(rb"[0-9A-Fa-f]+")
+_EXIF: Final = b"Exif\0\0"
+_XMP_HEADER: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_START: Final = re.compile(rb"\xef?\xbb?\xbf?\s*<(?:\?xpacket|\?xml|x:x[am]pmeta|rdf:)")
+_PHOTOSHOP: Final = b"Photoshop 3.0\0"
+_MAX_KEYWORD_BYTES: Final = 79
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text chunk taken apart. start: where the text (deflated or not) begins; extra: an iTXt's
+    language and its keyword in that language.
+    """
+
+    keyword: str
+    extra: bytes
+    start: int
+    packed: bool
+
+
+def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
+    """A tEXt, zTXt or iTXt chunk's data, as long as before; None if it goes as a whole.
+
+    The first of the two is what it told. A text that cannot be inflated goes.
+    """
+    text = _parse(kind, data)
+    if text is None:
+        return UNKNOWN, None
+    plain = data[text.start :]
+    if text.packed:
+        unpacked = inflated(plain, inner.budget)
+        if unpacked is None:
+            return UNKNOWN, None
+        plain, behind = unpacked
+    else:
+        behind = b""
+    if text.extra and told(inner.hide, Tells.PEOPLE, text.extra, inner.budget):
+        return Tells.PEOPLE, None
+    tells, cleaned = _clean(text.keyword, plain, inner)
+    if cleaned is None:
+        return tells, None
+    if cleaned.data == plain and not behind:
+        return tells, Cleaned(data)
+    new = deflated_to(cleaned.data, len(data) - text.start) if text.packed else cleaned.data
+    if new is None:
+        return tells, None
+    # Within a deflated stream nothing has a place: what went is noted for the stream as a whole.
+    notes = (
+        tuple(n._replace(offset=0, length=len(new)) for n in cleaned.notes) if text.packed else cleaned.notes
+    )
+    return tells, Cleaned(data[: text.start] + new, shifted(notes, text.start))
+
+
+def clean_packed_exif(data: bytes, inner: Inner) -> Cleaned | None:
+    """A zxIf chunk (deflated EXIF): a zero byte, the plain length (4 bytes), the stream."""
+    unpacked = inflated(data[5:], inner.budget) if data[:1] == b"\0" else None
+    if unpacked is None:
+        return None
+    plain, behind = unpacked
+    cleaned = inner.tiff(plain)
+    if cleaned is None:
+        return None
+    if cleaned.data == plain and not behind and int.from_bytes(data[1:5]) == len(plain):
+        return Cleaned(data)
+    new = deflated_to(cleaned.data, len(data) - 5)
+    if new is None:
+        return None
+    notes = tuple(note._replace(offset=5, length=len(new)) for note in cleaned.notes)
+    return Cleaned(b"\0" + len(plain).to_bytes(4) + new, notes)
+
+
+def _parse(kind: bytes, data: bytes) -> _Text | None:
+    keyword, found, _ = data[: _MAX_KEYWORD_BYTES + 1].partition(b"\0")
+    if not found or not keyword:
+        return None
+    name, at = keyword.decode("latin-1"), len(keyword) + 1
+    if kind == b"tEXt":
+        return _Text(name, b"", at, packed=False)
+    if kind == b"zTXt":
+        return _Text(name, b"", at + 1, packed=True) if data[at : at + 1] == b"\0" else None
+    if data[at : at + 1] not in (b"\0", b"\1") or data[at + 1 : at + 2] != b"\0":
+        return None
+    language, end = at + 2, data.find(b"\0", at + 2)
+    start = data.find(b"\0", end + 1) + 1
+    if end < 0 or not start or end - language > 64:
+        return None
+    extra = b"" if is_blank(data[end:start]) and _is_language(data[language:end]) else data[language:start]
+    return _Text(name, extra, start, packed=data[at] == 1)
+
+
+def _is_language(data: bytes) -> bool:
+    """A language tag of the usual kind (RFC 5646), or none: "en", "x-default", "de-DE"."""
+    return re.fullmatch(rb"(?:[A-Za-z]{2,8}|x-default)?(?:-[A-Za-z]{2,4})?", data) is not None
+
+
+def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
+    name = keyword.strip().lower()
+    if name == XMP_KEYWORD:
+        return UNKNOWN, inner.xmp(plain)
+    if _XMP_START.match(plain):  # known by its first words alone: where they go, it is nothing any more
+        packet = inner.xmp(plain)
+        return UNKNOWN, packet if _XMP_START.match(packet.data) else None
+    profile = _PROFILE.fullmatch(name)
+    if profile is not None:
+        return UNKNOWN, _clean_profile(plain, inner)
+    tells = told_by_named(inner.hide, keyword, plain, inner.budget)
+    if tells or told(inner.hide, NOTHING, keyword.encode()):
+        return tells or UNKNOWN, None
+    return NOTHING, Cleaned(plain)
+
+
+def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
+    """A block written as hexadecimal digits, after its name and its length in bytes."""
+    match = _HEX.fullmatch(plain)
+    if match is None:
+        return None
+    digits = _NOT_HEX.sub(b"", match[3])
+    if not digits or len(digits) % 2:
+        return None  # the length before them is often wrong, and readers take all of them or a part
+    block = bytes.fromhex(digits.decode("ascii"))
+    cleaned = _clean_block(block, inner)
+    if cleaned is None or cleaned.data == block:
+        return cleaned and Cleaned(plain, cleaned.notes)
+    fresh, at = cleaned.data.hex().encode(), 0
+    new = bytearray(plain)
+    for run in _HEX_RUN.finditer(plain, match.start(3), match.end(3)):
+        size = run.end() - run.start()
+        new[run.start() : run.end()] = fresh[at : at + size]
+        at += size
+    return Cleaned(bytes(new), tuple(n._replace(offset=0, length=len(plain)) for n in cleaned.notes))
+
+
+def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
+    """A block by what it starts with: names are often wrong (XMP in APP1, IPTC without resources)."""
+    for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
+        if block.startswith(head):
+            break
+    body = block[len(head) :]
+    cleaner = _cleaner(head, body, inner)
+    cleaned = cleaner(body) if cleaner is not None else None
+    if cleaned is None or _cleaner(head, cleaned.data, inner) != cleaner:
+        return None  # what is left of it is a block that the next reader does not know
+    return Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
+
+
+def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
+    """What cleans a block that starts so."""
+    if head == _XMP_HEADER or _XMP_START.match(body):
+        return inner.xmp
+    if body[:4] in (b"II*\0", b"MM\0*"):
+        return inner.tiff
+    if body[:4] == b"8BIM":
+        return inner.irb
+    if body[:1] == b"\x1c":
+        return inner.iim
+    return Cleaned if body[36:40] == b"acsp" else None

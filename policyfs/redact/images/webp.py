@@ -1,0 +1,143 @@
+"""WebP files (RFC 9649; WebP Container Specification): chunks of a RIFF.
+
+Pictures stay, EXIF and XMP are cleaned where they are, every other chunk becomes one of zeros that
+decoders pass over, and the flags of the header agree with what is left. Behind the RIFF all is zero.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError, shifted
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.images.png import is_profile
+from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad
+
+_HEADER_BYTES: Final = 12
+_PICTURES: Final = (b"VP8 ", b"VP8L", b"ALPH")
+_FRAME: Final = b"ANMF"
+_FRAME_HEAD_BYTES: Final = 16
+_FLAGS: Final = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
+_KNOWN_FLAGS: Final = 0x3E
+_EXIF_PREAMBLE: Final = b"Exif\0\0"
+_LATER: Final = re.compile(
+    rb"EXIF....(?:Exif\0\0)?(?:II\*|MM\0\*)|XMP ....\xef?\xbb?\xbf?\s{0,4}<[?xr]"
+    rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
+    re.DOTALL,
+)
+"""No match ends with a zero: what becomes one must not make another."""
+_LONGEST_MATCH: Final = 24
+
+
+_KIND: Final = "WebP"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
+    Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is no profile"),
+    Part(_KIND, "VP8X", "which chunks there are", NOTHING, "agrees with what is left"),
+    Part(
+        _KIND,
+        "VP8, VP8L, ALPH, ANIM, ANMF",
+        "the picture",
+        NOTHING,
+        "stay, up to metadata within their length",
+    ),
+    Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_webp(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a WebP that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] != b"RIFF" or head[8:] != b"WEBP":
+        raise NotThisKindError("it does not start like a WebP")
+    return _Locator(Edits(source, inner, "WebP")).locate(int.from_bytes(head[4:8], "little") + 8)
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.source = edits.source
+        self.inner = edits.inner
+        self.pictures = 0
+        self.dropped: set[bytes] = set()
+        self.kept: set[bytes] = set()
+
+    def locate(self, end: int) -> Found:
+        end = min(end, self.source.size)
+        at, header = _HEADER_BYTES, None
+        for chunk in chunks(self.source, self.inner, _HEADER_BYTES, end):
+            if chunk.name == b"VP8X" and at == _HEADER_BYTES and chunk.size == 10:
+                header = chunk
+            else:
+                self._chunk(chunk)
+            at = chunk.next
+        if not self.pictures:
+            raise NotThisKindError("there is no picture in it")
+        if header is not None:
+            self._header(header)
+        self.edits.trailer(at, self.source.size, broken=at < end)
+        return self.edits.found
+
+    def _chunk(self, chunk: Chunk) -> None:
+        name = chunk.name
+        if name in _PICTURES:
+            self._picture(chunk)
+        elif name == _FRAME and chunk.size >= _FRAME_HEAD_BYTES:
+            self._frame(chunk)
+        elif name == b"ANIM" and chunk.size == 6:
+            pad(self.edits, chunk)
+        elif name in _FLAGS and chunk.size <= MAX_BLOCK_BYTES:
+            data = self.source.read(chunk.start, chunk.size)
+            cleaned = self._cleaned(name, data) if chunk.whole else None
+            if cleaned is None:
+                self.dropped.add(name)
+                drop(self.edits, chunk, broken=name == b"EXIF")
+            else:
+                self.kept.add(name)
+                self.edits.block(chunk.start, data, cleaned)
+                pad(self.edits, chunk)
+        else:
+            drop(self.edits, chunk)
+
+    def _picture(self, chunk: Chunk) -> None:
+        """Compressed picture data stays, up to a chunk of metadata that lies in it."""
+        self.pictures += chunk.name != b"ALPH"
+        found = self.edits.search(_LATER, chunk.start, chunk.end, _LONGEST_MATCH)
+        if found is not None:
+            self.edits.zero(found, chunk.end, "hidden in the picture's length", broken=True)
+        pad(self.edits, chunk)
+
+    def _frame(self, chunk: Chunk) -> None:
+        at = chunk.start + _FRAME_HEAD_BYTES
+        for part in chunks(self.source, self.inner, at, chunk.end):
+            if part.name in _PICTURES:
+                self._picture(part)
+            else:
+                drop(self.edits, part)
+            at = part.next
+        self.edits.zero(at, chunk.next, "behind a frame")
+
+    def _cleaned(self, name: bytes, data: bytes) -> Cleaned | None:
+        if name == b"XMP ":
+            return self.inner.xmp(data)
+        if name == b"ICCP":
+            return Cleaned(data) if is_profile(data) else None
+        skip = len(_EXIF_PREAMBLE) if data.startswith(_EXIF_PREAMBLE) else 0
+        cleaned = self.inner.tiff(data[skip:])
+        return cleaned and Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))
+
+    def _header(self, chunk: Chunk) -> None:
+        """The flags of chunks that went are cleared; reserved bits are zero."""
+        old = self.source.read(chunk.start, 4)
+        flags = old[0] & _KNOWN_FLAGS
+        for name in self.dropped - self.kept:
+            flags &= ~_FLAGS[name]
+        self.edits.put(chunk.start, old, bytes([flags, 0, 0, 0]))

@@ -1,0 +1,1 @@
+"""ISO base media files and QuickTime: boxes, tracks, samples."""

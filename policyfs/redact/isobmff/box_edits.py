@@ -1,0 +1,157 @@
+"""A box of a file in memory, and what is to be changed in it: the pen of the iso* modules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Budget, Cleaned, Found, Inner, Note, shifted
+from policyfs.redact.core.filler import says_nothing
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.patches import MemorySource, difference
+from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
+
+MAX_TEXT_BYTES: Final = 1 << 19
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
+_STEP_BYTES: Final = 1 << 20
+_NAMES: Final = {b"\xa9": "(c)"}
+
+
+def name_of(kind: bytes) -> str:
+    """A box's type for people: printable whatever it is."""
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else _NAMES.get(bytes([byte]), "?") for byte in kind)
+
+
+@dataclass(slots=True)
+class TextRoom:
+    """How much text of a file is still searched for coordinates; what is beyond goes unsearched."""
+
+    left: int = MAX_TEXT_BYTES
+
+
+@dataclass(slots=True)
+class Block:
+    """The bytes [offset, offset + len(data)) of a file, and the patches and notes for them.
+
+    Offsets of all methods count from the block's start. Nothing may be changed twice. parts: how many
+    boxes may be in it; by default what may be in the whole file.
+    """
+
+    data: bytes
+    offset: int
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    parts: Budget | None = None
+    text: TextRoom = field(default_factory=TextRoom)
+    _source: MemorySource = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._source = MemorySource(self.data)
+
+    def boxes(self, start: int, end: int) -> Boxes:
+        """The boxes in [start, end). Raises TooMuchError."""
+        return read_boxes(self._source, start, end, self.parts or self.inner.budget)
+
+    def listed(self, start: int, end: int) -> Boxes:
+        """Likewise, where types may be any four bytes: numbers of keys, formats of samples."""
+        found: list[Box] = []
+        at = start
+        while at < end:
+            (self.parts or self.inner.budget).part()
+            box = read_box(self._source, at, end)
+            if box is None:
+                break
+            found.append(box)
+            at = box.end
+        ended = at < end and not any(self.data[at : min(at + 4, end)])
+        return Boxes(tuple(found), at, ended)
+
+    def children(self, box: Box, skip: int = 0) -> Boxes:
+        """The boxes in a box, `skip` bytes into its body."""
+        return self.boxes(min(box.body + skip, box.end), box.end)
+
+    def body(self, box: Box) -> bytes:
+        """What is in a box."""
+        return self.data[box.body : box.end]
+
+    def goes(self, tells: Tells) -> bool:
+        """Whether what tells this is to be taken out."""
+        return bool(tells & self.inner.hide)
+
+    def holds_place(self, data: bytes) -> bool:
+        """Whether a text that would else stay has to go for the coordinates in it."""
+        if not self.goes(Tells.LOCATION):
+            return False
+        self.text.left -= len(data)
+        return self.text.left < 0 or bytes_tell_place(data)
+
+    def number(self, at: int, size: int = 4) -> int:
+        """A big-endian number."""
+        return int.from_bytes(self.data[at : at + size])
+
+    def put(self, at: int, new: bytes) -> bool:
+        """Writes bytes over those at `at`. True if that changes anything."""
+        before = len(self.found.patches)
+        for start in range(0, len(new), _STEP_BYTES):
+            part = new[start : start + _STEP_BYTES]
+            old = self.data[at + start : at + start + len(part)]
+            self.found.patches += difference(self.offset + at + start, old, part)
+        return len(self.found.patches) > before
+
+    def blank(self, start: int, end: int) -> bool:
+        """Zeros. True if that changes anything."""
+        first = _NOT_ZERO.search(self.data, start, end)
+        if first is None:
+            return False
+        start, step = first.start(), _STEP_BYTES
+        while not (tail := self.data[max(start, end - step) : end].rstrip(b"\0")):
+            end -= step
+        end = max(start, end - step) + len(tail)
+        self.found.patches.append(Patch(self.offset + start, zeros=end - start))
+        return True
+
+    def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
+        """Zeros, with a note if there was anything."""
+        if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
+            return
+        if self.blank(start, end):
+            self.note(start, end, where, tag, tells, broken=broken)
+
+    def note(
+        self, start: int, end: int, where: str, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
+    ) -> None:
+        """Says that something was taken out of [start, end)."""
+        self.found.notes.append(Note(self.offset + start, end - start, where, tag, tells, broken))
+
+    def free(self, box: Box, where: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
+        """A box becomes a ``free`` box of the same size that holds zeros."""
+        content = box.body - (16 if box.kind == UUID else 0)
+        changed = self.put(box.start + 4, FREE)
+        if self.blank(content, box.end) or changed:
+            self.note(box.start, box.end, where, name_of(box.kind), tells, broken=broken)
+
+    def rest(self, boxes: Boxes, end: int, where: str) -> None:
+        """What is behind the last box of a container becomes a ``free`` box, or zeros if there is no
+        room for one, or if a list's end is there.
+        """
+        last = boxes.boxes[-1] if boxes.boxes else None
+        start = last.start if last is not None and last.cut else boxes.rest
+        if _NOT_ZERO.search(self.data, start, end) is None:
+            return
+        if end - start < HEADER_BYTES or boxes.ended:
+            self.wipe(start, end, where, "junk", UNKNOWN, broken=True)
+            return
+        head = (end - start).to_bytes(4) + FREE
+        if self.put(start, head) | self.blank(start + HEADER_BYTES, end):
+            self.note(start, end, where, "junk", UNKNOWN, broken=True)
+
+    def replace(self, at: int, size: int, cleaned: Cleaned | None, where: str, tag: str) -> bool:
+        """Writes a cleaned block over [at, at + size). False if it was not understood."""
+        if cleaned is None or len(cleaned.data) != size:
+            return False
+        if self.put(at, cleaned.data):
+            self.found.notes += shifted(cleaned.notes or (Note(0, size, where, tag),), self.offset + at)
+        return True

@@ -1,0 +1,133 @@
+"""Boxes of the ISO base media file format and of QuickTime: read by range, never trusted.
+
+A box is a size of 4 bytes, a type of 4 bytes, a size of 8 bytes if the first one is 1, and 16 bytes
+of extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTime File Format,
+"Atoms"). A size of 0 means "to the end of the file", for the last box of a file only; in a QuickTime
+``udta`` four zero bytes end the list.
+
+What is done with a box and with what is around it is for the caller to say; the helpers at the end
+write the neutral forms: a ``free`` box of the same size with nothing in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.patches import ByteSource
+
+HEADER_BYTES: Final = 8
+FREE: Final = b"free"
+UUID: Final = b"uuid"
+_MAX_HEADER_BYTES: Final = 32
+_PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
+
+
+class Box(NamedTuple):
+    """One box. Offsets in bytes of the source that it was found in.
+
+    kind: its type, 4 bytes. start: of its header. body: behind its header. end: behind the box, never
+    behind what holds it. extended: the 16 bytes of a ``uuid`` box's type, else empty. cut: it says
+    that it is longer than what holds it. to_end: its size field is 0.
+    """
+
+    kind: bytes
+    start: int
+    body: int
+    end: int
+    extended: bytes = b""
+    cut: bool = False
+    to_end: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole box."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The boxes of a file or of a container, in order, and where they end.
+
+    rest: offset of the first byte that is in no box (a box header that cannot be one, too few bytes
+    for a header); the end of the container where all of it is boxes. ended: at rest is a list's end
+    of four zero bytes, as QuickTime writes it.
+    """
+
+    boxes: tuple[Box, ...]
+    rest: int
+    ended: bool = False
+
+    def __iter__(self) -> Iterator[Box]:
+        return iter(self.boxes)
+
+    def first(self, kind: bytes) -> Box | None:
+        """The first box of this type."""
+        return next((box for box in self.boxes if box.kind == kind), None)
+
+
+def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> Box | None:
+    """The box whose header is at `at`, within [at, end). None if there cannot be one.
+
+    to_end: a size of 0 is allowed and means `end` (only at the top of a file).
+    A box that is longer than the room left is given back as `cut`, ending at `end`.
+    """
+    head = source.read(at, min(_MAX_HEADER_BYTES, end - at))
+    if len(head) < HEADER_BYTES:
+        return None
+    size, kind, header = int.from_bytes(head[:4]), head[4:8], HEADER_BYTES
+    open_ended = size == 0
+    if size == 1:
+        header += 8
+        size = int.from_bytes(head[8:16])
+    elif open_ended:
+        if not to_end:
+            return None
+        size = end - at
+    extended = b""
+    if kind == UUID:
+        extended = head[header : header + 16]
+        header += 16
+    if size < header or len(head) < header:
+        return None
+    return Box(kind, at, at + header, min(at + size, end), extended, at + size > end, open_ended)
+
+
+def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
+    """The boxes in [start, end), one behind the other. Never looks into them.
+
+    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. Types that hold
+    bytes other than printable ASCII and the QuickTime (c) end the list (but for those of Microsoft's
+    codecs): that is no box but junk, and stepping over it by its "size" would be chance. Raises
+    TooMuchError.
+    """
+    found: list[Box] = []
+    at = start
+    while at < end:
+        budget.part()
+        box = read_box(source, at, end, to_end=to_end)
+        if box is None or _PRINTABLE.fullmatch(box.kind) is None:
+            ended = box is None and end - at >= 4 and not any(source.read(at, 4))
+            return Boxes(tuple(found), at, ended)
+        found.append(box)
+        at = box.end
+    return Boxes(tuple(found), at)
+
+
+def full_box(payload: bytes) -> tuple[int, int]:
+    """Version and flags with which a full box's payload starts. ValueError if it is too short."""
+    if len(payload) < 4:
+        raise ValueError("too short for version and flags")
+    return payload[0], int.from_bytes(payload[1:4])
+
+
+def freed(raw: bytes) -> bytes:
+    """A box's bytes, header and all, as a ``free`` box of the same size that holds zeros.
+
+    The size field stays in its form: 4 bytes, 8 bytes, or 0 for "to the end".
+    """
+    kept = 16 if int.from_bytes(raw[:4]) == 1 else HEADER_BYTES
+    return raw[:4] + FREE + raw[HEADER_BYTES:kept] + bytes(len(raw) - kept)

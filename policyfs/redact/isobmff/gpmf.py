@@ -1,0 +1,139 @@
+"""GoPro's telemetry (GPMF): keys, lengths and values, nested; what places and people tell becomes zeros.
+
+Stabilisers and editors read gyroscope, shutter and white balance from it, sample by sample, so the
+structure stays and so do values of keys that are known to hold such numbers. Values of any other key
+become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note
+from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_order, zeros
+
+MAX_SAMPLES: Final = 20_000
+MAX_BYTES: Final = 64 << 20
+"""Of one track: more samples or bytes than hours of film have go as a whole, unread."""
+MAX_SAMPLE_BYTES: Final = 4 << 20
+_MAX_DEPTH: Final = 6
+_MAX_ENTRIES: Final = 2000
+_MAX_TEXT_BYTES: Final = 256
+_HEAD_BYTES: Final = 8
+_NESTED: Final = frozenset({b"DEVC", b"STRM"})
+_NUMBERS: Final = frozenset(b"bBsSlLfdjJqQ?")
+_TEXTS: Final = frozenset(b"cF")
+
+_KEYS: Final = MappingProxyType(
+    {
+        Tells.LOCATION | Tells.TIME: "GPS9 GPSU",
+        Tells.LOCATION: "GPS5 GPSP GPSF GPSA GPRI GLPI BPOS LNED VFRH",
+        Tells.PEOPLE: "FACE FCNM RMRK",
+        Tells.DEVICE: "DVNM FMWR FWVS LINF CINF CASN MINF MUID BRID",
+        Tells.OTHER: (
+            "ACCL GYRO MAGN SHUT WBAL WRGB ISOE ISOG UNIF SCEN HUES SROT CORI IORI GRAV WNDM MWET AALP"
+            " DISP MSKP LSKP YAVG TMPC TSMP TICK TOCK STMP SCAL EMPT MTRX ORIN ORIO VERS DVID TYPE SIUN"
+            " UNIT STNM CMOD MTYP OREN DZOM DZST SMTR PRTN PTWB PTSH PTCL EXPT PIMX PIMN PTEV RATE PRES"
+            " PHDR VFOV VLTE VLTA EISE EISA AUPT AUDO BROD ZFOV PVUL PRJT SOFF ALLD APTO KLNS CTRX CTRY"
+            " MFOV SFTR SHFX SHFY SHFZ ANGX ANGY ANGZ CALW CALH HFLG PRAW"
+        ),
+    }
+)
+"""What values tell -> their keys."""
+_TOLD: Final = {key.encode(): tells for tells, keys in _KEYS.items() for key in keys.split()}
+
+
+@dataclass(slots=True)
+class Telemetry:
+    """The samples of one track, cleaned one by one. notes: one for each key of which values went."""
+
+    source: ByteSource
+    inner: Inner
+    patches: list[Patch] = field(default_factory=list)
+    _gone: dict[str, Note] = field(default_factory=dict)
+    _texts: dict[bytes, Tells] = field(default_factory=dict)
+
+    def sample(self, at: int, size: int) -> None:
+        """Cleans the sample at an offset of the file; one that is not understood becomes zeros."""
+        data = self.source.read(at, size) if size <= MAX_SAMPLE_BYTES else b""
+        spans = self._spans(data) if data else None
+        if spans is None:
+            self.blank(at, at + size)
+            return
+        for start, end, key, tells in spans:
+            if data.count(0, start, end) < end - start:
+                self.patches.append(Patch(at + start, zeros=end - start))
+                name = key.decode("ascii") if key.isalnum() and key.isascii() else key.hex()
+                self._gone.setdefault(name, Note(at + start, end - start, "GPMF", name, tells))
+
+    def blank(self, start: int, end: int) -> None:
+        """Makes bytes zero that nobody understands."""
+        patches = list(zeros(self.source, start, end))
+        self.patches += patches
+        if patches:
+            self._gone.setdefault("", Note(start, end - start, "GPMF", "sample", UNKNOWN, broken=True))
+
+    def found(self) -> Found:
+        """What has to change in all samples so far."""
+        return Found(self.patches, list(self._gone.values()))
+
+    def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
+        """[start, end) of values that go, with their keys and what they tell; None if it is no GPMF."""
+        found: list[tuple[int, int, bytes, Tells]] = []
+        waiting = [(0, len(data), _MAX_DEPTH)]
+        entries = 0
+        while waiting:
+            at, end, depth = waiting.pop()
+            while at < end:
+                if end - at < _HEAD_BYTES or not any(data[at : at + 4]):
+                    found.append((at, end, b"behind", UNKNOWN))
+                    break
+                key, kind, width = data[at : at + 4], data[at + 4], data[at + 5]
+                size = width * int.from_bytes(data[at + 6 : at + 8])
+                start, behind = at + _HEAD_BYTES, at + _HEAD_BYTES + (size + 3) // 4 * 4
+                entries += 1
+                if behind > end or entries > _MAX_ENTRIES:
+                    return None
+                if kind == 0 and key in _NESTED and depth > 0:
+                    waiting.append((start, start + size, depth - 1))
+                    found.append((start + size, behind, key, UNKNOWN))
+                else:
+                    found += self._value(data, start, start + size, behind, key, kind)
+                at = behind
+        return found
+
+    def _value(
+        self, data: bytes, start: int, end: int, behind: int, key: bytes, kind: int
+    ) -> Iterator[tuple[int, int, bytes, Tells]]:
+        tells = _TOLD.get(key, UNKNOWN)
+        if kind in _TEXTS and end - start <= _MAX_TEXT_BYTES:
+            tells |= self._text(data[start:end])
+        elif kind not in _NUMBERS:
+            tells |= UNKNOWN
+        goes = tells & self.inner.hide
+        yield start if goes else end, behind, key, tells if goes else UNKNOWN
+
+    def _text(self, value: bytes) -> Tells:
+        """What a text tells by its words; cameras write the same few into every sample."""
+        if value not in self._texts:
+            self._texts[value] = told_in(value, self.inner.hide)
+        return self._texts[value]
+
+
+def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
+    """A block of GPMF on its own, as long as before; None if it goes whole: it is none, or its settings are
+    hidden, too.
+    """
+    if inner.hide & Tells.OTHER or not data.startswith(tuple(_NESTED)):
+        return None
+    telemetry = Telemetry(MemorySource(data), inner)
+    telemetry.sample(0, len(data))
+    found = telemetry.found()
+    broken = any(note.broken for note in found.notes)
+    return None if broken else Cleaned(apply(data, in_order(found.patches, len(data))), tuple(found.notes))

@@ -1,0 +1,328 @@
+"""Data that lies in pieces, and areas of a file of which only known pieces stay.
+
+A container of pictures refers to its data by ranges: pieces anywhere in the file, perhaps several for
+one item, perhaps the same for two. `Gathered` reads such pieces as one block and takes patches of the
+block back to the file. `Ground` keeps account of which ranges were spoken for, and makes the rest of
+the areas that hold data (mdat, idat, free space, trailers) neutral.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.core.cleaners import Budget, Found, Note, NotThisKindError
+from policyfs.redact.core.filler import range_says_nothing
+from policyfs.redact.core.patches import ByteSource, difference, zeros
+from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
+
+BLIND_BYTES: Final = 1 << 25
+"""A stretch of at most this size is read to see whether it is zero already; a longer one is made zero
+unseen, so that what nobody refers to costs nothing however much it is."""
+
+
+class Span(NamedTuple):
+    """The bytes [start, end) of a file."""
+
+    start: int
+    end: int
+
+
+class Gathered:
+    """A ByteSource over pieces of another one, in the order in which they are given."""
+
+    __slots__ = ("_at", "_source", "cut", "size", "spans")
+
+    def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
+        """Pieces are cut at the source's ends; what is left of none is nothing."""
+        said = tuple(spans)
+        there = (Span(max(0, s.start), min(s.end, source.size)) for s in said)
+        self.spans: Final = tuple(span for span in there if span.start < span.end)
+        self.cut: Final = self.spans != said
+        self._source = source
+        self._at = [0, *accumulate(span.end - span.start for span in self.spans)]
+        self.size: Final = self._at[-1]
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        """The bytes, cut at the end of the last piece."""
+        pieces = self.pieces(offset, offset + size)
+        return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
+
+    def place(self, offset: int) -> int:
+        """Where in the source a byte of the block lies; 0 if there is none."""
+        return next((span.start for span in self.pieces(offset, offset + 1)), 0)
+
+    def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
+        """Patches of the block as patches of the source."""
+        for patch in patches:
+            at = patch.offset
+            for span in self.pieces(patch.offset, patch.end):
+                size = span.end - span.start
+                if patch.zeros:
+                    yield Patch(span.start, zeros=size)
+                else:
+                    yield Patch(span.start, patch.part(at, at + size))
+                at += size
+
+    def pieces(self, start: int, end: int) -> Iterator[Span]:
+        """Where in the source the bytes [start, end) of the block lie."""
+        index = max(0, bisect_right(self._at, start) - 1)
+        while index < len(self.spans) and start < min(end, self.size):
+            base = self.spans[index].start - self._at[index]
+            stop = min(end, self._at[index + 1])
+            yield Span(base + start, base + stop)
+            start = stop
+            index += 1
+
+
+def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
+    """Patches that make [start, end) zero; none where it is known to be zero already."""
+    if end - start > BLIND_BYTES:
+        yield Patch(start, zeros=end - start)
+    elif start < end:
+        budget.search(end - start)
+        yield from zeros(source, start, end)
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The same bytes as sorted spans that neither overlap nor touch."""
+    out: list[Span] = []
+    for span in sorted(spans):
+        if out and span.start <= out[-1].end:
+            out[-1] = Span(out[-1].start, max(out[-1].end, span.end))
+        elif span.start < span.end:
+            out.append(span)
+    return out
+
+
+def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
+    """Whether two joined lists have a byte in common."""
+    return any(True for _ in common(left, right))
+
+
+def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
+    """The bytes that two joined lists have in common."""
+    i = j = 0
+    while i < len(left) and j < len(right):
+        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
+        if start < end:
+            yield Span(start, end)
+        if left[i].end < right[j].end:
+            i += 1
+        else:
+            j += 1
+
+
+def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
+    """Whether one of some spans has a byte in common with a sorted list of disjoint ones."""
+    for span in spans:
+        index = bisect_left(ordered, (span.end,)) - 1
+        if index >= 0 and ordered[index].end > span.start:
+            return True
+    return False
+
+
+def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
+    """The bytes of one joined list that are not in another."""
+    index = 0
+    for part in area:
+        start = part.start
+        while index < len(taken) and taken[index].start < part.end:
+            hole = taken[index]
+            if start < hole.start:
+                yield Span(start, hole.start)
+            start = max(start, hole.end)
+            if hole.end > part.end:
+                break  # it may go on in the next part
+            index += 1
+        if start < part.end:
+            yield Span(start, part.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is known of some bytes: media that stays but for the patches, or metadata.
+
+    Metadata (media is False) of which the same bytes are claimed twice is not believed either way.
+    blank: what has to go; the notes say so where there was something. walked: it was shown that the bytes
+    have the shape of such media.
+    """
+
+    spans: tuple[Span, ...]
+    patches: tuple[Patch, ...]
+    media: bool
+    notes: tuple[Note, ...] = ()
+    blank: bool = False
+    walked: bool = False
+
+
+@dataclass(slots=True)
+class Ground:
+    """The areas of a file that hold data, and who claims what of it."""
+
+    source: ByteSource
+    budget: Budget
+    areas: list[Span] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    noted: list[Span] = field(default_factory=list)
+    heads: list[Span] = field(default_factory=list)
+    found: Found = field(default_factory=Found)
+    uuid_stays: bool = False
+    """A ``uuid`` box that goes keeps its type, with zeros for its extended one: a family of formats that
+    has no ``free`` box, so that readers who find one take the file for a movie."""
+
+    def area(self, start: int, end: int, *, noted: bool = False) -> None:
+        """Data from here to there: what nobody claims becomes zeros. noted: there is a note on that."""
+        if start < end:
+            self.areas.append(Span(start, end))
+            if noted:
+                self.noted.append(Span(start, end))
+
+    def rest(self, start: int, end: int) -> None:
+        """What is behind the last box: data likewise. Where a header would be nobody's data may lie, since
+        what becomes of the bytes around these could make one of them.
+        """
+        self.area(start, end)
+        self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
+
+    def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
+        """A box becomes free space; pieces of items that lie in it are spoken for like any others.
+
+        Zeros up to the end of the file look like a box, and stay what they are.
+        """
+        if box.to_end and not any(box.kind):
+            self.rest(box.start, box.end)
+            return
+        empty = box.kind == UUID and self.uuid_stays
+        was_empty = box.kind in (FREE, b"skip") or (empty and not any(box.extended))
+        self.area(box.body - len(box.extended), box.end, noted=not was_empty)
+        if not was_empty:
+            self.found.patches += difference(box.start + 4, box.kind, box.kind if empty else FREE)
+            name = box.kind.decode("latin-1") if box.kind.isascii() else box.kind.hex()
+            note = Note(box.start, box.size, container, tag or f"box {name}", UNKNOWN, broken)
+            self.found.notes.append(note)
+
+    def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
+        """Some pieces are understood; what was found is told in offsets of the gathered block."""
+        if data.spans:
+            self.budget.part(len(data.spans))
+            patches = tuple(data.patches(found.patches))
+            notes = tuple(note._replace(offset=data.place(note.offset)) for note in found.notes)
+            self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
+
+    def media(self, data: Gathered, found: Found) -> None:
+        """Some pieces are media; what was found in them is told in offsets of the file."""
+        self._placed(data, found, media=True)
+
+    def metadata(self, data: Gathered, found: Found) -> None:
+        """Some pieces are metadata that was cleaned; what was found is told in offsets of the file."""
+        self._placed(data, found, media=False)
+
+    def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
+        if data.spans:
+            self.budget.part(len(data.spans))
+            self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
+
+    def blank(self, data: Gathered, note: Note) -> None:
+        """Some pieces hold what has to go whole. The note gets its place from them."""
+        if data.spans:
+            self.budget.part(len(data.spans))
+            whole = note._replace(offset=data.spans[0].start, length=data.size)
+            self.claims.append(Claim(data.spans, (), False, (whole,), True))
+
+    def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
+        """What has to change in the areas: what nobody spoke for, and what was claimed.
+
+        container: what the notes call the file. structure: what changes outside of the areas. Raises
+        NotThisKindError where bytes are a picture to one reader and metadata to another, or where either
+        lies outside of the areas, in structure that changes.
+        """
+        self._one_reading()
+        changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
+        if overlap(changed, joined(span for claim in self.claims for span in claim.spans)):
+            raise NotThisKindError("its pictures lie in its structure")
+        areas = joined(self.areas)
+        media = joined(s for claim in self.claims if claim.media for s in claim.spans)
+        doubtful = joined(self._claimed_twice())
+        found, kept = self.found, list(media)
+        told: list[Patch] = []
+        gone: list[Claim] = []
+        metadata = joined(span for claim in self.claims if not claim.media for span in claim.spans)
+        if overlap(metadata, media):
+            raise NotThisKindError("its pictures and its metadata share bytes")
+        if any(True for _ in without(metadata, areas)):
+            raise NotThisKindError("its metadata lies in its structure")
+        for claim in self.claims:
+            if claim.blank or (not claim.media and _touch(doubtful, claim.spans)):
+                gone.append(claim)
+                continue
+            if not claim.media:
+                kept += claim.spans
+            told += claim.patches
+            found.notes += claim.notes
+        changed_too = (claim for claim in self.claims if not claim.media and claim.patches)
+        spans = (span for claim in (*gone, *changed_too) for span in claim.spans)
+        hidden = joined([*self.noted, *spans])
+        gaps = (gap for gap in without(areas, joined(kept)) if not self._is_filler(gap, hidden))
+        blank = [p for gap in gaps for p in clear(self.source, gap.start, gap.end, self.budget)]
+        found.notes += _notes(blank, gone, self.noted, container)
+        found.patches += [*blank, *self._consistent(told, areas)]
+        return found
+
+    def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
+        """Whether bytes that nobody spoke for may stay; not beside or among what goes."""
+        if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
+            return False
+        return range_says_nothing(self.source, gap.start, gap.end)
+
+    def _one_reading(self) -> None:
+        """Raises NotThisKindError where a change that one picture needs lies in the bytes of another that
+        does not: read so, these are something else, and what is left of it nobody has looked into.
+        """
+        told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
+        starts = sorted(span.start for spans, _ in told for span in spans)
+        ends = sorted(span.end for spans, _ in told for span in spans)
+        wanted = Counter(patch for _, patches in told for patch in patches)
+        for patch, count in wanted.items():
+            if bisect_left(starts, patch.end) - bisect_right(ends, patch.offset) != count:
+                raise NotThisKindError("its pictures are told in two ways")
+
+    def _claimed_twice(self) -> Iterator[Span]:
+        """Bytes of metadata in two claims that are not the same, or twice in one."""
+        told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
+        spans = sorted(span for those, _, _ in told for span in those)
+        end = 0
+        for span in spans:
+            if span.start < end:
+                yield Span(span.start, min(span.end, end))
+            end = max(end, span.end)
+
+    def _consistent(self, patches: Iterable[Patch], areas: Sequence[Span]) -> Iterator[Patch]:
+        """Each patch once; those of media outside of the areas would change structure."""
+        ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
+        if any(b.offset < a.end for a, b in pairwise(ordered)):
+            raise NotThisKindError("its pictures are told in two ways")
+        if any(True for _ in without(joined(Span(p.offset, p.end) for p in ordered), areas)):
+            raise NotThisKindError("its pictures lie in its structure")
+        yield from ordered
+
+
+def _notes(
+    blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
+) -> Iterator[Note]:
+    """Notes on what became zeros: by the claims on it, and else as what nobody spoke for."""
+    holes = [Span(patch.offset, patch.end) for patch in blank]
+    for claim in gone:
+        if _touch(holes, claim.spans):
+            start, end = claim.spans[0].start, claim.spans[-1].end
+            shared = Note(start, max(0, end - start), container, "shared bytes", UNKNOWN, broken=True)
+            yield from claim.notes if claim.blank else (shared,)
+    spoken = joined([*noted, *(span for claim in gone for span in claim.spans)])
+    unspoken = without(joined(holes), spoken)
+    yield from (Note(s.start, s.end - s.start, container, "unreferenced") for s in unspoken)

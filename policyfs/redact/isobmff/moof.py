@@ -1,0 +1,109 @@
+"""Movie fragments (``moof``): where the samples of fragmented files and of recordings lie.
+
+Sources: ISO/IEC 14496-12 section 8.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.isobmff.box_edits import Block
+from policyfs.redact.isobmff.boxes import Box
+from policyfs.redact.isobmff.moov import FRAGMENT_RULES, Rule, Walk, clean_children, fixed_size
+from policyfs.redact.isobmff.stbl import Extents, numbers
+
+_BASE: Final = 0x1
+_BASE_IS_MOOF: Final = 0x20000
+_DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x2, 0x8, 0x10, 0x20
+_RUN_OFFSET, _RUN_FIRST_FLAGS = 0x1, 0x4
+_RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME = 0x100, 0x200, 0x400, 0x800
+
+
+@dataclass(slots=True)
+class Fragments:
+    """What the fragments of a file say: track id -> where its samples are.
+
+    defaults: track id -> default size of a sample (``trex``).
+    """
+
+    defaults: Mapping[int, int]
+    limit: int
+    runs: dict[int, Extents] = field(default_factory=dict)
+
+    def read(self, block: Block, box: Box) -> None:
+        """A ``moof`` box, cleaned in place, its runs taken down. Raises TooMuchError."""
+        state = _Moof(self, block, block.offset + box.start)
+        rules: dict[bytes, Rule] = {b"mfhd": fixed_size(8), b"traf": state.traf}
+        clean_children(block, box.body, box.end, rules, "moof")
+
+
+@dataclass(slots=True)
+class _Moof:
+    """The track fragments of one ``moof``. at: where the data of the next run starts if it does not say."""
+
+    fragments: Fragments
+    block: Block
+    start: int
+    at: int = field(init=False)
+    base: int = field(init=False)
+    track: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.at = self.base = self.start
+
+    def traf(self, _walk: Walk, box: Box) -> None:
+        rules: dict[bytes, Rule] = {**FRAGMENT_RULES, b"tfhd": self._header, b"trun": self._run}
+        self.track = self.size = 0
+        self.base = self.at
+        clean_children(self.block, box.body, box.end, rules, "traf")
+
+    def _header(self, _walk: Walk, box: Box) -> None:
+        block, at = self.block, box.body + 8
+        flags = block.number(box.body + 1, 3)
+        said = 8 * (flags & _BASE) + sum(4 for bit in (_DESCRIPTION, _DURATION, _SIZE, _FLAGS) if flags & bit)
+        if box.end < at + said:
+            block.free(box, "traf", broken=True)
+            return
+        self.track = block.number(box.body + 4)
+        self.size = self.fragments.defaults.get(self.track, 0)
+        if flags & _BASE:
+            self.base = block.number(at, 8)
+            at += 8
+        elif flags & _BASE_IS_MOOF:
+            self.base = self.start
+        at += 4 * bool(flags & _DESCRIPTION) + 4 * bool(flags & _DURATION)
+        if flags & _SIZE:
+            self.size = block.number(at)
+            at += 4
+        at += 4 * bool(flags & _FLAGS)
+        block.wipe(min(at, box.end), box.end, "traf", "tfhd", UNKNOWN)
+        self.at = self.base
+
+    def _run(self, _walk: Walk, box: Box) -> None:
+        block, at = self.block, box.body + 8
+        flags, count = block.number(box.body + 1, 3), block.number(box.body + 4)
+        if box.end < at + 4 * (flags & _RUN_OFFSET):
+            block.free(box, "traf", broken=True)
+            return
+        if flags & _RUN_OFFSET:
+            shift = block.number(at)
+            self.at = max(0, self.base + (shift - (shift >> 31 << 32)))
+            at += 4
+        at += 4 * bool(flags & _RUN_FIRST_FLAGS)
+        columns = [bit for bit in (_RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME) if flags & bit]
+        end = at + 4 * len(columns) * count
+        if _RUN_SIZE in columns:
+            entries = numbers(memoryview(block.data)[at : min(end, box.end)], "I")
+            total = sum(entries[columns.index(_RUN_SIZE) :: len(columns)])
+        else:
+            total = self.size * count
+        if end < box.end:
+            block.wipe(end, box.end, "traf", "trun", UNKNOWN)
+        limit = self.fragments.limit
+        start, behind = min(self.at, limit), min(self.at + total, limit)
+        self.fragments.runs.setdefault(self.track, Extents()).add(start, behind - start)
+        self.at += total

@@ -1,0 +1,398 @@
+"""ISO base media movies and QuickTime: MP4, MOV, M4A, M4B, M4V, 3GP, fragmented ones, recordings.
+
+After redaction every byte is one of four: boxes of the structure that have the shape the standard
+prescribes, samples of tracks that stay, metadata that was understood, or neutral. Whatever no sample
+of such a track lies in becomes zeros, unread: in media data (``mdat``), where dash-cams leave their
+positions between the frames, in padding, in boxes that nobody knows, behind the last box.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
+from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
+from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, read_boxes
+from policyfs.redact.isobmff.moof import Fragments
+from policyfs.redact.isobmff.moov import Movie, Track, clean_children, clean_movie
+from policyfs.redact.isobmff.samples import clean_pictures, is_text, sample_tells
+from policyfs.redact.isobmff.sidx import INDEX_RULES
+from policyfs.redact.isobmff.stbl import Extents
+from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
+
+MOVIE_KINDS: Final = (
+    "video/mp4",
+    "video/quicktime",
+    "audio/mp4",
+    "audio/x-m4a",
+    "video/x-m4v",
+    "video/3gpp",
+    "video/3gpp2",
+)
+"""What libmagic calls such files, by their brand."""
+
+MAX_MOVIE_BYTES: Final = 24 << 20
+"""A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
+MAX_BOXES: Final = 150_000
+"""Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
+MAX_HOLES: Final = 100_000
+"""Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
+MAX_FILLER_HOLES: Final = 256
+"""With more ranges between samples than these, small ones could be something cut into pieces."""
+MAX_LINE_BYTES: Final = 256
+MAX_META_BYTES: Final = 1 << 22
+MAX_CHECKED_BYTES: Final = 1 << 26
+"""So much of what becomes zeros is read to find out that it is zeros already."""
+
+_MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        _MOVIES, "udta: (c)xyz, loci; anywhere", "coordinates, names of places", Tells.LOCATION, "free boxes"
+    ),
+    Part(
+        _MOVIES,
+        "udta: (c)mak, (c)mod, (c)swr, (c)too, manu, modl, slno, CNMN, FIRM, LENS, CAME ...",
+        "make, model, serial numbers, software",
+        Tells.DEVICE,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta: (c)day, date, yrrc, (c)TIM", "dates, time codes", Tells.TIME, "free boxes"),
+    Part(
+        _MOVIES,
+        "udta: (c)nam, (c)ART, (c)cmt, (c)aut, titl, auth, dscp, perf, cprt, kywd, chpl, name ...",
+        "titles, names, comments, chapters",
+        Tells.PEOPLE,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta: LOOP, SelO, WLOC, ludt, SETT, (c)fmt ...", "settings", Tells.OTHER, "free boxes"),
+    Part(
+        _MOVIES,
+        "udta: all others (TAGS, NCTG, thmb, Xtra ...)",
+        "makers' own data, thumbnails",
+        UNKNOWN,
+        "free boxes",
+    ),
+    Part(_MOVIES, "udta GPMF", "GoPro's settings", UNKNOWN, "value by value"),
+    Part(_MOVIES, "udta XMP_, uuid XMP, uuid EXIF", "metadata blocks", UNKNOWN, "cleaned as in a JPEG"),
+    Part(_MOVIES, "uuid: any other but profiles and projections", "anything", UNKNOWN, "free boxes"),
+    Part(
+        _MOVIES,
+        "meta with keys or ilst (QuickTime, iTunes, Android)",
+        "named values",
+        UNKNOWN,
+        "by their names; what goes becomes free boxes, unknown names become blanks, covers are cleaned",
+    ),
+    Part(_MOVIES, "meta: any other (XML, items)", "anything", UNKNOWN, "a free box"),
+    Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros: not set"),
+    Part(
+        _MOVIES,
+        "hdlr",
+        "names of handlers and tracks",
+        Tells.DEVICE | Tells.PEOPLE,
+        "zeros: no name, no maker",
+    ),
+    Part(_MOVIES, "stsd", "names of vendors and compressors", Tells.DEVICE, "zeros"),
+    Part(_MOVIES, "tracks: picture, sound, hints", "media", NOTHING, "stay"),
+    Part(
+        _MOVIES,
+        "H.264 and H.265 frames: SEI user data",
+        "an encoder's settings (device), MISB times (time), unknown data",
+        UNKNOWN,
+        "blanks, if some of the frames tried have any; captions and dynamic range stay",
+    ),
+    Part(
+        _MOVIES,
+        "tracks: subtitles, chapters",
+        "what is said; telemetry of drones",
+        Tells.PEOPLE,
+        "zeros under people; under location or time if a line reads as such; always if it is no text",
+    ),
+    Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
+    Part(
+        _MOVIES,
+        "tracks: camm",
+        "positions and movements",
+        Tells.LOCATION | Tells.TIME | Tells.OTHER,
+        "samples become zeros",
+    ),
+    Part(_MOVIES, "tracks: mebx", "Apple's timed metadata", UNKNOWN, "zeros, by the names of their keys"),
+    Part(
+        _MOVIES,
+        "tracks: gpmd",
+        "GoPro's telemetry: places, faces, ids, movements",
+        UNKNOWN,
+        "values become zeros, by the names of their keys",
+    ),
+    Part(
+        _MOVIES,
+        "tracks: all others (rtmd, djmd, text in no text's form ...)",
+        "telemetry",
+        UNKNOWN,
+        "samples become zeros",
+    ),
+    Part(
+        _MOVIES,
+        "mdat where no kept sample lies; free, skip, wide; unknown boxes; behind the last box",
+        "blocks of dash-cams and 360-degree cameras, left-overs",
+        UNKNOWN,
+        "zeros, unread",
+    ),
+)
+
+_MEDIA: Final = b"mdat"
+_IN_MEMORY: Final = frozenset({b"meta", b"udta", b"uuid"})
+_FIRST: Final = frozenset(
+    b"ftyp styp moov mdat wide free skip pnot moof sidx udta uuid meta junk PICT pict thum".split(b" ")
+)
+_MAX_BRANDS_BYTES: Final = 264
+
+
+def locate_movie(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a movie that is to be hidden, with what to put there.
+
+    Raises NotThisKindError (no movie box, one that is cut off or compressed, tables that contradict
+    each other), TooMuchError.
+    """
+    boxes = read_boxes(source, 0, source.size, Budget(MAX_BOXES, 0), to_end=True)
+    if not boxes.boxes or boxes.boxes[0].kind not in _FIRST:
+        raise NotThisKindError("it does not start like a movie")
+    return _Locator(source, inner, boxes).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file.
+
+    judged: the tracks, where fragments have more of their samples, and whether they go.
+    """
+
+    source: ByteSource
+    inner: Inner
+    boxes: Boxes
+    found: Found = field(default_factory=Found)
+    frames: Found = field(default_factory=Found)
+    kept: Extents = field(default_factory=Extents)
+    gone: Extents = field(default_factory=Extents)
+    judged: list[tuple[Track, Extents | None, bool]] = field(default_factory=list)
+    _gone_starts: list[int] = field(default_factory=list)
+    _gone_ends: list[int] = field(default_factory=list)
+    read: int = 0
+    text: TextRoom = field(default_factory=TextRoom)
+
+    def locate(self) -> Found:
+        movie_box = self.boxes.first(b"moov")
+        if movie_box is None or movie_box.cut:
+            raise NotThisKindError("its index is missing or cut off")
+        block, box = self._load(movie_box, MAX_MOVIE_BYTES)
+        movie = clean_movie(block, box)
+        self.found.add(block.found)
+        fragments = Fragments(movie.defaults, self.source.size)
+        parts = Budget(MAX_BOXES, 0)
+        for moof in self.boxes:
+            if moof.kind == b"moof" and not self._is_open(moof):
+                block, box = self._load(moof, MAX_MOVIE_BYTES)
+                block.parts = parts
+                fragments.read(block, box)
+                self.found.add(block.found)
+        self._tracks(movie, fragments)
+        unread = [ends for box in self._sound() if (ends := self._top(box, movie_box)) is not None]
+        self._behind(unread)
+        self._zero(unread)
+        changed = len(self.found.patches)
+        self._in_frames(unread)
+        self._again(changed)
+        return self.found
+
+    def _sound(self) -> Iterator[Box]:
+        """The boxes but one that is ended by the file's end; only media data may be."""
+        return (box for box in self.boxes if not self._is_open(box))
+
+    def _is_open(self, box: Box) -> bool:
+        return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
+
+    def _in_frames(self, unread: list[tuple[int, int]]) -> None:
+        """Takes over what is to be changed within frames, if they lie in media data, each by itself."""
+        patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
+        ranges, end = sorted(unread), 0
+        for patch in patches:
+            at = bisect_right(ranges, (patch.offset, self.source.size + 1)) - 1
+            if at < 0 or patch.end > ranges[at][1] or patch.offset < end:
+                raise NotThisKindError("its frames lie in one another, or in its index")
+            end = patch.end
+        self.found.patches += patches
+        self.found.notes += dict.fromkeys(self.frames.notes)
+
+    def _again(self, changed: int) -> None:
+        """Judges samples once more as they will be read, where that could come out otherwise: texts that
+        go, and all if some lie in what changes besides frames (the first patches, so many) or, where
+        frames change, in one another. Raises NotThisKindError if it does, TooMuchError.
+        """
+        ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
+        apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
+        within = apart < sum(end - start for start, end in ranges)
+        if self.frames.patches and not within:
+            samples = sum(self.kept.ends) - sum(self.kept.starts)
+            within = samples > _covered(self.kept, self.source.size)
+        read = [judged for judged in self.judged if within or (judged[2] and is_text(judged[0]))]
+        if not read:
+            return
+        after = PatchedSource(self.source, in_order(self.found.patches, self.source.size))
+        for track, runs, goes in read:
+            tells = sample_tells(track, after, sorted_out=True)
+            if bool(tells & self.inner.hide) != goes or (
+                not goes and clean_pictures(track, after, self.inner, runs).patches
+            ):
+                raise NotThisKindError("its frames lie in one another, or in its index")
+
+    def _load(self, box: Box, most: int) -> tuple[Block, Box]:
+        """A box in memory, and the box as it lies there. Raises TooMuchError."""
+        self.read += box.size
+        if self.read > MAX_MOVIE_BYTES or box.size > most:
+            raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
+        data = self.source.read(box.start, box.size)
+        return Block(data, box.start, self.inner, text=self.text), Box(
+            box.kind, 0, box.body - box.start, len(data), box.extended
+        )
+
+    def _tracks(self, movie: Movie, fragments: Fragments) -> None:
+        """Sorts the samples of all tracks into what stays and what goes."""
+        size = self.source.size
+        for track in movie.tracks:
+            tells = sample_tells(track, self.source, sorted_out=True)
+            goes = bool(tells & self.inner.hide)
+            try:
+                extents = track.samples().extents(size, track.entries.sounds)
+            except NotThisKindError:
+                if not goes:
+                    raise
+                extents = Extents()
+            runs = fragments.runs.get(track.number)
+            self.judged.append((track, runs, goes))
+            if runs is not None:
+                extents.extend(runs)
+            if goes:
+                self._note(track, extents, tells)
+                self.gone.extend(extents)
+                continue
+            self.kept.extend(extents)
+            if track.scattered:
+                raise NotThisKindError("what decrypts it lies outside its samples")
+            self.frames.add(clean_pictures(track, self.source, self.inner, runs))
+        if self.gone.starts:
+            together = Extents(self.kept.starts[:], self.kept.ends[:])
+            together.extend(self.gone)
+            if _covered(together, size) < _covered(self.kept, size) + _covered(self.gone, size):
+                raise NotThisKindError("metadata and media lie in the same bytes")
+
+    def _note(self, track: Track, extents: Extents, tells: Tells) -> None:
+        formats = " ".join(name_of(kind) for kind in track.entries.formats)
+        if extents.starts and self._holds_bytes(list(zip(extents.starts, extents.ends, strict=True))):
+            size = sum(extents.ends) - sum(extents.starts)
+            self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
+
+    def _top(self, box: Box, movie_box: Box) -> tuple[int, int] | None:
+        """One box at the top of the file: cleaned in memory, or the range of it that becomes zeros."""
+        kind = box.kind
+        if box == movie_box or (kind == b"moof" and not box.cut):
+            return None
+        if kind in (b"ftyp", b"styp") and not box.cut:
+            # It stays whatever its size: by it a movie behind a picture is found.
+            most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
+            return (box.body + most, box.end) if box.end > box.body + most else None
+        if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
+            block, inside = self._load(box, MAX_META_BYTES)
+            clean_children(block, 0, inside.end, INDEX_RULES, "file")
+        elif kind in _IN_MEMORY and not box.cut and box.size <= MAX_META_BYTES:
+            block, inside = self._load(box, MAX_META_BYTES)
+            cleaners = {b"meta": clean_meta, b"udta": clean_user_data}
+            if kind == b"uuid":
+                clean_uuid(block, inside, "file")
+            else:
+                cleaners[kind](block, inside)
+        else:
+            if kind != _MEDIA and kind not in FREE_KINDS:
+                self.found.patches.append(Patch(box.start + 4, FREE))
+                self.found.notes.append(Note(box.start, box.size, "file", name_of(kind)))
+            return (box.body - len(box.extended), box.end) if box.end > box.body else None
+        self.found.add(block.found)
+        return None
+
+    def _behind(self, unread: list[tuple[int, int]]) -> None:
+        """What follows the last box becomes a box of padding."""
+        last = self.boxes.boxes[-1]
+        start = last.start if self._is_open(last) else self.boxes.rest
+        end = self.source.size
+        if end - start >= HEADER_BYTES and self._holds_bytes([(start, end)]):
+            size = end - start if end - start < 1 << 32 else 0
+            self.found.patches.append(Patch(start, size.to_bytes(4) + FREE))
+            self.found.notes.append(Note(start, end - start, "file", "trailer", UNKNOWN))
+            start += HEADER_BYTES
+        if start < end:
+            unread.append((start, end))
+
+    def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Zeros for whatever of these ranges no kept sample lies in."""
+        self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
+        holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
+        total = sum(end - start for start, end in holes)
+        if len(holes) <= MAX_FILLER_HOLES and total <= MAX_CHECKED_BYTES:
+            holes = [hole for hole in holes if not self._is_filler(*hole)]
+        if holes and self._holds_bytes(holes):
+            if len(holes) > MAX_HOLES:
+                raise TooMuchError("metadata in too many places")
+            self.found.patches += [Patch(start, zeros=end - start) for start, end in holes]
+            first, last = holes[0][0], holes[-1][1]
+            self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
+
+    def _is_filler(self, start: int, end: int) -> bool:
+        """Whether bytes of no sample may stay: they say nothing, and lie beside no sample that goes."""
+        begun = bisect_left(self._gone_starts, end + 1)
+        if begun > bisect_right(self._gone_ends, start - 1):
+            return False
+        if range_says_nothing(self.source, start, end):
+            return True
+        told = Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
+        short = end - start <= MAX_LINE_BYTES and not self.inner.hide & told
+        return short and names_a_muxer(self.source.read(start, end - start))
+
+    def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
+        """Whether anything in these ranges is not zero. Reads no further than the first such byte, and
+        nothing of what is longer than anybody's padding: that holds something.
+        """
+        if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
+            return True
+        for start, end in ranges:
+            for at in range(start, end, CHUNK_BYTES):
+                size = min(CHUNK_BYTES, end - at)
+                if not is_blank(self.source.read(at, min(size, 4096))):
+                    return True
+                if size > 4096 and not is_blank(self.source.read(at, size)):
+                    return True
+        return False
+
+
+def _covered(extents: Extents, size: int) -> int:
+    return size - sum(end - start for start, end in extents.gaps(size))
+
+
+def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What two lists of ranges, each in order, have in common."""
+    rest = iter(sorted(ranges))
+    current = next(rest, None)
+    for start, end in gaps:
+        while current is not None and current[1] <= start:
+            current = next(rest, None)
+        while current is not None and current[0] < end:
+            yield max(start, current[0]), min(end, current[1])
+            if current[1] > end:
+                break
+            current = next(rest, None)

@@ -1,0 +1,279 @@
+"""The samples of tracks: which tracks stay, and what is looked for in those that do.
+
+Picture, sound and hints are what the file is for. Subtitles stay if they read as such; text that holds
+coordinates, numbers or no text at all is telemetry. Timed metadata goes unless its keys are known and
+tell nothing that is asked for: formats of drones, action cameras and dash-cams are many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.free_text import decode, tells_place
+from policyfs.redact.core.patches import ByteSource, difference, is_blank
+from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
+from policyfs.redact.isobmff.moov import Track
+from policyfs.redact.isobmff.sei import (
+    MAX_UNITS,
+    SAMPLE_UNITS,
+    TRIED_UNITS,
+    Codec,
+    Counter,
+    clean_sample,
+    codec_of,
+    too_many,
+)
+from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
+from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
+
+MAX_TEXT_SAMPLES: Final = 20_000
+MAX_TEXT_BYTES: Final = 1 << 19
+_TRIED: Final = 8
+_MAX_PICTURES: Final = 500
+_MAX_PICTURE_BYTES: Final = 1 << 25
+_EVERY_PICTURE: Final = 64
+
+_FORMATS: Final = {
+    b"tmcd": Tells.TIME,
+    b"camm": Tells.LOCATION | Tells.TIME | Tells.OTHER,
+    b"c608": NOTHING,
+    b"c708": NOTHING,
+}
+_GPMF: Final = b"gpmd"
+_TIMED_METADATA: Final = b"meta"
+_METADATA: Final = frozenset(
+    b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
+)
+"""Formats that are metadata whatever the handler calls them."""
+_MODIFIERS: Final = frozenset(
+    b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
+)
+_PICTURES: Final = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb", b"gif ", b"tiff", b"jp2 ", b"mjp2"})
+_DATE: Final = re.compile(r"(?:19|20)\d\d[-/.: ]?[01]\d[-/.: ]?[0-3]\d|\b\d\d?[/.]\d\d?[/.](?:19|20)\d\d\b")
+_TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
+_CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
+
+
+def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
+    """What the samples of a track tell: NOTHING if they are what the file is for.
+
+    sorted_out: telemetry in which values are gone through one by one (clean_pictures) tells only the rest.
+    """
+    handler, formats = track.handler, track.entries.formats
+    odd = any(kind in _METADATA for kind in formats)
+    if (handler in PICTURE or handler in SOUND or handler == b"hint") and not odd:
+        return NOTHING
+    if is_text(track):
+        return Tells.PEOPLE | _text(track, source)
+    if not formats:
+        return UNKNOWN
+    if sorted_out and _is_telemetry(track):
+        return Tells.OTHER
+    told = NOTHING
+    for kind in formats:
+        told |= track.entries.tells if kind == b"mebx" else _FORMATS.get(kind, UNKNOWN)
+    return told
+
+
+def _is_telemetry(track: Track) -> bool:
+    """Whether a track is GoPro's telemetry, and short enough to be read sample by sample."""
+    if track.entries.formats != (_GPMF,) or track.handler != _TIMED_METADATA:
+        return False
+    try:
+        samples = track.samples()
+    except NotThisKindError:
+        return False
+    few = len(samples) <= MAX_SAMPLES
+    return few and sum(size for _, size in samples.places(range(len(samples)))) <= MAX_BYTES
+
+
+def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
+    """GoPro's samples without values that are hidden; those of fragments are not cut out, and go."""
+    telemetry = Telemetry(source, inner)
+    samples = track.samples()
+    for at, size in dict.fromkeys(samples.places(range(len(samples)))):
+        telemetry.sample(at, size)
+    if runs is not None:
+        for start, end in zip(runs.starts, runs.ends, strict=True):
+            telemetry.blank(start, end)
+    return telemetry.found()
+
+
+def is_text(track: Track) -> bool:
+    """Whether what its samples tell is read in them, unless they are what the file is for."""
+    return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
+
+
+def _text(track: Track, source: ByteSource) -> Tells:
+    """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown.
+
+    So is one of zeros only: it may have been made so, and where they lie nothing has to stay.
+    """
+    try:
+        samples = track.samples()
+    except NotThisKindError:
+        return UNKNOWN
+    told, room, blank = NOTHING, MAX_TEXT_BYTES, True
+    if len(samples) > MAX_TEXT_SAMPLES:
+        return UNKNOWN
+    plain = track.entries.formats[:1] in ((b"tx3g",), (b"text",))
+    for at, size in samples.places(range(len(samples))):
+        room -= size
+        if room < 0:
+            return UNKNOWN
+        data = source.read(at, size)
+        blank = blank and is_blank(data)
+        told |= _one_text(data, plain=plain)
+        if told == UNKNOWN:
+            break
+    return UNKNOWN if blank else told
+
+
+def _one_text(data: bytes, *, plain: bool) -> Tells:
+    """What one sample of text tells. plain: QuickTime's or 3GPP's form, else some markup."""
+    if not plain:
+        return Tells.LOCATION if tells_place(decode(data)) else NOTHING
+    size = int.from_bytes(data[:2])
+    at = 2 + size
+    if at > len(data):
+        return UNKNOWN if data.strip(b"\0") else NOTHING
+    text = decode(data[2:at]).strip("\ufeff")
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 8] not in _MODIFIERS or length < 8:
+            return UNKNOWN if data[at:].strip(b"\0") else NOTHING
+        at += length
+    return prose_tells(text)
+
+
+def prose_tells(text: str) -> Tells:
+    """What a line of a subtitle tells; UNKNOWN for telemetry: control characters, mostly digits."""
+    if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
+        return UNKNOWN
+    told = Tells.LOCATION if tells_place(text) else NOTHING
+    if _DATE.search(text) or _TIME_OF_DAY.search(text):
+        told |= Tells.TIME
+    digits = sum(map(str.isdigit, text))
+    return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
+
+
+def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
+    """Metadata within the samples of a picture track: SEI of H.264 and H.265, EXIF in photo frames.
+
+    Some samples from all over the track are tried; the others are looked into if there is something
+    in these. runs: where fragments have more of its samples. Raises TooMuchError.
+    """
+    formats = set(track.entries.formats)
+    if _is_telemetry(track):
+        return _telemetry(track, source, inner, runs)
+    if track.handler not in PICTURE:
+        return Found()
+    if formats & _PICTURES:
+        return _photos(track.samples(), source, inner)
+    codec = _codec(track)
+    if codec is None:
+        return Found()
+    found = _frames(track, codec, source, inner)
+    if runs is not None:
+        found.add(_runs(runs, codec, source, inner))
+    return found
+
+
+def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Found:
+    """The samples of fragments, run by run: their units follow each other without a gap."""
+    tried, found = set(_spread(range(len(runs.starts)))), Found()
+    for number in sorted(tried):
+        start, size = runs.starts[number], runs.ends[number] - runs.starts[number]
+        found.add(clean_sample(source, start, size, codec, inner, Counter(TRIED_UNITS)))
+    if not found.notes:
+        return found
+    found, units = Found(), Counter(MAX_UNITS)
+    for start, end in zip(runs.starts, runs.ends, strict=True):
+        found.add(clean_sample(source, start, end - start, codec, inner, units))
+    if units.left <= 0:
+        raise TooMuchError("user data in too many frames")
+    return found
+
+
+def _codec(track: Track) -> Codec | None:
+    """None, too, for protected samples: what looks like a message there is none.
+
+    Where no entry has a box that says it, whatever looks like one is believed, as lax readers do.
+    """
+    if {b"encv", b"drmi"} & set(track.entries.formats):
+        return None
+    if len(track.entries.codecs) > 1:
+        raise NotThisKindError("its frames are coded in two ways")
+    for codec in track.entries.codecs:
+        return codec
+    found = _CODEC_BOX.search(track.parameters)
+    return None if found is None else codec_of(found[0], track.parameters[found.end() :][:32])
+
+
+def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Found:
+    samples = track.samples()
+    count, keys = len(samples), _key_frames(track, len(samples))
+    some = {0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))}
+    tried = sorted(number for number in some if 0 <= number < count)
+    found = _cleaned(samples, tried, codec, source, inner)
+    told = NOTHING
+    for note in found.notes:
+        told |= note.tells
+    if not told:
+        return found
+    # Encoders sign the frames that a player can start from; cameras may date every one.
+    wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
+    too_many(len(wanted))
+    others = sorted(set(wanted).difference(tried))
+    found.add(_cleaned(samples, others, codec, source, inner))
+    return found
+
+
+def _key_frames(track: Track, count: int) -> list[int] | range:
+    listed = numbers(part_of(track.table.stss, 8, 4), "I")
+    return [number - 1 for number in listed if 0 < number <= count] if track.table.stss else range(count)
+
+
+def _spread(frames: list[int] | range) -> Iterator[int]:
+    """Some of these, evenly."""
+    step = max(1, len(frames) // _TRIED)
+    return iter(frames[::step][: _TRIED + 1])
+
+
+def _cleaned(
+    samples: Samples, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner
+) -> Found:
+    found, units = Found(), Counter(SAMPLE_UNITS)
+    for at, size in samples.places(wanted):
+        units.left = SAMPLE_UNITS
+        found.add(clean_sample(source, at, size, codec, inner, units))
+    return found
+
+
+def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:
+    """Frames that are still pictures: all of a slide show or of chapters' pictures; of a film, all if
+    one of the first carries EXIF or XMP.
+    """
+    found, count, room = Found(), len(samples), _MAX_PICTURE_BYTES
+    if count > _EVERY_PICTURE:
+        heads = [
+            source.read(at, min(size, 1 << 16)) for at, size in samples.places((0, 1, count // 2, count - 1))
+        ]
+        if not any(b"Exif\0\0" in head or b"ns.adobe.com/" in head for head in heads):
+            return found
+        if count > _MAX_PICTURES:
+            raise TooMuchError("metadata in too many frames")
+    for at, size in set(samples.places(range(count))):
+        room -= size
+        if room < 0:
+            raise TooMuchError("metadata in too many frames")
+        data = source.read(at, size)
+        cleaned = inner.image(data)
+        if cleaned is not None and cleaned.data != data:
+            found.patches += difference(at, data, cleaned.data)
+            found.notes += shifted(cleaned.notes or (Note(0, size, "frame", "metadata"),), at)
+    return found

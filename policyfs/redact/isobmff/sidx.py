@@ -1,0 +1,36 @@
+"""Boxes at the top of a file that only index others (ISO/IEC 14496-12 sections 8.8.9 and 8.16.3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.isobmff.boxes import Box
+from policyfs.redact.isobmff.moov import Walk, container, fixed_size, rules
+
+
+def _sidx(walk: Walk, box: Box) -> None:
+    """A segment index: references of 12 bytes behind a head of 24 or 32."""
+    block, body = walk.block, box.body
+    head = 32 if block.data[body : body + 1] == b"\1" else 24
+    if box.end < body + head:
+        block.free(box, walk.where, broken=True)
+        return
+    end = body + head + 12 * block.number(body + head - 2, 2)
+    block.wipe(min(end, box.end), box.end, walk.where, "sidx", UNKNOWN)
+
+
+def _tfra(walk: Walk, box: Box) -> None:
+    """An index of key frames in fragments."""
+    block, body = walk.block, box.body
+    if box.end < body + 16:
+        block.free(box, "mfra", broken=True)
+        return
+    widths = block.number(body + 8)
+    width = (16 if block.data[body] == 1 else 8) + sum((widths >> shift & 3) + 1 for shift in (0, 2, 4))
+    end = body + 16 + width * block.number(body + 12)
+    block.wipe(min(end, box.end), box.end, "mfra", "tfra", UNKNOWN)
+
+
+INDEX_RULES: Final = rules(sidx=_sidx, mfra=container(rules(tfra=_tfra, mfro=fixed_size(8))))
+"""Boxes at the top of a file that only index others."""

@@ -1,0 +1,230 @@
+"""Where in a file the samples of a track lie: sample tables (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
+
+A track may have a million samples, so nothing here makes an object of each: tables are arrays, and
+what has to be done with each of their members is done by itertools.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, compress, islice, repeat
+from operator import add, floordiv, gt, mul, sub
+from typing import Final
+
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+
+MAX_CHUNKS: Final = 500_000
+"""Chunks of all tracks that stay, or of all that go: a film of many hours has fewer."""
+_MANY: Final = 500_000
+_PLAIN_BYTES: Final = 8
+"""A constant size below this is no packet's but a plain sample's, or QuickTime's "1"."""
+_MAX_PAIRS: Final = 4 << 20
+_HIGH: Final = bytes(byte >> 4 for byte in range(256))
+_LOW: Final = bytes(byte & 15 for byte in range(256))
+_NOTHING: Final = memoryview(b"")
+_LITTLE: Final = sys.byteorder == "little"
+
+
+def numbers(data: memoryview, code: str) -> array[int]:
+    """Big-endian numbers as an array (code B, H, I or Q); what is left at the end is dropped."""
+    made: array[int] = array(code)
+    made.frombytes(data[: len(data) // made.itemsize * made.itemsize])
+    if _LITTLE:
+        made.byteswap()
+    return made
+
+
+def part_of(payload: memoryview, header: int, width: int) -> memoryview:
+    """The entries of a table (its count is in the last 4 bytes of the header), as far as they go."""
+    count = int.from_bytes(payload[header - 4 : header])
+    return payload[header : header + count * width]
+
+
+@dataclass(slots=True)
+class Extents:
+    """Ranges of a file, any number of them, in any order: their starts and their ends in bytes."""
+
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    ends: array[int] = field(default_factory=lambda: array("Q"))
+    _ordered: tuple[array[int], array[int]] | None = None
+
+    def add(self, start: int, size: int) -> None:
+        """One more range."""
+        self._ordered = None
+        if size > 0:
+            self.starts.append(start)
+            self.ends.append(start + size)
+
+    def extend(self, other: Extents) -> None:
+        """All ranges of another. Raises TooMuchError."""
+        self._ordered = None
+        self.starts.extend(other.starts)
+        self.ends.extend(other.ends)
+        if len(self.starts) > MAX_CHUNKS:
+            raise TooMuchError("too many chunks")
+
+    def gaps(self, size: int) -> Iterator[tuple[int, int]]:
+        """The ranges of [0, size) that are in none of these, in order.
+
+        With starts and ends sorted each for itself, nothing lies over the room between the i-th end
+        and the start that follows it exactly if that start is greater: then as many ranges have
+        ended as have begun.
+        """
+        if self._ordered is None:
+            self._ordered = array("Q", sorted(self.starts)), array("Q", sorted(self.ends))
+        starts, ends = self._ordered
+        first = starts[0] if starts else size
+        if first > 0:
+            yield 0, min(first, size)
+        following = starts[1:]
+        if ends[:-1] != following:  # compared as a whole: in most films each chunk begins where one ends
+            for start, end in compress(zip(ends, following, strict=False), map(gt, following, ends)):
+                if start < size:
+                    yield start, min(end, size)
+        if ends and ends[-1] < size:
+            yield ends[-1], size
+
+
+@dataclass(slots=True)
+class SampleTable:
+    """The tables of one track as they are in its ``stbl``: whole payloads, empty where missing."""
+
+    stsc: memoryview = _NOTHING
+    stsz: memoryview = _NOTHING
+    stz2: memoryview = _NOTHING
+    stco: memoryview = _NOTHING
+    co64: memoryview = _NOTHING
+    stss: memoryview = _NOTHING
+
+    def offsets(self) -> array[int]:
+        """Offset of each chunk."""
+        if self.co64:
+            return numbers(part_of(self.co64, 8, 8), "Q")
+        return numbers(part_of(self.stco, 8, 4), "I")
+
+    def constant(self) -> int:
+        """Size of every sample if they are all alike, else 0."""
+        return int.from_bytes(self.stsz[4:8])
+
+    def samples(self) -> int:
+        """How many samples there are by the table of sizes."""
+        return int.from_bytes((self.stsz or self.stz2)[8:12])
+
+    def sizes(self) -> array[int]:
+        """Size of each sample, if they are not all alike."""
+        if not self.stz2:
+            return numbers(part_of(self.stsz, 12, 4), "I")
+        width, count = self.stz2[7], self.samples()
+        entries = self.stz2[12:]
+        if width == 4:
+            if len(entries) > _MAX_PAIRS:
+                raise TooMuchError("too many samples")
+            pairs = bytes(entries)
+            halves = bytearray(2 * len(pairs))
+            halves[0::2], halves[1::2] = pairs.translate(_HIGH), pairs.translate(_LOW)
+            return array("B", halves[:count])
+        return numbers(entries[: count * (width // 8)], "H" if width == 16 else "B")
+
+    def per_chunk(self, chunks: int) -> array[int]:
+        """How many samples each chunk holds. Raises NotThisKindError if the table goes back and forth."""
+        runs = numbers(part_of(self.stsc, 8, 12), "I")
+        firsts, counts = runs[0::3], runs[1::3]
+        if len(firsts) == 1:
+            return counts * chunks
+        if not firsts or any(map(gt, firsts, firsts[1:])):
+            if not chunks:
+                return array("I")
+            raise NotThisKindError("its sample tables contradict each other")
+        # Below zero for runs behind the last chunk: none of these.
+        lengths = map(sub, chain(firsts[1:], (chunks + 1,)), chain((1,), firsts[1:]))
+        spread = chain.from_iterable(map(repeat, counts, lengths))
+        return array("I", islice(spread, chunks))
+
+
+@dataclass(slots=True)
+class Samples:
+    """Where the samples of a track lie, worked out from its tables as far as asked for."""
+
+    table: SampleTable
+    _offsets: array[int] = field(init=False)
+    _counts: array[int] = field(init=False)
+    _sizes: array[int] | None = field(init=False, default=None)
+    _constant: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises TooMuchError; NotThisKindError if the tables contradict each other."""
+        table = self.table
+        self._offsets = table.offsets()
+        if len(self._offsets) > MAX_CHUNKS:
+            raise TooMuchError("too many chunks")
+        self._counts = table.per_chunk(len(self._offsets))
+        if len(self._counts) < len(self._offsets) or (self._offsets and not (table.stsz or table.stz2)):
+            raise NotThisKindError("its sample tables contradict each other")
+        self._constant = table.constant()
+        if not self._constant:
+            self._sizes = table.sizes()
+
+    def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
+        """The chunks, cut at limit (the file's size).
+
+        sounds: for plain sound, (bytes, samples) of its entries, by which players reckon whatever
+        the table of sizes says; the greatest of all answers counts.
+        """
+        starts = array("Q", self._offsets)
+        if starts and max(starts) > limit:
+            starts = array("Q", map(min, starts, repeat(limit)))
+        ends = array("Q", map(add, starts, self._chunk_sizes(sounds)))
+        if ends and max(ends) > limit:
+            ends = array("Q", map(min, ends, repeat(limit)))
+        return Extents(starts, ends)
+
+    def _chunk_sizes(self, sounds: Iterable[tuple[int, int]]) -> Iterable[int]:
+        counts, sizes = self._counts, self._sizes
+        if sizes is None:
+            found: Iterable[int] = map(mul, counts, repeat(self._constant))
+            for size, samples in sounds if self._constant < _PLAIN_BYTES else ():
+                scaled = map(add, map(mul, counts, repeat(size)), repeat(samples - 1))
+                found = map(max, found, map(floordiv, scaled, repeat(samples)))
+            return found
+        if counts.count(1) == len(counts):
+            return chain(sizes, repeat(0)) if len(sizes) < len(counts) else islice(sizes, len(counts))
+        if 4 * len(counts) < len(sizes) or len(sizes) > _MANY:  # no table of sums: it would be large
+            slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
+            return map(sum, map(memoryview(sizes).__getitem__, slices))
+        sums = array("Q", accumulate(sizes, initial=0))
+        until: Iterable[int] = array("Q", accumulate(counts, initial=0))
+        if sum(counts) > len(sizes):
+            until = map(min, until, repeat(len(sizes)))
+        at = array("Q", map(sums.__getitem__, until))
+        return map(sub, at[1:], at)
+
+    def __len__(self) -> int:
+        """How many samples there are that have a size and lie in a chunk."""
+        return min(sum(self._counts), self.table.samples() if self._sizes is None else len(self._sizes))
+
+    def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(offset, size) of the samples of these numbers, which count from 0 and go up. Those that
+        there are not are left out.
+        """
+        counts = self._counts
+        plain = counts.count(1) == len(counts)
+        firsts = range(len(counts) + 1) if plain else array("Q", accumulate(counts, initial=0))
+        count, chunk, at, offset = len(self), -1, 0, 0
+        for number in wanted:
+            if not 0 <= number < count:
+                continue
+            if chunk < 0 or number >= firsts[chunk + 1]:
+                chunk = bisect_right(firsts, number) - 1
+                at, offset = firsts[chunk], self._offsets[chunk]
+            if self._sizes is None:
+                offset += (number - at) * self._constant
+                size = self._constant
+            else:
+                offset += sum(self._sizes[at:number])
+                size = self._sizes[number]
+            at = number
+            yield offset, size

@@ -1,0 +1,283 @@
+"""``stsd``: what the samples of a track are, and what else its entries say.
+
+Codec parameters stay: without them nothing plays. Names of compressors and vendors, names of keys,
+set-up data of metadata and every box that is none of a codec's go. Sources: ISO/IEC 14496-12 section
+8.5.2 and 14496-15; QuickTime File Format ("Video sample description", "Sound sample description",
+"Timecode sample description"); Apple's Timed Metadata (``mebx``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.isobmff.box_edits import Block, name_of
+from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
+from policyfs.redact.isobmff.sei import Codec, clean_parameters, codec_of
+from policyfs.redact.isobmff.udta import FREE_KINDS, clean_uuid
+from policyfs.redact.isobmff.udta_names import key_tells
+
+PICTURE: Final = frozenset({b"vide", b"auxv", b"pict", b"MPEG"})
+SOUND: Final = frozenset({b"soun"})
+TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
+
+_VISUAL_BYTES: Final = 78
+_MORE_BYTES: Final = {b"CRAW": 4}
+"""Fields of a picture's entry that its maker added."""
+_SOUND_BYTES: Final = (28, 44)
+_HINT_BYTES: Final = 16
+_TIMECODE_BYTES: Final = 26
+_ENTRY_BYTES: Final = 8
+_MAX_TEXT_ENTRY: Final = 4096
+_TEXT_FORMATS: Final = frozenset(b"tx3g text c608 c708 wvtt stpp sbtt stxt subt".split(b" "))
+_MAX_STRINGS: Final = 256
+_STRINGS: Final = re.compile(rb"[\x20-\x7e\0]*")
+
+_CODEC: Final = frozenset(
+    b"avcC hvcC lhvC mvcC avcE hvcE vvcC evcC lvcC av1C vpcC dvcC dvvC dvwC esds m4ds glbl d263 bitr jp2h "
+    b"pasp clap colr fiel gama btrt mdcv clli amve cclv SmDm CoLL ccst auxi auxC frma enda alac chan chnl "
+    b"pcmC dac3 dec3 dac4 dmlp dOps dfLa ddts udts mhaC mhaP SA3D damr adrm aabd ACLR APRG ARES AVIN AORD "
+    b"ADHR SMI  strf stsl st3d vexu hfov ftab tx3g vttC vlab styp mp4a dvc1 dvc2 fall cios iacb apvC "
+    b"samr sawb QDCA QDCP fiel Qclp OVHS vcdr dpxe dpxi nonf pcmc hvtt cmin tims tsro snro "
+    b"irot imir pixi a1op a1lx "
+    b"JPEG CMP1 CDI1 chrm".split(b" ")
+)
+"""Boxes of a sample entry that say how to decode and show; they stay as they are."""
+
+
+class Entries(NamedTuple):
+    """A track's sample entries.
+
+    formats: their types. sounds: for each entry of sound, (bytes, samples): so many samples of plain
+    sound take so many bytes. tells: what timed metadata may tell by the names of its keys. codecs: how
+    the frames of pictures are cut into units, by all entries.
+    """
+
+    formats: tuple[bytes, ...]
+    sounds: tuple[tuple[int, int], ...]
+    tells: Tells
+    codecs: frozenset[Codec] = frozenset()
+
+
+NO_ENTRIES: Final = Entries((), (), NOTHING)
+
+
+def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
+    """The entries of a ``stsd`` box, cleaned in place. Raises TooMuchError."""
+    boxes = block.listed(box.body + 8, box.end)
+    formats: list[bytes] = []
+    sounds: list[tuple[int, int]] = []
+    codecs: set[Codec] = set()
+    tells = NOTHING
+    for entry in boxes:
+        if entry.cut:
+            break
+        formats.append(entry.kind)
+        if entry.extended or entry.end - entry.body < _least(handler):
+            # Its type stays: whether the samples may stay is decided by it.
+            start, tag = entry.body - len(entry.extended), name_of(entry.kind)
+            block.wipe(start, entry.end, "stsd", tag, UNKNOWN, broken=True)
+            continue
+        block.wipe(entry.body, entry.body + 6, "stsd", "reserved", UNKNOWN)
+        if handler in PICTURE:
+            codecs |= _visual(block, entry)
+        elif handler in SOUND:
+            sounds.append(_frame(block, entry))
+            _sound(block, entry)
+        elif entry.kind == b"mebx":
+            tells |= _metadata_keys(block, entry)
+        elif handler == b"hint":
+            _extensions(block, entry, entry.body + _HINT_BYTES)
+        elif entry.kind == b"tmcd":
+            _extensions(block, entry, entry.body + _TIMECODE_BYTES)
+        elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
+            _other(block, entry)
+    # No box: that would be an entry.
+    block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
+    return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
+
+
+def _behind(boxes: Boxes) -> int:
+    """Where the last box that is whole ends."""
+    return next((box.start for box in boxes if box.cut), boxes.rest)
+
+
+def _least(handler: bytes) -> int:
+    """How long an entry is at least."""
+    if handler in PICTURE:
+        return _VISUAL_BYTES
+    return _SOUND_BYTES[0] if handler in SOUND else _ENTRY_BYTES
+
+
+def _vendor(block: Block, entry: Box) -> None:
+    if block.goes(Tells.DEVICE):
+        block.wipe(entry.body + 12, min(entry.body + 16, entry.end), "stsd", "vendor", Tells.DEVICE)
+
+
+def _visual(block: Block, entry: Box) -> set[Codec]:
+    start, end = entry.body + 42, entry.body + 74
+    _vendor(block, entry)
+    name = block.data[start:end]
+    if block.goes(Tells.DEVICE) or block.holds_place(name):
+        block.wipe(start, end, "stsd", "compressor name", Tells.DEVICE)
+    else:
+        block.wipe(start + 1 + min(name[0], 31), end, "stsd", "junk", UNKNOWN)
+    at = entry.body + _VISUAL_BYTES + _MORE_BYTES.get(entry.kind, 0)
+    depth, colours = block.number(at - 4, 2), block.number(at - 2, 2)
+    if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
+        behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
+        at = behind if behind <= entry.end else at
+    said = (codec_of(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
+    return {codec for codec in said if codec is not None}
+
+
+def _sound(block: Block, entry: Box) -> None:
+    _vendor(block, entry)
+    _extensions(block, entry, _behind_sound(block, entry))
+
+
+def _behind_sound(block: Block, entry: Box) -> int:
+    """Where the boxes of a sound entry start, by its version."""
+    plain, longer = (entry.body + size for size in _SOUND_BYTES)
+    version = block.number(entry.body + 8, 2)
+    if version == 1:
+        # ISO's version 1 has none of QuickTime's four numbers.
+        return plain if block.data[plain + 4 : plain + 8] in _CODEC | _INSIDE.keys() else longer
+    if version == 2:
+        return entry.start + max(block.number(plain), 72)
+    return plain
+
+
+def _frame(block: Block, entry: Box) -> tuple[int, int]:
+    """(bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if not said.
+
+    A sample table says 1 byte per sample of plain sound often enough; players go by this instead.
+    """
+    body = entry.body
+    channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
+    version = block.number(body + 8, 2)
+    if version == 1 and entry.end >= body + _SOUND_BYTES[1]:
+        return block.number(body + 36), max(1, block.number(body + 28))
+    if version == 2 and entry.end >= body + 64:
+        return block.number(body + 56), max(1, block.number(body + 60))
+    known = {b"in24": 24, b"in32": 32, b"fl32": 32, b"fl64": 64, b"alaw": 8, b"ulaw": 8, b"raw ": bits}
+    known |= {b"twos": bits, b"sowt": bits, b"lpcm": bits, b"ipcm": bits, b"fpcm": bits, b"NONE": bits}
+    if entry.kind == b"ima4":
+        return 34 * channels, 64
+    return channels * -(-known.get(entry.kind, 0) // 8), 1
+
+
+def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
+    """The boxes behind the fixed part of an entry, those that are whole."""
+    if start > entry.end:
+        return []
+    boxes = block.boxes(start, entry.end)
+    whole = [box for box in boxes if not box.cut]
+    for box in whole:
+        _extension(block, box)
+    block.rest(boxes, entry.end, "stsd")
+    return whole
+
+
+def _extension(block: Block, box: Box) -> None:
+    kind = box.kind
+    if kind in (b"avcC", b"hvcC"):
+        clean_parameters(block, box)
+    elif kind in _CODEC:
+        if kind == b"damr" and block.goes(Tells.DEVICE):
+            block.wipe(box.body, min(box.body + 4, box.end), "stsd", "vendor", Tells.DEVICE)
+    elif kind in (b"wave", b"sinf", b"schi", b"sv3d"):
+        _container(block, box)
+    elif kind in FREE_KINDS:
+        block.wipe(box.body, box.end, "stsd", name_of(kind), UNKNOWN)
+    elif kind == b"uuid":
+        clean_uuid(block, box, "stsd")
+    else:
+        block.free(box, "stsd")
+
+
+_WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"
+_INSIDE: Final = {
+    b"wave": _CODEC,
+    b"sinf": frozenset({b"frma", b"schm", b"schi"}),
+    b"schi": frozenset({b"user", b"key ", b"iviv", b"righ", b"priv", b"tenc", b"name", b"cert"}),
+    b"sv3d": frozenset({b"svhd", b"proj"}),
+}
+
+
+def _container(block: Block, box: Box) -> None:
+    """Codec parameters in QuickTime's ``wave``, protection, and projections: one level, known names."""
+    boxes = block.children(box)
+    for child in boxes:
+        if child.cut:
+            break
+        if child.kind == b"name" and box.kind == b"schi":
+            if block.goes(Tells.PEOPLE):
+                block.wipe(child.body, child.end, "schi", "name", Tells.PEOPLE)
+        elif child.kind == b"svhd":
+            if block.goes(Tells.DEVICE) or block.holds_place(block.body(child)):
+                block.wipe(min(child.body + 4, child.end), child.end, "svhd", "source", Tells.DEVICE)
+        elif child.kind == b"schi" and box.kind == b"sinf":
+            _container(block, child)
+        elif child.kind not in _INSIDE[box.kind] and not child.kind.startswith((b"\0\0\0\0", b"ms\0")):
+            block.free(child, name_of(box.kind))
+    start = _behind(boxes)
+    if start < box.end:
+        if box.kind == b"wave" and block.data[start : min(start + 8, box.end)] == _WAVE_END:
+            start += 8
+        block.wipe(start, box.end, name_of(box.kind), "junk", UNKNOWN)
+
+
+def _metadata_keys(block: Block, entry: Box) -> Tells:
+    """The keys of Apple's timed metadata: together they say what the track may tell."""
+    tells = NOTHING
+    boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)
+    for box in boxes:
+        if box.cut or box.kind == b"btrt":
+            continue
+        if box.kind != b"keys":
+            block.free(box, "mebx")
+            continue
+        at = box.body
+        while at + HEADER_BYTES <= box.end and HEADER_BYTES <= block.number(at) <= box.end - at:
+            end = at + block.number(at)
+            tells |= _metadata_key(block, at + HEADER_BYTES, end)
+            at = end
+        block.wipe(at, box.end, "mebx", "junk", UNKNOWN, broken=True)
+    block.rest(boxes, entry.end, "mebx")
+    return tells or UNKNOWN
+
+
+def _metadata_key(block: Block, start: int, end: int) -> Tells:
+    tells = NOTHING
+    boxes = block.boxes(start, end)
+    for box in boxes:
+        if box.cut or box.kind in (b"dtyp", b"loca"):
+            continue
+        if box.kind != b"keyd" or box.end - box.body < 4:
+            block.free(box, "mebx", broken=box.kind != b"setu")
+            continue
+        name = block.data[box.body + 4 : box.end]
+        known = key_tells(name)
+        if known == UNKNOWN and block.put(box.body + 4, b" " * len(name)):
+            block.note(box.start, box.end, "mebx", "key")
+        tells |= known or Tells.OTHER
+    block.rest(boxes, end, "mebx")
+    return tells
+
+
+def _is_odd(block: Block, entry: Box) -> bool:
+    """An entry of text says how it looks (boxes, colours, a font), not more."""
+    return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
+
+
+def _other(block: Block, entry: Box) -> None:
+    """An entry of metadata: names of formats may stay, all else goes."""
+    start = entry.body + _ENTRY_BYTES
+    text = block.data[start : entry.end]
+    if len(text) <= _MAX_STRINGS and _STRINGS.fullmatch(text) and not block.holds_place(text):
+        boxes = block.boxes(start, entry.end).boxes
+        if not boxes or boxes[0].cut:
+            return
+    _extensions(block, entry, start)

@@ -1,0 +1,210 @@
+"""What the named pieces of metadata in QuickTime and MPEG-4 files tell.
+
+Four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, names of iTunes' free-form items.
+What is in none of these tables is unknown, and goes whatever is asked for. Sources: QuickTime File
+Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for what is in no
+standard, names that cameras, phones and editors are seen to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+
+_L: Final = Tells.LOCATION
+_D: Final = Tells.DEVICE
+_T: Final = Tells.TIME
+_P: Final = Tells.PEOPLE
+_O: Final = Tells.OTHER
+
+
+def _table(*rows: tuple[Tells, str]) -> Mapping[bytes, Tells]:
+    """Types of four characters, separated by commas; ``(`` stands for the copyright sign."""
+    return MappingProxyType(
+        {
+            name.replace("(", "\xa9").encode("latin-1"): tells
+            for tells, names in rows
+            for name in names.split(",")
+        }
+    )
+
+
+TEXT_ATOMS: Final = _table(
+    (_L, "(xyz,(loc,(gps,(cty,(cou,(sta"),
+    (_D, "(mak,(mod,(swr,(too,(enc,(hst,(mdl,(mal,(req,(uid,(cam,(sfw,(ser,(lns"),
+    (_T, "(day,(TIM,(TSC,(TSZ,(dat,(tim"),
+    (
+        _P,
+        (
+            "(nam,(ART,(alb,(arg,(ark,(aut,(cmt,(cok,(com,(cpy,(dir,(dis,(des,(gen,(grp,(inf,(isr,(key,(lab,(lal,"
+            "(lyr,(nrt,(ope,(pdk,(phg,(prd,(prf,(prk,(prl,(pub,(snk,(snm,(sol,(src,(st3,(swf,(swk,(url,(wrt,(PRD,"
+            "(wrk,(mvn,(con,(ldr,(aad,(art,(xpd"
+        ),
+    ),
+    (_P | _T, "(ed1,(ed2,(ed3,(ed4,(ed5,(ed6,(ed7,(ed8,(ed9"),
+    (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(xsp,(ysp,(zsp,(fpt,(fyw,(frl,(gpt,(gyw,(grl,(set,(for,(cpl"),
+)
+"""International text of ``udta``: the type -> what its text tells."""
+
+USER_DATA: Final = _table(
+    (_L, "loci"),
+    (_P, "name,titl,auth,cprt,dscp,perf,gnre,albm,kywd,clsf,rtng,coll,chpl,tnam,tagc,scen,shot,urat"),
+    (_T, "yrrc,date"),
+    (_D, "manu,modl,cmnm,cmid,slno,CNCV,CNMN,CNFV,FIRM,LENS,CAME,MUID,GUMI,BCID,vndr"),
+    (_D | _P, "clfn,clid,reel"),
+    (_D | _T | _P, "hnti"),
+    (_O, "hinf"),
+    (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
+)
+"""Other types of ``udta`` (3GPP, QuickTime, cameras) whose content is known."""
+
+ITEMS: Final = _table(
+    (_L, "(xyz"),
+    (_D, "(too,(enc,(mak,(mod,(swr,tool,sfID,akID,cnID,atID,plID,geID,cmID,xid ,itnu"),
+    (_D | _P, "apID,ownr"),
+    (_T, "(day,purd,rldt"),
+    (
+        _P,
+        (
+            "(nam,(ART,(alb,(cmt,(com,(wrt,(gen,(grp,(lyr,(cpy,(dir,(prd,(des,(nrt,(pub,(wrk,(mvn,(con,(aut,(key,"
+            "(arg,(ope,(sol,(st3,(url,(src,(inf,(prf,aART,desc,ldes,sdes,cprt,keyw,catg,tvsh,tven,tvnn,tves,tvsn,"
+            "sonm,soar,soaa,soal,soco,sosn,gnre,purl,egid,titl,auth,perf,dscp,albm,snal,prID,AARL,@PST,@ppi,@PUB,"
+            "@PTI,@sti,@nrt,VERS,CDEK,CDET"
+        ),
+    ),
+    (_O, "trkn,disk,tmpo,cpil,pgap,pcst,hdvd,stik,rtng,rate,shwm,(mvi,(mvc,akgn,grup,hdtv,@ver"),
+    (NOTHING, "covr"),
+)
+"""Items of an iTunes ``ilst``; a cover is looked into as a picture."""
+
+_KEYS: Final[tuple[tuple[Tells, str], ...]] = (
+    (
+        _L,
+        (
+            "location.iso6709 location.name location.body location.note location.role "
+            "location.accuracy.horizontal location direction.facing direction.motion gps city country state "
+            "locality camera.direction location-eng latitude longitude altitude place"
+        ),
+    ),
+    (
+        _D,
+        (
+            "make model software camera.identifier camera.framereadouttimeinmicroseconds camera.lens_model "
+            "camera.lens camera.focal_length.35mm_equivalent content.identifier version manufacturer encoder "
+            "encoded_by tool originating.signature device host serial serialnumber firmware camera.make "
+            "camera.model still-image-identifier uuid smrdversion smrdmanufacturer camera.serial-number"
+        ),
+    ),
+    (
+        _T,
+        (
+            "creationdate creation_time date year utc_offset creation.date modificationdate timecode "
+            "clip.creationdate datetimeoriginal"
+        ),
+    ),
+    (
+        _P,
+        (
+            "title displayname artist author album comment copyright description information keywords "
+            "director producer performer publisher composer arranger genre synopsis show lyrics grouping "
+            "owner cameraman credits originalartist album_artist episode_id network reel reelname scene shot "
+            "detected-face caption collection.user detected-human-body detected-cat-body detected-dog-body "
+            "is-montage.user phonogram-rights songwriter people subject"
+        ),
+    ),
+    (
+        _O,
+        (
+            "rating.user live-photo.auto live-photo.vitality-score live-photo.vitality-scoring-version "
+            "live-photo-info still-image-time still-image-transform "
+            "still-image-transform-reference-dimensions "
+            "full-frame-rate-playback-intent is-montage capture.fps capturemode player.version "
+            "player.movie.visual.brightness player.movie.visual.color player.movie.visual.tint "
+            "player.movie.visual.contrast "
+            "player.movie.audio.gain player.movie.audio.treble player.movie.audio.balance track "
+            "player.movie.audio.bass player.movie.audio.pitchshift player.movie.audio.mute scene-illuminance "
+            "variation-identifier camera.debuginfo compatible_brands major_brand minor_version "
+            "cinematic-video video-orientation-info spatial-overcapture-quality-score "
+            "spatial-overcapture-quality-scoring-version video.presentation.disparity"
+        ),
+    ),
+    (NOTHING, "video-orientation video.orientation"),
+)
+_PREFIXES: Final = (
+    "com.apple.quicktime.",
+    "com.apple.photos.",
+    "com.apple.",
+    "com.android.",
+    "com.samsung.android.",
+    "samsung.android.",
+    "com.google.android.",
+    "mdta.",
+)
+_BY_KEY: Final = MappingProxyType({name: tells for tells, names in _KEYS for name in names.split()})
+_STEMS: Final = MappingProxyType(
+    {
+        "detected-face": _P,
+        "detected-human-body": _P,
+        "detected-cat-body": _P,
+        "detected-dog-body": _P,
+        **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
+    }
+)
+"""Keys whose parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) tell what the whole does."""
+_PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
+
+_FREE_FORM: Final = MappingProxyType(
+    {
+        "itunnorm": _O,
+        "itunsmpb": _O,
+        "itunpgap": _O,
+        "encoding params": _O,
+        "tempo": _O,
+        "initialkey": _O,
+        "replaygain_track_gain": _O,
+        "replaygain_track_peak": _O,
+        "replaygain_album_gain": _O,
+        "replaygain_album_peak": _O,
+        "tool": _D,
+        "encoder": _D,
+        "itunes_cddb_ids": _D,
+        "itunes_cddb_1": _D,
+        "itunextc": _P,
+        "itunmovi": _P,
+        "performer": _P,
+        "conductor": _P,
+        "label": _P,
+        "publisher": _P,
+        "producer": _P,
+        "subtitle": _P,
+        "isrc": _P,
+        "originaldate": _T,
+        "originalyear": _T,
+    }
+)
+
+
+def key_tells(name: bytes) -> Tells:
+    """What the value of a QuickTime key (``com.apple.quicktime.make``) tells."""
+    text = name.decode("latin-1").strip("\0 ").lower()
+    for prefix in _PREFIXES:
+        if text.startswith(prefix):
+            text = text.removeprefix(prefix)
+            break
+    if text.startswith("location"):
+        return _L | _T if "date" in text or "time" in text else _L
+    known = _BY_KEY.get(text)
+    stem = text
+    while known is None and "." in stem:
+        stem = stem.rpartition(".")[0]
+        known = _STEMS.get(stem)
+    return UNKNOWN if known is None or (stem != text and _PLACE.search(text)) else known
+
+
+def free_form_tells(name: bytes) -> Tells:
+    """What an iTunes free-form item (``----``) of this name tells."""
+    return _FREE_FORM.get(name.decode("latin-1").strip("\0 ").lower(), UNKNOWN)

@@ -1,0 +1,1 @@
+"""JPEG files and what stands behind the picture."""

@@ -1,0 +1,179 @@
+"""JPEG files: every image in them, and all that is around.
+
+The first image starts the file. Images that follow it directly, or where its multi-picture
+directory says, are cleaned like it, and so is a motion photo's video, wherever it starts; whatever
+else is behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
+part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.filler import range_says_nothing
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, SliceSource, difference, skip_zeros, zeros
+from policyfs.redact.jpeg.markers import Image, is_soi, walk_image
+from policyfs.redact.jpeg.motion_photo import find_video, live_mark_size
+from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
+from policyfs.redact.jpeg.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
+
+MAX_IMAGES: Final = 64
+"""Pictures in one file that are kept; what is behind the last becomes zeros."""
+MAX_METADATA_BYTES: Final = 16 << 20
+"""In the segments of one picture that are looked into."""
+_EOI: Final = b"\xff\xd9"
+MAX_VIDEOS: Final = 4
+"""Videos behind the pictures that are kept."""
+PARTS: Final[tuple[Part, ...]] = (
+    Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
+    Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
+    Part("JPEG", "APP13 Photoshop", "IPTC, captions, paths, thumbnails", UNKNOWN, "resource by resource"),
+    Part("JPEG", "APP0 JFIF, JFXX", "resolution; a thumbnail", Tells.OTHER, "the thumbnail becomes zeros"),
+    Part("JPEG", "APP2 ICC_PROFILE", "a colour profile", NOTHING, "stays if it is whole"),
+    Part("JPEG", "APP2 MPF", "where further pictures are; their ids", Tells.DEVICE, "tag by tag"),
+    Part("JPEG", "APP2 ISO 21496-1", "numbers of the gain map", NOTHING, "stay"),
+    Part("JPEG", "APP12 Ducky", "quality, comment, copyright", Tells.PEOPLE, "comment and copyright go"),
+    Part("JPEG", "APP14 Adobe", "the colour transform", NOTHING, "stays"),
+    Part("JPEG", "COM", "a comment", Tells.PEOPLE, "zeros; also by what its text tells"),
+    Part("JPEG", "APP6 GoPro", "GoPro's settings: model, serial numbers", UNKNOWN, "value by value"),
+    Part("JPEG", "any other APPn", "FLIR, C2PA, makers' own", UNKNOWN, "zeros"),
+    Part("JPEG", "pictures behind", "views, gain maps, depth, with metadata", UNKNOWN, "as the first"),
+    Part("JPEG", "videos behind", "a motion photo's film", UNKNOWN, "as such a film; else zeros"),
+    Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
+    Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
+)  # fmt: skip
+"""What of a JPEG may hold what."""
+
+
+def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a JPEG that is to be hidden, with what to put there.
+
+    Raises NotThisKindError if there is neither a picture nor a segment that is understood, TooMuchError.
+    """
+    return _Locator(source, inner).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file or embedded image."""
+
+    source: ByteSource
+    inner: Inner
+    patches: list[Patch] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    kept: bool = False
+    """Something of a segment was understood: the head of a picture may stand for itself."""
+
+    def locate(self) -> Found:
+        if not is_soi(self.source, 0):
+            raise NotThisKindError("it does not start like a JPEG")
+        trailer = find_trailer(self.source, 2)
+        end = trailer.start if trailer is not None else self.source.size
+        first = self._first(end)
+        if not first.is_picture and trailer is not None:
+            trailer, end = None, self.source.size
+            first = self._first(end)
+        head_only = not first.is_picture and bool(first.scans or not first.complete)
+        if head_only:  # what is behind goes: it may not be joined to what stays either
+            first.cut(first.whole)
+        more = sorted({o for o in self._image(first) if o > first.end})
+        if not first.frames and not self.kept:
+            raise NotThisKindError("there is no picture in it")
+        if head_only:
+            first.end = self._end_head(first.whole, end)
+        if trailer is not None:
+            self._add(clean_trailer(self.source, trailer, self.inner))
+        # Without an EOI, what is one look's mark may be the next one's picture.
+        self._behind(first.end, end, more, marked=trailer is None and first.complete)
+        return Found(self.patches, self.notes)
+
+    def _first(self, end: int) -> Image:
+        """The image that the file starts with, before end.
+
+        Where no EOI ends it, a scan would go on through a video behind it.
+        """
+        budget = self.inner.budget
+        image = walk_image(SliceSource(self.source, 0, end), 0, budget)
+        if image.complete or not image.is_picture:
+            return image
+        video = find_video(SliceSource(self.source, 0, end), image.scan_from, end, budget)
+        return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
+
+    def _end_head(self, at: int, end: int) -> int:
+        """Puts an EOI behind a head without a picture; returns where it ends.
+
+        Readers that find zeros there (ExifTool) give up, and with the last segment, too.
+        """
+        self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
+        return min(at + 2, end)
+
+    def _add(self, found: Found, by: int = 0) -> None:
+        whole = Found(self.patches, self.notes)
+        whole.add(found, by)
+
+    def _image(self, image: Image) -> list[int]:
+        """Patches one image; returns where its multi-picture directory says there are others."""
+        for start, end in image.junk:
+            self._zero(start, end, "junk")
+        for offset in image.bad_lengths:
+            self.patches.append(Patch(offset, b"\0\2"))
+        segments = [s for s in image.segments if s.code in LOOKED_INTO]
+        if sum(s.size for s in segments) > MAX_METADATA_BYTES:
+            raise TooMuchError("more metadata than any honest picture has")
+        for segment in image.segments:
+            if segment.code not in LOOKED_INTO:
+                self._zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])
+        payloads = [self.source.read(s.offset, s.size) for s in segments]
+        loaded = clean_segments(segments, payloads, self.inner)
+        for segment, content in zip(segments, loaded, strict=True):
+            self.patches += difference(segment.offset, content.old, content.new)
+            self.kept = self.kept or any(content.new)
+            if content.new != content.old:
+                self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
+        return list(mpf_offsets(segments, loaded))
+
+    def _behind(self, at: int, end: int, offsets: list[int], *, marked: bool) -> None:
+        """What follows the first image, up to end: further images, videos, and zeros.
+
+        marked: a motion photo's mark may be the last of it.
+        """
+        region = SliceSource(self.source, 0, end)
+        images, videos, done = 1, 0, at
+        while (at := skip_zeros(region, done)) < end:
+            if images < MAX_IMAGES and is_soi(region, at):
+                images += 1
+                image = walk_image(region, at, self.inner.budget)
+                if image.complete and image.is_picture:
+                    self._image(image)
+                    done = image.end
+                    continue
+            following = next((o for o in offsets if at < o < end and is_soi(region, o)), end)
+            video = None
+            if videos < MAX_VIDEOS:
+                video = find_video(region, max(done, at - 3), following, self.inner.budget)
+            if video is None:
+                done = following
+                mark = live_mark_size(region) if marked and done == end else 0
+                end_of_rest = done - mark if at <= done - mark else done
+                if not range_says_nothing(region, at, end_of_rest):
+                    self._zero(at, end_of_rest, "trailer")
+                continue
+            videos += 1
+            self._zero(at, video.start, "trailer")
+            done = video.end
+            found = self.inner.file(video.kind, SliceSource(region, video.start, video.end - video.start))
+            if found is None:
+                self._zero(video.start, video.end, video.kind, broken=True)
+            else:
+                self._add(found, video.start)
+
+    def _zero(self, start: int, end: int, tag: str, *, broken: bool = False) -> None:
+        patches = list(zeros(self.source, start, end))
+        if patches:
+            self.patches += patches
+            self.notes.append(Note(start, end - start, "JPEG", tag, broken=broken))

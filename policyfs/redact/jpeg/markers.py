@@ -1,0 +1,233 @@
+"""The marker structure of a JPEG (ITU-T T.81 Annex B): where its segments are, and what is none.
+
+Walks one image from SOI to EOI by ranges. Readers differ in how they take broken files, so the
+walk settles each case in one way and says which bytes have to become zero to make it so: junk
+between segments, behind a lying length, behind anything that is no JPEG.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.patches import ByteSource, is_blank
+from policyfs.redact.jpeg.motion_photo import FTYP, FTYP_BYTES
+
+FIRST_CHUNK_BYTES: Final = 64
+CHUNK_BYTES: Final = 1 << 18
+"""Between segments the next marker is mostly at hand; in a scan it is far away."""
+MAX_FILL_BYTES: Final = 4096
+"""Fill bytes (0xff) before a marker that are left as they are."""
+
+SOI: Final = 0xD8
+EOI: Final = 0xD9
+SOS: Final = 0xDA
+COM: Final = 0xFE
+APP0: Final = 0xE0
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_DHT: Final = 0xC4
+_DAC: Final = 0xCC
+_DQT: Final = 0xDB
+_DNL: Final = 0xDC
+_DRI: Final = 0xDD
+FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+"""Markers of a picture's sizes; each names a way to compress it."""
+_TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
+_METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
+WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
+"""Markers of segments; behind others of those that stand alone there is no picture any more."""
+
+_ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
+_SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+
+class Segment(NamedTuple):
+    """A metadata segment (APPn, COM): marker code, offset and size of its payload in bytes."""
+
+    code: int
+    offset: int
+    size: int
+
+
+@dataclass(slots=True)
+class Image:
+    """One image of a file, [start, end).
+
+    complete: an EOI ends it. frame: the marker of its first frame. scan_from: where the data of its
+    first scan starts. whole: where the last segment before any scan ends that is not cut off.
+    """
+
+    start: int
+    end: int = 0
+    complete: bool = False
+    frames: int = 0
+    frame: int = 0
+    scans: int = 0
+    scan_from: int = 0
+    whole: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    junk: list[tuple[int, int]] = field(default_factory=list)
+    bad_lengths: list[int] = field(default_factory=list)
+
+    @property
+    def is_picture(self) -> bool:
+        """It has what a decoder needs at least."""
+        return self.frames > 0 and self.scans > 0
+
+    def cut(self, end: int) -> None:
+        """Forgets what was found at end or behind."""
+        self.segments = [s for s in self.segments if s.offset + s.size <= end]
+        self.junk = [(a, b) for a, b in self.junk if b <= end]
+        self.bad_lengths = [offset for offset in self.bad_lengths if offset < end]
+
+
+def is_soi(source: ByteSource, offset: int) -> bool:
+    """True if an image could start at offset: SOI and the first byte of another marker."""
+    return source.read(offset, 3) == b"\xff\xd8\xff"
+
+
+def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool = False) -> Image:
+    """The image whose SOI is at start; it ends where it is no JPEG any more at the latest.
+
+    to_scan: its header is all that is asked for. Raises TooMuchError.
+    """
+    walker = _Walker(source, budget, Image(start), to_scan)
+    walker.walk()
+    return walker.image
+
+
+@dataclass(slots=True)
+class _Walker:
+    source: ByteSource
+    budget: Budget
+    image: Image
+    to_scan: bool
+
+    def walk(self) -> None:
+        image, size = self.image, self.source.size
+        at, in_scan = image.start + 2, False
+        while True:
+            if not image.scans:
+                image.whole = at
+            marker = self._find(at, in_scan=in_scan)
+            if marker is None:
+                if not in_scan:
+                    image.junk.append((at, size))
+                image.end = size
+                return
+            self.budget.part()
+            code = self.source.read(marker + 1, 1)[0]
+            after = self._behind(code, marker)
+            if after is None:
+                image.end = marker if in_scan else at  # not a JPEG from here on, or the next one
+                return
+            if not in_scan and marker > at:
+                self._gap(at, marker)
+            if code == EOI:
+                image.end, image.complete = after, True
+                return
+            if code in _STANDALONE:
+                at, in_scan = after, False
+                continue
+            at, in_scan = after, code == SOS
+            if at >= size or (in_scan and self.to_scan):
+                image.end = at
+                return
+
+    def _find(self, start: int, *, in_scan: bool) -> int | None:
+        """Offset of the 0xff of the next marker; None at the end of the file.
+
+        A scan that no marker ends, or junk behind it, would go on through a video, and may find one
+        there: it ends where a file of boxes begins, which compressed data do not look like.
+        """
+        at, size = start, FIRST_CHUNK_BYTES
+        while True:
+            chunk = self.source.read(at, size)
+            blank = is_blank(chunk)
+            found = None if blank else (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
+            if self.image.scans and not blank:
+                limit = len(chunk) if found is None else found.start() + FTYP_BYTES
+                found = FTYP.search(chunk, 0, limit) or found
+            if found is not None:
+                self.budget.search(found.end())
+                return at + found.start()
+            self.budget.search(2 * len(chunk) if blank else len(chunk))
+            if len(chunk) < size:
+                return None
+            at += size - FTYP_BYTES + 1  # it may lie across two chunks
+            size = min(2 * size, CHUNK_BYTES)
+
+    def _behind(self, code: int, marker: int) -> int | None:
+        """Offset behind a marker, with its segment if it has one; None if decoders cannot go on here."""
+        if code == EOI or code in _STANDALONE:
+            return marker + 2
+        return self._segment(code, marker) if code in WITH_LENGTH else None
+
+    def _gap(self, start: int, end: int) -> None:
+        """Bytes before a marker: fill bytes are the standard's own, what follows them is junk."""
+        head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
+        junk = start + len(head) - len(head.lstrip(b"\xff"))
+        if junk < end:
+            self.image.junk.append((junk, end))
+
+    def _segment(self, code: int, marker: int) -> int | None:
+        """Offset behind the segment; None if decoders cannot go on here."""
+        size = self.source.size
+        if marker + 4 > size:
+            return None
+        length = int.from_bytes(self.source.read(marker + 2, 2))
+        offset = marker + 4
+        needed = code in FRAMES or code == SOS
+        if length < 2:
+            if needed:
+                return None
+            self.image.bad_lengths.append(marker + 2)
+            if code in _METADATA:  # as an empty one it comes between its neighbours
+                self.image.segments.append(Segment(code, offset, 0))
+            return offset
+        end = offset + length - 2
+        if end > size:
+            return None  # cut off; what comes to be behind must not become a part of it
+        if code in _METADATA:
+            self.image.segments.append(Segment(code, offset, length - 2))
+        elif not well_formed(code, self.source.read(offset, length - 2)):
+            if needed:
+                return None
+            self.image.junk.append((offset, end))
+        if code in FRAMES:
+            self.image.frames += 1
+            self.image.frame = self.image.frame or code
+        if not self.image.scans and code != SOS:
+            self.image.whole = end
+        if code == SOS:
+            self.image.scans += 1
+            self.image.scan_from = self.image.scan_from or end
+        return end
+
+
+def well_formed(code: int, payload: bytes) -> bool:
+    """Whether a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
+    size = len(payload)
+    if code in FRAMES:
+        return size >= 6 and size == 6 + 3 * payload[5]
+    if code == SOS:
+        return size >= 1 and size == 4 + 2 * payload[0]
+    if code in (_DRI, _DNL):
+        return size == 2
+    if code == _DAC:
+        return size % 2 == 0
+    at = 0
+    while at < size:
+        number = payload[at]
+        if number & 0x0F > 3 or number >> 4 > 1:
+            return False
+        if code == _DQT:
+            at += 129 if number >> 4 else 65
+        else:
+            symbols = sum(payload[at + 1 : at + 17])
+            if symbols > 256:
+                return False
+            at += 17 + symbols
+    return at == size

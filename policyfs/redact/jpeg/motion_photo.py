@@ -1,0 +1,86 @@
+"""Videos behind a picture: where one starts, where it ends.
+
+A motion photo is a JPEG with an MP4 behind it. Its XMP says how far before the end of the file the
+video starts (GCamera:MicroVideoOffset, Container:Directory with Item:Length); but files are edited,
+cut and put together, so what counts is where an ``ftyp`` box is.
+Sources: Motion Photo format 1.0 (Android developers' pages); ISO/IEC 14496-12.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.cleaners import Budget
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+from policyfs.redact.isobmff.boxes import read_box
+
+FTYP: Final = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
+FTYP_BYTES: Final = 12
+"""How a file of boxes begins, and how many bytes that are."""
+_AT_TOP: Final = frozenset(
+    (
+        *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"moof", b"mfra", b"styp"),
+        *(b"sidx", b"ssix", b"prft", b"pdin", b"udta", b"sefd", b"beam"),
+    )
+)
+"""Types of boxes at the top of a file; what starts like another is behind the video."""
+_KINDS: Final = {
+    b"qt  ": "video/quicktime",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"mif1": "image/heif",
+    b"avif": "image/avif",
+}
+
+
+_LIVE_MARK: Final = re.compile(rb"(?:v\d{1,2}_f\d{1,5}(?::\d{1,5})?[ \0]{1,20})?LIVE_\d{1,12}[ \0]{0,20}\Z")
+_LIVE_MARK_BYTES: Final = 64
+
+
+def live_mark_size(source: ByteSource) -> int:
+    """Bytes of the mark at the end by which Huawei's programs know a motion photo; 0 if there is none.
+
+    It says how long the video is, and tells nothing.
+    """
+    tail = source.read(max(0, source.size - _LIVE_MARK_BYTES), _LIVE_MARK_BYTES)
+    found = _LIVE_MARK.search(tail)
+    return len(tail) - found.start() if found is not None else 0
+
+
+class Video(NamedTuple):
+    """A file of boxes, [start, end) of the source, and its content kind."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Video | None:
+    """The first file of ISO base media boxes that starts in [start, end); None if there is none.
+
+    Raises TooMuchError.
+    """
+    at = start
+    while at < end:
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
+        found = FTYP.search(chunk) if budget.search_chunk(chunk) else None
+        if found is not None:
+            offset = at + found.start()
+            return Video(offset, _boxes_end(source, offset, budget), _KINDS.get(found[0][8:12], "video/mp4"))
+        if len(chunk) < FTYP_BYTES or at + len(chunk) >= end:
+            return None
+        at += len(chunk) - FTYP_BYTES + 1  # it may lie across two chunks
+    return None
+
+
+def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
+    """Where the boxes of a file that starts at `at` end: another file may follow."""
+    start = at
+    while at < source.size:
+        budget.part()
+        box = read_box(source, at, source.size, to_end=True)
+        if box is None or box.kind not in _AT_TOP or (box.kind == b"ftyp" and at > start):
+            break
+        at = box.end
+    return at

@@ -1,0 +1,178 @@
+"""What Samsung's cameras put behind a JPEG: named blocks, a directory of them, and a mark at the end.
+
+    blocks: 4 bytes of type, 4 of the name's length, name, data
+    SEFH, version, count; per block: its type, how far before SEFH it starts, its size
+    length of the directory, SEFT
+
+Numbers are little-endian, of 4 bytes. A motion photo's video is one of the blocks, second pictures
+and sound are others; some tell the country (MCC_Data) or the time. Source: files of many phones, and
+how public readers take them; there is no published specification.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
+
+_END: Final = b"SEFT"
+_START: Final = b"SEFH"
+_HEAD_BYTES: Final = 12
+_ENTRY_BYTES: Final = 12
+_MAX_DIRECTORY_BYTES: Final = 0x10000
+_MAX_PICTURE_BYTES: Final = 32 << 20
+_GONE: Final = 0x7F7F
+"""The type of a block whose contents went: readers know none of it, and it looks like no marker."""
+
+
+class _Use(NamedTuple):
+    """What blocks of a name tell, and of what kind the file in them is."""
+
+    tells: Tells
+    holds: str = ""
+
+
+_BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
+    {
+        b"MotionPhoto_Data": _Use(NOTHING, "video"),
+        b"MotionPhoto_Version": _Use(NOTHING),
+        b"MotionPhoto_AutoPlay": _Use(NOTHING),
+        b"Color_Display_P3": _Use(NOTHING),
+        b"Image_UTC_Data": _Use(Tells.TIME),
+        b"MCC_Data": _Use(Tells.LOCATION),
+        b"Camera_Capture_Mode_Info": _Use(Tells.OTHER),
+        b"Front_Cam_Selfie_Info": _Use(Tells.OTHER),
+        b"Panorama_Shot_Info": _Use(Tells.OTHER),
+        b"Burst_Shot_Info": _Use(Tells.DEVICE | Tells.TIME),
+        b"DualShot_": _Use(Tells.OTHER, "picture"),
+        b"FlipPhoto_": _Use(Tells.OTHER, "picture"),
+        b"SoundShot_": _Use(Tells.OTHER, "video"),
+        b"Interactive_Panorama_": _Use(Tells.OTHER, "video"),
+        b"DualShot_DepthMap_": _Use(Tells.OTHER, "depths"),
+        b"SingeShot_DepthMap_": _Use(Tells.OTHER, "depths"),
+        b"SingleShot_DepthMap_": _Use(Tells.OTHER, "depths"),
+    }
+)
+"""Names of blocks; one that ends in _ is followed by a number."""
+_NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block, [start, end) of the file; entry: where the directory tells of it."""
+
+    start: int
+    end: int
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """The blocks in order; the directory is [directory, end). start: where the first block is."""
+
+    start: int
+    directory: int
+    end: int
+    blocks: tuple[Block, ...]
+
+
+def find_trailer(source: ByteSource, lowest: int) -> Trailer | None:
+    """The trailer that ends the file and starts at `lowest` or behind; None if there is none."""
+    tail = source.read(max(0, source.size - 8), 8)
+    length = int.from_bytes(tail[:4], "little")
+    at = source.size - 8 - length
+    if tail[4:] != _END or not _HEAD_BYTES <= length <= _MAX_DIRECTORY_BYTES or at < lowest:
+        return None
+    head = source.read(at, length)
+    count = int.from_bytes(head[8:12], "little")
+    if head[:4] != _START or _HEAD_BYTES + _ENTRY_BYTES * count > length:
+        return None
+    blocks: list[Block] = []
+    for entry in range(_HEAD_BYTES, _HEAD_BYTES + _ENTRY_BYTES * count, _ENTRY_BYTES):
+        before, size = (int.from_bytes(head[entry + n : entry + n + 4], "little") for n in (4, 8))
+        block = Block(at - before, at - before + size, at + entry)
+        if block.start < lowest or block.end > at or size < 8:
+            return None
+        blocks.append(block)
+    blocks.sort(key=lambda block: block.start)
+    if any(a.end > b.start for a, b in pairwise(blocks)):
+        return None
+    return Trailer(blocks[0].start if blocks else at, at, source.size, tuple(blocks))
+
+
+def clean_trailer(source: ByteSource, trailer: Trailer, inner: Inner) -> Found:
+    """What is to be hidden in a trailer: whole blocks, in what they embed, and what is in none."""
+    found = Found()
+    at = trailer.start
+    for block in trailer.blocks:
+        inner.budget.part()
+        _zero(source, at, block.start, "between blocks", found)
+        _clean_block(source, block, inner, found)
+        at = block.end
+    _zero(source, at, trailer.directory, "between blocks", found)
+    entries = trailer.directory + _HEAD_BYTES + _ENTRY_BYTES * len(trailer.blocks)
+    _zero(source, entries, trailer.end - 8, "behind the directory", found)
+    return found
+
+
+def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -> None:
+    head = source.read(block.start, 8)
+    length = int.from_bytes(head[4:], "little")
+    name = source.read(block.start + 8, min(length, 64))
+    data = block.start + 8 + length
+    numbered = _NUMBERED.fullmatch(name)
+    use = _BLOCKS.get(numbered[1] if numbered else name)
+    if use is None or len(name) != length or data > block.end:
+        _drop(source, block, "unknown", UNKNOWN, found)
+    elif use.tells & inner.hide:
+        _drop(source, block, name.decode("ascii"), use.tells, found)
+    elif use.holds:
+        inside = _inside(source, data, block.end, use.holds, inner)
+        if inside is None:
+            _drop(source, block, name.decode("ascii"), UNKNOWN, found, broken=True)
+        else:
+            found.add(inside, data)
+
+
+def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) -> Found | None:
+    if holds == "depths":
+        return Found()  # one byte per pixel
+    if holds == "video":
+        return inner.file("video/mp4", SliceSource(source, start, end - start))
+    if end - start > _MAX_PICTURE_BYTES:
+        return None
+    picture = source.read(start, end - start)
+    cleaned = inner.image(picture)
+    if cleaned is None:
+        return None
+    return Found(list(difference(0, picture, cleaned.data)), list(cleaned.notes))
+
+
+def _drop(
+    source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
+) -> None:
+    """An empty block of a type that nobody reads, there and in the directory."""
+    mark = _GONE.to_bytes(4)
+    before = len(found.patches)
+    for at in (block.start, block.entry):
+        found.patches += difference(at, source.read(at, 4), mark)
+    length = source.read(block.start + 4, 4)
+    if int.from_bytes(length, "little") > block.end - block.start - 8:
+        found.patches += difference(block.start + 4, length, bytes(4))
+    found.patches += zeros(source, block.start + 8, block.end)
+    if len(found.patches) > before:
+        found.notes.append(Note(block.start, block.end - block.start, "SEF", name, tells, broken))
+
+
+def _zero(source: ByteSource, start: int, end: int, tag: str, found: Found) -> None:
+    patches = list(zeros(source, start, end))
+    if patches:
+        found.patches += patches
+        found.notes.append(Note(start, end - start, "SEF", tag))

@@ -1,0 +1,385 @@
+"""What becomes of each metadata segment (APPn, COM) of a JPEG.
+
+Known segments are cleaned or shown to be harmless; any other becomes zeros: a maker's private
+segment may hold anything, a place too. Sources: T.81; JFIF 1.02; Exif 2.32; Adobe XMP part 3;
+CIPA DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
+from policyfs.redact.exif import tags
+from policyfs.redact.exif.exif import clean_tiff
+from policyfs.redact.isobmff.gpmf import clean_gpmf
+from policyfs.redact.jpeg.markers import APP0, COM, Segment
+from policyfs.redact.xmp.digests import DIGEST_NAMES, Held, renewed
+
+EXIF_HEADER: Final = b"Exif\0\0"
+XMP_HEADER: Final = b"http://ns.adobe.com/xap/1.0/\0"
+XMP_MORE_HEADER: Final = b"http://ns.adobe.com/xmp/extension/\0"
+PHOTOSHOP_HEADER: Final = b"Photoshop 3.0\0"
+MPF_HEADER: Final = b"MPF\0"
+ICC_HEADER: Final = b"ICC_PROFILE\0"
+GAIN_MAP_HEADER: Final = b"urn:iso:std:iso:ts:21496:-1\0"
+DUCKY_HEADER: Final = b"Ducky"
+GOPRO_HEADER: Final = b"GoPro\0"
+
+APP1: Final = APP0 + 1
+APP2: Final = APP0 + 2
+APP6: Final = APP0 + 6
+APP12: Final = APP0 + 12
+APP13: Final = APP0 + 13
+APP14: Final = APP0 + 14
+
+_EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
+"""What lax readers take for the start of EXIF (ExifTool does)."""
+_TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
+_GUID_BYTES: Final = 32
+_MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
+_GAIN_MAP_BYTES: Final = 256
+_JFIF_BYTES: Final = 14
+_ADOBE_BYTES: Final = 12
+_COLOUR_HEADER: Final = b"Adobe_CM"
+_COLOUR_BYTES: Final = 11
+LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
+"""Segments of which anything may stay; of all others nothing does."""
+NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A segment with its payload as it was and as it is to be."""
+
+    code: int
+    old: bytes
+    new: bytes
+    notes: list[Note] = field(default_factory=list)
+
+    def set(self, cleaned: Cleaned | None, skip: int = 0) -> None:
+        """Takes a cleaned block that starts skip bytes into the payload; None: zeros."""
+        if cleaned is None:
+            self.drop(broken=True)
+            return
+        self.new = self.old[:skip] + cleaned.data
+        self.notes += shifted(cleaned.notes, skip)
+
+    def drop(self, tag: str = "unknown", tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
+        """Nothing of the payload stays. broken: because it could not be understood."""
+        self.new = bytes(len(self.old))
+        if self.new != self.old:
+            self.notes.append(Note(0, len(self.old), NAMES[self.code], tag, tells, broken))
+
+
+def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
+    """All metadata segments of one image, in order, each as it is to be."""
+    loaded = [Loaded(s.code, old, old) for s, old in zip(segments, payloads, strict=True)]
+    telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
+    for segment in loaded:
+        if len(telemetry) > 1 and any(segment is one for one in telemetry):
+            segment.drop("GPMF", broken=True)  # readers join several; nobody writes them
+        elif not _is_shared(segment):
+            _clean_one(segment, inner)
+    _clean_exif(loaded, inner)
+    _clean_photoshop(loaded, inner)
+    _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)])
+    _clean_more_xmp(loaded, inner)
+    _renew_digests(loaded)
+    return loaded
+
+
+def _is_shared(segment: Loaded) -> bool:
+    """Part of a block that may go on in other segments."""
+    headers = {
+        APP13: PHOTOSHOP_HEADER,
+        APP2: ICC_HEADER,
+        APP1: XMP_MORE_HEADER,
+    }
+    header = headers.get(segment.code)
+    return _exif_skip(segment) > 0 or (header is not None and segment.old.startswith(header))
+
+
+def _clean_one(segment: Loaded, inner: Inner) -> None:
+    old, code = segment.old, segment.code
+    if code == COM:
+        inner.budget.part(len(old) // BYTES_PER_PART)
+        read = is_prose(old) and inner.budget.look(len(old))
+        tells = Tells.PEOPLE | told_in(old, inner.hide) if read else UNKNOWN
+        if tells & inner.hide:
+            segment.drop("text", tells)
+    elif code == APP0:
+        segment.set(_clean_jfif(old, inner))
+    elif code == APP1 and old.startswith(XMP_HEADER):
+        segment.set(inner.xmp(old[len(XMP_HEADER) :]), len(XMP_HEADER))
+    elif code == APP2 and old.startswith(MPF_HEADER):
+        block = old[len(MPF_HEADER) :]
+        segment.set(clean_tiff(block, inner, tags.MPF_TABLE), len(MPF_HEADER))
+    elif code == APP2 and old.startswith(GAIN_MAP_HEADER) and len(old) <= _GAIN_MAP_BYTES:
+        pass  # numbers only: how to mix the picture and its gain map
+    elif code == APP12 and old.startswith(DUCKY_HEADER):
+        segment.set(_clean_ducky(old, inner))
+    elif code == APP6 and old.startswith(GOPRO_HEADER):
+        segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
+    elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
+        # Decoders read the colour transform here.
+        segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")
+    elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
+        pass  # the number of a type, in thumbnails by Photoshop and Lightroom
+    else:
+        segment.drop()
+
+
+def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
+    if old.startswith(b"JFIF\0") and len(old) >= _JFIF_BYTES:
+        if inner.hide & Tells.OTHER and old[12] * old[13]:
+            notes = (Note(12, len(old) - 12, "APP0", "thumbnail", Tells.OTHER),)
+            return Cleaned(old[:12].ljust(len(old), b"\0"), notes)
+        end = min(len(old), _JFIF_BYTES + 3 * old[12] * old[13])
+        return Cleaned(old[:end].ljust(len(old), b"\0"))
+    if old.startswith(b"JFXX\0\x10"):
+        if inner.hide & Tells.OTHER:
+            return Cleaned(bytes(len(old)), (Note(0, len(old), "APP0", "thumbnail", Tells.OTHER),))
+        cleaned = inner.jpeg(old[6:])
+        return cleaned and Cleaned(old[:6] + cleaned.data, shifted(cleaned.notes, 6))
+    if old.startswith(b"AVI1"):
+        return Cleaned(old[:14].ljust(len(old), b"\0"))
+    return None
+
+
+def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
+    """Photoshop's "save for web": quality, comment, copyright; each (tag, length, value)."""
+    kept, notes = DUCKY_HEADER, []
+    at = len(DUCKY_HEADER)
+    while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
+        end = at + 4 + int.from_bytes(old[at + 2 : at + 4])
+        if end > len(old):
+            return None
+        if tag > 1 and inner.text(old[at + 4 : end]):
+            notes.append(Note(at, end - at, "APP12", "Ducky text", Tells.PEOPLE | Tells.LOCATION))
+        else:
+            kept += old[at:end]
+        at = end
+    return None if tag else Cleaned(kept.ljust(len(old), b"\0"), tuple(notes))
+
+
+# --- blocks that span segments ---
+
+
+def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
+    """Puts a cleaned block back into the segments that it was joined from."""
+    at = 0
+    for segment in parts:
+        size = len(segment.old) - skip
+        segment.new = segment.old[:skip] + cleaned.data[at : at + size]
+        for note in cleaned.notes:
+            if at <= note.offset < at + size:
+                length = min(note.length, at + size - note.offset)
+                segment.notes.append(note._replace(offset=note.offset - at + skip, length=length))
+        at += size
+
+
+def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
+    """EXIF, also under a header that only lax readers take, and cut into neighbouring segments.
+
+    A segment whose EXIF does not start with a byte order goes on with the one before (as ExifTool
+    writes EXIF of over 64 KiB).
+    """
+    blocks: list[list[Loaded]] = []
+    adjoining = False
+    for segment in loaded:
+        skip = _exif_skip(segment)
+        if skip:
+            starts = _TIFF_START.match(segment.old, skip) is not None
+            if adjoining and not starts and _exif_skip(blocks[-1][0]) == skip:
+                blocks[-1].append(segment)
+            else:
+                blocks.append([segment])
+        adjoining = skip > 0
+    for parts in blocks:
+        _clean_exif_block(parts, inner)
+
+
+def _exif_skip(segment: Loaded) -> int:
+    """Bytes before the EXIF of a segment; 0 if it has none."""
+    found = _EXIF_START.match(segment.old) if segment.code == APP1 else None
+    return found.end() if found else 0
+
+
+def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
+    skip = _exif_skip(parts[0])
+    cleaned = inner.tiff(b"".join(part.old[skip:] for part in parts))
+    if cleaned is None:
+        for part in parts:
+            part.drop("unreadable", broken=True)
+        return
+    _spread(parts, cleaned, skip)
+    for part in parts:
+        part.new = bytes(skip - len(EXIF_HEADER)) + part.new[skip - len(EXIF_HEADER) :]
+
+
+def _carries(segment: Loaded) -> bool:
+    return segment.code == APP13 and segment.old.startswith(PHOTOSHOP_HEADER)
+
+
+def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
+    """Image resources; those of neighbouring segments are one block."""
+
+    skip = len(PHOTOSHOP_HEADER)
+    for is_photoshop, group in groupby(loaded, _carries):
+        parts = list(group)
+        if not is_photoshop:
+            continue
+        cleaned = inner.irb(b"".join(part.old[skip:] for part in parts))
+        if cleaned is None:
+            for part in parts:
+                part.drop()
+        else:
+            _spread(parts, cleaned, skip)
+
+
+def _clean_profile(parts: Sequence[Loaded]) -> None:
+    """A colour profile stays if its parts are all there and it has a profile's signature."""
+    head = len(ICC_HEADER) + 2
+    numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
+    total = len(parts)
+    ordered = [numbered[n] for n in range(1, total + 1) if n in numbered]
+    profile = b"".join(part.old[head:] for part in ordered)
+    size = int.from_bytes(profile[:4])
+    counted = len(ordered) == total and all(part.old[head - 1] == total for part in ordered)
+    if total and counted and profile[36:40] == b"acsp" and 128 <= size <= len(profile):
+        _spread(ordered, Cleaned(profile[:size].ljust(len(profile), b"\0")), head)
+        return
+    for part in parts:
+        part.drop("ICC profile", broken=True)
+
+
+def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
+    """Extended XMP: packets cut into segments, put together by the digest they are named by."""
+    groups: dict[bytes, list[Loaded]] = {}
+    for segment in loaded:
+        if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
+            guid = segment.old[len(XMP_MORE_HEADER) : len(XMP_MORE_HEADER) + _GUID_BYTES]
+            groups.setdefault(guid, []).append(segment)
+    names: set[bytes] = set()
+    for guid, parts in groups.items():
+        ordered = _in_sequence(parts)
+        packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
+        cleaned = inner.xmp(packet)
+        name = guid if cleaned.data == packet else _digest(cleaned.data)
+        if ordered is None or name in names:  # the next reader would join packets of one name
+            for part in parts:
+                part.drop("extended XMP")
+            _replace_name(loaded, guid, b"0" * _GUID_BYTES)
+            continue
+        names.add(name)
+        _spread(ordered, cleaned, _MORE_HEAD_BYTES)
+        if name != guid:
+            _rename(loaded, ordered, guid, name)
+
+
+def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
+    """The parts of one packet by offset; None if they do not make up exactly that packet."""
+    at = len(XMP_MORE_HEADER) + _GUID_BYTES
+    if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
+        return None
+    ordered = sorted(parts, key=lambda part: part.old[at + 4 : at + 8])
+    end = 0
+    for part in ordered:
+        if int.from_bytes(part.old[at + 4 : at + 8]) != end:
+            return None
+        end += len(part.old) - _MORE_HEAD_BYTES
+    lengths = {part.old[at : at + 4] for part in ordered}
+    return ordered if lengths == {end.to_bytes(4)} else None
+
+
+def _digest(packet: bytes) -> bytes:
+    """What an extended packet is called."""
+    return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
+
+
+def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
+    """Names an edited packet by its new digest, where it is and where the main packet says so.
+
+    The old digest would make strict readers ignore the rest, and would confirm a guessed place.
+    """
+    at = len(XMP_MORE_HEADER)
+    for part in parts:
+        part.new = part.new[:at] + new + part.new[at + _GUID_BYTES :]
+    _replace_name(loaded, old, new)
+
+
+def _replace_name(loaded: Sequence[Loaded], old: bytes, new: bytes) -> None:
+    """Puts another digest where the main packet names an extended one, in any encoding."""
+    if re.fullmatch(rb"[0-9A-Fa-f]{32}", old) is None:
+        return
+    for segment in loaded:
+        if segment.code == APP1 and segment.new.startswith(XMP_HEADER):
+            for before, after in zip(_spellings(old), _spellings(new), strict=True):
+                segment.new = segment.new.replace(before, after)
+
+
+def _spellings(digest: bytes) -> list[bytes]:
+    text = digest.decode("ascii")
+    encodings = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+    return [case.encode(e) for case in (text.upper(), text.lower()) for e in encodings]
+
+
+def _renew_digests(loaded: Sequence[Loaded]) -> None:
+    """Puts back digests that were taken out of XMP, where they are digests of what the picture holds."""
+    for segment in loaded:
+        gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
+        if not gone or not segment.new.startswith(XMP_HEADER):
+            continue
+        before, after = (
+            Held(
+                _joined(loaded, _exif_skip, new=new),
+                _joined(loaded, lambda s: len(PHOTOSHOP_HEADER) * _carries(s), new=new),
+            )
+            for new in (False, True)
+        )
+        for note in gone:
+            end = note.offset + note.length
+            written = renewed(segment.old[note.offset : end], before, after)
+            if written is not None:
+                segment.new = segment.new[: note.offset] + written + segment.new[end:]
+                segment.notes.remove(note)
+
+
+def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
+    """What segments hold behind so many bytes each, those of which none are passed over."""
+    return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
+
+
+def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
+    """Offsets in the file at which multi-picture directories say that images start."""
+    for segment, content in zip(segments, loaded, strict=True):
+        block = content.new[len(MPF_HEADER) :]
+        if segment.code != APP2 or not content.new.startswith(MPF_HEADER):
+            continue
+        order = "little" if block[:1] == b"I" else "big"
+        for at in _mpf_entries(block, order == "little"):
+            offset = int.from_bytes(block[at + 8 : at + 12], "little" if order == "little" else "big")
+            if offset:
+                yield segment.offset + len(MPF_HEADER) + offset
+
+
+def _mpf_entries(block: bytes, little: bool) -> Iterator[int]:
+    """Where the 16-byte entries of a cleaned multi-picture directory are."""
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(block[at : at + size], "little" if little else "big")
+
+    first = number(4, 4)
+    for index in range(number(first, 2)):
+        entry = first + 2 + 12 * index
+        if number(entry, 2) == tags.MPF_ENTRIES and number(entry + 2, 2) == 7:
+            start, size = number(entry + 8, 4), number(entry + 4, 4)
+            yield from range(start, min(start + size, len(block)) - 15, 16)

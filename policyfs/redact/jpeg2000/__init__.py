@@ -1,0 +1,1 @@
+"""JPEG 2000 files and codestreams."""

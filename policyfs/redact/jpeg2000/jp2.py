@@ -1,0 +1,244 @@
+"""JPEG 2000 files: JP2 and JPX boxes around codestreams, and bare codestreams (ITU-T T.800, T.801).
+
+Metadata lies in XML boxes, in UUID boxes (XMP, EXIF, IPTC, GeoTIFF and anything else), in labels and
+associations, and in comments of the codestream. A codestream may be in one box or in fragments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, SliceSource
+from policyfs.redact.core.reader import Fields
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.exif.containers import (
+    EXIF_MARK,
+    MAX_BLOCK_BYTES,
+    clean_tiff_block,
+    clean_xmp_block,
+    cleaned_at,
+)
+from policyfs.redact.isobmff.boxes import UUID, Box, Boxes, read_boxes
+from policyfs.redact.isobmff.colour import is_colour
+from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
+from policyfs.redact.jpeg2000.codestream import SOC, walk_codestream
+
+SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+MAX_DEPTH: Final = 6
+_NAME: Final = "JPEG 2000"
+_FTYP_BYTES: Final = 512
+
+_XMP: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_IPTC: Final = frozenset(
+    bytes.fromhex(name) for name in ("33c7a4d2b81d4723a0baf1a3e097ad38", "09a14e97c0b442e0bebf36df6f0ce36f")
+)
+_PHOTOSHOP: Final = bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb")
+_EXIF: Final = frozenset({b"JpgTiffExif->JP2", bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e")})
+
+_SUPER: Final = frozenset({b"jp2h", b"jpch", b"jplh", b"res ", b"cgrp", b"ftbl", b"comp", b"asoc"})
+"""Boxes that hold boxes."""
+_NUMBERS: Final = MappingProxyType(
+    {
+        **dict.fromkeys((b"resc", b"resd"), 10),
+        b"ihdr": 14,
+        **dict.fromkeys((b"creg", b"copt", b"opct", b"roid", b"rreq", b"drep"), 1024),
+        **dict.fromkeys((b"cmap", b"nlst", b"inst"), 4096),
+        **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
+    }
+)
+"""Boxes of numbers that showing a picture needs, and how long they are at most."""
+_COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part(
+        "JPEG 2000",
+        "codestream (jp2c, bare, in fragments)",
+        "the picture",
+        NOTHING,
+        "stays; what is behind it becomes zeros",
+    ),
+    Part(
+        "JPEG 2000",
+        "COM marker segment, Latin text",
+        "software, a comment",
+        Tells.DEVICE | Tells.PEOPLE,
+        "blanks; also where it holds coordinates",
+    ),
+    Part("JPEG 2000", "COM marker segment, binary; unknown marker segments", "anything", UNKNOWN, "zeros"),
+    Part(
+        "JPEG 2000",
+        "uuid with EXIF (JpgTiffExif->JP2, Photoshop's)",
+        "a TIFF structure with EXIF tags",
+        UNKNOWN,
+        "cleaned as in a JPEG",
+    ),
+    Part(
+        "JPEG 2000",
+        "uuid with XMP, IPTC, Photoshop resources",
+        "as in a JPEG",
+        UNKNOWN,
+        "cleaned as in a JPEG",
+    ),
+    Part(
+        "JPEG 2000",
+        "uuid with GeoTIFF, any other uuid",
+        "where the picture is on a map; anything",
+        UNKNOWN,
+        "a uuid box of zeros",
+    ),
+    Part(
+        "JPEG 2000",
+        "xml ",
+        "XMP, GML, anything",
+        UNKNOWN,
+        "cleaned as XMP; other XML becomes an empty packet",
+    ),
+    Part("JPEG 2000", "lbl ", "a label", Tells.PEOPLE, "blanks; also where it holds coordinates"),
+    Part(
+        "JPEG 2000",
+        "jp2h with size, colour, palette, channels, resolution",
+        "what showing the picture needs",
+        NOTHING,
+        "stays",
+    ),
+    Part(
+        "JPEG 2000",
+        "any other box (uinf, jp2i, mp7b, chck ...), what lies between",
+        "anything",
+        UNKNOWN,
+        "free space that holds zeros",
+    ),
+)
+
+
+def locate_jp2(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a JPEG 2000 file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    if source.read(0, len(SIGNATURE)) == SIGNATURE:
+        return _Locator(source, inner).locate()
+    found = walk_codestream(source, inner) if source.read(0, len(SOC)) == SOC else None
+    if found is None:
+        raise NotThisKindError("it does not start like a JPEG 2000 picture")
+    return found
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file of boxes."""
+
+    source: ByteSource
+    inner: Inner
+    found: Found = field(default_factory=Found)
+    ground: Ground = field(init=False)
+    pictures: int = 0
+
+    def __post_init__(self) -> None:
+        self.ground = Ground(self.source, self.inner.budget, uuid_stays=True)
+
+    def locate(self) -> Found:
+        start = len(SIGNATURE)
+        top = read_boxes(self.source, start, self.source.size, self.inner.budget, to_end=True)
+        first = next(iter(top), None)
+        if first is None or first.kind != b"ftyp" or first.size > _FTYP_BYTES:
+            raise NotThisKindError("it has no file type box")
+        self._boxes(Boxes(top.boxes[1:], top.rest), self.source.size, MAX_DEPTH)
+        if not self.pictures:
+            raise NotThisKindError("there is no picture in it")
+        self.found.add(self.ground.settle(_NAME, self.found.patches))
+        return self.found
+
+    def _boxes(self, boxes: Boxes, end: int, depth: int) -> None:
+        for box in boxes:
+            size = box.end - box.body
+            if box.kind == b"jp2c":
+                self._codestream(box)
+            elif box.kind == b"mdat":
+                self.ground.area(box.body, box.end)
+            elif box.kind in _SUPER and depth:
+                inside = read_boxes(self.source, box.body, box.end, self.inner.budget)
+                self._boxes(inside, box.end, depth - 1)
+            elif size > MAX_BLOCK_BYTES or not self._small(box):
+                self.ground.free(box, _NAME)
+        self.ground.rest(boxes.rest, end)
+
+    def _codestream(self, box: Box) -> None:
+        inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)
+        if inside is None:
+            self.ground.free(box, _NAME)
+        else:
+            self.pictures += 1
+            self.found.add(inside, box.body)
+
+    def _small(self, box: Box) -> bool:
+        """Any other box; False if it has to go whole."""
+        size = box.end - box.body
+        if box.kind in _NUMBERS:
+            return size <= _NUMBERS[box.kind]
+        data = self.source.read(box.body, size)
+        if box.kind == b"flst":
+            return self._fragments(data)
+        if box.kind == b"colr":
+            return _is_colour(data)
+        cleaned = self._cleaned(box, data)
+        if cleaned is not None:
+            self.found.add(cleaned_at(box.body, data, cleaned))
+        return cleaned is not None
+
+    def _cleaned(self, box: Box, data: bytes) -> Cleaned | None:
+        inner, size = self.inner, len(data)
+        inner.budget.search(size)
+        if box.kind == b"xml ":
+            return clean_xmp_block(data, inner)
+        if box.kind == b"lbl ":
+            tells = told(inner.hide, Tells.PEOPLE, data) if inner.budget.look(size) else UNKNOWN
+            notes = (Note(0, len(data), _NAME, "label", tells),)
+            return Cleaned(b" " * len(data), notes) if tells else Cleaned(data)
+        if box.kind != UUID:
+            return None
+        if box.extended == _XMP:
+            return clean_xmp_block(data, inner)
+        if box.extended in _IPTC:
+            return inner.iim(data)
+        if box.extended == _PHOTOSHOP:
+            return inner.irb(data)
+        if box.extended in _EXIF:
+            skip = len(EXIF_MARK) if data.startswith(EXIF_MARK) else 0
+            cleaned = clean_tiff_block(data[skip:], inner, "EXIF")
+            return Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))
+        return None
+
+    def _fragments(self, data: bytes) -> bool:
+        """A list of where a codestream's pieces lie in the file (T.801 M.11.3.1)."""
+        fields, spans = Fields(data), []
+        try:
+            for _ in range(fields.number(2)):
+                self.inner.budget.part()
+                offset, length, elsewhere = fields.number(8), fields.number(4), fields.number(2)
+                if not elsewhere:
+                    spans.append(Span(offset, offset + length))
+        except ValueError:
+            return False
+        if fields.at != len(data):
+            return False
+        pieces = Gathered(self.source, spans)
+        inside = walk_codestream(pieces, self.inner)
+        if inside is not None:
+            self.pictures += 1
+            self.ground.claim(pieces, inside, media=True)
+        return True
+
+
+def _is_colour(data: bytes) -> bool:
+    """``colr`` of T.800 I.5.3.3: a method, and a number or an ICC profile."""
+    if len(data) < 3 or data[0] not in _COLOUR_METHODS:
+        return False
+    if data[0] in (2, 3):
+        return is_colour(b"prof" + data[3:])
+    return len(data) <= 64

@@ -1,0 +1,352 @@
+"""The clusters of a Matroska file: the blocks of its tracks, read by their headers only.
+
+Blocks of pictures and sound are passed over. Those of subtitles are read and, where they tell what is
+to be hidden, become blanks; those of any other track become zeros. Anything in a cluster that is no
+block becomes Void.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
+from policyfs.redact.core.free_text import decode, tells_place
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, skip_zeros
+from policyfs.redact.core.zlib_exact import blank
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.ebml import (
+    CRC_32,
+    VOID,
+    Head,
+    head_at,
+    head_before,
+    number_at,
+    void_patches,
+    zero_patches,
+)
+from policyfs.redact.matroska.elements import child_data, children
+
+FEW_BLOCKS: Final = 200_000
+"""So many blocks are looked at even where all tracks are pictures and sound."""
+MAX_BLOCKS: Final = 1_000_000
+"""A file that has other tracks, and more blocks than this, is refused."""
+MAX_TEXTS: Final = 80_000
+
+_JUNK_PARTS: Final = 10
+"""Looking for what comes behind junk takes as long as many parts."""
+_SIMPLE_BLOCK: Final = 0xA3
+_GROUP: Final = 0xA0
+_BLOCK: Final = 0xA1
+_ADDITIONS: Final = 0x75A1
+_MORE: Final = 0xA6
+_ADD_ID: Final = 0xEE
+_CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
+_GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, 0xFB, 0x75A2})
+_KEPT_ADDITIONS: Final = frozenset({1, 4})
+"""Additions that belong to the picture: its alpha channel, and how bright it is meant (ITU-T T.35)."""
+_ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
+_LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
+_PEEK_BYTES: Final = 24
+_LACED: Final = 0x06
+_MAX_TEXT_BYTES: Final = 1 << 16
+_MAX_ADDITIONS_BYTES: Final = 1 << 22
+_PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
+"""A digit, or what a place has that is written without one: text.tells_place finds none without these."""
+_DATE: Final = re.compile(
+    rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
+)
+
+
+class Role(enum.Enum):
+    """What becomes of a track's blocks."""
+
+    MEDIA = "they stay"
+    TEXT = "they are read"
+    OTHER = "they become zeros"
+
+
+class Track(NamedTuple):
+    """A track: its role, and whether its blocks are compressed or encrypted."""
+
+    role: Role
+    packed: bool = False
+
+
+_NOBODYS: Final = Track(Role.OTHER)
+
+
+class _Text(NamedTuple):
+    offset: int
+    size: int
+    cluster: int
+
+
+def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
+    """Where a simple block of pictures or sound ends; 0 for anything else. There are very many."""
+    if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
+        return 0
+    length = 9 - peek[1].bit_length()
+    if length > 7 or peek[1 + length] not in media:
+        return 0
+    size = int.from_bytes(peek[1 : 1 + length]) & ((1 << 7 * length) - 1)
+    return 0 if size in (0, (1 << 7 * length) - 1) else at + 1 + length + size
+
+
+def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
+    """Where the next element of the first level starts that a reader could go on with; end if none."""
+    at, size = start, 4096
+    while at < end:
+        chunk = source.read(at, min(size, end - at))
+        budget.search(len(chunk))
+        for found in _LEVEL_1.finditer(chunk):
+            here = at + found.start()
+            head = head_before(source, here, end)
+            if head is not None and (head.size is None or here + head.length + head.size <= end):
+                return here
+        if at + len(chunk) >= end:
+            break
+        at += len(chunk) - 3
+        size = min(2 * size, CHUNK_BYTES)
+    return end
+
+
+@dataclass(slots=True)
+class Clusters:
+    """One run over the clusters of a file."""
+
+    source: ByteSource
+    inner: Inner
+    tracks: Mapping[int, Track]
+    patches: list[Patch] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    blocks: int = 0
+    _texts: dict[int, list[_Text]] = field(default_factory=dict)
+    _additions: dict[int, list[_Text]] = field(default_factory=dict)
+    _sums: dict[int, int] = field(default_factory=dict)
+    _touched: set[int] = field(default_factory=set)
+    _cluster: int = 0
+    _zeroed: set[int] = field(default_factory=set)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether clusters have to be looked into at all."""
+        return self.blocks < FEW_BLOCKS or any(t.role is not Role.MEDIA for t in self.tracks.values())
+
+    def walk(self, start: int, end: int, sized: bool) -> int:
+        """One cluster's data; returns where it ends. sized: it says itself that it ends at end."""
+        self._cluster, at, before = start, start, len(self.patches)
+        read, media = self.source.read, self._media
+        while at < end:
+            peek = read(at, min(_PEEK_BYTES, end - at))
+            if self.blocks > MAX_BLOCKS:
+                raise TooMuchError("too many blocks")
+            stop = _passed_over(peek, at, media)
+            if at < stop <= end:
+                self.blocks += 1
+                at = stop
+                continue
+            head = head_at(peek)
+            if head is not None and head.ident in _ENDS and not sized:
+                break
+            if head is not None and head.size is not None and at + head.length + head.size <= end:
+                stop = at + head.length + head.size
+                self._element(at, stop, head)
+            elif read(at, 1) == b"\0":
+                stop = min(end, skip_zeros(self.source, at))
+                self.inner.budget.search(stop - at)
+                self.inner.budget.part(_JUNK_PARTS)
+            else:
+                stop = end if sized else next_level_1(self.source, at + 1, end, self.inner.budget)
+                self.inner.budget.part(_JUNK_PARTS)
+                self._broken(at, stop, head)
+            at = stop
+        if len(self.patches) > before:
+            self._touched.add(self._cluster)
+        return at
+
+    @property
+    def _media(self) -> frozenset[int]:
+        """The first byte of blocks of pictures and sound, as far as one byte holds a track's number."""
+        return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
+
+    def _element(self, at: int, stop: int, head: Head) -> None:
+        self.blocks += 1
+        ident = head.ident
+        if ident == _SIMPLE_BLOCK:
+            self._block(at, at + head.length, stop)
+        elif ident == _GROUP:
+            self._group(at + head.length, stop)
+        elif ident == CRC_32 and at == self._cluster and stop - at == 6:
+            self._sums[self._cluster] = at
+        else:
+            self._plain(at, stop, head, _CLUSTER_NUMBERS)
+
+    def _broken(self, at: int, stop: int, head: Head | None) -> None:
+        """What is cut off, or no element: the last picture of a broken recording may stay."""
+        if head is not None and head.ident == _SIMPLE_BLOCK:
+            found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
+            if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
+                return
+        self._void(at, stop, "broken element", broken=True)
+
+    def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
+        """An element that is no block: a number stays."""
+        if head.ident == VOID:
+            patches = list(zero_patches(self.source, at + head.length, stop))
+            self.inner.budget.part(len(patches))
+            self.patches += patches
+            self.notes += [Note(at, stop - at, "Matroska", "Void") for _ in patches]
+        elif head.ident not in numbers or stop - at - head.length > 8:
+            self._void(at, stop, f"unknown element {head.ident:x}")
+
+    def _group(self, start: int, end: int) -> None:
+        at, number = start, -1
+        while at < end:
+            head = head_before(self.source, at, end)
+            if head is None or head.size is None or (stop := at + head.length + head.size) > end:
+                if head is not None and head.ident == _BLOCK:
+                    self._block(at, at + head.length, end)
+                else:
+                    self._void(at, end, "broken element", broken=True)
+                return
+            self.blocks += 1
+            if head.ident == _BLOCK:
+                number = self._block(at, at + head.length, stop)
+            elif head.ident == _ADDITIONS:
+                self._added(number, at, stop, head)
+            else:
+                self._plain(at, stop, head, _GROUP_NUMBERS)
+            at = stop
+
+    def _block(self, at: int, start: int, stop: int) -> int:
+        """A block whose data are [start, stop); returns its track's number, -1 if it goes."""
+        peek = self.source.read(start, min(12, stop - start))
+        found = number_at(peek)
+        number, width = found if found is not None else (-1, 1)
+        track = self.tracks.get(number, _NOBODYS)
+        if track.role is Role.MEDIA:
+            return number
+        first = start + width + 3
+        if found is None or first > stop or peek[width + 2] & _LACED:
+            self._void(at, stop, f"block of track {number}")
+            return -1
+        if track.role is Role.TEXT:
+            texts = self._texts.setdefault(number, [])
+            if len(texts) >= MAX_TEXTS:
+                raise TooMuchError("too many subtitles")
+            texts.append(_Text(first, stop - first, self._cluster))
+        else:
+            self._other(number, track, first, stop)
+        return number
+
+    def _other(self, number: int, track: Track, start: int, stop: int) -> None:
+        before = len(self.patches)
+        if track.packed:
+            self._replace(start, stop, blank(stop - start))
+        else:
+            self.patches += zero_patches(self.source, start, stop)
+        if len(self.patches) > MAX_TEXTS:
+            raise TooMuchError("too many blocks of metadata")
+        if len(self.patches) > before and number not in self._zeroed:
+            self._zeroed.add(number)
+            self.notes.append(Note(start, stop - start, "Matroska", f"blocks of track {number}"))
+
+    def _replace(self, start: int, stop: int, new: bytes) -> None:
+        self.patches += difference(start, self.source.read(start, stop - start), new)
+
+    def _added(self, number: int, at: int, stop: int, head: Head) -> None:
+        """What is added to a block."""
+        role = self.tracks.get(number, _NOBODYS).role
+        if role is Role.TEXT:
+            self._additions.setdefault(number, []).append(_Text(at, stop - at, self._cluster))
+            return
+        size = stop - at - head.length
+        if role is Role.MEDIA and size <= _MAX_ADDITIONS_BYTES:
+            data = self.source.read(at + head.length, size)
+            more = list(children(data))
+            known = all(
+                child.head.ident == _MORE
+                and int.from_bytes(child_data(child.payload(data), _ADD_ID) or b"\1") in _KEPT_ADDITIONS
+                for child in more
+            )
+            if more and known and more[-1].end == size:
+                return
+        self._void(at, stop, "BlockAdditions")
+
+    def _void(self, at: int, stop: int, tag: str, *, broken: bool = False) -> None:
+        before = len(self.patches)
+        self.patches += void_patches(self.source, at, stop)
+        if len(self.patches) > before:
+            self.inner.budget.part()
+            self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
+
+    def finish(self) -> None:
+        """Settles what becomes of the subtitles, and of checksums over what changed."""
+        for number, texts in self._texts.items():
+            tells = self._told(number, [*texts, *self._additions.get(number, ())])
+            if not tells:
+                continue
+            before = len(self.patches)
+            for text in texts:
+                self._blank(text, self.tracks[number].packed)
+            for added in self._additions.get(number, ()):
+                self.patches += void_patches(self.source, added.offset, added.offset + added.size)
+                self._touched.add(added.cluster)
+            if len(self.patches) > before:
+                note = Note(texts[0].offset, texts[0].size, "Matroska", f"subtitles of track {number}", tells)
+                self.notes.append(note)
+        for cluster, at in self._sums.items():
+            if cluster in self._touched:
+                self.patches += void_patches(self.source, at, at + 6)
+
+    def _blank(self, text: _Text, packed: bool) -> None:
+        old = self.source.read(text.offset, text.size)
+        new = blank(text.size, b" ") if packed else _blanked(old)
+        if new != old:
+            self.patches.append(Patch(text.offset, new))
+            self._touched.add(text.cluster)
+
+    def _told(self, number: int, texts: list[_Text]) -> Tells:
+        """What of what is to be hidden a track's subtitles tell: one that does speaks for all."""
+        hide = self.inner.hide
+        if self.tracks[number].packed:
+            return hide
+        told = hide & (Tells.PEOPLE | Tells.OTHER)
+        if told:
+            return told
+        for data in self._read(texts) if hide & (Tells.LOCATION | Tells.TIME) else ():
+            if hide & Tells.LOCATION and (len(data) > _MAX_TEXT_BYTES or self._tells_place(decode(data))):
+                return Tells.LOCATION
+            if hide & Tells.TIME and (len(data) > _MAX_TEXT_BYTES or _DATE.search(data)):
+                return Tells.TIME
+        return Tells(0)
+
+    def _tells_place(self, text: str) -> bool:
+        """As tells_place; most lines have nothing in them that every place has, and do not count as texts."""
+        if _PLACE_HINT.search(text) is None:
+            return False
+        return not self.inner.budget.look(len(text)) or tells_place(text)
+
+    def _read(self, texts: list[_Text]) -> Iterator[bytes]:
+        for text in texts:
+            self.inner.budget.search(min(text.size, _MAX_TEXT_BYTES))
+            yield self.source.read(text.offset, min(text.size, _MAX_TEXT_BYTES + 1))
+
+
+def _blanked(text: bytes) -> bytes:
+    """Blanks; the commas of a script's line (S_TEXT/ASS) stay, since players count them. Its number, which
+    it starts with, may be blank already.
+    """
+    fields = text.split(b",", 8)
+    if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():
+        kept = [
+            part if part.strip().isdigit() and len(part) < 6 else b" " * len(part) for part in fields[:-1]
+        ]
+        return b",".join([*kept, b" " * len(fields[-1])])
+    return b" " * len(text)

@@ -1,0 +1,205 @@
+"""What decoders are told at the start of a track (CodecPrivate), and what else stands there.
+
+Most of it is numbers that decoding needs. Xiph's codecs keep their comments in it, FLAC its pictures,
+H.265 the encoder's options, subtitles the header of a script. Sources: the codec mappings of
+matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.matroska.tag_names import tag_tells
+
+MAX_PRIVATE_BYTES: Final = 1 << 20
+
+_NUMBERS: Final = (
+    *("V_MPEG4/ISO/AVC", "V_AV1", "V_VP8", "V_VP9", "V_FFV1", "V_PRORES", "V_MS/VFW/FOURCC", "V_REAL/"),
+    *("V_MJPEG", "V_UNCOMPRESSED", "V_AVS", "V_DIRAC", "V_QUICKTIME", "A_MS/ACM", "A_AAC", "A_MPEG", "A_AC3"),
+    *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
+    *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
+)
+"""Codecs whose settings are numbers, the same for all files of an encoder."""
+
+_USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
+_QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
+"""Names of encoders that decoders go by, to decode what these got wrong."""
+
+_PADDING, _COMMENT = 1, 4
+_KEPT_FLAC: Final = frozenset({0, 3})
+_SEI_PREFIX, _SEI_SUFFIX = 39, 40
+_SCRIPT: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\[(?:Script Info|V4\+? Styles|V4 Styles\+|Events)\]\s*"
+    rb"|(?:ScriptType|PlayRes[XY]|LayoutRes[XY]|WrapStyle|ScaledBorderAndShadow|Collisions|Timer|PlayDepth"
+    rb"|YCbCr Matrix|Kerning):[ \t]*[A-Za-z0-9.+ ]{0,20}\s*"
+    rb"|Format:[A-Za-z, ]{0,400}\s*"
+    rb"|Style:[^,\r\n]{0,60},[^,\r\n]{0,60},[-&A-Za-z0-9,. ]{0,200}\s*"
+    rb"|\s*"
+)
+_VOBSUB: Final = re.compile(
+    rb"(?:size|org|scale|alpha|smooth|fadein/out|align|time offset|forced subs|palette|custom colors|langidx)"
+    rb":[0-9A-Za-z ,:%/]{0,200}\s*|\s*"
+)
+
+
+def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
+    """The settings of a codec (its id) as they are to be, at the same length; None: the element goes."""
+    if len(data) > MAX_PRIVATE_BYTES:
+        return None
+    if codec in ("A_VORBIS", "V_THEORA"):
+        return _xiph(data, inner.hide)
+    if codec == "A_FLAC":
+        return _flac(data, inner.hide)
+    if codec == "V_MPEGH/ISO/HEVC":
+        return _without_sei(data) if inner.hide & (Tells.DEVICE | Tells.OTHER) else data
+    if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
+        return _USER_DATA.sub(_user_data, data)
+    if codec.startswith(("S_TEXT/ASS", "S_TEXT/SSA", "S_ASS", "S_SSA")):
+        return _lines(data, _SCRIPT)
+    if codec == "S_VOBSUB":
+        return _lines(data, _VOBSUB)
+    if codec.startswith(_NUMBERS):
+        return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
+    return None
+
+
+def _user_data(found: re.Match[bytes]) -> bytes:
+    return found[0] if _QUIRKS.fullmatch(found[2]) else found[1] + b" " * len(found[2])
+
+
+def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
+    """Lines that are not of the kept form become blanks."""
+    return b"".join(
+        line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
+        for line in data.splitlines(keepends=True)
+    )
+
+
+def _blank_line(line: bytes) -> bytes:
+    inside = line.rstrip(b"\r\n")
+    return b" " * len(inside) + line[len(inside) :]
+
+
+def _xiph(data: bytes, hide: Tells) -> bytes | None:
+    """Three packets in one: identification, comments, setup (Xiph lacing)."""
+    if data[:1] != b"\2":
+        return None
+    at, sizes = 1, []
+    for _ in range(2):
+        size = 0
+        while data[at : at + 1] == b"\xff":
+            size, at = size + 255, at + 1
+        if at >= len(data):
+            return None
+        sizes.append(size + data[at])
+        at += 1
+    start, end = at + sizes[0], at + sum(sizes)
+    comments = data[start:end]
+    if end > len(data) or comments[:7] not in (b"\3vorbis", b"\x81theora"):
+        return None
+    return data[: start + 7] + clean_comments(comments[7:], hide) + data[end:]
+
+
+def clean_comments(data: bytes, hide: Tells) -> bytes:
+    """Vorbis comments: the vendor, then NAME=value, each with its length before it. What goes becomes
+    a comment without a meaning; what cannot be understood, one vendor of blanks.
+    """
+    out = bytearray(data)
+    end = number = 0
+    for number, (start, stop) in enumerate(_comment_spans(data)):
+        if stop > len(data):
+            return _no_comments(len(data))
+        piece, end = data[start:stop], stop
+        name = b"VENDOR" if number == 0 else piece.partition(b"=")[0]
+        if tag_tells(name) & hide or (hide & Tells.LOCATION and bytes_tell_place(piece)):
+            blank = b" " * len(piece) if number == 0 else b"X=".ljust(len(piece))[: len(piece)]
+            out[start:stop] = blank
+    if data[end + 4 * (number == 0) :].strip(b"\0") not in (b"", b"\1"):
+        return _no_comments(len(data))
+    return bytes(out)
+
+
+def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the vendor and each comment stand; an end behind the data if they do not fit."""
+    size = int.from_bytes(data[:4], "little")
+    at = 4 + size
+    yield 4, at if len(data) >= 8 else len(data) + 1
+    count, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+    for _ in range(count):
+        if at + 4 > len(data):
+            yield at, len(data) + 1
+            return
+        size = int.from_bytes(data[at : at + 4], "little")
+        yield at + 4, at + 4 + size
+        at += 4 + size
+
+
+def _no_comments(size: int) -> bytes:
+    if size < 9:
+        return bytes(size)
+    return (size - 9).to_bytes(4, "little") + b" " * (size - 9) + bytes(4) + b"\1"
+
+
+def _flac(data: bytes, hide: Tells) -> bytes | None:
+    """Metadata blocks up to the last one; others than the decoder needs become padding."""
+    if data[:4] != b"fLaC":
+        return None
+    out, at, last = bytearray(data), 4, False
+    while not last and at + 4 <= len(data):
+        last, kind = bool(data[at] & 0x80), data[at] & 0x7F
+        end = at + 4 + int.from_bytes(data[at + 1 : at + 4])
+        if end > len(data):
+            break
+        if kind == _COMMENT:
+            out[at + 4 : end] = clean_comments(data[at + 4 : end], hide)
+        elif kind not in _KEPT_FLAC:
+            gone = kind == _PADDING or hide & UNKNOWN
+            if gone:
+                out[at] = _PADDING | (data[at] & 0x80)
+                out[at + 4 : end] = bytes(end - at - 4)
+        at = end
+    out[at:] = bytes(len(data) - at)
+    return bytes(out)
+
+
+def _without_sei(data: bytes) -> bytes | None:
+    """An HEVCDecoderConfigurationRecord in which no SEI message says anything."""
+    out, at = bytearray(data), 23
+    if len(data) < at:
+        return data
+    for _ in range(data[22]):
+        kind, count = data[at] & 0x3F if at < len(data) else 0, int.from_bytes(data[at + 1 : at + 3])
+        at += 3
+        for _ in range(count):
+            if at + 2 > len(data):
+                return None
+            size = int.from_bytes(data[at : at + 2])
+            start, at = at + 2, at + 2 + size
+            if at > len(data):
+                return None
+            if kind in (_SEI_PREFIX, _SEI_SUFFIX):
+                _blank_sei(out, start, at)
+    out[at:] = bytes(max(0, len(data) - at))
+    return bytes(out)
+
+
+def _blank_sei(out: bytearray, start: int, end: int) -> None:
+    """Turns the messages of an SEI unit into blanks; its two bytes of header, types and sizes stay."""
+    at = start + 2
+    while at + 2 < end and out[at] != 0x80:
+        while at < end and out[at] == 0xFF:
+            at += 1
+        at, size = at + 1, 0
+        while at < end and out[at] == 0xFF:
+            size, at = size + 255, at + 1
+        if at >= end:
+            return
+        size, at = size + out[at], at + 1
+        stop = min(end - 1, at + size)
+        out[at:stop] = b" " * max(0, stop - at)
+        at = stop

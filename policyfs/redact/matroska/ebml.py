@@ -1,0 +1,107 @@
+"""Elements of EBML (RFC 8794): their headers, and what is put where one goes.
+
+An element is an id, a size and so many bytes of data. What goes becomes a Void element of the same
+length with zeros in it, which every reader skips; a checksum over it becomes Void, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import Patch
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
+
+VOID: Final = 0xEC
+CRC_32: Final = 0xBF
+HEAD_BYTES: Final = 12
+"""An id takes at most 4 bytes, a size at most 8."""
+
+_SHORT_VOID: Final = 126
+_LONG_HEAD: Final = 9
+_LOOKED_AT: Final = 16 * CHUNK_BYTES
+"""How far zeros are looked through before it is said that something else may come behind them."""
+
+
+class Head(NamedTuple):
+    """An element's header: its id, how long the header is, how long the data (None: not said)."""
+
+    ident: int
+    length: int
+    size: int | None
+
+
+def head_at(data: bytes, at: int = 0) -> Head | None:
+    """The header that starts at an offset of data; None if none does."""
+    if at >= len(data):
+        return None
+    width = 9 - data[at].bit_length()
+    if width > 4 or at + width >= len(data):
+        return None
+    ident = int.from_bytes(data[at : at + width])
+    start = at + width
+    length = 9 - data[start].bit_length()
+    if length > 8 or start + length > len(data):
+        return None
+    unknown = (1 << 7 * length) - 1
+    size = int.from_bytes(data[start : start + length]) & unknown
+    return Head(ident, width + length, None if size == unknown else size)
+
+
+def head_before(source: ByteSource, at: int, end: int) -> Head | None:
+    """The header that starts at an offset and lies within [at, end) whole; None if none does.
+
+    What is behind the end is of another element, and may be read otherwise once it is mended.
+    """
+    return head_at(source.read(at, min(HEAD_BYTES, end - at)))
+
+
+def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
+    """A number of variable width and how many bytes it takes; None if there is none."""
+    if at >= len(data):
+        return None
+    length = 9 - data[at].bit_length()
+    if length > 8 or at + length > len(data):
+        return None
+    return int.from_bytes(data[at : at + length]) & ((1 << 7 * length) - 1), length
+
+
+def void_head(size: int) -> bytes:
+    """The start of a Void element that takes size bytes in all; what is behind it is zeros.
+
+    A single byte cannot be an element and becomes zero.
+    """
+    if size < 2:
+        return bytes(size)
+    if size - 2 <= _SHORT_VOID:
+        return bytes((VOID, 0x80 | (size - 2)))
+    return bytes((VOID, 0x01)) + (size - _LONG_HEAD).to_bytes(7)
+
+
+def void(size: int) -> bytes:
+    """A Void element of size bytes."""
+    return void_head(size).ljust(size, b"\0")
+
+
+def void_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
+    """Patches that make [start, end) of a file one Void element."""
+    head = void_head(end - start)
+    if source.read(start, len(head)) != head:
+        yield Patch(start, head)
+    yield from zero_patches(source, start + len(head), end)
+
+
+def zero_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
+    """At most one patch that makes [start, end) zero; looks no further than the first other byte."""
+    at = start
+    while at < end and at - start < _LOOKED_AT:
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
+        if not chunk:
+            return
+        rest = chunk.lstrip(b"\0")
+        if rest:
+            at += len(chunk) - len(rest)
+            break
+        at += len(chunk)
+    if at < end:
+        yield Patch(at, zeros=end - at)

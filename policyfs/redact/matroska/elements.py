@@ -1,0 +1,231 @@
+"""Matroska's metadata elements in memory: Info, Tracks, Tags, Chapters, Cues, an attached file.
+
+Every element is looked up below its parent (tag_names.py). What goes becomes Void, or blanks
+where Matroska requires the element; what is left without the child it is about goes with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError, shifted
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.codec_private import clean_private
+from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
+from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tells
+
+MAX_DEPTH: Final = 12
+MAX_ELEMENTS: Final = 100_000
+"""Over all metadata of a file; an index of a film of hours has some ten thousands."""
+
+_ROUNDS: Final = 4
+"""What an element is may hang on one that went: until nothing changes any more, or it goes whole."""
+_ONCE: Final = frozenset(
+    {
+        *(
+            (tag_names.TRACK, ident)
+            for ident in (tag_names.TRACK_NUMBER, tag_names.TRACK_TYPE, tag_names.CODEC_ID)
+        ),
+        *((tag_names.TRACK, ident) for ident in (tag_names.CODEC_PRIVATE, tag_names.ENCODINGS)),
+        *((tag_names.ATTACHED_FILE, ident) for ident in (tag_names.FILE_MIME_TYPE, tag_names.FILE_DATA)),
+        (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
+    }
+)
+"""(parent, child) by which others are judged: only the first stays, for some readers take the last."""
+_CONTAINER: Final = "Matroska"
+_MAX_NUMBER_BYTES: Final = 8
+_MAX_BINARY_BYTES: Final = 1 << 16
+_WORD: Final = re.compile(rb"[A-Za-z0-9 ._/+:;=-]{0,96}\0*")
+_FONT: Final = re.compile(rb"\x00\x01\x00\x00|OTTO|true|ttcf|wOFF|wOF2")
+
+
+@dataclass(slots=True)
+class Child:
+    """An element in its parent's data, [at, end)."""
+
+    at: int
+    end: int
+    head: Head
+
+    def payload(self, data: bytes) -> bytes:
+        """Its data."""
+        return data[self.at + self.head.length : self.end]
+
+
+def children(data: bytes) -> Iterator[Child]:
+    """The elements of a master's data, as far as they are sound."""
+    at = 0
+    while (head := head_at(data, at)) is not None and head.size is not None:
+        end = at + head.length + head.size
+        if end > len(data):
+            return
+        yield Child(at, end, head)
+        at = end
+
+
+def child_data(data: bytes, ident: int) -> bytes | None:
+    """The data of the first child of this id."""
+    return next((child.payload(data) for child in children(data) if child.head.ident == ident), None)
+
+
+@dataclass(slots=True)
+class Tree:
+    """Cleans master elements of one file. gone_at: where Seek entries point that go, too."""
+
+    inner: Inner
+    elements: int = 0
+    gone_at: frozenset[int] = frozenset()
+    segment_start: int = 0
+    notes: list[Note] = field(default_factory=list)
+
+    def clean(self, ident: int, data: bytes, needs: int = 0) -> Cleaned | None:
+        """A master element's data as they are to be; None if nothing of it may stay.
+
+        needs: the child without which the element is nothing. Raises TooMuchError.
+        """
+        self.notes, old = [], data
+        for _ in range(_ROUNDS):
+            self.inner.budget.search(len(data))
+            new = self._master(Element("", Form.MASTER, needs=needs), ident, data, 0, MAX_DEPTH)
+            if new == data:
+                return Cleaned(new, tuple(self.notes) if new != old else ())
+            if new is None:
+                return None
+            data = new
+        return None
+
+    def _master(self, element: Element, ident: int, data: bytes, base: int, depth: int) -> bytes | None:
+        if depth <= 0:
+            return None
+        own = self._own(ident, data)
+        if own is not None:
+            return own.data or None
+        pieces: list[bytes] = []
+        kept: set[int] = set()
+        end = 0
+        for child in children(data):
+            self.elements += 1
+            if self.elements > MAX_ELEMENTS:
+                raise TooMuchError("too many elements")
+            piece = self._child(ident, child, data, base, depth, again=child.head.ident in kept)
+            pieces.append(piece)
+            end = child.end
+            if piece[0] != VOID:
+                kept.add(child.head.ident)
+        if end < len(data):
+            pieces.append(self._rest(data[end:], base + end))
+        new = b"".join(pieces)
+        if new == data:
+            return data
+        if element.needs and element.needs not in kept:
+            return None
+        if pieces[0][0] == CRC_32:
+            return void(len(pieces[0])) + new[len(pieces[0]) :]
+        return new
+
+    def _own(self, ident: int, data: bytes) -> Cleaned | None:
+        """Elements with a rule of their own; empty data: it goes. None: by its children."""
+        if ident == tag_names.SIMPLE_TAG:
+            tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
+            if tells & self.inner.hide or self._tells_place(child_data(data, tag_names.TAG_STRING) or b""):
+                return Cleaned(b"")
+        elif ident == tag_names.SEEK:
+            target = int.from_bytes(child_data(data, tag_names.SEEK_POSITION) or b"")
+            if self.segment_start + target in self.gone_at:
+                return Cleaned(b"")
+        elif ident == tag_names.ATTACHED_FILE and self._attachment(data) is None:
+            return Cleaned(b"")
+        return None
+
+    def _rest(self, rest: bytes, at: int) -> bytes:
+        """What follows the last sound element of a master."""
+        if not rest.strip(b"\0"):
+            return rest
+        self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))
+        return void(len(rest))
+
+    def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
+        """A child as it is to be. again: one of its kind is before it, and stays."""
+        ident, whole = child.head.ident, data[child.at : child.end]
+        payload = child.payload(data)
+        if ident == VOID:
+            if not payload.strip(b"\0"):
+                return whole
+            self.notes.append(Note(base + child.at, len(whole), _CONTAINER, "Void"))
+            return whole[: child.head.length] + bytes(len(payload))
+        if ident == CRC_32 and child.at == 0 and len(payload) == 4:
+            return whole
+        at = base + child.at
+        if again and (parent, ident) in _ONCE:
+            return self._gone(whole, at, "second element", UNKNOWN)
+        if parent == tag_names.ATTACHED_FILE and ident == tag_names.FILE_DATA:
+            return whole[: child.head.length] + (self._attachment(data) or b"")
+        element = ELEMENTS.get(parent, {}).get(ident)
+        if element is None:
+            return self._gone(whole, at, f"unknown element {ident:x}", UNKNOWN)
+        if element.form is Form.MASTER:
+            start = len(self.notes)
+            nested = self._master(element, ident, payload, at + child.head.length, depth - 1)
+            if nested is None:
+                del self.notes[start:]
+                return self._gone(whole, at, element.name, self._told(ident, payload))
+            return whole[: child.head.length] + nested
+        new = self._leaf(parent, element, ident, data, payload)
+        if new is None:
+            return self._gone(whole, at, element.name, element.tells or UNKNOWN)
+        if new != payload:
+            self.notes.append(Note(at, len(whole), _CONTAINER, element.name, element.tells or UNKNOWN))
+        return whole[: child.head.length] + new
+
+    def _told(self, ident: int, data: bytes) -> Tells:
+        """What a whole element that goes may have told."""
+        if ident == tag_names.SIMPLE_TAG:
+            return tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
+        return UNKNOWN
+
+    def _gone(self, whole: bytes, at: int, tag: str, tells: Tells) -> bytes:
+        self.notes.append(Note(at, len(whole), _CONTAINER, tag, tells))
+        return void(len(whole))
+
+    def _leaf(self, parent: int, element: Element, ident: int, data: bytes, payload: bytes) -> bytes | None:
+        """A leaf's data as they are to be; None if the element goes."""
+        hidden = bool(element.tells & self.inner.hide)
+        if element.form is Form.NUMBER:
+            return None if hidden or len(payload) > _MAX_NUMBER_BYTES else payload
+        if element.form is Form.NAME:
+            return None if hidden or _WORD.fullmatch(payload) is None else payload
+        if element.form is Form.BINARY:
+            if parent == tag_names.TRACK and ident == tag_names.CODEC_PRIVATE:
+                codec = (child_data(data, tag_names.CODEC_ID) or b"").rstrip(b"\0")
+                return clean_private(codec.decode("latin-1"), payload, self.inner)
+            return None if hidden or len(payload) > _MAX_BINARY_BYTES else payload
+        text, _, rest = payload.partition(b"\0")
+        if hidden or self._tells_place(payload):
+            return b" " * len(payload) if element.required else None
+        return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
+
+    def _tells_place(self, text: bytes) -> bool:
+        return bool(self.inner.hide & Tells.LOCATION) and bytes_tell_place(text)
+
+    def _attachment(self, data: bytes) -> bytes | None:
+        """The bytes of an attached file as they are to be: a font stays, a picture is cleaned, any
+        other file goes (None).
+        """
+        content = child_data(data, tag_names.FILE_DATA)
+        mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
+        if content is None or self.inner.hide == NOTHING:
+            return None
+        if mime.startswith((b"font/", b"application/")) and _FONT.match(content):
+            return content
+        cleaned = self.inner.image(content) if mime.startswith(b"image/") else None
+        return None if cleaned is None else cleaned.data
+
+
+def notes_of(cleaned: Cleaned, by: int) -> tuple[Note, ...]:
+    """The notes of an element whose data start `by` bytes into the file."""
+    return shifted(cleaned.notes, by)

@@ -1,0 +1,309 @@
+"""Matroska and WebM (RFC 8794, RFC 9559): their metadata, and what else lies in such a file.
+
+The elements of the first level are gone through by range. Metadata are cleaned in memory; clusters are
+walked block by block (clusters.py) where a track is neither picture nor sound, and in files with
+few blocks. What is no element, or lies behind the last, becomes Void.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, difference, skip_zeros
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.clusters import Clusters, Role, Track, next_level_1
+from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, head_before, void_patches, zero_patches
+from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
+
+MAX_MASTER_BYTES: Final = 1 << 22
+MAX_FILE_BYTES: Final = 12 << 20
+"""Elements of metadata, and attached files, that are larger go unread."""
+
+_DOC_TYPES: Final = frozenset({b"matroska", b"webm"})
+_NEEDS: Final = {
+    tag_names.TAGS: tag_names.TAG,
+    tag_names.SEEK_HEAD: tag_names.SEEK,
+    tag_names.CUES: 0xBB,
+}
+_NAMES: Final = {
+    tag_names.SEEK_HEAD: "SeekHead",
+    tag_names.INFO: "Info",
+    tag_names.TRACKS: "Tracks",
+    tag_names.CUES: "Cues",
+    tag_names.ATTACHMENTS: "Attachments",
+    tag_names.CHAPTERS: "Chapters",
+    tag_names.TAGS: "Tags",
+}
+_VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
+_PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
+_TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
+
+_ALL: Final = "Matroska, WebM"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_ALL, "Info", "title", Tells.PEOPLE, "Void"),
+    Part(_ALL, "Info", "date; names of files", Tells.TIME, "Void"),
+    Part(_ALL, "Info", "ids of the segment and its neighbours", Tells.DEVICE, "Void"),
+    Part(_ALL, "Info", "programs that wrote it", Tells.DEVICE, "blanks"),
+    Part(_ALL, "Tags", "what their names say, by the registry, Xiph and ffmpeg", UNKNOWN, "Void"),
+    Part(_ALL, "Tracks", "names of tracks", Tells.PEOPLE, "Void"),
+    Part(_ALL, "Tracks", "codec names and settings", Tells.DEVICE, "Void"),
+    Part(_ALL, "Tracks: CodecPrivate", "comments of Vorbis, Theora and FLAC, by name", UNKNOWN, "blanks"),
+    Part(_ALL, "Tracks: CodecPrivate", "the encoder's options in H.265", Tells.DEVICE, "blanks"),
+    Part(_ALL, "Tracks: CodecPrivate", "settings of codecs that are not listed", UNKNOWN, "Void"),
+    Part(_ALL, "Chapters", "titles", Tells.PEOPLE, "Void"),
+    Part(_ALL, "Attachments", "pictures", UNKNOWN, "the picture, redacted"),
+    Part(_ALL, "Attachments", "fonts", NOTHING, "stay"),
+    Part(_ALL, "Attachments", "any other file", UNKNOWN, "Void"),
+    Part(_ALL, "subtitles", "what is said or written", Tells.PEOPLE, "blanks"),
+    Part(_ALL, "subtitles", "a drone's positions, if one reads as such", Tells.LOCATION, "blanks"),
+    Part(_ALL, "subtitles", "dates, if one reads as such", Tells.TIME, "blanks"),
+    Part(_ALL, "other tracks", "timed metadata, anything", UNKNOWN, "zeros"),
+    Part(_ALL, "unknown elements, Void, between and behind", "anything", UNKNOWN, "Void, zeros"),
+)
+
+
+def locate_matroska(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a Matroska or WebM file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError if it is none or if nothing in it can be played, TooMuchError.
+    """
+    return _Locator(source, inner, Tree(inner)).locate()
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    tree: Tree
+    found: Found = field(default_factory=Found)
+    clusters: Clusters | None = None
+    tracks: bytes = b""
+    raw_tracks: bytes = b""
+    seeks: list[tuple[int, Head]] = field(default_factory=list)
+    gone: set[int] = field(default_factory=set)
+
+    def locate(self) -> Found:
+        head = head_at(self.source.read(0, 12))
+        if head is None or head.ident != tag_names.EBML:
+            raise NotThisKindError("it does not start like EBML")
+        at, segments = 0, 0
+        while at < self.source.size:
+            head = head_before(self.source, at, self.source.size)
+            stop = None if head is None or head.size is None else at + head.length + head.size
+            if head is not None and head.ident == tag_names.SEGMENT:
+                at = self._segment(at, head)
+                segments += 1
+            elif head is not None and stop is not None and self._top(at, stop, head):
+                at = stop
+            else:
+                self._void(at, self.source.size, "trailer")
+                break
+        if not segments:
+            raise NotThisKindError("there is no segment in it")
+        return self.found
+
+    def _top(self, at: int, stop: int, head: Head) -> bool:
+        """An element beside the segment; False if there can be none here."""
+        self.inner.budget.part()
+        if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
+            return False
+        if head.ident == VOID:
+            self._emptied(at, at + head.length, stop)
+            return True
+        if stop - at > 4096:
+            return False
+        data = self.source.read(at + head.length, stop - at - head.length)
+        if (child_data(data, 0x4282) or b"").rstrip(b"\0") not in _DOC_TYPES:
+            raise NotThisKindError("it is EBML of another type")
+        self._master(at, head)
+        return True
+
+    # --- one segment ---
+
+    def _segment(self, start: int, head: Head) -> int:
+        """One segment; returns where it ends."""
+        begin = start + head.length
+        end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
+        self._begin(begin)
+        before = len(self.found.patches)
+        at = checked = begin
+        while at < end:
+            peek = head_before(self.source, at, end)
+            if peek is not None and head.size is None and peek.ident in (tag_names.EBML, tag_names.SEGMENT):
+                end = at
+                break
+            if peek is not None and peek.ident == CRC_32 and at == begin and peek.size == 4:
+                at = checked = at + peek.length + 4
+                continue
+            at = self._first_level(at, end, peek)
+        if not self.tracks:
+            raise NotThisKindError("there are no tracks in it")
+        if self.clusters is not None:
+            self.clusters.finish()
+            self.found.patches += self.clusters.patches
+            self.found.notes += self.clusters.notes
+        self._seek_heads()
+        if checked > begin and len(self.found.patches) > before:
+            self.found.patches += void_patches(self.source, begin, checked)
+        return end
+
+    def _begin(self, at: int) -> None:
+        """Forgets the segment before."""
+        self.tree.segment_start, self.tracks, self.clusters = at, b"", None
+        self.seeks, self.gone = [], set()
+
+    def _first_level(self, at: int, end: int, head: Head | None) -> int:
+        """One element of the first level; returns where the next one starts."""
+        self.inner.budget.part()
+        ident = -1 if head is None else head.ident
+        if head is None or (head.size is None and ident != tag_names.CLUSTER):
+            return self._junk(at, end)
+        stop = end if head.size is None else at + head.length + head.size
+        if ident == tag_names.CLUSTER:
+            sized = head.size is not None and stop <= end
+            return self._a_cluster(at + head.length, stop if sized else end, sized)
+        if stop > end:
+            return self._junk(at, end)
+        if ident == VOID:
+            self._emptied(at, at + head.length, stop)
+        elif ident == tag_names.SEEK_HEAD:
+            self.seeks.append((at, head))
+        elif ident == tag_names.ATTACHMENTS:
+            self._attachments(at, stop, head)
+        elif ident == tag_names.TRACKS and self.tracks:
+            data = self.source.read(at + head.length, min(stop - at - head.length, MAX_MASTER_BYTES))
+            self._master(at, head) if data == self.raw_tracks else self._void(at, stop, "second Tracks")
+        elif ident in _NAMES:
+            self._master(at, head)
+        else:
+            self._void(at, stop, f"unknown element {ident:x}")
+        return stop
+
+    def _junk(self, at: int, end: int) -> int:
+        """No element starts here; players look for the next one that they know. Zeros stay."""
+        self.inner.budget.part(10)
+        if self.source.read(at, 1) == b"\0":
+            following = min(end, skip_zeros(self.source, at))
+            self.inner.budget.search(following - at)
+            return following
+        following = next_level_1(self.source, at + 1, end, self.inner.budget)
+        self._void(at, following, "junk", broken=True)
+        return following
+
+    def _a_cluster(self, start: int, end: int, sized: bool) -> int:
+        if self.clusters is None:
+            if not self.tracks:
+                raise NotThisKindError("its clusters come before its tracks")
+            self.clusters = Clusters(self.source, self.inner, tracks_of(self.tracks))
+        if sized and not self.clusters.wanted:
+            return end
+        return self.clusters.walk(start, end, sized)
+
+    def _master(self, at: int, head: Head) -> None:
+        """An element of metadata that is cleaned in memory."""
+        start, ident, size = at + head.length, head.ident, head.size or 0
+        stop = start + size
+        if size > MAX_MASTER_BYTES:
+            self._void(at, stop, "too large")
+            return
+        old = self.source.read(start, size)
+        cleaned = self.tree.clean(ident, old, _NEEDS.get(ident, 0))
+        if cleaned is None:
+            self._void(at, stop, _NAMES.get(ident, "element"))
+            return
+        if ident == tag_names.TRACKS and not self.tracks:
+            self.tracks, self.raw_tracks = cleaned.data, old
+        self.found.patches += difference(start, old, cleaned.data)
+        self.found.notes += notes_of(cleaned, start)
+
+    def _attachments(self, at: int, stop: int, head: Head) -> None:
+        """Attached files, one by one: together they may be large."""
+        before = len(self.found.patches)
+        here, kept = at + head.length, 0
+        first = checked = here
+        while here < stop:
+            self.inner.budget.part()
+            child = head_before(self.source, here, stop)
+            if child is None or child.size is None or here + child.length + child.size > stop:
+                self._void(here, stop, "broken element", broken=True)
+                break
+            end = here + child.length + child.size
+            if child.ident == tag_names.ATTACHED_FILE:
+                kept += self._attached(here, end, child)
+            elif child.ident == VOID:
+                self._emptied(here, here + child.length, end)
+            elif child.ident == CRC_32 and here == first and child.size == 4:
+                checked = end
+            else:
+                self._void(here, end, "unknown element")
+            here = end
+        if len(self.found.patches) == before:
+            return
+        if not kept:
+            del self.found.patches[before:]
+            self._void(at, stop, "Attachments")
+        elif checked > first:
+            self.found.patches += void_patches(self.source, first, checked)
+
+    def _attached(self, at: int, end: int, head: Head) -> bool:
+        """Cleans one attached file; False if nothing of it stays."""
+        start, size = at + head.length, head.size or 0
+        old = self.source.read(start, size) if size <= MAX_FILE_BYTES else b""
+        cleaned = self.tree.clean(tag_names.ATTACHED_FILE, old) if old else None
+        if cleaned is None:
+            self._void(at, end, "attached file")
+            return False
+        self.found.patches += difference(start, old, cleaned.data)
+        if cleaned.data != old:
+            self.found.notes += notes_of(cleaned, start) or (Note(at, end - at, "Matroska", "picture"),)
+        return True
+
+    def _seek_heads(self) -> None:
+        """Last, since they must not point to what is gone."""
+        self.tree.gone_at = frozenset(self.gone)
+        for at, head in self.seeks:
+            self._master(at, head)
+
+    def _emptied(self, at: int, start: int, stop: int) -> None:
+        """A Void element [at, stop), whose data from start on may be what something wrote over."""
+        patches = list(zero_patches(self.source, start, stop))
+        if patches:
+            self.found.patches += patches
+            self.found.notes.append(Note(at, stop - at, "Matroska", "Void"))
+
+    def _void(self, at: int, stop: int, tag: str, *, broken: bool = False) -> None:
+        patches = list(void_patches(self.source, at, stop))
+        self.gone.add(at)
+        if patches:
+            self.found.patches += patches
+            self.found.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
+
+
+def tracks_of(data: bytes) -> dict[int, Track]:
+    """The tracks of a Tracks element's data, by number; the worst role where two have one number."""
+    tracks: dict[int, Track] = {}
+    for child in children(data):
+        if child.head.ident != tag_names.TRACK:
+            continue
+        entry = child.payload(data)
+        number = int.from_bytes(child_data(entry, tag_names.TRACK_NUMBER) or b"")
+        packed = child_data(entry, tag_names.ENCODINGS) is not None
+        track = Track(_role(entry), packed)
+        tracks[number] = track if number not in tracks else Track(Role.OTHER, packed)
+    return tracks
+
+
+def _role(entry: bytes) -> Role:
+    kind = int.from_bytes(child_data(entry, tag_names.TRACK_TYPE) or b"")
+    codec = child_data(entry, tag_names.CODEC_ID) or b""
+    if (kind == _VIDEO and codec.startswith(b"V_")) or (kind == _AUDIO and codec.startswith(b"A_")):
+        return Role.MEDIA
+    if kind == _SUBTITLE and codec.startswith(_PICTURES_OF_TEXT):
+        return Role.MEDIA
+    return Role.TEXT if codec.startswith(_TEXTS) else Role.OTHER

@@ -1,0 +1,196 @@
+"""What the entries of a PDF's dictionaries tell, and how they are taken out (ISO 32000-2).
+
+Entries are judged by their keys wherever they stand, in whichever revision and whether or not anything
+still refers to them. What goes becomes blanks, key and value; where a value has to be there, its string
+says nothing. What only those entries referred to is then out of reach, and goes, too (pdf.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
+
+LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
+
+STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
+    {
+        b"Title": PEOPLE,
+        b"Author": PEOPLE,
+        b"Subject": PEOPLE,
+        b"Keywords": PEOPLE,
+        b"Company": PEOPLE,
+        b"Manager": PEOPLE,
+        b"Creator": DEVICE,
+        b"Producer": DEVICE,
+        b"PTEX.Fullbanner": DEVICE,
+        b"CreationDate": TIME,
+        b"ModDate": TIME,
+        b"SourceModified": TIME,
+        b"LastModified": TIME,
+        b"M": TIME,
+        b"Contents": PEOPLE,
+        b"RC": PEOPLE,
+        b"Subj": PEOPLE,
+        b"Alt": PEOPLE,
+        b"Desc": PEOPLE,
+        b"Reason": PEOPLE,
+        b"ContactInfo": PEOPLE,
+        b"Name": PEOPLE,
+        b"Location": LOCATION,
+        b"NM": DEVICE,
+    }
+)
+"""Keys whose value is a string, wherever they stand: about the document, annotations, signatures,
+figures. A value of another type is something else and stays."""
+
+ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
+    {
+        b"PieceInfo": UNKNOWN,
+        b"SpiderInfo": UNKNOWN,
+        b"EmbeddedFiles": UNKNOWN,
+        b"EF": UNKNOWN,
+        b"RF": UNKNOWN,
+        b"AF": UNKNOWN,
+        b"DSS": UNKNOWN,
+        b"Cert": UNKNOWN,
+        b"LGIDict": LOCATION,
+        b"Measure": LOCATION,
+        b"VP": LOCATION,
+        b"PtData": LOCATION,
+        b"GPTS": LOCATION,
+        b"GCS": LOCATION,
+        b"DCS": LOCATION,
+    }
+)
+"""Keys whose value goes whatever it is: private data of programs, attached files, certificates, places."""
+
+INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
+    {
+        b"Trapped": NOTHING,
+        b"GTS_PDFXVersion": NOTHING,
+        b"GTS_PDFXConformance": NOTHING,
+        b"Copyright": PEOPLE,
+        b"Marked": PEOPLE,
+        b"Comments": PEOPLE,
+        b"WebStatement": PEOPLE,
+        b"CreatorTool": DEVICE,
+        b"AAPL:Keywords": PEOPLE,
+        b"APTL:Keywords": PEOPLE,
+    }
+)
+"""Further keys of the document information dictionary; any other tells anything."""
+
+_SHORTEST: Final = 8
+"""A shorter string, with its parentheses, holds no coordinates that text.py would find."""
+_TRAILER_ID: Final = b"ID"
+_FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
+_DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
+
+
+@dataclass(slots=True)
+class Edits:
+    """What becomes of one object: blanks, new strings, and what it still refers to.
+
+    taken: (start, length, key, what it tells), for notes.
+    """
+
+    blanks: list[tuple[int, int]] = field(default_factory=list)
+    strings: list[tuple[int, bytes]] = field(default_factory=list)
+    taken: list[tuple[int, int, bytes, Tells]] = field(default_factory=list)
+    refs: set[int] = field(default_factory=set)
+    metadata: set[int] = field(default_factory=set)
+
+    def applied(self, text: bytes) -> bytes:
+        """The text with the edits in it."""
+        out = bytearray(text)
+        for start, end in self.blanks:
+            out[start:end] = b" " * (end - start)
+        for start, new in self.strings:
+            out[start : start + len(new)] = new
+        return bytes(out)
+
+
+def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) -> Edits:
+    """Goes through one object. info: it is a document information dictionary; trailer: a trailer."""
+    edits = Edits()
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if here.kind == "dict":
+            for key, at, value in here.members:
+                tells = _told(here, key, value, info and here is node, trailer and here is node)
+                if not tells & hide:
+                    if key == b"Metadata" and value.kind == "ref":
+                        edits.metadata.add(value.number)
+                    waiting.append(value)
+                else:
+                    _take(edits, here, key, at, value, tells, info=info and here is node)
+        elif here.kind == "array":
+            waiting += here.items
+        elif here.kind == "ref":
+            edits.refs.add(here.number)
+        elif (
+            here.kind == "string"
+            and len(here.text) >= _SHORTEST
+            and hide & LOCATION
+            and bytes_tell_place(string_bytes(here.text))
+        ):
+            _silence(edits, here, b"text", LOCATION)
+    return edits
+
+
+def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tells:
+    if key in ANY:
+        return ANY[key]
+    if info and key not in STRINGS:
+        return INFO.get(key, UNKNOWN)
+    if trailer and key == _TRAILER_ID:
+        return DEVICE
+    if trailer and key == b"Info" and value.kind == "dict":
+        return UNKNOWN
+    if value.kind == "ref" and info:
+        return STRINGS[key]
+    if value.kind != "string":
+        return NOTHING
+    if node.get(b"EF") is not None and key in (b"F", b"UF", b"DOS", b"Mac", b"Unix", b"Desc", b"ID"):
+        return UNKNOWN
+    if node.get(b"ByteRange") is not None and key == b"Contents":
+        return UNKNOWN
+    if key == b"T" and node.name(b"Subtype") and not any(node.get(name) for name in _FIELD):
+        return PEOPLE
+    if key == b"Name" and node.name(b"Type") != b"Sig" and node.get(b"ByteRange") is None:
+        return NOTHING
+    if key == b"M" and not _DATE.match(string_bytes(value.text)):
+        return NOTHING
+    return STRINGS.get(key, NOTHING)
+
+
+def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
+    """An entry goes; what must have a value (as none of document information must) keeps one that says
+    nothing.
+    """
+    if key == _TRAILER_ID and value.kind == "array":
+        for item in value.items:
+            if item.kind == "string":
+                _silence(edits, item, key, tells)
+        return
+    needed = node.get(b"ByteRange") is not None or (key == b"Title" and node.get(b"Parent") is not None)
+    if needed and value.kind == "string" and not info:
+        _silence(edits, value, key, tells)
+        return
+    edits.blanks.append((at, value.end))
+    edits.taken.append((at, value.end - at, key, tells))
+
+
+def _silence(edits: Edits, value: Node, key: bytes, tells: Tells) -> None:
+    new = blank_string(value.text)
+    if new != value.text:
+        edits.strings.append((value.start, new))
+        edits.taken.append((value.start, len(new), key, tells))

@@ -1,0 +1,252 @@
+"""Where a PDF's objects are: the file is gone through from its start to its end (ISO 32000-2, 7.5).
+
+No cross-reference table is trusted: every object of every revision is found, and what lies between
+objects is known (tables, trailers, the header) or called junk. A stream is as long as its dictionary
+says; where that disagrees with ``endstream`` the file counts as no PDF.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.cleaners import Budget, NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.pdf.objects import MAX_TOKENS, CutOffError, MalformedError, Node, Reader
+
+MARK: Final = b"%PDF-"
+HEAD_BYTES: Final = 1024
+"""Within so many bytes readers look for the mark."""
+MAX_FILE_BYTES: Final = 256 << 20
+MAX_OBJECTS: Final = 50_000
+MAX_VALUE_BYTES: Final = 4 << 20
+_WINDOW: Final = 2048
+_PEEK: Final = 256
+_CHUNK: Final = 1 << 18
+
+_BLANK: Final = rb"[\x00\t\n\x0c\r ]"
+_HEADER: Final = re.compile(
+    rb"(\d{1,10})" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}obj(?![0-9A-Za-z])"
+)
+_BLANKS: Final = re.compile(_BLANK + rb"+")
+_KNOWN: Final = re.compile(
+    rb"end(?:obj|stream)(?![0-9A-Za-z])|startxref" + _BLANK + rb"+\d{1,12}(?!\d)"
+    rb"|%%EOF(?=[\x00\t\n\x0c\r ]|\Z)"
+    rb"|%PDF-\d\.\d|%[\x80-\xff]{2,16}(?=[\r\n])"
+)
+_SYNC: Final = re.compile(_HEADER.pattern + rb"|xref|trailer|startxref|%%EOF|%PDF-")
+_TABLE: Final = re.compile(rb"[0-9nf\x00\t\n\x0c\r ]*")
+_NUMBERS: Final = re.compile(rb"\d{1,10}" + _BLANK + rb"{1,16}\d{1,5}" + _BLANK + rb"{1,16}\Z")
+_STREAM: Final = re.compile(_BLANK + rb"*stream(\r\n|\n|\r)")
+_END: Final = re.compile(_BLANK + rb"*endstream(?![0-9A-Za-z])")
+_FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}endobj(?![0-9A-Za-z])")
+
+
+@dataclass(slots=True)
+class Item:
+    """An object of the file, or a trailer (number -1).
+
+    header: where the object starts; start, end: its value; data, data_end: its stream's bytes (data 0: it
+    has none); last: behind everything of it.
+    """
+
+    number: int
+    header: int
+    start: int
+    end: int
+    data: int = 0
+    data_end: int = 0
+
+    @property
+    def last(self) -> int:
+        """One past the value, or past ``endstream`` as far as it is known."""
+        return self.data_end if self.data else self.end
+
+
+@dataclass(slots=True)
+class Scan:
+    """One walk over a file. It yields items with their values; junk collects what is nothing known."""
+
+    source: ByteSource
+    budget: Budget
+    junk: list[tuple[int, int]] = field(default_factory=list)
+    comments: list[tuple[int, int]] = field(default_factory=list)
+    integers: dict[int, set[int]] = field(default_factory=dict)
+    unsure: list[tuple[int, Item]] = field(default_factory=list)
+    """Streams whose length is an object of its own, by that object's number."""
+    tables: list[tuple[int, int]] = field(default_factory=list)
+    tokens: int = 0
+    objects: int = 0
+    headers: int = 0
+
+    def items(self) -> Iterator[tuple[Item, Node]]:
+        """All objects and trailers in the order of the file. Raises NotThisKindError, TooMuchError."""
+        if self.source.size > MAX_FILE_BYTES:
+            raise TooMuchError("too large a document")
+        at = 0
+        while at < self.source.size:
+            window = self.source.read(at, _PEEK)
+            self._count(1)
+            blanks = _BLANKS.match(window)
+            if blanks is not None:
+                at += blanks.end()
+                continue
+            header, known = _HEADER.match(window), _KNOWN.match(window)
+            if header is not None:
+                item, node = self._object(at, at + header.end(), int(header[1]))
+                yield item, node
+                at = item.last
+            elif known is not None:
+                self.headers += known[0].startswith(MARK) and at + len(MARK) <= HEAD_BYTES
+                at += known.end()
+            elif window.startswith(b"xref"):
+                end = self._table(at + 4)
+                self.tables.append((at, end))
+                at = end
+            elif window.startswith(b"trailer"):
+                node, end = self._value(at + 7)
+                yield Item(-1, at, at + 7, end), node
+                at = end
+            else:
+                at = self._junk(at)
+        if not self.headers:
+            raise NotThisKindError("it does not start like a PDF")
+        self._settle()
+
+    def starts_object(self, at: int) -> bool:
+        """Whether an object could be read at an offset."""
+        return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
+
+    def value_of(self, item: Item) -> Node:
+        """An item's value, read anew."""
+        return self._value(item.start)[0]
+
+    def _object(self, header: int, start: int, number: int) -> tuple[Item, Node]:
+        self.objects += 1
+        if self.objects > MAX_OBJECTS:
+            raise TooMuchError("too many objects")
+        node, end = self._value(start)
+        if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
+            self.integers.setdefault(number, set()).add(int(node.text))
+        item = Item(number, header, start, end)
+        stream = _STREAM.match(self.source.read(end, 256)) if node.kind == "dict" else None
+        if stream is not None:
+            self._stream(item, node, end + stream.end())
+        return item, node
+
+    def _value(self, start: int) -> tuple[Node, int]:
+        """The value that starts at an offset, its places counted from there; and where it ends."""
+        size = _WINDOW
+        while size <= MAX_VALUE_BYTES:
+            text = self.source.read(start, size)
+            whole = start + len(text) >= self.source.size
+            reader = Reader(text)
+            node = self._read(reader, whole)
+            self._count(reader.tokens)
+            self.budget.search(reader.at)
+            if node is not None and (whole or reader.at + 32 < len(text)):
+                self.comments += [(start + at, start + end) for at, end in reader.comments if end <= node.end]
+                return node, start + node.end
+            size *= 4
+        raise TooMuchError("too large an object")
+
+    def _read(self, reader: Reader, whole: bool) -> Node | None:
+        """The value at the reader; None if more of the file is needed. whole: there is no more."""
+        try:
+            return reader.value()
+        except CutOffError:
+            if whole:
+                raise NotThisKindError("an object in it is cut off") from None
+            return None
+        except MalformedError:
+            raise NotThisKindError("an object in it is malformed") from None
+
+    def _count(self, tokens: int) -> None:
+        self.tokens += tokens
+        if self.tokens > MAX_TOKENS:
+            raise TooMuchError("too many objects")
+
+    def _stream(self, item: Item, node: Node, data: int) -> None:
+        item.data = data
+        length, value = node.integer(b"Length"), node.get(b"Length")
+        if length is not None and _END.match(self.source.read(data + length, 64)):
+            item.data_end = data + length
+        elif value is not None and value.kind == "ref":
+            item.data_end = self._search_end(data)
+            self.unsure.append((value.number, item))
+        else:
+            raise NotThisKindError("a stream in it is not as long as it says")
+
+    def _search_end(self, data: int) -> int:
+        at, size = data, _WINDOW
+        while at < self.source.size:
+            chunk = self.source.read(at, size)
+            found = _FOUND_END.search(chunk)
+            self.budget.search(len(chunk) if found is None else found.end())
+            if found is not None:
+                return at + found.start()
+            if len(chunk) < size:
+                break
+            at += len(chunk) - 128
+            size = min(4 * size, _CHUNK)
+        raise NotThisKindError("a stream in it does not end")
+
+    def _settle(self) -> None:
+        """Settles the lengths that are objects of the file; the others may lie in object streams."""
+        unsure = self.unsure
+        self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
+        self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
+
+    def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
+        """Lengths that are objects of their own must agree with where streams were found to end.
+
+        integers: number of an object -> what it may be. Raises NotThisKindError.
+        """
+        for number, item in unsure:
+            for length in integers.get(number, frozenset()):
+                end = item.data + length
+                if abs(end - item.data_end) <= 4 and _END.match(self.source.read(end, 64)):
+                    item.data_end = end
+                    break
+            else:
+                raise NotThisKindError("a stream in it is not as long as it says")
+
+    def _table(self, at: int) -> int:
+        """Behind a cross-reference table: nothing but numbers and the letters n and f."""
+        size = _WINDOW
+        while at < self.source.size:
+            chunk = self.source.read(at, size)
+            found = _TABLE.match(chunk)
+            length = found.end() if found is not None else 0
+            self.budget.search(length)
+            at += length
+            if length < len(chunk):
+                break
+            size = min(4 * size, _CHUNK)
+        if self.source.read(at, 3) == b"obj":  # the last two numbers are an object's
+            tail = self.source.read(max(0, at - 64), min(64, at))
+            found = _NUMBERS.search(tail)
+            at -= len(tail) - found.start() if found is not None else 0
+        return at
+
+    def _junk(self, start: int) -> int:
+        """What is nothing known, up to where something is again."""
+        at, size = start + 1, _WINDOW
+        end = self.source.size
+        while at < end:
+            chunk = self.source.read(at, size)
+            found = _SYNC.search(chunk)
+            self.budget.search(len(chunk) if found is None else found.end())
+            if found is not None:
+                end = at + found.start()
+                break
+            if at + len(chunk) >= self.source.size:
+                break
+            at += len(chunk) - 64
+            size = min(4 * size, _CHUNK)
+        self.junk.append((start, end))
+        self._count(1)
+        return end

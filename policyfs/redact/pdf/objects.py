@@ -1,0 +1,185 @@
+"""PDF's objects as text (ISO 32000-2, 7.2 and 7.3): tokens, and trees of them with their places."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.cleaners import TooMuchError
+
+MAX_DEPTH: Final = 60
+MAX_TOKENS: Final = 200_000
+"""Over all objects of a file."""
+
+_TOKEN: Final = re.compile(
+    rb"(?P<blank>[\x00\t\n\x0c\r ]+)"
+    rb"|(?P<comment>%[^\r\n]*)"
+    rb"|(?P<name>/[^\x00\t\n\x0c\r ()<>\[\]{}/%]*)"
+    rb"|(?P<ref>\d{1,10}[\x00\t\n\x0c\r ]+\d{1,5}[\x00\t\n\x0c\r ]+R(?![^\x00\t\n\x0c\r ()<>\[\]{}/%]))"
+    rb"|(?P<open><<|\[)|(?P<close>>>|\])"
+    rb"|(?P<hex><[0-9A-Fa-f\x00\t\n\x0c\r ]*>)"
+    rb"|(?P<string>\()"
+    rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
+)
+_HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
+"""A string of digits of which the end is not at hand: signatures are such, of some ten thousand digits."""
+_IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
+_ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
+_HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
+_CONTROLS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\r": b"", b"\n": b""}
+
+
+class MalformedError(Exception):
+    """The bytes are no PDF object."""
+
+
+class CutOffError(MalformedError):
+    """The object goes on behind the bytes at hand."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A value, [start, end) of the text it was read from.
+
+    kind: ``dict``, ``array``, ``string`` (text: its bytes as written, with delimiters), ``name`` (text:
+    decoded), ``ref`` (number), ``word`` (numbers, true, null). members: of a dictionary, with the place
+    of each key; items: of an array. comments: places of comments within.
+    """
+
+    kind: str
+    start: int
+    end: int = 0
+    text: bytes = b""
+    number: int = 0
+    members: list[tuple[bytes, int, Node]] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list)
+
+    def get(self, key: bytes) -> Node | None:
+        """The value of a dictionary's key; the last one counts, as readers take it."""
+        found = None
+        for name, _, value in self.members:
+            if name == key:
+                found = value
+        return found
+
+    def name(self, key: bytes) -> bytes:
+        """The value of a dictionary's key if it is a name."""
+        value = self.get(key)
+        return value.text if value is not None and value.kind == "name" else b""
+
+    def integer(self, key: bytes) -> int | None:
+        """The value of a dictionary's key if it is a whole number that is not negative."""
+        value = self.get(key)
+        if value is None or value.kind != "word" or not value.text.isdigit() or len(value.text) > 12:
+            return None
+        return int(value.text)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads values from one text. comments: places of comments that were gone over."""
+
+    text: bytes
+    at: int = 0
+    tokens: int = 0
+    comments: list[tuple[int, int]] = field(default_factory=list)
+
+    def next(self) -> re.Match[bytes]:
+        """The next token that is neither blank nor comment. Raises MalformedError."""
+        while True:
+            found = _TOKEN.match(self.text, self.at)
+            if found is None:
+                cut = self.at >= len(self.text) - 1 or _HEX_CUT_OFF.fullmatch(self.text, self.at)
+                raise CutOffError if cut else MalformedError
+            self.at = found.end()
+            if found.lastgroup == "blank":
+                continue
+            self.tokens += 1
+            if self.tokens > MAX_TOKENS:
+                raise TooMuchError("too many objects")
+            if found.lastgroup != "comment":
+                return found
+            self.comments.append(found.span())
+
+    def value(self, depth: int = MAX_DEPTH) -> Node:
+        """The value that starts here.
+
+        Raises MalformedError, CutOffError if the text ends within, TooMuchError.
+        """
+        return self._value(self.next(), depth)
+
+    def _value(self, token: re.Match[bytes], depth: int) -> Node:
+        if depth <= 0:
+            raise MalformedError
+        kind, start = str(token.lastgroup), token.start()
+        if kind == "open":
+            return self._dictionary(start, depth) if token[0] == b"<<" else self._array(start, depth)
+        if kind == "string":
+            self.at = self._string_end(self.at)
+            return Node("string", start, self.at, self.text[start : self.at])
+        if kind == "hex":
+            return Node("string", start, token.end(), token[0])
+        if kind == "name":
+            return Node("name", start, token.end(), decoded_name(token[0]))
+        if kind == "ref":
+            return Node("ref", start, token.end(), number=int(token[0].split(None, 1)[0].split(b"\0")[0]))
+        if kind == "word":
+            return Node("word", start, token.end(), token[0])
+        raise MalformedError
+
+    def _dictionary(self, start: int, depth: int) -> Node:
+        node = Node("dict", start)
+        while (token := self.next())[0] != b">>":
+            if token.lastgroup != "name":
+                raise MalformedError
+            node.members.append((decoded_name(token[0]), token.start(), self.value(depth - 1)))
+        node.end = self.at
+        return node
+
+    def _array(self, start: int, depth: int) -> Node:
+        node = Node("array", start)
+        while (token := self.next())[0] != b"]":
+            node.items.append(self._value(token, depth - 1))
+        node.end = self.at
+        return node
+
+    def _string_end(self, at: int) -> int:
+        depth = 1
+        while depth:
+            found = _IN_STRING.match(self.text, at)
+            if found is None:
+                raise CutOffError
+            at = found.end()
+            depth += {b"(": 1, b")": -1}.get(found[0], 0)
+            if depth > MAX_DEPTH:
+                raise MalformedError
+        return at
+
+
+def decoded_name(raw: bytes) -> bytes:
+    """A name without its slash, #xx made into bytes."""
+    return _HEX_NAME.sub(lambda found: bytes((int(found[1], 16),)), raw[1:])
+
+
+def string_bytes(raw: bytes) -> bytes:
+    """What a string says, from the way it is written: (text) or <hex>."""
+    if raw.startswith(b"<"):
+        digits = re.sub(rb"[^0-9A-Fa-f]", b"", raw)
+        return bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode())
+    return _ESCAPE.sub(_unescape, raw[1:-1])
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    if found[1] is not None:
+        return bytes((int(found[1], 8) & 0xFF,))
+    if found[2] is None:
+        return b""
+    return _CONTROLS.get(found[2], found[2])
+
+
+def blank_string(raw: bytes) -> bytes:
+    """A string as it is written, saying nothing at the same length."""
+    if raw.startswith(b"<"):
+        return b"<" + b"0" * (len(raw) - 2) + b">"
+    return b"(" + b" " * (len(raw) - 2) + b")"

@@ -1,0 +1,297 @@
+"""PDF (ISO 32000-2): document information, XMP, comments, attached files, pictures, private data.
+
+Every object of every revision is looked at, also in compressed object streams (object_scan.py, streams.py).
+What entries that went had referred to alone, and what nothing refers to, becomes null. What pages show
+stays: their text and fonts are content. A file that is encrypted, damaged, or that cannot say less at the
+same length is refused.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.matroska.ebml import zero_patches
+from policyfs.redact.pdf.keys import Edits, edit
+from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
+from policyfs.redact.pdf.objects import Node
+from policyfs.redact.pdf.streams import (
+    ObjectStream,
+    Room,
+    clean_picture,
+    clean_xmp_stream,
+    filters_of,
+    unpacked,
+)
+from policyfs.redact.pdf.xref import MAX_TABLE_BYTES, stream_offsets, table_offsets
+
+_XMP: Final = (b"<?xpacket", b"<x:xmpmeta", b"\xef\xbb\xbf<?xpacket")
+_PICTURES: Final = frozenset({b"DCTDecode", b"DCT", b"JPXDecode"})
+_NULL: Final = b"null"
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("PDF", "Info", "title, author, subject, keywords", Tells.PEOPLE, "blanks"),
+    Part("PDF", "Info", "creator, producer", Tells.DEVICE, "blanks"),
+    Part("PDF", "Info", "dates", Tells.TIME, "blanks"),
+    Part("PDF", "Info", "any other entry", UNKNOWN, "blanks"),
+    Part("PDF", "Metadata streams", "XMP: properties, as in photos", UNKNOWN, "blanks"),
+    Part(
+        "PDF", "annotations, signatures, figures", "comments, authors, descriptions", Tells.PEOPLE, "blanks"
+    ),
+    Part("PDF", "annotations, pages, signatures", "dates", Tells.TIME, "blanks"),
+    Part("PDF", "signatures", "Location", Tells.LOCATION, "blanks"),
+    Part("PDF", "signatures", "the signature itself, with its certificate", UNKNOWN, "zeros"),
+    Part("PDF", "pages", "Measure, VP, LGIDict: where a map lies", Tells.LOCATION, "blanks"),
+    Part("PDF", "any string", "coordinates, links to maps", Tells.LOCATION, "blanks"),
+    Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
+    Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
+    Part("PDF", "embedded files", "anything", UNKNOWN, "null"),
+    Part("PDF", "JPEG, JPEG 2000 pictures", "EXIF, XMP, IPTC", UNKNOWN, "the picture, redacted"),
+    Part("PDF", "objects that nothing refers to, comments, between objects", "anything", UNKNOWN, "blanks"),
+)
+
+
+def locate_pdf(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a PDF that is to be hidden, with what to put there.
+
+    Raises NotThisKindError if it is none or is not understood as a whole, TooMuchError.
+    """
+    if MARK not in source.read(0, HEAD_BYTES):
+        raise NotThisKindError("it does not start like a PDF")
+    return _Locator(source, inner, Scan(source, inner.budget)).locate()
+
+
+@dataclass(slots=True)
+class _Object:
+    """An object and what becomes of it. role: what its stream is, "" for none of interest."""
+
+    item: Item
+    edits: Edits
+    role: str = ""
+
+
+@dataclass(slots=True)
+class _Locator:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    scan: Scan
+    room: Room = field(init=False)
+    found: Found = field(default_factory=Found)
+    objects: list[_Object] = field(default_factory=list)
+    streams: list[ObjectStream] = field(default_factory=list)
+    infos: set[int] = field(default_factory=set)
+    roots: set[int] = field(default_factory=set)
+    hints: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.inner.budget)
+
+    def locate(self) -> Found:
+        packed: list[_Object] = []
+        for item, node in self.scan.items():
+            here = self._take(item, node)
+            self.objects.append(here)
+            if here.role == "objects":
+                packed.append(here)
+        if not self.roots:
+            raise NotThisKindError("it has no trailer")
+        self._tables()
+        self._informations()
+        integers: dict[int, set[int]] = {}
+        for here in packed:
+            node = self.scan.value_of(here.item)
+            self.room.tokens = self.scan.tokens
+            stream = ObjectStream.read(self.source, here.item, node, self.inner, self.room, self.infos)
+            self.scan.tokens = self.room.tokens
+            self.streams.append(stream)
+            for number, values in stream.integers.items():
+                integers.setdefault(number, set()).update(values)
+        self._lengths(packed, integers)
+        self._settle(self._reached())
+        return self.found
+
+    def _take(self, item: Item, node: Node) -> _Object:
+        """Looks at one object of the file for the first time."""
+        kind = node.name(b"Type") if node.kind == "dict" else b""
+        trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
+        edits = edit(node, self.inner.hide, trailer=trailer)
+        if trailer:
+            self._trailer(node)
+            return _Object(item, edits, "trailer")
+        if node.kind == "dict" and node.get(b"Linearized") is not None:
+            offsets = node.get(b"H")
+            if offsets is not None and offsets.kind == "array":
+                self.hints |= {int(part.text) for part in offsets.items[::2] if part.text.isdigit()}
+            return _Object(item, edits, "trailer")
+        return _Object(item, edits, self._role(item, node, kind) if item.data else "")
+
+    def _role(self, item: Item, node: Node, kind: bytes) -> str:
+        """What a stream is."""
+        filters = filters_of(node)
+        if kind == b"ObjStm":
+            return "objects"
+        if kind == b"EmbeddedFile":
+            return "file"
+        if kind == b"Metadata" or node.name(b"Subtype") == b"XML":
+            return "xmp"
+        if filters is None or _PICTURES & set(filters):
+            return "picture"
+        if not filters and self.source.read(item.data, 16).lstrip().startswith(_XMP):
+            return "xmp"
+        return ""
+
+    def _trailer(self, node: Node) -> None:
+        if node.get(b"Encrypt") is not None:
+            raise NotThisKindError("it is encrypted")
+        info, root = node.get(b"Info"), node.get(b"Root")
+        if info is not None and info.kind == "ref":
+            self.infos.add(info.number)
+        if root is not None and root.kind == "ref":
+            self.roots.add(root.number)
+
+    def _tables(self) -> None:
+        """No table may lead to an object within a stream's bytes, where it was not looked for."""
+        streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
+        offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
+        for here in self.objects:
+            if here.role == "trailer" and here.item.data:
+                node, raw = self.scan.value_of(here.item), self._raw(here.item)
+                offsets |= set(stream_offsets(unpacked(raw, node, self.room), node))
+        for at in offsets:
+            place = bisect_right(streams, (at, self.source.size)) - 1
+            if place >= 0 and streams[place][0] <= at < streams[place][1] and self.scan.starts_object(at):
+                raise NotThisKindError("a table in it leads into a stream")
+
+    def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
+        """Lengths in object streams; of such a stream's own length nobody could tell. Raises
+        NotThisKindError.
+        """
+        own = {id(here.item) for here in packed}
+        if any(id(item) in own for _, item in self.scan.unsure):
+            raise NotThisKindError("a stream in it is not as long as it says")
+        self.scan.agree(self.scan.unsure, integers)
+
+    def _raw(self, item: Item) -> bytes:
+        return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
+
+    def _informations(self) -> None:
+        """Document information is known as such by the trailers only, which come behind it."""
+        for here in self.objects:
+            if here.item.number in self.infos and here.role != "trailer":
+                if here.item.data:
+                    raise NotThisKindError("its information is a stream")
+                node = self.scan.value_of(here.item)
+                here.edits = edit(node, self.inner.hide, info=True)
+
+    def _reached(self) -> set[int]:
+        """Numbers of all objects that something refers to which stays."""
+        refers: dict[int, set[int]] = {}
+        waiting: set[int] = set()
+        for here in self.objects:
+            if here.role in ("trailer", "objects"):
+                waiting |= here.edits.refs
+            elif here.role != "file":  # which goes, so that it refers to nothing
+                refers.setdefault(here.item.number, set()).update(here.edits.refs)
+        for stream in self.streams:
+            for inside in stream.objects:
+                refers.setdefault(inside.number, set()).update(inside.edits.refs)
+        reached: set[int] = set()
+        while waiting:
+            number = waiting.pop()
+            if number not in reached:
+                reached.add(number)
+                waiting |= refers.get(number, set())
+        return reached
+
+    # --- what becomes of it ---
+
+    def _settle(self, reached: set[int]) -> None:
+        metadata = {n for here in self.objects for n in here.edits.metadata}
+        metadata |= {n for stream in self.streams for inside in stream.objects for n in inside.edits.metadata}
+        for here in self.objects:
+            self._object(here, reached, metadata)
+        for stream in self.streams:
+            self.found.add(stream.found(self.source, reached))
+        gone = [(patch.offset, patch.end) for patch in self.found.patches]
+        for start, end in self.scan.junk:
+            self._blank(start, end, "junk")
+        self._comments(gone)
+
+    def _object(self, here: _Object, reached: set[int], metadata: set[int]) -> None:
+        item = here.item
+        tables = here.role in ("trailer", "objects")
+        if tables and item.data and item.number in metadata:
+            raise NotThisKindError("a stream in it is metadata and something else")
+        kept = tables or item.header in self.hints
+        if here.role == "file" or not (kept or item.number in reached):
+            self._null(item)
+            return
+        found: Found | None = Found()
+        if here.role == "xmp" or (item.data and item.number in metadata):
+            node = self.scan.value_of(item)
+            found = clean_xmp_stream(self.source, item.data, item.data_end, node, self.inner, self.room)
+        elif here.role == "picture":
+            node = self.scan.value_of(item)
+            found = clean_picture(self.source, item.data, item.data_end, node, self.inner, self.room)
+        if found is None:
+            if here.edits.refs - self.scan.integers.keys():
+                raise NotThisKindError("metadata in it are packed in an unusual way")
+            self._null(item)
+            return
+        self.found.add(found)
+        self._edit(item.start, here.edits)
+
+    def _edit(self, start: int, edits: Edits) -> None:
+        for at, end in edits.blanks:
+            self.found.patches.append(Patch(start + at, b" " * (end - at)))
+        for at, new in edits.strings:
+            self.found.patches.append(Patch(start + at, new))
+        for at, length, key, tells in edits.taken:
+            self.found.notes.append(Note(start + at, length, "PDF", key.decode("latin-1"), tells))
+
+    def _null(self, item: Item) -> None:
+        """An object becomes null, its stream blanks."""
+        end = item.last
+        if item.data:
+            end += self.source.read(item.data_end, 64).index(b"endstream") + len(b"endstream")
+        elif (
+            end - item.start < len(_NULL) or self.source.read(item.start, end - item.start).strip().isdigit()
+        ):
+            return
+        head = self.source.read(item.start, len(_NULL) + 1)
+        lead = len(head) - len(head.lstrip(b"\0\t\n\x0c\r "))
+        at, none = item.start + lead, _NULL if lead else b" " + _NULL
+        if end - at < len(none) or self.source.read(at, len(none)) == none:
+            return
+        self.found.patches.append(Patch(at, none))
+        self.found.patches += zero_patches(self.source, at + len(none), end)
+        self.found.notes.append(Note(at, end - at, "PDF", "unused object"))
+
+    def _blank(self, start: int, end: int, tag: str) -> None:
+        patches = list(zero_patches(self.source, start, end))
+        self.found.patches += patches
+        self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
+
+    def _comments(self, gone: list[tuple[int, int]]) -> None:
+        """Comments within objects, unless what is around them went already."""
+        for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
+            self._blank(start, end, "comment")
+
+
+def _outside(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The spans that touch none of the others; both in order."""
+    at = 0
+    for start, end in spans:
+        while at < len(others) and others[at][1] <= start:
+            at += 1
+        if at == len(others) or others[at][0] >= end:
+            yield start, end

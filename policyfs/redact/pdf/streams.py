@@ -1,0 +1,294 @@
+"""What a PDF's streams hold that is no page: objects, XMP, pictures with metadata of their own.
+
+A stream's length never changes. What is compressed is compressed again into as many bytes; empty blocks
+fill up what is left (core/zlib_exact.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.core.cleaners import (
+    MAX_INFLATED_BYTES,
+    Budget,
+    Cleaned,
+    Found,
+    Inner,
+    Note,
+    NotThisKindError,
+    TooMuchError,
+    shifted,
+)
+from policyfs.redact.core.patches import ByteSource, SliceSource, difference
+from policyfs.redact.core.zlib_exact import InflateError, deflate_to, inflate
+from policyfs.redact.pdf.keys import Edits, edit
+from policyfs.redact.pdf.object_scan import Item
+from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader
+
+MAX_XMP_BYTES: Final = 4 << 20
+MAX_OBJECTS: Final = 50_000
+
+_FLATE: Final = (b"FlateDecode", b"Fl")
+_JPEG: Final = (b"DCTDecode", b"DCT")
+_HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
+_JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_START_OF_TILE, _COMMENT = 0xFF90, 0xFF64
+
+
+@dataclass(slots=True)
+class Room:
+    """What may still be inflated in a file, and how many objects and tokens were read."""
+
+    budget: Budget
+    tokens: int = 0
+    objects: int = 0
+
+    def inflate(self, data: bytes) -> tuple[bytes, bytes]:
+        """What a stream says, and the stream with nothing behind its end.
+
+        Raises NotThisKindError, TooMuchError.
+        """
+        left = self.budget.inflated
+        try:
+            said, rest = inflate(data, left)
+        except InflateError:
+            if left < MAX_INFLATED_BYTES // 2 or len(data) > left // 4:
+                raise TooMuchError("too much that is compressed") from None
+            raise NotThisKindError("a stream in it cannot be decompressed") from None
+        self.budget.inflate(len(said))
+        tidy = data[: len(data) - len(rest)].ljust(len(data), b"\0") if rest.strip(b"\0\r\n") else data
+        return said, tidy
+
+    def count(self, tokens: int) -> None:
+        """Counts an object. Raises TooMuchError."""
+        self.tokens += tokens
+        self.objects += 1
+        if self.tokens > MAX_TOKENS or self.objects > MAX_OBJECTS:
+            raise TooMuchError("too many objects")
+
+
+def filters_of(node: Node) -> tuple[bytes, ...] | None:
+    """The filters of a stream's dictionary, in order; None if they are not plain to see."""
+    value = node.get(b"Filter") or node.get(b"F")
+    if value is None or (value.kind == "word" and value.text == b"null"):
+        return ()
+    if value.kind == "name":
+        return (value.text,)
+    if value.kind == "array" and all(item.kind == "name" for item in value.items):
+        return tuple(item.text for item in value.items)
+    return None
+
+
+def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
+    """What a table's stream says, but for predictors. Raises NotThisKindError, TooMuchError."""
+    filters = filters_of(node)
+    if filters is None or len(filters) > 1 or (filters and filters[0] not in _FLATE):
+        raise NotThisKindError("a table in it is packed in an unusual way")
+    return room.inflate(raw)[0] if filters else raw
+
+
+def _has_predictor(node: Node) -> bool:
+    parameters = node.get(b"DecodeParms") or node.get(b"DP")
+    if parameters is None:
+        return False
+    each = parameters.items if parameters.kind == "array" else [parameters]
+    return any(
+        part.kind == "ref" or (part.kind == "dict" and (part.integer(b"Predictor") or 1) != 1)
+        for part in each
+    )
+
+
+@dataclass(slots=True)
+class Inside:
+    """An object in an object stream, [start, end) of its text."""
+
+    number: int
+    start: int
+    end: int
+    edits: Edits
+
+
+@dataclass(slots=True)
+class ObjectStream:
+    """A compressed object stream: its text, and the objects in it."""
+
+    data: int
+    size: int
+    packed: bool
+    text: bytes
+    tidy: bytes
+    raw: bytes
+    objects: list[Inside] = field(default_factory=list)
+    integers: dict[int, set[int]] = field(default_factory=dict)
+    """Numbers of objects that are whole numbers, and these."""
+
+    @classmethod
+    def read(
+        cls, source: ByteSource, item: Item, node: Node, inner: Inner, room: Room, infos: AbstractSet[int]
+    ) -> ObjectStream:
+        """The stream of an /ObjStm dictionary, with what becomes of each object.
+
+        infos: numbers of document information dictionaries. Raises NotThisKindError, TooMuchError.
+        """
+        data, end = item.data, item.data_end
+        filters = filters_of(node)
+        raw = source.read(data, end - data)
+        if (
+            filters is None
+            or len(filters) > 1
+            or _has_predictor(node)
+            or (filters and filters[0] not in _FLATE)
+        ):
+            raise NotThisKindError("objects in it are packed in an unusual way")
+        text, tidy = room.inflate(raw) if filters else (raw, raw)
+        made = cls(data, end - data, bool(filters), text, text, tidy)
+        made._find(node.integer(b"N"), node.integer(b"First"), inner, room, infos)
+        return made
+
+    def _find(
+        self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
+    ) -> None:
+        """Finds the objects. What is between them, or behind, becomes blanks."""
+        if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
+            raise NotThisKindError("an object stream in it is malformed")
+        head = self.text[:first]
+        numbers = [
+            int(word)
+            for word in re.split(rb"[\x00\t\n\x0c\r ]+", head.strip(b"\0\t\n\x0c\r "))[: 2 * count]
+            if word.isdigit()
+        ]
+        if _HEAD.fullmatch(head) is None or len(numbers) != 2 * count:
+            raise NotThisKindError("an object stream in it is malformed")
+        tidy = bytearray(self.text)
+        done = first
+        for number, offset in sorted(zip(numbers[::2], numbers[1::2], strict=True), key=lambda pair: pair[1]):
+            reader = Reader(self.text, first + offset)
+            try:
+                node = reader.value()
+            except MalformedError:
+                raise NotThisKindError("an object in it is malformed") from None
+            room.count(reader.tokens)
+            if node.start < done:
+                raise NotThisKindError("objects in it overlap")
+            for start, end in [(done, node.start), *reader.comments]:
+                if self.text[start:end].strip(b"\0\t\n\x0c\r "):
+                    tidy[start:end] = b" " * (end - start)
+            edits = edit(node, inner.hide, info=number in infos)
+            self.objects.append(Inside(number, node.start, node.end, edits))
+            if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
+                self.integers.setdefault(number, set()).add(int(node.text))
+            done = node.end
+        if self.text[done:].strip(b"\0\t\n\x0c\r "):
+            tidy[done:] = b" " * (len(tidy) - done)
+        self.tidy = bytes(tidy)
+
+    def found(self, source: ByteSource, reached: set[int]) -> Found:
+        """Patches: entries that go, objects that nothing refers to. Raises NotThisKindError if what is left
+        cannot be compressed into the same length.
+        """
+        new, found = self.tidy, Found()
+        for inside in self.objects:
+            if inside.number not in reached:
+                size = inside.end - inside.start
+                if size < 4 or self.text[inside.start : inside.end].isdigit():
+                    continue
+                apart = self.text[inside.start - 1 : inside.start] in (b" ", b"\n", b"\r", b"\t")
+                none = (b"null" if apart else b"()").ljust(size)
+                new = new[: inside.start] + none + new[inside.end :]
+                continue
+            new = inside.edits.applied(new)
+            for _, _, key, tells in inside.edits.taken:
+                found.notes.append(
+                    Note(self.data, self.size, "PDF, object stream", key.decode("latin-1"), tells)
+                )
+        packed = self.raw if new == self.text else deflate_to(new, self.size) if self.packed else new
+        if packed is None:
+            raise NotThisKindError("what it says cannot be compressed into the same length")
+        found.patches += difference(self.data, source.read(self.data, self.size), packed)
+        if not found.patches:
+            return Found()
+        found.notes = found.notes or [Note(self.data, self.size, "PDF, object stream", "unused object")]
+        return found
+
+
+def clean_xmp_stream(
+    source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room
+) -> Found | None:
+    """A metadata stream; None if it has to go as a whole."""
+    filters, size = filters_of(node), end - data
+    if size > MAX_XMP_BYTES or filters is None or len(filters) > 1 or _has_predictor(node):
+        return None
+    if filters and filters[0] not in _FLATE:
+        return None
+    raw = source.read(data, size)
+    text, tidy = room.inflate(raw) if filters else (raw, raw)
+    cleaned = inner.xmp(text)
+    new: bytes | None = tidy
+    if cleaned.data != text:
+        new = deflate_to(cleaned.data, size) if filters else cleaned.data
+    if new is None:
+        return None
+    return _found(data, raw, new, cleaned, bool(filters))
+
+
+def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
+    """What becomes of a stream's bytes. Notes of a compressed one are about it as a whole."""
+    patches = list(difference(data, raw, new))
+    if not patches:
+        return Found()
+    notes = list(shifted(cleaned.notes, data))
+    if packed or not notes:
+        names = notes or [Note(data, len(raw), "PDF", "behind a stream")]
+        notes = [note._replace(offset=data, length=len(raw)) for note in names]
+    return Found(patches, notes)
+
+
+def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
+    """A JPEG or JPEG 2000 as it was embedded. Raises NotThisKindError if it is not understood."""
+    filters = filters_of(node)
+    size = end - data
+    found: Found | None = None
+    if filters is not None and len(filters) == 1:
+        part = SliceSource(source, data, size)
+        start = part.read(0, 12)
+        if filters[0] in _JPEG:
+            found = inner.file("image/jpeg", part)
+        elif start == _JP2:
+            found = inner.file("image/jp2", part)
+        elif start.startswith(_CODESTREAM):
+            found = _codestream(part, inner)
+    elif filters is not None and len(filters) == 2 and filters[0] in _FLATE and filters[1] in _JPEG:
+        raw = source.read(data, size)
+        picture, tidy = room.inflate(raw)
+        cleaned = inner.jpeg(picture)
+        new = None if cleaned is None else deflate_to(cleaned.data, size) if cleaned.data != picture else tidy
+        if cleaned is not None and new is not None:
+            return _found(data, raw, new, cleaned, packed=True)
+    if found is None:
+        raise NotThisKindError("a picture in it is not understood")
+    shifted_found = Found()
+    shifted_found.add(found, data)
+    return shifted_found
+
+
+def _codestream(part: ByteSource, inner: Inner) -> Found | None:
+    """A bare JPEG 2000 codestream (ISO/IEC 15444-1, A.4): its comments become blanks."""
+    found, at = Found(), 2
+    while True:
+        inner.budget.part()
+        head = part.read(at, 4)
+        marker, length = int.from_bytes(head[:2]), int.from_bytes(head[2:])
+        if marker == _START_OF_TILE:
+            return found
+        if len(head) < 4 or marker < 0xFF00 or length < 2:
+            return None
+        if marker == _COMMENT and length > 4:
+            old = part.read(at + 6, length - 4)
+            found.patches += difference(at + 6, old, b" " * len(old))
+            if old.strip(b" "):
+                found.notes.append(Note(at, length, "JPEG 2000", "comment"))
+        at += 2 + length

@@ -1,0 +1,1 @@
+"""Raw photos and whole TIFF files."""

@@ -1,0 +1,135 @@
+"""Fujifilm's RAF: a header, a JPEG, lists of numbers about the sensor, and its pixels.
+
+The format is not published; the layout is what dcraw's and ExifTool's documentation say of it. The
+pixels of newer cameras are in a TIFF structure, those of older ones stand by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
+from policyfs.redact.exif.raw_tags import numbers
+from policyfs.redact.raw.tiff import unreferenced
+
+RAF_KIND: Final = "image/x-fuji-raf"
+MAX_RECORDS: Final = 4096
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("RAF", "header", "model, number of the camera, firmware", Tells.DEVICE, "zeros"),
+    Part("RAF", "JPEG", "everything that a photo's JPEG holds", UNKNOWN, "as in a JPEG"),
+    Part("RAF", "directory", "sizes, layout, white balance", NOTHING, "stays; unnamed records: zeros"),
+    Part("RAF", "TIFF of the sensor's pixels", "levels, pixels", NOTHING, "as in a TIFF"),
+)
+
+_MAGIC: Final = b"FUJIFILMCCD-RAW "
+_HEADER_BYTES: Final = 0x94
+_POINTERS_END: Final = 0x5C
+_OF_THE_CAMERA: Final = ((0x14, 0x40),)
+"""Its number, model, and the version of what wrote the file."""
+_TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
+"""Where the header says where a directory and the pixels are, each as an offset and a length."""
+_KNOWN: Final = frozenset(
+    numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")
+)
+
+
+def locate_raf(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a RAF file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError, TooMuchError.
+    """
+    head = source.read(0, _HEADER_BYTES)
+    if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
+        raise NotThisKindError("it does not start like a RAF")
+    return _Raf(source, inner, head).locate()
+
+
+@dataclass(slots=True)
+class _Raf:
+    """One run over one file."""
+
+    source: ByteSource
+    inner: Inner
+    head: bytes
+    kept: Extents = field(default_factory=Extents)
+    found: Found = field(default_factory=Found)
+
+    def locate(self) -> Found:
+        picture = self._long(0x54)
+        if picture < _POINTERS_END:  # what it takes out of the picture may be what says where that is
+            raise NotThisKindError("its parts lie over one another, or behind its end")
+        end = min(_HEADER_BYTES, picture)
+        self._keep(0, 0x40)
+        self._keep(0x54, end)
+        if self.inner.hide & Tells.DEVICE:
+            for start, stop in _OF_THE_CAMERA:
+                self._zero(start, stop, "header", Tells.DEVICE)
+        self._file("image/jpeg", picture, self._long(0x58))
+        for directory, pixels in _TABLES:
+            if pixels + 8 <= end:
+                self._directory(self._long(directory), self._long(directory + 4))
+                self._pixels(self._long(pixels), self._long(pixels + 4))
+        lost = list(unreferenced(self.source, self.kept))
+        self.found.patches += lost
+        self.found.notes += [Note(p.offset, p.size, "RAF", "unreferenced", UNKNOWN) for p in lost]
+        return self.found
+
+    def _long(self, at: int) -> int:
+        return int.from_bytes(self.head[at : at + 4])
+
+    def _keep(self, start: int, end: int) -> None:
+        """Raises NotThisKindError where something else is already."""
+        if end > self.source.size or self.kept.hits(start, end):
+            raise NotThisKindError("its parts lie over one another, or behind its end")
+        self.kept.add(start, end)
+
+    def _zero(self, start: int, end: int, tag: str, tells: Tells) -> None:
+        patches: list[Patch] = list(zeros(self.source, start, end))
+        if patches:
+            self.found.patches += patches
+            self.found.notes.append(Note(start, end - start, "RAF", tag, tells))
+
+    def _file(self, kind: str, start: int, size: int) -> None:
+        """An embedded file, cleaned in its place. Raises NotThisKindError if it is none."""
+        end = min(start + size, self.source.size)
+        self._keep(start, end)
+        found = self.inner.file(kind, SliceSource(self.source, start, end - start))
+        if found is None:
+            raise NotThisKindError("a picture in it cannot be read")
+        self.found.add(found, start)
+
+    def _directory(self, start: int, size: int) -> None:
+        """Records of a tag, a length (two bytes each) and a value."""
+        if not start:
+            return
+        count, at = int.from_bytes(self.source.read(start, 4)), start + 4
+        end = min(start + size, self.source.size)
+        if count > MAX_RECORDS or at > end:
+            raise NotThisKindError("its directory is broken")
+        self.inner.budget.part(count)
+        for _ in range(count):
+            record = self.source.read(at, 4)
+            behind = at + 4 + int.from_bytes(record[2:])
+            if behind > end:
+                raise NotThisKindError("its directory is broken")
+            tag = int.from_bytes(record[:2])
+            if tag not in _KNOWN:
+                self._zero(at + 4, behind, f"directory:0x{tag:04x}", UNKNOWN)
+            at = behind
+        self._keep(start, at)
+
+    def _pixels(self, start: int, size: int) -> None:
+        if not start:
+            return
+        size = size or self.source.size - start
+        if self.source.read(start, 4) in (b"II*\0", b"MM\0*"):
+            self._file("image/tiff", start, size)
+        else:
+            self._keep(start, min(start + size, self.source.size))

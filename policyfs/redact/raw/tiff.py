@@ -1,0 +1,315 @@
+"""Whole files that are TIFF structures: TIFF, BigTIFF, and the raw files of cameras.
+
+Only directories and values are read, never strips and tiles of pixels. After redaction every byte
+is a directory, the value of a tag that is known, pixels that a tag refers to, or zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.domain import Patch
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
+from policyfs.redact.core.filler import range_says_nothing
+from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
+from policyfs.redact.exif import raw_tags, tags
+from policyfs.redact.exif.ifd import Directory, Entry, Frame
+from policyfs.redact.exif.ifd_walk import Walk, pairs
+from policyfs.redact.exif.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
+from policyfs.redact.exif.raw_tags import IMAGE, Rules
+from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
+
+TIFF_KINDS: Final = ("image/tiff", "image/x-canon-cr2", "image/x-olympus-orf", "image/x-panasonic-rw2")
+"""libmagic calls DNG, NEF, ARW, PEF, SRW and most others image/tiff."""
+
+MAX_ZEROED_BYTES: Final = 64 << 20
+"""What nothing refers to is read, to see whether it is zero already; behind so much, it is not."""
+MAX_SAMPLES: Final = 64
+MAX_JPEG_STRIPS: Final = 4096
+"""Strips or tiles in JPEG whose headers are looked into."""
+MAX_LOST_BYTES: Final = 1 << 20
+"""Of data that nothing refers to. Where there is more, and more than half of the file, its pixels
+may lie where only their maker knows: such a file is refused rather than ruined."""
+
+MAX_PADDING: Final = 8
+"""Bytes between strips of a file with MANY_STRIPS that are left alone: padding, and the lengths that
+GDAL writes before and behind each tile."""
+MANY_STRIPS: Final = 256
+
+PARTS: Final[tuple[Part, ...]] = (
+    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "entries that go close up"),
+    Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "likewise"),
+    Part(
+        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "where it lies on the earth", Tells.LOCATION, "likewise"
+    ),
+    Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "likewise"),
+    Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
+    Part("DNG", "camera, serial numbers, lens, ids", "whose camera it was", Tells.DEVICE, "entries close up"),
+    Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else all goes"),
+    Part("DNG", "original raw file", "anything", UNKNOWN, "goes"),
+    Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
+    Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
+    Part("TIFF, raws", "what no tag refers to", "anything", UNKNOWN, "zeros"),
+)
+
+_RW2_MAGIC: Final = bytes.fromhex("88e774d8f8251d4d947a6e77822b5d6a")
+_ALL_ONES: Final = 0xFFFFFFFF
+_LOSSLESS: Final = 0xC3
+_JPEG_COMPRESSIONS: Final = (6, 7, 99, 34892)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the first bytes say: how numbers are read, where directories start."""
+
+    frame: Frame
+    first: int
+    size: int
+    role: str = IMAGE
+
+
+def locate_tiff(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a TIFF or a raw file that is to be hidden, with what to put there.
+
+    Raises NotThisKindError if there is no directory, if values lie over one another, or if the
+    pixels are not where a tag says; TooMuchError.
+    """
+    return _File(source, inner, Walk(source, inner, _table, OPENERS)).locate()
+
+
+def _table(role: str) -> Rules:
+    return raw_tags.TABLES.get(role) or NOTE_TABLES[role]
+
+
+def _head(source: ByteSource) -> _Head:
+    """Raises NotThisKindError."""
+    head = source.read(0, 24)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+    if len(head) < 8 or not order:
+        raise NotThisKindError("it does not start like a TIFF")
+    frame = Frame(order)
+    magic = frame.number(head[2:4])
+    first = frame.number(head[4:8])
+    if head[8:12] in (b"IIII", b"MMMM"):
+        raise NotThisKindError("where a Phase One back keeps its pixels is not known")
+    if magic == 43 and head[4:8] == frame.packed(8, 2) + b"\0\0" and len(head) >= 16:
+        return _Head(Frame(order, big=True), frame.number(head[8:16]), 16)
+    if head[:4] == b"IIU\0":
+        return _Head(frame, first, 24 if head[8:24] == _RW2_MAGIC else 8, "RW2")
+    if magic == 42 and head[8:10] == b"CR":
+        return _Head(frame, first, 16)
+    if magic == 42 or head[:4] in (b"IIRO", b"IIRS", b"MMOR"):
+        return _Head(frame, first, 8)
+    raise NotThisKindError("it does not start like a TIFF")
+
+
+@dataclass(slots=True)
+class _File:
+    """One run over one file; its steps are in the order of locate()."""
+
+    source: ByteSource
+    inner: Inner
+    walk: Walk
+    done: set[tuple[int, int]] = field(default_factory=set)
+    jpegs: int = 0
+
+    def locate(self) -> Found:
+        walk = self.walk
+        head = _head(self.source)
+        walk.structure.add(0, head.size)
+        if walk.open(head.first, head.frame, head.role, chained=True) is None:
+            raise NotThisKindError("there is no directory in it")
+        walk.walk()
+        if walk.model.startswith(b"DSLR-A100"):
+            raise NotThisKindError("where this camera keeps its pixels is not known")
+        walk.settle()
+        walk.prune()
+        for directory in walk.directories:
+            if not directory.dropped:
+                self._pixels(directory)
+        walk.finish()
+        walk.kept.append((0, head.size))
+        return self._found()
+
+    # --- pixels ---
+
+    def _pixels(self, directory: Directory) -> None:
+        """Keeps what a directory's pairs of tags refer to."""
+        if directory.frame.note:
+            for _, starts, sizes in pairs(self.walk, directory, PREVIEWS.get(directory.role, ())):
+                if len(starts) == len(sizes) == 1:
+                    self._preview(directory, starts[0], sizes[0])
+            return
+        for entry, starts, sizes in pairs(self.walk, directory, raw_tags.IMAGE_PAIRS):
+            if len(starts) == 1 and starts[0] == _ALL_ONES:
+                starts = self._raw_data(directory)
+                sizes = [self.source.size - at for at in starts]
+            if not starts:
+                continue  # of a type that no reader takes for an offset: nothing stays for it
+            sizes = self._sized(directory, entry, starts, sizes)
+            self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
+        self._tables(directory)
+
+    def _raw_data(self, directory: Directory) -> list[int]:
+        for entry in directory.entries:
+            if entry.tag == raw_tags.RAW_DATA_OFFSET and entry.keep:
+                return self.walk.numbers(entry, directory.frame)
+        return []
+
+    def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
+        """Lengths as readers take them: where none are said, or too short a one of plain pixels, more."""
+        if len(sizes) != len(starts) or 0 in sizes:
+            guessed = self._guessed(starts)
+            sizes = [a or b for a, b in zip(sizes or guessed, guessed, strict=False)]
+            sizes += guessed[len(sizes) :]
+        if len(starts) == 1 and entry.tag == tags.STRIP_OFFSETS and self._first(directory, 0x0103) == 1:
+            bits = self._first(directory, 0x0102) * max(1, self._first(directory, 0x0115))
+            rows, columns = self._first(directory, 0x0101), self._first(directory, 0x0100)
+            sizes = [max(sizes[0], rows * ((columns * bits + 7) // 8))]
+        return sizes
+
+    def _guessed(self, starts: list[int]) -> list[int]:
+        """Lengths where none are said: up to what starts next, or to the end of the file."""
+        ordered = sorted(starts)
+        behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
+        return [max(0, behind[at] - at) for at in starts]
+
+    def _keep_all(self, directory: Directory, entry: Entry, blobs: list[tuple[int, int]]) -> None:
+        is_jpeg = entry.tag == 0x0201 or self._first(directory, 0x0103) in _JPEG_COMPRESSIONS
+        for start, size in blobs:
+            end = min(start + size, self.source.size)
+            if start < 8 or start >= end or (start, end) in self.done:
+                continue
+            self.done.add((start, end))
+            if is_jpeg and self.jpegs < MAX_JPEG_STRIPS:
+                self._jpeg(start, end, whole=len(blobs) == 1)
+            self.walk.kept.append((start, end))
+
+    def _first(self, directory: Directory, tag: int) -> int:
+        """The first number of a tag; 0 if it is not there."""
+        for entry in directory.entries:
+            if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
+                return next(iter(self.walk.numbers(entry, directory.frame)), 0)
+        return 0
+
+    def _jpeg(self, start: int, end: int, *, whole: bool) -> None:
+        """Metadata in a strip of JPEG: as in any JPEG, or at least in its header."""
+        self.jpegs += 1
+        self.inner.budget.part()
+        payloads, frame = self._segments(start, end)
+        if whole and frame not in (0, _LOSSLESS):
+            if not self.walk.free(start, end):  # it stays, and nobody would look behind its header
+                raise NotThisKindError("its pictures lie over other data")
+            if self.walk.embed_picture(start, end - start):
+                return
+        patches = [p for a, b in payloads for p in zeros(self.source, a, b)]
+        if not patches:
+            return
+        if not self.walk.free(start, end):
+            raise NotThisKindError("its pictures lie over other data")
+        self.walk.embedded.add(start, end)
+        self.walk.patches += patches
+        self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
+
+    def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
+        """Application data and comments in a JPEG's header, and its kind of frame (0: it is no picture)."""
+        found: list[tuple[int, int]] = []
+        at, frame, sound = start + 2, 0, True
+        for _ in range(64):
+            head = self.source.read(at, 4)
+            if len(head) < 4 or head[0] != 0xFF or at + 4 > end or head[1] == 0xD9:
+                sound = False
+                break
+            size = int.from_bytes(head[2:])
+            behind = at + 2 + size
+            if size < 2 or behind > end:
+                sound = False
+                break
+            if head[1] in FRAMES or head[1] == SOS:
+                sound = sound and well_formed(head[1], self.source.read(at + 4, size - 2))
+            if head[1] == SOS:
+                break
+            if 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE:
+                if self.source.read(at + 4, 5) not in (b"JFIF\0", b"Adobe"):
+                    found.append((at + 4, behind))
+            elif head[1] in FRAMES:
+                frame = head[1]
+            else:
+                sound = sound and head[1] in WITH_LENGTH
+            at = behind
+        else:
+            sound = False
+        return (found, frame) if sound and frame else self._odd_segments(start, end, found)
+
+    def _odd_segments(
+        self, start: int, end: int, found: list[tuple[int, int]]
+    ) -> tuple[list[tuple[int, int]], int]:
+        """The same where there is more than segments in the header: what decoders make of it."""
+        part = SliceSource(self.source, start, end - start)
+        if not is_soi(part, 0):
+            return found, 0
+        image = walk_image(part, 0, self.inner.budget, to_scan=True)
+        if not image.is_picture:
+            return found, 0
+        spans = [(segment.offset, segment.offset + segment.size) for segment in image.segments]
+        spans = [(a, b) for a, b in spans if part.read(a, 5) not in (b"JFIF\0", b"Adobe")]
+        return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
+
+    def _preview(self, directory: Directory, start: int, size: int) -> None:
+        """A picture that a maker note refers to, from wherever its maker counts."""
+        note = min(a for a, _ in directory.covers) if directory.covers else directory.offset
+        for base in dict.fromkeys((directory.frame.base, 0, note)):
+            at = base + start
+            if (at, at + size) in self.done or self.walk.embed_picture(at, size):
+                self.done.add((at, at + size))
+                return
+
+    def _tables(self, directory: Directory) -> None:
+        """The tables that JPEG of TIFF 6.0 keeps outside of strips."""
+        for entry in directory.entries:
+            if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
+                for at in self.walk.numbers(entry, directory.frame):
+                    size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
+                    # Where something else is, that decides; and its change would change the length here.
+                    if at >= 8 and self.walk.free(at, at + size):
+                        self.walk.kept.append((at, at + size))
+
+    # --- the result ---
+
+    def _found(self) -> Found:
+        walk = self.walk
+        kept = Extents(walk.kept).without(walk.wiped)
+        if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
+            raise NotThisKindError("its parts lie over one another")
+        padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
+        changed = Extents((patch.offset, patch.end) for patch in walk.patches)
+        lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes, changed))
+        total = sum(patch.size for patch in lost)
+        if total > MAX_LOST_BYTES and total > self.source.size // 2:
+            raise NotThisKindError("most of it is nothing that a tag refers to")
+        patches = walk.patches + lost
+        notes = [*walk.notes, *(Note(p.offset, p.size, walk.name, "unreferenced", UNKNOWN) for p in lost)]
+        return Found(patches, notes)
+
+
+def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
+    """Zeros for all that is not kept, but for gaps of up to `padding` bytes and for filler that lies beside
+    nothing that is gone; what is zero is left out.
+    """
+    left = MAX_ZEROED_BYTES
+    for start, end in kept.gaps(source.size):
+        if end - start <= padding:
+            continue
+        if end - start <= left:
+            left -= end - start
+            beside = any(each.hits(max(0, start - 1), end + 1) for each in gone)
+            if gone and not beside and range_says_nothing(source, start, end):
+                continue
+            yield from zeros(source, start, end)
+        else:
+            yield Patch(start, zeros=end - start)

@@ -1,0 +1,91 @@
+"""AIFF and AIFF-C files (Apple, "Audio Interchange File Format" 1.3, 1989; AIFF-C draft, 1991)."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad, printable
+from policyfs.redact.tags.id3 import clean_id3, tag_size
+
+PADDING: Final = b"FLLR"
+"""What Apple's recorders call a chunk that fills room."""
+_HEADER_BYTES: Final = 12
+_COMMON_BYTES: Final = 23
+"""The numbers of COMM, and the length of the name that AIFF-C has behind them."""
+_PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
+TEXTS: Final = MappingProxyType(
+    {
+        b"NAME": Tells.PEOPLE,
+        b"AUTH": Tells.PEOPLE,
+        b"(c) ": Tells.PEOPLE,
+        b"ANNO": Tells.PEOPLE | Tells.DEVICE,
+        b"COMT": Tells.PEOPLE | Tells.TIME,
+        b"MARK": Tells.PEOPLE,
+        b"AESD": Tells.DEVICE | Tells.TIME,
+    }
+)
+"""Chunks of texts, and what they tell; comments have the time at which they were written, AES
+channel status has names of machines and the time of day.
+"""
+
+
+_KIND: Final = "AIFF, AIFF-C"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "NAME, AUTH, (c), MARK", "texts, names", Tells.PEOPLE, "padding"),
+    Part(_KIND, "ANNO", "texts, programs", Tells.PEOPLE | Tells.DEVICE, "padding"),
+    Part(_KIND, "COMT", "comments with their times", Tells.PEOPLE | Tells.TIME, "padding"),
+    Part(_KIND, "ID3", "ID3", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
+    Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_aiff(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an AIFF that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] != b"FORM" or head[8:] not in (b"AIFF", b"AIFC"):
+        raise NotThisKindError("it does not start like an AIFF")
+    edits = Edits(source, inner, "AIFF")
+    at, sound = _HEADER_BYTES, False
+    for chunk in chunks(source, inner, _HEADER_BYTES, source.size, "big"):
+        at = chunk.next
+        if chunk.name == b"SSND":
+            sound = True
+            pad(edits, chunk)
+        else:
+            _chunk(edits, chunk)
+    if not sound:
+        raise NotThisKindError("there is no sound in it")
+    edits.trailer(at, source.size)
+    return edits.found
+
+
+def _chunk(edits: Edits, chunk: Chunk) -> None:
+    """Any chunk but the sound."""
+    hide = edits.inner.hide
+    data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
+    whole = chunk.whole and len(data) == chunk.size
+    if chunk.name in _PLAIN and whole and chunk.size <= _PLAIN[chunk.name]:
+        if chunk.name == b"COMM" and told(hide, NOTHING, data[_COMMON_BYTES:]):
+            edits.zero(chunk.start + _COMMON_BYTES, chunk.end, "name of the packing")
+        pad(edits, chunk)
+    elif chunk.name in TEXTS and whole:
+        found = told(hide, TEXTS[chunk.name], data, edits.inner.budget) if data.strip(b"\0 ") else Tells(0)
+        if found:
+            drop(edits, chunk, found, PADDING)
+        else:
+            pad(edits, chunk)
+    elif chunk.name in (b"ID3 ", b"id3 ") and whole and 0 < tag_size(data[:10]) <= len(data):
+        size = tag_size(data[:10])
+        edits.block(chunk.start, data[:size], clean_id3(data[:size], edits.inner))
+        edits.zero(chunk.start + size, chunk.next, "behind ID3")
+    else:
+        drop(edits, chunk, name=PADDING, tag=printable(chunk.name), broken=not whole)

@@ -1,0 +1,206 @@
+"""AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
+
+Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and
+all that is not known become zeros: cameras write maker notes there, dash cams where they are. The
+chunks of pictures and sound are walked over by their headers, not read.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
+from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource, skip_zeros
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.riff.chunks import (
+    HEAD_BYTES,
+    JUNK,
+    LIKELY_NAME,
+    Chunk,
+    Window,
+    chunks,
+    drop,
+    pad,
+    padding_at,
+    printable,
+)
+from policyfs.redact.riff.info_list import LIST, clean_shared
+
+MAX_SAMPLES: Final = 400_000
+"""Chunks of pictures and sound: two hours of each at 25 a second."""
+_HEADER_BYTES: Final = 12
+_TEXT_BYTES: Final = 1 << 16
+_MEDIA: Final = (b"vids", b"auds", b"iavs")
+_SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
+_PLAIN: Final = MappingProxyType(
+    {
+        b"avih": 56,
+        b"strh": 64,
+        b"strf": 1 << 16,
+        b"indx": 1 << 20,
+        b"vprp": 256,
+        b"dmlh": 4,
+        b"idx1": 1 << 30,
+    }
+)
+"""Chunks that are needed to play the file -> how many bytes of them stay."""
+_TELLING: Final = MappingProxyType(
+    {
+        b"strn": Tells.PEOPLE | Tells.DEVICE,
+        b"IDIT": Tells.TIME,
+        b"ISMP": Tells.TIME,
+        b"strd": Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER,
+    }
+)
+"""Chunks that tell, and what."""
+
+
+_KIND: Final = "AVI"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "LIST INFO, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(_KIND, "strd; makers' lists (ncdt, hydt, pntx)", "maker notes", UNKNOWN, "padding"),
+    Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
+    Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),
+    Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
+    Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
+    Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_avi(source: ByteSource, inner: Inner) -> Found:
+    """Everything in an AVI that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVI\x19", b"AVIX"):
+        raise NotThisKindError("it does not start like an AVI")
+    return _Locator(Edits(source, inner, "AVI")).locate()
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.source = edits.source
+        self.inner = edits.inner
+        self.streams: list[bytes] = []
+        self.samples = 0
+
+    def locate(self) -> Found:
+        """A file over 1 GB is a row of RIFFs, the first of which has the headers."""
+        at = 0
+        while at + _HEADER_BYTES <= self.source.size:
+            head = self.source.read(at, _HEADER_BYTES)
+            if head[:4] != b"RIFF" or head[8:11] != b"AVI":
+                break
+            self.inner.budget.part()
+            size = int.from_bytes(head[4:8], "little")
+            end = at + HEAD_BYTES + size
+            whole = size + HEAD_BYTES > _HEADER_BYTES and end <= self.source.size
+            at = self._body(at + _HEADER_BYTES, end + (end & 1) if whole else self.source.size)
+        if b"iavs" in self.streams and self.inner.hide & (Tells.TIME | Tells.DEVICE):
+            raise NotThisKindError("each picture of digital video tells when it was taken")
+        if not self.samples or not self.streams:
+            raise NotThisKindError("there is no picture and no sound in it")
+        self.edits.trailer(at, self.source.size)
+        return self.edits.found
+
+    def _body(self, at: int, end: int) -> int:
+        """The chunks of a RIFF; returns where they are over."""
+        for chunk in chunks(self.source, self.inner, at, end):
+            inside = chunk.start + 4 <= end  # what is behind the RIFF goes, and would be no type any more
+            if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
+                if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote it
+                    self._movie(chunk.start + 4, min(end, self.source.size))
+                    return min(end, self.source.size)
+                self._movie(chunk.start + 4, chunk.end)
+            elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
+                self._headers(chunk, 2)
+            elif chunk.name == b"RIFF":
+                return chunk.at  # the first one's size was wrong
+            else:
+                self._chunk(chunk)
+            at = chunk.next
+        if at < end:
+            self.edits.zero(at, min(end, self.source.size), "behind the chunks", broken=True)
+        return min(end, self.source.size)
+
+    def _kind(self, chunk: Chunk) -> bytes:
+        return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
+
+    def _headers(self, chunk: Chunk, depth: int) -> None:
+        """A list of headers: of the file, of a stream."""
+        at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
+        for part in chunks(self.source, self.inner, at, chunk.end):
+            inside = self._kind(part) if part.name == LIST else b""
+            if inside in (b"strl", b"odml") and depth:
+                self._headers(part, depth - 1)
+            elif part.name == b"strh" and headed:
+                drop(self.edits, part)  # readers count streams by these, or by their lists
+            else:
+                if part.name == b"strh":
+                    self.streams.append(self._kind(part))
+                    headed = True
+                self._chunk(part)
+            at = part.next
+        self.edits.zero(at, chunk.next, "behind the headers", broken=True)
+
+    def _chunk(self, chunk: Chunk) -> None:
+        """A chunk that holds no picture and no sound."""
+        tells = _TELLING.get(chunk.name)
+        if chunk.name in _PLAIN:
+            end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
+            self.edits.zero(end, chunk.next, f"behind {printable(chunk.name)}")
+        elif tells is not None:
+            text = self.source.read(chunk.start, min(chunk.size, _TEXT_BYTES))
+            found = (
+                told(self.inner.hide, tells, text, self.inner.budget) if len(text) == chunk.size else UNKNOWN
+            )
+            if found:
+                drop(self.edits, chunk, found)
+            else:
+                pad(self.edits, chunk)
+        elif not clean_shared(self.edits, chunk):
+            drop(self.edits, chunk)
+
+    def _movie(self, at: int, end: int) -> None:
+        """The list of pictures and sound in [at, end), header by header."""
+        window, media = Window(self.source), self._media_names()
+        while at + HEAD_BYTES <= end:
+            head = window.read(at, min(_HEADER_BYTES, end - at))
+            name, size = head[:4], int.from_bytes(head[4:8], "little")
+            self.samples += 1
+            if self.samples > MAX_SAMPLES:
+                raise TooMuchError("too many pictures")
+            stop = at + HEAD_BYTES + size
+            following = min(stop + (size & 1 and padding_at(window, stop, end)), end)
+            if name not in media:
+                if name == LIST and head[8:12] == b"rec ":
+                    at += _HEADER_BYTES
+                    continue
+                if LIKELY_NAME.fullmatch(name) is None or stop > end:
+                    break
+                self._hide(at, name, following)
+            at = following
+        if skip_zeros(self.source, at) < end:
+            raise NotThisKindError("its pictures and sound are no row of chunks")
+
+    def _media_names(self) -> frozenset[bytes]:
+        """Names of the movie's chunks that belong to streams of pictures or sound, or index them."""
+        names = set()
+        for number, kind in enumerate(self.streams[:100]):
+            digits = b"%02d" % number
+            names |= {b"ix" + digits, digits + b"ix"}
+            if kind in _MEDIA:
+                names |= {digits + sample for sample in _SAMPLE_KINDS}
+        return frozenset(names)
+
+    def _hide(self, at: int, name: bytes, end: int) -> None:
+        """A chunk of another stream keeps its name, which indexes tell; any other becomes padding."""
+        if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
+            self.edits.note(at, HEAD_BYTES, printable(name))
+        self.edits.zero(at + HEAD_BYTES, end, printable(name))

@@ -1,0 +1,130 @@
+"""Files made of chunks with a four-letter name and a length: RIFF (Microsoft and IBM, 1991; little
+endian: WebP, WAV, AVI) and IFF (EA IFF 85; big endian: AIFF).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.patches import ByteSource
+
+HEAD_BYTES: Final = 8
+JUNK: Final = b"JUNK"
+"""The name of padding in RIFF (Multimedia Programming Interface 1.0): every reader passes over it."""
+_AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
+"""Names that are believed also where a byte later another one could be read: what goes gets the first
+two, and with another size what stands there would change with it."""
+LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
+_WINDOW_BYTES: Final = 1 << 12
+
+Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk: where its name is, the name, where its data is, and how long it says that is.
+
+    size is cut at the end of what holds the chunk; whole tells that it did not have to be. next:
+    where the following chunk is, behind a padding byte if there is one.
+    """
+
+    at: int
+    name: bytes
+    size: int
+    whole: bool
+    next: int
+
+    @property
+    def start(self) -> int:
+        """The first byte of its data."""
+        return self.at + HEAD_BYTES
+
+    @property
+    def end(self) -> int:
+        """One past its data, without padding."""
+        return self.start + self.size
+
+
+@dataclass(slots=True)
+class Window:
+    """Small reads close to each other, by fewer reads of the source."""
+
+    source: ByteSource
+    base: int = 0
+    data: bytes = b""
+
+    def read(self, at: int, size: int) -> bytes:
+        """Up to size bytes (at most 4096) at an offset."""
+        index = at - self.base
+        if not 0 <= index <= len(self.data) - size:
+            self.base, self.data, index = at, self.source.read(at, _WINDOW_BYTES), 0
+        return self.data[index : index + size]
+
+
+def chunks(
+    source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little"
+) -> Iterator[Chunk]:
+    """The chunks of [start, end), up to where none can be. The last may be cut off.
+
+    A writer that forgot a padding byte is forgiven where only so the next name is one. inner: whose
+    budget counts them, or None where the caller does. Raises TooMuchError.
+    """
+    window, at = Window(source), start
+    end = min(end, source.size)
+    while at + HEAD_BYTES <= end:
+        head = window.read(at, HEAD_BYTES)
+        if LIKELY_NAME.fullmatch(head[:4]) is None:
+            return
+        if inner is not None:
+            inner.budget.part()
+        told = int.from_bytes(head[4:], order)
+        size = min(told, end - at - HEAD_BYTES)
+        after = at + HEAD_BYTES + size
+        after = min(after + (size & 1 and padding_at(window, after, end)), end)
+        yield Chunk(at, head[:4], size, told == size, after)
+        at = after
+
+
+def padding_at(window: Window, after: int, end: int) -> int:
+    """How long the padding is behind a chunk of odd size: a byte, or none if a writer forgot it.
+
+    after: where the chunk's data end. Only what is before `end` counts: what is behind belongs to
+    another chunk, and may get another name.
+    """
+    here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
+    padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE
+    return 1 if padded or after + 1 >= end or LIKELY_NAME.fullmatch(here) is None else 0
+
+
+def drop(
+    edits: Edits,
+    chunk: Chunk,
+    tells: Tells = UNKNOWN,
+    name: bytes = JUNK,
+    *,
+    tag: str | None = None,
+    broken: bool = False,
+) -> None:
+    """Makes a chunk one of padding, full of zeros."""
+    tag = printable(chunk.name) if tag is None else tag
+    before = len(edits.found.notes)
+    renamed = edits.put(chunk.at, chunk.name, name)
+    edits.zero(chunk.start, chunk.next, tag, tells, broken=broken)
+    if renamed and len(edits.found.notes) == before:
+        edits.note(chunk.at, HEAD_BYTES, tag, tells, broken=broken)
+
+
+def pad(edits: Edits, chunk: Chunk) -> None:
+    """The padding byte of a chunk that stays is zero."""
+    edits.zero(chunk.end, chunk.next, f"behind {printable(chunk.name)}")
+
+
+def printable(name: bytes) -> str:
+    """A chunk's name for people."""
+    return name.decode("latin-1").strip()

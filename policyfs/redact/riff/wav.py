@@ -1,0 +1,172 @@
+"""WAV files and their kin: RIFF, RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
+
+The sound and what is needed to play it stay. Texts in lists, XMP and ID3 are cleaned, the fixed
+fields of a broadcast extension are zeroed where they tell; every other chunk becomes padding.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
+from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.patches import ByteSource
+from policyfs.redact.core.tag_names import told
+from policyfs.redact.riff.chunks import LIKELY_NAME, Chunk, chunks, drop, pad, printable
+from policyfs.redact.riff.info_list import clean_shared
+
+_MARKS: Final = (b"RIFF", b"RF64", b"BW64")
+_HEADER_BYTES: Final = 12
+_UNKNOWN_SIZE: Final = 0xFFFFFFFF
+_D, _T, _P = Tells.DEVICE, Tells.TIME, Tells.PEOPLE
+PLAIN: Final = MappingProxyType(
+    {
+        b"fmt ": (40, 0, 0, 0),
+        b"fact": (12, 0, 0, 0),
+        b"ds64": (28, 24, 12, 65_536),
+        b"cue ": (4, 0, 24, 65_536),
+        b"plst": (4, 0, 12, 65_536),
+        b"smpl": (36, 28, 24, 1024),
+        b"inst": (7, 0, 0, 0),
+    }
+)
+"""Numbers that say how to play the sound -> how long the fixed part is, where in it stands how many
+entries follow (4 bytes), how long each is, how many there may be. What is behind becomes zeros.
+"""
+BEXT: Final = (
+    (0, 256, _P, "Description"),
+    (256, 288, _D | _P, "Originator"),
+    (288, 320, _D | _T | _P, "OriginatorReference"),
+    (320, 338, _T, "OriginationDate"),
+    (338, 346, _T, "TimeReference"),
+    (348, 380, _D | _T, "UMID"),
+    (380, 412, _D | _T | Tells.LOCATION, "UMID's source pack"),
+)
+"""Fields of a broadcast extension: (start, end) in bytes, what they tell, their name. The second
+half of a UMID says when, where and by whom (SMPTE ST 330).
+"""
+_SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
+"""Formats whose samples need no settings: PCM, floats, A-law, mu-law, and the extensible one."""
+_PACKED_BYTES: Final = 4096
+_BEXT_BYTES: Final = 602
+_LATER: Final = re.compile(
+    rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
+    re.DOTALL,
+)
+"""How chunks start that may follow sound of unknown length, and what becomes of those that go: read
+again, the sound has to end where it ended."""
+
+
+_KIND: Final = "WAV, RF64"
+PARTS: Final[tuple[Part, ...]] = (
+    Part(_KIND, "LIST INFO, adtl, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(
+        _KIND, "bext", "description, originator, date, UMID, coding history", UNKNOWN, "zeros, field by field"
+    ),
+    Part(_KIND, "_PMX, id3", "XMP, ID3", UNKNOWN, "cleaned in place"),
+    Part(_KIND, "PEAK", "when it was measured", Tells.TIME, "zeros"),
+    Part(_KIND, "fmt, fact, ds64, cue, plst, smpl, inst, data", "the sound", NOTHING, "stay"),
+    Part(
+        _KIND,
+        "any other chunk (iXML, axml, cart, LGWV, JUNK); behind the last",
+        "anything",
+        UNKNOWN,
+        "padding, zeros",
+    ),
+)
+"""What of such a file may tell what, and what becomes of it."""
+
+
+def locate_wav(source: ByteSource, inner: Inner) -> Found:
+    """Everything in a WAV that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    head = source.read(0, _HEADER_BYTES)
+    if head[:4] not in _MARKS or head[8:] != b"WAVE":
+        raise NotThisKindError("it does not start like a WAV")
+    return _Locator(Edits(source, inner, "WAV")).locate()
+
+
+class _Locator:
+    """One run over one file."""
+
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.source = edits.source
+        self.hide = edits.inner.hide
+        self.sound = 0
+        self.long_size = 0
+
+    def locate(self) -> Found:
+        """What the RIFF's own size says does not matter: recorders often leave it at zero."""
+        at = _HEADER_BYTES
+        while at < self.source.size:
+            chunk = next(chunks(self.source, self.edits.inner, at, self.source.size), None)
+            if chunk is None:
+                break
+            at = self._chunk(chunk)
+        if not self.sound:
+            raise NotThisKindError("there is no sound in it")
+        self.edits.trailer(at, self.source.size)
+        return self.edits.found
+
+    def _chunk(self, chunk: Chunk) -> int:
+        """Deals with one chunk; returns where the next one is."""
+        if chunk.name == b"data":
+            return self._data(chunk)
+        if chunk.name == b"ds64" and chunk.size >= 24:
+            self.long_size = int.from_bytes(self.source.read(chunk.start + 8, 8), "little")
+        if not chunk.whole:
+            drop(self.edits, chunk, broken=True)
+        elif chunk.name in PLAIN:
+            self._numbers(chunk)
+        elif chunk.name == b"PEAK" and chunk.size % 8 == 0 and 8 <= chunk.size <= 8 + 8 * 256:
+            self._field(chunk, 4, 8, Tells.TIME, "timestamp")
+        elif chunk.name == b"bext" and chunk.size >= _BEXT_BYTES:
+            self._bext(chunk)
+        elif not clean_shared(self.edits, chunk):
+            drop(self.edits, chunk)
+        return chunk.next
+
+    def _numbers(self, chunk: Chunk) -> None:
+        """A chunk of numbers keeps what its shape prescribes."""
+        fixed, at, entry, most = PLAIN[chunk.name]
+        if chunk.name == b"fmt " and self.source.read(chunk.start, 2) not in _SIMPLE:
+            fixed = _PACKED_BYTES  # a codec's own settings
+        if entry and chunk.size >= fixed:
+            count = int.from_bytes(self.source.read(chunk.start + at, 4), "little")
+            fixed += entry * min(count, most)
+        self.edits.zero(chunk.start + min(fixed, chunk.size), chunk.next, f"behind {printable(chunk.name)}")
+
+    def _data(self, chunk: Chunk) -> int:
+        """The sound. One whose size is not known, or too long, goes on to the end of the file, or to a
+        chunk of texts that lies in it.
+        """
+        self.sound += 1
+        stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
+        if stated == _UNKNOWN_SIZE and chunk.start < chunk.start + self.long_size <= self.source.size:
+            end = chunk.start + self.long_size
+            return min(end + (end & 1), self.source.size)
+        following = self.source.read(chunk.next, 4)
+        open_ended = stated == 0 and following and LIKELY_NAME.fullmatch(following) is None
+        if not open_ended and chunk.whole:
+            pad(self.edits, chunk)
+            return chunk.next
+        found = self.edits.search(_LATER, chunk.start, self.source.size, 16)
+        return self.source.size if found is None else found
+
+    def _bext(self, chunk: Chunk) -> None:
+        for start, end, tells, tag in BEXT:
+            self._field(chunk, start, end, tells, tag)
+        self.edits.zero(chunk.start + 422, chunk.start + _BEXT_BYTES, "reserved")
+        self._field(chunk, _BEXT_BYTES, chunk.size, Tells.DEVICE, "CodingHistory")
+        pad(self.edits, chunk)
+
+    def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
+        """A field of a chunk becomes zeros if it tells."""
+        text = self.source.read(chunk.start + start, min(end - start, 1 << 20))
+        found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
+        if found:
+            self.edits.zero(chunk.start + start, chunk.start + end, tag, found)

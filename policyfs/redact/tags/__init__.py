@@ -1,0 +1,1 @@
+"""Tags that several containers carry: ID3, IPTC, Vorbis comments, APE and Lyrics3."""

@@ -1,0 +1,235 @@
+"""Tags before and behind sound: ID3v1 (with its TAG+ extension), APEv1 and APEv2, Lyrics3, and ID3v2
+at either end. Sources: id3.org's descriptions; the APEv2 specification of hydrogenaud.io's wiki.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned
+from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
+from policyfs.redact.core.patches import skip_zeros
+from policyfs.redact.core.tag_names import told, told_by_named
+from policyfs.redact.tags.id3 import HEAD_BYTES, clean_id3, tag_size
+
+_OLD_BYTES: Final = 128
+_MORE_BYTES: Final = 227
+_P, _T = Tells.PEOPLE, Tells.TIME
+_OLD_FIELDS: Final = ((3, 30, _P), (33, 30, _P), (63, 30, _P), (93, 4, _T), (97, 30, _P))
+_MORE_FIELDS: Final = ((4, 60, _P), (64, 60, _P), (124, 60, _P), (185, 30, Tells.OTHER))
+_APE_HEAD_BYTES: Final = 32
+_APE: Final = b"APETAGEX"
+_FILLER: Final = b"Padding"
+_MAX_ITEMS: Final = 2000
+_LYRICS: Final = b"LYRICSBEGIN"
+_FIELD_BYTES: Final = 8
+"""A field of Lyrics3v2 without its text: three letters, five digits."""
+_MAX_TAGS: Final = 64
+
+
+def clean_front(edits: Edits) -> int:
+    """Deals with the tags that a file starts with; returns where what follows them starts (bytes).
+
+    Zeros between and behind them are passed over.
+    """
+    at = 0
+    for _ in range(_MAX_TAGS):
+        at = skip_zeros(edits.source, at)
+        size = clean_here(edits, at, edits.source.size)
+        if not size:
+            break
+        at += size
+    return at
+
+
+def clean_here(edits: Edits, at: int, end: int) -> int:
+    """Deals with an ID3v2 or APE tag at an offset, that has room up to `end`; returns how long it is,
+    0 if there is none.
+    """
+    head = edits.source.read(at, min(_APE_HEAD_BYTES, end - at))
+    size = tag_size(head)
+    if size:
+        _id3(edits, at, min(size, end - at), whole=at + size <= end)
+        return min(size, end - at)
+    if head.startswith(_APE):
+        size = _APE_HEAD_BYTES + int.from_bytes(head[12:16], "little")
+        if len(head) == _APE_HEAD_BYTES and at + size <= end:
+            _ape(edits, at, at + size)
+            return size
+    return 0
+
+
+def clean_end(edits: Edits, start: int) -> int:
+    """Deals with the tags that a file ends with, down to `start`; returns where they begin."""
+    end = edits.source.size
+    for _ in range(_MAX_TAGS):
+        before = _last(edits, start, end)
+        if before == end:
+            break
+        end = before
+    return end
+
+
+def _last(edits: Edits, start: int, end: int) -> int:
+    """Deals with the tag that ends at `end`; returns where it starts, `end` if there is none."""
+    at = max(start, end - _OLD_BYTES)
+    tail = edits.source.read(at, end - at)
+    if len(tail) == _OLD_BYTES and tail.startswith(b"TAG"):
+        _fields(edits, end - _OLD_BYTES, tail, _OLD_FIELDS, "ID3v1")
+        return end - _OLD_BYTES
+    if end - start >= _MORE_BYTES and edits.source.read(end - _MORE_BYTES, 4) == b"TAG+":
+        data = edits.source.read(end - _MORE_BYTES, _MORE_BYTES)
+        _fields(edits, end - _MORE_BYTES, data, _MORE_FIELDS, "ID3v1 TAG+")
+        return end - _MORE_BYTES
+    foot = tail[-_APE_HEAD_BYTES:]
+    if len(foot) == _APE_HEAD_BYTES and foot.startswith(_APE):
+        size = int.from_bytes(foot[12:16], "little")
+        headed = foot[23] & 0x80
+        begin = end - size - (_APE_HEAD_BYTES if headed else 0)
+        if size >= _APE_HEAD_BYTES and begin >= start:
+            _ape(edits, begin, end)
+            return begin
+    if tail.endswith(b"LYRICS200") and tail[-15:-9].isdigit():
+        begin = end - 15 - int(tail[-15:-9])
+        if begin >= start and edits.source.read(begin, len(_LYRICS)) == _LYRICS:
+            _lyrics(edits, begin, end)
+            return begin
+    if tail.endswith(b"LYRICSEND"):
+        at = max(start, end - 5200)
+        found = edits.source.read(at, end - at).rfind(_LYRICS)
+        if found >= 0:
+            _lyrics(edits, at + found, end)
+            return at + found
+    if tail[-HEAD_BYTES:].startswith(b"3DI"):
+        size = tag_size(b"ID3" + tail[-HEAD_BYTES + 3 :])
+        if size and end - size >= start and tag_size(edits.source.read(end - size, HEAD_BYTES)) == size:
+            _id3(edits, end - size, size, whole=True)
+            return end - size
+    return end
+
+
+def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
+    if not whole or size > MAX_BLOCK_BYTES:
+        edits.zero(at + HEAD_BYTES, at + size, "ID3", broken=not whole)
+        return
+    tag = edits.source.read(at, size)
+    edits.block(at, tag, clean_id3(tag, edits.inner))
+
+
+def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
+    """Fields of a fixed place: those that tell become zeros."""
+    new = bytearray(data)
+    for start, size, tells in fields:
+        text = data[start : start + size]
+        if text.strip(b"\0 ") and told(edits.inner.hide, tells, text, edits.inner.budget):
+            new[start : start + size] = bytes(size)
+            edits.note(at + start, size, tag, tells)
+    edits.put(at, data, bytes(new))
+
+
+def _lyrics(edits: Edits, at: int, end: int) -> None:
+    """Lyrics go as a whole: names of fields and of pictures in them are many, readers of them few.
+
+    Their marks stay, and an empty text between them, so that the sound still ends where they begin.
+    """
+    old = edits.source.read(at, end - at)
+    behind = 9 if old.endswith(b"LYRICSEND") else 15
+    size = len(old) - len(_LYRICS) - behind
+    if size < 0:
+        return
+    fields = bytearray()
+    while behind == 15 and size - len(fields) >= _FIELD_BYTES:
+        room = min(size - len(fields) - _FIELD_BYTES, 90_000)
+        fields += b"INF%05d" % room + b" " * room
+    new = old[: len(_LYRICS)] + bytes(fields).ljust(size, b" ") + old[len(old) - behind :]
+    if edits.put(at, old, new):
+        edits.note(at, len(old), "Lyrics3")
+
+
+# --- APE ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An item of an APE tag: its bytes as they are, its key, where its value starts in them."""
+
+    data: bytes
+    key: str
+    value: int
+
+
+def _ape(edits: Edits, begin: int, end: int) -> None:
+    """A whole APE tag, from its header (if it has one) to its footer (if it has one)."""
+    if end - begin > MAX_BLOCK_BYTES:
+        edits.zero(begin, end, "APE")
+        return
+    tag = edits.source.read(begin, end - begin)
+    head = _APE_HEAD_BYTES if tag.startswith(_APE) else 0
+    foot = _APE_HEAD_BYTES if tag[-_APE_HEAD_BYTES:].startswith(_APE) and end - begin > head else 0
+    body = tag[head : len(tag) - foot]
+    kept: list[bytes] = []
+    done = changed = 0
+    for item in _items(body):
+        tells, new = _clean_item(item, edits)
+        if new is not None:
+            kept.append(new)
+        if new != item.data:
+            changed += 1
+            edits.note(begin + head + done, len(item.data), f"APE {item.key}", tells)
+        done += len(item.data)
+    if done < len(body):
+        changed += 1
+        edits.note(begin + head + done, len(body) - done, "APE", UNKNOWN, broken=True)
+    if not changed:
+        return
+    missing = len(body) - sum(map(len, kept))
+    if missing >= 8 + 2 + 1:
+        key = _FILLER[: missing - 9]
+        content = missing - 9 - len(key)
+        kept.append(content.to_bytes(4, "little") + b"\2\0\0\0" + key + b"\0" + bytes(content))
+    count = len(kept).to_bytes(4, "little")
+    first, last = (_recounted(part, count) for part in (tag[:head], tag[head + len(body) :]))
+    edits.put(begin, tag, first + b"".join(kept).ljust(len(body), b"\0") + last)
+
+
+def _recounted(end: bytes, count: bytes) -> bytes:
+    """A tag's header or footer with another number of items."""
+    return end[:16] + count + end[20:24] + bytes(8) if end else b""
+
+
+def _items(body: bytes) -> Iterator[_Item]:
+    at = 0
+    for _ in range(_MAX_ITEMS):
+        size = int.from_bytes(body[at : at + 4], "little")
+        end_of_key = body.find(b"\0", at + 8, at + 8 + 256)
+        if end_of_key < at + 10 or end_of_key + 1 + size > len(body):
+            return
+        value = end_of_key + 1
+        key = body[at + 8 : end_of_key]
+        if not key.isascii():
+            return
+        yield _Item(body[at : value + size], key.decode("ascii"), value - at)
+        at = value + size
+
+
+def _clean_item(item: _Item, edits: Edits) -> tuple[Tells, bytes | None]:
+    """What an item tells, and what stays of it (as long as before); None if it goes."""
+    head, value = item.data[: item.value], item.data[item.value :]
+    kind = item.data[4] >> 1 & 3
+    if kind == 0:
+        tells = told_by_named(edits.inner.hide, item.key, value, edits.inner.budget)
+        return tells, None if tells else item.data
+    if kind == 1 and item.key.lower().startswith("cover art"):
+        name, zero, picture = value.partition(b"\0")
+        cleaned: Cleaned | None = edits.inner.image(picture) if zero else None
+        if cleaned is None:
+            return UNKNOWN, None
+        if name.strip(b" ") and told(edits.inner.hide, Tells.PEOPLE, name, edits.inner.budget):
+            name = b" " * len(name)
+        return UNKNOWN, head + name + zero + cleaned.data
+    if kind == 1 and _FILLER.startswith(item.key.encode()) and not value.strip(b"\0"):
+        return UNKNOWN, item.data
+    return UNKNOWN, None

@@ -1,0 +1,380 @@
+"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) as MP3, FLAC, AIFF, WAV files carry them.
+
+A frame stays if its name tells nothing of what is asked for, nor its text; the frames that stay move
+up, and zeros follow them, which is the padding that the standard prescribes. What cannot be
+understood becomes padding, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note
+from policyfs.redact.core.tag_names import tells_of_name, told
+
+HEAD_BYTES: Final = 10
+_L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
+
+FRAMES: Final = MappingProxyType(
+    {
+        Tells.PEOPLE: (
+            "TIT1 TIT2 TIT3 TPE1 TPE2 TPE3 TPE4 TCOM TEXT TOLY TOPE TOAL TOFN TALB TCOP TPUB TOWN TPRO TRSN"
+            " TRSO TIPL TMCL IPLS TSOA TSOP TSOT TSO2 TSOC TSST TMOO COMM USLT SYLT USER WCOM WCOP WOAF WOAR"
+            " WOAS WORS WPAY WPUB TDES TCAT TKWD TGID WFED MVNM GRP1 PCST POPM"
+            " TT1 TT2 TT3 TP1 TP2 TP3 TP4 TCM TXT TOL TOA TOT TOF TAL TCR TPB IPL COM ULT SLT TST TSA TSP TS2"
+            " TSC WAF WAR WAS WCM WCP WPB POP"
+        ),
+        Tells.TIME: "TYER TDAT TIME TRDA TORY TDRC TDOR TDRL TDTG TDEN TYE TDA TIM TRD TOR",
+        Tells.DEVICE: "TSSE TSS",
+        Tells.OTHER: (
+            "TRCK TPOS TCON TBPM TKEY TLEN TSIZ TMED TFLT TLAN TDLY TSRC TCMP MVIN PCNT RVA2 RVAD EQUA EQU2"
+            " RVRB ETCO MLLT SYTC RBUF POSS TRK TPA TCO TBP TKE TLE TSI TMT TFT TLA TDY TRC TCP CNT RVA"
+            " EQU REV ETC MLL STC BUF"
+        ),
+    }
+)
+"""What frames tell -> their names. Others are not known, besides those that hold other things."""
+
+_TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
+    "TENC": _P | _D,
+    "TEN": _P | _D,
+}
+_USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
+_PICTURE: Final = frozenset({"APIC", "PIC"})
+_BINARY: Final = frozenset(
+    [
+        "PCNT",
+        "RVA2",
+        "RVAD",
+        "EQUA",
+        "EQU2",
+        "RVRB",
+        "ETCO",
+        "MLLT",
+        "SYTC",
+        "RBUF",
+        "POSS",
+        "CNT",
+        "RVA",
+        "EQU",
+        "REV",
+        "ETC",
+        "MLL",
+        "STC",
+        "BUF",
+    ]
+)
+"""Numbers only; their texts are not looked for."""
+_LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
+_WINDOWS_NUMBERS: Final = MappingProxyType(
+    {
+        **dict.fromkeys(_LEVELS, 4),
+        **dict.fromkeys((b"WM/MediaClassPrimaryID", b"WM/MediaClassSecondaryID"), 16),
+        **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
+    }
+)
+"""Owners of private frames that Windows Media writes -> how many bytes of numbers each has."""
+_WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
+_MAX_PRIVATE_BYTES: Final = 256
+_IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
+_MAX_FRAMES: Final = 10_000
+_UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame of a body: where it is, its name, where its content starts, where it ends (bytes)."""
+
+    at: int
+    name: str
+    flags: int
+    start: int
+    end: int
+
+
+def tag_size(head: bytes) -> int:
+    """How long the tag that starts with these 10 bytes is, footer included; 0 if it is none."""
+    if len(head) < HEAD_BYTES or head[:3] != b"ID3" or head[3] not in (2, 3, 4) or head[4] == 0xFF:
+        return 0
+    if max(head[6:10]) > 0x7F:
+        return 0
+    footer = HEAD_BYTES if head[3] == 4 and head[5] & _FOOTER else 0
+    return HEAD_BYTES + syncsafe(head[6:10]) + footer
+
+
+def syncsafe(four: bytes) -> int:
+    """A number of 28 bits in four bytes whose highest bits are zero."""
+    value = 0
+    for byte in four:
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
+    """A whole tag (with its footer, if it has one) of the same length."""
+    return _Cleaner(tag, inner).clean()
+
+
+@dataclass(slots=True)
+class _Cleaner:
+    """One run over one tag."""
+
+    tag: bytes
+    inner: Inner
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def version(self) -> int:
+        """2, 3 or 4."""
+        return self.tag[3]
+
+    def clean(self) -> Cleaned:
+        flags = self.tag[5]
+        footer = HEAD_BYTES if self.version == 4 and flags & _FOOTER else 0
+        body = self.tag[HEAD_BYTES : len(self.tag) - footer]
+        whole = self.version < 4 and bool(flags & _UNSYNCHRONISED)
+        plain = body.replace(b"\xff\0", b"\xff") if whole else body
+        start = self._frames_at(plain, flags)
+        frames = None if start is None else self._frames(plain, start)
+        if start is None or frames is None:
+            return self._emptied(flags & ~_EXTENDED, len(body), footer, "unreadable")
+        kept = self._kept(plain, frames)
+        end = frames[-1].end if frames else start
+        rest = plain[end:]
+        if rest.strip(b"\0"):
+            self.notes.append(Note(HEAD_BYTES + end, len(rest), "ID3", "padding", broken=True))
+        if not self.notes:
+            return Cleaned(self.tag)
+        # An extended header tells of padding and of a checksum, which would be wrong now.
+        head = self.tag[:5] + bytes([flags & ~_EXTENDED]) + self.tag[6:HEAD_BYTES]
+        new = b"".join(kept)
+        if whole:
+            new = _unsynchronised(new)
+        if len(new) > len(body):
+            return self._emptied(flags & ~_EXTENDED, len(body), footer, "unsynchronisation")
+        padded = self._padded(new, len(body), footer)
+        if not self._still(kept, padded[: len(body)], whole=whole):
+            return self._emptied(flags & ~_EXTENDED, len(body), footer, "told in two ways")
+        return Cleaned(head + padded, tuple(self.notes))
+
+    def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
+        """Whether the frames that stay are those that a reader finds: by the other kind of sizes, one may
+        reach further now than what went let it, or less far, and what it holds be read otherwise.
+        """
+        plain = body.replace(b"\xff\0", b"\xff") if whole else body
+        found = self._frames(plain, 0) or []
+        ends = list(accumulate(map(len, kept), initial=0))
+        same = [(frame.at, frame.end) for frame in found[: len(kept)]] == list(pairwise(ends))
+        return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
+
+    def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
+        """The body, and its footer. A tag with a footer has no padding: a private frame fills it."""
+        missing = size - len(frames)
+        if footer and missing > HEAD_BYTES:
+            content = missing - HEAD_BYTES
+            number = bytes(content >> shift & 0x7F for shift in (21, 14, 7, 0))
+            frames += b"PRIV" + number + b"\0\0"
+        return (
+            frames.ljust(size, b"\0") + self.tag[len(self.tag) - footer :]
+            if footer
+            else frames.ljust(size, b"\0")
+        )
+
+    def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
+        """A tag that holds nothing."""
+        head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
+        new = head + self._padded(b"", size, footer)
+        notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
+        return Cleaned(new, notes)
+
+    def _frames_at(self, body: bytes, flags: int) -> int | None:
+        """Where the first frame is: behind the extended header, which holds only numbers."""
+        if self.version == 2:
+            return None if flags & _EXTENDED else 0  # compression, which was never defined
+        if not flags & _EXTENDED:
+            return 0
+        if self.version == 3:
+            size = 4 + int.from_bytes(body[:4])
+            return size if size in (10, 14) and size <= len(body) else None
+        size = syncsafe(body[:4])
+        return size if 6 <= size <= 12 + 4 and size <= len(body) else None
+
+    def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
+        """The frames; None if there are too many. Sizes of ID3v2.4 are syncsafe and others are not, but
+        programs got that wrong both ways: what reaches further is right.
+        """
+        ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
+        found = [list(self._walk(body, start, safe=way)) for way in ways]
+        best = max(found, key=lambda frames: self._merit(body, frames, start))
+        return best if len(best) < _MAX_FRAMES else None
+
+    def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
+        """With nothing but padding behind the last frame, how far into it one reaches says nothing."""
+        end = frames[-1].end if frames else start
+        return (False, end) if body[end:].strip(b"\0") else (True, 0)
+
+    def _walk(self, body: bytes, at: int, *, safe: bool) -> Iterator[_Frame]:
+        head = 6 if self.version == 2 else HEAD_BYTES
+        width = head // 2 if self.version == 2 else 4
+        count = 0
+        while at + head < len(body) and count < _MAX_FRAMES:
+            name = body[at : at + width]
+            if not name.isalnum() or name != name.upper() or not name[:1].isalpha():
+                return
+            number = body[at + width : at + 2 * width]
+            size = syncsafe(number) if safe else int.from_bytes(number)
+            start = at + head
+            if (safe and max(number) > 0x7F) or start + size > len(body):
+                return
+            flags = 0 if self.version == 2 else int.from_bytes(body[at + 8 : at + 10])
+            yield _Frame(at, name.decode("ascii"), flags, start, start + size)
+            at = start + size
+            count += 1
+
+    def _kept(self, body: bytes, frames: list[_Frame]) -> list[bytes]:
+        """What stays of the frames, with a note for each that goes."""
+        kept: list[bytes] = []
+        for frame in frames:
+            whole = body[frame.at : frame.end]
+            tells, new = self._frame(frame, body[frame.start : frame.end])
+            if new is not None:
+                kept.append(whole[: frame.start - frame.at] + new)
+            if new is None or kept[-1] != whole:
+                self.notes.append(Note(HEAD_BYTES + frame.at, len(whole), "ID3", frame.name, tells))
+        return kept
+
+    def _frame(self, frame: _Frame, data: bytes) -> tuple[Tells, bytes | None]:
+        """What a frame tells, and what stays of its content (as long as before); None if it goes."""
+        if frame.name == "PRIV" and not data.strip(b"\0"):
+            return UNKNOWN, data
+        plain = self._plain(frame, data)
+        if plain is None:
+            return UNKNOWN, None
+        if frame.name == "PRIV":
+            tells, text = _private(plain)
+            found = told(self.inner.hide, tells, text, self.inner.budget)
+            return found or tells, None if found else data
+        if frame.name in _PICTURE:
+            tells, new = self._picture(frame.name, data, sure=plain == data)
+            # A reader must not leave out bytes of what stands in for something hidden either.
+            return tells, new if new is not None and self._plain(frame, new) == new else None
+        if frame.name in ("CHAP", "CTOC"):
+            stays = plain == data and self._chapter(frame.name, data)
+            return Tells.PEOPLE, data if stays else None
+        tells = _TOLD.get(frame.name, UNKNOWN)
+        if frame.name in ("COMM", "COM") and plain[4:8] == b"iTun":
+            tells = Tells.OTHER  # levels and silence at either end, as numbers
+        if frame.name in ("UFID", "UFI") and plain.startswith(b"http://musicbrainz.org\0"):
+            tells = Tells.OTHER
+        text = plain[1:]
+        if frame.name in _USER_TEXT:
+            name, value = _split(plain[0] if plain else 0, text)
+            tells = tells_of_name(_readable(name))
+            if tells == UNKNOWN and frame.name[0] == "W":
+                tells = Tells.PEOPLE
+            text = value
+        elif frame.name in _BINARY:
+            text = b""
+        elif frame.name[0] == "W":
+            text = plain
+        elif frame.name in ("POPM", "POP"):
+            text = plain.partition(b"\0")[0]  # whose rating it is; numbers follow
+        found = told(self.inner.hide, tells, text, self.inner.budget)
+        return found or tells, None if found else data
+
+    def _plain(self, frame: _Frame, data: bytes) -> bytes | None:
+        """A frame's content without unsynchronisation; None if it is packed or encrypted."""
+        if self.version == 2:
+            return data
+        low = frame.flags & 0xFF
+        if self.version == 3:
+            return None if low & 0xC0 else data[1:] if low & 0x20 else data
+        if low & 0x0C:
+            return None
+        skip = bool(low & 0x40) + 4 * bool(low & 0x01)
+        plain = data[skip:]
+        return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
+
+    def _chapter(self, name: str, data: bytes) -> bool:
+        """Whether a chapter or a table of chapters can stay: all frames within it can."""
+        at = data.find(b"\0") + 1
+        if name == "CHAP":
+            at += 16
+        else:
+            count = data[at + 1] if at + 1 < len(data) else 0
+            at += 2
+            for _ in range(count):
+                at = data.find(b"\0", at) + 1 or len(data) + 1
+        if not data.find(b"\0") >= 0 or at > len(data) or told(self.inner.hide, Tells(0), data[:at]):
+            return False
+        for frame in self._walk(data, at, safe=self.version == 4):
+            content = data[frame.start : frame.end]
+            if frame.name in ("CHAP", "CTOC") or self._frame(frame, content)[1] != content:
+                return False
+            at = frame.end
+        return not data[at:].strip(b"\0")
+
+    def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
+        """A picture, with a description that people wrote."""
+        kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
+        if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
+            return UNKNOWN, None
+        about, picture = _split(data[0], data[kind_end + 1 :])
+        cleaned = self.inner.image(picture)
+        if cleaned is None:
+            return UNKNOWN, None
+        start = kind_end + 1
+        between = data[start + len(about) : len(data) - len(picture)]
+        if about.strip(b"\0\xff\xfe ") and told(self.inner.hide, Tells.PEOPLE, about, self.inner.budget):
+            about = _blank(data[0], about)
+        return UNKNOWN, data[:start] + about + between + cleaned.data
+
+
+def _private(plain: bytes) -> tuple[Tells, bytes]:
+    """What a private frame tells, and the text in it: ids and levels of Windows Media, by their names."""
+    owner, zero, value = plain.partition(b"\0")
+    size = _WINDOWS_NUMBERS.get(owner)
+    if zero and size is not None and len(value) == size:
+        return Tells.OTHER if owner in _LEVELS else _D | _P, b""
+    if zero and owner in _WINDOWS_TEXTS and len(value) <= _MAX_PRIVATE_BYTES:
+        return _D | _P, value
+    return UNKNOWN, b""
+
+
+def _blank(encoding: int, text: bytes) -> bytes:
+    """As many blanks, in an encoding of ID3v2: 1 is UTF-16 with a mark, 2 is big endian."""
+    mark = text[:2] if encoding == 1 and text[:2] in (b"\xff\xfe", b"\xfe\xff") else b""
+    unit = b" " if encoding not in (1, 2) else b"\0 " if encoding == 2 or mark == b"\xfe\xff" else b" \0"
+    return (mark + unit * len(text))[: len(text)]
+
+
+def _split(encoding: int, data: bytes) -> tuple[bytes, bytes]:
+    """A text that ends in a zero character, and what follows the zero."""
+    if encoding not in (1, 2):
+        text, _, rest = data.partition(b"\0")
+        return text, rest
+    at = data.find(b"\0\0")
+    while at >= 0 and at % 2:
+        at = data.find(b"\0\0", at + 1)
+    return (data, b"") if at < 0 else (data[:at], data[at + 2 :])
+
+
+def _readable(name: bytes) -> str:
+    return name.replace(b"\0", b"").strip(b"\xff\xfe").decode("latin-1")
+
+
+def _unsynchronised(data: bytes) -> bytes:
+    """A zero byte behind each 0xff that a decoder might take for sound (ID3v2.3, 5)."""
+    out, at = bytearray(), 0
+    while (found := data.find(b"\xff", at)) >= 0:
+        out += data[at : found + 1]
+        at = found + 1
+        if at == len(data) or data[at] >= 0xE0 or data[at] == 0:
+            out.append(0)
+    return bytes(out + data[at:])

@@ -1,0 +1,226 @@
+"""IPTC-IIM records and the Photoshop image resource blocks that carry them.
+
+Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification
+(image resources). Allow lists both: a dataset or resource that is not known goes under every word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
+from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
+
+_LOCATION: Final = Tells.LOCATION
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+_REST: Final = UNKNOWN & ~_LOCATION
+"""Of a dataset in the range of the standard that is seldom used: no place, but who knows."""
+
+
+def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
+    return {number: tells for tells, numbers in rows for number in numbers}
+
+
+# What the records tell. 200 to 202 (a preview of any format) are not among them.
+_APPLICATION: Final = _by_number(
+    (_REST, range(151)),
+    (NOTHING, (0,)),
+    (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, *range(150, 155))),
+    (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122)),
+    (_PEOPLE | _DEVICE, (22, 50, 103)),
+    (_TIME, (30, 35, 37, 38, 47, 55, 60, 62, 63)),
+    (_DEVICE, (65, 70)),
+    (_LOCATION, (26, 27, 90, 92, 95, 100, 101)),
+)
+_ENVELOPE: Final = _by_number(
+    (NOTHING, (0, 90)),
+    (_OTHER, (20, 22, 60, 120, 122)),
+    (_PEOPLE, (5, 30, 50)),
+    (_TIME, (70, 80)),
+    (_DEVICE, (40,)),
+    (_DEVICE | _TIME | _PEOPLE, (100,)),
+)
+_DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
+_SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
+"""Datasets of the object's size before and behind it: numbers, of four bytes at most."""
+_SIZE_BYTES: Final = 4
+
+IRB_CAPTION: Final = 0x03F0
+IRB_IPTC: Final = 0x0404
+IRB_THUMBNAILS: Final = frozenset({0x0409, 0x040C})
+IRB_EXIF: Final = frozenset({0x0422, 0x0423})
+IRB_XMP: Final = 0x0424
+IRB_IPTC_DIGEST: Final = 0x0425
+_THUMBNAIL_HEADER_BYTES: Final = 28
+_IRB_GONE: Final = 0x0FA0
+"""The number of a plug-in's resource, which readers pass over: for those whose contents go."""
+# Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
+_RESOURCES: Final = _by_number(
+    (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
+    (_OTHER, (0x0405, 0x0406, 0x0408, 0x040D, 0x0410, 0x0412, 0x0413, 0x0414, 0x0415, 0x0416)),
+    (_OTHER, (0x0417, 0x0419, 0x041A, 0x041D, 0x0426, 0x042D, 0x0430, 0x0434, 0x0435)),
+    (_OTHER, (0x0431, 0x0433, 0x0436)),
+    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x042F,)),
+    (_DEVICE | _TIME | _OTHER, (0x03E9, 0x03EA)),  # a printer's settings, as XML too
+    (_DEVICE | _TIME | _PEOPLE | _OTHER, (0x043A, 0x043B)),  # the same, with titles
+    (_PEOPLE, (IRB_CAPTION, 0x040A, 0x040B, 0x040E, 0x041B, 0x041E)),
+    (_DEVICE, (0x0421,)),
+    (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
+)
+_TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
+"""Resources that are texts; all other known ones are numbers, with names and titles between them."""
+_RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
+"""Text in UTF-16 or Latin-1: bytes of numbers that look like a degree sign between digits are none."""
+_SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
+
+
+def clean_iim(data: bytes, inner: Inner) -> Cleaned:
+    """Records without those that are to be hidden; the others move up, zeros follow them."""
+    kept: list[bytes] = []
+    notes: list[Note] = []
+    at = 0
+    while at + 5 <= len(data) and data[at] == 0x1C:
+        record, dataset, size = data[at + 1], data[at + 2], int.from_bytes(data[at + 3 : at + 5])
+        start = at + 5
+        if size & 0x8000:
+            width = size & 0x7FFF
+            if width > 4:
+                break
+            size = int.from_bytes(data[start : start + width])
+            start += width
+        if start + size > len(data):
+            break
+        inner.budget.part(1 + size // BYTES_PER_PART)
+        tells = _DATASETS.get(record, {}).get(dataset, UNKNOWN)
+        if (record, dataset) in _SIZES and size <= _SIZE_BYTES:
+            tells = _OTHER
+        tells |= told_in(data[start : start + size], inner.hide)
+        if tells & inner.hide:
+            notes.append(Note(at, start + size - at, "IPTC", f"{record}:{dataset}", tells))
+        else:
+            kept.append(data[at : start + size])
+        at = start + size
+    if data[at:].strip(b"\0"):
+        notes.append(Note(at, len(data) - at, "IPTC", "unreadable", broken=True))
+    return Cleaned(b"".join(kept).ljust(len(data), b"\0"), tuple(notes))
+
+
+@dataclass(slots=True)
+class Resource:
+    """One resource block: its id, its signature, where its data is."""
+
+    signature: bytes
+    id: int
+    head: int
+    start: int
+    end: int
+
+
+def resources(block: bytes) -> Iterator[Resource]:
+    """Resource blocks up to the first thing that is none."""
+    at = 0
+    while block[at : at + 4] in _SIGNATURES and at + 7 <= len(block):
+        head = at
+        number = int.from_bytes(block[at + 4 : at + 6])
+        name = (block[at + 6] + 2) & ~1  # Pascal string, padded to an even length
+        start = at + 6 + name + 4
+        size = int.from_bytes(block[start - 4 : start])
+        if start > len(block) or start + size > len(block):
+            return
+        yield Resource(block[head : head + 4], number, head, start, start + size)
+        at = start + size + (size & 1)
+
+
+def clean_irb(block: bytes, inner: Inner) -> Cleaned:
+    """Resource blocks without what is to be hidden; where one goes, its frame stays and holds zeros.
+
+    From the first thing on that is no resource block, all is zero.
+    """
+    out = bytearray(len(block))
+    notes: list[Note] = []
+    digests: list[Resource] = []
+    changed = False
+    renewed: dict[bytes, bytes] = {}
+    done = 0
+    for resource in resources(block):
+        inner.budget.part(2)
+        head, start, end = resource.head, resource.start, resource.end
+        old = block[start:end]
+        out[head : head + 6] = block[head : head + 6]
+        _name(out, block, resource, inner, notes)
+        out[start - 4 : start] = block[start - 4 : start]
+        done = end
+        if resource.id == IRB_IPTC_DIGEST and resource.signature == b"8BIM":
+            digests.append(resource)
+            continue
+        cleaned = _clean_resource(resource, old, inner)
+        if isinstance(cleaned, Tells):
+            if resource.signature == b"8BIM":
+                out[head + 4 : head + 6] = _IRB_GONE.to_bytes(2)
+            if old.strip(b"\0"):
+                notes.append(Note(start, end - start, "Photoshop", f"0x{resource.id:04x}", cleaned))
+            continue
+        out[start:end] = cleaned.data
+        notes += shifted(cleaned.notes, start)
+        if resource.id == IRB_IPTC:
+            renewed[_md5(old)] = _md5(cleaned.data)
+            changed = changed or cleaned.data != old
+    for resource in digests:
+        # A digest of the records as they were would confirm a guessed place.
+        old = block[resource.start : resource.end]
+        new = renewed.get(old, bytes(len(old))) if changed else old
+        out[resource.start : resource.end] = new
+    if block[done:].strip(b"\0"):
+        notes.append(Note(done, len(block) - done, "Photoshop", "unreadable", broken=True))
+    return Cleaned(bytes(out), tuple(notes))
+
+
+def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:
+    """A resource's name stays unless it is to be hidden; then spaces."""
+    at, end = resource.head + 6, resource.start - 4
+    length = block[at]
+    name = block[at + 1 : at + 1 + length]
+    out[at] = length
+    if inner.text(name) and name.strip(b" "):
+        notes.append(Note(at, end - at, "Photoshop", "name"))
+        name = b" " * length
+    out[at + 1 : at + 1 + length] = name
+
+
+def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | Tells:
+    """What a resource holds from now on, or, if it has to go, what it may tell."""
+    if resource.signature != b"8BIM":
+        return UNKNOWN
+    number = resource.id
+    if number == IRB_IPTC:
+        return inner.iim(data)
+    if number in IRB_EXIF:
+        return inner.tiff(data) or UNKNOWN
+    if number == IRB_XMP:
+        return inner.xmp(data)
+    if number in IRB_THUMBNAILS:
+        return _clean_thumbnail(data, inner)
+    tells = _RESOURCES.get(number, UNKNOWN)
+    text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
+    told = tells | told_in(text, inner.hide if tells else inner.hide & _LOCATION)
+    return told if told & inner.hide else Cleaned(data)
+
+
+def _clean_thumbnail(data: bytes, inner: Inner) -> Cleaned | Tells:
+    head, image = data[:_THUMBNAIL_HEADER_BYTES], data[_THUMBNAIL_HEADER_BYTES:]
+    cleaned = None if inner.hide & _OTHER else inner.jpeg(image)
+    if cleaned is None:
+        return UNKNOWN
+    return Cleaned(head + cleaned.data, shifted(cleaned.notes, _THUMBNAIL_HEADER_BYTES))
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()

@@ -1,0 +1,116 @@
+"""Vorbis comments (Xiph.Org, "Vorbis I specification", 5) and FLAC's picture block (RFC 9639, 8.8),
+as FLAC and Ogg files carry them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note
+from policyfs.redact.core.tag_names import told, told_by_named
+
+_MAX_COMMENTS: Final = 10_000
+_PICTURE_PARTS: Final = 100
+"""How many parts a cover counts for, whatever is in it: people have a handful of them."""
+_VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
+"""Libraries that say when they were made, which is not when the sound was."""
+_IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
+_PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
+
+
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """What stays of a list of comments: its bytes, how many bytes of the old one it was read from.
+
+    kept: the bytes without anything behind the last comment; notes: offsets from the list's start.
+    """
+
+    kept: bytes
+    read: int
+    notes: tuple[Note, ...]
+
+
+def clean_comments(data: bytes, inner: Inner) -> Comments | None:
+    """A comment list that starts here (vendor, number, comments); None if it is broken."""
+    size = int.from_bytes(data[:4], "little")
+    at = 4 + size
+    if at + 4 > len(data):
+        return None
+    vendor = data[4:at]
+    count = int.from_bytes(data[at : at + 4], "little")
+    if count > _MAX_COMMENTS:
+        return None
+    notes: list[Note] = []
+    known = _VENDOR.fullmatch(vendor) is not None
+    hide = inner.hide & (Tells.DEVICE if known else UNKNOWN)
+    if vendor.strip(b"\0 ") and (tells := told(hide, Tells.DEVICE, vendor, inner.budget)):
+        notes.append(Note(4, size, "Vorbis comment", "vendor", tells))
+        vendor = b""
+    at += 4
+    kept: list[bytes] = []
+    for _ in range(count):
+        size = int.from_bytes(data[at : at + 4], "little")
+        start, end = at + 4, at + 4 + size
+        if end > len(data) or start > len(data):
+            return None
+        comment = data[start:end]
+        tells, new = _comment(comment, inner)
+        if new is not None:
+            kept.append(size.to_bytes(4, "little") + new)
+        if new != comment:
+            name = comment.partition(b"=")[0][:40].decode("ascii", "replace")
+            notes.append(Note(start, size, "Vorbis comment", name, tells))
+        at = end
+    head = len(vendor).to_bytes(4, "little") + vendor + len(kept).to_bytes(4, "little")
+    return Comments(head + b"".join(kept), at, tuple(notes))
+
+
+def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
+    """What a comment tells, and what stays of it (as long as before); None if it goes."""
+    inner.budget.part(2)
+    key, equals, value = comment.partition(b"=")
+    name = key.decode("ascii", "replace")
+    if not equals or not key:
+        return UNKNOWN, None
+    if name.lower() in _PICTURE_KEYS:
+        try:
+            block = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return UNKNOWN, None
+        if base64.b64encode(block) != value:
+            return UNKNOWN, None  # with more padding than it needs it would get shorter
+        block_is_image = name.lower() == "coverart"
+        cleaned = inner.image(block) if block_is_image else clean_picture(block, inner)
+        if cleaned is None:
+            return UNKNOWN, None
+        return UNKNOWN, comment if cleaned.data == block else key + b"=" + base64.b64encode(cleaned.data)
+    tells = told_by_named(inner.hide, name, value, inner.budget)
+    return tells, None if tells else comment
+
+
+def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
+    """A FLAC picture block: its type, a MIME type, a description, sizes, the picture."""
+    inner.budget.part(_PICTURE_PARTS)
+    kind_end = 8 + int.from_bytes(block[4:8])
+    about_at = kind_end + 4
+    about_end = about_at + int.from_bytes(block[kind_end:about_at])
+    start = about_end + 20
+    if start > len(block) or kind_end > 200:
+        return None
+    if start + int.from_bytes(block[start - 4 : start]) != len(block):
+        return None
+    cleaned = inner.image(block[start:])
+    if cleaned is None or _IMAGE_KIND.fullmatch(block[8:kind_end]) is None:
+        return None
+    about = block[about_at:about_end]
+    notes = [note._replace(offset=note.offset + start) for note in cleaned.notes]
+    if about.strip() and (tells := told(inner.hide, Tells.PEOPLE, about, inner.budget)):
+        notes.append(Note(about_at, len(about), "picture", "description", tells))
+        about = b" " * len(about)
+    new = block[:about_at] + about + block[about_end:start] + cleaned.data
+    return Cleaned(new, tuple(notes))

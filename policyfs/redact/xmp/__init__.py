@@ -1,0 +1,1 @@
+"""XMP packets and what stands in them."""

@@ -1,0 +1,100 @@
+"""Digests of EXIF and of IPTC records within XMP: they stay where they are digests of what stays.
+
+A digest of what a file does not hold (any more) would confirm a guess of it, a place among them. So one
+that was taken out of a packet comes back only if it agrees with what the file held, and then as the
+digest of what the file holds now. Source: XMP specification part 3 and Adobe's XMP toolkit: of each tag in
+the list the value's bytes, in the order of the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from policyfs.redact.exif.tags import EXIF_IFD, GPS_IFD, GPS_TAGS_END, TYPE_SIZES
+from policyfs.redact.tags.iptc import IRB_IPTC, resources
+
+_NATIVE: Final = re.compile(
+    rb"(?:[\w.-]+:)?NativeDigest\s*=\s*[\"'](?P<tags>(?:\d{1,5},){0,200}\d{1,5});(?P<digest>[0-9A-F]{32})[\"']"
+    rb"|<(?:[\w.-]+:)?NativeDigest>(?P<tags2>(?:\d{1,5},){0,200}\d{1,5});(?P<digest2>[0-9A-F]{32})"
+    rb"</(?:[\w.-]+:)?NativeDigest>"
+)
+_LEGACY: Final = re.compile(
+    rb"(?:[\w.-]+:)?LegacyIPTCDigest\s*=\s*[\"'](?P<digest>[0-9A-F]{32})[\"']"
+    rb"|<(?:[\w.-]+:)?LegacyIPTCDigest>(?P<digest2>[0-9A-F]{32})</(?:[\w.-]+:)?LegacyIPTCDigest>"
+)
+DIGEST_NAMES: Final = ("NativeDigest", "LegacyIPTCDigest")
+_EXIF_VERSION: Final = 0x9000
+_MAX_ENTRIES: Final = 1000
+
+Values = Mapping[tuple[int, int], bytes]
+"""(Tag that refers to the directory, or 0 for the first; tag) -> the value's bytes."""
+
+
+class Held:
+    """What a picture holds beside its XMP: EXIF (from its byte order on) and image resources."""
+
+    __slots__ = ("records", "values")
+
+    def __init__(self, exif: bytes, irb: bytes) -> None:
+        self.values = _values(exif)
+        self.records = next(
+            (irb[r.start : r.end] for r in resources(irb) if r.id == IRB_IPTC and r.signature == b"8BIM"),
+            None,
+        )
+
+
+def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
+    """An attribute or element of XMP with a digest of what there is now, at the same length; None if it is
+    written in another way, or was a digest of something else.
+    """
+    native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
+    if native is not None:
+        tags = [int(tag) for tag in (native["tags"] or native["tags2"]).split(b",")]
+        return _with(written, native, _of_tags(tags, before.values), _of_tags(tags, after.values))
+    if legacy is None or before.records is None or after.records is None:
+        return None
+    return _with(written, legacy, _hex(before.records), _hex(after.records))
+
+
+def _with(written: bytes, found: re.Match[bytes], old: bytes, new: bytes) -> bytes | None:
+    name = "digest" if found["digest"] is not None else "digest2"
+    if found[name] != old:
+        return None
+    return written[: found.start(name)] + new + written[found.end(name) :]
+
+
+def _hex(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest().upper().encode("ascii")
+
+
+def _of_tags(tags: list[int], values: Values) -> bytes:
+    """The digest of a list of tags: those of the first directory, or those of EXIF and GPS."""
+    directory = EXIF_IFD if _EXIF_VERSION in tags else 0
+    keys = ((GPS_IFD if directory and tag < GPS_TAGS_END else directory, tag) for tag in tags)
+    return _hex(b"".join(values.get(key, b"") for key in keys))
+
+
+def _values(block: bytes) -> Values:
+    """The values of a TIFF structure's first directory, and of EXIF's and GPS'."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    found: dict[tuple[int, int], bytes] = {}
+    if order is None or len(block) < 8:
+        return found
+    waiting = [(0, struct.unpack_from(order + "I", block, 4)[0])]
+    while waiting:
+        role, at = waiting.pop()
+        count = struct.unpack_from(order + "H", block, at)[0] if at + 2 <= len(block) else 0
+        for entry in range(at + 2, at + 2 + 12 * min(count, _MAX_ENTRIES), 12):
+            if entry + 12 > len(block):
+                break
+            tag, kind, number, place = struct.unpack_from(order + "HHII", block, entry)
+            size = number * TYPE_SIZES.get(kind, 0)
+            start = entry + 8 if size <= 4 else place
+            found.setdefault((role, tag), block[start : start + size])
+            if role == 0 and tag in (EXIF_IFD, GPS_IFD):
+                waiting.append((tag, place))
+    return found

@@ -1,0 +1,42 @@
+"""Pictures within XMP properties, as base64: previews, portrait originals, depth maps.
+
+They are pictures like others, with EXIF of their own. One is cleaned like any embedded picture and
+written back in as many characters, line breaks where they were.
+Sources: XMP specification part 2 (Thumbnail); Google's pages on depth map metadata and Photo Sphere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from policyfs.redact.core.cleaners import Inner
+
+_BREAKS: Final = re.compile(r"((?:[ \t\r\n]|&#(?:10|13|[xX][aAdD]);)+)")
+
+
+def cleaned_picture(text: str, inner: Inner) -> str | None:
+    """The text of a property with the picture in it cleaned, as long as before.
+
+    None if it is no picture in base64 that can be cleaned.
+    """
+    pieces = _BREAKS.split(text)
+    joined = "".join(pieces[::2])
+    padded = joined + "=" * (-len(joined) % 4)
+    try:
+        data = base64.b64decode(padded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if base64.b64encode(data).decode("ascii") != padded:
+        return None  # bits that no decoder reads
+    cleaned = inner.image(data)
+    if cleaned is None or len(cleaned.data) != len(data):
+        return None
+    new, at = base64.b64encode(cleaned.data).decode("ascii")[: len(joined)], 0
+    for index in range(0, len(pieces), 2):
+        size = len(pieces[index])
+        pieces[index] = new[at : at + size]
+        at += size
+    return "".join(pieces)

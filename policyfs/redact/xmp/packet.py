@@ -1,0 +1,400 @@
+"""XMP packets (ISO 16684-1): taking out of them what is to be hidden, at the same length.
+
+The packet is tokenised strictly; an element or attribute that goes (properties.py) is
+overwritten with spaces, which leaves the XML as well-formed as it was, whatever form of RDF it
+is in. Encodings: UTF-8, UTF-16 and UTF-32. What cannot be understood for certain (not
+well-formed, a DOCTYPE, an encoding that is declared as something else) becomes an empty packet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import unescape
+from typing import Final
+from xml.parsers import expat
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Inner, Note
+from policyfs.redact.core.free_text import BYTES_PER_PART, tells_place, told_in_text
+from policyfs.redact.xmp import properties
+from policyfs.redact.xmp.embedded_images import cleaned_picture
+
+MAX_DEPTH: Final = 64
+MAX_TOKENS: Final = 100_000
+_SHORTEST: Final = 5
+"""Fewer characters tell nothing by themselves."""
+MAX_LOOKED_AT: Final = 1 << 20
+"""Characters of values and texts over a whole packet."""
+
+_EMPTY_META: Final = '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+_EMPTY_RDF: Final = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{properties.RDF}"/></x:xmpmeta>'
+_BOMS: Final = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_STARTS: Final = (
+    (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+)
+_NAME: Final = re.compile(r"[^\s<>/='\"&;!?]+")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_ATTRIBUTE: Final = re.compile(r"[ \t\r\n]+([^\s<>/='\"&;!?]+)[ \t\r\n]*=[ \t\r\n]*(\"[^\"<]*\"|'[^'<]*')")
+_XPACKET: Final = re.compile(
+    r"xpacket (?:begin=[\"']\ufeff?[\"'](?: id=[\"']W5M0MpCehiHzreSzNTczkc9d[\"'])?|end=[\"'][rw][\"'])\s*"
+)
+_DECLARATION: Final = re.compile(
+    r"xml\s+version=[\"']1\.0[\"'](?:\s+encoding=[\"']([A-Za-z0-9._-]+)[\"'])?"
+    r"(?:\s+standalone=[\"'](?:yes|no)[\"'])?\s*"
+)
+_NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
+_MAX_DIGEST: Final = 2048
+_NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
+"""What the address of a namespace may tell of which no property stays."""
+
+
+class MalformedError(Exception):
+    """The packet is not XML that every reader would read alike."""
+
+
+@dataclass(slots=True)
+class _Element:
+    name: str
+    namespaces: dict[str, str]
+    structural: bool = False
+    picture: bool = False
+    numeric: re.Pattern[str] | None = None
+    """Text of it that is just this is not looked into: it is numbers of a known meaning."""
+    said: bool = False
+    """Some of its text was read already."""
+
+
+@dataclass(slots=True)
+class _Span:
+    """Characters [start, end) that go, and what they are. new: what comes instead, not spaces."""
+
+    start: int
+    end: int
+    what: str
+    tells: Tells
+    new: str = ""
+
+
+def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
+    """A packet of the same length in which no property tells what is to be hidden."""
+    mark, encoding = _encoding(data)
+    body = _without_tail(data[len(mark) :], encoding)
+    tail = data[len(mark) + len(body) :]
+    if not body.strip(b" \0\t\r\n"):
+        return Cleaned(mark + body + bytes(len(tail)))
+    try:
+        text = body.decode(encoding)
+        scanner = _Scanner(text, encoding, inner, inner.hide)
+        try:
+            spans = scanner.spans()
+        finally:
+            inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
+        cleaned, notes = _blank(text, spans, encoding, len(mark))
+        _check(cleaned)
+        new = mark + cleaned.encode(encoding) + bytes(len(tail))
+        if _encoding(new) != (mark, encoding):
+            raise MalformedError  # the next reader would take it for something else
+    except (MalformedError, UnicodeError):
+        return _emptied(data)
+    return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)
+
+
+def _emptied(data: bytes) -> Cleaned:
+    """An empty packet in UTF-8, padded with spaces."""
+    for packet in (_EMPTY_RDF, _EMPTY_META, ""):
+        if len(packet) <= len(data):
+            break
+    new = packet.encode().ljust(len(data), b" ")
+    notes = (Note(0, len(data), "XMP", "packet", broken=True),) if new != data else ()
+    return Cleaned(new, notes)
+
+
+def _encoding(data: bytes) -> tuple[bytes, str]:
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return mark, encoding
+    for start, encoding in _STARTS:
+        if data.startswith(start):
+            return b"", encoding
+    return b"", "utf-8"
+
+
+def _without_tail(body: bytes, encoding: str) -> bytes:
+    """The packet without zero bytes behind it, cut at a whole character."""
+    unit = _unit(encoding)
+    stripped = len(body.rstrip(b"\0"))
+    return body[: min(len(body), -(-stripped // unit) * unit)]
+
+
+def _unit(encoding: str) -> int:
+    return {"utf-8": 1, "utf-16": 2, "utf-32": 4}[encoding[:6].rstrip("-")]
+
+
+def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
+    """The text with spans overwritten by spaces that take as many bytes; notes in bytes."""
+    unit, done = _unit(encoding), 0
+    pieces: list[str] = []
+    notes: list[Note] = []
+    for span in spans:
+        before = text[done : span.start]
+        offset += len(before.encode(encoding))
+        size = len(text[span.start : span.end].encode(encoding))
+        pieces += [before, span.new or " " * (size // unit)]
+        notes.append(Note(offset, size, "XMP", span.what, span.tells))
+        offset += size
+        done = span.end
+    return "".join([*pieces, text[done:]]), tuple(notes)
+
+
+def _check(text: str) -> None:
+    """What is left must be well-formed to a real parser. Raises MalformedError."""
+    parser = expat.ParserCreate("utf-8")
+    try:
+        parser.Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
+    except expat.ExpatError:
+        raise MalformedError from None
+
+
+def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
+    """How the numbers of a property look of which numbers are expected; None for any other."""
+    if (namespace, local) in properties.OPTICS:
+        return _NUMBERS
+    return properties.NATIVE_DIGEST if local == "NativeDigest" else None
+
+
+@dataclass(slots=True)
+class _Scanner:
+    """Walks over a packet's tokens and collects what goes."""
+
+    text: str
+    encoding: str
+    inner: Inner
+    hide: Tells
+    at: int = 0
+    tokens: int = 0
+    stack: list[_Element] = field(default_factory=list)
+    roots: int = 0
+    hidden_from: int = -1
+    hidden_depth: int = 0
+    hidden_tells: Tells = NOTHING
+    looked_at: int = 0
+
+    def spans(self) -> list[_Span]:
+        """Spans in order, not overlapping. Raises MalformedError."""
+        found = list(self._walk())
+        if self.stack or self.roots != 1:
+            raise MalformedError
+        return found
+
+    def _walk(self) -> Iterator[_Span]:
+        text = self.text
+        while self.at < len(text):
+            self.tokens += 1
+            if self.tokens > MAX_TOKENS:
+                raise MalformedError
+            if text[self.at] != "<":
+                end = text.find("<", self.at)
+                yield from self._characters(end if end >= 0 else len(text))
+            elif text.startswith("<!--", self.at):
+                yield from self._hide(self._end_of("-->", 4), "comment")
+            elif text.startswith("<![CDATA[", self.at):
+                yield from self._cdata(self._end_of("]]>", 9))
+            elif text.startswith("<?", self.at):
+                yield from self._instruction(self._end_of("?>", 2))
+            elif text.startswith("</", self.at):
+                yield from self._close()
+            elif text.startswith("<!", self.at):
+                raise MalformedError
+            else:
+                yield from self._open()
+
+    def _end_of(self, mark: str, skip: int) -> int:
+        end = self.text.find(mark, self.at + skip)
+        if end < 0:
+            raise MalformedError
+        return end + len(mark)
+
+    def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
+        """The token goes, unless something around it goes already."""
+        if self.hidden_from < 0:
+            yield _Span(self.at, end, what, tells)
+        self.at = end
+
+    def _characters(self, end: int) -> Iterator[_Span]:
+        piece = self.text[self.at : end]
+        if not self.stack:
+            if piece.strip("\ufeff \t\r\n"):
+                raise MalformedError
+            self.at = end
+            return
+        if self.hidden_from >= 0:
+            self.at = end
+            return
+        around = self.stack[-1]
+        # Text that goes on behind a comment or an element: readers join it, so no piece tells by itself.
+        goes_on = around.said and bool(piece.strip())
+        around.said = around.said or bool(piece.strip())
+        if around.picture and piece.strip() and not goes_on:
+            yield from self._picture(around.name, self.at, piece)
+            self.at = end
+            return
+        numeric = around.numeric is not None and around.numeric.fullmatch(piece) is not None
+        told = NOTHING if numeric else self._told(piece)
+        if goes_on or (around.structural and piece.strip()):
+            told = UNKNOWN  # no property's value, or not all of one
+        if told:
+            yield from self._hide(end, around.name, told)
+        else:
+            self.at = end
+
+    def _cdata(self, end: int) -> Iterator[_Span]:
+        if not self.stack:
+            raise MalformedError
+        # Its inside could be read as markup by a careless reader.
+        yield from self._hide(end, "CDATA")
+
+    def _instruction(self, end: int) -> Iterator[_Span]:
+        inside = self.text[self.at + 2 : end - 2]
+        declaration = _DECLARATION.fullmatch(inside)
+        if declaration is not None and not self.stack and not self.roots:
+            declared = (declaration[1] or "utf-8").lower()
+            if declared not in ("us-ascii", self.encoding, self.encoding[:6].rstrip("-")):
+                raise MalformedError
+            self.at = end
+        elif _XPACKET.fullmatch(inside) and not self.stack:
+            self.at = end
+        else:
+            yield from self._hide(end, "processing instruction")
+
+    def _open(self) -> Iterator[_Span]:
+        start = self.at
+        name = _NAME.match(self.text, start + 1)
+        if name is None:
+            raise MalformedError
+        at, attributes = name.end(), []
+        while (found := _ATTRIBUTE.match(self.text, at)) is not None:
+            attributes.append(found)
+            at = found.end()
+        at = _SPACE.match(self.text, at).end()  # type: ignore[union-attr]  # always matches
+        closed = self.text.startswith("/>", at)
+        if not closed and not self.text.startswith(">", at):
+            raise MalformedError
+        end = at + (2 if closed else 1)
+        if not self.stack:
+            self.roots += 1
+        element = _Element(name[0], self._namespaces(attributes))
+        self.stack.append(element)
+        if len(self.stack) > MAX_DEPTH:
+            raise MalformedError
+        if self.hidden_from < 0:
+            namespace, local = self._resolve(name[0], default=True)
+            told = properties.tells(namespace, local)
+            if local in properties.DIGESTS and properties.is_known(namespace or ""):
+                told = properties.digest_tells(local, self._text_behind(end, attributes))
+            element.structural = (namespace, local) in properties.STRUCTURAL
+            element.numeric = _numeric(namespace, local)
+            element.picture = (namespace, local) in properties.PICTURES
+            if told & self.hide:
+                self.hidden_from, self.hidden_depth, self.hidden_tells = start, len(self.stack), told
+            else:
+                yield from self._attributes(attributes)
+        self.at = end
+        if closed:
+            yield from self._leave(end)
+
+    def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
+        """All that an element without attributes holds, if that is plain text; else nothing."""
+        end = self.text.find("</", at)
+        text = self.text[at:end] if 0 <= end - at <= _MAX_DIGEST else "<"
+        return "" if attributes or "<" in text else text
+
+    def _close(self) -> Iterator[_Span]:
+        name = _NAME.match(self.text, self.at + 2)
+        if name is None or not self.stack or self.stack[-1].name != name[0]:
+            raise MalformedError
+        at = _SPACE.match(self.text, name.end()).end()  # type: ignore[union-attr]  # always matches
+        if not self.text.startswith(">", at):
+            raise MalformedError
+        self.at = at + 1
+        yield from self._leave(at + 1)
+
+    def _leave(self, end: int) -> Iterator[_Span]:
+        element = self.stack[-1]
+        if self.hidden_from >= 0 and self.hidden_depth == len(self.stack):
+            if len(self.stack) == 1:
+                raise MalformedError  # nothing of the packet would stay
+            yield _Span(self.hidden_from, end, element.name, self.hidden_tells)
+            self.hidden_from = -1
+        self.stack.pop()
+
+    def _attributes(self, attributes: list[re.Match[str]]) -> Iterator[_Span]:
+        for found in attributes:
+            name, value = found[1], found[2][1:-1]
+            if self._resolve(name, default=False) in properties.PICTURES and not self.hide & Tells.OTHER:
+                yield from self._picture(name, found.start(2) + 1, value)
+                continue
+            if name == "xmlns" or name.startswith("xmlns:"):
+                told = NOTHING if properties.is_known(unescape(value)) else _NAMES_A_MAKER
+            else:
+                told = self._attribute(name, value)
+            if told & self.hide:
+                yield _Span(found.start(1), found.end(2), name, told)
+
+    def _attribute(self, name: str, value: str) -> Tells:
+        namespace, local = self._resolve(name, default=False)
+        told = properties.tells(namespace, local)
+        if local in properties.DIGESTS and properties.is_known(namespace or ""):
+            told = properties.digest_tells(local, value)
+        numeric = _numeric(namespace, local)
+        if numeric is not None and numeric.fullmatch(value):
+            return told
+        if value and namespace in (None, properties.RDF) and local in properties.IDENTIFYING:
+            told |= Tells.DEVICE
+        return told if told & self.hide else told | self._told(value)
+
+    def _picture(self, name: str, start: int, text: str) -> Iterator[_Span]:
+        """The text of a property that is a picture; it stays with the picture cleaned, or goes."""
+        new = cleaned_picture(text, self.inner)
+        if new != text:
+            yield _Span(start, start + len(text), name, UNKNOWN, new or "")
+
+    def _told(self, text: str) -> Tells:
+        """What a value or text tells by its own words, as it would be read."""
+        self.looked_at += len(text)
+        if self.looked_at > MAX_LOOKED_AT:
+            raise MalformedError
+        if len(text) < _SHORTEST or not text.strip():
+            return NOTHING
+        return told_in_text(unescape(text), self.hide)
+
+    def _namespaces(self, attributes: list[re.Match[str]]) -> dict[str, str]:
+        inherited = self.stack[-1].namespaces if self.stack else {"xml": properties.XML}
+        declared: dict[str, str] = {}
+        for found in attributes:
+            prefix, _, local = found[1].partition(":")
+            if prefix != "xmlns":
+                continue
+            uri = unescape(found[2][1:-1])
+            if tells_place(uri) or local == "xml":
+                raise MalformedError
+            declared[local] = uri
+        return inherited | declared if declared else inherited
+
+    def _resolve(self, name: str, *, default: bool) -> tuple[str | None, str]:
+        """(namespace URI or None, local name). An undeclared prefix is no known namespace."""
+        prefix, colon, local = name.rpartition(":")
+        namespaces = self.stack[-1].namespaces
+        if not colon:
+            return (namespaces.get("", None) if default else None), name
+        return namespaces.get(prefix, ""), local

@@ -1,0 +1,333 @@
+"""What XMP properties tell: a list of namespaces and of the names in them.
+
+A namespace that is not listed may say anything, so its properties go under every word. Within
+listed ones a name that speaks of a place tells one, whatever the namespace, so that a reader that
+goes by prefix and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part 2,
+IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.xmp.vendor_properties import DEPTH_MAP, FACES, OPTICS, ORIGINAL, REST, VENDORS, Namespace
+from policyfs.redact.xmp.vendor_properties import named as _named
+
+__all__ = [
+    "DIGESTS",
+    "IDENTIFYING",
+    "NATIVE_DIGEST",
+    "OPTICS",
+    "PICTURES",
+    "RDF",
+    "RDF_ATTRIBUTES",
+    "STRUCTURAL",
+    "XML",
+]
+
+RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XML: Final = "http://www.w3.org/XML/1998/namespace"
+
+_LOCATION: Final = Tells.LOCATION
+_DEVICE: Final = Tells.DEVICE
+_TIME: Final = Tells.TIME
+_PEOPLE: Final = Tells.PEOPLE
+_OTHER: Final = Tells.OTHER
+
+_RDF: Final = _named(
+    REST,
+    (NOTHING, "RDF Description li Seq Bag Alt about nodeID ID resource parseType datatype value type"),
+)
+_EXIF: Final = _named(
+    REST,
+    (_LOCATION | _TIME, "GPSTimeStamp GPSDateStamp GPSDateTime"),
+    (_TIME, "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized"),
+    (_TIME, "SubSecTime SubSecTimeOriginal SubSecTimeDigitized SubsecTime SubsecTimeOriginal"),
+    (_TIME, "SubsecTimeDigitized TimeZoneOffset"),
+    (_DEVICE, "ImageUniqueID DeviceSettingDescription BodySerialNumber SerialNumber LensMake LensModel"),
+    (_DEVICE, "LensSerialNumber LensSpecification LensInfo Lens CameraFirmware RAWDevelopingSoftware"),
+    (_DEVICE, "ImageEditingSoftware MetadataEditingSoftware ImageNumber"),
+    (_DEVICE | _PEOPLE, "CameraOwnerName OwnerName"),
+    (_PEOPLE, "UserComment ImageTitle Photographer ImageEditor RelatedSoundFile"),
+    (NOTHING, "ExifVersion FlashpixVersion ColorSpace PixelXDimension PixelYDimension Gamma"),
+    (NOTHING, "ComponentsConfiguration InteroperabilityIndex"),
+    (_OTHER, "ExposureTime FNumber ExposureProgram SpectralSensitivity ISOSpeedRatings OECF SensitivityType"),
+    (_OTHER, "ShutterSpeedValue ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue Flash"),
+    (_OTHER, "SubjectDistance MeteringMode LightSource FocalLength SubjectArea FlashEnergy Fired Return"),
+    (_OTHER, "Mode Function RedEyeMode SpatialFrequencyResponse FocalPlaneXResolution Columns Rows Values"),
+    (_OTHER, "FocalPlaneYResolution FocalPlaneResolutionUnit SubjectLocation ExposureIndex SensingMethod"),
+    (_OTHER, "FileSource SceneType CFAPattern CustomRendered ExposureMode WhiteBalance DigitalZoomRatio"),
+    (_OTHER, "FocalLengthIn35mmFilm SceneCaptureType GainControl Contrast Saturation Sharpness Names"),
+    (_OTHER, "SubjectDistanceRange CompressedBitsPerPixel PhotographicSensitivity RecommendedExposureIndex"),
+    (_OTHER, "StandardOutputSensitivity ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz CompositeImage"),
+    (_OTHER, "AmbientTemperature Humidity Pressure WaterDepth Acceleration CameraElevationAngle Settings"),
+    (_OTHER, "Temperature CompositeImageCount CompositeImageExposureTimes"),
+)
+_TIFF: Final = _named(
+    REST,
+    (_DEVICE, "Make Model Software HostComputer"),
+    (_PEOPLE, "Artist Copyright ImageDescription"),
+    (_TIME, "DateTime"),
+    (NOTHING, "ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation Orientation"),
+    (NOTHING, "SamplesPerPixel PlanarConfiguration YCbCrSubSampling YCbCrPositioning XResolution"),
+    (NOTHING, "YResolution ResolutionUnit TransferFunction WhitePoint PrimaryChromaticities"),
+    (NOTHING, "YCbCrCoefficients ReferenceBlackWhite"),
+)
+_DC: Final = _named(
+    REST,
+    (_TIME, "date"),
+    (_DEVICE, "identifier"),
+    (_PEOPLE, "contributor creator description publisher relation rights subject title"),
+    (_PEOPLE | _DEVICE, "source"),
+    (_OTHER, "format language type"),
+)
+_XMP: Final = _named(
+    REST,
+    (_TIME, "CreateDate ModifyDate MetadataDate"),
+    (_DEVICE, "CreatorTool Identifier"),
+    (_PEOPLE, "Nickname Author Description Title Keywords"),
+    (_DEVICE | _PEOPLE, "BaseURL"),
+    (_OTHER, "Rating RatingPercent Label Advisory Format Thumbnails PageInfo"),
+)
+_MANAGED: Final = _named(
+    REST,
+    (_DEVICE, "DocumentID InstanceID OriginalDocumentID PreservedFileName VersionID SaveID RenditionOf"),
+    (_OTHER, "History Ingredients Pantry DerivedFrom ManagedFrom RenditionClass RenditionParams Versions"),
+    (_DEVICE | _PEOPLE, "LastURL Manager ManageTo ManageUI ManagerVariant"),
+)
+_EVENT: Final = _named(
+    REST,
+    (_TIME, "when"),
+    (_DEVICE, "softwareAgent instanceID parameters"),
+    (_OTHER, "action changed"),
+)
+_REFERENCE: Final = _named(
+    _DEVICE | _PEOPLE,
+    (_TIME, "lastModifyDate"),
+    (_DEVICE, "documentID instanceID originalDocumentID versionID"),
+    (_OTHER, "renditionClass renditionParams fromPart toPart partMapping maskMarkers alternatePaths"),
+)
+_VERSION: Final = _named(
+    REST, (_TIME, "modifyDate"), (_PEOPLE, "modifier comments"), (_OTHER, "event version")
+)
+_DYNAMIC: Final = _named(
+    REST,
+    (_TIME, "releaseDate shotDate audioModDate videoModDate metadataModDate startTimecode altTimecode"),
+    (_TIME, "timeFormat timeValue"),
+    (_DEVICE, "cameraModel cameraLabel cameraMove tapeName altTapeName"),
+    (_PEOPLE, "album artist client comment composer copyright director directorPhotography engineer genre"),
+    (_PEOPLE, "instrument logComment lyrics projectName projectRef scene shotName speakerPlacement markers"),
+    (_PEOPLE, "name Tracks discNumber trackNumber partOfCompilation cuePointType guid"),
+    (_OTHER, "absPeakAudioFilePath audioChannelType audioCompressor audioSampleRate audioSampleType"),
+    (_OTHER, "beatSpliceParams duration fileDataRate good introTime key loop numberOfBeats outCue"),
+    (_OTHER, "pullDown relativePeakAudioFilePath relativeTimestamp resampleParams scaleType shotDay"),
+    (_OTHER, "shotSize stretchMode takeNumber tempo timeScaleParams timeSignature videoAlphaMode"),
+    (_OTHER, "videoAlphaPremultipleColor videoAlphaUnityIsTransparent videoColorSpace videoCompressor"),
+    (_OTHER, "videoFieldOrder videoFrameRate videoFrameSize videoPixelAspectRatio videoPixelDepth"),
+    (_OTHER, "startTime value scale frameRate trackName trackType cameraAngle shotNumber startTimeScale"),
+)
+_PHOTOSHOP: Final = _named(
+    REST,
+    (_TIME, "DateCreated"),
+    (_DEVICE, "DocumentAncestors"),
+    (_PEOPLE, "AuthorsPosition CaptionWriter Category Credit Headline Instructions Source"),
+    (_PEOPLE, "SupplementalCategories TextLayers LayerName LayerText"),
+    (_DEVICE | _PEOPLE, "TransmissionReference"),
+    (_OTHER, "ColorMode ICCProfile Urgency SidecarForExtension"),
+)
+_RAW_SETTINGS: Final = _named(
+    _OTHER,
+    (_DEVICE, "CameraProfile CameraProfileDigest CameraModelRestriction LensProfileName Version"),
+    (_DEVICE, "LensProfileFilename LensProfileDigest LensProfileMatchKeyExifMake"),
+    (_DEVICE, "LensProfileMatchKeyExifModel LensProfileMatchKeyCameraModelName"),
+    (_DEVICE, "LensProfileMatchKeyLensInfo LensProfileMatchKeyLensID LensProfileMatchKeyLensName"),
+    (REST, "RawFileName Contact Copyright"),
+)
+_CORE: Final = _named(
+    REST,
+    (_PEOPLE, "CreatorContactInfo CiEmailWork CiTelWork CiUrlWork SubjectCode AltTextAccessibility"),
+    (_PEOPLE, "ExtDescrAccessibility"),
+    (_OTHER, "IntellectualGenre Scene"),
+)
+_EXTENSION: Final = _named(
+    _PEOPLE,
+    (_TIME, "CircaDateCreated CopyrightYear IptcLastEdited metadataLastEdited TemporalCoverage"),
+    (_TIME, "PublicationEvent"),
+    (_TIME | _PEOPLE, "AODateCreated AOCircaDateCreated"),
+    (_DEVICE, "DigImageGUID DigitalImageGUID RecDevice"),
+    (_DEVICE | _PEOPLE, "RegistryId RegItemId RegOrgId parentId FeedIdentifier"),
+    (_OTHER, "DigitalSourceType DigitalSourcefileType MaxAvailHeight MaxAvailWidth ContainerFormat Rating"),
+    (_OTHER, "audioBitRate audioBitRateMode audioBitsPerSample audioChannelCount videoBitRate"),
+    (_OTHER, "videoBitRateMode videoDisplayAspectRatio videoEncodingProfile videoStreamsCount"),
+    (_OTHER, "VisualColour ReleaseReady StreamReady VideoShotType StylePeriod"),
+)
+_PLUS: Final = _named(
+    _PEOPLE, (_TIME, "FirstPublicationDate LicenseEndDate LicenseStartDate LicenseTransactionDate")
+)
+_GAIN_MAP: Final = _named(
+    REST,
+    (NOTHING, "Version GainMapMin GainMapMax Gamma OffsetSDR OffsetHDR HDRCapacityMin HDRCapacityMax"),
+    (NOTHING, "BaseRenditionIsHDR"),
+)
+_DOCUMENT: Final = _named(
+    UNKNOWN,  # some programs write here what people added to a PDF's information, too
+    (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
+    (_DEVICE | _PEOPLE, "Creator Producer"),
+    (_TIME, "CreationDate ModDate"),
+    (_OTHER, "PDFVersion Trapped"),
+)
+_META: Final = _named(REST, (NOTHING, "xmpmeta xapmeta"), (_DEVICE, "xmptk xaptk"))
+_SHAPES: Final = _named(_OTHER)
+
+_XAP: Final = "http://ns.adobe.com/xap/1.0/"
+_PREVIEW: Final = _XAP + "g/img/"
+_NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
+    {
+        RDF: _RDF,
+        XML: _named(REST, (NOTHING, "lang space")),
+        "adobe:ns:meta/": _META,
+        "http://purl.org/dc/elements/1.1/": _DC,
+        _XAP: _XMP,
+        _XAP + "mm/": _MANAGED,
+        _XAP + "rights/": _named(REST, (_PEOPLE, "Certificate Marked Owner UsageTerms WebStatement")),
+        _XAP + "bj/": _named(_PEOPLE | _DEVICE),
+        _XAP + "t/pg/": _named(_OTHER),
+        _XAP + "g/": _named(_OTHER),
+        _XAP + "sType/ResourceRef#": _REFERENCE,
+        _XAP + "sType/ResourceEvent#": _EVENT,
+        _XAP + "sType/Version#": _VERSION,
+        _XAP + "sType/Job#": _named(_PEOPLE | _DEVICE),
+        _XAP + "sType/Dimensions#": _SHAPES,
+        _XAP + "sType/Font#": _SHAPES,
+        _XAP + "sType/ManifestItem#": _named(REST),
+        "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
+        "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(REST),
+        # The digest that names an extended packet; the packet itself is cleaned, and named anew.
+        "http://ns.adobe.com/xmp/note/": _named(REST, (NOTHING, "HasExtendedXMP")),
+        "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
+        "http://ns.adobe.com/creatorAtom/1.0/": _named(REST),
+        "http://ns.adobe.com/photoshop/1.0/": _PHOTOSHOP,
+        "http://ns.adobe.com/camera-raw-settings/1.0/": _RAW_SETTINGS,
+        "http://ns.adobe.com/camera-raw-saved-settings/1.0/": _RAW_SETTINGS,
+        "http://ns.adobe.com/lightroom/1.0/": _named(_PEOPLE),
+        "http://ns.adobe.com/lens-correction-profile/1.0/": _named(_DEVICE),
+        "http://ns.adobe.com/hdr-gain-map/1.0/": _GAIN_MAP,
+        "http://ns.adobe.com/hdr-metadata/1.0/": _named(_OTHER),
+        "http://ns.adobe.com/pdf/1.3/": _DOCUMENT,
+        "http://ns.adobe.com/tiff/1.0/": _TIFF,
+        "http://ns.adobe.com/exif/1.0/": _EXIF,
+        "http://ns.adobe.com/exif/1.0/aux/": _named(
+            _DEVICE,
+            (_DEVICE | _PEOPLE, "OwnerName"),
+            (_OTHER, "FlashCompensation ApproximateFocusDistance DistortionCorrectionAlreadyApplied"),
+        ),
+        "http://cipa.jp/exif/1.0/": _EXIF,
+        "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": _CORE,
+        "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": _EXTENSION,
+        "http://ns.useplus.org/ldf/xmp/1.0/": _PLUS,
+        "http://creativecommons.org/ns#": _named(_PEOPLE, (_TIME, "deprecatedOn")),
+        "http://www.metadataworkinggroup.com/schemas/regions/": FACES,
+        "http://www.metadataworkinggroup.com/schemas/keywords/": FACES,
+        _PREVIEW: _named(UNKNOWN, (_OTHER, "width height format image")),
+        **VENDORS,
+    }
+)
+
+PICTURES: Final = frozenset(
+    {(DEPTH_MAP, "Data"), (DEPTH_MAP, "Confidence"), (ORIGINAL, "Data"), (_PREVIEW, "image")}
+)
+"""Properties that are a picture in base64."""
+RDF_ATTRIBUTES: Final = frozenset({"about", "ID", "nodeID", "resource", "parseType", "datatype"})
+"""Attributes that old RDF also writes without a prefix."""
+IDENTIFYING: Final = frozenset({"about", "ID", "nodeID"})
+"""RDF attributes whose value may be an identifier of the document."""
+STRUCTURAL: Final = frozenset(
+    {
+        ("adobe:ns:meta/", "xmpmeta"),
+        *((RDF, name) for name in ("RDF", "Description", "Seq", "Bag", "Alt")),
+    }
+)
+"""Elements in which no text of their own belongs."""
+
+_PARTS: Final = re.compile(
+    "gps|latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
+    "coordinat|spatial|worldregion|landmark|timezone",
+    re.IGNORECASE,
+)
+_WORDS: Final = frozenset(
+    {
+        *("lat", "lon", "lng", "city", "state", "adr", "geo", "place", "places", "coverage"),
+        *("venue", "county", "street", "town", "village", "municipality", "zip", "pcode", "poi"),
+    }
+)
+NATIVE_DIGEST: Final = re.compile(r"\s*((?:\d{1,5},){0,200}\d{1,5});[0-9A-Fa-f]{32}\s*")
+_GPS_TAGS_END: Final = 0x40
+_GPS_IFD: Final = 34853
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
+_HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
+"""A point in the picture, in pixels; whether a retouched place was chosen by hand."""
+_SPEAKING: Final = (
+    (_DEVICE, re.compile(r"serial|uniqueid|(?:^|[a-z])(?:Make|Model)\b|firmware|guid|hostname")),
+    (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
+    (
+        _PEOPLE,
+        re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
+    ),
+)
+"""What names tell that are not listed, in namespaces whose other names tell less."""
+
+
+def speaks_of_place(name: str) -> bool:
+    """True for a property's local name that tells a place wherever it stands.
+
+    Digests of metadata do, too: they would confirm a guessed place.
+    """
+    if name in _HARMLESS:
+        return False
+    if name in DIGESTS or _PARTS.search(name):
+        return True
+    return any(word.lower() in _WORDS for word in _WORD.findall(name))
+
+
+def digest_tells(name: str, value: str) -> Tells:
+    """What a digest of metadata tells by its value. Adobe's names the tags that it was made of (XMP
+    specification part 3, section 3.3): without those of GPS it confirms no guess of a place.
+    """
+    found = NATIVE_DIGEST.fullmatch(value) if name == "NativeDigest" else None
+    if found is None:
+        return UNKNOWN
+    numbers = {int(number) for number in found[1].split(",")}
+    placed = _GPS_IFD in numbers or any(number < _GPS_TAGS_END for number in numbers)
+    return UNKNOWN if placed else REST
+
+
+@lru_cache(maxsize=4096)
+def tells(namespace: str | None, name: str) -> Tells:
+    """What a property or element of this namespace (None: no namespace) and name tells."""
+    if namespace is None:
+        return NOTHING if name in RDF_ATTRIBUTES else UNKNOWN
+    known = _NAMESPACES.get(namespace)
+    if known is None or name in DIGESTS:
+        return UNKNOWN
+    listed = known.names.get(name)
+    place = _LOCATION if speaks_of_place(name) else NOTHING
+    if listed is not None:
+        return listed | place
+    if place:
+        return place | (_TIME if "timezone" in name.lower() else NOTHING)
+    spoken = (part for part, pattern in _SPEAKING if pattern.search(name))
+    told = known.default
+    for part in spoken:
+        told |= part
+    return told
+
+
+def is_known(namespace: str) -> bool:
+    """Whether any property of a namespace may stay."""
+    return namespace in _NAMESPACES

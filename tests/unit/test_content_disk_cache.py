@@ -1,0 +1,177 @@
+"""What was found in files outlives the process, and nothing but speed depends on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from policyfs.content.cache import RACY_NS, KindCache, KindKey
+from policyfs.content.disk_cache import Remembered
+from policyfs.domain import Patch
+from policyfs.redact.plan import Finding, Outcome, Plan
+
+NOW = 10**18
+KEY = KindKey(dev=1, ino=2**63 + 5, btime_ns=7, size=100, mtime_ns=NOW - 10**9, ctime_ns=NOW - 10**9)
+WHAT = frozenset({"location", "time"})
+PLAN = Plan(
+    Outcome.PATCH, (Patch(3, b"ab"), Patch(50, zeros=40)), (Finding(3, 2, "EXIF", "GPS", "location"),), "x"
+)
+
+
+class Warned(list[str]):
+    """What people were told."""
+
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+
+@pytest.fixture
+def told() -> Warned:
+    return Warned()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, told: Warned):
+    made: list[Remembered] = []
+
+    def open_it(file_system: int = 2**64 - 9, detector: str = "2/544") -> Remembered:
+        path = str(tmp_path / "found.sqlite")
+        made.append(
+            Remembered(path, file_system=file_system, detector=detector, warn=told, clock_ns=lambda: NOW)
+        )
+        return made[-1]
+
+    yield open_it
+    for each in made:
+        each.close()
+
+
+def test_what_was_put_is_there_at_once_and_after_a_restart(opened, told: Warned) -> None:
+    first = opened()
+    first.put_kind(KEY, "image/jpeg")
+    first.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    assert first.kind(KEY) == "image/jpeg"
+    assert first.plan(KEY, WHAT) == ("image/jpeg", PLAN)
+    first.close()
+    again = opened()
+    assert again.kind(KEY) == "image/jpeg"
+    assert again.plan(KEY, WHAT) == ("image/jpeg", PLAN)
+    assert (again.stats().hits, again.stats().misses, told) == (2, 0, [])
+
+
+@pytest.mark.parametrize("field", ["ino", "btime_ns", "size", "mtime_ns", "ctime_ns"])
+def test_another_version_is_another_file(opened, field: str) -> None:
+    memory = opened()
+    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.flush()
+    assert memory.plan(KEY._replace(**{field: getattr(KEY, field) + 1}), WHAT) is None
+
+
+def test_other_words_another_store_another_detector(opened) -> None:
+    memory = opened()
+    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.flush()
+    assert memory.plan(KEY, frozenset({"location"})) is None
+    assert memory.kind(KEY) is None
+    assert opened(file_system=5).plan(KEY, WHAT) is None
+    assert opened(detector="3/544").plan(KEY, WHAT) is None
+
+
+def test_the_answers_of_an_older_detector_are_dropped(opened, tmp_path: Path) -> None:
+    memory = opened()
+    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.close()
+    opened(detector="3/544").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
+        assert database.execute("SELECT count(*) FROM found").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("field", ["mtime_ns", "ctime_ns"])
+@pytest.mark.parametrize("age_ns", [0, RACY_NS - 1, -(10**9)])
+def test_what_may_change_within_one_tick_is_not_kept(opened, field: str, age_ns: int) -> None:
+    memory = opened()
+    key = KEY._replace(**{field: NOW - age_ns})
+    memory.put_plan(key, WHAT, "image/jpeg", PLAN)
+    assert memory.plan(key, WHAT) is None
+
+
+def test_an_inode_that_may_come_again_is_not_kept(opened) -> None:
+    memory = opened()
+    memory.put_kind(KEY._replace(btime_ns=0), "image/jpeg")
+    assert memory.kind(KEY._replace(btime_ns=0)) is None
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 500, b"SQLite format 3\0" + bytes(5000)])
+def test_a_database_that_is_none_is_begun_anew(opened, tmp_path: Path, told: Warned, damage: bytes) -> None:
+    (tmp_path / "found.sqlite").write_bytes(damage)
+    memory = opened()
+    memory.put_kind(KEY, "image/jpeg")
+    memory.close()
+    assert opened().kind(KEY) == "image/jpeg"
+    assert memory.stats().begun_anew == 1
+    assert "was damaged and is begun anew" in told[0]
+
+
+def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path: Path) -> None:
+    first = opened()
+    for number in range(300):
+        first.put_plan(KEY._replace(ino=number), WHAT, "image/jpeg", PLAN)
+    first.close()
+    path = tmp_path / "found.sqlite"
+    data = bytearray(path.read_bytes())
+    data[2048:] = os.urandom(len(data) - 2048)
+    path.write_bytes(data)
+    memory = opened()
+    for number in range(300):
+        assert memory.plan(KEY._replace(ino=number), WHAT) in (None, ("image/jpeg", PLAN))
+    memory.flush()
+    memory.put_kind(KEY, "image/jpeg")
+    memory.flush()
+    assert memory.kind(KEY) == "image/jpeg"
+
+
+def test_an_answer_that_was_tampered_with_is_none(opened, tmp_path: Path) -> None:
+    memory = opened()
+    memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
+    memory.put_kind(KEY, "image/jpeg")
+    memory.flush()
+    with contextlib.closing(sqlite3.connect(tmp_path / "found.sqlite")) as database, database:
+        database.execute("UPDATE found SET answer = ?", (b"\xff" * 30,))
+    assert memory.plan(KEY, WHAT) is None
+    assert memory.kind(KEY) is None
+
+
+def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Warned) -> None:
+    memory = Remembered(
+        str(tmp_path / "none" / "found.sqlite"), file_system=1, detector="d", warn=told, clock_ns=lambda: NOW
+    )
+    memory.put_kind(KEY, "image/jpeg")
+    assert memory.kind(KEY) == "image/jpeg"
+    memory.flush()
+    assert memory.kind(KEY) is None
+    assert "not kept over a restart" in told[0]
+    memory.close()
+    memory.close()
+
+
+def test_a_symlink_in_its_place_is_not_followed(opened, tmp_path: Path, told: Warned) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "found.sqlite").symlink_to(victim)
+    opened()
+    assert victim.read_text() == "precious"
+    assert told
+
+
+def test_kinds_in_memory_come_from_beneath_and_go_there(opened) -> None:
+    beneath = opened()
+    cache = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
+    cache.put(KEY, "image/png")
+    assert beneath.kind(KEY) == "image/png"
+    fresh = KindCache(3, clock_ns=lambda: NOW, beneath=beneath)
+    assert fresh.get(KEY) == "image/png"
+    assert fresh.stats().entries == 1

@@ -1,0 +1,190 @@
+"""What a confined process can still do: tried in forked children, each layer by itself too."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import resource
+import socket
+import struct
+
+import pytest
+
+from policyfs.content import sandbox as under_test
+from policyfs.content.sandbox import ConfinementError, Limits, confine, let_others_in, seccomp_filter
+from tests.support.inchild import in_child
+
+LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=64)
+
+
+def errno_of(function, *arguments) -> int:
+    """0 if the call works, else its errno."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        return error.errno
+    except ValueError:  # resource.setrlimit's word for EPERM
+        return errno.EPERM
+    return 0
+
+
+def exec_map() -> None:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+
+
+TRIES = {
+    "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "list": lambda: os.listdir("/"),
+    "stat": lambda: os.stat("/etc"),
+    "socket": socket.socket,
+    "unix socket": lambda: socket.socket(socket.AF_UNIX),
+    "fork": os.fork,
+    "exec": lambda: os.execv("/bin/true", ["true"]),
+    "kill parent": lambda: os.kill(os.getppid(), 0),
+    "become root": lambda: os.setuid(0),
+    "executable memory": exec_map,
+    "memfd": lambda: os.memfd_create("x"),
+    "raise limit": lambda: resource.setrlimit(resource.RLIMIT_NPROC, (10, 10)),
+    "chroot": lambda: os.chroot("."),
+    "fcntl": lambda: os.set_blocking(0, False),
+}
+
+
+def test_a_confined_process_can_do_nothing():
+    parent = os.getpid()
+
+    def child() -> dict[str, int]:
+        confine(LIMITS, parent)
+        return {name: errno_of(function) for name, function in TRIES.items()}
+
+    assert in_child(child) == dict.fromkeys(TRIES, errno.EPERM)
+
+
+def test_what_is_needed_still_works(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 100_000)
+    parent = os.getpid()
+
+    def child() -> object:
+        fd = os.open(path, os.O_RDONLY)
+        ours, theirs = socket.socketpair()
+        confine(LIMITS, parent)
+        data = os.pread(fd, 200_000, 0)
+        ours.sendall(data[:10])
+        grown = bytearray(50 << 20)
+        return [len(data), len(theirs.recvmsg(100)[0]), len(grown)]
+
+    assert in_child(child) == [100_000, 10, 50 << 20]
+
+
+def test_memory_ends_at_the_limit():
+    parent = os.getpid()
+
+    def child() -> object:
+        confine(LIMITS, parent)
+        return len(bytearray(600 << 20))
+
+    assert in_child(child) == "MemoryError: "
+
+
+def _as_scheduled() -> tuple[int, int]:
+    """Nice value and slice in ns (sched_getattr(2)), once others are let in."""
+    let_others_in()
+    attributes = ctypes.create_string_buffer(48)
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+    assert ctypes.CDLL(None).syscall(number, 0, attributes, len(attributes), 0) == 0
+    _, _, _, nice, _, runtime, _, _ = struct.unpack("=IIQiIQQQ", attributes.raw)
+    return nice, runtime
+
+
+def test_who_wakes_goes_before_a_worker():
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    nice, slice_ns = in_child(_as_scheduled)
+    assert nice == min(19, before + 5)
+    release = tuple(int(part) for part in platform.release().split(".")[:2])
+    assert slice_ns == (50_000_000 if release >= (6, 12) else 0)
+
+
+@pytest.mark.parametrize("limits", [Limits(0, 65534, 1 << 29, 60, 64), Limits(65534, 0, 1 << 29, 60, 64)])
+def test_root_is_no_uid_for_a_worker(limits):
+    parent = os.getpid()
+    assert str(in_child(lambda: confine(limits, parent))).startswith(ConfinementError.__name__)
+
+
+def test_a_worker_whose_zygote_is_gone_does_not_start():
+    parent = os.getpid()
+    assert str(in_child(lambda: confine(LIMITS, parent + 1))).startswith(ConfinementError.__name__)
+
+
+def test_everything_held_here():
+    """This kernel has all of it (Linux >= 6.12 with Landlock and seccomp built in)."""
+    parent = os.getpid()
+    held = ", ".join(in_child(lambda: confine(LIMITS, parent)))
+    for part in ("chroot", "uid 65534", "no_new_privs", "landlock", "seccomp"):
+        assert part in held
+
+
+def test_landlock_alone_forbids_every_path():
+    def child() -> list[int]:
+        assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0
+        assert under_test._landlock()
+        return [
+            errno_of(os.open, "/etc/passwd", os.O_RDONLY),
+            errno_of(os.listdir, "/"),
+            errno_of(os.mkdir, "/tmp/policyfs-never"),
+            errno_of(os.kill, os.getppid(), 0),
+        ]
+
+    assert in_child(child) == [errno.EACCES, errno.EACCES, errno.EACCES, errno.EPERM]
+
+
+def test_chroot_alone_leaves_no_file():
+    def child() -> list[object]:
+        os.chroot("/proc/self/fdinfo")
+        os.chdir("/")
+        os.setresuid(65534, 65534, 65534)
+        return [errno_of(os.stat, "/etc"), errno_of(os.stat, "/proc"), errno_of(os.open, "x", os.O_CREAT)]
+
+    assert in_child(child) == [errno.ENOENT] * 3
+
+
+def run_filter(program: bytes, architecture: int, number: int, argument_2: int) -> int:
+    """What the kernel would return: classic BPF, the four instructions that are used."""
+    data = struct.pack("<IIQ6Q", number, architecture, 0, 0, 0, argument_2, 0, 0, 0)
+    code = list(struct.iter_unpack("<HBBI", program))
+    at = accumulator = 0
+    while True:
+        operation, if_true, if_false, k = code[at]
+        at += 1
+        if operation == 0x20:
+            accumulator = struct.unpack_from("<I", data, k)[0]
+        elif operation == 0x15:
+            at += if_true if accumulator == k else if_false
+        elif operation == 0x45:
+            at += if_true if accumulator & k else if_false
+        else:
+            assert operation == 0x06
+            return k
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_allows_exactly_its_list(machine):
+    program = seccomp_filter(machine)
+    architecture = under_test._AUDIT_ARCH[machine]
+    allowed = set(under_test._SYSCALLS[machine].values())
+    for number in range(600):
+        expected = 0x7FFF0000 if number in allowed else 0x00050001
+        assert run_filter(program, architecture, number, 3) == expected
+    for name in ("mmap", "mprotect"):
+        number = under_test._SYSCALLS[machine][name]
+        assert run_filter(program, architecture, number, 4) == 0x00050001
+    assert run_filter(program, architecture, 0x40000000 + 47, 0) == 0x00050001  # x32
+    assert run_filter(program, 0x40000003, 3, 0) == 0x80000000  # i386
+
+
+def test_an_unknown_machine_has_no_filter():
+    assert seccomp_filter("vax") is None
+    assert seccomp_filter(platform.machine()) is not None

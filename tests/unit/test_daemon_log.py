@@ -1,0 +1,43 @@
+"""The daemon's log: one line for each event, which programs and people can read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from policyfs.daemon.log import Bugs, configure
+
+
+def test_json_lines_hold_every_field_and_stay_one_line() -> None:
+    out = io.StringIO()
+    log = configure(out, as_json=True)
+    log.warning("a\nmessage", path="/a\nb\udcff", store=b"x")
+    log.info("done", count=3)
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["event"], first["level"], first["path"], first["store"]) == (
+        "a\nmessage", "warning", "/a\nb\udcff", "b'x'",
+    )  # fmt: skip
+    assert (second["level"], second["count"]) == ("info", 3)
+    assert first["timestamp"].endswith("Z")
+
+
+def test_text_escapes_what_is_no_word_of_a_line() -> None:
+    out = io.StringIO()
+    configure(out, as_json=False).warning("seen", path="/a\nb \x1b[0m", plain="word")
+    [line] = out.getvalue().splitlines()
+    assert "[warning  ] seen" in line
+    assert "plain=word" in line
+    assert "\x1b" not in line
+
+
+def test_a_bug_is_counted_and_has_its_traceback() -> None:
+    for as_json in (True, False):
+        out = io.StringIO()
+        bugs = Bugs(configure(out, as_json=as_json))
+        try:
+            raise ValueError("why")
+        except ValueError as error:
+            bugs.bug("OPEN", error)
+        assert bugs.count == 1
+        assert "Traceback" in out.getvalue()
+        assert "error" in out.getvalue()

@@ -1,0 +1,61 @@
+"""docs/modules.md and docs/decisions/README.md are what the code and the decisions say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+DECISIONS = CHECKOUT / "docs/decisions"
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("modules_page", CHECKOUT / "packaging/docs/modules.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_code_says(generator: ModuleType) -> None:
+    """If not: make docs."""
+    assert generator.page() == generator.PAGE.read_text(encoding="utf-8"), "make docs"
+
+
+def test_rooms_import_each_other_in_one_direction(generator: ModuleType) -> None:
+    """Annotations included; the import contract says the same of what runs."""
+    known = generator.modules()
+    for package in ("", "fs", "redact", "daemon"):
+        below: dict[str, set[str]] = {}
+        for above, under in generator.arrows(known, package):
+            below.setdefault(above, set()).add(under)
+        left = set(below)
+        while left:
+            ends = {room for room in left if not below[room] & left}
+            assert ends, f"a circle in {package or 'policyfs'}: {sorted(left)}"
+            left -= ends
+
+
+def test_a_picture_leaves_out_what_follows(generator: ModuleType) -> None:
+    said = generator.picture([("a", "b"), ("a", "c"), ("b", "c")])
+    assert re.findall(r"(\w) --> (\w)", said) == [("a", "b"), ("b", "c")]
+
+
+def test_every_decision_has_a_number_a_date_a_status_and_a_row() -> None:
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    files = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.md")
+    assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    rows = [line for line in index.splitlines() if re.match(r"\| \d{4} ", line)]
+    assert len(rows) == len(files)
+    for path, row in zip(files, rows, strict=True):
+        title, _, status, *_ = path.read_text(encoding="utf-8").split("\n")
+        assert title.startswith(f"# {path.name[:4]}: ")
+        found = re.match(r"Status: (in force|given up for \d{4}), since (\d{4}-\d\d-\d\d)\.", status)
+        assert found, path
+        assert row == f"| {path.name[:4]} | [{title[8:]}]({path.name}) | {found[2]} | {found[1]} |"

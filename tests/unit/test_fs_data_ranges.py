@@ -1,0 +1,269 @@
+"""Ranges and files without a name, on the parts alone: what must hold at the very moment of the change."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.namespace.tmpfile import UNNAMED
+from policyfs.fs.raw_handlers import RawHandlers
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.operations import Request
+from policyfs.kernel.protocol import Opcode
+from policyfs.store import ranges as store_ranges
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
+from policyfs.store.tree import Tree
+from tests.support import jpegs
+from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.policies import engine_of
+
+CAMERA, GALLERY, MAPS = 10010, 10011, 10012
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+OPEN = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+"""
+REDACTED = (
+    OPEN
+    + """\
+- {id: hide, require: {redact: location}, who: {not: {grant: media.location}}, unless: {owner: self}}
+"""
+)
+TYPES = """\
+- {id: types, require: {content: [image/jpeg]}, paths: "/**"}
+"""
+ZEROS = (0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "a.jpg").write_bytes(PHOTO)
+    return tmp_path
+
+
+async def errno_of(request) -> int:
+    try:
+        await request
+    except pyfuse3.FUSEError as error:
+        return error.errno
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def ranges_of(made: Parts) -> Ranges:
+    return Ranges(tree=made.tree, io=made.io, opener=made.opener)
+
+
+def stored(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@on_trio
+async def test_who_loses_a_file_while_it_is_open_loses_its_ranges(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        ranges = ranges_of(made)
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        assert await errno_of(ranges.allocate(handle, KEEP_SIZE | PUNCH_HOLE, 4096, 10)) == 0
+        other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
+        await made.write(other, 0, PHOTO)
+        for mode in ZEROS:
+            assert await errno_of(ranges.allocate(handle, mode, 0, 4096)) == errno.EACCES
+        await made.release(other)
+        assert await errno_of(ranges.allocate(handle, ZERO_RANGE, 0, 4096)) == errno.EACCES
+    assert (store / "new.jpg").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_a_range_judged_on_the_old_bytes_does_not_follow_their_end(store: Path) -> None:
+    """While zeros are judged, another handle empties the file: they find an empty, held head then."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        ranges = ranges_of(made)
+        mine = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        made.sniffed.gate, made.sniffed.asked = trio.Event(), trio.Event()
+        found: list[int] = []
+
+        async def zero() -> None:
+            found.append(await errno_of(ranges.allocate(mine, KEEP_SIZE | PUNCH_HOLE, 20, 10)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(zero)
+            await made.sniffed.asked.wait()
+            gate, made.sniffed.gate = made.sniffed.gate, None
+            nursery.start_soon(made.io.truncate, mine, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(stored(store / "a.jpg")) == len(PHOTO), "the truncation waits for the judgement"
+            gate.set()
+        assert found in ([0], [errno.EPERM])
+        assert await errno_of(ranges.allocate(mine, ZERO_RANGE, 0, 4096)) == errno.EOPNOTSUPP
+        assert await errno_of(ranges.allocate(mine, KEEP_SIZE, 0, 4096)) == 0
+    assert (store / "a.jpg").read_bytes() == b""
+
+
+@on_trio
+async def test_zeros_behind_the_end_are_judged_as_what_they_are(store: Path) -> None:
+    """A file of one allowed kind, made longer over the part that is judged."""
+    (store / "short.jpg").write_bytes(b"\xff\xd8\xff")
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        ranges = ranges_of(made)
+        asked: list[bytes] = []
+        kind_of_head = made.sniffed.kind_of_head
+
+        async def noting(head: bytes, *, lane=None):
+            asked.append(head)
+            return await kind_of_head(head, lane=lane)
+
+        made.sniffed.kind_of_head = noting
+        handle = await made.open("/short.jpg", os.O_RDWR, CAMERA)
+        for mode, at, length, judged in (
+            (0, 0, 100, 100),
+            (ZERO_RANGE, 70_000, 10, 65_536),
+            (ZERO_RANGE, 200_000, 10, None),
+            (0, 0, 300_000, None),
+            (KEEP_SIZE, 0, 1 << 20, None),
+        ):
+            asked.clear()
+            code = await errno_of(ranges.allocate(handle, mode, at, length))
+            if code == errno.EOPNOTSUPP:  # this disk zeroes no ranges: as long as it would be, then
+                os.truncate(store / "short.jpg", at + length)
+            assert code in {0, errno.EOPNOTSUPP}
+            assert [len(head) for head in asked] == ([] if judged is None else [judged]), (mode, at)
+
+
+@on_trio
+async def test_a_readers_fsync_reaches_the_stores_file(store: Path, monkeypatch) -> None:
+    synced: list[int] = []
+    fsync = Tree.fsync
+
+    def noting(self: Tree, fd: int, datasync: bool = False) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(self, fd, datasync)
+
+    monkeypatch.setattr(Tree, "fsync", noting)
+    with parts(store, engine_of(REDACTED)) as made:
+        for uid in (MAPS, GALLERY):  # raw, and a frozen copy
+            handle = await made.open("/a.jpg", os.O_RDONLY, uid)
+            await made.io.fsync(handle, datasync=False)
+        assert handle.node.flavor is Flavor.COPY
+        assert synced == [(store / "a.jpg").stat().st_ino] * 2
+        (store / "a.jpg").unlink()
+        assert await errno_of(made.io.fsync(handle, datasync=False)) == 0
+
+
+@on_trio
+async def test_nothing_of_a_copy_is_copied_within_the_store(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        ranges = ranges_of(made)
+        copy = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
+        raw = await made.open("/a.jpg", os.O_RDONLY, MAPS)
+        mine, _ = await made.creator.create(made.root, b"mine", 0o644, os.O_RDWR, made.caller(GALLERY))
+        target, _ = await made.creator.create(made.root, b"raw", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await errno_of(ranges.copy(copy, 0, target, 0, 100)) == errno.EOPNOTSUPP
+        assert await errno_of(ranges.copy(raw, 0, mine, 0, 100)) == errno.EOPNOTSUPP
+        assert await ranges.copy(raw, 0, target, 0, 1 << 40) == len(PHOTO)
+        assert await ranges.seek(copy, 5, os.SEEK_HOLE) == len(PHOTO)
+        assert await errno_of(ranges.seek(copy, len(PHOTO), os.SEEK_DATA)) == errno.ENXIO
+    assert (store / "raw").read_bytes() == PHOTO
+    assert (store / "mine").read_bytes() == b""
+
+
+@on_trio
+async def test_what_cannot_be_recorded_is_not_made_without_a_name_either(store: Path) -> None:
+    required = "- {id: all, allow: [all], who: {app: any}, paths: '/**', audit: required}\n"
+    with parts(store, engine_of(required)) as made:
+        open_before, nodes_before = len(os.listdir("/proc/self/fd")), len(made.nodes)
+        made.sink.broken = True
+        unnamed = made.tmpfiles
+        caller = made.caller(CAMERA)
+        assert await errno_of(unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, caller)) == errno.EIO
+        made.sink.broken = False
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert (len(made.nodes), len(made.handles)) == (nodes_before, 0)
+        handle, entry = await unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, caller)
+        assert handle.node.path() == b"/" + UNNAMED
+        assert entry.st_nlink == 0
+        await made.release(handle)
+        made.nodes.forget(handle.node.nodeid, 1)
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert len(made.nodes) == nodes_before
+
+
+@on_trio
+async def test_after_a_reload_it_is_decided_by_the_name_it_never_had(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        unnamed = made.tmpfiles
+        handle, _ = await unnamed.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
+        assert await made.write(handle, 0, b"words") == 5
+        made.reload(engine_of("- {id: photos, allow: [all], who: {app: any}, paths: '/*.jpg'}\n"))
+        assert await errno_of(made.write(handle, 0, b"words")) in {errno.EACCES, errno.ENOENT}
+        made.reload(engine_of("- {id: all, allow: [all], who: {app: any}, paths: '/*'}\n"))
+        assert await made.write(handle, 0, b"words") == 5
+
+
+@on_trio
+async def test_nobody_names_another_apps_file_where_that_app_may_not_write(store: Path) -> None:
+    """A descriptor was handed over: the one who made the file would go on writing it there."""
+    rules = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/*"}
+- {id: own, allow: [all], who: {app: gallery}, paths: "/gallery/***"}
+"""
+    (store / "gallery").mkdir()
+    with parts(store, engine_of(rules)) as made:
+        handle, _ = await made.tmpfiles.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
+        there, gallery = await made.walk("/gallery", GALLERY), made.caller(GALLERY)
+        assert await errno_of(made.entry_changer.link(handle.node, there, b"given", gallery)) == errno.EXDEV
+        assert made.sink.events[-1].errno == errno.EXDEV
+        assert await errno_of(made.entry_changer.link(handle.node, made.root, b"given", gallery)) == 0
+        assert handle.node.path() == b"/given"
+    assert sorted(os.listdir(store)) == ["a.jpg", "gallery", "given"]
+
+
+@on_trio
+async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkeypatch) -> None:
+    """Sixty slow requests of one app; another app's request, and the threads of all, do not wait."""
+    go_on, begun = threading.Event(), []
+
+    def slow(fd: int, mode: int, offset: int, length: int) -> None:
+        begun.append(length)
+        if length == 1:
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(store_ranges, "allocate", slow)
+    with parts(store, engine_of(OPEN)) as made:
+        operations = RawHandlers(
+            nodes=made.nodes, handles=made.handles, gate=made.gate, lookup=made.lookup,
+            attribute_setter=made.attribute_setter, ranges=ranges_of(made), tmpfiles=made.tmpfiles, bugs=made,
+            io=made.io, listings=made.listings, sync_directory=made.tree.fsyncdir,
+        )  # fmt: skip
+        handles = {uid: await made.open("/a.jpg", os.O_RDWR, uid) for uid in (CAMERA, MAPS)}
+
+        def request(uid: int, length: int) -> Request:
+            body = struct.pack("=QQQII", handles[uid].fh, 0, length, KEEP_SIZE, 0)
+            numbers = (40 + len(body), Opcode.FALLOCATE, 1, handles[uid].node.nodeid, uid, uid, 1, 0, 0)
+            header = struct.pack("=IIQQIIIHH", *numbers)
+            return Request(header + body)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(60):
+                nursery.start_soon(operations.fallocate, request(CAMERA, 1))
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                with trio.fail_after(5):
+                    while len(begun) < 2:  # a thread begins when the machine lets it  # noqa: ASYNC110
+                        await trio.sleep(0.001)
+                    await operations.fallocate(request(MAPS, 2))
+                    await trio.to_thread.run_sync(os.stat, store)
+                assert sorted(begun) == [1, 1, 2]
+            finally:
+                go_on.set()
+        assert begun.count(1) == 60
+        assert len(operations._turns) == 0

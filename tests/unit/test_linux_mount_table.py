@@ -1,0 +1,71 @@
+"""Reading mountinfo, and finding a mountpoint without asking what is mounted."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from policyfs.linux.mount_table import is_mountpoint, mounts, mounts_at, parse_mount, resolve
+
+
+def test_a_line_with_optional_fields():
+    mount = parse_mount(
+        "36 35 98:7 /mnt1 /mnt2 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
+    )
+    assert (mount.mount_id, mount.device, mount.path) == (36, 98 << 20 | 7, "/mnt2")
+    assert mount.options == {"rw", "noatime"}
+    assert (mount.fstype, mount.source) == ("ext3", "/dev/root")
+    assert mount.super_options == {"rw", "errors=continue"}
+
+
+def test_escapes_and_bytes_that_are_no_text():
+    line = b"1 2 0:39 / /a\\040b\\134040\\012\xff\xc3\xa9 rw - fuse.policyfs s\\011x rw,user_id=1\n"
+    mount = parse_mount(line.decode("latin-1"))
+    assert os.fsencode(mount.path) == b"/a b\\040\n\xff\xc3\xa9"
+    assert mount.source == "s\tx"
+    assert mount.device == 39
+
+
+def test_an_empty_source():
+    assert parse_mount("1 2 0:3 / /x rw - tmpfs  rw\n").source == ""
+
+
+def test_the_running_kernels_own():
+    assert any(mount.path == "/" for mount in mounts())
+    assert mounts_at("/proc")[-1].fstype == "proc"
+    assert is_mountpoint("/proc")
+    assert is_mountpoint("/proc/")
+    assert not is_mountpoint("/proc/self")
+    assert not is_mountpoint("/does/not/exist")
+
+
+def test_resolving_symlinks_on_the_way_and_at_the_end(tmp_path):
+    base = tmp_path.resolve()
+    (base / "real" / "deep").mkdir(parents=True)
+    (base / "link").symlink_to("real")
+    (base / "end").symlink_to("link/deep")
+    assert resolve(f"{base}/link/deep") == f"{base}/real/deep"
+    assert resolve(f"{base}/end") == f"{base}/real/deep"
+    assert resolve(f"{base}/end/") == f"{base}/real/deep"
+    assert resolve(f"{base}/end/..") == f"{base}/real"
+    assert resolve(f"{base}/real/new") == f"{base}/real/new"
+    assert resolve("/") == "/"
+    (base / "proc").symlink_to("/proc")
+    assert is_mountpoint(f"{base}/proc")
+
+
+def test_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("x") == f"{tmp_path.resolve()}/x"
+    assert resolve(".") == str(tmp_path.resolve())
+
+
+def test_what_cannot_be_resolved(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop") as caught:
+        resolve(f"{tmp_path}/loop")
+    assert caught.value.errno == errno.ELOOP
+    with pytest.raises(FileNotFoundError):
+        resolve(f"{tmp_path}/nothing/here")

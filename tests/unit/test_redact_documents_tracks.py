@@ -1,0 +1,81 @@
+"""Text that is places gets a kind of its own, whatever libmagic calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from policyfs.redact.core.kinds import Treatment, kind_table
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.documents.tracks import refine_kind
+from policyfs.redact.plan import Outcome, locate
+from tests.support import jpegs, media
+
+KML = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Point/></kml>'
+CASES = {
+    "xmp": (jpegs.xmp_packet(""), "application/rdf+xml"),
+    "xmp as utf-16": (jpegs.xmp_packet("", encoding="utf-16-le"), "application/rdf+xml"),
+    "kml": (KML.encode(), "application/vnd.google-earth.kml+xml"),
+    "kml as utf-16": (KML.encode("utf-16"), "application/vnd.google-earth.kml+xml"),
+    "tcx": (b"<TrainingCenterDatabase/>", "application/vnd.garmin.tcx+xml"),
+    "geojson": (b'{"type": "FeatureCollection", "features": []}', "application/geo+json"),
+    "takeout": (
+        json.dumps({"title": "a.jpg", "geoData": {"latitude": 47.8}}).encode(),
+        "application/x-location+json",
+    ),
+    "history": (b'{"locations": [{"latitudeE7": 478045310}]}', "application/x-location+json"),
+    "nmea": (b"$GPGGA,092233,4748.27,N,01302.53,E,1,08,0.9,437.2,M,46.9,M,,*47\r\n", "application/x-nmea"),
+    "nmea in a log": (b"start\n$GNVTG,1,T,,M,2,N,3,K*1F\n", "application/x-nmea"),
+    "csv": (b"time,lat,lon\n1,47,13\n", "application/x-location-text"),
+    "drone's subtitles": (
+        b"1\n00:00 --> 00:01\n[latitude: 47.8045] [longitude: 13.04]\n",
+        "application/x-location-text",
+    ),
+    "igc": (b"AXXX\nB0922334748270N01302530EA0043700437\n", "application/x-location-text"),
+    "note": (b"we met at 47.80453, 13.04228", "application/x-location-text"),
+    "gml": (b'<x xmlns:gml="http://www.opengis.net/gml"/>', "application/x-location-text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "mime", ["text/plain", "text/xml", "application/json", "application/octet-stream", "application/x-subrip"]
+)
+@pytest.mark.parametrize("case", CASES)
+def test_sidecars(case, mime):
+    head, kind = CASES[case]
+    assert refine_kind(mime, head) == kind
+
+
+def test_a_real_track(tmp_path):
+    assert refine_kind("text/xml", media.track(tmp_path / "t.gpx").read_bytes()) == "application/gpx+xml"
+
+
+CLEANED = {"application/rdf+xml", "application/x-location+json"}
+
+
+@pytest.mark.parametrize("case", [case for case, (_, kind) in CASES.items() if kind not in CLEANED])
+def test_places_from_end_to_end_are_refused(case):
+    head, kind = CASES[case]
+    assert kind_table()[kind].treatment is Treatment.REFUSED
+    assert locate(kind, frozenset({"location"}), MemorySource(head)).outcome is Outcome.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("mime", "head"),
+    [
+        ("text/plain", b"a shopping list\n1.5 kg quinces\n"),
+        ("text/x-python", b"import re\n"),
+        ("application/json", b'{"name": "quince", "size": [1, 2]}'),
+        ("text/html", b"<html><body>quince</body></html>"),
+        ("application/x-subrip", b"1\n00:00:01,000 --> 00:00:02,000\nHello.\n"),
+        ("application/octet-stream", bytes(range(256))),
+        ("text/plain", b""),
+    ],
+)
+def test_other_text_keeps_its_kind(mime, head):
+    assert refine_kind(mime, head) == mime
+
+
+def test_what_is_no_text_is_not_looked_into():
+    assert refine_kind("image/jpeg", CASES["xmp"][0]) == "image/jpeg"

@@ -1,0 +1,98 @@
+"""BMP and ICO: nothing but the picture stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.registry import locate_in
+from tests.support import pngs
+from tests.support.media import HOME
+
+CITY = HOME.city.encode()
+BMP, ICO = "image/bmp", "image/vnd.microsoft.icon"
+
+
+def words(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+
+def header(size: int = 40, height: int = 2, packing: int = 0, stated: int = 0) -> bytes:
+    head = words(size, 2, height) + b"\1\0\x18\0" + words(packing, stated, 2835, 2835, 0, 0)
+    return head.ljust(size, b"\0")
+
+
+PIXELS = bytes(range(16))
+
+
+def bmp(head: bytes, gap: bytes = b"", behind: bytes = b"", reserved: bytes = bytes(4)) -> bytes:
+    start = 14 + len(head) + len(gap)
+    file = b"BM" + words(start + 16) + reserved + words(start)
+    return file + head + gap + PIXELS + behind
+
+
+def redact(kind: str, data: bytes) -> bytes:
+    found = locate_in(kind, MemorySource(data), Tells.LOCATION)
+    out = apply(data, sorted(found.patches, key=lambda p: p.offset))
+    assert not locate_in(kind, MemorySource(out), Tells.LOCATION).patches
+    assert len(out) == len(data)
+    return out
+
+
+@pytest.mark.parametrize("size", [40, 52, 56, 108, 124])
+def test_only_the_picture_of_a_bmp_stays(size):
+    clean = bmp(header(size), bytes(len(CITY)), bytes(len(CITY)))
+    assert redact(BMP, clean) == clean
+    assert redact(BMP, bmp(header(size), CITY, CITY, CITY[:4])) == clean
+
+
+def test_profiles_of_a_bmp():
+    profile = (128).to_bytes(4) + bytes(32) + b"acsp" + bytes(88)
+    for kind, data in ((b"DEBM", profile), (b"DEBM", CITY), (b"KNIL", CITY)):
+        head = bytearray(header(124))
+        head[56:60] = kind
+        head[112:120] = words(124 + 16, len(data))
+        out = redact(BMP, bmp(bytes(head), behind=data + CITY))
+        assert CITY not in out
+        assert (profile in out) == (data == profile)
+        assert PIXELS in out
+
+
+def icon(*pictures: bytes, gap: bytes = b"") -> bytes:
+    at = 6 + 16 * len(pictures) + len(gap)
+    out = b"\0\0\1\0" + len(pictures).to_bytes(2, "little")
+    for picture in pictures:
+        out += b"\2\1\0\0\1\0\x18\0" + words(len(picture), at)
+        at += len(picture)
+    return out + gap + b"".join(pictures)
+
+
+DIB = header() + bytes(range(8)) + bytes(4)
+
+
+def test_only_the_pictures_of_an_icon_stay():
+    clean = icon(DIB, pngs.plain(), gap=bytes(11))
+    assert redact(ICO, clean) == clean
+    out = redact(ICO, icon(DIB + CITY, pngs.plain(pngs.text("Location", HOME.city)), gap=CITY) + CITY)
+    assert CITY not in out
+    assert DIB in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (BMP, b"BM"),
+        (BMP, bmp(header(41))),
+        (BMP, bmp(header(packing=4))),
+        (BMP, bmp(header())[:40]),
+        (ICO, b"\0\0\1\0\0\0"),
+        (ICO, icon(b"what is this?")),
+        (ICO, icon(DIB)[:-1]),
+    ],
+)
+def test_what_is_no_picture_is_refused(kind, data):
+    plan = locate(kind, frozenset({"location"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert not plan.reason.startswith("internal")

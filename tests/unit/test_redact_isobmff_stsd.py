@@ -1,0 +1,80 @@
+"""Sample entries: what is in none, or not whole, is nothing that a second look would find there."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.registry import locate_in
+from tests.support.movies import AVCC, CITY, SLICE, Track, box, full, movie, sei, u32
+
+TELEMETRY = CITY * 3
+
+
+def read(file: bytes, *words: str) -> bytes:
+    """What a reader gets, in which nothing is found again."""
+    hide = hidden_by(words or ("location",))
+    out = apply(file, in_order(locate_in("video/mp4", MemorySource(file), hide).patches, len(file)))
+    assert not locate_in("video/mp4", MemorySource(out), hide).patches
+    return out
+
+
+def cut_short(file: bytes, format_: bytes, by: int) -> bytes:
+    """The last of a track's sample entries ends sooner; what was its end is in no entry."""
+    at = file.index(format_) - 4
+    size = int.from_bytes(file[at : at + 4])
+    return file[:at] + u32(size - by) + file[at + 4 :]
+
+
+def test_samples_go_by_the_type_of_an_entry_that_is_too_short():
+    """Two tracks have the same samples: if one of them came to be media, metadata would lie in it."""
+    hint = Track(b"hint", b"gpmd", (TELEMETRY,), number=2)
+    file = movie(Track(), hint, Track(b"meta", b"what", (TELEMETRY,), number=3))
+    first, second = file.index(TELEMETRY), file.rindex(TELEMETRY)
+    file = file.replace(full(b"stco", u32(1, second)), full(b"stco", u32(1, first)))
+    assert CITY not in read(cut_short(file, b"gpmd", 2))
+
+
+@pytest.mark.parametrize(("kind", "format_", "by"), [(b"vide", b"test", 40), (b"soun", b"twos", 10)])
+def test_an_entry_that_is_too_short_holds_nothing(kind, format_, by):
+    track = Track(kind, format_)
+    whole = movie(track)
+    at = whole.index(format_, whole.index(b"stsd")) + 12
+    file = whole[:at] + CITY + whole[at + len(CITY) :]
+    assert CITY not in read(cut_short(file, format_, by))
+
+
+def test_the_extended_type_of_an_entry_goes():
+    assert CITY not in read(movie(Track(b"meta", b"uuid", entry=bytes(30) + CITY)))
+
+
+def test_what_is_behind_the_entries_is_no_entry():
+    """It would be one of an unknown type, by which the samples would have to go."""
+    name = box(b"keyd", b"mdtacom.apple.quicktime.still-image-time")
+    junk = b"\0\0\0\3junk, more of it"
+    still = Track(b"meta", b"mebx", (TELEMETRY,), entry=box(b"keys", box(u32(1), name)) + junk, number=2)
+    file = cut_short(movie(Track(), still), b"mebx", len(junk))
+    out = read(file)
+    assert TELEMETRY in out
+    assert b"junk" not in out
+
+
+def test_how_frames_are_coded_is_not_read_from_what_goes():
+    """Behind the compressor's name are zeros in the end; what is left says that lengths take 4 bytes."""
+    wrong = b"\0" + AVCC[4:8] + b"\1\x42\0\x1e\xfc"
+    frames = [sei(5, bytes(range(16)) + CITY) + SLICE] * 3
+    file = movie(Track(format=b"avc1", entry=box(b"glbl", AVCC), samples=frames))
+    name = b"\x0bLavc encode".ljust(32, b"\0")
+    assert name in file
+    assert CITY not in read(file.replace(name, wrong.ljust(32, b"\0")))
+
+
+@pytest.mark.parametrize("junk", [CITY, b"\0\0\0\3" + CITY, box(b"abcd", CITY)])
+@pytest.mark.parametrize("holders", [(b"sinf", b"schi"), (b"sinf",), (b"wave",), (b"sv3d",)])
+def test_codec_parameters_hold_known_boxes_only(holders, junk):
+    """Also what looks like the start of a box that is longer than what holds it."""
+    entry = junk
+    for holder in reversed(holders):
+        entry = box(holder, entry)
+    assert CITY not in read(movie(Track(entry=entry)))
