@@ -106,7 +106,8 @@ def page() -> str:
     for package in sorted(name for name in known if name and known[name].name == "__init__.py"):
         own = [name for name in known if name.rpartition(".")[0] == package]
         rooms = [name for name in own if known[name].name == "__init__.py"]
-        out += [f"{'##' if '.' not in package else '###'} {package.replace('.', '/')}/", "", summary(known[package]), ""]
+        level = "###" if "." in package else "##"
+        out += [f"{level} {package.replace('.', '/')}/", "", summary(known[package]), ""]
         if len(rooms) > 1:
             out += [picture(arrows(known, package)), ""]
         if plain := [name for name in own if name not in rooms]:

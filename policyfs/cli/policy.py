@@ -22,7 +22,6 @@ from policyfs.policy.model import SELF, App, Effect, Modes, Policy
 from policyfs.policy.modes import looks_like_backup
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
-from policyfs.redact.core.kinds import Treatment, kind_table
 
 
 class UnreadableError(PolicyfsError):
@@ -156,6 +155,9 @@ def _refusal(decision: Decision, kind: str | None) -> str | None:
     """Why the table of kinds (docs/redaction.md) lets a file under redaction not be opened, if so."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
+    from policyfs.redact.core.kinds import Treatment
+    from policyfs.redact.registry import kind_table
+
     row = kind_table().get(kind)
     if row is None:
         return f"{kind} is no kind that policyfs can clean"

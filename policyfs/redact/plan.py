@@ -5,10 +5,10 @@ from __future__ import annotations
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, TO_TELL
 from policyfs.redact.core.categories import Tells, hidden_by, in_words
 from policyfs.redact.core.cleaners import Found, NotThisKindError, TooMuchError
-from policyfs.redact.core.kinds import KindRow, Treatment, kind_rows, kind_table
+from policyfs.redact.core.kinds import KindRow, Treatment
 from policyfs.redact.core.patches import ByteSource, in_order
 from policyfs.redact.core.values import DETECTOR_VERSION, MAX_FINDINGS, Finding, Outcome, Plan
-from policyfs.redact.registry import locate_in
+from policyfs.redact.registry import kind_rows, kind_table, locate_in
 from policyfs.redact.verdict import judged
 
 __all__ = [

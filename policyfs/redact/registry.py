@@ -1,15 +1,18 @@
-"""Which locator goes with which kind, and the cleaners that each may use for what a file embeds."""
+"""Every format in one list, and what is made of it: locators, the table of kinds, the parts; and the cleaners
+that a locator may use for what a file embeds.
+
+The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test holds the
+two against each other.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.audio.amr import locate_amr
-from policyfs.redact.audio.flac import locate_flac
-from policyfs.redact.audio.mp3 import locate_adts, locate_mp3
-from policyfs.redact.audio.ogg import locate_ogg
+from policyfs.redact.audio import amr, flac, mp3, ogg
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_NESTING,
@@ -21,91 +24,54 @@ from policyfs.redact.core.cleaners import (
     budget_for,
 )
 from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.kinds import NOTHING_IN, Format, KindRow, Part, Treatment, refused_rows
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
-from policyfs.redact.documents.sidecars import locate_takeout, locate_xmp_sidecar
+from policyfs.redact.documents import sidecars
 from policyfs.redact.exif.exif import clean_tiff
-from policyfs.redact.heif.heif import locate_heif
-from policyfs.redact.images.bmp import locate_bmp, locate_ico
-from policyfs.redact.images.gif import locate_gif
-from policyfs.redact.images.jxl import locate_jxl
-from policyfs.redact.images.png import locate_png
-from policyfs.redact.images.webp import locate_webp
-from policyfs.redact.isobmff.mp4 import MOVIE_KINDS, locate_movie
-from policyfs.redact.jpeg.jpeg import locate_jpeg
-from policyfs.redact.jpeg2000.jp2 import locate_jp2
-from policyfs.redact.matroska.matroska import locate_matroska
-from policyfs.redact.pdf.pdf import locate_pdf
-from policyfs.redact.raw.cr3 import locate_cr3
-from policyfs.redact.raw.raf import RAF_KIND, locate_raf
-from policyfs.redact.raw.tiff import TIFF_KINDS, locate_tiff
-from policyfs.redact.riff.aiff import locate_aiff
-from policyfs.redact.riff.avi import locate_avi
-from policyfs.redact.riff.wav import locate_wav
+from policyfs.redact.heif import heif
+from policyfs.redact.images import bmp, gif, jxl, png, webp
+from policyfs.redact.isobmff import mp4
+from policyfs.redact.jpeg import jpeg
+from policyfs.redact.jpeg2000 import jp2
+from policyfs.redact.matroska import matroska
+from policyfs.redact.pdf import pdf
+from policyfs.redact.raw import cr3, raf, tiff
+from policyfs.redact.riff import aiff, avi, wav
 from policyfs.redact.tags.iptc import clean_iim, clean_irb
 from policyfs.redact.xmp.packet import clean_xmp
 
+_MODULES: Final = (
+    jpeg, tiff, raf, cr3, heif, jxl, jp2, png, webp, gif, bmp,
+    mp4, matroska, avi, mp3, flac, ogg, wav, aiff, amr, pdf, sidecars,
+)  # fmt: skip
+FORMATS: Final[tuple[Format, ...]] = tuple(one for module in _MODULES for one in module.FORMATS)
+"""Every format that is redacted, photos first. All lists of formats and kinds are made of this one."""
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
-    {
-        "image/jpeg": locate_jpeg,
-        "image/vnd.microsoft.icon": locate_ico,
-        "image/bmp": locate_bmp,
-        "audio/amr": locate_amr,
-        "audio/x-aiff": locate_aiff,
-        "video/x-msvideo": locate_avi,
-        "audio/x-wav": locate_wav,
-        "application/ogg": locate_ogg,
-        "video/ogg": locate_ogg,
-        "audio/ogg": locate_ogg,
-        "audio/flac": locate_flac,
-        "audio/aac": locate_adts,
-        "audio/mpeg": locate_mp3,
-        "image/gif": locate_gif,
-        "image/webp": locate_webp,
-        "image/png": locate_png,
-        **dict.fromkeys(MOVIE_KINDS, locate_movie),
-        **dict.fromkeys(TIFF_KINDS, locate_tiff),
-        RAF_KIND: locate_raf,
-        "application/pdf": locate_pdf,
-        "application/rdf+xml": locate_xmp_sidecar,
-        "application/x-location+json": locate_takeout,
-        "video/x-matroska": locate_matroska,
-        "video/webm": locate_matroska,
-        "audio/x-matroska": locate_matroska,
-        "audio/webm": locate_matroska,
-        "image/heic": locate_heif,
-        "image/heic-sequence": locate_heif,
-        "image/heif": locate_heif,
-        "image/heif-sequence": locate_heif,
-        "image/avif": locate_heif,
-        "image/x-canon-cr3": locate_cr3,
-        "image/jxl": locate_jxl,
-        "image/jp2": locate_jp2,
-        "image/jpx": locate_jp2,
-        "image/jph": locate_jp2,
-        "image/x-jp2-codestream": locate_jp2,
-    }
+    {kind: one.locate for one in FORMATS for kind in one.kinds}
 )
 """Content kind -> its locator; exactly the kinds that the table calls redacted."""
+_PICTURES: Final = tuple(start for one in FORMATS for start in one.pictures)
 
-_PICTURES: Final = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"RIFF", "image/webp"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "image/jxl"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
-    (b"\xff\x4f\xff\x51\0", "image/x-jp2-codestream"),
-)
-"""First bytes -> the kind of an embedded picture."""
-_BOXED: Final = MappingProxyType(
-    {
-        **dict.fromkeys((b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmif2"), "image/heic"),
-        **dict.fromkeys((b"ftypavif", b"ftypavis"), "image/avif"),
-    }
-)
-"""Bytes 4 to 12 -> the kind, where a picture starts with a size."""
+
+def parts() -> tuple[Part, ...]:
+    """Every part of every format, photos first."""
+    return tuple(part for one in FORMATS for part in one.parts)
+
+
+def kind_rows() -> tuple[KindRow, ...]:
+    """The table of kinds, row by row, as the documentation shows it: what may be read raw under redaction,
+    what is redacted, what is refused. All other kinds are refused.
+    """
+    located = (
+        KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items()
+    )
+    return (NOTHING_IN, *located, *refused_rows())
+
+
+@functools.cache
+def kind_table() -> Mapping[str, KindRow]:
+    """The table by kind. A kind that is not in it is refused."""
+    return MappingProxyType({row.kind: row for row in kind_rows()})
 
 
 def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
@@ -142,11 +108,10 @@ class _Cleaners:
         return clean_irb(data, self)
 
     def image(self, data: bytes) -> Cleaned | None:
-        for start, kind in _PICTURES:
-            if data.startswith(start):
+        for kind, offset, start in _PICTURES:
+            if data.startswith(start, offset):
                 return self._whole(kind, data)
-        boxed = _BOXED.get(data[4:12])
-        return None if boxed is None else self._whole(boxed, data)
+        return None
 
     def file(self, kind: str, source: ByteSource) -> Found | None:
         locator = LOCATORS.get(kind)

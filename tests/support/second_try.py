@@ -39,6 +39,7 @@ class SecondTry:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
         self._is_second = bool(config.getoption("second_try"))
         self._failed: dict[str, bool] = {}
 
@@ -56,17 +57,17 @@ class SecondTry:
             self._failed[report.nodeid] = bool(may) and self._failed.get(report.nodeid, True)
 
     def pytest_sessionfinish(self) -> None:
-        if hasattr(self._config, "workerinput") or self._is_second or self._config.cache is None:
+        if hasattr(self._config, "workerinput") or self._is_second or self._cache is None:
             return
         for_good = [nodeid for nodeid, may in self._failed.items() if not may]
         if len(self._failed) > MOST:
             for_good = list(self._failed)
-        self._config.cache.set(_FOR_GOOD, for_good)
+        self._cache.set(_FOR_GOOD, for_good)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if not self._is_second or self._config.cache is None:
+        if not self._is_second or self._cache is None:
             return
-        if for_good := self._config.cache.get(_FOR_GOOD, []):
+        if for_good := self._cache.get(_FOR_GOOD, []):
             raise pytest.UsageError("no second try: failed for good: " + ", ".join(for_good))
         if not session.items:
             raise pytest.UsageError("no second try: the first run did not end by a test that failed")

@@ -15,8 +15,8 @@ from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
 from policyfs.redact.core.categories import WORDS
-from policyfs.redact.core.kinds import Treatment, kind_rows
-from policyfs.redact.registry import LOCATORS
+from policyfs.redact.core.kinds import Treatment
+from policyfs.redact.registry import LOCATORS, kind_rows
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 APPS = "apps:\n  camera: {uid: 10010}\n  maps: {uid: 10012, grants: [media.location]}\n"

@@ -6,7 +6,6 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from policyfs.redact.raw.raf import RAF_KIND
 from tests.support import jpegs
 from tests.support.jpegs import exif, exif_segment, leaks, plain, with_segments
 from tests.support.notes import CITY
@@ -17,10 +16,10 @@ PREVIEW = with_segments(plain(), exif_segment(exif("II")))
 
 def read(data: bytes, word: str = "location") -> bytes:
     """What a reader gets; redacting that again finds nothing."""
-    plan = locate(RAF_KIND, frozenset({word}), MemorySource(data))
+    plan = locate("image/x-fuji-raf", frozenset({word}), MemorySource(data))
     assert plan.outcome is not Outcome.REFUSE, plan.reason
     out = apply(data, plan.patches)
-    assert locate(RAF_KIND, frozenset({word}), MemorySource(out)).outcome is Outcome.CLEAN
+    assert locate("image/x-fuji-raf", frozenset({word}), MemorySource(out)).outcome is Outcome.CLEAN
     return out
 
 
@@ -81,4 +80,5 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_broken_is_refused(case):
-    assert locate(RAF_KIND, frozenset({"location"}), MemorySource(BROKEN[case])).outcome is Outcome.REFUSE
+    plan = locate("image/x-fuji-raf", frozenset({"location"}), MemorySource(BROKEN[case]))
+    assert plan.outcome is Outcome.REFUSE

@@ -1,7 +1,6 @@
-"""The table of kinds: what may be read raw under redaction, what is redacted, what is refused.
+"""Rows of the table of kinds: what each format says of itself, and the kinds that are refused.
 
-It fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
-holds the two against each other.
+registry.py makes the table of them.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_EMPTY
 from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Locator
 
 
 class Treatment(enum.Enum):
@@ -48,78 +48,48 @@ class Part:
     becomes: str
 
 
-_REFUSED: Final = Treatment.REFUSED
-_ROWS: Final = (
-    KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide"),
-    KindRow("image/jpeg", Treatment.LOCATOR, "EXIF, XMP, IPTC and all other metadata is examined"),
-    KindRow("image/png", Treatment.LOCATOR, "EXIF, XMP, texts and all other chunks are examined"),
-    KindRow("image/webp", Treatment.LOCATOR, "EXIF, XMP and all other chunks are examined"),
-    KindRow("image/heic", Treatment.LOCATOR, "EXIF, XMP and all other items are examined"),
-    KindRow("image/heif", Treatment.LOCATOR, "EXIF, XMP and all other items are examined"),
-    KindRow("image/avif", Treatment.LOCATOR, "EXIF, XMP and all other items are examined"),
-    KindRow("image/heic-sequence", Treatment.LOCATOR, "items and tracks are examined"),
-    KindRow("image/heif-sequence", Treatment.LOCATOR, "items and tracks are examined"),
-    KindRow("image/x-canon-cr3", Treatment.LOCATOR, "EXIF, maker notes, XMP, previews, tracks are examined"),
-    KindRow("image/jxl", Treatment.LOCATOR, "EXIF, XMP and all other boxes are examined"),
-    KindRow("image/jp2", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
-    KindRow("image/jph", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
-    KindRow("image/jpx", Treatment.LOCATOR, "all boxes and the codestream's comments are examined"),
-    KindRow("image/x-jp2-codestream", Treatment.LOCATOR, "comments are examined"),
-    KindRow("image/tiff", Treatment.LOCATOR, "all tags are examined; DNG, NEF, ARW, PEF, SRW, 3FR, too"),
-    KindRow("image/x-canon-cr2", Treatment.LOCATOR, "likewise"),
-    KindRow("image/x-olympus-orf", Treatment.LOCATOR, "likewise"),
-    KindRow("image/x-panasonic-rw2", Treatment.LOCATOR, "likewise"),
-    KindRow("image/x-fuji-raf", Treatment.LOCATOR, "its JPEG, its directory and its TIFF are examined"),
-    KindRow("image/gif", Treatment.LOCATOR, "comments, XMP and all other extensions are examined"),
-    KindRow("image/svg+xml", _REFUSED, "may carry any metadata; no locator"),
-    KindRow("video/mp4", Treatment.LOCATOR, "user data, metadata boxes and timed metadata are examined"),
-    KindRow("video/quicktime", Treatment.LOCATOR, "likewise"),
-    KindRow("video/x-m4v", Treatment.LOCATOR, "likewise"),
-    KindRow("video/3gpp", Treatment.LOCATOR, "likewise"),
-    KindRow("video/3gpp2", Treatment.LOCATOR, "likewise"),
-    KindRow("audio/mp4", Treatment.LOCATOR, "likewise"),
-    KindRow("audio/x-m4a", Treatment.LOCATOR, "likewise"),
-    KindRow("video/x-matroska", Treatment.LOCATOR, "tags, chapters, attachments, all tracks but media"),
-    KindRow("video/webm", Treatment.LOCATOR, "as Matroska"),
-    KindRow("audio/x-matroska", Treatment.LOCATOR, "as Matroska"),
-    KindRow("audio/webm", Treatment.LOCATOR, "as Matroska"),
-    KindRow("audio/mpeg", Treatment.LOCATOR, "ID3, APE and Lyrics3 tags are examined"),
-    KindRow("video/mp2t", _REFUSED, "AVCHD and dash-cams write places and dates into every second of it"),
-    KindRow("video/mpeg", _REFUSED, "may carry anything in private streams and user data"),
-    KindRow("video/x-flv", _REFUSED, "its script tags hold anything; no locator"),
-    KindRow("video/x-ms-asf", _REFUSED, "its headers hold anything; no locator (WMV, WMA)"),
-    KindRow("audio/flac", Treatment.LOCATOR, "comments, pictures and all other blocks are examined"),
-    KindRow("audio/aac", Treatment.LOCATOR, "ID3, APE and Lyrics3 tags are examined"),
-    KindRow("audio/ogg", Treatment.LOCATOR, "comments are examined; unknown streams are refused"),
-    KindRow("video/ogg", Treatment.LOCATOR, "comments are examined; unknown streams are refused"),
-    KindRow("application/ogg", Treatment.LOCATOR, "comments are examined; unknown streams are refused"),
-    KindRow("audio/x-wav", Treatment.LOCATOR, "all chunks besides the sound are examined"),
-    KindRow("video/x-msvideo", Treatment.LOCATOR, "all chunks besides picture and sound are examined"),
-    KindRow("audio/x-aiff", Treatment.LOCATOR, "all chunks besides the sound are examined"),
-    KindRow("audio/amr", Treatment.LOCATOR, "speech frames and nothing else"),
-    KindRow("image/bmp", Treatment.LOCATOR, "what is no picture becomes zeros"),
-    KindRow(
-        "image/vnd.microsoft.icon", Treatment.LOCATOR, "what is no picture becomes zeros; PNGs are redacted"
-    ),
-    KindRow("application/pdf", Treatment.LOCATOR, "all objects of all revisions; page text stays"),
-    KindRow("application/zip", _REFUSED, "holds any other file"),
-    KindRow("text/plain", _REFUSED, "may say anything; a track or a log of places, too"),
-    KindRow("application/rdf+xml", Treatment.LOCATOR, "an XMP sidecar: each property, as in a photo"),
-    KindRow("application/gpx+xml", _REFUSED, "a track: places from end to end"),
-    KindRow("application/vnd.google-earth.kml+xml", _REFUSED, "places from end to end"),
-    KindRow("application/vnd.garmin.tcx+xml", _REFUSED, "a training: places from end to end"),
-    KindRow("application/geo+json", _REFUSED, "places from end to end"),
-    KindRow("application/x-location+json", Treatment.LOCATOR, "Takeout's JSON, member by member"),
-    KindRow("application/x-nmea", _REFUSED, "a GPS receiver's log"),
-    KindRow("application/x-location-text", _REFUSED, "text in which coordinates were found"),
+class Start(NamedTuple):
+    """How pictures of a kind begin, where other files embed them: so many bytes in, these bytes."""
+
+    kind: str
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format that is redacted: all that the rest of policyfs has to know of it.
+
+    kinds: its content kinds, and what is looked at in each, for the documentation. locate: its locator.
+    parts: what its files hold. pictures: how those begin that other files may embed.
+    """
+
+    kinds: Mapping[str, str]
+    locate: Locator
+    parts: tuple[Part, ...] = ()
+    pictures: tuple[Start, ...] = ()
+
+
+NOTHING_IN: Final = KindRow(KIND_EMPTY, Treatment.NOTHING, "no bytes, so nothing to hide")
+_WHY_REFUSED: Final = MappingProxyType(
+    {
+        "image/svg+xml": "may carry any metadata; no locator",
+        "video/mp2t": "AVCHD and dash-cams write places and dates into every second of it",
+        "video/mpeg": "may carry anything in private streams and user data",
+        "video/x-flv": "its script tags hold anything; no locator",
+        "video/x-ms-asf": "its headers hold anything; no locator (WMV, WMA)",
+        "application/zip": "holds any other file",
+        "text/plain": "may say anything; a track or a log of places, too",
+        "application/gpx+xml": "a track: places from end to end",
+        "application/vnd.google-earth.kml+xml": "places from end to end",
+        "application/vnd.garmin.tcx+xml": "a training: places from end to end",
+        "application/geo+json": "places from end to end",
+        "application/x-nmea": "a GPS receiver's log",
+        "application/x-location-text": "text in which coordinates were found",
+    }
 )
 
 
-def kind_rows() -> tuple[KindRow, ...]:
-    """The table, row by row, as the documentation shows it. All other kinds are refused."""
-    return _ROWS
-
-
-def kind_table() -> Mapping[str, KindRow]:
-    """The table by kind. A kind that is not in it is refused."""
-    return MappingProxyType({row.kind: row for row in _ROWS})
+def refused_rows() -> tuple[KindRow, ...]:
+    """Kinds that are known, and have no locator. What is not known is refused as well."""
+    return tuple(KindRow(kind, Treatment.REFUSED, why) for kind, why in _WHY_REFUSED.items())

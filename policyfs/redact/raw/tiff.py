@@ -15,7 +15,7 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.intervals import Extents
-from policyfs.redact.core.kinds import Part
+from policyfs.redact.core.kinds import Format, Part, Start
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif import raw_tags, tags
 from policyfs.redact.exif.ifd import Directory, Entry, Frame
@@ -24,7 +24,6 @@ from policyfs.redact.exif.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
 from policyfs.redact.exif.raw_tags import IMAGE, Rules
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 
-TIFF_KINDS: Final = ("image/tiff", "image/x-canon-cr2", "image/x-olympus-orf", "image/x-panasonic-rw2")
 """libmagic calls DNG, NEF, ARW, PEF, SRW and most others image/tiff."""
 
 MAX_ZEROED_BYTES: Final = 64 << 20
@@ -313,3 +312,21 @@ def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Ext
             yield from zeros(source, start, end)
         else:
             yield Patch(start, zeros=end - start)
+
+
+FORMATS: Final = (
+    Format(
+        kinds={
+            "image/tiff": "all tags are examined; DNG, NEF, ARW, PEF, SRW, 3FR, too",
+            "image/x-canon-cr2": "likewise",
+            "image/x-olympus-orf": "likewise",
+            "image/x-panasonic-rw2": "likewise",
+        },
+        locate=locate_tiff,
+        parts=PARTS,
+        pictures=(
+            Start("image/tiff", 0, b"II*\0"),
+            Start("image/tiff", 0, b"MM\0*"),
+        ),
+    ),
+)
