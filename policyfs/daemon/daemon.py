@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from policyfs.daemon.end import (
     MountTable,
     SignalReader,
 )
+from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
@@ -64,8 +64,6 @@ _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
 _NICE: Final = -10
 """Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
-_COLLECTING: Final = (700, 10, 100)
-"""As Python has it, but a full collection ten times less often: everybody waits while it runs."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
 """One for each request under way, for one of each uid that comes then, and for what has no caller."""
@@ -130,6 +128,7 @@ class Daemon:
         # From here on signals wait until we read them: there is a mount to be taken away, in order.
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
+        self._garbage = Garbage(lambda: sum(counters().values()))
         self._mount_table = MountTable()  # from before the mount on, so that its end is a change
         self._undo.callback(self._mount_table.close)
         self._control_files = self._open_control_files()
@@ -211,9 +210,7 @@ class Daemon:
         self.fs.listings.others_wait = self._readiness.others_wait
         self._undo.callback(self._readiness.close)
         self._undo.callback(pyfuse3.close, unmount=False)
-        gc.collect()
-        gc.freeze()  # what is there now stays: a full collection that leaves it out takes 3 ms, else 30
-        gc.set_threshold(*_COLLECTING)
+        self._garbage.start()
         trio.run(self._main, ready)
 
     async def _main(self, ready: Callable[[], None]) -> None:
@@ -342,6 +339,7 @@ class Daemon:
         while True:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
+            self._garbage.tick()
             await trio.to_thread.run_sync(self.journal.flush)
             if self.remembered is not None and self.remembered.is_waiting:
                 await trio.to_thread.run_sync(self.remembered.flush)

@@ -62,9 +62,7 @@ def kind_rows() -> tuple[KindRow, ...]:
     """The table of kinds, row by row, as the documentation shows it: what may be read raw under redaction,
     what is redacted, what is refused. All other kinds are refused.
     """
-    located = (
-        KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items()
-    )
+    located = (KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items())
     return (NOTHING_IN, *located, *refused_rows())
 
 

@@ -207,8 +207,6 @@ FORMATS: Final = (
         },
         locate=locate_gif,
         parts=PARTS,
-        pictures=(
-            Start("image/gif", 0, b"GIF8"),
-        ),
+        pictures=(Start("image/gif", 0, b"GIF8"),),
     ),
 )

@@ -165,8 +165,6 @@ FORMATS: Final = (
         },
         locate=locate_jxl,
         parts=PARTS,
-        pictures=(
-            Start("image/jxl", 0, b"\0\0\0\x0cJXL \r\n\x87\n"),
-        ),
+        pictures=(Start("image/jxl", 0, b"\0\0\0\x0cJXL \r\n\x87\n"),),
     ),
 )

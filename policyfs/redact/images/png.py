@@ -322,8 +322,6 @@ FORMATS: Final = (
         },
         locate=locate_png,
         parts=PARTS,
-        pictures=(
-            Start("image/png", 0, b"\x89PNG\r\n\x1a\n"),
-        ),
+        pictures=(Start("image/png", 0, b"\x89PNG\r\n\x1a\n"),),
     ),
 )

@@ -150,8 +150,6 @@ FORMATS: Final = (
         },
         locate=locate_webp,
         parts=PARTS,
-        pictures=(
-            Start("image/webp", 0, b"RIFF"),
-        ),
+        pictures=(Start("image/webp", 0, b"RIFF"),),
     ),
 )

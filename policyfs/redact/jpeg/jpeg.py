@@ -186,8 +186,6 @@ FORMATS: Final = (
         },
         locate=locate_jpeg,
         parts=PARTS,
-        pictures=(
-            Start("image/jpeg", 0, b"\xff\xd8\xff"),
-        ),
+        pictures=(Start("image/jpeg", 0, b"\xff\xd8\xff"),),
     ),
 )

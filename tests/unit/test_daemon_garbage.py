@@ -1,0 +1,94 @@
+"""Garbage is collected a little at a time, and none of it for ever is missed."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from policyfs.daemon.garbage import IDLE_S, Garbage
+
+
+class Thing:
+    """One that may refer to itself."""
+
+    def __init__(self) -> None:
+        self.other: object = None
+
+
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+    gc.collect()
+
+
+def circle() -> Thing:
+    thing = Thing()
+    thing.other = thing
+    return thing
+
+
+def filled(garbage: Garbage) -> list[list[int]]:
+    """Objects that stay, until a collection was due."""
+    made: list[list[int]] = []
+    before = garbage.freezes
+    while garbage.freezes == before:
+        made += [[number] for number in range(1000)]
+        assert len(made) < 100_000
+        garbage.tick()
+    return made
+
+
+def test_what_outlives_a_collection_is_left_out_of_later_ones() -> None:
+    garbage = Garbage(lambda: 0)
+    garbage.start()
+    frozen = gc.get_freeze_count()
+    made = filled(garbage)
+    assert gc.get_freeze_count() >= frozen + len(made)
+    assert len(gc.get_objects()) < 1000
+
+
+def test_what_is_garbage_by_then_is_collected_before() -> None:
+    garbage = Garbage(lambda: 0)
+    garbage.start()
+    gone = weakref.ref(circle())
+    made = filled(garbage)
+    assert made
+    assert gone() is None
+
+
+def test_a_circle_that_was_frozen_alive_goes_when_nobody_asks() -> None:
+    asked = 0
+    garbage = Garbage(lambda: asked, most_freezes=1)
+    garbage.start()
+    thing = circle()
+    gone = weakref.ref(thing)
+    made = filled(garbage)
+    del thing
+    for now in range(100):  # somebody asks all the time
+        asked += 1
+        garbage.tick(now)
+    assert gone() is not None
+    garbage.tick(200)
+    garbage.tick(200 + IDLE_S)
+    assert gone() is None
+    assert made
+    assert garbage.freezes == 0
+
+
+def test_python_itself_goes_through_everything_no_more() -> None:
+    Garbage(lambda: 0).start()
+    ran: list[int] = []
+    gc.callbacks.append(note := lambda phase, info: ran.append(info["generation"]))
+    try:
+        made = [[number] for number in range(100_000)]
+    finally:
+        gc.callbacks.remove(note)
+    assert made
+    assert 1 in ran
+    assert 2 not in ran
