@@ -1,6 +1,6 @@
 """Which node of a file a caller gets: by view, path class, and the road its bytes take.
 
-See docs/architecture.md, "Views". In a redacted view a file that the caller may see whole now
+See docs/architecture/views.md. In a redacted view a file that the caller may see whole now
 (its own) or that somebody writes through this view is LIVE, mediated and judged read by read;
 any other is a frozen COPY, or LEASED where it is too large to copy. A COPY or LEASED node that
 nobody has open takes on whatever version is current; one that is open keeps its own, and newer

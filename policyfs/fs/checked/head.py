@@ -1,7 +1,7 @@
 """The first bytes of a file whose content is checked: held until their kind is known.
 
 Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O around it. What a head is at each
-event (docs/architecture.md, "Checked writes"):
+event (docs/architecture/checked-writes.md):
 
 - a file that is empty in the store starts with an empty head, held here and not written;
 - as soon as the head sniffs as an allowed kind it is written to the store, and from then on

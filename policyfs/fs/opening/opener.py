@@ -1,6 +1,6 @@
 """Opening files: the decision, then the road, then everything that must be true before the reply.
 
-Order of an open (docs/architecture.md, "Opening"): decision; the node is the one this caller's
+Order of an open (docs/architecture/opening.md): decision; the node is the one this caller's
 view and the file's state ask for, else ESTALE (the kernel looks the name up again and comes with
 the right node); leases of others are broken for a writer; suid, sgid and capabilities go; the
 owner becomes `none` if another app writes; the backing file is registered; O_TRUNC comes last.
