@@ -22,7 +22,7 @@ from policyfs.daemon import control
 from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux import seccomp
-from policyfs.linux.mount_table import FSTYPE, mounts
+from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
 from policyfs.store.facts import StoreFacts, probe
 
 PASSTHROUGH_SINCE: Final = (6, 9)
@@ -88,8 +88,7 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
     """fusectl is mounted: the only way to free what waits in a hung mount."""
-    filesystems = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    if f" {directory} " in filesystems:
+    if mounts_at(str(directory)):
         return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
     todo = f"mount -t fusectl none {directory}"
     return Finding("fusectl", State.OFF, "a hung mount could not be aborted", todo)

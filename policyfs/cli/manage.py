@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def known(mountpoint: str) -> str:
     """The absolute path of a mountpoint without symlinks. Raises PolicyfsError."""
-    from policyfs.linux.mount_table import resolve
+    from policyfs.linux.mountinfo import resolve
 
     try:
         return resolve(mountpoint)
@@ -104,7 +104,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 def _all_status(silent: list[str]) -> list[control.Json]:
     """The status of every mount that answers. silent: gets the mountpoints of which nothing is known."""
-    from policyfs.linux.mount_table import FSTYPE, mounts
+    from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):

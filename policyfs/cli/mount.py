@@ -209,7 +209,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
     from policyfs.kernel.probe import MountState, mount_state
-    from policyfs.linux.mount_table import resolve
+    from policyfs.linux.mountinfo import resolve
 
     real_store = os.path.realpath(store)
     if not os.path.exists(real_store):

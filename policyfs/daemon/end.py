@@ -13,7 +13,7 @@ import trio
 
 from policyfs.fs.access.audit import executable
 from policyfs.linux import libc
-from policyfs.linux.mount_table import MOUNTINFO, Mount, parse_mount
+from policyfs.linux.mountinfo import MOUNTINFO, Mount, parse_mount
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RECORD: Final = 128  # struct signalfd_siginfo (signalfd(2))

@@ -11,7 +11,7 @@ import signal
 from contextlib import suppress
 from typing import Final
 
-from policyfs.linux.mount_table import FSTYPE, Mount, mounts_at, resolve
+from policyfs.linux.mountinfo import FSTYPE, Mount, mounts_at, resolve
 
 _MAX_DESCRIPTOR: Final = 1 << 16
 _CANNOT_ASK: Final = 255  # the child could not become the mount's user

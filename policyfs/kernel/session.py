@@ -17,7 +17,7 @@ from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
-from policyfs.linux.mount_table import FSTYPE, mounts_at, resolve
+from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1

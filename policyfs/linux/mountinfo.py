@@ -1,34 +1,76 @@
-"""/proc/PID/mountinfo as values (proc_pid_mountinfo(5)): asks the kernel, never a mount.
+"""Mounts as values, from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-A mount whose daemon is dead or hung blocks whoever stats it; nothing here does.
+Nothing here asks a mounted file system, which may be dead, hung, or closed to everybody but one app.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
+FSTYPE: Final = "fuse.policyfs"
+MOUNTINFO: Final = "/proc/self/mountinfo"
+_MAX_SYMLINKS: Final = 40  # as the kernel has it
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
-class Mount(NamedTuple):
-    """One mount. device: ``major:minor`` as in st_dev; mountpoint: as that process sees it."""
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo. parent_id: the mount that it is on. device: the kernel's dev_t (major << 20 |
+    minor), which for FUSE is the connection's number. path: as that process sees it. options: of the mount;
+    super_options: of the file system.
+    """
 
     mount_id: int
     parent_id: int
-    device: str
-    mountpoint: bytes
+    device: int
+    path: str
+    options: frozenset[str]
     fstype: str
-    source: bytes
+    source: str
+    super_options: frozenset[str]
+
+    @property
+    def device_name(self) -> str:
+        """``major:minor``, as proc files have it."""
+        return f"{self.device >> 20}:{self.device & 0xFFFFF}"
+
+
+def _unescape(text: str) -> str:
+    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    # The file was decoded byte by byte (latin-1), so that escapes and bytes mix well.
+    return os.fsdecode(raw.encode("latin-1"))
+
+
+def parse_mount(line: str) -> Mount:
+    """One line of mountinfo, decoded as latin-1. Raises ValueError if it is not one."""
+    left, _, right = line.rstrip("\n").partition(" - ")
+    fields = left.split(" ")
+    major, minor = fields[2].split(":")
+    fstype, source, super_options = right.split(" ", 2)
+    return Mount(
+        mount_id=int(fields[0]),
+        parent_id=int(fields[1]),
+        device=int(major) << 20 | int(minor),
+        path=_unescape(fields[4]),
+        options=frozenset(fields[5].split(",")),
+        fstype=fstype,
+        source=_unescape(source),
+        super_options=frozenset(_unescape(super_options).split(",")),
+    )
 
 
 def mounts(pid: int | None = None) -> list[Mount]:
-    """All mounts in the mount namespace of process *pid* (None: ours), oldest first.
+    """Every mount of a process's mount namespace (None: ours), in the kernel's order.
 
     Raises OSError if there is no such process.
     """
-    with open(f"/proc/{'self' if pid is None else pid}/mountinfo", "rb") as lines:
-        return [_parse(line) for line in lines]
+    path = MOUNTINFO if pid is None else f"/proc/{pid}/mountinfo"
+    with open(path, encoding="latin-1", newline="\n") as file:
+        return [parse_mount(line) for line in file]
 
 
 def mount_of_fd(fd: int) -> Mount | None:
@@ -46,18 +88,31 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
     return None
 
 
-def _parse(line: bytes) -> Mount:
-    fields = line.split()
-    rest = fields[fields.index(b"-", 6) + 1 :]
-    return Mount(
-        int(fields[0]),
-        int(fields[1]),
-        fields[2].decode("ascii"),
-        _unescape(fields[4]),
-        rest[0].decode("ascii", "replace"),
-        _unescape(rest[1]) if len(rest) > 1 else b"",
-    )
+def mounts_at(path: str) -> list[Mount]:
+    """The mounts on exactly this absolute path without symlinks, topmost last."""
+    return [mount for mount in mounts() if mount.path == path]
 
 
-def _unescape(field: bytes) -> bytes:
-    return _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), field)
+def resolve(path: str) -> str:
+    """The absolute path without symlinks; what is mounted on its end is not asked.
+
+    Raises OSError: ENOENT and the like for the directories on the way, ELOOP.
+    """
+    for _ in range(_MAX_SYMLINKS):
+        path = os.path.join(os.getcwd(), path)
+        head, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            return os.path.realpath(path, strict=True)
+        path = os.path.join(os.path.realpath(head, strict=True), name)
+        if mounts_at(path) or not os.path.islink(path):
+            return path
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def is_mountpoint(path: str) -> bool:
+    """Is anything mounted on exactly this path. False too if it does not exist."""
+    try:
+        return bool(mounts_at(resolve(path)))
+    except OSError:
+        return False

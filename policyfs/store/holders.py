@@ -42,11 +42,11 @@ def holders(mountpoint: bytes) -> list[Holder]:
     are left out.
     """
     ours = mounts()
-    held = next((mount for mount in reversed(ours) if mount.mountpoint == mountpoint), None)
+    held = next((mount for mount in reversed(ours) if mount.path == os.fsdecode(mountpoint)), None)
     if held is None:
         return []
     found = [
-        Holder(os.getpid(), os.getuid(), "mount table", "mount", mount.mountpoint, False)
+        Holder(os.getpid(), os.getuid(), "mount table", "mount", os.fsencode(mount.path), False)
         for mount in ours
         if mount.parent_id == held.mount_id
     ]
@@ -76,7 +76,7 @@ def holders_of(device: str) -> list[Holder]:
         with contextlib.suppress(OSError):
             namespace = os.readlink(f"/proc/{pid}/ns/mnt")
             holds = [] if namespace in tables else [
-                ("mount", mount.mountpoint) for mount in mounts(pid) if mount.device == device
+                ("mount", os.fsencode(mount.path)) for mount in mounts(pid) if mount.device_name == device
             ]  # fmt: skip
             tables.add(namespace)
             holds += [*_uses(pid, device)] or [*_mappings(pid, device)]
@@ -107,7 +107,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
         # Last, and only if need be: the one table here that waits for a lock of the process.
-        found = list(_mappings(pid, held.device))
+        found = list(_mappings(pid, held.device_name))
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 
 
@@ -115,8 +115,8 @@ def _links(pid: int, table: list[Mount], same: set[int]) -> Iterator[tuple[str, 
     for what in ("cwd", "root", "exe"):
         with contextlib.suppress(OSError):
             path = os.readlink(f"/proc/{pid}/{what}".encode())
-            over = [mount for mount in reversed(table) if _is_below(path, mount.mountpoint)]
-            if over and max(over, key=lambda mount: len(mount.mountpoint)).mount_id in same:
+            over = [mount for mount in reversed(table) if _is_below(path, os.fsencode(mount.path))]
+            if over and max(over, key=lambda mount: len(mount.path)).mount_id in same:
                 yield what, path
 
 

@@ -12,7 +12,7 @@ import pytest
 from policyfs.kernel import session
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
-from policyfs.linux.mount_table import is_mountpoint, mounts_at
+from policyfs.linux.mountinfo import is_mountpoint, mounts_at
 from tests.support.namespace import abort_connection
 from tests.support.processes import call_as, start_as, wait_for
 from tests.support.tinyfs import error_of

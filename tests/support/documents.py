@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
-PAGES: Final = (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md")))
+_TOP: Final = ("README.md", "CONTRIBUTING.md")
+PAGES: Final = (*(CHECKOUT / name for name in _TOP), *sorted((CHECKOUT / "docs").rglob("*.md")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,8 +157,8 @@ class TestMountinfo:
             mount = mount_of_fd(fd)
             os.close(fd)
             device = os.stat(root).st_dev
-            assert (mount.mountpoint, mount.fstype, mount.source) == (os.fsencode(root), "tmpfs", b"tmpfs")
-            assert mount.device == f"{os.major(device)}:{os.minor(device)}"
+            assert (mount.path, mount.fstype, mount.source) == (str(root), "tmpfs", "tmpfs")
+            assert mount.device_name == f"{os.major(device)}:{os.minor(device)}"
             assert mount in mounts()
             assert mount in mounts(os.getpid())
 
@@ -166,7 +166,7 @@ class TestMountinfo:
         odd = tmp_path / "a b\tc\\d\n\xff040"
         odd.mkdir()
         with file_system("tmpfs", odd) as root:
-            assert os.fsencode(root) in {mount.mountpoint for mount in mounts()}
+            assert str(root) in {mount.path for mount in mounts()}
 
     def test_a_descriptor_without_a_mount_of_ours(self):
         reader, writer = os.pipe()

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from policyfs.linux.mount_table import is_mountpoint, mounts, mounts_at, parse_mount, resolve
+from policyfs.linux.mountinfo import is_mountpoint, mounts, mounts_at, parse_mount, resolve
 
 
 def test_a_line_with_optional_fields():
