@@ -317,6 +317,13 @@ def test_sei_in_a_picture_and_in_its_configuration():
     assert picture() in out
 
 
+def test_messages_within_a_message_of_a_picture_go():
+    body = b"\x85" + bytes((len(SECRET),)) + SECRET + b"\x80"  # 133, scalable nesting
+    out = read(heif([Thing(1, b"hvc1", nal(39, body) + picture(), properties=(1, 2))]))
+    assert SECRET not in out
+    assert picture() in out
+
+
 def test_an_item_of_a_type_that_does_not_stay_goes_whole():
     """Its next reader finds blanks for a type."""
     broken = Thing(2, b"mime", b"<x:xmpmeta>" + SECRET * 20, content=b"application/rdf+xml ")

@@ -362,6 +362,29 @@ def test_user_data_of_h264(payload, words, goes):
     assert b"\0\0\0" not in out[out.index(b"mdat") + 8 :][: len(frames[0]) - 4 - len(SLICE)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "payload", "words", "goes"),
+    [
+        (136, CITY, ["time"], True),  # a time code
+        (136, CITY, ["location"], False),
+        (133, CITY, ["location"], True),  # messages within a message
+        (77, CITY, ["location"], True),  # of no standard that is known here
+        (144, CITY[:4], ["location", "time", "device"], False),  # brightness
+        (144, CITY * 40, ["location"], True),  # too long to be that
+    ],
+)
+def test_messages_of_movies_go_by_the_same_list_as_those_of_pictures(kind, payload, words, goes):
+    def unit(text: bytes) -> bytes:
+        sizes = b"\xff" * (len(text) // 255) + bytes([len(text) % 255])
+        body = b"\x06" + bytes([kind]) + sizes + text + b"\x80"
+        return len(body).to_bytes(4, "big") + body
+
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=[unit(payload) + SLICE] * 3))
+    out = read(file, *words)
+    assert (payload not in out) is goes
+    assert out.count(SLICE) == 3
+
+
 def test_captions_of_h264_stay():
     file = movie(Track(format=b"avc1", entry=AVCC, samples=[sei(4, b"\xb5\0\x31GA94" + CITY) + SLICE]))
     assert read(file) == file

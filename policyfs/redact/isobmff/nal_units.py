@@ -16,16 +16,9 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
-from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply, difference, zeros
 from policyfs.redact.core.reader import Fields
-from policyfs.redact.isobmff.sei_user_data import (
-    T35,
-    UNREGISTERED,
-    UUID_BYTES,
-    registered_tells,
-    unregistered_tells,
-)
+from policyfs.redact.isobmff.sei_messages import FILLER, message_tells
 
 MAX_PADDING_BYTES: Final = 1 << 12
 """Zeros behind the last unit, where a writer rounds sizes up."""
@@ -66,19 +59,8 @@ CODECS: Final = MappingProxyType(
 """Item or sample entry type -> codec. Types 48 and 49 of H.265 are the file format's own: units that
 hold or refer to others."""
 
-SEI_TELLS: Final = MappingProxyType(
-    {
-        **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132, 133), NOTHING),
-        **dict.fromkeys((137, 144, 147, 148, 150, 151, 152, 153, 154, 155, 156, 165, 168), NOTHING),
-        **dict.fromkeys((176, 177, 178, 179, 180, 200), NOTHING),
-        136: Tells.TIME,
-    }
-)
-"""SEI payload type -> what it tells. Those that carry numbers for showing the picture; time codes.
-Filler (3), user data (4, 5: sei_user_data.py) and what is not here may hold anything."""
-_FILLER_MESSAGE: Final = 3
 _MAX_NUMBERS_BYTES: Final = 255
-"""A message of numbers is short; a longer one is not what it says."""
+"""Metadata of numbers is short; a longer one is not what it says."""
 
 
 def walk_nals(
@@ -144,15 +126,7 @@ def _messages(body: bytes, inner: Inner) -> Iterator[Tells]:
             inner.budget.part()
             kind, size = _varying(plain), _varying(plain)
             content = plain.take(size)
-            if kind == _FILLER_MESSAGE:
-                yield NOTHING if not content.strip(b"\xff") else UNKNOWN
-            elif kind == UNREGISTERED:
-                told = unregistered_tells(content)
-                yield UNKNOWN if told is None else told | told_in(content[UUID_BYTES:], inner.hide)
-            elif kind == T35 and size <= _MAX_NUMBERS_BYTES:
-                yield registered_tells(content)
-            else:
-                yield SEI_TELLS.get(kind, UNKNOWN) if size <= _MAX_NUMBERS_BYTES else UNKNOWN
+            yield message_tells(kind, content, inner.hide)
     except ValueError:
         yield UNKNOWN
 
@@ -174,10 +148,10 @@ def filler_sei(size: int) -> bytes:
         payload = rest - 1 - rest // 256
         lengths = b"\xff" * (payload // 255) + bytes((payload % 255,))
         if payload >= 0 and len(lengths) + payload == rest:
-            return lead + bytes((_FILLER_MESSAGE,)) + lengths + b"\xff" * payload + b"\x80"
+            return lead + bytes((FILLER,)) + lengths + b"\xff" * payload + b"\x80"
         if len(lead) >= 4 or room - len(lead) < 4:
             return b"\x80".ljust(size, b"\0")
-        lead += bytes((_FILLER_MESSAGE, 0))
+        lead += bytes((FILLER, 0))
 
 
 # --- AV1 ---

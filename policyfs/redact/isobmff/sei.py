@@ -1,9 +1,8 @@
 """SEI messages of H.264 and H.265 with which cameras and encoders sign, date and place their frames.
 
-User data (ITU-T T.35 and by UUID) may hold anything: positions of drones, dates of camcorders, the
-options of an encoder. Captions and dynamic range stay, what is not known goes: its payload becomes
-blanks inside the same length, so that no byte of the picture moves. Sources: ITU-T H.264 and H.265
-annex D, ISO/IEC 14496-15; MISB ST 0604.
+Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. What each
+tells is in sei_messages.py; the payload of what goes becomes blanks inside the same length, so that no byte
+of the picture moves. Sources: ITU-T H.264 and H.265 annex D, ISO/IEC 14496-15; MISB ST 0604.
 """
 
 from __future__ import annotations
@@ -12,20 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.sei_user_data import (
-    T35,
-    UNREGISTERED,
-    UUID_BYTES,
-    registered_tells,
-    unregistered_tells,
-)
+from policyfs.redact.isobmff.sei_messages import UNREGISTERED, UUID_BYTES, message_tells, unregistered_tells
 
-FILLER: Final = 0x20
+BLANK: Final = 0x20
 MAX_SCANNED: Final = 30_000
 """Samples that are gone through once user data was found in those that were tried."""
 _MAX_SEI_BYTES: Final = 1 << 16
@@ -34,7 +27,6 @@ MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
 """Units (slices, parameters, messages) of fragments that are gone through, likewise."""
 SAMPLE_UNITS: Final = 256
-_STANDARD_TYPES: Final = 0x100
 _H264, _H265 = "H.264", "H.265"
 
 
@@ -97,10 +89,13 @@ def clean_unit(unit: bytes, codec: str, inner: Inner) -> Unit | None:
         size, at = _number(plain, at)
         end = min(at + size, len(plain))
         inner.budget.part()
-        keep, tells = _user_data(kind, plain[at:end])
+        payload = plain[at:end]
+        inner.budget.search(len(payload))
+        tells = message_tells(kind, payload, inner.hide)
         if tells & inner.hide:
             told |= tells
-            _blank(out, places[at + keep : end])
+            known = kind == UNREGISTERED and unregistered_tells(payload) is not None
+            _blank(out, places[at + (UUID_BYTES if known else 0) : end])
         at = end
     _escape_again(out, unit, header)
     data = bytes(out)
@@ -113,16 +108,6 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
     while at < len(plain) - 1 and plain[at] == 0xFF:
         at += 1
     return 255 * (at - start) + plain[min(at, len(plain) - 1)], at + 1
-
-
-def _user_data(kind: int, payload: bytes) -> tuple[int, Tells]:
-    """How much of a message's start stays if it goes, and what it tells."""
-    if kind == T35:
-        return 0, registered_tells(payload)
-    if kind == UNREGISTERED:
-        tells = unregistered_tells(payload)
-        return (0, UNKNOWN) if tells is None else (UUID_BYTES, tells)
-    return 0, NOTHING if kind < _STANDARD_TYPES else UNKNOWN
 
 
 def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
@@ -143,7 +128,7 @@ def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
 
 def _blank(out: bytearray, places: Iterable[int]) -> None:
     for at in places:
-        out[at] = FILLER
+        out[at] = BLANK
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
@@ -151,7 +136,7 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
     at = unit.find(b"\0\0\3", header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"
-        if at + 3 < len(unit) and out[at + 3] == FILLER:
+        if at + 3 < len(unit) and out[at + 3] == BLANK:
             out[at + 3] = 1
         at = unit.find(b"\0\0\3", at + 2)
 
