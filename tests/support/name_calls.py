@@ -219,7 +219,7 @@ class NameCalls(TwinTree):
             return Expected(
                 True,
                 native=lambda: self.natively(step),
-                may_say=more | self._moved_files(step, source, target),
+                may_say=more | self._settling(step, source, target),
             )
         if (flags & 2 and target.status is None) or new.startswith(old + b"/") or old.startswith(new + b"/"):
             return refused(errno.ENOENT, errno.EACCES, *NATIVE_TROUBLE)
@@ -227,10 +227,10 @@ class NameCalls(TwinTree):
         if code:
             more = NATIVE_TROUBLE if target.status is not None else frozenset()
             return refused(code, *more, *((errno.EACCES,) if code == errno.ENOENT else ()))
-        may_say = self._moved_files(step, source, target) | self._apart(step, source, target)
+        may_say = self._settling(step, source, target) | self._apart(step, source, target)
         may_say |= self._unproven(step, source, target, exchange=bool(flags & 2))
         if flags & 2:
-            may_say |= self._moved_files(step, target, source)
+            may_say |= self._settling(step, target, source)
         return Expected(True, native=lambda: self.natively(step), changes=True, may_say=may_say)
 
     on_move = on_rename
