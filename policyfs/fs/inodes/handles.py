@@ -65,75 +65,89 @@ class Mode(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class OpenState:
-    """Shared by all handles of one node, from the first open to the last release.
-
-    lock: held while bytes are judged that then are written, or a road is made; see Lifecycle.enter().
-    backing_id: the kernel's id in passthrough, else 0. copy: the frozen copy of a COPY node,
-    pinned; version: the version it was made of. cut: the file got another size by its path through
-    this node since. lease, patches, generation (of the policy that the
-    patches are for) and located (kind and plan for all that the view hides, found under the lease):
-    of a LEASED node. writers: handles open for writing. head: held or remembered first bytes of a
-    checked node. draft: what was written and is not looked through yet.
-    fd: of a file whose last name was taken away through this mount while it was open,
-    else -1. stat: what the file was when it was opened last, for one whose name went in the store.
-    locked: the version that the kernel was last made to ask for since somebody locked the file here.
-    """
+    """What all handles of one node share, from the first open to the last release."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
+    """Held while bytes are judged that then are written, or a way for them is made (Lifecycle.enter)."""
     handles: int = 0
+    """How many are open."""
     writers: int = 0
+    """How many of them may write."""
     mode: Mode = Mode.MEDIATED
     backing_id: int = 0
+    """The kernel's id of the backing file in passthrough, else 0."""
     copy: Copy | None = None
+    """The frozen copy of a COPY node, pinned."""
     version: Version | None = None
+    """The version that the copy was made of."""
     lease: Lease | None = None
+    """Of a LEASED node: the read lease, while it holds."""
     lease_fd: int = -1
+    """The descriptor that the lease is on, or -1."""
     patches: tuple[Patch, ...] = ()
+    """Of a LEASED node: what is read instead of its bytes."""
     cut: bool = False
+    """Whether the file got another size by its path, through this node."""
     generation: int = 0
+    """The policy that *patches* are for."""
     located: tuple[str | None, Plan] | None = None
+    """Kind and plan for all that the view hides, found under the lease."""
     head: Head | None = None
+    """Held or remembered first bytes of a checked node."""
     draft: Draft | None = None
+    """What was written and is not looked through yet."""
     fd: int = -1
+    """Of a file whose last name was taken away through this mount while it was open, else -1."""
     stat: Stat | None = None
+    """What the file was when it was opened last, for one whose name went in the store."""
     locked: Version | None = None
+    """The version that the kernel was last made to ask for since somebody locked the file here."""
 
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """One open file description of an app.
-
-    fd: the daemon's descriptor of the backing file, -1 where passthrough needs none. emptied:
-    the app is under redaction and got to write by emptying the file (then `seen` is the version
-    that its own last write left). created: the file came into being with this handle. noted: a
-    monitored content requirement that it did not meet is on record. generation: the policy's, of
-    the decision that the open was allowed by. facts: of the file that a frozen copy was made of,
-    None where they are asked of the file itself. hidden: what is hidden in the copy that the handle
-    shows, None where its bytes are looked at when they are read. copy: that copy, pinned for *payer*.
-    recorded_late: others went on while its open was put on record.
-    """
+    """One open file description of an app."""
 
     index: int
+    """Its number in the table."""
     node: Node
     caller: Caller
+    """The process that opened it."""
     flags: int
+    """Of open(2)."""
     fd: int
+    """The daemon's descriptor of the backing file, -1 where passthrough needs none."""
     fh: int = 0
+    """The number that the kernel sends back (bridge.pack_fh)."""
     mode: Mode = Mode.MEDIATED
     emptied: bool = False
+    """Whether the app is under redaction and got to write by emptying the file."""
     created: bool = False
+    """Whether the file came into being with this handle."""
     by_kind: bool = False
+    """Whether the file's kind decided that it may be opened."""
     recorded_late: bool = False
+    """Whether others went on while its open was put on record."""
     seen: Version | None = None
+    """Where *emptied*: the version that its own last write left."""
     before: Version | None = None
+    """The version of the file that the open found, for the record."""
     bytes_read: int = 0
+    """Through the daemon."""
     bytes_written: int = 0
+    """Through the daemon."""
     noted: bool = False
+    """Whether a monitored requirement of kinds that it did not meet is on record."""
     generation: int = 0
+    """The policy that allowed the open."""
     facts: Facts | None = None
+    """Of the file that a frozen copy was made of; None where they are asked of the file itself."""
     hidden: frozenset[str] | None = None
+    """What is hidden in the copy that it shows; None where its bytes are looked at when they are read."""
     copy: Copy | None = None
+    """That copy, pinned for *payer*."""
     payer: str | None = None
+    """Whose share of copies it takes: an app's name, or None."""
 
     @property
     def hides(self) -> frozenset[str]:

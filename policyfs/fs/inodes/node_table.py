@@ -56,20 +56,7 @@ class Name(NamedTuple):
 
 
 class Node(PlacedNode):
-    """One inode as the kernel knows it.
-
-    parent, name: its first name. links: those besides, if there are any. lookups: the kernel's
-    references (FUSE lookup count). children: nodes that name this one as parent, or had their last name
-    in it. next: the next node of the same backing inode. open: state of open handles, None while
-    nobody has it open.
-    mediated: once served through the daemon, always (kernel-side pages and mappings may outlive
-    the last close, and passthrough beside them is EIO). cached: the version whose pages the
-    kernel may hold. _told: the hash of the version whose attributes it was told last (a version
-    itself would be 150 bytes of each file's). whose: the principal that
-    alone may use the node (see views.py), or None. named_s: when the kernel was last told that a
-    directory has its name (of time.monotonic()). reached: a directory that had a descriptor once;
-    linked: as of which loss of events the step from the directory above led to it (see Places).
-    """
+    """One inode as the kernel knows it."""
 
     __slots__ = (
         "_told", "btime_ns", "cached", "children", "flavor", "ftype", "ino", "linked", "links", "lookups",
@@ -89,23 +76,41 @@ class Node(PlacedNode):
     ) -> None:
         super().__init__(state, placement)
         self.nodeid = nodeid
+        """The number that the kernel knows it by; never used twice."""
         self.ino = ino
+        """Key of the backing inode (NodeTable.key_of)."""
         self.btime_ns = btime_ns
+        """Birth time of the backing inode: a number that is used again has another."""
         self.ftype = ftype
         self.view = view
+        """The obligations under which its bytes are shown."""
         self.flavor = flavor
+        """Which way its bytes take; part of its identity."""
         self.links: HardLinks | None = None
+        """Names besides the first, if there are any."""
         self.lookups = 0
+        """The kernel's references (FUSE lookup count)."""
         self.children = 0
+        """Nodes that name this one as parent, or had their last name in it."""
         self.next: Node | None = None
+        """The next node of the same backing inode."""
         self.open: OpenState | None = None
+        """What its open handles share; None while it is not open."""
         self.mediated = False
+        """Once served through the daemon, always: pages and mappings in the kernel may outlive the last
+        close, and passthrough beside them is EIO."""
         self.cached: Version | None = None
+        """The version whose pages the kernel may hold."""
         self._told: int | None = None
+        """Hash of the version whose attributes the kernel was told last (a version would be 150 bytes)."""
         self.whose: str | int | None = None
+        """The principal that alone may use the node (access/views.py), or None."""
         self.named_s = _NEVER
+        """When the kernel was last told that a directory has its name, of time.monotonic()."""
         self.reached = False
+        """True for a directory that had a descriptor once."""
         self.linked = -1
+        """As of which loss of events the step from the directory above led to it (Resolver)."""
 
     def tell(self, version: Version) -> None:
         """The kernel is being told the attributes of this version."""

@@ -34,24 +34,26 @@ class Placement:
 
 
 class PlacedNode:
-    """One node of a tree in which directories are moved.
-
-    parent, name: the directory that it is in (None: in none by now) and its name there. was_in: the
-    directory of the last name it had (as *name*), of one that has none. last_state, levels, size_bytes: the
-    policy's state for the path, its names and its bytes, as of the count seen of Placement.moved.
-    """
+    """One node of a tree in which directories are moved."""
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 
     def __init__(self, state: PathState, placement: Placement) -> None:
         self._placement = placement
         self.last_state = state
+        """The policy's state for the path, as of *seen*."""
         self.levels = 0
+        """Names in the path, as of *seen*."""
         self.size_bytes = 0
+        """Bytes of the path, as of *seen*."""
         self.seen = placement.moved
+        """The count of Placement.moved that these three are of."""
         self.parent: Self | None = None
+        """The directory that it is in; None: in none by now."""
         self.was_in: Self | None = None
+        """The directory of its last name (as *name*), of one that has none."""
         self.name = b""
+        """Its name in that directory."""
 
     @property
     def state(self) -> PathState:
