@@ -24,6 +24,7 @@ from typing import Final
 from policyfs.cli import audit_policy
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policy import wrong_texts
+from policyfs.cli.on_record import trail_root
 from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
@@ -45,7 +46,6 @@ from policyfs.trail.summary import TROUBLE, Summary
 from policyfs.trail.verify import Break, Report, Verifier
 from policyfs.trail.witness import Sighting, Witness, vanished
 
-DEFAULT_ROOT: Final = "/var/log/policyfs"
 _FOLLOW_POLL_MS: Final = 200
 _PATIENCE_S: Final = 1.0
 _VERIFY_TRIES: Final = 3
@@ -57,7 +57,7 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trail",
         metavar="DIR",
-        default=os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT,
+        default=trail_root(),
         help="the trail root, or one mount's directory in it (default: %(default)s)",
     )
 

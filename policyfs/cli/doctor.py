@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.on_record import trail_root
 from policyfs.daemon import control
 from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
@@ -30,7 +31,6 @@ LIBFUSE_SINCE: Final = 314  # 3.14, the first with fuse_session_custom_io
 DESCRIPTORS_BAD: Final = 1_024
 DESCRIPTORS_FEW: Final = 16_384
 CAP_SYS_ADMIN: Final = 21  # include/uapi/linux/capability.h
-TRAIL_ROOT: Final = "/var/log/policyfs"
 FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _STATUS_S: Final = 3.0
@@ -428,7 +428,7 @@ def run(args: argparse.Namespace) -> int:
         store = os.path.abspath(store)
     if args.trail == "":
         raise UsageError("--trail needs a directory")
-    findings = examine(store, args.trail or os.environ.get("POLICYFS_TRAIL_DIR", TRAIL_ROOT))
+    findings = examine(store, trail_root(args.trail))
     if args.json:
         rows = [
             {"name": row.name, "state": row.state.value, "what": row.what, "todo": row.todo}

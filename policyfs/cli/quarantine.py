@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit import add_trail_option
+from policyfs.cli.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.store.quarantine import NAME, About, Entry, Quarantine, WrongEntryError, release
 from policyfs.store.tree import Tree
@@ -22,6 +23,8 @@ from policyfs.trail.line import iso_time
 from policyfs.trail.render import local_time
 from policyfs.trail.table import sheet, shown, shown_path, table
 
+_RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
+"""What a record says of a file that is released or dropped."""
 _TAKEN: Final = "exists already, and nothing is overwritten: move it away, or release with --to FILE"
 
 
@@ -147,11 +150,23 @@ def _show(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
+    """Put on the trail what is about to be done with a file; without that it is not done."""
+    directory = Path(os.path.abspath(place.directory)).parent
+    told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
+    fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}
+    if to:
+        fields["to"] = to
+    how = f"policyfs quarantine {done}"
+    record(directory.parent, directory.name, "quarantine", fields | starter(how), end=starter(how))
+
+
 def _release(args: argparse.Namespace) -> int:
     place, entry = _find(args.trail, args.id)
     about = _whole(entry)
     source = place.open(entry)
     try:
+        _record(place, entry, "release", "" if args.to is None else os.path.abspath(args.to))
         if args.to is None:
             where = _into_store(entry, about, source)
         else:
@@ -208,6 +223,7 @@ def _drop(args: argparse.Namespace) -> int:
     for name in dict.fromkeys(args.ids):
         try:
             place, entry = _find(args.trail, name)
+            _record(place, entry, "drop")
             place.drop(entry)
         except BlockingIOError:
             print(f"policyfs: {name} is being kept: try again in a moment", file=sys.stderr)

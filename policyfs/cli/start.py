@@ -8,13 +8,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.on_record import record, starter, trail_root
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
 
-_DEFAULT_TRAIL: Final = "/var/log/policyfs"
-_SEGMENT_BYTES: Final = 64 << 20
 _NOT_OPTIONS: Final = frozenset({"run", "command"})
-_NO_LOGIN: Final = 0xFFFFFFFF
 
 
 class Start:
@@ -33,11 +31,11 @@ class Start:
     @classmethod
     def of(cls, args: argparse.Namespace) -> Start:
         """Describe a start by its command line."""
-        root = Path(args.trail or os.environ.get("POLICYFS_TRAIL_DIR") or _DEFAULT_TRAIL).absolute()
+        root = Path(trail_root(args.trail)).absolute()
         options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
         mountpoint = os.path.realpath(args.mountpoint)
         places = [os.path.realpath(args.store), mountpoint]
-        return cls(root, {"options": options, **_starter()}, mountpoint, places)
+        return cls(root, {"options": options, **starter("policyfs mount")}, mountpoint, places)
 
     def answered(self) -> None:
         """The mount answers: what fails from now on is no failed start."""
@@ -45,8 +43,6 @@ class Start:
 
     def failed(self, reason: str) -> None:
         """Record that the mount did not start, where there is a trail root already. Once; never raises."""
-        from policyfs.journal.recorders import open_journal
-
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
         if self._is_over or inside or not os.path.isdir(root):
@@ -54,22 +50,5 @@ class Start:
         self._is_over = True
         with contextlib.suppress(PolicyfsError, OSError):
             name = control.mount_id(self._mountpoint)
-            journal, _ = open_journal(self.root, name, keep=0, segment_bytes=_SEGMENT_BYTES)
-            journal.tell("failed", {"reason": reason, **self.told})
-            journal.close({"cause": "error", "how": "the mount did not start"})
-
-
-def _starter() -> dict[str, object]:
-    """The process that runs the command, and the user who logged in for it, where the kernel knows."""
-    from policyfs.fs.access.audit import executable
-
-    parent = os.getppid()
-    fields: dict[str, object] = {
-        "cause": "command", "how": "policyfs mount", "pid": parent, "uid": os.getuid(),
-        "exe": executable(parent),
-    }  # fmt: skip
-    with contextlib.suppress(OSError, ValueError):
-        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
-        if login != _NO_LOGIN:
-            fields["login"] = login
-    return fields
+            end: dict[str, object] = {"cause": "error", "how": "the mount did not start"}
+            record(self.root, name, "failed", {"reason": reason, **self.told}, end=end)

@@ -164,6 +164,8 @@ def describe(record: Record) -> str:
         return _ended(record)
     if record.kind in {"mount", "failed", "policy"}:
         return _of_the_mount(record)
+    if record.kind == "quarantine":
+        return _of_the_quarantine(record)
     sentences = {"resume": "recording goes on after a restart"}
     return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
 
@@ -187,6 +189,15 @@ def _of_the_mount(record: Record) -> str:
     if fields.get("result") == "refused":
         return f"policy {digests['refused']} refused, {digests['policy']} stays: {_by(fields)}: {reason}"
     return f"policy {digests['policy']} in force in place of {digests['previous']}: {_by(fields)}"
+
+
+def _of_the_quarantine(record: Record) -> str:
+    """A sentence about a refused file that the administrator released or dropped."""
+    fields = record.fields
+    what = "dropped" if fields.get("done") == "drop" else "released"
+    to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
+    name, path = shown(str(fields.get("id", "?"))), shown(str(fields.get("path", "?")))
+    return f"refused file {name} ({path}) {what}{to}: {_by(fields)}"
 
 
 def _by(fields: Fields) -> str:

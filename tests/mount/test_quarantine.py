@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.errors import PolicyfsError
 from tests.support import jpegs
 from tests.support.mounts import Mount, policyfs
 from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
@@ -167,6 +168,14 @@ def test_programs_that_do_not_look_at_close(mount: Mount, arena: Path) -> None:
     assert {"placed.jpg", "film.mp4", "cp.jpg"} <= names
 
 
+def on_record(mount: Mount) -> list[dict]:
+    """What the trail root has of files that root released or dropped, in the order of time."""
+    lines = [line for file in mount.trail.rglob("*.jsonl") for line in file.read_text().splitlines()]
+    return sorted(
+        (one for one in map(json.loads, lines) if one["type"] == "quarantine"), key=lambda one: one["time"]
+    )
+
+
 def test_it_is_kept_over_a_restart_and_released_to_where_it_was_to_be(mount: Mount, store: Path) -> None:
     assert call_as(CAMERA, save, mount.mountpoint / "Share/a.jpg", PLACED, 0o640) == "EPERM"
     [one] = wait_kept(mount, 1)
@@ -200,6 +209,34 @@ def test_it_is_released_to_elsewhere_and_dropped(mount: Mount, arena: Path) -> N
     gone = ask(mount, "drop", second["id"])
     assert gone.returncode == 1
     assert "no refused file" in gone.stderr
+    told = [(one["done"], one["id"], one.get("to")) for one in on_record(mount)]
+    assert told == [
+        ("release", first["id"], str(out)),
+        ("release", second["id"], str(out)),  # refused after it was put on record
+        ("drop", second["id"], None),
+        ("drop", third["id"], None),
+    ]
+    [one, *_] = on_record(mount)
+    assert (one["path"], one["app"], one["sha256"]) == ("/Share/a.jpg", "camera", first["sha256"])
+    assert (one["cause"], one["how"], one["uid"]) == ("command", "policyfs quarantine release", 0)
+    assert policyfs("audit", "verify", "--trail", mount.trail).returncode == 0
+    said = policyfs("audit", "tail", "-n", "50", "--trail", mount.trail).stdout
+    assert f"refused file {first['id']} (/Share/a.jpg) released to {out}" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("done", ["release", "drop"])
+def test_what_cannot_be_put_on_record_is_not_done(mount: Mount, store: Path, monkeypatch, done: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise PolicyfsError("the trail could not be written: no space left on device")
+
+    call_as(CAMERA, save, mount.mountpoint / "Share/a.jpg", PLACED)
+    [one] = wait_kept(mount, 1)
+    monkeypatch.setattr("policyfs.cli.quarantine.record", full)
+    said = ask(mount, done, one["id"])
+    assert said.returncode == 1
+    assert "no space left" in said.stderr
+    assert kept(mount) == [one]
+    assert not (store / "Share/a.jpg").exists()
 
 
 def test_a_full_quarantine_drops_the_newest_on_record(mounts, store: Path) -> None:

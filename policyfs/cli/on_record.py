@@ -1,0 +1,54 @@
+"""Records of what commands do without a daemon: a mount that failed, files that left the quarantine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+
+DEFAULT_ROOT: Final = "/var/log/policyfs"
+_SEGMENT_BYTES: Final = 64 << 20
+_NO_LOGIN: Final = 0xFFFFFFFF
+
+
+def trail_root(given: str | None = None) -> str:
+    """The trail root: as given, else what $POLICYFS_TRAIL_DIR says, else the usual place."""
+    return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
+
+
+def starter(command: str) -> dict[str, object]:
+    """Describe who runs a command: the process, and the user who logged in for it, where the kernel knows."""
+    from policyfs.fs.access.audit import executable
+
+    parent = os.getppid()
+    fields: dict[str, object] = {
+        "cause": "command", "how": command, "pid": parent, "uid": os.getuid(),
+        "exe": executable(parent),
+    }  # fmt: skip
+    with contextlib.suppress(OSError, ValueError):
+        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        if login != _NO_LOGIN:
+            fields["login"] = login
+    return fields
+
+
+def record(
+    root: Path, mount_id: str, kind: str, fields: dict[str, object], *, end: dict[str, object]
+) -> None:
+    """Put one record on the chain of a mount, or on one beside it while a daemon records there.
+
+    end: the fields of the record that ends it. Raises PolicyfsError if it is not on record.
+    """
+    from policyfs.journal.recorders import open_journal
+
+    journal, _ = open_journal(root, mount_id, keep=0, segment_bytes=_SEGMENT_BYTES)
+    try:
+        journal.tell(kind, fields)
+    finally:
+        journal.close(end)
+    stats = journal.stats()
+    if stats.failing:
+        raise PolicyfsError(f"the trail below {root} could not be written: {stats.last_error}")
