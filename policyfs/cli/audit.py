@@ -372,7 +372,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"policyfs: no trail of the mount of {name} at {args.trail}", file=sys.stderr)
     if not reports:
         print(f"policyfs: no mount has recorded anything at {args.trail}", file=sys.stderr)
-    whole = bool(reports) and not unknown and all(report.whole for report in reports)
+    whole = bool(reports) and not unknown and all(report.whole and not report.missing for report in reports)
     return EXIT_OK if whole else EXIT_REFUSED
 
 
@@ -399,6 +399,7 @@ def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) 
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: begin again
         report = verifier.report()
-        wrong = [*starmap(Break, witness.finish()), *wrong_texts(chain.directory, verifier.policies)]
-        return report._replace(breaks=(*report.breaks, *wrong))
+        changed, missing = wrong_texts(chain.directory, verifier.policies)
+        breaks = (*report.breaks, *starmap(Break, witness.finish()), *changed)
+        return report._replace(breaks=breaks, missing=tuple(missing))
     raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")

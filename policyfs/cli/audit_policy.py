@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -72,18 +72,16 @@ def _text(chains: list[Chain], digest: str) -> int:
     return EXIT_OK
 
 
-def wrong_texts(directory: Path, named: Mapping[str, Place]) -> Iterator[Break]:
-    """Find the policies that records name and whose texts are not there as they were."""
+def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
+    """Find the policies that records name and whose texts were changed, and those that are missing."""
+    changed, missing = [], []
     for digest, place in named.items():
-        what = _wrong_text(directory, digest)
-        if what:
-            text = f"the text of policy {shown(digest[:16])} ({POLICIES}/) {what}"
-            yield Break(place, text)
-
-
-def _wrong_text(directory: Path, digest: str) -> str:
-    try:
-        texts: Iterable[bytes] = [text for _, text in read_policy(directory, digest)]
-    except OSError:
-        return "is missing"
-    return "" if digest_of(texts) == digest else "was changed"
+        name = f"the text of policy {shown(digest[:16])} ({POLICIES}/)"
+        try:
+            texts: Iterable[bytes] = [text for _, text in read_policy(directory, digest)]
+        except OSError:
+            missing.append(Break(place, f"{name} is missing: it is copied with the segments"))
+            continue
+        if digest_of(texts) != digest:
+            changed.append(Break(place, f"{name} was changed"))
+    return changed, missing

@@ -318,10 +318,11 @@ def summary_json(summary: Summary) -> Fields:
 def report_lines(report: Report) -> list[str]:
     """What a verification found, the first break first."""
     name = shown(report.mount_id)
-    verdict = "whole" if report.whole else "BROKEN"
+    verdict = "BROKEN" if not report.whole else "whole, but INCOMPLETE" if report.missing else "whole"
     segments = "1 segment" if report.segments == 1 else f"{report.segments} segments"
     lines = [f"{name}: {verdict}, {report.records} records in {segments}"]
     lines += [f"  break: {_place(found.place)}: {shown(found.what)}" for found in report.breaks]
+    lines += [f"  missing: {_place(found.place)}: {shown(found.what)}" for found in report.missing]
     lines += [f"  note: {_place(found.place)}: {shown(found.what)}" for found in report.notes]
     if report.head:
         lines.append(f"  head: {shown(report.mount_id[:8])}:{report.seq}={report.head}")
@@ -343,4 +344,5 @@ def report_json(report: Report) -> Fields:
         "head": report.head,
         "breaks": places(report.breaks),
         "notes": places(report.notes),
+        "missing": places(report.missing),
     }

@@ -28,7 +28,8 @@ class Report(NamedTuple):
     """What a verification found: whole is True if there is no break at all.
 
     breaks: the first hundred, in order. notes: what the journal itself recorded as trouble,
-    and other things worth a look. seq, head: of the last line.
+    and other things worth a look. seq, head: of the last line. missing: texts of policies that records
+    name, and that are not kept beside them: the chain may be whole all the same.
     """
 
     mount_id: str
@@ -38,6 +39,7 @@ class Report(NamedTuple):
     head: str
     breaks: tuple[Break, ...]
     notes: tuple[Break, ...]
+    missing: tuple[Break, ...] = ()
 
     @property
     def whole(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -161,4 +162,8 @@ def test_a_text_that_is_gone_is_named(mount: Mount) -> None:
     shutil.rmtree(mount.trail_dir / "policies" / digest(POLICY))
     verified = command(mount, "audit", "verify")
     assert verified.returncode == 1
-    assert f"the text of policy {digest(POLICY)[:16]}" in verified.stdout
+    assert "whole, but INCOMPLETE" in verified.stdout
+    assert f"the text of policy {digest(POLICY)[:16]} (policies/) is missing" in verified.stdout
+    report = json.loads(command(mount, "audit", "verify", "--json").stdout)
+    assert report["whole"]
+    assert [text["what"][:18] for text in report["missing"]] == ["the text of policy"]
