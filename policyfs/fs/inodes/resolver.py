@@ -337,6 +337,28 @@ class Resolver:
                     changed = True
         return node.parent is not None and changed
 
+    def open_checked(self, node: Node) -> int:
+        """Open a node's object by a name that it has (O_PATH). The descriptor is the caller's to close.
+
+        Raises StaleNodeError if another object has taken the name this very moment.
+        """
+        dirfd, name, _ = self.locate(node)
+        fd = self._tree.open_path(dirfd, name)
+        if not self._nodes.is_same(node, self._tree.fstat(fd)):
+            os.close(fd)
+            raise StaleNodeError
+        return fd
+
+    def open_if_same(
+        self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
+    ) -> int | None:
+        """Open what has a name now; None if that is not the node's object. The caller closes it."""
+        fd = open_at(self.dirfd(parent), name)
+        if self._nodes.is_same(node, self._tree.fstat(fd)):
+            return fd
+        os.close(fd)
+        return None
+
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
         """Directory descriptor and attributes, if the name leads to the node."""
         try:

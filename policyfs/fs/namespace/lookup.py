@@ -16,7 +16,7 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.inodes.handles import Caller, HandleTable
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
@@ -160,13 +160,11 @@ class Lookup:
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
         """Keep within reach what has a name now, for the open that comes."""
         try:
-            fd = self._tree.open_path(self._resolver.dirfd(parent), name)
+            fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:
             return  # gone already
-        if self._nodes.is_same(node, self._tree.fstat(fd)):
+        if fd is not None:
             self._replaced_files.keep(node, fd, once=True)
-        else:
-            os.close(fd)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
         """The reply that gives a node to the kernel; counts one reference."""
@@ -243,11 +241,8 @@ class Lookup:
     async def readlink(self, node: Node, caller: Caller) -> bytes:
         """Target of a symlink, as data."""
         await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
-        dirfd, name, _ = self._resolver.locate(node)
-        fd = self._tree.open_path(dirfd, name)
+        fd = self._resolver.open_checked(node)
         try:
-            if not self._nodes.is_same(node, self._tree.fstat(fd)):  # replaced this very moment
-                raise StaleNodeError
             return self._tree.readlink_fd(fd)
         finally:
             os.close(fd)

@@ -137,17 +137,18 @@ class EntryChanger:
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
 
+    def _open_to_read(self, dirfd: int, name: bytes) -> int:
+        return self._tree.open_file(dirfd, name, os.O_RDONLY)
+
     def _keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
         """A name is going away: open files that only it leads to, and a directory that somebody may
         be in, stay within reach (fstat and the like); for a moment also a file that is replaced.
         """
         for node in self._nodes.named(ino_key, parent, name):
             if node.ftype is FileType.DIRECTORY:
-                fd = self._tree.open_dir(self._resolver.dirfd(parent), name)
-                if self._nodes.is_same(node, self._tree.fstat(fd)):
+                fd = self._resolver.open_if_same(node, parent, name, self._tree.open_dir)
+                if fd is not None:
                     self._resolver.keep_removed(node, fd)
-                else:
-                    os.close(fd)
                 continue
             if node.ftype is not FileType.REGULAR or node.links:  # another name that is known
                 continue
@@ -155,13 +156,9 @@ class EntryChanger:
                 continue
             if node.open is None and not (replaced and node.lookups):
                 continue
-            fd = self._tree.open_file(self._resolver.dirfd(parent), name, os.O_RDONLY)
-            if not self._nodes.is_same(node, self._tree.fstat(fd)):
-                os.close(fd)
-            elif node.open is not None:
-                self._opener.keep(node, fd)
-            else:
-                self._opener.replaced_files.keep(node, fd)
+            fd = self._resolver.open_if_same(node, parent, name, self._open_to_read)
+            if fd is not None:
+                (self._opener if node.open is not None else self._opener.replaced_files).keep(node, fd)
 
     def _drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):

@@ -103,12 +103,7 @@ class AttributeSetter:
             return os.dup(handle.fd)
         if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and somebody is in it
             return os.dup(self._resolver.dirfd(node))
-        dirfd, name, _ = self._resolver.locate(node)
-        fd = self._tree.open_path(dirfd, name)
-        if not self._nodes.is_same(node, self._tree.fstat(fd)):
-            os.close(fd)
-            raise OSError(errno.ESTALE, "replaced meanwhile")
-        return fd
+        return self._resolver.open_checked(node)
 
     async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
         if node.ftype is not FileType.REGULAR:
