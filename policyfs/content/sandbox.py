@@ -19,14 +19,14 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from policyfs.linux import seccomp
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
-_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_SECCOMP_MODE_FILTER: Final = 2
 
 _SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
@@ -161,71 +161,26 @@ def _landlock() -> int:
 
 # ------------------------------------------------------------------ seccomp
 
-_AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-
-_SYSCALLS: Final = {
-    "x86_64": {
-        "write": 1, "close": 3, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigprocmask": 14,
-        "rt_sigreturn": 15, "pread64": 17, "sched_yield": 24, "mremap": 25, "madvise": 28, "getpid": 39,
-        "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "exit": 60, "futex": 202,
-        "restart_syscall": 219, "clock_gettime": 228, "exit_group": 231, "getrandom": 318,
-    },
-    "aarch64": {
-        "close": 57, "write": 64, "pread64": 67, "exit": 93, "exit_group": 94, "futex": 98,
-        "clock_gettime": 113, "sched_yield": 124, "restart_syscall": 128, "rt_sigprocmask": 135,
-        "rt_sigreturn": 139, "getpid": 172, "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212,
-        "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233,
-        "getrandom": 278,
-    },
-}  # fmt: skip
-"""What is left. mmap and mprotect only without PROT_EXEC. Numbers: asm/unistd.h."""
-
-_LOAD_WORD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06  # linux/bpf_common.h
-_ALLOW, _REFUSE_EPERM, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # SECCOMP_RET_*; EPERM = 1
-_AT_NUMBER, _AT_ARCHITECTURE, _AT_ARGUMENT_2 = 0, 4, 32  # struct seccomp_data, little-endian
-_PROT_EXEC: Final = 4
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+_CALLS: Final = frozenset(
+    {
+        "write", "close", "mmap", "mprotect", "munmap", "brk", "rt_sigprocmask", "rt_sigreturn", "pread64",
+        "sched_yield", "mremap", "madvise", "getpid", "sendto", "recvfrom", "sendmsg", "recvmsg", "exit",
+        "futex", "restart_syscall", "clock_gettime", "exit_group", "getrandom",
+    }
+)  # fmt: skip
+"""System calls that are left: to compute, to read a passed file and to answer."""
 
 
 def seccomp_filter(machine: str) -> bytes | None:
-    """The classic BPF program (struct sock_filter each 8 bytes) for a machine as uname names it.
+    """The filter for a machine as uname names it; None for one without a list.
 
-    A call that is not listed fails with EPERM rather than killing: a harmless one that some libc
-    tries must not cost the worker. None for a machine without a list here.
+    A call that is not listed fails with EPERM rather than killing: a harmless one that some libc tries must
+    not cost the worker.
     """
-    calls = _SYSCALLS.get(machine)
-    if calls is None:
-        return None
-    executable = [calls["mmap"], calls["mprotect"]]
-    plain = [number for name, number in calls.items() if name not in ("mmap", "mprotect")]
-    program = [
-        (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
-        (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD_WORD, 0, 0, _AT_NUMBER),
-    ]
-    # Each row jumps to the tail: [0] refuse, [1] allow, [2] load argument 2, [3] PROT_EXEC? [4] allow
-    rows = [(number, 2) for number in executable] + [(number, 1) for number in plain]
-    for index, (number, target) in enumerate(rows):
-        program.append((_JUMP_EQUAL, len(rows) - 1 - index + target, 0, number))
-    program += [
-        (_RETURN, 0, 0, _REFUSE_EPERM),
-        (_RETURN, 0, 0, _ALLOW),
-        (_LOAD_WORD, 0, 0, _AT_ARGUMENT_2),
-        (_JUMP_BITS, 1, 0, _PROT_EXEC),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _REFUSE_EPERM),
-    ]
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+    return seccomp.short_program(machine, sorted(_CALLS))
 
 
 def _seccomp() -> bool:
     machine = platform.machine()
     program = seccomp_filter(machine)
-    if program is None:
-        return False
-    header = _Program(len(program) // 8, program)
-    return not _LIBC.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(header), 0, 0)
+    return program is not None and seccomp.install(machine, program)

@@ -1,4 +1,4 @@
-"""The system calls that a daemon which serves has left: the list, and the seccomp filter made of it.
+"""Filters of system calls (seccomp): what a daemon which serves has left, and a builder for shorter lists.
 
 The daemon stays root with CAP_SYS_ADMIN, which the kernel wants for passthrough. What makes that
 dangerous in the hands of an attacker are calls it never needs once the mount is there: executing
@@ -15,6 +15,7 @@ import ctypes
 import errno
 import platform
 import struct
+from collections.abc import Collection, Mapping
 from typing import Final
 
 REFUSED: Final = errno.EBADRQC
@@ -170,20 +171,48 @@ def unknown_program(machine: str) -> bytes:
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
     """The classic BPF program for a machine as uname names it; None where there is no list."""
-    calls = NUMBERS.get(machine)
-    if calls is None:
+    if machine not in NUMBERS:
         return None
-    program = _native(machine)
     looked_at = _by_argument(pid)
     if special_files:
         del looked_at["mknodat"]
-    for name, block in looked_at.items():  # first: the kernel remembers the answers of the others
+    end = [(_JUMP_ABOVE, 0, 1, _NEWEST), _YES, _NO]  # see unknown_program()
+    return _program(machine, NUMBERS[machine], looked_at, end)
+
+
+def short_program(machine: str, names: Collection[str]) -> bytes | None:
+    """A filter that allows these calls, mmap and mprotect without PROT_EXEC; all others fail with EPERM.
+
+    None where there is no list for the machine.
+    """
+    if machine not in NUMBERS:
+        return None
+    refused: Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
+    looked_at = {
+        name: _without(2, _PROT_EXEC, refused) for name in ("mmap", "mprotect") if name in names
+    }
+    return _program(machine, names, looked_at, [refused])
+
+
+def install(machine: str, program: bytes) -> bool:
+    """Have this thread, and what it starts, go by a filter. False where the kernel has no seccomp.
+
+    Raises OSError where the kernel refuses.
+    """
+    return _install(NUMBERS[machine]["seccomp"], program, 0)
+
+
+def _program(
+    machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
+) -> bytes:
+    """looked_at: calls that go by their arguments, first: the kernel remembers the answers of the others."""
+    calls, program = NUMBERS[machine], _native(machine)
+    for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]
-    for name, number in calls.items():
+    for name in names:
         if name not in looked_at:
-            program += [(_JUMP_EQUAL, 0, 1, number), _YES]
-    program += [(_JUMP_ABOVE, 0, 1, _NEWEST), _YES]  # see unknown_program()
-    return _packed([*program, _NO])
+            program += [(_JUMP_EQUAL, 0, 1, calls[name]), _YES]
+    return _packed([*program, *end])
 
 
 def _native(machine: str) -> list[Instruction]:
@@ -222,8 +251,8 @@ def _load(argument: int, *, high: bool = False) -> Instruction:
     return (_LOAD_WORD, 0, 0, _AT_ARGUMENTS + 8 * argument + (4 if high else 0))
 
 
-def _without(argument: int, bits: int) -> list[Instruction]:
-    return [_load(argument), (_JUMP_BITS, 0, 1, bits), _NO, _YES]
+def _without(argument: int, bits: int, refused: Instruction = _NO) -> list[Instruction]:
+    return [_load(argument), (_JUMP_BITS, 0, 1, bits), refused, _YES]
 
 
 def _one_of(argument: int, *values: int) -> list[Instruction]:
