@@ -20,9 +20,14 @@ _NEVER: Final = 1 << 30
 _DUE: Final = 2
 """Collections of the middle generation, of 7,000 objects more each, after which one of all that is new is
 due: some 20 ms."""
+OFTEN_S: Final = 1.0
+"""So long after the last at most, if anything was asked. Python counts what was made less what was freed:
+where a full cache drops an old answer for each new one it sees nothing new, while 100,000 objects are."""
 IDLE_S: Final = 5.0
 MOST_FREEZES: Final = 1000
 """What one freeze may leave behind is what requests under way hold: some KiB."""
+_NEVER_IDLE: Final = 50
+"""So many times as many freezes, and everything is gone through whoever waits."""
 
 
 class Garbage:
@@ -35,8 +40,8 @@ class Garbage:
         """requests: counts all that were ever read. most_freezes: after so many, everything is due."""
         self._requests = requests
         self._most_freezes = most_freezes
-        self._seen = -1
-        self._since_s = 0.0
+        self._seen = self._collected = -1
+        self._since_s = self._collected_s = 0.0
         self.freezes = 0
 
     def start(self) -> None:
@@ -48,14 +53,16 @@ class Garbage:
     def tick(self, now_s: float | None = None) -> None:
         """Collect what is due. now_s: as time.monotonic() says."""
         now_s = time.monotonic() if now_s is None else now_s
-        if gc.get_count()[2] >= _DUE:
+        asked = self._requests()
+        if gc.get_count()[2] >= _DUE or (asked != self._collected and now_s - self._collected_s >= OFTEN_S):
             gc.collect()
             gc.freeze()
             self.freezes += 1
-        asked = self._requests()
+            self._collected, self._collected_s = asked, now_s
         if asked != self._seen:
             self._seen, self._since_s = asked, now_s
-        elif self.freezes >= self._most_freezes and now_s - self._since_s >= IDLE_S:
+        idle = self.freezes >= self._most_freezes and now_s - self._since_s >= IDLE_S
+        if idle or self.freezes >= self._most_freezes * _NEVER_IDLE:
             gc.unfreeze()
             gc.collect()
             gc.freeze()

@@ -14,6 +14,10 @@ MAX_HIDES: Final = 1024
 """Rules hiding a path from above beyond which it is lost, as for automaton.MAX_BOUND."""
 
 
+_NAME_BYTES: Final = 32
+"""Of a name, for each unit more: a long one takes more room than the rest of an answer."""
+
+
 class PathState:
     """All that the policy can know of a path. Interned: equal states are one object.
 
@@ -90,7 +94,7 @@ class Paths:
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
         """Let child answer this from now on."""
-        self._children.keep((state, name), child, child.units)
+        self._children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
         """As child, if it is remembered."""

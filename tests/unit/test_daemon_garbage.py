@@ -81,6 +81,40 @@ def test_a_circle_that_was_frozen_alive_goes_when_nobody_asks() -> None:
     assert garbage.freezes == 0
 
 
+def test_what_replaces_old_objects_is_collected_in_time() -> None:
+    """Made less freed is nothing here, so Python would never think of it."""
+    asked = 0
+    garbage = Garbage(lambda: asked)
+    garbage.start()
+    cache = [[number] for number in range(50_000)]
+    garbage.tick(0)
+    before = garbage.freezes
+    for now in range(1, 4):
+        asked += 1
+        for number in range(len(cache)):
+            cache[number] = [number]
+        garbage.tick(now)
+    assert garbage.freezes == before + 3
+    garbage.tick(9)  # nobody asked
+    assert garbage.freezes == before + 3
+
+
+def test_everything_is_gone_through_in_the_end_though_somebody_always_asks() -> None:
+    asked = 0
+    garbage = Garbage(lambda: asked, most_freezes=1)
+    garbage.start()
+    thing = circle()
+    gone = weakref.ref(thing)
+    garbage.tick(0)
+    garbage.freezes = 1
+    gc.freeze()
+    del thing
+    for now in range(1, 60):
+        asked += 1
+        garbage.tick(2 * now)
+    assert gone() is None
+
+
 def test_python_itself_goes_through_everything_no_more() -> None:
     Garbage(lambda: 0).start()
     ran: list[int] = []
