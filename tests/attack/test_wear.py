@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.load, *([pytest.mark.alone] if SOAK
 
 SECONDS: Final = count(1, 60)
 LINKS: Final = count(3_000, 20_000)
-MEMORY_BYTES: Final = 32 << 20
+MEMORY_BYTES: Final = 64 << 20
 NODE_BYTES: Final = 1_400
 """Of each file that the kernel knows, with a name of 250 bytes; test_known_files.py has what bounds those."""
 TRAIL_BURST_BYTES: Final = 1_000_000

@@ -252,8 +252,9 @@ def _honest(channel, root: str) -> None:
 class Wear:
     """Of one attempt. Times of the honest app's opens in µs; the rest of the daemon that is attacked.
 
-    nodes: files and directories that the kernel knows, at the end. trail_bytes: but for those of the honest
-    app's opens, at what one is when it is alone. overflows: of the watch on the store, which lost events.
+    nodes: files and directories more that the kernel knows, at the end. trail_bytes: but for those of the
+    honest app's opens, at what one is when it is alone. overflows: of the watch on the store, which lost
+    events.
     """
 
     p99_alone: float
@@ -282,6 +283,7 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     alone = ask(min(seconds, 10))
     of_an_open = (trail_bytes(hostile) - began) / len(alone)
     before = anonymous_memory(hostile.pid), trail_bytes(hostile), time.monotonic()
+    nodes = hostile.status()["nodes"]
     with flooded_by(hostile, ATTEMPTS[attempt], processes, apart=True) as turns:
         beside = ask(seconds)
         memory = anonymous_memory(hostile.pid) - before[0]
@@ -291,9 +293,9 @@ def measure(hostile: Mount, quiet: Mount, attempt: str, *, processes: int, secon
     child.result(30)
     return Wear(
         p99_alone=quantile(alone, 0.99), p99_beside=quantile(beside, 0.99), worst_beside=max(beside) / 1000,
-        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory, nodes=status["nodes"],
-        overflows=status["watch"]["overflows"], descriptors=descriptors,
-        trail_bytes=grown - int(of_an_open * len(beside)),
+        opens=len(beside), turns=sum(turns), seconds=took, memory_bytes=memory,
+        nodes=max(0, status["nodes"] - nodes), overflows=status["watch"]["overflows"],
+        descriptors=descriptors, trail_bytes=grown - int(of_an_open * len(beside)),
     )  # fmt: skip
 
 
