@@ -18,7 +18,7 @@ from tests.support import sounds
 from tests.support.counts import PATIENCE, count
 from tests.unit.test_redact_images_bmp import BMP, CITY, DIB, ICO, bmp, header, icon
 from tests.unit.test_redact_images_png import HIDING, pngs
-from tests.unit.test_redact_webp_gif import GIF_HIDING, WEBP_HIDING, webp
+from tests.unit.test_redact_images_webp_gif import GIF_HIDING, WEBP_HIDING, webp
 
 BITMAPS = {
     BMP: lambda city: bmp(header(124), city, city),
