@@ -1,23 +1,28 @@
-"""How the daemon's descriptors are shared out between their uses, by what the limit gives."""
+"""Share the daemon's descriptors out between their uses, by what the limit gives."""
 
 from __future__ import annotations
 
 import resource
+from typing import Final
+
+_LEAST: Final = 16
 
 
 def small_part(most: int) -> int:
-    """How many descriptors may be kept for one purpose: a small part of the limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(most, soft // 8))
+    """Count the descriptors that one purpose may keep: an eighth of the limit, *most* at most."""
+    return max(_LEAST, min(most, _limit() // 8))
 
 
 def of_open_files() -> int:
-    """How many descriptors open files may hold: half of the limit, the rest is for all else."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, soft // 2)
+    """Count the descriptors that open files may hold: half of the limit, the rest is for all else."""
+    return max(_LEAST, _limit() // 2)
 
 
 def of_copies() -> int:
-    """How many descriptors frozen copies may hold: a quarter of the limit; their bytes are bounded apart."""
+    """Count the descriptors that frozen copies may hold: a quarter of the limit."""
+    return max(_LEAST, _limit() // 4)
+
+
+def _limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, soft // 4)
+    return soft

@@ -25,7 +25,7 @@ OFTEN_S: Final = 1.0
 where a full cache drops an old answer for each new one it sees nothing new, while 100,000 objects are."""
 IDLE_S: Final = 5.0
 MOST_FREEZES: Final = 1000
-"""What one freeze may leave behind is what requests under way hold: some KiB."""
+"""Before everything is due: one may leave behind what requests under way hold, some KiB."""
 _NEVER_IDLE: Final = 50
 """So many times as many freezes, and everything is gone through whoever waits."""
 
@@ -45,9 +45,8 @@ class Garbage:
         self.freezes = 0
 
     def start(self) -> None:
-        """What is there now stays."""
-        gc.collect()
-        gc.freeze()
+        """Freeze what is there now."""
+        _collect()
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
 
     def tick(self, now_s: float | None = None) -> None:
@@ -55,8 +54,7 @@ class Garbage:
         now_s = time.monotonic() if now_s is None else now_s
         asked = self._requests()
         if gc.get_count()[2] >= _DUE or (asked != self._collected and now_s - self._collected_s >= OFTEN_S):
-            gc.collect()
-            gc.freeze()
+            _collect()
             self.freezes += 1
             self._collected, self._collected_s = asked, now_s
         if asked != self._seen:
@@ -64,6 +62,11 @@ class Garbage:
         idle = self.freezes >= self._most_freezes and now_s - self._since_s >= IDLE_S
         if idle or self.freezes >= self._most_freezes * _NEVER_IDLE:
             gc.unfreeze()
-            gc.collect()
-            gc.freeze()
+            _collect()
             self.freezes = 0
+
+
+def _collect() -> None:
+    """Collect what is not frozen, and freeze what is left of it."""
+    gc.collect()
+    gc.freeze()

@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 _MARGIN: Final = 256
 """So many more go than must, so that what comes until the next time finds room."""
 _AT_ONCE: Final = 2_048
-"""The kernel gives them back in one message, which is worked on in one go: some milliseconds."""
+"""Nodes asked for in one notification, which the kernel works on in one go: some milliseconds."""
 _LONGEST_PAUSE: Final = 64
 
 
