@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux import seccomp
+from policyfs.linux.scheduling import set_turns
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -28,9 +29,6 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
-_SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
-_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
-"""struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period (sched_setattr(2))."""
 _SLICE_NS: Final = 50_000_000
 _NICER: Final = 5
 
@@ -111,18 +109,12 @@ def _prctl(option: int, value: int) -> None:
 def let_others_in(*, idle: bool = False) -> None:
     """From now on whoever wakes runs first: an app that has its answer, while this computes for another.
 
-    A nice value of 5 more, which is a third of what others have where all compute. And long slices: since
-    Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT) they can be asked for, and who wakes and has a shorter
-    one need not wait for the end of this one. Before, the kernel takes no notice of that.
+    A nice value of 5 more, which is a third of what others have where all compute, and long turns, at whose
+    end nobody waits who has shorter ones.
 
-    idle: run only while nothing else wants the processor (sched(7), SCHED_IDLE).
+    idle: run only while nothing else wants the processor.
     """
-    number = _SYS_SCHED_SETATTR.get(platform.machine())
-    if number is not None:
-        nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
-        policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
-        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, _SLICE_NS, 0, 0)
-        _LIBC.syscall(number, 0, attributes, 0)
+    set_turns(nicer=_NICER, slice_ns=_SLICE_NS, idle=idle)
 
 
 def _limit(limits: Limits) -> None:

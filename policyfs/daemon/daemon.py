@@ -42,6 +42,7 @@ from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
 from policyfs.store.facts import StoreFacts, probe
@@ -62,7 +63,8 @@ _TABLE_LOOK_S: Final = 1.0
 _FLUSH_S: Final = 0.05
 _DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
-_NICE: Final = -10
+_NICER: Final = -10
+_SLICE_NS: Final = 100_000
 """Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
@@ -101,8 +103,7 @@ class Daemon:
         leave_network()  # the sniffer's processes with it
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
-        with contextlib.suppress(OSError):
-            os.nice(_NICE)  # after the sniffer's processes: of those it may be asked a lot
+        set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes, which compute
         give_up_rights(special_files=options.posix)
         self.journal, self.trail = open_journal(
             options.trail.parent, control.mount_id(options.mountpoint),

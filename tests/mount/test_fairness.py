@@ -26,6 +26,7 @@ from tests.support.fairness import FLOOD, QUIET
 from tests.support.mounts import Mount
 from tests.support.processes import Child, start_as, wait_for
 from tests.support.stores import Mounts
+from tests.support.turns import SLICES, turns_of
 
 pytestmark = pytest.mark.mount
 
@@ -284,3 +285,8 @@ def test_an_open_beside_a_flood_takes_three_times_as_long_at_most(flood, arena, 
     mount.stop()
     clear(store)
     assert statistics.median(waits.ratio for waits in found) <= 3, found
+
+
+def test_the_daemon_waits_for_nobodys_slice(fair):
+    mount = fair()
+    assert turns_of(mount.pid) == (os.getpriority(os.PRIO_PROCESS, 0) - 10, 100_000 if SLICES else 0)

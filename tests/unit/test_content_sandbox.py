@@ -17,6 +17,7 @@ from policyfs.content import sandbox as under_test
 from policyfs.content.sandbox import ConfinementError, Limits, confine, let_others_in, seccomp_filter
 from policyfs.linux import seccomp
 from tests.support.inchild import in_child
+from tests.support.turns import SLICES, turns_of
 
 LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=64)
 
@@ -91,22 +92,13 @@ def test_memory_ends_at_the_limit():
     assert in_child(child) == "MemoryError: "
 
 
-def _as_scheduled() -> tuple[int, int]:
-    """Nice value and slice in ns (sched_getattr(2)), once others are let in."""
-    let_others_in()
-    attributes = ctypes.create_string_buffer(48)
-    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
-    assert ctypes.CDLL(None).syscall(number, 0, attributes, len(attributes), 0) == 0
-    _, _, _, nice, _, runtime, _, _ = struct.unpack("=IIQiIQQQ", attributes.raw)
-    return nice, runtime
-
-
 def test_who_wakes_goes_before_a_worker():
+    def child() -> tuple[int, int]:
+        let_others_in()
+        return turns_of(0)
+
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    nice, slice_ns = in_child(_as_scheduled)
-    assert nice == min(19, before + 5)
-    release = tuple(int(part) for part in platform.release().split(".")[:2])
-    assert slice_ns == (50_000_000 if release >= (6, 12) else 0)
+    assert in_child(child) == [min(19, before + 5), 50_000_000 if SLICES else 0]
 
 
 @pytest.mark.parametrize("limits", [Limits(0, 65534, 1 << 29, 60, 64), Limits(65534, 0, 1 << 29, 60, 64)])
