@@ -29,11 +29,13 @@ from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
+from policyfs.daemon.reload import Reload
 from policyfs.daemon.status import describe
 from policyfs.daemon.supervise import kept
-from policyfs.errors import PolicyfsError, UsageError
+from policyfs.errors import PolicyfsError
 from policyfs.fs.access.audit import executable
-from policyfs.fs.filesystem import FileSystem, Foundation, Settings
+from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
@@ -44,7 +46,6 @@ from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
-from policyfs.policy.model import Policy
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.holders import Holder, holders
 from policyfs.store.leases import LeaseKeeper
@@ -61,7 +62,6 @@ _LAST_MOUNT_S: Final = 0.5
 _TABLE_PAUSE_S: Final = 0.05
 _TABLE_LOOK_S: Final = 1.0
 _FLUSH_S: Final = 0.05
-_DRAIN_S: Final = 5.0
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
@@ -69,8 +69,6 @@ _SLICE_NS: Final = 100_000
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
 """One for each request under way, for one of each uid that comes then, and for what has no caller."""
-_SETTLE_S: Final = 1.0
-"""A reload waits so long at most for opens that the kernel tries a second time."""
 _THREADS: Final = _MAX_TASKS + 32
 """Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
 are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
@@ -84,7 +82,6 @@ class Daemon:
         self._log = log
         self._bugs = Bugs(log)
         self._undo = contextlib.ExitStack()
-        self._reload_lock = trio.Lock()
         self._listening = trio.Event()
         self._end = EndOfMount()
         self.started_ns = time.time_ns()
@@ -96,7 +93,26 @@ class Daemon:
             self._build(self.policies.engine)
 
     def _build(self, engine: Engine) -> None:
-        options = self._options
+        self._build_processes(engine)
+        self._build_trail()
+        owners, watch = self._build_store()
+        # From here on signals wait until we read them: there is a mount to be taken away, in order.
+        self._signal_reader = SignalReader()
+        self._undo.callback(self._signal_reader.close)
+        self._garbage = Garbage(lambda: sum(counters().values()))
+        self._build_mount()
+        base = Foundation(
+            tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
+            watch=watch, journal=self.journal, quarantine=Quarantine(self._options.trail / QUARANTINE),
+            remembered=self.remembered, warn=self._warn,
+        )  # fmt: skip
+        self.fs = FileSystem(self._settings(), engine, base, self._bugs)
+        self._undo.callback(self.fs.close)
+        self._reload = Reload(self._options, self.policies, self.fs, self._log)
+        self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _build_processes(self, engine: Engine) -> None:
+        """Start the workers, and give up the rights that nobody needs."""
         # INVARIANT: the keeper blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
@@ -104,32 +120,37 @@ class Daemon:
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
         set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes, which compute
-        give_up_rights(special_files=options.posix)
+        give_up_rights(special_files=self._options.posix)
+
+    def _build_trail(self) -> None:
+        options = self._options
         self.journal, self.trail = open_journal(
             options.trail.parent, control.mount_id(options.mountpoint),
             keep=options.keep_segments, segment_bytes=options.segment_bytes,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self.policies.begin(self.journal, self.trail, options.told)
+
+    def _build_store(self) -> tuple[Owners, Watch | None]:
+        """Open the store, and the databases beside the trails, which all mounts of a store share."""
+        options = self._options
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         _check_store(options.store, facts)
-        # Beside the trails, so that all mounts of a store share it; where inode numbers are not
-        # kept nothing can be recorded by them, and nobody owns anything.
+        # Where inode numbers are not kept nothing can be recorded by them, and nobody owns anything.
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None
-        if facts.stable_inodes and facts.leases and facts.times_tell:  # beside the trails, too
+        if facts.stable_inodes and facts.leases and facts.times_tell:
             path = str(options.trail.parent / "found.sqlite")
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)
-        watch = self._open_watch(facts)
-        # From here on signals wait until we read them: there is a mount to be taken away, in order.
-        self._signal_reader = SignalReader()
-        self._undo.callback(self._signal_reader.close)
-        self._garbage = Garbage(lambda: sum(counters().values()))
+        return owners, self._open_watch(facts)
+
+    def _build_mount(self) -> None:
+        options = self._options
         self._mount_table = MountTable()  # from before the mount on, so that its end is a change
         self._undo.callback(self._mount_table.close)
         self._control_files = self._open_control_files()
@@ -138,11 +159,14 @@ class Daemon:
             user_id=(options.user_id or 0) if options.kernel_admits else 0,
             group_id=options.group_ids[0] if options.kernel_admits else 0,
             allow_other=not options.kernel_admits, default_permissions=options.posix,
-            read_only=facts.read_only or options.read_only,
+            read_only=self.facts.read_only or options.read_only,
         )  # fmt: skip
         self._undo.callback(self._unmount_at_end)
         self._undo.callback(os.close, self._device.fd)
-        settings = Settings(
+
+    def _settings(self) -> Settings:
+        options = self._options
+        return Settings(
             mountpoint=options.mountpoint, store=options.store, app=options.app,
             device_fd=self._device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
@@ -151,15 +175,9 @@ class Daemon:
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
-            read_only=facts.read_only or options.read_only,
+            read_only=self.facts.read_only or options.read_only,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
-        kept_files = Quarantine(options.trail / QUARANTINE)
-        base = Foundation(tree, facts, owners, self.sniffer, self._keeper, watch, self.journal, kept_files,
-                          self.remembered, self._warn)  # fmt: skip
-        self.fs = FileSystem(settings, engine, base, self._bugs)
-        self._undo.callback(self.fs.close)
-        self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
 
     def _open_control_files(self) -> ControlFiles | None:
         """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
@@ -261,8 +279,8 @@ class Daemon:
         if passing.enabled and not answer.passthrough:
             passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
             self._log.warning("everything is mediated", why=passing.why)
-        self.fs.notifier = Notifier(self._device.fd, minor=answer.minor)
-        self._undo.callback(self.fs.notifier.close)
+        self.fs.kernel_cache.notifier = Notifier(self._device.fd, minor=answer.minor)
+        self._undo.callback(self.fs.kernel_cache.notifier.close)
         self._undo.callback(self._cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
@@ -276,7 +294,7 @@ class Daemon:
                 await self._finish()
                 continue
             try:
-                await self._reload(received)
+                await self._reload.reload(received)
             except PolicyfsError as error:
                 self._log.warning("reload refused, the old policy stays", reason=str(error))
 
@@ -351,7 +369,7 @@ class Daemon:
             self._keeper.on_signal()
 
     async def _watching(self) -> None:
-        changes, notifier, places = self.fs.changes, self.fs.notifier, self.fs.resolver
+        changes, notifier, places = self.fs.changes, self.fs.kernel_cache.notifier, self.fs.resolver
         fd = changes.fileno()
         while fd >= 0 and notifier is not None:
             await trio.lowlevel.wait_readable(fd)
@@ -381,52 +399,11 @@ class Daemon:
         return {}
 
     async def _reload_command(self, peer: control.Peer) -> control.Json:
-        return await self._reload(_by("policyfs reload", peer))
+        return await self._reload.reload(_by("policyfs reload", peer))
 
     async def _previous_command(self, peer: control.Peer) -> control.Json:
         """`policyfs reload --previous`: go back to the policy before the one in force."""
-        return await self._reload(_by("policyfs reload --previous", peer), previous=True)
-
-    async def _reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
-        """Take the policy anew. A broken one raises, and the old one stays in force. Either is on record."""
-        async with self._reload_lock:
-            policies, sources = self.policies, None
-            try:
-                sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
-                engine = await trio.to_thread.run_sync(policies.compile, sources)
-                self._check_app(engine.policy)
-            except PolicyfsError as error:
-                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
-                raise
-            generation = self.fs.gate.generation + 1
-            await trio.to_thread.run_sync(policies.replace, engine, sources, by, generation)
-            await self.fs.opener.second_tries.settled(_SETTLE_S)
-            self.fs.use(engine)
-            notifier = self.fs.notifier
-            if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
-                self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
-            self._log.info("policy reloaded", digest=engine.digest, generation=self.fs.gate.generation)
-            return {"digest": engine.digest, "generation": self.fs.gate.generation}
-
-    def _check_app(self, policy: Policy) -> None:
-        """An app mount goes on only under a policy that knows its app, and as the user it admits."""
-        name, uid = self._options.app, self._options.user_id
-        if name is None:
-            return
-        app = next((app for app in policy.apps if app.name == name), None)
-        if app is None:
-            raise UsageError(f"the new policy has no app {name}, whose mount this is; the old policy stays")
-        if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
-            raise UsageError(
-                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
-                " unmount, and mount it anew; the old policy stays"
-            )
-        others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
-        if others:
-            raise UsageError(
-                f"in the new policy group {min(others)}, which this mount admits, is not the app {name}'s:"
-                " unmount, and mount it anew; the old policy stays"
-            )
+        return await self._reload.reload(_by("policyfs reload --previous", peer), previous=True)
 
     async def _status(self, _: control.Peer) -> control.Json:
         return describe(self)

@@ -14,6 +14,7 @@ from policyfs.daemon.contain import containment
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Policies
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.report import fields, report
 from policyfs.journal.journal import Journal
 from policyfs.kernel.bridge import waiting
 from policyfs.store.facts import StoreFacts
@@ -46,10 +47,7 @@ class Reported(Protocol):
 
 def describe(daemon: Reported) -> control.Json:
     """The state of a daemon, now. Counts; sizes in bytes."""
-    options, engine = daemon.options, daemon.fs.gate.engine
-    journal, copies, sniffer = daemon.journal.stats(), daemon.fs.copies.stats(), daemon.sniffer.stats()
-    notifier = None if daemon.fs.notifier is None else daemon.fs.notifier.stats()
-    handles = list(daemon.fs.handles)
+    options, engine, journal = daemon.options, daemon.fs.gate.engine, daemon.journal.stats()
     return {
         "mountpoint": options.mountpoint,
         "mount_id": control.mount_id(options.mountpoint),
@@ -69,52 +67,11 @@ def describe(daemon: Reported) -> control.Json:
             "monitor": engine.monitor,
             "modes_of": sorted(name or "stranger" for name in daemon.fs.modes.apps),
         },
-        "passthrough": {
-            "enabled": daemon.fs.passthrough.enabled,
-            "why_not": daemon.fs.passthrough.why,
-            "opens": daemon.fs.passthrough.passed,
-            "refused": dict(daemon.fs.passthrough.refused),
-        },
-        "handles": {
-            "open": len(handles) + len(daemon.fs.listings),
-            "files": len(handles),
-            "directories": len(daemon.fs.listings),
-            "mediated": sum(handle.mode.value == "mediated" for handle in handles),
-        },
-        "nodes": len(daemon.fs.nodes),
-        "nodes_asked_back": daemon.fs.pruning.asked,
-        "directory_descriptors": len(daemon.fs.resolver),
+        **report(daemon.fs),
         "descriptors": len(os.listdir("/proc/self/fd")) - 1,
-        "backing_ids": daemon.fs.passthrough.live,
-        "leases": {
-            "held": daemon.fs.leased.live,
-            "refused": daemon.fs.leased.refusals,
-            "broken": daemon.fs.leased.breaks,
-        },
-        "locks": _fields(daemon.fs.locks.stats()),
-        "copies": {
-            "bytes": copies.bytes,
-            "count": copies.copies,
-            "pinned": copies.pinned,
-            "hits": copies.hits,
-            "misses": copies.misses,
-            "mapped": copies.mapped,
-            "refused": copies.refused,
-            "over_share": copies.shares,
-        },
-        "watch": {
-            "running": daemon.fs.changes.watching,
-            "events": daemon.fs.changes.events,
-            "overflows": daemon.fs.changes.overflows,
-        },
-        "notifications": None
-        if notifier is None
-        else {"sent": notifier.sent, "failed": notifier.failed, "refused": notifier.refused},
-        "sniffer": _fields(sniffer),
-        "second_looks": _fields(daemon.fs.second_looks.stats()),
-        "quarantine": _fields(daemon.fs.quarantine.stats()),
-        "remembered": None if daemon.remembered is None else _fields(daemon.remembered.stats()),
-        "contained": _fields(containment()),
+        "sniffer": fields(daemon.sniffer.stats()),
+        "remembered": None if daemon.remembered is None else fields(daemon.remembered.stats()),
+        "contained": fields(containment()),
         "trail": {
             "directory": str(daemon.trail),
             "written": journal.written,
@@ -132,10 +89,3 @@ def describe(daemon: Reported) -> control.Json:
         "lost_replies": daemon.lost_replies,
         "fuse": daemon.fuse_counters(),
     }
-
-
-def _fields(stats: object) -> dict[str, object]:
-    """The simple fields of a statistics object."""
-    slots = getattr(stats, "__dataclass_fields__", {})
-    found = {name: getattr(stats, name) for name in slots}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

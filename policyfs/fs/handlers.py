@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from policyfs.fs.access.gate import Gate
+from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
-from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded
-from policyfs.fs.inodes.handles import Handle, HandleTable
-from policyfs.fs.inodes.node_table import Node, NodeTable
-from policyfs.fs.namespace.create import Creator
-from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.readdir import DirectoryListings
-from policyfs.fs.namespace.rename import EntryChanger
-from policyfs.fs.namespace.setattr import AttributeSetter, Change
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.namespace.operations import NameOperations
+from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
-from policyfs.store.tree import TIME_NOW, Tree
+from policyfs.store.tree import TIME_NOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,33 +48,24 @@ class Handlers(pyfuse3.Operations):
 
     def __init__(
         self,
+        fs: FsContext,
         *,
-        tree: Tree,
-        nodes: NodeTable,
-        handles: HandleTable,
-        gate: Gate,
-        lookup: Lookup,
-        listings: DirectoryListings,
+        names: NameOperations,
+        data: DataOperations,
         opener: Opener,
-        io: FileIO,
-        creator: Creator,
-        entry_changer: EntryChanger,
-        attribute_setter: AttributeSetter,
         locks: Locks,
         bugs: BugLog,
     ) -> None:
         super().__init__()
-        self._tree = tree
-        self._nodes = nodes
-        self._handles = handles
-        self._gate = gate
-        self._lookup = lookup
-        self._listings = listings
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._names = names
+        self._lookup = names.lookup
+        self._listings = names.listings
+        self._data = data
         self._opener = opener
-        self._io = io
-        self._creator = creator
-        self._entry_changer = entry_changer
-        self._attribute_setter = attribute_setter
         self._locks = locks
         self.bugs = bugs
         self._forgets: deque[tuple[int, int]] = deque()
@@ -171,7 +159,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """CREATE."""
-        handle, entry = await self._creator.create(
+        handle, entry = await self._names.creator.create(
             self._node(parent), name, mode, flags, self._gate.caller(ctx)
         )
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), keep_cache=False), entry
@@ -179,7 +167,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ, of mediated files only."""
-        return await self._io.read(self._handles.get(fh), off, size)
+        return await self._data.reader.read(self._handles.get(fh), off, size)
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -188,7 +176,7 @@ class Handlers(pyfuse3.Operations):
         handle = self._handles.get(fh)
         back, kill = bool(flags & _FUSE_WRITE_CACHE), bool(flags & _FUSE_WRITE_KILL_SUIDGID)
         append = bool(handle.flags & os.O_APPEND)
-        return await self._io.write(handle, off, buf, append=append, kill_priv=kill, back=back)
+        return await self._data.writer.write(handle, off, buf, append=append, kill_priv=kill, back=back)
 
     @guarded
     async def flush(self, fh: int) -> None:
@@ -196,7 +184,7 @@ class Handlers(pyfuse3.Operations):
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
-        await self._io.flush(handle)
+        await self._data.sync.flush(handle)
 
     @guarded
     async def release(self, fh: int) -> None:
@@ -206,7 +194,7 @@ class Handlers(pyfuse3.Operations):
             try:
                 self._locks.released(handle)
             finally:  # whatever a store says to the end of a lock, the file is closed
-                await self._io.finish(handle)
+                await self._data.sync.finish(handle)
         finally:
             self._opener.close(handle)
 
@@ -217,7 +205,7 @@ class Handlers(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """MKDIR."""
-        return await self._creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
+        return await self._names.creator.mkdir(self._node(parent), name, mode, self._gate.caller(ctx))
 
     @guarded
     async def mknod(
@@ -229,14 +217,14 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """MKNOD."""
-        return await self._creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
+        return await self._names.creator.mknod(self._node(parent), name, mode, rdev, self._gate.caller(ctx))
 
     @guarded
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        return await self._creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
+        return await self._names.creator.symlink(self._node(parent), name, target, self._gate.caller(ctx))
 
     @guarded
     async def link(
@@ -244,17 +232,17 @@ class Handlers(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """LINK."""
         node, parent = self._node(inode), self._node(new_parent)
-        return await self._entry_changer.link(node, parent, new_name, self._gate.caller(ctx))
+        return await self._names.linker.link(node, parent, new_name, self._gate.caller(ctx))
 
     @guarded
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
-        await self._entry_changer.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
+        await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=False)
 
     @guarded
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
-        await self._entry_changer.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
+        await self._names.remover.remove(self._node(parent), name, self._gate.caller(ctx), directory=True)
 
     @guarded
     async def rename(
@@ -262,7 +250,7 @@ class Handlers(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:  # fmt: skip
         """RENAME and RENAME2."""
-        await self._entry_changer.rename(
+        await self._names.renamer.rename(
             self._node(parent_old), name_old, self._node(parent_new), name_new, flags, self._gate.caller(ctx)
         )
 
@@ -285,27 +273,29 @@ class Handlers(pyfuse3.Operations):
             kill_priv=bool(valid & _FATTR_KILL_SUIDGID),
         )
         handle: Handle | None = None if fh is None else self._handles.get(fh)
-        return await self._attribute_setter.setattr(self._node(inode), change, handle, self._gate.caller(ctx))
+        return await self._names.attribute_setter.setattr(
+            self._node(inode), change, handle, self._gate.caller(ctx)
+        )
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """GETXATTR."""
-        return await self._attribute_setter.getxattr(self._node(inode), name, self._gate.caller(ctx))
+        return await self._names.xattrs.getxattr(self._node(inode), name, self._gate.caller(ctx))
 
     @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """LISTXATTR."""
-        return await self._attribute_setter.listxattr(self._node(inode), self._gate.caller(ctx))
+        return await self._names.xattrs.listxattr(self._node(inode), self._gate.caller(ctx))
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR (pyfuse3 has looked at XATTR_CREATE and XATTR_REPLACE before)."""
-        await self._attribute_setter.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
+        await self._names.xattrs.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
-        await self._attribute_setter.removexattr(self._node(inode), name, self._gate.caller(ctx))
+        await self._names.xattrs.removexattr(self._node(inode), name, self._gate.caller(ctx))
 
 
 def _time(given_ns: int, now: int) -> int:

@@ -8,16 +8,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.fs.access.gate import Gate
-from policyfs.fs.data.ranges import Ranges
-from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
-from policyfs.fs.inodes.handles import HandleTable
-from policyfs.fs.inodes.node_table import Node, NodeTable
-from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.readdir import DirectoryListings
-from policyfs.fs.namespace.setattr import AttributeSetter
-from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.turns import Turns
 from policyfs.kernel import requests
 from policyfs.kernel.bridge import fh_index
@@ -35,29 +30,23 @@ class RawHandlers:
 
     def __init__(
         self,
+        fs: FsContext,
         *,
-        nodes: NodeTable,
-        handles: HandleTable,
-        gate: Gate,
-        lookup: Lookup,
-        attribute_setter: AttributeSetter,
-        ranges: Ranges,
-        tmpfiles: Tmpfiles,
-        io: FileIO,
-        listings: DirectoryListings,
+        names: NameOperations,
+        data: DataOperations,
         sync_directory: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
         """sync_directory: makes the directory behind a descriptor durable; it waits for the disk."""
-        self._nodes = nodes
-        self._handles = handles
-        self._gate = gate
-        self._lookup = lookup
-        self._attribute_setter = attribute_setter
-        self._ranges = ranges
-        self._tmpfiles = tmpfiles
-        self._io = io
-        self._listings = listings
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._lookup = names.lookup
+        self._attribute_setter = names.attribute_setter
+        self._ranges = data.ranges
+        self._tmpfiles = names.tmpfiles
+        self._sync = data.sync
+        self._listings = names.listings
         self._sync_directory = sync_directory
         self.bugs = bugs
         self._turns = Turns(_AT_ONCE)
@@ -86,14 +75,14 @@ class RawHandlers:
     def fsync_now(self, request: Request) -> Work | None:
         """FSYNC of a file of which nothing is held."""
         asked = requests.fsync(request)
-        sync = self._io.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
+        sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
         return None if sync is None else Work(sync)
 
     @guarded
     async def fsync(self, request: Request) -> bytes:
         """FSYNC, of every file."""
         asked = requests.fsync(request)
-        await self._io.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
+        await self._sync.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
         return b""
 
     @guarded_now

@@ -68,7 +68,7 @@ def any_ioctl() -> None:
 
     async def ioctl(self: RawHandlers, request: Request) -> bytes:
         asked = requests.ioctl(request)
-        fd = self._attribute_setter._any_fd(self._nodes.get(request.nodeid), None)
+        fd = self._attribute_setter._open_files.descriptor(self._nodes.get(request.nodeid))
         with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)) as file:
             os.close(fd)
             data = bytearray(request.body[32:].ljust(max(asked.in_size, asked.out_size), b"\0"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import policyfs.fs.inodes.resolver as places_module
-import policyfs.fs.namespace.setattr as changing_module
+import policyfs.fs.namespace.xattr as xattr_module
 import policyfs.kernel.session as session_module
 import policyfs.store.facts as facts_module
 import policyfs.store.tree as tree_module
@@ -167,7 +167,7 @@ def any_file_of_the_name() -> None:
 
 def any_xattr() -> None:
     """Extended attributes of every namespace go through to the store."""
-    put(changing_module, "_is_user", lambda name: True)
+    put(xattr_module, "_is_user", lambda name: True)
     put(tree_module, "_user_xattr", lambda name: name)
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import policyfs.content.plans as plans_module
 import policyfs.content.spawner as spawner_module
-import policyfs.fs.opening.backing_file as entrance_module
+import policyfs.fs.opening.write_access as write_access_module
 import policyfs.fs.redacted.copies as redactor_module
 from policyfs.content.pool import Pool
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.data.read_write import FileIO
 from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.libc import proc_fd
 from policyfs.redact.plan import Outcome, Plan
@@ -103,7 +103,7 @@ def shown_live() -> None:
 
 def own_for_ever() -> None:
     """Who could see all of a file when it was opened sees all of it as long as it is open."""
-    put(FileIO, "_hidden", lambda self, handle: frozenset())
+    put(HiddenWords, "of", lambda self, handle: frozenset())
 
 
 class _Everything(frozenset[str]):
@@ -128,7 +128,7 @@ def never_rests() -> None:
 
 def stops_between_probes() -> None:
     """No guard is gone, but a writer's daemon stops before it asks once more for a lease to be given up."""
-    stop, asked = stopper(), entrance_module.break_foreign
+    stop, asked = stopper(), write_access_module.break_foreign
 
     def asking(fd: int) -> int | None:
         probe = asked(fd)
@@ -136,7 +136,7 @@ def stops_between_probes() -> None:
             stop()
         return probe
 
-    put(entrance_module, "break_foreign", asking)
+    put(write_access_module, "break_foreign", asking)
 
 
 def says_that_it_rests() -> None:

@@ -13,7 +13,7 @@ import policyfs.journal.journal as journal_module
 from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.journal.accounts import Accounts
 from policyfs.journal.committer import Commit
 from policyfs.journal.journal import Journal
@@ -81,7 +81,7 @@ def slow_trail() -> None:
 
 def proven_before_the_record() -> None:
     """Whether a lease proves a file's kind is asked before the open is put on record, and not after it."""
-    put(Opener, "_still_proven", lambda self, handle, call, proof: None)
+    put(Preconditions, "still_proven", lambda self, opening: None)
 
 
 def written_on_the_loop() -> None:

@@ -13,7 +13,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Handle, OpenState
-from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.node_table import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.plans import Proof
@@ -88,7 +88,7 @@ def stops_when_opened() -> None:
 
     def stopping(self: Lifecycle, handle: Handle, state: OpenState, stat: Stat) -> None:
         finish(self, handle, state, stat)
-        if handle.node.flavor is Flavor.RAW and not handle.writable:
+        if handle.node.byte_path is BytePath.RAW and not handle.writable:
             stop()
 
     put(Lifecycle, "finish", stopping)

@@ -131,7 +131,7 @@ def says_before_emptying() -> None:
 
 def lock_of_its_own() -> None:
     """Each view of a file has a lock of its own."""
-    put(lifetimes_module, "_WRITTEN", frozenset())
+    put(lifetimes_module, "_is_written", lambda node: False)
 
 
 def content_unjudged() -> None:

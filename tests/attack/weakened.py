@@ -23,11 +23,11 @@ from policyfs.domain import View
 from policyfs.fs.access.gate import Gate, Unseen
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
-from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.node_table import BytePath
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.rename import EntryChanger
-from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.namespace.rename import Renamer
+from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
@@ -93,8 +93,8 @@ def one_view() -> None:
     """Raw and restricted apps share one node, and with it the kernel's pages."""
     shared = View(1, frozenset({"location"}), False)
     put(Engine, "view", lambda self, who, state: shared)
-    put(Views, "whose", staticmethod(lambda caller, view, flavor: None))
-    put(Views, "flavor", lambda self, *args, **named: Flavor.LIVE)
+    put(Views, "whose", staticmethod(lambda caller, view, byte_path: None))
+    put(Views, "byte_path", lambda self, *args, **named: BytePath.LIVE)
 
 
 def hidden_is_absent() -> None:
@@ -110,24 +110,24 @@ def looked_at_first() -> None:
 
 def any_node() -> None:
     """OPEN does not ask whether the node is of the caller's view."""
-    put(BackingFiles, "check_view", lambda self, node, caller: None)
-    put(BackingFiles, "check_road", lambda self, *arguments, **named: None)
+    put(Preconditions, "check_view", lambda self, node, caller: None)
+    put(Preconditions, "check_path", lambda self, opening: None)
 
 
 def moved_unsettled() -> None:
     """What is moved to where content is required may have writers, and be another file by then."""
 
-    async def settled(self: EntryChanger, stack: Any, caller: Any, parent: Any, name: Any, stat: Any,
+    async def settled(self: Renamer, stack: Any, caller: Any, parent: Any, name: Any, stat: Any,
                       end: Any, to: Any) -> Any:  # fmt: skip
         del stack, caller, parent, name, stat, to
         await trio.sleep(0.01)  # a slow look, so that the swap falls into it
         return end, None
 
-    put(EntryChanger, "_settled", settled)
+    put(Renamer, "_settled", settled)
     put(Resolver, "still", lambda self, parent, name, decided: None)
     put(Source, "without_kind", lambda self, to: None)
     put(
-        EntryChanger,
+        Renamer,
         "_rename_exactly",
         lambda self, old_dir, old, new_dir, new, *_: self._tree.rename2(old_dir, old, new_dir, new, 0),
     )
@@ -135,7 +135,7 @@ def moved_unsettled() -> None:
 
 def written_in_place() -> None:
     """Under redaction a file of another owner may be written without emptying it."""
-    put(BackingFiles, "by_emptying", lambda self, *arguments, **named: False)
+    put(Preconditions, "check_emptying", lambda self, opening: None)
 
 
 def whole_listings() -> None:
@@ -148,7 +148,7 @@ def whole_listings() -> None:
 
 def moved_with_time() -> None:
     """A name that is moved keeps the time that it had where it was."""
-    put(EntryChanger, "_forget_times", lambda self, *arguments: None)
+    put(Renamer, "_forget_times", lambda self, *arguments: None)
 
 
 def one_line() -> None:

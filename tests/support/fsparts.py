@@ -28,25 +28,42 @@ from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.moved_file import MovedFiles
 from policyfs.fs.checked.rejection import Rejections
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.operations import DataOperations
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.data.read import FileReader
+from policyfs.fs.data.sync import FileSync
+from policyfs.fs.data.write import FileWriter
+from policyfs.fs.data.write_guard import WriteGuard
+from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
-from policyfs.fs.inodes.node_table import ROOT_ID, Node, NodeTable
+from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node, NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.entries import Entries
+from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
-from policyfs.fs.namespace.rename import EntryChanger
+from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.namespace.unlink import Remover
+from policyfs.fs.namespace.xattr import ExtendedAttributes
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.backing_file import BackingFiles
-from policyfs.fs.opening.copies import CopyOpener
+from policyfs.fs.opening.byte_paths import LeasedPath, LivePath, RawPath
+from policyfs.fs.opening.copy_path import CopyPath
 from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.preconditions import Preconditions
+from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.fs.redacted.copies import Redactor
+from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.journal.committer import Committer
@@ -168,6 +185,7 @@ class Parts:
             recorder=Recorder(self.sink, "/mnt"),
             open_fd=handles.descriptor_of,
         )
+        self.fs = fs = FsContext(tree, nodes, handles, resolver, gate)
         self.copies = CopyCache(1 << 26)
         plans = PlanFinder(self.sniffed, None)
         self.redactor = redactor = Redactor(
@@ -175,73 +193,85 @@ class Parts:
         )
         views = Views(nodes, gate.facts, redactor.copyable)
         self.passthrough = passthrough = Passthrough(None)
-        leased = LeasedFiles(tree, nodes, gate, plans, None, self.dropped_pages.append)
+        self.leased = leased = LeasedFiles(fs, plans, None, self.dropped_pages.append)
         self._latches = Latches(f"{store}.lock")
         change_lock = ChangeLock(self._latches)
         self.withheld_names = withheld_names = WithheldNames(nodes, self.forgotten.append, self._forget_now)
-        rejections = Rejections(tree, resolver, gate, self.forgotten.append)
-        drafts = Drafts(
-            tree=tree,
-            gate=gate,
-            kinds=self.sniffed,
-            plans=plans,
-            change_lock=change_lock,
-            rejections=rejections,
-        )
+        rejections = Rejections(fs, self.forgotten.append)
+        drafts = Drafts(fs, kinds=self.sniffed, plans=plans, change_lock=change_lock, rejections=rejections)
         replaced_files = ReplacedFiles()
-        self.backing_files = BackingFiles(
-            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, views=views, leased=leased,
-            forget_names=self.forgotten.append, replaced_files=replaced_files,
+        self.backing_files = BackingFiles(fs, replaced_files=replaced_files)
+        self.write_access = WriteAccess(
+            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
+            forget_names=self.forgotten.append,
         )  # fmt: skip
-        self.lifecycle = Lifecycle(
-            nodes=nodes, handles=handles, gate=gate, passthrough=passthrough, leased=leased,
-            forget_size=self._forget_size,
-        )  # fmt: skip
-        copy_opener = CopyOpener(
-            tree=tree, resolver=resolver, gate=gate, passthrough=passthrough, redactor=redactor,
-            backing_files=self.backing_files, lifecycle=self.lifecycle,
-        )  # fmt: skip
+        self.lifecycle = Lifecycle(fs, passthrough=passthrough, leased=leased, forget_size=self._forget_size)
+        preconditions = Preconditions(fs, views=views, replaced_files=replaced_files)
+        hidden = HiddenWords(fs)
+        served = {"preconditions": preconditions, "passthrough": passthrough, "lifecycle": self.lifecycle}
+        paths = {
+            BytePath.RAW: RawPath(fs, **served),
+            BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
+            BytePath.COPY: CopyPath(fs, redactor=redactor, **served),
+            BytePath.LEASED: LeasedPath(leased),
+        }
         self.opener = Opener(
-            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate,
-            backing_files=self.backing_files, lifecycle=self.lifecycle, passthrough=passthrough,
-            copy_opener=copy_opener, leased=leased, change_lock=change_lock,
-            drafts=drafts, replaced_files=replaced_files, forget_attributes=self.attributes_forgotten.append,
+            fs, paths=paths, preconditions=preconditions, lifecycle=self.lifecycle,
+            backing_files=self.backing_files, write_access=self.write_access, replaced_files=replaced_files,
         )  # fmt: skip
-        self.io = FileIO(
-            tree=tree, nodes=nodes, handles=handles, gate=gate, views=views, redactor=redactor,
-            leased=leased, change_lock=change_lock, drop_pages=self.dropped_pages.append,
-            checker=Checker(tree, gate, self.sniffed, change_lock, rejections), drafts=drafts,
-            backing_fd=self.opener.backing_fd, withheld_names=withheld_names,
+        self.open_files = open_files = OpenFiles(
+            fs, backing_files=self.backing_files, forget_attributes=self.attributes_forgotten.append
+        )
+        guard = WriteGuard(fs, hidden, self.dropped_pages.append)
+        checker = Checker(fs, self.sniffed, change_lock, rejections)
+        held = {
+            "guard": guard,
+            "head_checked": HeadCheckedWrites(tree, guard, checker),
+            "draft": DraftWrites(guard, drafts, self.dropped_pages.append),
+        }
+        self.reader = FileReader(fs, paths)
+        self.writer = FileWriter(
+            fs, direct=DirectWrites(tree, guard, change_lock, remote=False),
+            drop_pages=self.dropped_pages.append, **held,
         )  # fmt: skip
+        self.sync = FileSync(fs, withheld_names=withheld_names, backing_fd=open_files.backing_fd, **held)
         self.lookup = Lookup(
-            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, views=views,
-            timeouts=self.timeouts, replaced_files=replaced_files, withheld_names=withheld_names,
+            fs, views=views, timeouts=self.timeouts, replaced_files=replaced_files,
+            withheld_names=withheld_names,
             modes=ShownModes(gate, by_mount=False, any_uid=False, read_only=False),
         )  # fmt: skip
         self.listings = DirectoryListings(
-            tree=tree, nodes=nodes, resolver=resolver, gate=gate, timeouts=self.timeouts, lookup=self.lookup,
+            fs, timeouts=self.timeouts, lookup=self.lookup, withheld_names=withheld_names
+        )
+        self.creator = Creator(fs, lookup=self.lookup, opener=self.opener, withheld_names=withheld_names)
+        self.tmpfiles = Tmpfiles(fs, lookup=self.lookup, opener=self.opener, open_files=open_files)
+        entries = Entries(
+            fs, open_files=open_files, replaced_files=replaced_files, passthrough=passthrough,
             withheld_names=withheld_names,
         )  # fmt: skip
-        self.creator = Creator(
-            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
-            withheld_names=withheld_names,
-        )  # fmt: skip
-        self.tmpfiles = Tmpfiles(
-            tree=tree, nodes=nodes, handles=handles, resolver=resolver, gate=gate, lookup=self.lookup,
-            opener=self.opener,
-        )  # fmt: skip
-        self.entry_changer = EntryChanger(
-            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
-            io=self.io, passthrough=passthrough,
-            moved_files=MovedFiles(tree, nodes, resolver, self.sniffed, plans, None),
-            tmpfiles=self.tmpfiles, timeouts=self.timeouts,
+        self.remover = Remover(fs, entries=entries, open_files=open_files)
+        self.linker = Linker(
+            fs, entries=entries, lookup=self.lookup, open_files=open_files, tmpfiles=self.tmpfiles,
             change_lock=change_lock, withheld_names=withheld_names,
-            forget_all_names=lambda: self.forgotten.append(self.root),
+        )  # fmt: skip
+        self.renamer = Renamer(
+            fs, entries=entries, open_files=open_files, sync=self.sync,
+            moved_files=MovedFiles(fs, self.sniffed, plans, None), timeouts=self.timeouts,
+            change_lock=change_lock, forget_all_names=lambda: self.forgotten.append(self.root),
         )  # fmt: skip
         self.attribute_setter = AttributeSetter(
-            tree=tree, nodes=nodes, resolver=resolver, gate=gate, lookup=self.lookup, opener=self.opener,
-            io=self.io, leased=leased, set_id_bits=None, bans=AttributeBans(gate), change_lock=change_lock,
+            fs, lookup=self.lookup, opener=self.opener, open_files=open_files, writer=self.writer,
+            sync=self.sync, set_id_bits=None,
         )  # fmt: skip
+        self.xattrs = ExtendedAttributes(
+            fs, open_files=open_files, bans=AttributeBans(gate), change_lock=change_lock, set_id_bits=None
+        )
+        self.names = NameOperations(
+            self.lookup, self.listings, self.creator, self.tmpfiles, self.linker, self.remover, self.renamer,
+            self.attribute_setter, self.xattrs,
+        )  # fmt: skip
+        ranges = Ranges(fs, reader=self.reader, writer=self.writer, open_files=open_files)
+        self.data = DataOperations(self.reader, self.writer, self.sync, ranges)
 
     async def _forget_now(self, node: Node) -> None:
         self.forgotten.append(node)
@@ -290,12 +320,12 @@ class Parts:
         return await self.opener.open(await self.walk(path, uid), flags, self.caller(uid))
 
     async def write(self, handle: Handle, offset: int, data: bytes) -> int:
-        return await self.io.write(handle, offset, data, append=False, kill_priv=False)
+        return await self.writer.write(handle, offset, data, append=False, kill_priv=False)
 
     async def release(self, handle: Handle) -> None:
         """RELEASE."""
         try:
-            await self.io.finish(handle)
+            await self.sync.finish(handle)
         finally:
             self.opener.close(handle)
 

@@ -110,13 +110,13 @@ async def test_below_what_hides_by_its_owner_everything_is_enoent(store: Path) -
             "write": made.opener.open(node, os.O_WRONLY, caller),
             "lookup": made.lookup.lookup(parent, b"f", caller),
             "create": made.creator.create(parent, b"new", 0o644, os.O_RDWR, caller),
-            "unlink": made.entry_changer.remove(parent, b"f", caller, directory=False),
-            "rename out": made.entry_changer.rename(parent, b"f", above, b"f", 0, caller),
-            "rename in": made.entry_changer.rename(above, b"mine", parent, b"mine", 0, caller),
-            "rename onto": made.entry_changer.rename(above, b"mine", parent, b"f", 0, caller),
-            "link in": made.entry_changer.link(mine, parent, b"new", caller),
-            "link out": made.entry_changer.link(node, above, b"new", caller),
-            "xattr": made.attribute_setter.setxattr(node, b"user.a", b"", caller),
+            "unlink": made.remover.remove(parent, b"f", caller, directory=False),
+            "rename out": made.renamer.rename(parent, b"f", above, b"f", 0, caller),
+            "rename in": made.renamer.rename(above, b"mine", parent, b"mine", 0, caller),
+            "rename onto": made.renamer.rename(above, b"mine", parent, b"f", 0, caller),
+            "link in": made.linker.link(mine, parent, b"new", caller),
+            "link out": made.linker.link(node, above, b"new", caller),
+            "xattr": made.xattrs.setxattr(node, b"user.a", b"", caller),
         }
         found = {name: await errno_of(request) for name, request in requests.items()}
         assert found == dict.fromkeys(requests, errno.ENOENT)

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.node_table import BytePath
 from policyfs.fs.namespace.setattr import Change
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.copies import CopyCache
@@ -52,7 +52,7 @@ async def test_two_views_that_made_a_copy_at_once_each_go_on_with_their_own(stor
         assert len({handle.node for handle in handles}) == 2
         for uid in (CAMERA, GALLERY, CAMERA):
             again = await made.open("/a.jpg", os.O_RDONLY, uid)
-            got = await made.io.read(again, 0, 1 << 20)
+            got = await made.reader.read(again, 0, 1 << 20)
             assert len(got) == len(PHOTO)
             assert not jpegs.leaks(got)
 
@@ -70,7 +70,7 @@ async def test_without_room_for_copies_a_file_goes_as_a_large_one_whoever_looks_
         assert full.value.errno == errno.ESTALE
         await made.walk("/c.jpg", CAMERA)  # another's look-up must not use up what was learnt
         again = await made.walk("/b.jpg", GALLERY)
-        assert again.flavor is Flavor.LEASED
+        assert again.byte_path is BytePath.LEASED
         with pytest.raises(pyfuse3.FUSEError) as refused:  # there are no leases in this test
             await made.opener.open(again, os.O_RDONLY, made.caller(GALLERY))
         assert refused.value.errno == errno.EACCES
@@ -84,7 +84,7 @@ async def test_of_a_changed_photo_no_copy_is_kept_but_for_who_has_it_open(store:
         (store / "a.jpg").write_bytes(PHOTO + b"more")
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert copies.stats().pinned == copies.stats().copies == 2
-        assert len(await made.io.read(old, 0, 1 << 20)) == len(PHOTO)
+        assert len(await made.reader.read(old, 0, 1 << 20)) == len(PHOTO)
         made.opener.close(old)
         assert copies.stats().copies == 1
         made.opener.close(new)
@@ -114,7 +114,7 @@ async def test_who_waited_for_a_copy_reads_it_though_the_file_has_changed_again(
         assert made.copies.stats().copies == 1
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         assert new.node is not node
-        assert [len(await made.io.read(handle, 0, 1 << 20)) for handle in (*handles, new)] == [
+        assert [len(await made.reader.read(handle, 0, 1 << 20)) for handle in (*handles, new)] == [
             len(PHOTO), len(PHOTO), len(PHOTO) + 4,
         ]  # fmt: skip
 
@@ -138,7 +138,7 @@ async def test_while_a_copy_is_made_another_version_is_looked_up_at_a_node_of_it
             assert stale.value.errno == errno.ESTALE, "at once, not when the other copy is made"
             assert await made.walk("/a.jpg", GALLERY) is not old
             made.sniffed.gate.set()
-        assert len(await made.io.read(late[0], 0, 1 << 20)) == len(PHOTO)
+        assert len(await made.reader.read(late[0], 0, 1 << 20)) == len(PHOTO)
 
 
 @on_trio
@@ -179,14 +179,14 @@ async def test_a_copy_in_which_nothing_was_hidden_is_not_read_on_when_a_reload_h
 ) -> None:
     with parts(store, engine_of(JPEGS_ARE_SHOWN)) as made:
         handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert handle.node.flavor is Flavor.COPY
-        assert await made.io.read(handle, 0, 1 << 20) == PHOTO
+        assert handle.node.byte_path is BytePath.COPY
+        assert await made.reader.read(handle, 0, 1 << 20) == PHOTO
         made.reload(engine_of(JPEGS_ARE_REDACTED))
         with pytest.raises(pyfuse3.FUSEError) as refused:
-            await made.io.read(handle, 0, 1 << 20)
+            await made.reader.read(handle, 0, 1 << 20)
         assert refused.value.errno == errno.EACCES
         again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert not jpegs.leaks(await made.io.read(again, 0, 1 << 20))
+        assert not jpegs.leaks(await made.reader.read(again, 0, 1 << 20))
 
 
 @on_trio
@@ -199,9 +199,9 @@ async def test_a_file_emptied_by_its_path_has_its_new_size_also_while_a_copy_is_
         entry = await made.attribute_setter.setattr(old.node, emptied, None, made.caller(GALLERY))
         assert entry.st_size == 0
         assert (await made.lookup.getattr(old.node, made.caller(GALLERY))).st_size == 0
-        assert len(await made.io.read(old, 0, 1 << 20)) == len(PHOTO), "who has it open reads on"
+        assert len(await made.reader.read(old, 0, 1 << 20)) == len(PHOTO), "who has it open reads on"
         new = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert await made.io.read(new, 0, 1 << 20) == b""
+        assert await made.reader.read(new, 0, 1 << 20) == b""
     assert (store / "a.jpg").read_bytes() == b""
 
 

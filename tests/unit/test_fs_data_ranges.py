@@ -12,8 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.data.ranges import Ranges
-from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.node_table import BytePath
 from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel.bridge import pyfuse3
@@ -23,7 +22,7 @@ from policyfs.store import ranges as store_ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
 from tests.support import jpegs
-from tests.support.fsparts import Parts, on_trio, parts
+from tests.support.fsparts import on_trio, parts
 from tests.support.policies import engine_of
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
@@ -59,10 +58,6 @@ async def errno_of(request) -> int:
     return 0
 
 
-def ranges_of(made: Parts) -> Ranges:
-    return Ranges(tree=made.tree, io=made.io, opener=made.opener)
-
-
 def stored(path: Path) -> bytes:
     return path.read_bytes()
 
@@ -70,7 +65,7 @@ def stored(path: Path) -> bytes:
 @on_trio
 async def test_who_loses_a_file_while_it_is_open_loses_its_ranges(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        ranges = ranges_of(made)
+        ranges = made.data.ranges
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         assert await made.write(handle, 0, PHOTO) == len(PHOTO)
         assert await errno_of(ranges.allocate(handle, KEEP_SIZE | PUNCH_HOLE, 4096, 10)) == 0
@@ -87,7 +82,7 @@ async def test_who_loses_a_file_while_it_is_open_loses_its_ranges(store: Path) -
 async def test_a_range_judged_on_the_old_bytes_does_not_follow_their_end(store: Path) -> None:
     """While zeros are judged, another handle empties the file: they find an empty, held head then."""
     with parts(store, engine_of(OPEN + TYPES)) as made:
-        ranges = ranges_of(made)
+        ranges = made.data.ranges
         mine = await made.open("/a.jpg", os.O_RDWR, CAMERA)
         made.sniffed.gate, made.sniffed.asked = trio.Event(), trio.Event()
         found: list[int] = []
@@ -99,7 +94,7 @@ async def test_a_range_judged_on_the_old_bytes_does_not_follow_their_end(store: 
             nursery.start_soon(zero)
             await made.sniffed.asked.wait()
             gate, made.sniffed.gate = made.sniffed.gate, None
-            nursery.start_soon(made.io.truncate, mine, 0)
+            nursery.start_soon(made.writer.truncate, mine, 0)
             await trio.testing.wait_all_tasks_blocked()
             assert len(stored(store / "a.jpg")) == len(PHOTO), "the truncation waits for the judgement"
             gate.set()
@@ -114,7 +109,7 @@ async def test_zeros_behind_the_end_are_judged_as_what_they_are(store: Path) -> 
     """A file of one allowed kind, made longer over the part that is judged."""
     (store / "short.jpg").write_bytes(b"\xff\xd8\xff")
     with parts(store, engine_of(OPEN + TYPES)) as made:
-        ranges = ranges_of(made)
+        ranges = made.data.ranges
         asked: list[bytes] = []
         kind_of_head = made.sniffed.kind_of_head
 
@@ -152,17 +147,17 @@ async def test_a_readers_fsync_reaches_the_stores_file(store: Path, monkeypatch)
     with parts(store, engine_of(REDACTED)) as made:
         for uid in (MAPS, GALLERY):  # raw, and a frozen copy
             handle = await made.open("/a.jpg", os.O_RDONLY, uid)
-            await made.io.fsync(handle, datasync=False)
-        assert handle.node.flavor is Flavor.COPY
+            await made.sync.fsync(handle, datasync=False)
+        assert handle.node.byte_path is BytePath.COPY
         assert synced == [(store / "a.jpg").stat().st_ino] * 2
         (store / "a.jpg").unlink()
-        assert await errno_of(made.io.fsync(handle, datasync=False)) == 0
+        assert await errno_of(made.sync.fsync(handle, datasync=False)) == 0
 
 
 @on_trio
 async def test_nothing_of_a_copy_is_copied_within_the_store(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
-        ranges = ranges_of(made)
+        ranges = made.data.ranges
         copy = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
         raw = await made.open("/a.jpg", os.O_RDONLY, MAPS)
         mine, _ = await made.creator.create(made.root, b"mine", 0o644, os.O_RDWR, made.caller(GALLERY))
@@ -220,9 +215,9 @@ async def test_nobody_names_another_apps_file_where_that_app_may_not_write(store
     with parts(store, engine_of(rules)) as made:
         handle, _ = await made.tmpfiles.open(made.root, 0o600, os.O_RDWR | os.O_TMPFILE, made.caller(CAMERA))
         there, gallery = await made.walk("/gallery", GALLERY), made.caller(GALLERY)
-        assert await errno_of(made.entry_changer.link(handle.node, there, b"given", gallery)) == errno.EXDEV
+        assert await errno_of(made.linker.link(handle.node, there, b"given", gallery)) == errno.EXDEV
         assert made.sink.events[-1].errno == errno.EXDEV
-        assert await errno_of(made.entry_changer.link(handle.node, made.root, b"given", gallery)) == 0
+        assert await errno_of(made.linker.link(handle.node, made.root, b"given", gallery)) == 0
         assert handle.node.path() == b"/given"
     assert sorted(os.listdir(store)) == ["a.jpg", "gallery", "given"]
 
@@ -240,10 +235,8 @@ async def test_one_apps_long_ranges_leave_threads_for_others(store: Path, monkey
     monkeypatch.setattr(store_ranges, "allocate", slow)
     with parts(store, engine_of(OPEN)) as made:
         operations = RawHandlers(
-            nodes=made.nodes, handles=made.handles, gate=made.gate, lookup=made.lookup,
-            attribute_setter=made.attribute_setter, ranges=ranges_of(made), tmpfiles=made.tmpfiles, bugs=made,
-            io=made.io, listings=made.listings, sync_directory=made.tree.fsyncdir,
-        )  # fmt: skip
+            made.fs, names=made.names, data=made.data, sync_directory=made.tree.fsyncdir, bugs=made
+        )
         handles = {uid: await made.open("/a.jpg", os.O_RDWR, uid) for uid in (CAMERA, MAPS)}
 
         def request(uid: int, length: int) -> Request:

@@ -9,7 +9,7 @@ import trio
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.handlers import Handlers
-from policyfs.fs.inodes.node_table import Flavor, NodeTable
+from policyfs.fs.inodes.node_table import BytePath, NodeTable
 from policyfs.fs.sharing import pauses
 from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of
@@ -26,7 +26,7 @@ def _table() -> NodeTable:
     engine = engine_of(RULES)
     nodes = NodeTable(_stat(2), engine.root, engine.child)
     for number in range(MANY):
-        node = nodes.add(_stat(number + 10), FileType.REGULAR, RAW_VIEW, Flavor.RAW, engine.root)
+        node = nodes.add(_stat(number + 10), FileType.REGULAR, RAW_VIEW, BytePath.RAW, engine.root)
         node.lookups = 1
         nodes.add_name(node, nodes.root, b"%d" % number)
     return nodes

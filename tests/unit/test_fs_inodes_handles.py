@@ -9,7 +9,7 @@ import pytest
 from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs.inodes import handles as handles_module
 from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
-from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.fs.inodes.node_table import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from tests.support.policies import engine_of
@@ -19,7 +19,7 @@ CALLER = Caller(ENGINE.principal, 10010, 10010, 1, 0)
 
 
 def a_node() -> Node:
-    return Node(5, 50, 0, FileType.REGULAR, RAW_VIEW, Flavor.RAW, ENGINE.root, Placement(ENGINE.child))
+    return Node(5, 50, 0, FileType.REGULAR, RAW_VIEW, BytePath.RAW, ENGINE.root, Placement(ENGINE.child))
 
 
 def a_handle(table: HandleTable, node: Node, flags: int = os.O_RDONLY, backing_id: int = 0) -> Handle:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.inodes.handles import OpenState
-from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node, NodeTable, StaleNodeError
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, PathTooLongError
 from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of
@@ -45,7 +45,7 @@ class Tree:
                 return node
         self.inode += 1
         state = self.engine.child(parent.state, name)
-        node = self.table.add(stat(ino or self.inode), ftype, RAW_VIEW, Flavor.RAW, state)
+        node = self.table.add(stat(ino or self.inode), ftype, RAW_VIEW, BytePath.RAW, state)
         node.lookups = 1
         self.table.add_name(node, parent, name)
         return node

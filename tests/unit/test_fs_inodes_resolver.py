@@ -191,10 +191,10 @@ async def test_a_rename_over_a_depth_that_no_table_holds_moves_the_right_file(tm
         new = await made.walk("/" + "/".join("d" * 12), MAPS)
         old = await made.walk("/old", MAPS)
         await made.lookup.lookup(old, b"f", made.caller(MAPS))
-        await made.entry_changer.rename(old, b"f", new, b"g", 0, made.caller(MAPS))
+        await made.renamer.rename(old, b"f", new, b"g", 0, made.caller(MAPS))
         assert (deep / "g").read_bytes() == b"mine"
         assert (deep / "f").read_bytes() == b"another's"
-        await made.entry_changer.rename(new, b"g", old, b"f", 0, made.caller(MAPS))
+        await made.renamer.rename(new, b"g", old, b"f", 0, made.caller(MAPS))
         assert (tmp_path / "old/f").read_bytes() == b"mine"
 
 
@@ -212,7 +212,7 @@ async def test_a_directory_that_the_kernel_gave_up_leaves_nothing_behind(tmp_pat
             made.resolver.dirfd(node)
             assert changes.knows(node)
         removed = node
-        await made.entry_changer.remove(made.nodes.root, b"removed", made.caller(MAPS), directory=True)
+        await made.remover.remove(made.nodes.root, b"removed", made.caller(MAPS), directory=True)
         made.resolver.dirfd(removed)
         for node in made.nodes:
             made.nodes.forget(node.nodeid, node.lookups)

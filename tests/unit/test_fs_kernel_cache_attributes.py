@@ -7,7 +7,7 @@ import time
 import pytest
 
 from policyfs.domain import RAW_VIEW, FileType
-from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.fs.inodes.node_table import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.kernel_cache.attributes import COLD_S, LONG_S, UNWATCHED_S, Timeouts
 from policyfs.linux.statx import Stat
@@ -48,7 +48,7 @@ def stat(age_s: float) -> Stat:
 
 def attr(made: Timeouts, engine: Engine, age_s: float, path: bytes = b"/all/a.jpg") -> float:
     state = engine.state_of(path)
-    node = Node(2, 1, 1, FileType.REGULAR, RAW_VIEW, Flavor.RAW, state, Placement(engine.child))
+    node = Node(2, 1, 1, FileType.REGULAR, RAW_VIEW, BytePath.RAW, state, Placement(engine.child))
     return made.attr(state, node, stat(age_s))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.inodes.handles import OpenState
-from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable
+from policyfs.fs.inodes.node_table import BytePath, Node, NodeTable
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of
@@ -39,7 +39,7 @@ def _stat(ino: int) -> Stat:
 
 
 def add(nodes: NodeTable, parent: Node, number: int) -> Node:
-    node = nodes.add(_stat(number + 10), FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, parent.state)
+    node = nodes.add(_stat(number + 10), FileType.DIRECTORY, RAW_VIEW, BytePath.RAW, parent.state)
     node.lookups = 1
     nodes.add_name(node, parent, b"%d" % number)
     return node

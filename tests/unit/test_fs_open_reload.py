@@ -104,7 +104,7 @@ async def test_a_first_try_that_a_reload_overtakes(store: Path, monkeypatch) -> 
 @on_trio
 async def test_a_reload_waits_for_second_tries(store: Path, monkeypatch) -> None:
     with parts(store, engine_of(HIDE)) as made:
-        writer, come, go = made.backing_files.writer, trio.Event(), trio.Event()
+        writer, come, go = made.write_access.writer, trio.Event(), trio.Event()
         happened: list[str] = []
 
         async def waiting(node: Node, fd: int) -> int:
@@ -121,7 +121,7 @@ async def test_a_reload_waits_for_second_tries(store: Path, monkeypatch) -> None
             reloads(made)()
             happened.append("reloaded")
 
-        monkeypatch.setattr(made.backing_files, "writer", waiting)
+        monkeypatch.setattr(made.write_access, "writer", waiting)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(open_it)
             await come.wait()
@@ -165,7 +165,7 @@ async def test_a_look_up_that_a_reload_overtakes_is_decided_anew(store: Path) ->
 
 def _reloads_once(made: Parts, monkeypatch) -> None:
     """The next open for writing is overtaken by a reload when the file is open already."""
-    writer, left = made.backing_files.writer, [reloads(made)]
+    writer, left = made.write_access.writer, [reloads(made)]
 
     async def reloading(node: Node, fd: int) -> int:
         got = await writer(node, fd)
@@ -173,7 +173,7 @@ def _reloads_once(made: Parts, monkeypatch) -> None:
             left.pop()()
         return got
 
-    monkeypatch.setattr(made.backing_files, "writer", reloading)
+    monkeypatch.setattr(made.write_access, "writer", reloading)
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])

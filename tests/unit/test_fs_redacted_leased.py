@@ -21,7 +21,7 @@ async def test_after_a_break_no_lease_is_taken_for_a_moment(tmp_path: Path) -> N
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff")
     with parts(tmp_path, engine_of(POLICY)) as made:
-        leased = made.io._leased
+        leased = made.leased
         node, other = [await made.walk(name, 10011) for name in ("/a.jpg", "/b.jpg")]
         start = time.monotonic()
         leased._broken(node)
@@ -39,7 +39,7 @@ async def test_after_a_break_no_lease_is_taken_for_a_moment(tmp_path: Path) -> N
 async def test_of_many_breaks_only_those_of_the_last_moment_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
     with parts(tmp_path, engine_of(POLICY)) as made:
-        leased = made.io._leased
+        leased = made.leased
         node = await made.walk("/a.jpg", 10011)
         leased._resting = dict.fromkeys(range(leased_module._RESTING_MAX), time.monotonic() - 1)
         leased._broken(node)

@@ -77,14 +77,14 @@ REQUESTS = {
     "getattr": lambda made, node: made.lookup.getattr(node, made.caller(GALLERY)),
     "access": lambda made, node: made.lookup.access(node, os.R_OK, made.caller(GALLERY)),
     "lookup": lambda made, node: made.lookup.lookup(node.parent, b"b.jpg", made.caller(GALLERY)),
-    "unlink": lambda made, node: made.entry_changer.remove(
+    "unlink": lambda made, node: made.remover.remove(
         node.parent, b"b.jpg", made.caller(GALLERY), directory=False
     ),
-    "link": lambda made, node: made.entry_changer.link(node, node.parent, b"c.jpg", made.caller(GALLERY)),
-    "rename": lambda made, node: made.entry_changer.rename(
+    "link": lambda made, node: made.linker.link(node, node.parent, b"c.jpg", made.caller(GALLERY)),
+    "rename": lambda made, node: made.renamer.rename(
         node.parent, b"b.jpg", node.parent, b"c.jpg", 0, made.caller(GALLERY)
     ),
-    "xattr": lambda made, node: made.attribute_setter.setxattr(node, b"user.a", b"", made.caller(GALLERY)),
+    "xattr": lambda made, node: made.xattrs.setxattr(node, b"user.a", b"", made.caller(GALLERY)),
     "truncate": lambda made, node: made.opener.open_to_truncate(node, 0, made.caller(GALLERY)),
 }
 
@@ -109,7 +109,7 @@ async def test_a_request_under_way_is_decided_by_one_policy(store: Path, name: s
 async def test_an_open_handle_is_asked_by_the_new_policy_only(store: Path) -> None:
     with parts(store, engine_of(ANYTHING)) as made:
         handle = await made.open("/DCIM/a.jpg", os.O_RDWR, GALLERY)
-        for request in (lambda: made.io.read(handle, 0, 10), lambda: made.write(handle, 0, b"x")):
+        for request in (lambda: made.reader.read(handle, 0, 10), lambda: made.write(handle, 0, b"x")):
             made.reload(engine_of(BY_KIND))
             assert await while_sniffing(made, request, NOTHING) in (errno.ENOENT, errno.EACCES)
     assert (store / "DCIM/a.jpg").read_bytes() == PHOTO
@@ -123,14 +123,14 @@ async def test_what_has_no_name_is_restated_too(store: Path) -> None:
         handle = await made.open("/DCIM/a.jpg", os.O_RDONLY, GALLERY)
         directory = await made.walk("/DCIM/sub", GALLERY)
         parent = await made.walk("/DCIM", GALLERY)
-        await made.entry_changer.remove(parent, b"a.jpg", made.caller(CAMERA), directory=False)
+        await made.remover.remove(parent, b"a.jpg", made.caller(CAMERA), directory=False)
         (store / "DCIM/sub").rmdir()
         made.nodes.drop_name(directory, parent, b"sub")
         engine = engine_of(NOTHING)
         made.reload(engine)
         assert handle.node.state is engine.state_of(b"/DCIM/a.jpg")
         assert directory.state is engine.state_of(b"/DCIM/sub")
-        assert await errno_of(lambda: made.io.read(handle, 0, 10)) == errno.ENOENT
+        assert await errno_of(lambda: made.reader.read(handle, 0, 10)) == errno.ENOENT
 
 
 @on_trio

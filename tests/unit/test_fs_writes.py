@@ -83,10 +83,10 @@ async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts
         await made.write(other, 0, PHOTO)
         for mine in (handle, own):
             assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
-            assert await errno_of(made.io.truncate(mine, 100)) == errno.EACCES
+            assert await errno_of(made.writer.truncate(mine, 100)) == errno.EACCES
         await made.release(other)
         assert await errno_of(made.write(own, 0, b"words")) == errno.EACCES
-        await made.io.truncate(own, 0)  # this is allowed to whoever may write
+        await made.writer.truncate(own, 0)  # this is allowed to whoever may write
         await made.write(own, 0, b"words")
     assert (store / "new.jpg").read_bytes() == b"words"
 
@@ -125,7 +125,7 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
         (store / "empty").write_bytes(PHOTO)
         with pytest.raises(OSError) as stale:
-            made.backing_files.before_writing(node, handle, stat, "none")
+            made.write_access.before_writing(node, handle, stat, "none")
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)
@@ -154,12 +154,34 @@ async def test_a_large_write_too_goes_by_who_owns_the_file_when_it_is_made(store
 
 
 @on_trio
+async def test_a_page_that_waits_to_be_written_back_goes_by_what_the_file_is_then(store: Path) -> None:
+    """A write-back waits for the node's lock; what comes into the file meanwhile is not the app's own."""
+    with parts(store, engine_of(REDACTED.replace(", unless: {owner: self}", ""))) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        assert handle.node.open is not None
+        errors = []
+
+        async def back() -> None:
+            page = made.writer.write(handle, 0, b"p" * 100, append=False, kill_priv=False, back=True)
+            errors.append(await errno_of(page))
+
+        async with trio.open_nursery() as nursery, handle.node.open.lock:
+            nursery.start_soon(back)
+            await trio.testing.wait_all_tasks_blocked()
+            (store / "new.jpg").write_bytes(PHOTO[::-1])
+        assert errors == [errno.EACCES]
+        assert (store / "new.jpg").read_bytes() == PHOTO[::-1]
+        await made.release(handle)
+
+
+@on_trio
 async def test_held_bytes_do_not_go_over_what_another_app_wrote(store: Path) -> None:
     with parts(store, engine_of(REDACTED + TYPES)) as made:
         mine = await made.open("/empty", os.O_RDWR, GALLERY)
         assert await made.write(mine, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
         (store / "empty").write_bytes(PHOTO)
-        assert await errno_of(made.io.flush(mine)) == errno.EACCES
+        assert await errno_of(made.sync.flush(mine)) == errno.EACCES
         await made.release(mine)
     assert (store / "empty").read_bytes() == PHOTO
 
@@ -270,7 +292,7 @@ async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: 
         made.reload(engine_of(REDACTED + TYPES))
         for one in (handle, raw):
             assert await errno_of(made.write(one, 0, b"words")) in (0, errno.EPERM)
-            await errno_of(made.io.flush(one))
+            await errno_of(made.sync.flush(one))
             await made.release(one)
     assert (store / "empty").read_bytes() == b""
     assert (store / "new").read_bytes() == b""
@@ -280,11 +302,11 @@ async def test_a_requirement_that_a_reload_brings_holds_for_open_handles(store: 
 async def test_redaction_that_a_reload_brings_holds_for_open_handles(store: Path) -> None:
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert await made.io.read(handle, 0, 1 << 16) == PHOTO
+        assert await made.reader.read(handle, 0, 1 << 16) == PHOTO
         made.reload(engine_of(REDACTED))
-        assert await errno_of(made.io.read(handle, 0, 1 << 16)) == errno.EACCES
+        assert await errno_of(made.reader.read(handle, 0, 1 << 16)) == errno.EACCES
         again = await made.open("/a.jpg", os.O_RDONLY, GALLERY)
-        assert not jpegs.leaks(await made.io.read(again, 0, 1 << 16))
+        assert not jpegs.leaks(await made.reader.read(again, 0, 1 << 16))
 
 
 # ---------------------------------------------------------------- no record, no access
@@ -303,11 +325,10 @@ async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
             lambda: made.creator.mknod(made.root, b"n", 0o100644, 0, caller),
         ):
             assert await errno_of(request()) == errno.EIO
-        assert await errno_of(made.entry_changer.link(node, made.root, b"n", caller)) == errno.EIO
+        assert await errno_of(made.linker.link(node, made.root, b"n", caller)) == errno.EIO
         assert await errno_of(made.creator.create(made.root, b"n", 0o644, os.O_RDWR, caller)) == errno.EIO
         assert (
-            await errno_of(made.entry_changer.rename(made.root, b"a.jpg", made.root, b"n", 0, caller))
-            == errno.EIO
+            await errno_of(made.renamer.rename(made.root, b"a.jpg", made.root, b"n", 0, caller)) == errno.EIO
         )
         assert not (store / "n").exists()
         assert len(made.nodes) == before
@@ -338,10 +359,10 @@ async def test_a_page_that_is_written_back_late_brings_nothing_back_that_was_cut
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/empty", os.O_RDWR, CAMERA)
         assert await made.write(handle, 0, b"x" * 5000) == 5000
-        await made.io.truncate(handle, 100)
+        await made.writer.truncate(handle, 100)
         page = b"y" * 4096
-        assert await made.io.write(handle, 0, page, append=False, kill_priv=False, back=True) == 4096
-        assert await made.io.write(handle, 4096, page, append=False, kill_priv=False, back=True) == 4096
+        assert await made.writer.write(handle, 0, page, append=False, kill_priv=False, back=True) == 4096
+        assert await made.writer.write(handle, 4096, page, append=False, kill_priv=False, back=True) == 4096
         assert (store / "empty").read_bytes() == b"y" * 100
 
 
@@ -351,7 +372,7 @@ async def test_what_comes_far_behind_a_held_head_is_written_where_it_belongs(sto
     anything = OPEN + "- {id: types, require: {content: [application/octet-stream]}, paths: '/**'}\n"
     with parts(store, engine_of(anything)) as made:
         handle = await made.open("/empty", os.O_RDWR, CAMERA)
-        await made.io.truncate(handle, HEAD_BYTES)
+        await made.writer.truncate(handle, HEAD_BYTES)
         assert await made.write(handle, 100_000, b"behind") == 6
         await made.release(handle)
     assert (store / "empty").read_bytes() == bytes(100_000) + b"behind"
@@ -439,12 +460,12 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
     checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
     with parts(store, engine_of(checked)) as made:
         settling = _Settled(store / "a.jpg")
-        made.entry_changer._moved_files = settling  # type: ignore[assignment]
+        made.renamer._moved_files = settling  # type: ignore[assignment]
         to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
-        moved = made.entry_changer.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
+        moved = made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
         assert await errno_of(moved) == errno.ESTALE  # the kernel looks again, and says EEXIST
         assert (store / "in/new.jpg").read_bytes() == b"somebody's"
-        await made.entry_changer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
+        await made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
         assert (store / "in/new.jpg").read_bytes() == PHOTO
         assert not (store / "a.jpg").exists()
         settling.close()

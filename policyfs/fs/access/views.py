@@ -1,4 +1,4 @@
-"""Which node of a file a caller gets: by view, path class, and the road its bytes take.
+"""Which node of a file a caller gets: by view, path class, and byte path.
 
 See docs/architecture/views.md. In a redacted view a file that the caller may see whole now
 (its own) or that somebody writes through this view is LIVE, mediated and judged read by read;
@@ -24,7 +24,7 @@ from typing import Final
 from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable
+from policyfs.fs.inodes.node_table import BytePath, Node, NodeTable
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
@@ -62,26 +62,31 @@ class Views:
         self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
         self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
 
-    # -- which road -----------------------------------------------------------------------------
+    # -- which byte path -----------------------------------------------------------------------------
 
-    def flavor(
+    def byte_path(
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
-    ) -> Flavor:  # fmt: skip
-        """The road for a caller's bytes of a file now. *owner* is asked only where it matters."""
-        plain = Flavor.RAW if view.raw else Flavor.LIVE
+    ) -> BytePath:  # fmt: skip
+        """Choose the byte path of a caller's open of a file now. *owner* is called only where it matters."""
+        plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
             return plain
         key = self._nodes.key_of(stat)
         if not view.redact:
             if not self._reads_apart(engine, caller, view, state, key, owner):
                 return plain
-            return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
+            return self._snapshot(stat, key, view, caller)
         if self._is_pending(key, view, caller) or self._being_written(key, view, caller):
-            return Flavor.LIVE
+            return BytePath.LIVE
         if not self.hidden_now(engine, caller.principal, state, owner):
-            return Flavor.LIVE
-        return Flavor.COPY if self._copyable(stat, key, view.redact, caller.principal) else Flavor.LEASED
+            return BytePath.LIVE
+        return self._snapshot(stat, key, view, caller)
+
+    def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
+        """The byte path of bytes that do not change while they are read."""
+        copyable = self._copyable(stat, key, view.redact, caller.principal)
+        return BytePath.COPY if copyable else BytePath.LEASED
 
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
@@ -170,9 +175,9 @@ class Views:
 
     def _being_written(self, ino_key: int, view: View, caller: Caller) -> bool:
         return any(
-            node.flavor is Flavor.LIVE
+            node.byte_path is BytePath.LIVE
             and node.view is view
-            and node.whose == self.whose(caller, view, Flavor.LIVE)
+            and node.whose == self.whose(caller, view, BytePath.LIVE)
             and node.open is not None
             and node.open.writers
             for node in self._nodes.same_inode(ino_key)
@@ -181,36 +186,37 @@ class Views:
     # -- which node -----------------------------------------------------------------------------
 
     @staticmethod
-    def whose(caller: Caller, view: View, flavor: Flavor) -> str | int | None:
-        """Whom alone a node of this view and road serves; None: everyone who has the view.
+    def whose(caller: Caller, view: View, byte_path: BytePath) -> str | int | None:
+        """Return the principal that a node of this view and byte path serves; None: everyone with the view.
 
         What a copy or a large file shows may hang on the word of one app's worker (second_looks.py). What is
         hidden from others than its writer, until it is cleaned, is nobody else's to read.
         """
-        shared = flavor is Flavor.LIVE and not (view.redact or to_clean(view.bans))
-        if flavor is Flavor.RAW or shared:
+        shared = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
+        if byte_path is BytePath.RAW or shared:
             return None
         return caller.uid if caller.principal.app is None else caller.principal.app
 
     def node(
-        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         caller: Caller,
     ) -> Node:  # fmt: skip
         """The node for a view of a file by this name; a new one where none fits."""
         key = self._nodes.key_of(stat)
         best: Node | None = None
-        whose = self.whose(caller, view, flavor)
-        alone = flavor is Flavor.COPY and self._is_outdated(view, caller)
+        whose = self.whose(caller, view, byte_path)
+        alone = byte_path is BytePath.COPY and self._is_outdated(view, caller)
         for node in self._nodes.same_inode(key):
             mine = self._is_kept_for(node, caller)
             if mine is False or (alone and not mine) or node.whose != whose:
                 continue
-            if self._fits(node, stat, view, flavor, state) and (best is None or mine or _newer(node, best)):
+            fits = self._fits(node, stat, view, byte_path, state)
+            if fits and (best is None or mine or _newer(node, best)):
                 best = node
                 if mine:
                     break
         if best is None:
-            best = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
+            best = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
             best.whose = whose
             if alone:
                 self._keep(best, caller)
@@ -238,10 +244,10 @@ class Views:
             self._outdated[view.key, caller.pid] = until, left - 1
         return True
 
-    def _fits(self, node: Node, stat: Stat, view: View, flavor: Flavor, state: PathState) -> bool:
+    def _fits(self, node: Node, stat: Stat, view: View, byte_path: BytePath, state: PathState) -> bool:
         if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:
             return False
-        if node.view is not view or node.flavor is not flavor:
+        if node.view is not view or node.byte_path is not byte_path:
             return False
         if (node.parent is not None or node.links is not None) and not node.is_all(state):
             return False
@@ -255,12 +261,12 @@ class Views:
         return node.open.version == version
 
     def unnamed(
-        self, stat: Stat, view: View, flavor: Flavor, state: PathState, parent: Node, name: bytes,
+        self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         caller: Caller,
     ) -> Node:  # fmt: skip
         """A node for a file that has no name yet; by *name* in *parent* it is known on the trail."""
-        node = self._nodes.add(stat, FileType.REGULAR, view, flavor, state)
-        node.whose = self.whose(caller, view, flavor)
+        node = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
+        node.whose = self.whose(caller, view, byte_path)
         self._nodes.keep_in(node, parent, name)
         return node
 
@@ -272,7 +278,7 @@ class Views:
             if one_name and node.btime_ns == stat.btime_ns and node.ftype is ftype:
                 break
         else:
-            node = self._nodes.add(stat, ftype, view, Flavor.RAW, state)
+            node = self._nodes.add(stat, ftype, view, BytePath.RAW, state)
         if ftype is FileType.DIRECTORY:
             self._nodes.found_at(node, parent, name)
         else:

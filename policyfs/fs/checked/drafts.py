@@ -22,7 +22,6 @@ import trio
 from policyfs.domain import TO_TELL, Audit, Decision, banned, kinds_only, only_forbidden, to_clean
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import KindSource
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
@@ -30,6 +29,7 @@ from policyfs.fs.checked.head import kind_in, meets
 from policyfs.fs.checked.head_writes import Fence, put_all
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Refusal, base_of
 from policyfs.fs.redacted.plans import PlanFinder
@@ -37,7 +37,6 @@ from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
-from policyfs.store.tree import Tree
 
 _PIECE: Final = 1 << 20
 """Bytes that go into the store at a time, while no other daemon changes the file."""
@@ -48,17 +47,23 @@ class Drafts:
     """Drafts of one mount. All work on one is under its node's lock."""
 
     def __init__(
-        self, *, tree: Tree, gate: Gate, kinds: KindSource, plans: PlanFinder, change_lock: ChangeLock,
-        rejections: Rejections, quarantine: QuarantineQueue | None = None,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._gate = gate
+        self,
+        fs: FsContext,
+        *,
+        kinds: KindSource,
+        plans: PlanFinder,
+        change_lock: ChangeLock,
+        rejections: Rejections,
+        quarantine: QuarantineQueue | None = None,
+    ) -> None:
+        self._tree = fs.tree
+        self._gate = fs.gate
         self._kinds = kinds
         self._plans = plans
         self._change_lock = change_lock
         self._rejections = rejections
         self._quarantine = quarantine
-        self._cleaner = Cleaner(tree, plans, _copy_all)
+        self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
         """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does.

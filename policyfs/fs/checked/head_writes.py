@@ -10,11 +10,11 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head import HEAD_BYTES, may_become, meets, overlay
 from policyfs.fs.checked.rejection import Rejections, must_be
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.kernel.bridge import pyfuse3
@@ -22,7 +22,6 @@ from policyfs.store import ranges
 from policyfs.store.frozen import Version
 from policyfs.store.page_cache import read_store
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
-from policyfs.store.tree import Tree
 
 T = TypeVar("T")
 _TRIES: Final = 100
@@ -86,10 +85,14 @@ class Checker:
     """
 
     def __init__(
-        self, tree: Tree, gate: Gate, sniffer: HeadSniffer, change_lock: ChangeLock, rejections: Rejections
+        self,
+        fs: FsContext,
+        sniffer: HeadSniffer,
+        change_lock: ChangeLock,
+        rejections: Rejections,
     ) -> None:
-        self._tree = tree
-        self._gate = gate
+        self._tree = fs.tree
+        self._gate = fs.gate
         self._sniffer = sniffer
         self._change_lock = change_lock
         self._rejections = rejections

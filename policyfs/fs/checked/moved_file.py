@@ -13,13 +13,12 @@ from collections.abc import Hashable
 
 from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
 from policyfs.fs.access.facts import KindSource, version_key
-from policyfs.fs.inodes.node_table import Node, NodeTable
-from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.node_table import Node
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store.leases import Lease, LeaseKeeper
-from policyfs.store.tree import Tree
 
 
 class Named:
@@ -87,12 +86,15 @@ class MovedFiles:
     """Looks at files under leases. keeper is None where leases mean nothing on this store."""
 
     def __init__(
-        self, tree: Tree, nodes: NodeTable, resolver: Resolver, kinds: KindSource, plans: PlanFinder,
+        self,
+        fs: FsContext,
+        kinds: KindSource,
+        plans: PlanFinder,
         keeper: LeaseKeeper | None,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._nodes = nodes
-        self._resolver = resolver
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
         self._kinds = kinds
         self._plans = plans
         self._keeper = keeper

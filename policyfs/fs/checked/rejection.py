@@ -9,11 +9,9 @@ from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, RuleMatch
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node_table import NamesForgotten
-from policyfs.fs.inodes.resolver import Resolver
-from policyfs.store.tree import Tree
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 """What finding a file says that somebody moves or removes meanwhile."""
@@ -22,10 +20,10 @@ _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.
 class Rejections:
     """Refuses content, for held heads and for drafts alike."""
 
-    def __init__(self, tree: Tree, resolver: Resolver, gate: Gate, forget_names: NamesForgotten) -> None:
-        self._tree = tree
-        self._resolver = resolver
-        self._gate = gate
+    def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
+        self._tree = fs.tree
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self._forget_names = forget_names
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:

@@ -19,16 +19,16 @@ from typing import Final, Protocol
 import trio
 
 from policyfs.fs.access.views import version_of
+from policyfs.fs.context import FsContext
 from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
-from policyfs.fs.inodes.handles import Handle, HandleTable, Mode
-from policyfs.fs.inodes.node_table import Flavor, Node, StaleNodeError
+from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.node_table import BytePath, Node, StaleNodeError
 from policyfs.kernel import requests
 from policyfs.kernel.operations import Handler, Quick, Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.store.locks import Holder, Inode, LockStats, LockTable
 from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner
 from policyfs.store.spans import LAST_BYTE
-from policyfs.store.tree import Tree
 
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
@@ -53,10 +53,9 @@ class Locks:
 
     def __init__(
         self,
+        fs: FsContext,
         *,
         table: LockTable,
-        tree: Tree,
-        handles: HandleTable,
         find_file: FindFile,
         forget: Forget,
         forget_now: Callable[[int], None],
@@ -64,8 +63,8 @@ class Locks:
     ) -> None:
         """forget_now: makes the kernel forget the attributes of a node that is open, before it returns."""
         self._table = table
-        self._tree = tree
-        self._handles = handles
+        self._tree = fs.tree
+        self._handles = fs.handles
         self._find_file = find_file
         self._forget = forget
         self._forget_now = forget_now
@@ -204,7 +203,7 @@ class Locks:
     def _changed(self, handle: Handle, holder: Holder) -> bool:
         """May the kernel know less of the file than whoever had the lock before has made of it."""
         node, state = handle.node, handle.node.open
-        if state is None or node.flavor is Flavor.COPY:  # a copy stays as it was opened
+        if state is None or node.byte_path is BytePath.COPY:  # a copy stays as it was opened
             return False
         version = version_of(self._tree.fstat(holder.fd))
         changed = handle.mode is Mode.MEDIATED or state.locked != version

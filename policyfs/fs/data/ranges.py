@@ -2,7 +2,7 @@
 
 What is done to ranges of the store's file is done only where the app has the store's file before
 it: in a raw view. Elsewhere bytes are judged or hidden one by one, and a range either needs no
-judging (see FileIO.allocate), or is refused in the way that makes programs read and write instead.
+judging (see FileWriter.allocate), or is refused in the way that makes programs read and write instead.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import os
 from typing import Final
 
 from policyfs.fs.access.audit import Call
-from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.read import FileReader
+from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.handles import Handle, Mode
-from policyfs.fs.inodes.node_table import Flavor
+from policyfs.fs.inodes.node_table import BytePath
 from policyfs.fs.kernel_cache.attributes import shown_size
-from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
-from policyfs.store.tree import Tree
 
 _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
 """What fallocate may be asked for. Shifting ranges moves bytes past what was judged or hidden."""
@@ -38,22 +39,25 @@ def _as_stored(handle: Handle) -> bool:
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
         return False
-    return node.flavor is Flavor.RAW or (node.flavor is Flavor.LIVE and not node.view.redact)
+    return node.byte_path is BytePath.RAW or (node.byte_path is BytePath.LIVE and not node.view.redact)
 
 
 class Ranges:
     """FALLOCATE, LSEEK and COPY_FILE_RANGE of one mount."""
 
-    def __init__(self, *, tree: Tree, io: FileIO, opener: Opener) -> None:
-        self._tree = tree
-        self._io = io
-        self._opener = opener
+    def __init__(
+        self, fs: FsContext, *, reader: FileReader, writer: FileWriter, open_files: OpenFiles
+    ) -> None:
+        self._tree = fs.tree
+        self._reader = reader
+        self._writer = writer
+        self._open_files = open_files
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2). EOPNOTSUPP for what is not in _MODES."""
         if mode not in _MODES:
             raise OSError(errno.EOPNOTSUPP, "not through this mount")
-        await self._io.allocate(handle, mode, offset, length)
+        await self._writer.allocate(handle, mode, offset, length)
 
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Where data or a hole begins. Who may not read the file's own bytes is told of no holes.
@@ -64,8 +68,8 @@ class Ranges:
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
-        readable = await self._io.may_read(handle, Call("read", "lseek"))
-        fd = self._opener.backing_fd(handle)
+        readable = await self._reader.may_read(handle, Call("read", "lseek"))
+        fd = self._open_files.backing_fd(handle)
         try:
             if readable and _as_stored(handle):
                 return ranges.seek(fd, offset, whence)
@@ -81,11 +85,11 @@ class Ranges:
 
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
         """
-        if source.node.flavor is not Flavor.RAW or target.node.flavor is not Flavor.RAW:
+        if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "read and write it")
-        await self._io.may_read(source, Call("read", "copy_file_range"))
-        fd = self._opener.backing_fd(source)
+        await self._reader.may_read(source, Call("read", "copy_file_range"))
+        fd = self._open_files.backing_fd(source)
         try:
-            return await self._io.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))
+            return await self._writer.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))
         finally:
             os.close(fd)

@@ -259,6 +259,14 @@ class HandleTable:
         return held if held < 0 else os.dup(held)
 
 
+def open_state(handle: Handle) -> OpenState:
+    """Return the state that a handle shares with the other handles of its node."""
+    state = handle.node.open
+    if state is None:
+        raise RuntimeError("a handle of a node that is not open")
+    return state
+
+
 @dataclass(slots=True, eq=False)
 class _Kept:
     """A handle in the table, for whom it counts, and how many descriptors it counts for."""

@@ -38,13 +38,22 @@ class StaleNodeError(OSError):
         super().__init__(errno.ESTALE, "look the name up again")
 
 
-class Flavor(enum.Enum):
-    """Which road a node's bytes take; part of its identity, never changed."""
+class BytePath(enum.Enum):
+    """How an app gets the bytes of a node (opening/byte_paths.py); part of its identity, never changed."""
 
-    RAW = "raw"  # the store's bytes: passthrough, or mediated where the kernel refuses
-    LIVE = "live"  # restricted and mediated: own files under redaction, checked writes
-    COPY = "copy"  # redacted: one frozen copy, in passthrough
-    LEASED = "leased"  # redacted, too large to copy: mediated under a read lease
+    RAW = "raw"
+    """The store's bytes: in passthrough, or mediated where the kernel refuses."""
+    LIVE = "live"
+    """The file itself, mediated: an app's own under redaction, checked writes."""
+    COPY = "copy"
+    """A frozen copy with hidden parts neutral, in passthrough."""
+    LEASED = "leased"
+    """The file, patched while it is read, mediated under a read lease: too large to copy."""
+
+    @property
+    def finds_kind(self) -> bool:
+        """Whether the kind is found in the very bytes that are shown. Such nodes are for reading only."""
+        return self is BytePath.COPY or self is BytePath.LEASED
 
 
 class Name(NamedTuple):
@@ -59,7 +68,7 @@ class Node(PlacedNode):
     """One inode as the kernel knows it."""
 
     __slots__ = (
-        "_told", "btime_ns", "cached", "children", "flavor", "ftype", "ino", "linked", "links", "lookups",
+        "_told", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "linked", "links", "lookups",
         "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
     )  # fmt: skip
 
@@ -70,7 +79,7 @@ class Node(PlacedNode):
         btime_ns: int,
         ftype: FileType,
         view: View,
-        flavor: Flavor,
+        byte_path: BytePath,
         state: PathState,
         placement: Placement,
     ) -> None:
@@ -84,8 +93,8 @@ class Node(PlacedNode):
         self.ftype = ftype
         self.view = view
         """The obligations under which its bytes are shown."""
-        self.flavor = flavor
-        """Which way its bytes take; part of its identity."""
+        self.byte_path = byte_path
+        """The way of its bytes; part of its identity."""
         self.links: HardLinks | None = None
         """Names besides the first, if there are any."""
         self.lookups = 0
@@ -212,8 +221,9 @@ class NodeTable:
         self.gone = 0
         self._placement = Placement(child)
         self.root = Node(
-            ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, Flavor.RAW, state, self._placement
-        )
+            ROOT_ID, root.ino, root.btime_ns, FileType.DIRECTORY, RAW_VIEW, BytePath.RAW, state,
+            self._placement,
+        )  # fmt: skip
         self.root.lookups = 1
         self._by_id: dict[int, Node] = {ROOT_ID: self.root}
         self._by_ino: dict[int, Node] = {root.ino: self.root}
@@ -266,11 +276,11 @@ class NodeTable:
         """Is *stat* the very inode of *node* (number, file system and birth)."""
         return node.ino == self.key_of(stat) and node.btime_ns == stat.btime_ns
 
-    def add(self, stat: Stat, ftype: FileType, view: View, flavor: Flavor, state: PathState) -> Node:
+    def add(self, stat: Stat, ftype: FileType, view: View, byte_path: BytePath, state: PathState) -> Node:
         """A new node for a backing inode, without a name yet."""
         self._last_id += 1
         key = self.key_of(stat)
-        node = Node(self._last_id, key, stat.btime_ns, ftype, view, flavor, state, self._placement)
+        node = Node(self._last_id, key, stat.btime_ns, ftype, view, byte_path, state, self._placement)
         node.next = self._by_ino.get(key)
         self._by_ino[key] = node
         self._by_id[node.nodeid] = node

@@ -8,7 +8,7 @@ from typing import Final
 
 from policyfs.domain import FileType
 from policyfs.fs.inodes.handles import OpenState
-from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.fs.inodes.node_table import Node
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
@@ -21,10 +21,6 @@ UNWATCHED_S: Final = 1.0
 COLD_S: Final = 60.0
 """The longest that a regular file's attributes are believed: a program that holds a file open
 and writes now and then, or truncates it by path, is seen by no watch before it closes."""
-
-_UNCHANGED: Final = frozenset({Flavor.COPY, Flavor.LEASED})
-"""Flavors whose bytes do not change while they can be read. The kernel asks for the attributes at
-every read of a page-cached file if it may not keep them; every path leads through a LOOKUP anyway."""
 
 
 class Timeouts:
@@ -62,7 +58,7 @@ class Timeouts:
         """Seconds for a name and the node that it leads to; 0 for one that serves a single open of a raw
         file, because nothing proved its kind: the next open may find that proof again.
         """
-        if node.view.raw and node.flavor in _UNCHANGED:
+        if node.view.raw and node.byte_path.finds_kind:
             return 0.0
         return self.entry(state)
 
@@ -90,7 +86,9 @@ class Timeouts:
             return 0.0
         allowed = self.entry(state)
         ftype = node.ftype
-        if not allowed and node.open is not None and node.flavor in _UNCHANGED:
+        if not allowed and node.open is not None and node.byte_path.finds_kind:
+            # Its bytes do not change while they can be read. If the kernel may not keep the attributes, it
+            # asks for them at every read of a page-cached file; every path leads through a LOOKUP anyway.
             return UNWATCHED_S
         if ftype is FileType.DIRECTORY and not self.reported(node):
             return min(allowed, UNWATCHED_S)

@@ -50,6 +50,10 @@ class Invalidation:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
 
+    def report(self) -> dict[str, object]:
+        """Return the counts of the watch on the store, for ``status``."""
+        return {"running": self.watching, "events": self.events, "overflows": self.overflows}
+
     @property
     def watching(self) -> bool:
         """Does a watch run that covers all that was reached."""

@@ -17,33 +17,35 @@ from policyfs.domain import (
     Op,
 )
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable, StaleNodeError
-from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.inodes.node_table import BytePath, Node, StaleNodeError
 from policyfs.fs.namespace.lookup import Lookup, child_path
-from policyfs.fs.opening.backing_file import describe, ops_of
 from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.tree import Tree
 
 
 class Creator:
     """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, resolver: Resolver, gate: Gate, lookup: Lookup, opener: Opener,
+        self,
+        fs: FsContext,
+        *,
+        lookup: Lookup,
+        opener: Opener,
         withheld_names: WithheldNames,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._nodes = nodes
-        self._resolver = resolver
-        self._gate = gate
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self._lookup = lookup
         self._opener = opener
         self._withheld_names = withheld_names
@@ -72,8 +74,8 @@ class Creator:
             stat = self._own_new(fd, parent, name, caller)
             engine = self._gate.engine
             view = engine.view(caller.principal, state)
-            flavor = Flavor.RAW if view.raw else Flavor.LIVE
-            node = self._lookup.views.node(stat, view, flavor, state, parent, name, caller)
+            byte_path = BytePath.RAW if view.raw else BytePath.LIVE
+            node = self._lookup.views.node(stat, view, byte_path, state, parent, name, caller)
             try:
                 handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
             except BaseException:

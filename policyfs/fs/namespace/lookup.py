@@ -10,20 +10,19 @@ from typing import Final
 
 from policyfs.domain import RAW_VIEW, Decision, FileType, Need, Op
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate, PolicyChangedError
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.inodes.handles import Caller, HandleTable
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable
+from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.tree import Tree
 
 _DIRECTORY_SIZE: Final = 4096
 _RELOADS: Final = 10
@@ -34,12 +33,8 @@ class Lookup:
 
     def __init__(
         self,
+        fs: FsContext,
         *,
-        tree: Tree,
-        nodes: NodeTable,
-        handles: HandleTable,
-        resolver: Resolver,
-        gate: Gate,
         views: Views,
         timeouts: Timeouts,
         replaced_files: ReplacedFiles,
@@ -49,11 +44,11 @@ class Lookup:
         self._modes = modes
         self._replaced_files = replaced_files
         self._withheld_names = withheld_names
-        self._tree = tree
-        self._nodes = nodes
-        self._handles = handles
-        self._resolver = resolver
-        self._gate = gate
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self.views = views
         self._timeouts = timeouts
 
@@ -186,8 +181,8 @@ class Lookup:
         def owner() -> str:
             return self._gate.facts.owner_at(self._resolver.dirfd(parent), name, stat)
 
-        flavor = self.views.flavor(engine, caller, view, state, stat, owner, writing=False)
-        return self.views.node(stat, view, flavor, state, parent, name, caller)
+        byte_path = self.views.byte_path(engine, caller, view, state, stat, owner, writing=False)
+        return self.views.node(stat, view, byte_path, state, parent, name, caller)
 
     # -- attributes -----------------------------------------------------------------------------
 
@@ -228,7 +223,7 @@ class Lookup:
             if node.open is None or node.open.stat is None:
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
-        if fd >= 0 and node.flavor is not Flavor.COPY:
+        if fd >= 0 and node.byte_path is not BytePath.COPY:
             return self._tree.fstat(fd)
         return node.open.stat._replace(nlink=0)  # taken away in the store: as it was at the open
 

@@ -12,12 +12,12 @@ import trio
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate, PolicyChangedError
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import Node, NodeTable
-from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.inodes.node_table import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.sharing.pauses import Pauses
@@ -25,7 +25,6 @@ from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.tree import Tree
 
 _WITH_NODE: Final = 8
 """For how many of them a name counts that is answered with its node and attributes."""
@@ -67,14 +66,17 @@ class DirectoryListings:
     """The open directories of one mount: answers OPENDIR and READDIRPLUS."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, resolver: Resolver, gate: Gate, timeouts: Timeouts,
+        self,
+        fs: FsContext,
+        *,
+        timeouts: Timeouts,
         lookup: Lookup,
         withheld_names: WithheldNames,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._nodes = nodes
-        self._resolver = resolver
-        self._gate = gate
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self._timeouts = timeouts
         self._lookup = lookup
         self._withheld_names = withheld_names

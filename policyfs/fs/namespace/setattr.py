@@ -1,4 +1,4 @@
-"""Changing attributes and xattrs."""
+"""SETATTR and inode flags."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import contextlib
 import errno
 import os
 import stat as stat_bits
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.data.read_write import FileIO
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.sync import FileSync
+from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.handles import Caller, Handle
-from policyfs.fs.inodes.node_table import ROOT_ID, Flavor, Node, NodeTable
-from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.inodes.node_table import BytePath, Node
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups
-from policyfs.fs.namespace.xattr_bans import AttributeBans
+from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
-from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.store.ranges import inode_flags
-from policyfs.store.tree import ACLS, Tree
 
 T = TypeVar("T")
 
@@ -52,23 +48,28 @@ class Change:
 
 
 class AttributeSetter:
-    """SETATTR and the xattr requests of one mount."""
+    """SETATTR and inode flags of one mount."""
 
     def __init__(
-        self, *, tree: Tree, nodes: NodeTable, resolver: Resolver, gate: Gate, lookup: Lookup,
-        opener: Opener, io: FileIO, leased: LeasedFiles, set_id_bits: SetIdBits | None, bans: AttributeBans,
-        change_lock: ChangeLock,
-    ) -> None:  # fmt: skip
-        self._bans = bans
-        self._change_lock = change_lock
-        self._tree = tree
-        self._nodes = nodes
-        self._resolver = resolver
-        self._gate = gate
+        self,
+        fs: FsContext,
+        *,
+        lookup: Lookup,
+        opener: Opener,
+        open_files: OpenFiles,
+        writer: FileWriter,
+        sync: FileSync,
+        set_id_bits: SetIdBits | None,
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self._lookup = lookup
         self._opener = opener
-        self._io = io
-        self._leased = leased
+        self._open_files = open_files
+        self._writer = writer
+        self._sync = sync
         self._set_id_bits = set_id_bits
 
     # -- setattr ----------------------------------------------------------------------------------
@@ -79,12 +80,12 @@ class AttributeSetter:
         """Change attributes: truncation is a write, all else is `attr`."""
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
-        fd = self._any_fd(node, handle)
+        fd = self._open_files.descriptor(node, handle)
         try:
             if change.attributes:
                 await self._attributes(node, change, fd, caller)
             elif change.kill_priv:
-                with self._opener.bytes_stay(node.ino):
+                with self._open_files.bytes_stay(node.ino):
                     self._tree.clear_killpriv(fd)
             elif change.size is None and self._set_id_bits is not None:
                 self._nothing(self._set_id_bits, node, fd, caller)
@@ -93,39 +94,27 @@ class AttributeSetter:
         finally:
             os.close(fd)
 
-    def _any_fd(self, node: Node, handle: Handle | None) -> int:
-        """A descriptor of the node's object, the caller's to close."""
-        if node.nodeid == ROOT_ID:
-            return os.dup(self._tree.root_fd)
-        if node.parent is None and node.open is not None and node.open.fd >= 0:
-            return os.dup(node.open.fd)
-        if node.parent is None and handle is not None and handle.fd >= 0:
-            return os.dup(handle.fd)
-        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and somebody is in it
-            return os.dup(self._resolver.dirfd(node))
-        return self._resolver.open_checked(node)
-
     async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
         if node.ftype is not FileType.REGULAR:
             raise OSError(errno.EISDIR, "not a file")
         call = Call("truncate", "truncate")
         if handle is not None and handle.writable and handle.fd >= 0:
-            if node.flavor is Flavor.RAW:
+            if node.byte_path is BytePath.RAW:
                 decision = await self._gate.handle(handle, Op.SEE | Op.WRITE)
                 if not decision.allowed:
                     self._gate.refuse(caller, call, node.path(), decision)
-                await self._io.set_size(handle, size)
+                await self._writer.set_size(handle, size)
             else:
-                await self._io.truncate(handle, size)
+                await self._writer.truncate(handle, size)
             return
         opened = await self._opener.open_to_truncate(node, size, caller)
         try:
             try:
-                await self._io.truncate(opened, size, by_path=True)
+                await self._writer.truncate(opened, size, by_path=True)
                 if node.open is not None and node.open.draft is not None:
-                    await self._io.flush(opened)  # what may not stay is told here: nothing comes after
+                    await self._sync.flush(opened)  # what may not stay is told here: nothing comes after
             finally:  # a draft that was refused is not left to those who have the file open
-                await self._io.finish(opened)
+                await self._sync.finish(opened)
         finally:
             self._opener.close(opened)
         if node.open is not None:
@@ -149,13 +138,13 @@ class AttributeSetter:
             self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         if change.uid is not None or change.gid is not None:
-            with self._opener.bytes_stay(node.ino):
+            with self._open_files.bytes_stay(node.ino):
                 self._chown(change, stat, fd, caller)
         if change.mode is not None:
             suid = all(self._gate.free(caller.principal, state, node.parent) for state in node.states())
             await self._chmod(node, fd, stat_bits.S_IMODE(change.mode), suid=suid)
         if change.atime_ns is not None or change.mtime_ns is not None:
-            with self._opener.bytes_stay(node.ino):
+            with self._open_files.bytes_stay(node.ino):
                 before = self._tree.fstat(fd)
                 self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
                 if node.open is not None and node.open.draft is not None:
@@ -180,10 +169,10 @@ class AttributeSetter:
             if set_id_bits.loses_ids(stat, caller) and caller.uid not in {0, stat.uid}:
                 if node.open is None or not node.open.writers:
                     raise OSError(errno.EPERM, "only the owner drops suid, or who writes")
-                with self._opener.bytes_stay(node.ino):
+                with self._open_files.bytes_stay(node.ino):
                     self._tree.clear_killpriv(fd)
             else:
-                with self._opener.bytes_stay(node.ino):
+                with self._open_files.bytes_stay(node.ino):
                     self._tree.chown_fd(fd, -1, -1)
                     set_id_bits.chowned(fd, stat, caller)
 
@@ -193,7 +182,7 @@ class AttributeSetter:
             if suid and self._set_id_bits is not None:
                 suid = await self._set_id_bits.may_set_ids(stack, fd, mode)
                 self._gate.unchanged(generation)
-            with self._opener.bytes_stay(node.ino):
+            with self._open_files.bytes_stay(node.ino):
                 self._tree.chmod_fd(fd, mode, suid=suid)
 
     @staticmethod
@@ -220,7 +209,7 @@ class AttributeSetter:
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:
             raise OSError(errno.ENOTTY, "no flags")
-        path_fd = self._any_fd(node, None)
+        path_fd = self._open_files.descriptor(node)
         try:
             fd = self._tree.reopen(path_fd, os.O_RDONLY)
         finally:
@@ -233,108 +222,3 @@ class AttributeSetter:
             raise OSError(errno.ENOTTY, "the store has no flags") from None
         finally:
             os.close(fd)
-
-    # -- xattrs -----------------------------------------------------------------------------------
-
-    async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Value of a user.* xattr. ENODATA for any other namespace, under redaction, and without `read`.
-
-        ACLs: only where the kernel asks for them to check them (--posix). They say no more than modes do.
-        """
-        if self._set_id_bits is not None and name in ACLS:
-            await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
-            return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
-        if not _is_user(name):
-            raise OSError(errno.ENODATA, "no such xattr here")
-        if not await self._shows_xattrs(node, caller, "getxattr"):
-            raise OSError(errno.ENODATA, "no xattrs are shown under redaction, nor of what may not be read")
-        return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
-
-    async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Names of the user.* xattrs, and of ACLs where shown; none under redaction or without `read`."""
-        if not await self._shows_xattrs(node, caller, "listxattr"):
-            return []
-        acls = [] if self._set_id_bits is None else self._with_fd(node, self._tree.acl_names)
-        return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
-
-    async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
-        """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
-        xattrs of whatever they see.
-        """
-        await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
-        decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
-        return decision.allowed and not await self._hides_xattrs(node, caller, decision)
-
-    async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
-        """True if the caller is under redaction of the file. reading: what was decided on `read`."""
-        if reading is None:
-            reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
-        return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
-
-    async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """Is the caller under redaction of the file, whatever its kind."""
-        owner = None
-        need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
-        if need & Need.OWNER:
-            dirfd, name, stat = self._resolver.locate(node)
-            owner = self._gate.facts.owner_at(dirfd, name, stat)
-        return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
-
-    @recorded_first
-    async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP; that, too,
-        where nothing may be told.
-        """
-        facts = await self._bans.facts(node, caller)
-        call = Call("xattr", "setxattr")
-        decision = await self._may_change_xattr(node, name, caller, call)
-        set_id_bits = self._set_id_bits
-        with contextlib.ExitStack() as stack:
-            path_fd = self._any_fd(node, None)
-            stack.callback(os.close, path_fd)
-            # Until it is set, no other daemon moves the file to where it could not be.
-            async with self._change_lock.on(path_fd):
-                if _is_user(name):
-                    self._bans.check(node, caller, call, facts)
-                self._gate.recorder.decided(caller, call, node.path(), decision)
-                with self._opener.bytes_stay(node.ino):
-                    if set_id_bits is not None and name in ACLS:
-                        self._with_fd(node, lambda fd: set_id_bits.set_acl(fd, name, value, caller))
-                    else:
-                        self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
-
-    @recorded_first
-    async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Remove a user.* xattr."""
-        call = Call("xattr", "removexattr")
-        decision = await self._may_change_xattr(node, name, caller, call)
-        self._gate.recorder.decided(caller, call, node.path(), decision)
-        remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
-        with self._opener.bytes_stay(node.ino):
-            self._with_fd(node, lambda fd: remove(fd, name))
-
-    async def _may_change_xattr(self, node: Node, name: bytes, caller: Caller, call: Call) -> Decision:
-        decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
-        if not _is_user(name) and not (self._set_id_bits is not None and name in ACLS):
-            if not name.startswith((b"security.", b"trusted.", b"user.")):
-                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount, and no namespaces unknown to it")
-            refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
-            shown = name.decode("utf-8", "backslashreplace")
-            self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
-        if _is_user(name) and await self._hides_xattrs(node, caller):
-            # The answer must not depend on what is there: it would tell, and a change would destroy it.
-            code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
-            raise OSError(code, "xattrs are hidden under redaction")
-        return decision
-
-    def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:
-        fd = self._any_fd(node, None)
-        try:
-            return use(fd)
-        finally:
-            os.close(fd)
-
-
-def _is_user(name: bytes) -> bool:
-    """user.* without what could be taken for ours."""
-    return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

@@ -13,19 +13,18 @@ from typing import Final
 
 from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable
-from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.inodes.node_table import BytePath, Node
 from policyfs.fs.namespace.lookup import Lookup, child_path
-from policyfs.fs.opening.backing_file import describe, ops_of
+from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
+from policyfs.fs.opening.request import describe, ops_of
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.tree import Tree
 
 UNNAMED: Final = b"#unnamed"
 """What a rule's path must match for a file that has no name: ``*`` does, ``*.jpg`` does not."""
@@ -34,17 +33,15 @@ UNNAMED: Final = b"#unnamed"
 class Tmpfiles:
     """Makes files without a name, for one mount."""
 
-    def __init__(
-        self, *, tree: Tree, nodes: NodeTable, handles: HandleTable, resolver: Resolver, gate: Gate,
-        lookup: Lookup, opener: Opener,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._nodes = nodes
-        self._handles = handles
-        self._resolver = resolver
-        self._gate = gate
+    def __init__(self, fs: FsContext, *, lookup: Lookup, opener: Opener, open_files: OpenFiles) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._resolver = fs.resolver
+        self._gate = fs.gate
         self._lookup = lookup
         self._opener = opener
+        self._open_files = open_files
 
     async def open(
         self, parent: Node, mode: int, flags: int, caller: Caller
@@ -67,8 +64,8 @@ class Tmpfiles:
         try:
             stat = self._owned(fd, caller)
             within_reach = self._tree.reopen(fd, os.O_RDONLY)
-            flavor = Flavor.RAW if view.raw else Flavor.LIVE
-            node = self._lookup.views.unnamed(stat, view, flavor, state, parent, UNNAMED, caller)
+            byte_path = BytePath.RAW if view.raw else BytePath.LIVE
+            node = self._lookup.views.unnamed(stat, view, byte_path, state, parent, UNNAMED, caller)
             handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
         except BaseException:
             os.close(fd)
@@ -112,7 +109,7 @@ class Tmpfiles:
             note = "whoever has it open would have other rights there, or other checks: copy it instead"
             self._gate.refuse(caller, call, path, refusal, new_path=new_path, note=note)
         self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
-        with self._opener.bytes_stay(node.ino):
+        with self._open_files.bytes_stay(node.ino):
             self._tree.link(node.open.fd, self._resolver.dirfd(parent), name)
         return self._lookup.entry(parent, name, state, self._tree.fstat(node.open.fd), caller)
 

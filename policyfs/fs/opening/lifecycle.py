@@ -1,7 +1,7 @@
 """How long what is open lives: a handle, from the decision to its release, and the state that all handles
 of a node share, from the first open to the last release.
 
-An open is new_handle(), enter(), its road and finish(), whichever road it takes. Each enter() has one
+An open is begin(), its byte path and finish(), whichever byte path it is. Each enter() has one
 leave(): when the open fails after it, else when the file is released.
 """
 
@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Final
 
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
-from policyfs.fs.inodes.handles import Caller, Handle, HandleTable, Mode, OpenState
-from policyfs.fs.inodes.node_table import Flavor, Node, NodeTable, SizeForgotten
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
+from policyfs.fs.inodes.node_table import BytePath, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
-
-_WRITTEN: Final = frozenset({Flavor.RAW, Flavor.LIVE})
-"""Flavors through which bytes of the store change."""
 
 
 class Lifecycle:
@@ -30,19 +27,17 @@ class Lifecycle:
 
     def __init__(
         self,
+        fs: FsContext,
         *,
-        nodes: NodeTable,
-        handles: HandleTable,
-        gate: Gate,
         passthrough: Passthrough,
         leased: LeasedFiles,
         forget_size: SizeForgotten,
         remote: bool = False,
     ) -> None:
         """remote: the store tells some errors of writing only when a file is closed."""
-        self._nodes = nodes
-        self._handles = handles
-        self._gate = gate
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
         self._passthrough = passthrough
         self._leased = leased
         self._forget_size = forget_size
@@ -55,6 +50,14 @@ class Lifecycle:
         handle.generation = self._gate.generation
         return handle
 
+    def begin(self, opening: OpenContext) -> None:
+        """Make the handle of an open that meets its conditions, and enter the node's open state for it."""
+        request = opening.request
+        handle = self.new_handle(request.node, request.caller, request.flags, opening.stat)
+        handle.emptied, handle.by_kind = opening.emptied, opening.by_kind
+        opening.handle = handle
+        opening.state = self.enter(request.node, writing=handle.writable)
+
     def enter(self, node: Node, *, writing: bool) -> OpenState:
         """Reserve the node's open state: it lives until as many leave()s.
 
@@ -65,9 +68,9 @@ class Lifecycle:
         """
         if node.open is None:
             node.open = OpenState()
-            if node.flavor in _WRITTEN:
+            if _is_written(node):
                 for other in self._nodes.same_inode(node.ino):
-                    if other is not node and other.open is not None and other.flavor in _WRITTEN:
+                    if other is not node and other.open is not None and _is_written(other):
                         node.open.lock = other.open.lock
                         break
         node.open.handles += 1
@@ -95,7 +98,8 @@ class Lifecycle:
             # A writer's close is always heard: a reload may come to ask something of what it writes.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
-            if node.cached == version and node.flavor in {Flavor.COPY, Flavor.RAW} and not handle.by_kind:
+            keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
+            if keeps and node.cached == version:
                 flags |= FH_KEEP_CACHE
             node.cached = version
             handle.fh = pack_fh(handle.index, flags)
@@ -126,3 +130,8 @@ class Lifecycle:
             state.draft.close()
         node.open = None
         self._nodes.closed(node)
+
+
+def _is_written(node: Node) -> bool:
+    """Return True if bytes of the store change through the node."""
+    return not node.byte_path.finds_kind

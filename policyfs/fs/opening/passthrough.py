@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from typing import Final
 
 from policyfs.fs.inodes.handles import Mode, OpenState
-from policyfs.fs.inodes.node_table import Flavor, Node
+from policyfs.fs.inodes.node_table import BytePath, Node
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.linux.libc import NoReserve
 from policyfs.store.copies import Copy
@@ -47,6 +47,15 @@ class Passthrough:
         """May files be passed through."""
         return self._backing is not None
 
+    def report(self) -> dict[str, object]:
+        """Return the counts for ``status``."""
+        return {
+            "enabled": self.enabled,
+            "why_not": self.why,
+            "opens": self.passed,
+            "refused": dict(self.refused),
+        }
+
     @property
     def live(self) -> int:
         """Backing ids registered now."""
@@ -62,8 +71,8 @@ class Passthrough:
             return
         state.mode = Mode.MEDIATED
         if self._backing is not None and not node.mediated:
-            own = BackingRefused(0, _TELLS_EACH) if self._tells_each and node.flavor is Flavor.RAW else None
-            answer = own or self._register(self._backing, fd)
+            own = self._tells_each and node.byte_path is BytePath.RAW
+            answer = BackingRefused(0, _TELLS_EACH) if own else self._register(self._backing, fd)
             if isinstance(answer, BackingRefused):
                 self.refused[answer.reason] += 1
             else:
@@ -107,9 +116,9 @@ class Passthrough:
     def release(self, node: Node, state: OpenState) -> None:
         """The node's last handle is gone: a file's id is kept for _IDLE_S, a copy's by the copy."""
         backing_id, state.backing_id = state.backing_id, 0
-        if not backing_id or node.flavor is Flavor.COPY:
+        if not backing_id or node.byte_path is BytePath.COPY:
             return
-        if node.flavor is Flavor.RAW and node.parent is not None:
+        if node.byte_path is BytePath.RAW and node.parent is not None:
             self._idle[node.nodeid] = (backing_id, time.monotonic())
             if len(self._idle) <= _IDLE_MAX:
                 return

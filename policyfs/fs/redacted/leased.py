@@ -21,16 +21,15 @@ import trio
 from policyfs.domain import Audit, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
-from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
+from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
-from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.node_table import Node
 from policyfs.fs.redacted.copies import patched
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
-from policyfs.store.tree import Tree
 
 _BUSY: Final = "somebody has the file open for writing, or mapped; it can be read when they are done"
 _NO_LEASES: Final = "too large to copy, and leases mean nothing on this store"
@@ -46,7 +45,7 @@ PagesDropped = Callable[[int], None]
 """Told the number of a node whose cached pages the kernel must drop."""
 
 
-class _Armed(NamedTuple):
+class Armed(NamedTuple):
     """A file that is to be read under a lease. reason: why it cannot be shown, "" if it can."""
 
     decision: Decision
@@ -58,12 +57,15 @@ class LeasedFiles:
     """Leases of one mount. keeper is None where leases mean nothing on this store."""
 
     def __init__(
-        self, tree: Tree, nodes: NodeTable, gate: Gate, plans: PlanFinder,
-        keeper: LeaseKeeper | None, drop_pages: PagesDropped,
-    ) -> None:  # fmt: skip
-        self._tree = tree
-        self._nodes = nodes
-        self._gate = gate
+        self,
+        fs: FsContext,
+        plans: PlanFinder,
+        keeper: LeaseKeeper | None,
+        drop_pages: PagesDropped,
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._gate = fs.gate
         self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
@@ -76,21 +78,19 @@ class LeasedFiles:
         """Leases held now."""
         return 0 if self._keeper is None else len(self._keeper)
 
-    async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> None:
+    def report(self) -> dict[str, object]:
+        """Return the counts for ``status``."""
+        return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
+
+    async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> Armed:
         """Serve an open of a LEASED node, or refuse it: EBUSY while it has a writer."""
-        node = handle.node
-        node.mediated = True
+        handle.node.mediated = True
         async with state.lock:
             armed = await self._arm(handle, state, fd, owner)
         self._admit(handle, armed, call)
-        ranges = tuple((patch.offset, patch.size) for patch in state.patches)
-        await self._gate.recorder.recorded(
-            handle.caller, call, node.path(), armed.decision, kind=armed.kind, io="mediated",
-            view=node.view.label, redacted=ranges, handle=handle.index, before=handle.before,
-            note="under a read lease",
-        )  # fmt: skip
+        return armed
 
-    def _admit(self, handle: Handle, armed: _Armed, call: Call) -> None:
+    def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
         """Go on if the file can be shown, else refuse on record: EBUSY while somebody writes it."""
         if not armed.reason:
             return
@@ -102,13 +102,13 @@ class LeasedFiles:
             error=error,
         )  # fmt: skip
 
-    async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> _Armed:
+    async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
         """Take the lease and locate under it, under the node's lock. *fd*: O_RDONLY, of the file."""
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
         if self._keeper is None:
-            return _Armed(blank, None, _NO_LEASES)
+            return Armed(blank, None, _NO_LEASES)
         if state.lease is None or not state.lease.holds():
             self._drop(state)
             await self._rest(node.ino)
@@ -130,13 +130,13 @@ class LeasedFiles:
         if not lease.holds():  # a writer came while we looked: what was found means nothing
             return self._busy(state, blank)
         if not decision.allowed:
-            return _Armed(decision, kind, "denied for its kind")
+            return Armed(decision, kind, "denied for its kind")
         if decision.redact and plan.outcome is Outcome.REFUSE:
-            return _Armed(decision, kind, f"cannot be redacted: {plan.reason}")
+            return Armed(decision, kind, f"cannot be redacted: {plan.reason}")
         state.patches = plan.patches if decision.redact else ()
         state.generation = self._gate.generation
         state.version = version_of(self._tree.fstat(state.lease_fd))
-        return _Armed(decision, kind, "")
+        return Armed(decision, kind, "")
 
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
@@ -145,10 +145,10 @@ class LeasedFiles:
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
 
-    def _busy(self, state: OpenState, blank: Decision) -> _Armed:
+    def _busy(self, state: OpenState, blank: Decision) -> Armed:
         self._drop(state)
         self.refusals += 1
-        return _Armed(blank, None, _BUSY)
+        return Armed(blank, None, _BUSY)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Bytes of a LEASED node. EBUSY, on record, if the lease is gone and cannot be had again."""

@@ -1,0 +1,76 @@
+"""A reload: the policy is read anew, and takes the place of the one in force."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import trio
+
+from policyfs.daemon import control
+from policyfs.daemon.end import MountEnd
+from policyfs.daemon.log import Log
+from policyfs.daemon.options import MountOptions
+from policyfs.daemon.policies import Policies
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.fs.filesystem import FileSystem
+from policyfs.policy.model import Policy
+
+_DRAIN_S: Final = 5.0
+_SETTLE_S: Final = 1.0
+"""A reload waits so long at most for opens that the kernel tries a second time."""
+
+
+class Reload:
+    """Reloads of one mount, one at a time."""
+
+    def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
+        self._options = options
+        self._policies = policies
+        self._fs = fs
+        self._log = log
+        self._lock = trio.Lock()
+
+    async def reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
+        """Take the policy anew, or the one before it. Either way it is on record.
+
+        Raises PolicyfsError for a policy that cannot be taken; then the old one stays in force.
+        """
+        async with self._lock:
+            policies, sources = self._policies, None
+            try:
+                sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+                engine = await trio.to_thread.run_sync(policies.compile, sources)
+                self._check_app(engine.policy)
+            except PolicyfsError as error:
+                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
+                raise
+            gate = self._fs.gate
+            await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
+            await self._fs.opener.second_tries.settled(_SETTLE_S)
+            self._fs.use(engine)
+            notifier = self._fs.kernel_cache.notifier
+            if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
+                self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
+            self._log.info("policy reloaded", digest=engine.digest, generation=gate.generation)
+            return {"digest": engine.digest, "generation": gate.generation}
+
+    def _check_app(self, policy: Policy) -> None:
+        """Refuse a policy that does not know the app of an app mount, or not the user that it admits."""
+        name, uid = self._options.app, self._options.user_id
+        if name is None:
+            return
+        app = next((app for app in policy.apps if app.name == name), None)
+        if app is None:
+            raise UsageError(f"the new policy has no app {name}, whose mount this is; the old policy stays")
+        if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
+            raise UsageError(
+                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )
+        others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
+        if others:
+            raise UsageError(
+                f"in the new policy group {min(others)}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
+            )

@@ -1,0 +1,51 @@
+"""Reads of mediated handles, decided again each time under the policy in force."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Final
+
+from policyfs.domain import Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.opening.byte_paths import PathServer
+
+_READ: Final = Op.SEE | Op.READ
+_OTHER_VIEW: Final = "opened in a view that does not hide what the policy hides now: open it again"
+
+
+class FileReader:
+    """Bytes of mediated handles, as their apps may see them now."""
+
+    def __init__(self, fs: FsContext, paths: Mapping[BytePath, PathServer]) -> None:
+        self._gate = fs.gate
+        self._paths = paths
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Return up to *size* bytes from *offset*. Raises FUSEError for a refusal, OSError otherwise."""
+        if handle.mode is Mode.PASSTHROUGH:
+            # readahead(2) and POSIX_FADV_WILLNEED ask us even so, and nobody gets what we say: the
+            # kernel reads the file itself. The app sees no error.
+            raise OSError(errno.EOPNOTSUPP, "the kernel reads this file itself")
+        await self.may_read(handle, Call("read", "read"))
+        data = await self._paths[handle.node.byte_path].read(handle, offset, size)
+        handle.bytes_read += len(data)
+        return data
+
+    async def may_read(self, handle: Handle, call: Call) -> bool:
+        """Refuse a read that the policy in force denies, or that the handle's view hides too little for.
+
+        Returns whether the app could read; False only for a handle that was not opened for reading.
+        """
+        node = handle.node
+        decision = await self._gate.handle(handle, _READ)
+        if not decision.allowed and handle.readable:
+            self._gate.refuse(handle.caller, call, node.path(), decision)
+        if decision.redact - handle.hides:  # a policy that came after the open
+            self._gate.refuse(
+                handle.caller, call, node.path(), decision, error=errno.EACCES, note=_OTHER_VIEW
+            )
+        return decision.allowed

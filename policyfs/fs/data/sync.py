@@ -1,0 +1,157 @@
+"""FLUSH, fsync and the last release: held bytes are judged, reach the store, and are durable."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable
+
+import trio
+
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.write import WRITE
+from policyfs.fs.data.write_guard import WriteGuard
+from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
+from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+
+
+class FileSync:
+    """Ends of writing, for handles of one mount.
+
+    backing_fd: a descriptor of the store's file behind a handle, the caller's to close. remote: another
+    process or machine answers for the store.
+    """
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        guard: WriteGuard,
+        head_checked: HeadCheckedWrites,
+        draft: DraftWrites,
+        withheld_names: WithheldNames,
+        backing_fd: Callable[[Handle], int],
+        remote: bool = False,
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._guard = guard
+        self._head_checked = head_checked
+        self._draft = draft
+        self._withheld_names = withheld_names
+        self._backing_fd = backing_fd
+        self._remote = remote
+
+    async def flush(self, handle: Handle) -> None:
+        """Put held bytes into the store at a close of some descriptor, if they are allowed, else EPERM.
+
+        A network store may say only when a file is closed that it has no room, or could not send what
+        was written: so it is, by a descriptor more, while the app waits for the answer.
+
+        The names of a new file whose content is refused are withheld before the app is told.
+        """
+        try:
+            await self.settle(handle)
+        finally:
+            if self._is_doomed(handle):
+                await self._withheld_names.hide(handle.node)
+        if self._remote and handle.writable and handle.fd >= 0:
+            await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
+
+    async def fsync(self, handle: Handle, *, datasync: bool) -> None:
+        """Make the file durable, by whichever handle and in whichever view it was written."""
+        await self.settle(self._writer_of(handle))
+        fd = self._fd_to_sync(handle)
+        if fd >= 0:
+            await trio.to_thread.run_sync(self._sync, fd, datasync)
+
+    def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
+        """Return a call for a thread that makes a file durable. None: bytes of it may be held here."""
+        state = open_state(handle)
+        if state.head is not None or state.draft is not None or handle.node.view.checked:
+            return None
+        fd = self._fd_to_sync(handle)
+        return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
+
+    async def settle(self, handle: Handle) -> None:
+        """Judge the bytes that are held of the file, and put them into the store. Raises as flush()."""
+        await self._settle(handle)
+        if self._withheld_names and not self._is_doomed(handle):
+            self._withheld_names.show(handle.node)
+
+    def holding(self, ino_key: int) -> Handle | None:
+        """Return a writable handle of a file of which bytes are held, or None."""
+        for node in self._nodes.same_inode(ino_key):
+            state = node.open
+            if state is None:
+                continue
+            held = state.head is not None and state.head.held
+            if held or (state.draft is not None and state.draft.changed):
+                return next((handle for handle in self._handles.of_node(node) if handle.writable), None)
+        return None
+
+    async def finish(self, handle: Handle) -> None:
+        """Put held bytes into the store, or give them up, before the release of the last writer."""
+        state = open_state(handle)
+        if (state.head is None and state.draft is None) or not handle.writable or state.writers > 1:
+            return
+
+        def is_last() -> bool:
+            return state.writers <= 1 and not self._guard.written_elsewhere(handle.node)
+
+        try:
+            change = await self._change(handle)
+            await self._held_by(state).finish(change, is_last)
+        finally:
+            if state.writers <= 1:
+                self._withheld_names.show(handle.node)
+
+    async def _settle(self, handle: Handle) -> None:
+        state = open_state(handle)
+        nothing_held = state.head is None and state.draft is None
+        if not handle.writable or (nothing_held and not handle.node.view.checked):
+            return
+        change = await self._change(handle)
+        await self._held_by(state).settle(change)
+
+    async def _change(self, handle: Handle) -> Change:
+        decision = await self._gate.handle(handle, WRITE)
+        return Change(handle, open_state(handle), decision, self._guard.fence(handle))
+
+    def _held_by(self, state: OpenState) -> HeadCheckedWrites | DraftWrites:
+        return self._head_checked if state.draft is None else self._draft
+
+    def _fd_to_sync(self, handle: Handle) -> int:
+        """Return a descriptor of the file; -1 where a reader's file is gone: nothing can be durable."""
+        try:
+            return self._backing_fd(handle)
+        except OSError as error:
+            if handle.writable or error.errno != errno.ESTALE:
+                raise
+            return -1
+
+    def _sync(self, fd: int, datasync: bool) -> None:
+        try:
+            self._tree.fsync(fd, datasync)
+        finally:
+            os.close(fd)
+
+    def _writer_of(self, handle: Handle) -> Handle:
+        """Return a handle with the right to write held bytes, if there is one: `sync FILE` only reads."""
+        if handle.writable:
+            return handle
+        return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)
+
+    def _is_doomed(self, handle: Handle) -> bool:
+        """Return True for a new file of which all content so far was refused: its last release removes it."""
+        state = open_state(handle)
+        held = state.draft or state.head
+        return bool(held and held.refused and held.created and not self._tree.fstat(handle.fd).size)
+
+
+def _nothing() -> None:
+    """Do nothing, for a file that is gone."""

@@ -1,0 +1,120 @@
+"""Writes of mediated handles, decided again each time under the policy in force."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+import trio
+
+from policyfs.domain import Decision, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.context import FsContext
+from policyfs.fs.data.write_guard import WriteGuard
+from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
+from policyfs.fs.inodes.handles import Handle, open_state
+from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.redacted.leased import PagesDropped
+from policyfs.store import ranges
+
+WRITE: Final = Op.SEE | Op.WRITE
+"""The operations that a change of bytes needs."""
+_WRITING: Final = Call("write", "write")
+_NO_CONTENT: Final = Decision(allowed=True, errno=0)
+
+
+class FileWriter:
+    """Changes of mediated handles. Each is decided first, and then takes one of three ways."""
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        guard: WriteGuard,
+        direct: DirectWrites,
+        head_checked: HeadCheckedWrites,
+        draft: DraftWrites,
+        drop_pages: PagesDropped,
+    ) -> None:
+        self._tree = fs.tree
+        self._gate = fs.gate
+        self._guard = guard
+        self._direct = direct
+        self._head_checked = head_checked
+        self._draft = draft
+        self._drop_pages = drop_pages
+
+    async def write(
+        self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
+    ) -> int:
+        """Write as the handle's app may now. append: at the end of the file, wherever that is.
+
+        back: the kernel writes a page back that was changed through a mapping. That never makes a
+        file longer: what lies behind its end was cut off since.
+
+        The kernel has put the bytes into its page before it asks us. Where they are refused that
+        page must go: whoever has it mapped would see, and write back, what the file never held.
+        """
+        try:
+            change = await self._allowed(handle, back=back)
+            if back:
+                async with change.state.lock:
+                    handle.bytes_written += await self._path(change).write_back(change, offset, data)
+                return len(data)
+            if kill_priv:
+                self._tree.clear_killpriv(handle.fd)
+            written = await self._path(change).write(change, offset, data, append=append)
+        except Exception:
+            self._drop_pages(handle.node.nodeid)
+            raise
+        handle.bytes_written += written
+        return written
+
+    async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
+        """Set the size of an open file. by_path: it was opened for just that, by truncate(2)."""
+        change = await self._allowed(handle, size)
+        await self._path(change).truncate(change, size, by_path=by_path)
+
+    async def set_size(self, handle: Handle, size: int) -> None:
+        """Set the size of a raw file, for which the caller has decided."""
+        change = Change(handle, open_state(handle), _NO_CONTENT, self._guard.fence(handle, size))
+        await self._direct.truncate(change, size, by_path=False)
+
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """Reserve space or make zeros: fallocate(2) with such a mode."""
+        change = await self._allowed(handle, call=Call("write", "fallocate"))
+        self._tree.clear_killpriv(handle.fd)
+        await self._path(change).allocate(change, mode, offset, length)
+
+    async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
+        """Copy a range of *fd* into a raw handle's file, within the store. Returns the bytes copied."""
+        change = await self._allowed(handle, call=Call("write", "copy_file_range"))
+        if change.decision.content:  # a policy that came after the open
+            raise OSError(errno.EOPNOTSUPP, "what is written here is looked at: write it")
+        self._tree.clear_killpriv(handle.fd)
+        copied = await trio.to_thread.run_sync(ranges.copy, fd, source_at, handle.fd, target_at, length)
+        self._guard.wrote(handle)
+        handle.bytes_written += copied
+        return copied
+
+    async def _allowed(
+        self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
+    ) -> Change:
+        """Decide on a change, and refuse it by the policy or rule 5. INVARIANT: no await at its end."""
+        decision = await self._gate.handle(handle, WRITE)
+        if not decision.allowed:
+            self._gate.refuse(handle.caller, call, handle.node.path(), decision)
+        fence = self._guard.fence(handle, size, back=back)
+        fence()
+        return Change(handle, open_state(handle), decision, fence)
+
+    def _path(self, change: Change) -> WritePath:
+        """Choose the way for a change, also by a requirement that came after the open."""
+        state, decision = change.state, change.decision
+        if state.draft is not None or decision.in_draft:
+            return self._draft
+        if state.head is None and decision.content:
+            state.head = Head(empty=self._tree.fstat(change.handle.fd).size == 0, created=False)
+        if state.head is not None and (decision.content or state.head.held):
+            return self._head_checked
+        return self._direct

@@ -1,0 +1,95 @@
+"""Rule 5: under redaction an app changes a part of a file only if all of the file is its own.
+
+A file is the app's own while the app is its owner, or after the app has emptied it and nobody else has
+written it since (Handle.seen). So a check goes before each change of bytes, and a note after it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import Audit, Decision
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.views import version_of
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.redacted.hidden_words import HiddenWords
+from policyfs.fs.redacted.leased import PagesDropped
+from policyfs.linux.statx import Stat
+from policyfs.store.frozen import Version
+
+_NOT_ALL_ITS_OWN: Final = "under redaction, and not all in the file is this app's: it must be emptied first"
+
+
+class WriteGuard:
+    """Checks before a file's bytes change, notes after it. drop_pages: told the other nodes of the file."""
+
+    def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._hidden = hidden
+        self._drop_pages = drop_pages
+
+    def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
+        """Return a check that refuses a write, or a truncation to *size*, that rule 5 forbids now.
+
+        INVARIANT: called right before bytes change, with no await between. back: a page that the app had
+        mapped comes back, and in it the neutral bytes that it was shown: the app's ownership of the file is
+        no reason to lose the hidden ones.
+        """
+
+        def check() -> None:
+            if size == 0 or not self.may_hide(handle):
+                return
+            stat = self._tree.fstat(handle.fd)
+            wrote_all = handle.emptied and handle.seen == version_of(stat)
+            # A passing writer's bytes, put between two of our looks, could not be told from our own.
+            if wrote_all and not self.written_elsewhere(handle.node):
+                return
+            if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
+                return
+            refusal = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+            self._gate.refuse(
+                handle.caller, Call("write", "write"), handle.node.path(), refusal, note=_NOT_ALL_ITS_OWN
+            )
+
+        return check
+
+    def may_hide(self, handle: Handle) -> bool:
+        """Return True if the view, or a policy that came since, may hide a part of the file from the app."""
+        return bool(handle.node.view.redact) or handle.generation != self._gate.generation
+
+    def written_elsewhere(self, node: Node) -> bool:
+        """Return True if another view of the file has a writer now."""
+        return any(
+            sibling is not node and sibling.open is not None and sibling.open.writers > 0
+            for sibling in self._nodes.same_inode(node.ino)
+        )
+
+    def emptied(self, handle: Handle) -> None:
+        """Note that the app cut the file to nothing: from here on it writes all of its bytes."""
+        handle.emptied = handle.emptied or self.may_hide(handle)
+
+    def wrote(self, handle: Handle, version: Version | None = None) -> None:
+        """Note that bytes of the store's file changed: pages, size and times told of its other nodes are old.
+
+        version: as a thread saw it right after its change; by default as it is now.
+        """
+        version = version or version_of(self._tree.fstat(handle.fd))
+        node = handle.node
+        for other in self._handles.of_node(node):
+            if other.emptied:
+                other.seen = version
+        for sibling in self._nodes.same_inode(node.ino):
+            if sibling is not node and sibling.lookups:
+                self._drop_pages(sibling.nodeid)
+
+    def _is_own(self, handle: Handle, stat: Stat) -> bool:
+        """Return True if the app still owns the file: the first write-open by another ends that."""
+        app = handle.caller.principal.app
+        return app is not None and self._gate.facts.owners.get(handle.fd, stat) == app

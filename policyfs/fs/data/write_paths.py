@@ -1,0 +1,259 @@
+"""The three ways in which an app's changes come into the store's file.
+
+DirectWrites: at once, where no rule looks at content. HeadCheckedWrites: after the file that would come of
+them was judged by its first bytes. DraftWrites: into an unnamed file beside it, which is looked through as a
+whole before the store's file changes. Which way a change takes is chosen anew each time (FileWriter): the
+policy may have changed since the last one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from policyfs.domain import Decision
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.drafts import Drafts
+from policyfs.fs.checked.head_writes import Checker, put_all
+from policyfs.fs.data.write_guard import WriteGuard
+from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.pending_writes import Draft, Head
+from policyfs.fs.redacted.leased import PagesDropped
+from policyfs.store import ranges
+from policyfs.store.tree import Tree
+
+_INLINE_WRITE: Final = 64 * 1024
+"""A write up to this size goes to the page cache from the loop; larger ones, and those to a store that
+another process or machine answers for, from a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of an open file's bytes that the policy allows under the decision's content requirements.
+
+    fence: raises FUSEError if rule 5 forbids the change by now (WriteGuard.fence).
+    """
+
+    handle: Handle
+    state: OpenState
+    decision: Decision
+    fence: Callable[[], None]
+
+
+class WritePath(Protocol):
+    """One way for changes. Its methods raise OSError of the store, and FUSEError for a refusal, on record."""
+
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
+        """Write *data*, as write(2). append: at the file's end. Returns the number of bytes written."""
+
+    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
+        """Write a page of a mapping, up to the file's end, under the node's lock.
+
+        Returns the number of its bytes that are in the file.
+        INVARIANT: a page that was not written whole is an error: no app sees a count.
+        """
+
+    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        """Set the size. by_path: for truncate(2), not ftruncate(2)."""
+
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
+        """Reserve space, or make zeros, as fallocate(2)."""
+
+
+class HeldWrites(WritePath, Protocol):
+    """A way on which bytes are held before they reach the store."""
+
+    async def settle(self, change: Change) -> None:
+        """At FLUSH and fsync: judge the bytes that are held, and put them into the store."""
+
+    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
+        """Before the last writer's RELEASE: put the held bytes into the store, or give them up."""
+
+
+class DirectWrites:
+    """Changes of a file whose content no rule looks at. Nothing is held."""
+
+    def __init__(self, tree: Tree, guard: WriteGuard, change_lock: ChangeLock, *, remote: bool) -> None:
+        """remote: another process or machine answers for the store."""
+        self._tree = tree
+        self._guard = guard
+        self._change_lock = change_lock
+        self._remote = remote
+
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
+        """INVARIANT: under redaction no await between the fence, which was just asked, and the write."""
+        handle, flags = change.handle, os.RWF_APPEND if append else 0
+        slow = self._remote or (len(data) > _INLINE_WRITE and not append)
+        if slow and not self._guard.may_hide(handle):
+            written = await trio.to_thread.run_sync(ranges.write, handle.fd, data, offset, flags)
+        else:
+            written = ranges.write(handle.fd, data, offset, flags)
+        self._guard.wrote(handle)
+        return written
+
+    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
+        """INVARIANT: as write(). The node's lock was waited for, so the fence is asked again."""
+        change.fence()
+        data = data[: max(0, self._tree.fstat(change.handle.fd).size - offset)]
+        if data:
+            put_all(change.handle.fd, data, offset)
+        self._guard.wrote(change.handle)
+        return len(data)
+
+    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        handle = change.handle
+        async with self._change_lock.on(handle.fd):
+            change.fence()
+            (self._tree.truncate_path if by_path else self._tree.truncate_fd)(handle.fd, size)
+        if size == 0:
+            self._guard.emptied(handle)
+        self._guard.wrote(handle)
+
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
+        """INVARIANT: as write()."""
+        handle = change.handle
+        if handle.node.view.redact:
+            ranges.allocate(handle.fd, mode, offset, length)
+        else:
+            await trio.to_thread.run_sync(ranges.allocate, handle.fd, mode, offset, length)
+        self._guard.wrote(handle)
+
+
+class HeadCheckedWrites:
+    """Changes of a file that must be of some kind: judged by its future first bytes, under a lock."""
+
+    def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker) -> None:
+        self._tree = tree
+        self._guard = guard
+        self._checker = checker
+
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
+        handle, head = change.handle, _head(change)
+        async with change.state.lock:
+            at = head.size(self._tree.fstat(handle.fd).size) if append else offset
+            written = await self._checker.write(
+                handle, head, at, data, change.decision, change.fence, append=append
+            )
+        self._wrote(handle, head)
+        return written
+
+    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
+        handle, head = change.handle, _head(change)
+        data = data[: max(0, head.size(self._tree.fstat(handle.fd).size) - offset)]
+        view = memoryview(data)
+        while view:
+            done = await self._checker.write(handle, head, offset, bytes(view), change.decision, change.fence)
+            view, offset = view[done:], offset + done
+        self._wrote(handle, head)
+        return len(data)
+
+    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        del by_path
+        handle, head = change.handle, _head(change)
+        async with change.state.lock:
+            await self._checker.truncate(handle, head, size, change.decision, change.fence)
+        if size == 0:
+            self._guard.emptied(handle)
+        self._wrote(handle, head)
+
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
+        handle, head = change.handle, _head(change)
+        async with change.state.lock:
+            await self._checker.allocate(handle, head, mode, offset, length, change.decision, change.fence)
+        self._wrote(handle, head)
+
+    async def settle(self, change: Change) -> None:
+        handle, head = change.handle, change.state.head
+        if head is not None and head.held:
+            async with change.state.lock:
+                await self._checker.settle(handle, head, change.decision, change.fence)
+                self._wrote(handle, head)
+        await self._checker.note_monitored(handle, change.decision)
+
+    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
+        state, head = change.state, change.state.head
+        if head is not None:
+            async with state.lock:
+                await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
+                # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
+                if state.writers <= 1:
+                    state.head = None
+        await self._checker.note_monitored(change.handle, change.decision)
+
+    def _wrote(self, handle: Handle, head: Head) -> None:
+        version, head.left = head.left, None
+        self._guard.wrote(handle, version)
+
+
+class DraftWrites:
+    """Changes of a file that may tell none of some words, or is cleaned of them: they go into its draft."""
+
+    def __init__(self, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
+        self._guard = guard
+        self._drafts = drafts
+        self._drop_pages = drop_pages
+
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
+        async with change.state.lock:
+            draft = await self._begin(change)
+            return await self._drafts.write(draft, offset, data, append=append)
+
+    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
+        draft = await self._begin(change)
+        data = data[: max(0, draft.size - offset)]
+        view = memoryview(data)
+        while view:
+            done = await self._drafts.write(draft, offset, bytes(view), append=False)
+            view, offset = view[done:], offset + done
+        return len(data)
+
+    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        del by_path
+        async with change.state.lock:
+            if size == 0:
+                await self._drafts.empty(change.handle, change.state)
+            else:
+                self._drafts.truncate(await self._begin(change), size)
+        if size == 0:
+            self._guard.emptied(change.handle)
+
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
+        async with change.state.lock:
+            await self._drafts.allocate(await self._begin(change), mode, offset, length)
+
+    async def settle(self, change: Change) -> None:
+        handle, draft = change.handle, _draft(change)
+        async with change.state.lock:
+            await self._drafts.settle(handle, draft, change.decision, change.fence)
+            self._guard.wrote(handle)
+
+    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
+        handle, state, draft = change.handle, change.state, _draft(change)
+        async with state.lock:
+            await self._drafts.finish(handle, draft, change.decision, change.fence, is_last)
+            if state.writers <= 1:
+                state.draft = None
+                self._drafts.give_up(handle, draft)
+                if draft.refused or draft.cleaned_of:  # the store has something else
+                    self._drop_pages(handle.node.nodeid)
+
+    async def _begin(self, change: Change) -> Draft:
+        return await self._drafts.begin(change.handle, change.state, change.fence)
+
+
+def _head(change: Change) -> Head:
+    head = change.state.head
+    if head is None:
+        raise RuntimeError("a change judged by a head that is not there")
+    return head
+
+
+def _draft(change: Change) -> Draft:
+    draft = change.state.draft
+    if draft is None:
+        raise RuntimeError("a draft that is not there")
+    return draft

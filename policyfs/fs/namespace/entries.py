@@ -1,0 +1,174 @@
+"""Names of a directory that a request is about: found, kept within reach, dropped; and refused moves."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import Final, NoReturn
+
+from policyfs.domain import Audit, Decision, FileType, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.views import version_of
+from policyfs.fs.checked.moved_file import Named
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.namespace.lookup import child_path
+from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import End, PathState
+from policyfs.store.frozen import Version
+
+_WHY_ELSEWHERE: Final = (
+    "an app could do more at the new path, or somebody writes it, or it has another name, or brings extended"
+    " attributes to where none may be, or is not clean enough: copy it instead (mv does)"
+)
+
+
+class HiddenError(OSError):
+    """One end of a request is hidden from the caller, by this decision. key: of its inode."""
+
+    def __init__(self, decision: Decision, key: int) -> None:
+        super().__init__(decision.errno, "hidden from the caller")
+        self.decision = decision
+        self.key = key
+
+
+class Entries:
+    """Directory entries of one mount, as requests that change names need them."""
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        open_files: OpenFiles,
+        replaced_files: ReplacedFiles,
+        passthrough: Passthrough,
+        withheld_names: WithheldNames,
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._open_files = open_files
+        self._replaced_files = replaced_files
+        self._passthrough = passthrough
+        self._withheld_names = withheld_names
+
+    async def end(
+        self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
+        moves_to: PathState | None = None,
+    ) -> tuple[End, Stat, int]:  # fmt: skip
+        """One end of a request with everything the policy may ask of it. ENOENT if it is not there.
+
+        evidence: keeps what proves its kind. moves_to: where what is there would go, which may hang on
+        more facts than it does here.
+        """
+        check_room(parent, name)
+        state = self._gate.engine.child(parent.state, name)
+        dirfd = self._resolver.dirfd(parent)
+        stat = self._tree.stat(dirfd, name)
+        if self._withheld_names.has(stat) or not self._gate.shows(
+            caller.principal, state, stat.ftype, parent
+        ):
+            raise OSError(errno.ENOENT, "not shown", name)
+        need = self._gate.needed(caller.principal, state, stat.ftype)
+        if moves_to is not None:
+            need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
+        generation = self._gate.generation
+        evidence.expected = stat
+        lane = caller.principal.lane
+        facts = await self._gate.facts.find(need, dirfd, name, stat, lane, evidence=evidence)
+        self._gate.unchanged(generation)
+        if self._gate.engine.owner_matters_above(state):
+            seen = self._gate.decide(caller.principal, Op.SEE, state, stat.ftype, facts, parent)
+            if not seen.allowed:
+                raise HiddenError(seen, self._nodes.key_of(stat))
+        return End(state, stat.ftype, facts), stat, self._nodes.key_of(stat)
+
+    async def target(
+        self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
+        moves_to: PathState | None,
+    ) -> tuple[End, Stat, int] | None:  # fmt: skip
+        """What has the new name of a rename already. What the caller may not see he may not replace.
+
+        moves_to: where it would go, in an exchange; then something must be there.
+        """
+        try:
+            await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))
+            return await self.end(parent, name, caller, evidence, moves_to)
+        except FileNotFoundError:
+            if moves_to is not None:
+                raise
+            return None
+        except HiddenError as hidden:
+            error = self.errno(hidden.decision, self._nodes.named(hidden.key, parent, name))
+            self.refuse_move(caller, call, path, child_path(parent, name), hidden.decision, error)
+
+    @staticmethod
+    def errno(decision: Decision, nodes: Iterable[Node]) -> int:
+        """What a refused rmdir or rename says, of the nodes that it names.
+
+        After ENOENT the kernel drops the directory, also for those who are in it (fs/fuse/dir.c,
+        fuse_rmdir, fuse_rename_common): one that others may be in says EACCES instead.
+        """
+        held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
+        return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
+
+    def _open_to_read(self, dirfd: int, name: bytes) -> int:
+        return self._tree.open_file(dirfd, name, os.O_RDONLY)
+
+    def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
+        """A name is going away: open files that only it leads to, and a directory that somebody may
+        be in, stay within reach (fstat and the like); for a moment also a file that is replaced.
+        """
+        for node in self._nodes.named(ino_key, parent, name):
+            if node.ftype is FileType.DIRECTORY:
+                fd = self._resolver.open_if_same(node, parent, name, self._tree.open_dir)
+                if fd is not None:
+                    self._resolver.keep_removed(node, fd)
+                continue
+            if node.ftype is not FileType.REGULAR or node.links:  # another name that is known
+                continue
+            if node.open is not None and node.open.fd >= 0:
+                continue
+            if node.open is None and not (replaced and node.lookups):
+                continue
+            fd = self._resolver.open_if_same(node, parent, name, self._open_to_read)
+            if fd is not None:
+                (self._replaced_files if node.open is None else self._open_files).keep(node, fd)
+
+    def drop(self, ino_key: int, parent: Node, name: bytes) -> None:
+        for node in self._nodes.named(ino_key, parent, name):
+            self._passthrough.drop(node)
+            self._nodes.drop_name(node, parent, name)
+            self._resolver.drop(node.nodeid)
+
+    def refuse_move(
+        self,
+        caller: Caller,
+        call: Call,
+        path: bytes,
+        new_path: bytes,
+        decision: Decision | None,
+        error: int = 0,
+        looked_at: tuple[Named | None, ...] = (),
+    ) -> NoReturn:
+        """looked_at: what was found of the ends is told where a content requirement refuses them."""
+        if decision is None:
+            decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+        note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
+        if decision.errno == errno.EPERM:
+            note = "; ".join(end.why for end in looked_at if end is not None and end.why)
+        self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
+
+
+def gone_version(stat: Stat) -> Version | None:
+    """What is said of a file that goes; of anything else only that it went."""
+    return version_of(stat) if stat.ftype is FileType.REGULAR else None

@@ -1,0 +1,99 @@
+"""link: one more name for a file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from policyfs.domain import Decision, FileType, Need
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.access.strictest import stricter
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
+from policyfs.fs.checked.withheld_names import WithheldNames
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.hard_links import check_room
+from policyfs.fs.inodes.node_table import Node, StaleNodeError
+from policyfs.fs.namespace.entries import Entries
+from policyfs.fs.namespace.lookup import Lookup, child_path
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import End
+
+
+class Linker:
+    """Makes hard links as the policy allows, for every name that the file has."""
+
+    def __init__(
+        self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles, tmpfiles: Tmpfiles,
+        change_lock: ChangeLock, withheld_names: WithheldNames,
+    ) -> None:  # fmt: skip
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._entries = entries
+        self._lookup = lookup
+        self._open_files = open_files
+        self._tmpfiles = tmpfiles
+        self._change_lock = change_lock
+        self._withheld_names = withheld_names
+
+    @recorded_first
+    async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
+        """One more name for a file; decided for every name that it is known by."""
+        call = Call("link", "link")
+        check_room(parent, name)
+        if node.ftype is FileType.DIRECTORY:
+            raise OSError(errno.EPERM, "a directory has one name")
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return await self._tmpfiles.link(node, parent, name, caller)
+        with KindEvidence() as evidence:
+            return await self._link(node, parent, name, caller, call, evidence)
+
+    async def _link(
+        self, node: Node, parent: Node, name: bytes, caller: Caller, call: Call, evidence: KindEvidence
+    ) -> pyfuse3.EntryAttributes:
+        path, new_path = node.path(), child_path(parent, name)
+        new_state = self._gate.engine.child(parent.state, name)
+        dirfd, old_name, old_stat = self._resolver.locate(node)
+        if self._withheld_names.has(old_stat):
+            raise OSError(errno.ENOENT, "not shown", old_name)
+        fd = self._tree.open_path(dirfd, old_name)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(os.close, fd)
+            who, engine = caller.principal, self._gate.engine
+            need = Need.NOTHING
+            for state in node.states():
+                need |= self._gate.needed(who, state, node.ftype)
+                need |= engine.needs_move(who, state, new_state, node.ftype)
+            generation = self._gate.generation
+            facts = await self._gate.facts_of(node, need, who, evidence=evidence)
+            await stack.enter_async_context(self._change_lock.on(fd))
+            self._gate.unchanged(generation)
+            self._resolver.locate(node)  # by a name that it still has: another daemon may have moved it
+            if not self._nodes.is_same(node, self._tree.fstat(fd)):
+                raise StaleNodeError
+            decision: Decision | None = None
+            same = not node.is_beyond and all(above is parent for above, _ in node.all_names())
+            for state in node.states():
+                source = Source(End(state, node.ftype, facts), evidence)
+                answer = decide_link(engine, who, source, new_state, same_directory=same)
+                decision = stricter(decision, answer)
+            for state in node.states():
+                decision = self._gate.hidden_by_any(who, state, node) or decision
+            decision = self._gate.hidden(who, new_state, parent) or decision
+            if not self._gate.shows(who, new_state, node.ftype, parent):
+                decision = stricter(decision, ELSEWHERE)
+            if decision is None or not decision.allowed:
+                self._entries.refuse_move(caller, call, path, new_path, decision)
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
+            with self._open_files.bytes_stay(node.ino, answered=False):
+                self._tree.link(fd, self._resolver.dirfd(parent), name)
+            stat = self._tree.fstat(fd)
+        return self._lookup.entry(parent, name, new_state, stat, caller)

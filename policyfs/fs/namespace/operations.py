@@ -1,0 +1,30 @@
+"""All operations on names and attributes, in one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policyfs.fs.namespace.create import Creator
+from policyfs.fs.namespace.link import Linker
+from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.fs.namespace.rename import Renamer
+from policyfs.fs.namespace.setattr import AttributeSetter
+from policyfs.fs.namespace.tmpfile import Tmpfiles
+from policyfs.fs.namespace.unlink import Remover
+from policyfs.fs.namespace.xattr import ExtendedAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class NameOperations:
+    """One mount's operations on names and attributes, one object for one family of system calls."""
+
+    lookup: Lookup
+    listings: DirectoryListings
+    creator: Creator
+    tmpfiles: Tmpfiles
+    linker: Linker
+    remover: Remover
+    renamer: Renamer
+    attribute_setter: AttributeSetter
+    xattrs: ExtendedAttributes

@@ -1,0 +1,55 @@
+"""unlink and rmdir."""
+
+from __future__ import annotations
+
+from policyfs.domain import Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.namespace.entries import Entries, gone_version
+from policyfs.fs.namespace.lookup import child_path
+from policyfs.fs.opening.open_files import OpenFiles
+
+
+class Remover:
+    """Removes names as the policy allows. What is open stays within reach."""
+
+    def __init__(self, fs: FsContext, *, entries: Entries, open_files: OpenFiles) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._entries = entries
+        self._open_files = open_files
+
+    @recorded_first
+    async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
+        """unlink and rmdir."""
+        with KindEvidence() as evidence:
+            await self._remove(parent, name, caller, evidence, directory=directory)
+
+    async def _remove(
+        self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
+    ) -> None:
+        call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
+        end, stat, _ = await self._entries.end(parent, name, caller, evidence)
+        ops = Op.SEE | Op.DELETE
+        decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
+        path = child_path(parent, name)
+        key = self._nodes.key_of(stat)
+        if not decision.allowed:
+            error = self._entries.errno(decision, self._nodes.named(key, parent, name))
+            self._gate.refuse(caller, call, path, decision, error=error)
+        self._gate.recorder.decided(caller, call, path, decision, before=gone_version(stat))
+        self._resolver.still(parent, name, stat)
+        dirfd = self._resolver.dirfd(parent)
+        self._entries.keep_open(key, parent, name, replaced=False)
+        if directory:
+            self._tree.rmdir(dirfd, name)
+        else:
+            with self._open_files.bytes_stay(key):
+                self._tree.unlink(dirfd, name)
+        self._entries.drop(key, parent, name)

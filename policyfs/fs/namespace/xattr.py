@@ -1,0 +1,148 @@
+"""Extended attributes: an app's user.* ones, and ACLs where the kernel checks them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.namespace.setid import SetIdBits
+from policyfs.fs.namespace.xattr_bans import AttributeBans
+from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.store.tree import ACLS
+
+T = TypeVar("T")
+
+
+class ExtendedAttributes:
+    """The xattr requests of one mount."""
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        open_files: OpenFiles,
+        bans: AttributeBans,
+        change_lock: ChangeLock,
+        set_id_bits: SetIdBits | None,
+    ) -> None:
+        """set_id_bits: None without --posix."""
+        self._tree = fs.tree
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._open_files = open_files
+        self._bans = bans
+        self._change_lock = change_lock
+        self._set_id_bits = set_id_bits
+
+    async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
+        """Value of a user.* xattr. ENODATA for any other namespace, under redaction, and without `read`.
+
+        ACLs: only where the kernel asks for them to check them (--posix). They say no more than modes do.
+        """
+        if self._set_id_bits is not None and name in ACLS:
+            await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
+            return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
+        if not _is_user(name):
+            raise OSError(errno.ENODATA, "no such xattr here")
+        if not await self._shows_xattrs(node, caller, "getxattr"):
+            raise OSError(errno.ENODATA, "no xattrs are shown under redaction, nor of what may not be read")
+        return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
+
+    async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
+        """Names of the user.* xattrs, and of ACLs where shown; none under redaction or without `read`."""
+        if not await self._shows_xattrs(node, caller, "listxattr"):
+            return []
+        acls = [] if self._set_id_bits is None else self._with_fd(node, self._tree.acl_names)
+        return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
+
+    async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
+        """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
+        xattrs of whatever they see.
+        """
+        await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
+        decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
+        return decision.allowed and not await self._hides_xattrs(node, caller, decision)
+
+    async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
+        """True if the caller is under redaction of the file. reading: what was decided on `read`."""
+        if reading is None:
+            reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
+        return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
+
+    async def _hidden(self, node: Node, caller: Caller) -> bool:
+        """Is the caller under redaction of the file, whatever its kind."""
+        owner = None
+        need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
+        if need & Need.OWNER:
+            dirfd, name, stat = self._resolver.locate(node)
+            owner = self._gate.facts.owner_at(dirfd, name, stat)
+        return bool(self._gate.judge(caller.principal, Op.SEE | Op.READ, node, Facts(None, owner)).redact)
+
+    @recorded_first
+    async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP; that, too,
+        where nothing may be told.
+        """
+        facts = await self._bans.facts(node, caller)
+        call = Call("xattr", "setxattr")
+        decision = await self._may_change_xattr(node, name, caller, call)
+        set_id_bits = self._set_id_bits
+        with contextlib.ExitStack() as stack:
+            path_fd = self._open_files.descriptor(node)
+            stack.callback(os.close, path_fd)
+            # Until it is set, no other daemon moves the file to where it could not be.
+            async with self._change_lock.on(path_fd):
+                if _is_user(name):
+                    self._bans.check(node, caller, call, facts)
+                self._gate.recorder.decided(caller, call, node.path(), decision)
+                with self._open_files.bytes_stay(node.ino):
+                    if set_id_bits is not None and name in ACLS:
+                        self._with_fd(node, lambda fd: set_id_bits.set_acl(fd, name, value, caller))
+                    else:
+                        self._with_fd(node, lambda fd: self._tree.setxattr(fd, name, value))
+
+    @recorded_first
+    async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
+        """Remove a user.* xattr."""
+        call = Call("xattr", "removexattr")
+        decision = await self._may_change_xattr(node, name, caller, call)
+        self._gate.recorder.decided(caller, call, node.path(), decision)
+        remove = self._tree.remove_acl if name in ACLS else self._tree.removexattr
+        with self._open_files.bytes_stay(node.ino):
+            self._with_fd(node, lambda fd: remove(fd, name))
+
+    async def _may_change_xattr(self, node: Node, name: bytes, caller: Caller, call: Call) -> Decision:
+        decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
+        if not _is_user(name) and not (self._set_id_bits is not None and name in ACLS):
+            if not name.startswith((b"security.", b"trusted.", b"user.")):
+                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount, and no namespaces unknown to it")
+            refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
+            shown = name.decode("utf-8", "backslashreplace")
+            self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
+        if _is_user(name) and await self._hides_xattrs(node, caller):
+            # The answer must not depend on what is there: it would tell, and a change would destroy it.
+            code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
+            raise OSError(code, "xattrs are hidden under redaction")
+        return decision
+
+    def _with_fd(self, node: Node, use: Callable[[int], T]) -> T:
+        fd = self._open_files.descriptor(node)
+        try:
+            return use(fd)
+        finally:
+            os.close(fd)
+
+
+def _is_user(name: bytes) -> bool:
+    """user.* without what could be taken for ours."""
+    return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

@@ -1,0 +1,177 @@
+"""The four ways in which an app gets a file's bytes; each node has one of them for its life (BytePath).
+
+Raw: the store's bytes, in passthrough, or mediated where the kernel refuses. Live: the file itself, mediated,
+each request judged. Copy: one frozen copy with the hidden parts neutral (copy_path.py). Leased: the file
+itself, patched as it is read, while a read lease proves that nobody writes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, Protocol
+
+from policyfs.domain import Decision, Facts, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.preconditions import Preconditions
+from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redactor, Refused
+from policyfs.fs.redacted.hidden_words import HiddenWords
+from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.store.page_cache import read_store
+
+_READ: Final = Op.SEE | Op.READ
+
+
+class PathServer(Protocol):
+    """Opens and reads the nodes of one byte path."""
+
+    async def open_again(self, opening: OpenContext) -> bool:
+        """Serve a reader from what is registered with the kernel already: steps 1 to 7, without a descriptor.
+
+        False: it has to be looked at from the start. Sets stat, decision, handle and state.
+        """
+
+    async def connect(self, opening: OpenContext) -> None:
+        """Step 7: make a way for the bytes, in the open state and in what is shown of *opening*."""
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Return bytes of a mediated handle whose app may read now."""
+
+
+class RawPath:
+    """The store's own bytes, the same for everyone who has the view."""
+
+    def __init__(
+        self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
+    ) -> None:
+        self._resolver = fs.resolver
+        self._preconditions = preconditions
+        self._passthrough = passthrough
+        self._lifecycle = lifecycle
+
+    async def open_again(self, opening: OpenContext) -> bool:
+        """Serve the node by its backing id, while it is open or was closed a moment ago."""
+        node = opening.request.node
+        if not self._passthrough.has(node):
+            return False
+        await self._preconditions.decide(opening)
+        self._preconditions.demand_proof(opening)
+        if not self._passthrough.has(node):  # sniffing may have taken longer than it is kept
+            return False
+        _, _, opening.stat = self._resolver.locate(node)  # the name still leads to this very inode
+        self._preconditions.check_view(node, opening.request.caller)
+        self._lifecycle.begin(opening)
+        if not opening.shared.backing_id:
+            self._passthrough.take_idle(node, opening.shared)
+        return True
+
+    async def connect(self, opening: OpenContext) -> None:
+        """Register the file with the kernel, or mediate it."""
+        request, handle = opening.request, opening.handle
+        self._passthrough.choose(request.node, opening.shared, opening.fd)
+        if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
+            # Pages that others read before, or read later, would be shown: of another kind, maybe.
+            self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Read the file."""
+        return await read_store(handle.fd, offset, size)
+
+
+class LivePath:
+    """The file itself: an app's own under redaction, and files whose writes are looked at."""
+
+    def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._gate = fs.gate
+        self._hidden = hidden
+        self._redactor = redactor
+
+    async def open_again(self, opening: OpenContext) -> bool:
+        """False: nothing of it is registered."""
+        del opening
+        return False
+
+    async def connect(self, opening: OpenContext) -> None:
+        """Begin a head where writes are checked."""
+        node, handle, state = opening.request.node, opening.handle, opening.shared
+        if node.view.checked and state.head is None and (handle.writable or handle.created):
+            state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=handle.created)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Read the file itself while nothing in it is hidden from the app, else a copy of it."""
+        state, redacts = open_state(handle), bool(handle.node.view.redact)
+        if state.draft is not None:
+            fd = os.dup(state.draft.fd)  # it may be given up meanwhile
+            try:
+                if redacts and self._hidden.of(handle):
+                    return await self._read_hidden(handle, fd, offset, size)
+                return await read_store(fd, offset, size)
+            finally:
+                os.close(fd)
+        if state.head is not None and state.head.held:
+            return state.head.held[offset : offset + size]
+        data = await read_store(handle.fd, offset, size)
+        if not redacts or not self._hidden.of(handle):
+            # INVARIANT: asked after the bytes were read. Another app's write-open makes the
+            # owner `none` before it is answered, so bytes read before that are the owner's.
+            return data
+        return await self._read_hidden(handle, handle.fd, offset, size)
+
+    async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
+        """Read a redacted copy of the file behind *fd*: the handle's own, or its draft."""
+        node, caller, who = handle.node, handle.caller, handle.caller.principal
+        owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
+
+        def judge(facts: Facts) -> Decision:
+            return self._gate.judge(caller.principal, _READ, node, facts)
+
+        ino_key = self._nodes.key_of(self._tree.fstat(fd))
+        read_only = self._tree.reopen(fd, os.O_RDONLY)
+        try:
+            payer = self._redactor.payer(who)
+            made = await self._redactor.redacted(read_only, ino_key, node.view.redact, owner, judge, who)
+        except (FrozenTooLarge, NoRoom):
+            raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
+        finally:
+            os.close(read_only)
+        if isinstance(made, Refused):
+            error = 0 if not made.decision.allowed else errno.EACCES
+            self._gate.refuse(
+                caller, Call("read", "read"), node.path(), made.decision,
+                kind=made.kind, note=made.reason, error=error,
+            )  # fmt: skip
+        try:
+            return await read_store(made.copy.frozen.fd, offset, size)
+        finally:
+            made.copy.unpin(payer)
+
+
+class LeasedPath:
+    """A large file in a redacted view, read under a lease (redacted/leased.py)."""
+
+    def __init__(self, leased: LeasedFiles) -> None:
+        self._leased = leased
+
+    async def open_again(self, opening: OpenContext) -> bool:
+        """False: nothing of it is registered."""
+        del opening
+        return False
+
+    async def connect(self, opening: OpenContext) -> None:
+        """Take the lease, and locate under it."""
+        request, state = opening.request, opening.shared
+        armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
+        opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"
+        opening.redacted = tuple((patch.offset, patch.size) for patch in state.patches)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Read the file, patched, if the lease held while it was read."""
+        return await self._leased.read(handle, offset, size)

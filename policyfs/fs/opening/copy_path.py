@@ -1,0 +1,192 @@
+"""The byte path of a frozen copy: a redacted view of a file that is not too large, for reading.
+
+The copy is made, or found again, for the file as it is now (fs/redacted/copies.py), and pinned twice: for
+the node, which shows one copy as long as it is open, and for the handle, as part of its app's share. An open
+that needs another copy than others have open is stale: LOOKUP leads to a node for the new version.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import NoReturn
+
+from policyfs.domain import OWNER_NONE, Decision, Facts, Need
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.views import version_of
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle, OpenState
+from policyfs.fs.inodes.node_table import StaleNodeError
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.preconditions import Preconditions
+from policyfs.fs.opening.request import OpenContext, OpenRequest
+from policyfs.fs.redacted.copies import FrozenTooLarge, NoRoom, Redacted, Redactor, Refused
+from policyfs.linux.statx import Stat
+from policyfs.store.copies import Copy
+from policyfs.store.page_cache import read_store
+
+
+class CopyPath:
+    """Opens and reads the COPY nodes of one mount."""
+
+    def __init__(
+        self,
+        fs: FsContext,
+        *,
+        passthrough: Passthrough,
+        redactor: Redactor,
+        preconditions: Preconditions,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._tree = fs.tree
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._passthrough = passthrough
+        self._redactor = redactor
+        self._preconditions = preconditions
+        self._lifecycle = lifecycle
+
+    async def open_again(self, opening: OpenContext) -> bool:
+        """Open a copy that was made of the file as it is now and that the kernel knows already.
+
+        False where any of that is not so, or the decision is another than the one it was made for. No await.
+        """
+        request = opening.request
+        node, who = request.node, request.caller.principal
+        dirfd, name, opening.stat = self._resolver.locate(node)
+        copy = self._redactor.known(node.ino, opening.stat, node.view.redact, who)
+        if copy is None or not copy.backing_id or node.mediated:
+            return False
+        if node.open is not None and (node.open.copy is not copy or node.open.lock.locked()):
+            return False
+        asked = self._gate.need(who, request.ops, node) & Need.OWNER
+        owner = self._gate.facts.owner_at(dirfd, name, opening.stat) if asked else None
+        opening.owner = owner or OWNER_NONE
+        self._preconditions.check_path(opening)
+        judge = _Judge(self._gate, request)
+        opening.handle = self._lifecycle.new_handle(node, request.caller, request.flags, opening.stat)
+        try:
+            made = self._redactor.again(copy, owner, judge, who)
+        except NoRoom:
+            return False
+        if isinstance(made, Refused):
+            return False
+        opening.handle.copy, opening.handle.payer = copy, self._redactor.payer(who)
+        opening.state = self._lifecycle.enter(node, writing=False)
+        self._adopt(opening.handle, opening.state, copy)
+        self._show(opening, made, judge.decision, owner)
+        return True
+
+    async def connect(self, opening: OpenContext) -> None:
+        """Serve the handle from the node's frozen copy, made or found for the file as it is now."""
+        request, handle, state = opening.request, opening.handle, opening.shared
+        node = request.node
+        judge = _Judge(self._gate, request)
+        now = version_of(self._tree.fstat(opening.fd))  # the decision may have taken its time
+        if node.parent is not None and state.version not in (None, handle.before, now):
+            self._give_up(state)
+        in_the_making = state.copy is None
+        async with state.lock:
+            opening.stat = stat = self._tree.fstat(opening.fd)
+            current = in_the_making or state.version in (version_of(stat), handle.before)
+            if state.copy is None:
+                state.version = version_of(stat)  # whoever looks another version up gets another node
+            try:
+                made = await self._copy_for(opening, stat, judge, current=current)
+                if isinstance(made, Refused):
+                    self._refuse(request, made)
+            except BaseException:
+                if state.copy is None:
+                    state.version = None
+                raise
+            handle.copy = made.copy
+            self._adopt(handle, state, made.copy)
+            self._show(opening, made, judge.decision, opening.owner)
+
+    async def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        """Read the copy, where the kernel cannot."""
+        return await read_store(handle.fd, offset, size)
+
+    def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:
+        """Let the handle show a copy."""
+        handle, frozen = opening.handle, made.copy.frozen
+        handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
+        self._passthrough.choose_copy(opening.request.node, opening.shared, made.copy)
+        opening.decision, opening.kind, opening.redacted = decision, made.kind, made.ranges
+        opening.bytes_fd, opening.version = frozen.fd, frozen.version
+
+    async def _copy_for(
+        self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
+    ) -> Redacted | Refused:
+        """Find the copy for an open, pinned: the node's own while it is current, else one of the file now.
+
+        current: the node's shows the file as it was when this open came, or later.
+        """
+        handle, state, node = opening.handle, opening.shared, opening.request.node
+        who, owner = handle.caller.principal, opening.owner
+        handle.payer = self._redactor.payer(who)
+        try:
+            # Its own, also where another view has put one of its own into the cache since, and where the
+            # file has changed while this open waited for that very copy.
+            if state.copy is not None and (node.parent is None or current):
+                made = self._redactor.again(state.copy, owner, judge, who)
+                if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
+                    return made
+        except NoRoom:
+            self._without_copy(opening.request)
+        if state.copy is not None and state.version != version_of(stat):
+            self._give_up(state)
+        try:
+            return await self._redactor.redacted(opening.fd, node.ino, node.view.redact, owner, judge, who)
+        except (FrozenTooLarge, NoRoom):
+            self._without_copy(opening.request)
+
+    def _without_copy(self, request: OpenRequest) -> NoReturn:
+        """The file is too large for a copy: LOOKUP will find the node for large files. A reader that was
+        sent here because somebody writes a raw file was sent back once already: EBUSY.
+        """
+        if request.node.view.raw:
+            self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
+        raise StaleNodeError from None
+
+    @staticmethod
+    def _give_up(state: OpenState) -> None:
+        """Where others read another version through the node, this open goes to a node of its own."""
+        if state.handles > 1:
+            raise StaleNodeError
+
+    def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
+        """Pin exactly one copy per open node; another one while others have it open is stale. Where
+        they have gone meanwhile, the new copy takes the place of theirs.
+        """
+        old = state.copy
+        if old is copy:
+            return
+        if old is not None:
+            self._give_up(state)
+            self._passthrough.release(handle.node, state)
+            old.unpin()
+        copy.pin()
+        state.copy, state.version, state.cut = copy, copy.frozen.version, state.cut and old is None
+
+    def _refuse(self, request: OpenRequest, made: Refused) -> NoReturn:
+        note = f"cannot be redacted: {made.reason}" if made.reason else ""
+        error = 0 if not made.decision.allowed else errno.EACCES
+        self._gate.refuse(
+            request.caller, request.call, request.node.path(), made.decision, kind=made.kind, note=note,
+            error=error,
+        )  # fmt: skip
+
+
+class _Judge:
+    """Decides on an open for the kind found in a copy, and keeps the decision."""
+
+    def __init__(self, gate: Gate, request: OpenRequest) -> None:
+        self._gate = gate
+        self._request = request
+        self.decision: Decision
+
+    def __call__(self, facts: Facts) -> Decision:
+        request = self._request
+        self.decision = self._gate.judge(request.caller.principal, request.ops, request.node, facts)
+        return self.decision

@@ -1,0 +1,86 @@
+"""The store's files behind open nodes, while they are open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+from policyfs.domain import FileType
+from policyfs.fs.access.views import version_of
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node
+from policyfs.fs.opening.backing_file import BackingFiles
+
+
+class OpenFiles:
+    """Open files of one mount, for operations that change their names or attributes.
+
+    forget_attributes: makes the kernel ask for the attributes of a node, by its number.
+    """
+
+    def __init__(
+        self, fs: FsContext, *, backing_files: BackingFiles, forget_attributes: Callable[[int], None]
+    ) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._resolver = fs.resolver
+        self._backing_files = backing_files
+        self._forget_attributes = forget_attributes
+
+    def backing_fd(self, handle: Handle) -> int:
+        """A descriptor of the store's file behind a handle, whatever its view; the caller's to close.
+
+        For reading at least. Of a copy's reader it is the file that has the name now. ESTALE if
+        neither a descriptor nor a name leads to it.
+        """
+        if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
+            return os.dup(handle.fd)
+        return self._backing_files.find(handle.node)[0]
+
+    def keep(self, node: Node, fd: int) -> None:
+        """A file that is open loses its last name: *fd*, ours from now on, leads to it for fstat and
+        the like. Who has its share of descriptors goes without.
+        """
+        if node.open is not None and self._handles.charge(node):
+            node.open.fd = fd
+        else:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
+        """In it names or attributes of a file change, and none of its bytes: who writes under redaction
+        what it has emptied (Handle.seen) goes on. INVARIANT: no await inside.
+
+        The kernel knows that they changed of the node that it named and is answered with. Of others of the
+        same file (views, names that rules tell apart) it is told: the watch leaves out what we do ourselves.
+        answered: is the answer of the node that was named, and no other.
+        """
+        nodes = list(self._nodes.same_inode(ino_key))
+        going_on = [
+            handle
+            for node in nodes
+            for handle in self._handles.of_node(node)
+            if handle.emptied and handle.fd >= 0 and handle.seen == version_of(self._tree.fstat(handle.fd))
+        ]
+        try:
+            yield
+        finally:
+            for handle in going_on:
+                handle.seen = version_of(self._tree.fstat(handle.fd))
+            for node in () if answered and len(nodes) == 1 else nodes:
+                self._forget_attributes(node.nodeid)
+
+    def descriptor(self, node: Node, handle: Handle | None = None) -> int:
+        """A descriptor of the node's object, the caller's to close."""
+        if node.nodeid == ROOT_ID:
+            return os.dup(self._tree.root_fd)
+        if node.parent is None and node.open is not None and node.open.fd >= 0:
+            return os.dup(node.open.fd)
+        if node.parent is None and handle is not None and handle.fd >= 0:
+            return os.dup(handle.fd)
+        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and somebody is in it
+            return os.dup(self._resolver.dirfd(node))
+        return self._resolver.open_checked(node)

@@ -1,0 +1,183 @@
+"""Conditions of an open: the decision, the right node, a proven kind, and rule 5 of the policy language."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, NoReturn
+
+from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import UnprovenKindError
+from policyfs.fs.access.views import Views
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node_table import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.opening.request import OpenContext
+
+_UNPROVEN: Final = "its kind decides, and somebody has the file open for writing, or mapped"
+_NEVER_PROVEN: Final = "its kind decides, and nothing proves it on this store to one who writes as well"
+_NOT_EMPTIED: Final = "under redaction a file of another owner is written only by emptying it first"
+
+_FMODE_EXEC: Final = 0x20
+"""In the flags of an open that execve(2) makes (include/linux/fs.h); it stays open while the program runs."""
+
+
+class Preconditions:
+    """Checks before an app gets a handle. leases_mean: a read lease proves that nobody writes."""
+
+    def __init__(
+        self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, leases_mean: bool = False
+    ) -> None:
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._views = views
+        self._replaced_files = replaced_files
+        self._leases_mean = leases_mean
+
+    async def decide(self, opening: OpenContext) -> None:
+        """Set the decision and the owner, or refuse on record.
+
+        A reader of a file that somebody writes gets a copy, in which the kind is found: not here as well.
+        """
+        request, evidence = opening.request, opening.evidence
+        node, caller = request.node, request.caller
+        if not request.writing and (not node.view.redact or node.byte_path.finds_kind):
+            evidence.demand()
+        try:
+            opening.decision = await self._gate.require(
+                caller, request.ops, node, request.call, fd=opening.fd, evidence=evidence
+            )
+        except UnprovenKindError:
+            evidence.asked = True
+            self.demand_proof(opening)
+            opening.decision = self._gate.judge(
+                caller.principal, request.ops, node, Facts(None, evidence.owner)
+            )
+        if opening.fd >= 0 and (request.writing or evidence.asked or node.view.redact):
+            opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
+
+    def check_node(self, opening: OpenContext) -> None:
+        """Raise ESTALE unless the node is the right one for this open; ETXTBSY for a program that runs."""
+        self.check_path(opening)
+        self.check_running(opening.request.node, opening.request.flags)
+        self.demand_proof(opening)
+        if opening.request.writing:
+            opening.evidence.close()  # its own open for writing would break the lease
+
+    def check_view(self, node: Node, caller: Caller) -> None:
+        """The node must be of the caller's view, by every name it has, and not another app's own."""
+        for state in node.states():
+            view = self._gate.engine.view(caller.principal, state)
+            if view is not node.view and not (view.raw and node.view.raw):
+                raise StaleNodeError
+        if node.whose is not None and node.whose != self._views.whose(caller, node.view, node.byte_path):
+            raise StaleNodeError
+
+    def check_path(self, opening: OpenContext) -> None:
+        """The node must be of the byte path that this open takes now."""
+        request = opening.request
+        node, caller, writing = request.node, request.caller, request.writing
+        try:
+            self.check_view(node, caller)
+        except StaleNodeError:
+            if writing:  # the kernel looks up once more only: the node it gets must be a writer's
+                self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
+            raise
+        if node.parent is None and node.byte_path is not BytePath.COPY:
+            return
+        if node.view.raw and node.byte_path.finds_kind and not writing:
+            self._views.proven(node.ino, caller)
+            return
+        byte_path = self._views.byte_path(
+            self._gate.engine, caller, node.view, node.state, opening.stat, lambda: opening.owner,
+            writing=writing,
+        )  # fmt: skip
+        if byte_path is not node.byte_path:
+            if writing:
+                self._views.expect_writer(node.ino, node.view)
+            raise StaleNodeError
+
+    def demand_proof(self, opening: OpenContext) -> None:
+        """Refuse an open for reading that is allowed for the file's kind, unless a lease proves the kind.
+
+        A reader is sent back to LOOKUP, for a node that shows a copy. Where no name leads to one, and for a
+        request to write as well: EBUSY while somebody writes, EACCES where leases mean nothing, on record.
+        A request to write alone gets no bytes.
+        Sets by_kind. INVARIANT: no await between this and a reader's last step.
+        """
+        request, evidence, node = opening.request, opening.evidence, opening.request.node
+        opening.by_kind = False
+        if not evidence.asked or not request.ops & Op.READ or node.view.redact or node.byte_path.finds_kind:
+            return
+        if not self._gate.hangs_on_kind(request.caller.principal, request.ops, node, evidence.owner):
+            return
+        if not evidence.holds() or not (request.writing or node.byte_path is BytePath.RAW):
+            self.unproven(node, request.caller, request.call, writing=request.writing)
+        opening.by_kind = True
+
+    def still_proven(self, opening: OpenContext) -> None:
+        """Refuse a reader whose file's kind is not proven any more: others went on during the record.
+
+        INVARIANT: no await between this and the reply.
+        """
+        request = opening.request
+        if opening.handle.recorded_late and not opening.evidence.holds():
+            self.unproven(request.node, request.caller, request.call, writing=False)
+
+    def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
+        """Refuse an open whose file's kind is not proven: ESTALE to a reader, else for good."""
+        if not writing and node.parent is not None:
+            self._views.unproven(node.ino, caller)
+            self._views.outdated(node.view, caller)
+            raise StaleNodeError
+        decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+        note, error = (_UNPROVEN, errno.EBUSY) if self._leases_mean else (_NEVER_PROVEN, errno.EACCES)
+        self._gate.refuse(caller, call, node.path(), decision, note=note, error=error)
+
+    def check_running(self, node: Node, flags: int) -> None:
+        """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
+
+        The kernel looks whether a file is being executed (fs/namei.c, handle_truncate) only after
+        OPEN was answered, and the bytes would be gone. Any other writer it refuses by itself.
+        """
+        if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
+            return
+        for other in self._nodes.same_inode(node.ino):
+            if any(handle.flags & _FMODE_EXEC for handle in self._handles.of_node(other)):
+                raise OSError(errno.ETXTBSY, "it is being executed")
+
+    def check_emptying(self, opening: OpenContext) -> None:
+        """Rule 5: under redaction an app writes a file that it does not own only by emptying it.
+
+        Sets emptied; refuses on record otherwise.
+        """
+        request, node, who = opening.request, opening.request.node, opening.request.caller.principal
+        if not request.writing or not node.view.redact:
+            return
+        if who.app is not None and opening.owner == who.app:
+            return
+        if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: opening.owner):
+            return
+        if opening.stat.size and not request.empties:
+            self._views.writer_came(node.ino, node.view)  # no writer comes: readers go the way they went
+            decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
+            self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
+        opening.emptied = True
+
+    def sent_back(self, opening: OpenContext) -> None:
+        """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
+        node, caller = opening.request.node, opening.request.caller
+        self._replaced_files.missed(node)
+        if opening.request.writing:
+            self._views.expect_writing(node.ino, caller)
+        if node.byte_path is BytePath.COPY and node.whose == self._views.whose(
+            caller, node.view, node.byte_path
+        ):
+            self._views.outdated(node.view, caller)
+
+    def let_in(self, opening: OpenContext) -> None:
+        """Note that an open was answered, and not with ESTALE."""
+        self._views.expect_nothing(opening.request.node.ino, opening.request.caller)

@@ -1,0 +1,111 @@
+"""One open: its request, and the results of its steps so far."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from policyfs.domain import OWNER_NONE, Decision, Op
+from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.inodes.handles import Caller, Handle, OpenState
+from policyfs.fs.inodes.node_table import Node
+from policyfs.linux.statx import Stat
+from policyfs.store.frozen import Version
+
+_FLAG_NAMES: Final = (
+    (os.O_APPEND, "O_APPEND"), (os.O_TRUNC, "O_TRUNC"), (os.O_CREAT, "O_CREAT"), (os.O_EXCL, "O_EXCL"),
+    (os.O_DIRECT, "O_DIRECT"), (os.O_TMPFILE & ~os.O_DIRECTORY, "O_TMPFILE"),
+)  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def ops_of(flags: int) -> Op:
+    """Return the operations that an open with these flags needs. Any O_TRUNC is a write."""
+    mode = flags & os.O_ACCMODE
+    ops = Op.SEE
+    if mode != os.O_WRONLY:
+        ops |= Op.READ
+    if mode != os.O_RDONLY or flags & os.O_TRUNC:
+        ops |= Op.WRITE
+    return ops
+
+
+@functools.lru_cache(maxsize=256)
+def describe(flags: int) -> str:
+    """Open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
+    mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
+    return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """An app's request to open a node."""
+
+    node: Node
+    caller: Caller
+    flags: int
+    """Of open(2)."""
+    call: Call
+    """As it is put on record."""
+    ops: Op
+    """The operations that the policy must allow."""
+
+    @classmethod
+    def of(cls, node: Node, caller: Caller, flags: int) -> Self:
+        """A request of open(2)."""
+        return cls(node, caller, flags, Call("open", describe(flags)), ops_of(flags))
+
+    @property
+    def writing(self) -> bool:
+        """Whether it may change the file."""
+        return bool(self.ops & Op.WRITE)
+
+    @property
+    def empties(self) -> bool:
+        """Whether it cuts the file to nothing."""
+        return bool(self.flags & os.O_TRUNC)
+
+
+@dataclass(slots=True)
+class OpenContext:
+    """An open under way, filled in the order of its steps. A field that is read before its step is a bug."""
+
+    request: OpenRequest
+    evidence: KindEvidence = field(default_factory=KindEvidence)
+    """The lease under which the file's kind was found."""
+    fd: int = -1
+    """Step 1: an O_RDONLY descriptor of the file, closed with the open; -1 where none is needed."""
+    stat: Stat = field(init=False)
+    """Step 1: the file's attributes."""
+    decision: Decision = field(init=False)
+    """Step 2, or step 7 where that finds the kind in the bytes that it shows."""
+    owner: str = OWNER_NONE
+    """Step 2: the app that owns the file, where the open hangs on it."""
+    by_kind: bool = False
+    """Step 3: whether the file's kind decided."""
+    emptied: bool = False
+    """Step 4: whether the app gets to write by emptying the file."""
+    handle: Handle = field(init=False)
+    """After step 4: what the app gets."""
+    state: OpenState | None = None
+    """After step 4: the node's open state, entered once for this open."""
+    bytes_fd: int = -1
+    """Step 7: where a mediated handle reads from; -1: from the file."""
+    version: Version | None = None
+    """Step 7: of the bytes that are shown; None: the file's."""
+    kind: str | None = None
+    """Step 7: of the bytes that are shown, for the record."""
+    redacted: tuple[tuple[int, int], ...] = ()
+    """Step 7: byte ranges (offset, size) that are hidden, for the record."""
+    note: str = ""
+    """Step 7: for the record."""
+
+    @property
+    def shared(self) -> OpenState:
+        """The node's open state. RuntimeError before it was entered."""
+        if self.state is None:
+            raise RuntimeError("an open whose state was not entered")
+        return self.state

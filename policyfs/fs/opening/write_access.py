@@ -1,0 +1,119 @@
+"""A writer's arrival: leases are broken, set-id bits and capabilities go, and O_TRUNC comes last."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+
+from policyfs.domain import OWNER_NONE
+from policyfs.fs.access.views import Views, version_of
+from policyfs.fs.checked.change_lock import ChangeLock
+from policyfs.fs.checked.drafts import Drafts
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.node_table import NamesForgotten, Node, StaleNodeError
+from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.linux.statx import Stat
+from policyfs.store.leases import break_foreign
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_LEASE_WAIT_S: Final = 50.0
+"""Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
+
+
+class WriteAccess:
+    """Descriptors for writing, for one mount. remote: to open a file of the store may take long."""
+
+    def __init__(
+        self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
+        forget_names: NamesForgotten, remote: bool = False,
+    ) -> None:  # fmt: skip
+        self._tree = fs.tree
+        self._gate = fs.gate
+        self._views = views
+        self._leased = leased
+        self._change_lock = change_lock
+        self._drafts = drafts
+        self._forget_names = forget_names
+        self._remote = remote
+
+    async def grant(self, opening: OpenContext) -> None:
+        """Give the handle of an open that may change the file a descriptor for writing."""
+        handle, node = opening.handle, opening.request.node
+        if opening.request.writing:
+            handle.fd = await self.writer(node, opening.fd)
+            self.before_writing(node, handle, opening.stat, opening.owner)
+
+    async def writer(self, node: Node, fd: int) -> int:
+        """Return a descriptor for writing, after every lease on the file is broken.
+
+        It is kept while the handle lives, so that no lease comes between it and the kernel's
+        own open of the backing file.
+        """
+        self._leased.give_way(node.ino)
+        probe = await self._called(break_foreign, fd)
+        with trio.move_on_after(_LEASE_WAIT_S):
+            while probe is None:
+                await trio.sleep(0.005)
+                probe = await self._called(break_foreign, fd)
+        if probe is None:
+            raise OSError(errno.EBUSY, "a lease on the file is not given up")
+        try:
+            return await self._called(self._tree.reopen, fd, os.O_RDWR)
+        finally:
+            os.close(probe)
+
+    def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
+        """Take rights of the old content away, and note the version that the writer begins with."""
+        if self._tree.clear_killpriv(handle.fd):
+            self._forget_names(node)  # the kernel keeps the mode
+        if owner not in {OWNER_NONE, handle.caller.principal.app}:
+            self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
+            self._forget_names(node)  # who sees them may hang on the owner
+        self._views.writer_came(node.ino, node.view)
+        if not handle.flags & os.O_TRUNC:
+            self.see(handle)
+
+    def see(self, handle: Handle) -> None:
+        """Note the version that an app under redaction begins to write on: empty, by rule 5.
+
+        ESTALE if another writer was quicker: the kernel opens again, and that is decided anew.
+        """
+        stat = self._tree.fstat(handle.fd)
+        if handle.emptied and stat.size:
+            raise StaleNodeError
+        handle.seen = version_of(stat)
+
+    async def empty(self, opening: OpenContext) -> None:
+        """Carry out O_TRUNC, once everything that could refuse has passed.
+
+        No write that was judged on the old bytes may come after: here, or in another daemon.
+        """
+        handle, state = opening.handle, opening.shared
+        if not opening.request.empties:
+            return
+        # A reader's goes to the file itself: it has no draft to settle, and no bytes are none's.
+        if state.draft is not None or (opening.decision.in_draft and handle.writable):
+            async with state.lock:
+                await self._drafts.empty(handle, state)
+            return
+        async with state.lock, self._change_lock.on(handle.fd):
+            self._gate.unchanged(handle.generation)
+            self._tree.truncate_fd(handle.fd, 0)
+            if state.head is not None:
+                state.head = Head(empty=True, created=state.head.created)
+            self.see(handle)
+
+    async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call what opens a file: see BackingFiles.find_apart()."""
+        if self._remote:
+            return await trio.to_thread.run_sync(function, *arguments)
+        return function(*arguments)

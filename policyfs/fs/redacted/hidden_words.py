@@ -1,0 +1,25 @@
+"""Words of what the policy hides in an open file from the app that has it open."""
+
+from __future__ import annotations
+
+from policyfs.fs.access.views import Views
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle
+
+
+class HiddenWords:
+    """Redactions in force for open files, by their owners now."""
+
+    def __init__(self, fs: FsContext) -> None:
+        self._tree = fs.tree
+        self._gate = fs.gate
+
+    def of(self, handle: Handle) -> frozenset[str]:
+        """Return the words that are hidden from the handle's app in its file now, by any of its names."""
+        who = handle.caller.principal
+        stat = self._tree.fstat(handle.fd)
+        owner = self._gate.facts.owners.get(handle.fd, stat)
+        hidden: frozenset[str] = frozenset()
+        for state in handle.node.states():
+            hidden |= Views.hidden_now(self._gate.engine, who, state, lambda: owner)
+        return hidden

@@ -1,0 +1,49 @@
+"""The file system's part of ``policyfs status``."""
+
+from __future__ import annotations
+
+from policyfs.fs.filesystem import FileSystem
+
+
+def report(fs: FileSystem) -> dict[str, object]:
+    """Return the counts of a mount's file system, now. Sizes in bytes."""
+    handles, copies, notifier = list(fs.handles), fs.copies.stats(), fs.kernel_cache.notifier
+    sent = None if notifier is None else notifier.stats()
+    return {
+        "passthrough": fs.passthrough.report(),
+        "handles": {
+            "open": len(handles) + len(fs.listings),
+            "files": len(handles),
+            "directories": len(fs.listings),
+            "mediated": sum(handle.mode.value == "mediated" for handle in handles),
+        },
+        "nodes": len(fs.nodes),
+        "nodes_asked_back": fs.pruning.asked,
+        "directory_descriptors": len(fs.resolver),
+        "backing_ids": fs.passthrough.live,
+        "leases": fs.leased.report(),
+        "locks": fields(fs.locks.stats()),
+        "copies": {
+            "bytes": copies.bytes,
+            "count": copies.copies,
+            "pinned": copies.pinned,
+            "hits": copies.hits,
+            "misses": copies.misses,
+            "mapped": copies.mapped,
+            "refused": copies.refused,
+            "over_share": copies.shares,
+        },
+        "watch": fs.changes.report(),
+        "notifications": None
+        if sent is None
+        else {"sent": sent.sent, "failed": sent.failed, "refused": sent.refused},
+        "second_looks": fields(fs.second_looks.stats()),
+        "quarantine": fields(fs.quarantine.stats()),
+    }
+
+
+def fields(stats: object) -> dict[str, object]:
+    """Return the simple fields of a statistics object."""
+    slots = getattr(stats, "__dataclass_fields__", {})
+    found = {name: getattr(stats, name) for name in slots}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
