@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +15,10 @@ from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import control, descriptors
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
-from policyfs.daemon.end import (
-    ABORTED,
-    DETACHED,
-    UNMOUNTED,
-    EndOfMount,
-    MountEnd,
-    MountTable,
-    SignalReader,
-)
+from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.log import Bugs, Log
+from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.reload import Reload
@@ -40,14 +32,12 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
 from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
-from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
-from policyfs.store.holders import Holder, holders
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import group_limit
 from policyfs.store.owner import Owners
@@ -58,9 +48,6 @@ from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
 _READY_S: Final = 20.0
-_LAST_MOUNT_S: Final = 0.5
-_TABLE_PAUSE_S: Final = 0.05
-_TABLE_LOOK_S: Final = 1.0
 _FLUSH_S: Final = 0.05
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
@@ -100,7 +87,11 @@ class Daemon:
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
         self._garbage = Garbage(lambda: sum(counters().values()))
-        self._build_mount()
+        self._mountpoint = Mountpoint(
+            self._options, self._end, self._log,
+            read_only=self.facts.read_only or self._options.read_only,
+        )  # fmt: skip
+        self._undo.callback(self._mountpoint.close)
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
             watch=watch, journal=self.journal, quarantine=Quarantine(self._options.trail / QUARANTINE),
@@ -149,26 +140,11 @@ class Daemon:
             self._undo.callback(self.remembered.close)
         return owners, self._open_watch(facts)
 
-    def _build_mount(self) -> None:
-        options = self._options
-        self._mount_table = MountTable()  # from before the mount on, so that its end is a change
-        self._undo.callback(self._mount_table.close)
-        self._control_files = self._open_control_files()
-        self._device = session.mount_device(
-            options.mountpoint, source=options.store, control=self._control_files,
-            user_id=(options.user_id or 0) if options.kernel_admits else 0,
-            group_id=options.group_ids[0] if options.kernel_admits else 0,
-            allow_other=not options.kernel_admits, default_permissions=options.posix,
-            read_only=self.facts.read_only or options.read_only,
-        )  # fmt: skip
-        self._undo.callback(self._unmount_at_end)
-        self._undo.callback(os.close, self._device.fd)
-
     def _settings(self) -> Settings:
         options = self._options
         return Settings(
             mountpoint=options.mountpoint, store=options.store, app=options.app,
-            device_fd=self._device.fd if options.passthrough else None,
+            device_fd=self._mountpoint.device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
             directories=descriptors.small_part(1024), descriptors=descriptors.of_open_files(),
             posix=options.posix, lock_owners=descriptors.small_part(4096),
@@ -178,17 +154,6 @@ class Daemon:
             read_only=self.facts.read_only or options.read_only,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
-
-    def _open_control_files(self) -> ControlFiles | None:
-        """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
-        try:
-            control_files = ControlFiles()
-        except OSError as error:
-            reason = error.strerror
-            self._log.warning("the control files of the connection stay those of its user", reason=reason)
-            return None
-        self._undo.callback(control_files.close)
-        return control_files
 
     def _copies_at_most(self, wanted: int) -> int:
         """Copies are memory of ours: where a control group limits that, half of it at most, or the
@@ -223,11 +188,11 @@ class Daemon:
         flags = self._door.init_flags
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
-        self._readiness = session.attach(
-            self.fs.handlers, self._device, passthrough=self._options.passthrough, flags=flags
+        readiness = self._mountpoint.readiness = session.attach(
+            self.fs.handlers, self._mountpoint.device, passthrough=self._options.passthrough, flags=flags
         )
-        self.fs.listings.others_wait = self._readiness.others_wait
-        self._undo.callback(self._readiness.close)
+        self.fs.listings.others_wait = readiness.others_wait
+        self._undo.callback(readiness.close)
         self._undo.callback(pyfuse3.close, unmount=False)
         self._garbage.start()
         trio.run(self._main, ready)
@@ -266,7 +231,7 @@ class Daemon:
     async def _fuse(self, everything: trio.CancelScope) -> None:
         """The FUSE session; its end is the end of the daemon."""
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
-        end = self._end.by(MountEnd("outside", ABORTED if self._is_mounted() else UNMOUNTED))
+        end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if not end.ordered:
             self._log.warning("the mount was taken away from outside", how=end.how)
         everything.cancel()
@@ -279,9 +244,9 @@ class Daemon:
         if passing.enabled and not answer.passthrough:
             passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
             self._log.warning("everything is mediated", why=passing.why)
-        self.fs.kernel_cache.notifier = Notifier(self._device.fd, minor=answer.minor)
+        self.fs.kernel_cache.notifier = Notifier(self._mountpoint.device.fd, minor=answer.minor)
         self._undo.callback(self.fs.kernel_cache.notifier.close)
-        self._undo.callback(self._cut_off)
+        self._undo.callback(self._mountpoint.cut_off)
         self.fs.timeouts.forgets_absent = answer.minor >= MINOR_INC_EPOCH
         self.fs.changes.start()
 
@@ -291,7 +256,7 @@ class Daemon:
             received = await self._signal_reader.receive()
             if received.how != "SIGHUP":
                 self._end.by(received)
-                await self._finish()
+                await self._mountpoint.finish()
                 continue
             try:
                 await self._reload.reload(received)
@@ -299,60 +264,18 @@ class Daemon:
                 self._log.warning("reload refused, the old policy stays", reason=str(error))
 
     async def _places(self) -> None:
-        """Notice that the mount was taken out of the tree while it is in use (umount -l)."""
-        while self._is_mounted():
-            # A change that comes right before the wait is not told: the kernel's poll consumes it.
-            with trio.move_on_after(_TABLE_LOOK_S):
-                await self._mount_table.changed()
-            await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
-        await trio.sleep(_LAST_MOUNT_S)  # of an unmount of what nobody uses the session's end comes at once
-        if not session.is_connected(self._device):
+        """Step aside once the mount was taken out of the tree while it is in use."""
+        await self._mountpoint.gone()
+        end = self._mountpoint.detached()
+        if end is None:
             return
-        end = self._end.by(MountEnd("outside", DETACHED))
         await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
         self._log.warning("detached while in use", **end.fields())
         self.leaving = True
         control.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
             # It was the app, by fusermount3: it would go on in there under this policy for ever.
-            self._leave()
-
-    async def _finish(self) -> None:
-        """Unmount and let the session end; what is busy is said, and detached all the same."""
-        if not self._is_mounted():  # what is mounted there now is another daemon's
-            self._leave()
-            return
-        try:
-            await self._unmount()
-        except session.MountError as error:
-            if error.errno == errno.EBUSY:
-                who: list[Holder] = []
-                with contextlib.suppress(OSError):  # whoever it is, the mount goes
-                    who = await trio.to_thread.run_sync(holders, os.fsencode(self._options.mountpoint))
-                self._log.warning("detached while busy", holders=[str(holder) for holder in who])
-            with contextlib.suppress(session.MountError):
-                # INVARIANT: by force, since nobody answers from here on. See _cut_off().
-                session.unmount(self._options.mountpoint, lazy=True, force=True)
-            self._leave()
-
-    async def _unmount(self) -> None:
-        """Unmount, and end. MountError if it is busy.
-
-        The session ends by itself with the last mount of it. Where a mount namespace that was made
-        meanwhile (a container's) has another, it would go on: it is cut off there.
-        """
-        await trio.to_thread.run_sync(session.unmount, self._options.mountpoint)
-        with trio.move_on_after(_LAST_MOUNT_S):
-            while session.is_connected(self._device):  # noqa: ASYNC110 - nothing tells of it
-                await trio.sleep(0.01)
-            return
-        self._log.warning("cut off where another mount namespace still has it mounted")
-        self._leave()
-
-    def _leave(self) -> None:
-        """End the session now, whoever has it mounted."""
-        pyfuse3.terminate()
-        self._readiness.end()
+            self._mountpoint.leave()
 
     async def _flush(self) -> None:
         while True:
@@ -395,7 +318,7 @@ class Daemon:
     async def _abort(self, peer: control.Peer) -> control.Json:
         """`policyfs umount --abort`: end, whoever still uses the mount."""
         self._end.by(_by("policyfs umount --abort", peer))
-        self._leave()
+        self._mountpoint.leave()
         return {}
 
     async def _reload_command(self, peer: control.Peer) -> control.Json:
@@ -411,7 +334,7 @@ class Daemon:
     @property
     def connection(self) -> int:
         """The number of the FUSE connection: the minor device number of the mount."""
-        return self._device.conn_id
+        return self._mountpoint.device.conn_id
 
     @property
     def options(self) -> MountOptions:
@@ -443,30 +366,6 @@ class Daemon:
             self._log.warning(
                 "the trail could not be written to its end", refused=last.refused, reason=last.last_error
             )
-
-    def _unmount_at_end(self) -> None:
-        """Whatever ended us, no dead mount stays behind."""
-        with contextlib.suppress(session.MountError):
-            if self._is_mounted():
-                session.unmount(self._options.mountpoint, lazy=True)
-
-    def _cut_off(self) -> None:
-        """No request waits for us any more: those that do get an error.
-
-        An app that waited for an answer would hang; so would a notification that waits for a lock
-        which that app holds (in the kernel, where nothing can end it), and with it this process,
-        which then would keep the connection, and the app, for ever.
-        """
-        if session.is_connected(self._device):
-            with contextlib.suppress(OSError, session.MountError):
-                files = self._control_files
-                aborted = files is not None and files.abort(self._device.conn_id)
-                if not aborted and self._is_mounted():
-                    session.unmount(self._options.mountpoint, lazy=True, force=True)
-
-    def _is_mounted(self) -> bool:
-        there = self._mount_table.at(self._options.mountpoint)
-        return any(mount.device == self._device.conn_id for mount in there)
 
     def close(self) -> None:
         """Give up everything, in reverse order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policyfs.fs.access.gate import Admitted
+from policyfs.fs.access.admission import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 
 

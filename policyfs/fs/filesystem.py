@@ -36,7 +36,8 @@ from policyfs.fs.error_boundary import BugLog
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.handlers import Handlers
 from policyfs.fs.inodes.handles import HandleTable
-from policyfs.fs.inodes.node_table import BytePath, Node, NodeTable
+from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts

@@ -14,7 +14,7 @@ from policyfs.fs.data.locks import Locks
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener

@@ -11,7 +11,7 @@ from typing import Final
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import BugLog, guarded, guarded_now
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.turns import Turns
 from policyfs.kernel import requests

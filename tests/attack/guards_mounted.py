@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import trio
 
-from policyfs.daemon.daemon import Daemon
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.journal import recorders
@@ -29,7 +29,7 @@ def detached_unseen() -> None:
     async def never(self: Any) -> None:
         await trio.sleep_forever()
 
-    put(Daemon, "_places", never)
+    put(Mountpoint, "gone", never)
 
 
 def end_unasked() -> None:

@@ -17,7 +17,8 @@ import policyfs.trail.table as table_module
 from policyfs.domain import Decision
 from policyfs.fs.access.gate import Gate, Unseen
 from policyfs.fs.access.shown_modes import ShownModes
-from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.namespace.lookup import Lookup

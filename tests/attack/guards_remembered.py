@@ -13,7 +13,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Handle, OpenState
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.plans import Proof

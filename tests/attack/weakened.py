@@ -23,7 +23,7 @@ from policyfs.domain import View
 from policyfs.fs.access.gate import Gate, Unseen
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer

@@ -37,7 +37,8 @@ from policyfs.fs.data.write import FileWriter
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
-from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node, NodeTable
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.attributes import Timeouts

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.setattr import Change
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.copies import CopyCache

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.kernel.bridge import pyfuse3

@@ -9,7 +9,8 @@ import trio
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.handlers import Handlers
-from policyfs.fs.inodes.node_table import BytePath, NodeTable
+from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.sharing import pauses
 from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from policyfs.domain import RAW_VIEW, FileType
 from policyfs.fs.inodes.handles import OpenState
-from policyfs.fs.inodes.node_table import BytePath, Node, NodeTable
+from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.linux.statx import Stat
 from tests.support.policies import engine_of

@@ -13,7 +13,7 @@ import trio.testing
 
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts

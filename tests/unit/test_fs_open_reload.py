@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.stale_retries import SecondTries
 from tests.support import jpegs
 from tests.support.fsparts import Parts, on_trio, parts

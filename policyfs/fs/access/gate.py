@@ -10,16 +10,17 @@ import errno
 import functools
 import os
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.fs.access.admission import Admitted, Context
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.strictest import stricter
 from policyfs.fs.inodes.handles import Caller, Handle
-from policyfs.fs.inodes.node_table import ROOT_ID, Node
+from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -30,36 +31,6 @@ _REMEMBERED: Final = 1 << 14
 
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
-
-
-class Context(Protocol):
-    """Who sent a request, as the kernel says it."""
-
-    @property
-    def uid(self) -> int:
-        """The uid for the file system."""
-
-    @property
-    def gid(self) -> int:
-        """The gid for the file system."""
-
-    @property
-    def pid(self) -> int:
-        """The thread group, 0 where the daemon cannot see it."""
-
-    @property
-    def umask(self) -> int:
-        """Of requests that create something, else 0."""
-
-
-class Admitted(NamedTuple):
-    """The callers of an app mount with several groups: one uid, with any of these primary groups.
-
-    The kernel admits one group to a mount, or everybody: here the daemon refuses the others.
-    """
-
-    uid: int
-    gids: frozenset[int]
 
 
 class PolicyChangedError(OSError):

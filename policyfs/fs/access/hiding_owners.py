@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, Decision, Facts, Principal
 from policyfs.fs.access.facts import OwnerSource
-from policyfs.fs.inodes.node_table import Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import UNWATCHED_S, Resolver
 from policyfs.fs.path_bounds import PathTooLongError
 from policyfs.policy.decide import PathState

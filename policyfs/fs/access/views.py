@@ -24,7 +24,8 @@ from typing import Final
 from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import BytePath, Node, NodeTable
+from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version

@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from policyfs.domain import KIND_EMPTY, TO_TELL, only_forbidden, to_clean
 from policyfs.fs.access.facts import KindSource, version_key
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome

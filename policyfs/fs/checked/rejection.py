@@ -11,7 +11,7 @@ from policyfs.domain import Audit, Decision, RuleMatch
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import NamesForgotten
+from policyfs.fs.inodes.node import NamesForgotten
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 """What finding a file says that somebody moves or removes meanwhile."""

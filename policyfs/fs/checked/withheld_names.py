@@ -16,7 +16,8 @@ from typing import Final
 
 import trio
 
-from policyfs.fs.inodes.node_table import NamesForgotten, Node, NodeTable
+from policyfs.fs.inodes.node import NamesForgotten, Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux.statx import Stat
 
 _WAIT_S: Final = 0.5

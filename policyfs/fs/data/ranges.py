@@ -16,7 +16,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.read import FileReader
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.handles import Handle, Mode
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.kernel_cache.attributes import shown_size
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.store import ranges

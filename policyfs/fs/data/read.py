@@ -10,7 +10,7 @@ from policyfs.domain import Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode
-from policyfs.fs.inodes.node_table import BytePath
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.byte_paths import PathServer
 
 _READ: Final = Op.SEE | Op.READ

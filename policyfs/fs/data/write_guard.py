@@ -15,7 +15,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.linux.statx import Stat

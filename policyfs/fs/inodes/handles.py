@@ -18,7 +18,7 @@ from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.node_table import Node
+    from policyfs.fs.inodes.node import Node
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
     from policyfs.store.copies import Copy

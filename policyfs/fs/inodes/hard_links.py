@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from policyfs.fs.path_bounds import KEPT_NAMES, PathTooLongError
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.node_table import Node
+    from policyfs.fs.inodes.node import Node
     from policyfs.fs.inodes.placement import Placement
     from policyfs.policy.decide import PathState
 

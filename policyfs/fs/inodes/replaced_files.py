@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 
 _KEPT_S: Final = 0.25
 _MOST: Final = 64

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from policyfs.domain import FileType
-from policyfs.fs.inodes.node_table import ROOT_ID, Node, NodeTable, StaleNodeError
+from policyfs.fs.inodes.node import ROOT_ID, Node, StaleNodeError
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.path_bounds import MAX_LEVELS, PathTooLongError
 from policyfs.linux.statx import Stat
 from policyfs.store.facts import directory_folds_by_flag

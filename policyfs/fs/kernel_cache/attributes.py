@@ -8,7 +8,7 @@ from typing import Final
 
 from policyfs.domain import FileType
 from policyfs.fs.inodes.handles import OpenState
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState

@@ -7,7 +7,8 @@ from typing import Final
 
 import trio
 
-from policyfs.fs.inodes.node_table import Node, NodeTable
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.kernel.notify import Notifier

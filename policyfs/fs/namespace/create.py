@@ -22,7 +22,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.namespace.lookup import Lookup, child_path
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import describe, ops_of

@@ -17,7 +17,7 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.kernel.bridge import pyfuse3

@@ -17,7 +17,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.sharing.pauses import Pauses

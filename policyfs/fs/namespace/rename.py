@@ -19,7 +19,7 @@ from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.handles import Caller, Handle
-from policyfs.fs.inodes.node_table import Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.namespace.lookup import child_path

@@ -16,7 +16,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
 from policyfs.fs.inodes.handles import Caller, Handle
-from policyfs.fs.inodes.node_table import BytePath, Node
+from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups
 from policyfs.fs.opening.open_files import OpenFiles

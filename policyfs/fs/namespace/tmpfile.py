@@ -17,7 +17,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.hard_links import check_room
-from policyfs.fs.inodes.node_table import BytePath, Node
+from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.namespace.lookup import Lookup, child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener

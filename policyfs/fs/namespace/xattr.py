@@ -14,7 +14,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.open_files import OpenFiles

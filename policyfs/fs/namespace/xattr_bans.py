@@ -11,7 +11,7 @@ from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileTy
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 
 
 class AttributeBans:

@@ -11,7 +11,7 @@ import trio
 
 from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.node_table import Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.linux.statx import Stat
 

@@ -13,7 +13,7 @@ import os
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
-from policyfs.fs.inodes.node_table import BytePath, Node, SizeForgotten
+from policyfs.fs.inodes.node import BytePath, Node, SizeForgotten
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles

@@ -10,7 +10,7 @@ from policyfs.domain import FileType
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import ROOT_ID, BytePath, Node
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.opening.backing_file import BackingFiles
 
 

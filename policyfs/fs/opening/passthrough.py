@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from typing import Final
 
 from policyfs.fs.inodes.handles import Mode, OpenState
-from policyfs.fs.inodes.node_table import BytePath, Node
+from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.kernel.backing import Backing, BackingRefused
 from policyfs.linux.libc import NoReserve
 from policyfs.store.copies import Copy

@@ -12,7 +12,7 @@ from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node_table import BytePath, Node, StaleNodeError
+from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 

@@ -11,7 +11,7 @@ from policyfs.domain import OWNER_NONE, Decision, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 

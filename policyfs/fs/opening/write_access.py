@@ -15,7 +15,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node_table import NamesForgotten, Node, StaleNodeError
+from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles

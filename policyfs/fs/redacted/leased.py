@@ -24,7 +24,7 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
-from policyfs.fs.inodes.node_table import Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.copies import patched
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.redact.core.values import Outcome, Plan

@@ -1,0 +1,143 @@
+"""The mount of one daemon in the tree of mounts: made, watched, and taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Final
+
+import trio
+
+from policyfs.daemon.end import DETACHED, EndOfMount, MountEnd, MountTable
+from policyfs.daemon.log import Log
+from policyfs.daemon.options import MountOptions
+from policyfs.kernel import session
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.kernel.fusectl import ControlFiles
+from policyfs.kernel.readiness import Readiness
+from policyfs.store.holders import Holder, holders
+
+_LAST_MOUNT_S: Final = 0.5
+_TABLE_PAUSE_S: Final = 0.05
+_TABLE_LOOK_S: Final = 1.0
+
+
+class Mountpoint:
+    """A mounted FUSE device. Closed, it leaves no dead mount behind.
+
+    readiness: of the session, None until it runs.
+    """
+
+    def __init__(self, options: MountOptions, end: EndOfMount, log: Log, *, read_only: bool) -> None:
+        self._path = options.mountpoint
+        self._end = end
+        self._log = log
+        self._undo = contextlib.ExitStack()
+        self.readiness: Readiness | None = None
+        with self._undo:
+            self._table = MountTable()  # from before the mount on, so that its end is a change
+            self._undo.callback(self._table.close)
+            self._control_files = self._open_control_files()
+            self.device = session.mount_device(
+                options.mountpoint, source=options.store, control=self._control_files,
+                user_id=(options.user_id or 0) if options.kernel_admits else 0,
+                group_id=options.group_ids[0] if options.kernel_admits else 0,
+                allow_other=not options.kernel_admits, default_permissions=options.posix,
+                read_only=read_only,
+            )  # fmt: skip
+            self._undo.callback(self._unmount_at_end)
+            self._undo.callback(os.close, self.device.fd)
+            self._undo = self._undo.pop_all()
+
+    @property
+    def is_mounted(self) -> bool:
+        """True if this daemon's mount is at its mountpoint."""
+        return any(mount.device == self.device.conn_id for mount in self._table.at(self._path))
+
+    async def gone(self) -> None:
+        """Return once the mount was taken out of the tree while it is in use (umount -l)."""
+        while self.is_mounted:
+            # A change that comes right before the wait is not told: the kernel's poll consumes it.
+            with trio.move_on_after(_TABLE_LOOK_S):
+                await self._table.changed()
+            await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
+        await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
+
+    def detached(self) -> MountEnd | None:
+        """Note that the mount lives on elsewhere, after gone(). None: its session has ended."""
+        if not session.is_connected(self.device):
+            return None
+        return self._end.by(MountEnd("outside", DETACHED))
+
+    async def finish(self) -> None:
+        """Unmount and let the session end. A busy mount is detached all the same, and its users named."""
+        if not self.is_mounted:  # the mount that is there now is another daemon's
+            self.leave()
+            return
+        try:
+            await self._unmount()
+        except session.MountError as error:
+            if error.errno == errno.EBUSY:
+                who: list[Holder] = []
+                with contextlib.suppress(OSError):  # whoever it is, the mount goes
+                    who = await trio.to_thread.run_sync(holders, os.fsencode(self._path))
+                self._log.warning("detached while busy", holders=[str(holder) for holder in who])
+            with contextlib.suppress(session.MountError):
+                # INVARIANT: by force, since nobody answers from here on. See cut_off().
+                session.unmount(self._path, lazy=True, force=True)
+            self.leave()
+
+    def leave(self) -> None:
+        """End the session now, wherever it is mounted."""
+        pyfuse3.terminate()
+        if self.readiness is not None:
+            self.readiness.end()
+
+    def cut_off(self) -> None:
+        """Answer the requests that still wait with an error.
+
+        An app that waited for an answer would hang; so would a notification that waits for a lock
+        which that app holds (in the kernel, where nothing can end it), and with it this process,
+        which then would keep the connection, and the app, for ever.
+        """
+        if session.is_connected(self.device):
+            with contextlib.suppress(OSError, session.MountError):
+                files = self._control_files
+                aborted = files is not None and files.abort(self.device.conn_id)
+                if not aborted and self.is_mounted:
+                    session.unmount(self._path, lazy=True, force=True)
+
+    def close(self) -> None:
+        """Unmount what is still mounted, and close the device. A second call does nothing."""
+        self._undo.close()
+
+    async def _unmount(self) -> None:
+        """Unmount, and end. MountError if it is busy.
+
+        The session ends by itself with the last mount of it. Where a mount namespace that was made
+        meanwhile (a container's) has another, it would go on: it is cut off there.
+        """
+        await trio.to_thread.run_sync(session.unmount, self._path)
+        with trio.move_on_after(_LAST_MOUNT_S):
+            while session.is_connected(self.device):  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.01)
+            return
+        self._log.warning("cut off where another mount namespace still has it mounted")
+        self.leave()
+
+    def _unmount_at_end(self) -> None:
+        with contextlib.suppress(session.MountError):
+            if self.is_mounted:
+                session.unmount(self._path, lazy=True)
+
+    def _open_control_files(self) -> ControlFiles | None:
+        """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
+        try:
+            control_files = ControlFiles()
+        except OSError as error:
+            reason = error.strerror
+            self._log.warning("the control files of the connection stay those of its user", reason=reason)
+            return None
+        self._undo.callback(control_files.close)
+        return control_files
