@@ -1,8 +1,8 @@
 """One automaton over path segments for all globs of a policy.
 
-Globs share a trie whose edges are segments. A position of a path is the set of trie nodes it has
-reached: the *free* ones, reached whoever asks, and the *bound* ones, reached through a capture
-and so only for callers that meet its requirements (names.Bind). A child's position is one step from its
+Globs share a trie whose edges are segments. The position of a path is the set of trie nodes it has
+reached. *Free* nodes are reached for every caller. *Bound* nodes are reached through a capture, so
+only for callers that meet its requirements (names.Bind). A child's position is one step from its
 parent's. Positions are interned while anything refers to them, so they compare by identity.
 """
 
@@ -27,7 +27,7 @@ MAX_BOUND: Final = 128
 """Captures alive at one path beyond which the path is lost (nobody is allowed anything there).
 
 Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers gets
-there; without the bound an app could make every step dearer than the last.
+there. Without the bound an app could make every step dearer than the last.
 """
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
@@ -38,8 +38,8 @@ Binds = frozenset[Bind]
 class Node:
     """A trie node. Targets are closed: they hold all nodes reached without a further name.
 
-    literals, folded: by the name (folded: in lower case). anything: targets of every name.
-    accepts: the glob sets that hold at a path which is here.
+    literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
+    the glob sets that match a path at this node.
     """
 
     __slots__ = ("accepts", "anything", "captures", "folded", "literals", "number", "patterns")
@@ -54,7 +54,7 @@ class Node:
         self.accepts: list[int] = []
 
     def targets(self) -> set[int]:
-        """Every node that some name leads to from here."""
+        """Return every node that some name leads to from here."""
         found = set(self.anything)
         for edges in (self.literals, self.folded, self.patterns, self.captures):
             for reached in edges.values():
@@ -63,11 +63,11 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""A capture has its text, a set and a table of its own: some 1.4 KiB with a name of 220 bytes."""
+"""Units of one capture: its text, a set and a table of its own, some 1.4 KiB with a name of 220 bytes."""
 
 
 class Position:
-    """Where a path stands; interned, compared by identity. lost: see MAX_BOUND."""
+    """The position of a path; interned, compared by identity. lost: see MAX_BOUND."""
 
     __slots__ = ("__weakref__", "bound", "bound_accepts", "free", "free_accepts", "lost")
 
@@ -88,12 +88,12 @@ class Position:
 
     @property
     def units(self) -> int:
-        """Return what keeping it costs in memo tables: 1, and _CAPTURE_UNITS for each capture."""
+        """Cost of keeping this position in a memo table: 1, and _CAPTURE_UNITS for each capture."""
         return 1 + _CAPTURE_UNITS * len(self.bound)
 
 
 class AutomatonBuilder:
-    """Collects globs; ``build`` gives the automaton."""
+    """Collector of globs; ``build`` makes the automaton."""
 
     def __init__(self, apps: frozenset[str]) -> None:
         self._apps = apps
@@ -102,7 +102,7 @@ class AutomatonBuilder:
         self._edges: dict[tuple[int, Segment | End, bool], int] = {}
 
     def add(self, glob: Glob, accept: int, *, folded: bool) -> None:
-        """Make the glob set ``accept`` hold wherever ``glob`` matches."""
+        """Make the glob set ``accept`` match wherever ``glob`` matches."""
         at = 0
         for segment in glob.segments:
             at = self._deep(at) if segment is DEEP else self._segment(at, segment, folded=folded)
@@ -113,7 +113,7 @@ class AutomatonBuilder:
             accepts.append(accept)
 
     def build(self) -> Automaton:
-        """The automaton; the builder is used up."""
+        """Return the automaton; the builder cannot be used again."""
         for node in self._nodes:
             node.literals = {name: self._closed(to) for name, to in node.literals.items()}
             node.folded = {name: self._closed(to) for name, to in node.folded.items()}
@@ -213,7 +213,7 @@ class Automaton:
         self._before: Final = before
 
     def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """The nodes from which one or more names lead to where one of these glob sets holds."""
+        """Return the nodes from which some names lead to a node that accepts one of these glob sets."""
         found: set[int] = set()
         todo = [node.number for node in self.nodes if not accepts.isdisjoint(node.accepts)]
         while todo:
@@ -224,7 +224,7 @@ class Automaton:
         return frozenset(found)
 
     def step(self, position: Position, text: str) -> Position:
-        """The position of the child with this name (see names.text_of)."""
+        """Return the position of the child with this name (see names.text_of)."""
         if position.lost:
             return position
         lower = ascii_lower(text) if self._folds else text
@@ -271,9 +271,9 @@ class Automaton:
                     yield target, found
 
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
-        """Return the position as one caller stands at it: what its captures reach is free, the rest gone.
+        """Return a caller's position: nodes behind its captures become free, other bound nodes go.
 
-        The resolved positions of a caller are as many as the policy tells apart, whatever names there are.
+        A caller has as many resolved positions as the policy tells apart, whatever names there are.
         """
         if not position.bound:
             return position
@@ -304,7 +304,7 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Without what holds anyway: a node reached freely, or under a weaker bind."""
+    """Return the bound nodes, without those reached freely or under a weaker bind."""
     if not bound:
         return frozenset()
     return frozenset(

@@ -1,7 +1,7 @@
-"""Who can ask, as far as rules can tell callers apart.
+"""Callers, as far as rules can tell them apart.
 
-Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both
-or neither. A caller is an app (or a stranger) and a uid class; its uid itself matters only to
+Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both or
+neither. A caller is an app (or a stranger) and a uid class. The uid itself matters only to
 ``{uid}`` captures, which compare it with the names in a path.
 """
 
@@ -33,7 +33,7 @@ class CallerClass:
         self._fits: dict[int, bool] = {}
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """Whether ``who`` of the rule holds; number: the rule's in its table."""
+        """True if the caller matches ``who`` of the rule. number: the rule's number in its table."""
         if rule.who is None:
             return True
         known = self._fits.get(number)
@@ -42,7 +42,7 @@ class CallerClass:
         return known
 
     def within(self, who: Who) -> bool:
-        """Whether the block holds."""
+        """True if the caller matches the block."""
         if who.apps is not None:
             if self.app is None:
                 if STRANGER not in who.apps:
@@ -57,7 +57,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class and, where captures may ask, the uid (else None)."""
+    """A caller class and, where captures may compare it, the uid (else None)."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -67,11 +67,11 @@ class Caller:
         self.uid = uid
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """Whether ``who`` of the rule holds."""
+        """True if the caller matches ``who`` of the rule."""
         return self.of.fits(number, rule)
 
     def bind(self) -> Bind:
-        """What captures stand for when this caller asks."""
+        """Return the values of the captures for this caller."""
         return Bind(self.app, self.uid)
 
 
@@ -87,7 +87,7 @@ def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
 
 
 class Callers:
-    """All caller classes of a policy, made as they are met, and the principals in them."""
+    """All caller classes of a policy, made on first use, and the principals in them."""
 
     def __init__(self, policy: Policy) -> None:
         self._apps: Final = {app.name: app for app in policy.apps}
@@ -106,7 +106,7 @@ class Callers:
 
     @staticmethod
     def _classify(policy: Policy) -> tuple[list[int], list[int]]:
-        """Starts of the elementary ranges of uids, and the uid class of each."""
+        """Return the starts of the elementary ranges of uids, and the uid class of each."""
         sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
         cuts = {0}
         for ranges in sets:
@@ -121,7 +121,7 @@ class Callers:
         return starts, classes
 
     def app_of(self, uid: int) -> str | None:
-        """The app that lists this uid, or None: a stranger."""
+        """Return the app that lists this uid, or None: a stranger."""
         at = bisect_right(self._app_starts, uid) - 1
         if at >= 0:
             _, last, app = self._app_ranges[at]
@@ -130,7 +130,10 @@ class Callers:
         return None
 
     def principal(self, app: str | None, uid: int, *, uid_matters: bool) -> Principal:
-        """Who this is; raises KeyError for an app that the policy does not list."""
+        """Return the principal of an app (None: a stranger) under a uid.
+
+        Raises KeyError for an unlisted app.
+        """
         of = self._class(app, self.uid_class_of(uid), uid)
         key = of.number
         if uid_matters and app is not None:
@@ -138,15 +141,15 @@ class Callers:
         return Principal(key, app, uid)
 
     def uid_class_of(self, uid: int) -> int:
-        """The class of a uid."""
+        """Return the class of a uid."""
         return self._uid_class[bisect_right(self._starts, uid) - 1]
 
     def uid_classes(self) -> Iterable[int]:
-        """All classes of uids."""
+        """Return all classes of uids."""
         return self._class_starts.keys()
 
     def samples(self, uid_class: int) -> list[int]:
-        """Some uids of a class, the most ordinary first."""
+        """Return some uids of a class, the most ordinary first."""
         found: dict[int, None] = {}
         for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
@@ -155,7 +158,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """A uid of a class that is none of these; None if there is no other."""
+        """Return a uid of the class that is not in ``besides``; None if there is no other."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid
@@ -166,17 +169,17 @@ class Callers:
         return None
 
     def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
-        """The elementary ranges of a class: the first uid, and the one behind the last."""
+        """Yield the elementary ranges of a class: the first uid, and one past the last."""
         for number in self._class_starts[uid_class]:
             end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
             yield self._starts[number], end
 
     def class_of(self, who: Principal) -> CallerClass:
-        """The caller class of a principal that this object made."""
+        """Return the caller class of a principal that this object made."""
         return self._classes[who.key & _CLASS_MASK]
 
     def everyone(self) -> Iterator[CallerClass]:
-        """Every class that somebody can be in: any app under any uid (app mounts), strangers."""
+        """Yield every possible caller class: any app under any uid (app mounts), and strangers."""
         for uid_class, ranges in self._class_starts.items():
             uid = self._starts[ranges[0]]
             for app in self._apps:
@@ -195,7 +198,7 @@ class Callers:
         return of
 
     def _free_uid(self, number: int) -> int | None:
-        """A uid of this elementary range that no app lists."""
+        """Return a uid of this elementary range that no app lists."""
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
         at = max(0, bisect_right(self._app_starts, uid) - 1)

@@ -1,8 +1,8 @@
 """Names of every sort that a position tells apart: one witness for each.
 
-The set of all names falls into finitely many classes, by which edges they take. Walking one name
-of each class is walking every path there can be; that is how questions about "everything below"
-are answered without looking at what is below.
+The set of all names falls into finitely many classes, by the edges they take. One name of each
+class is enough to walk every possible path. So questions about "everything below" are answered
+without a look at the files there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
 from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
-"""Words looked at before the question counts as too hard."""
+"""Words tried before the question counts as too hard."""
 
 _MANY_LITERALS: Final = 200
 
@@ -24,11 +24,11 @@ _LAST_PRIVATE: Final = 0xF8FF
 
 
 class TooHardError(Exception):
-    """The classes could not be told within the bound."""
+    """The classes could not be found within the bound."""
 
 
 def unused_char(used: Iterable[str]) -> str:
-    """A character that is none of these."""
+    """Return a character that is not in ``used``."""
     taken = set(used)
     for code in range(_FIRST_PRIVATE, _LAST_PRIVATE + 1):
         if chr(code) not in taken:
@@ -37,7 +37,7 @@ def unused_char(used: Iterable[str]) -> str:
 
 
 class _Edges:
-    """What leaves some positions, with captures filled in for the callers asked about."""
+    """The edges out of some positions, with captures filled in for the given callers."""
 
     def __init__(self, apps: tuple[str, ...], uids: tuple[int, ...]) -> None:
         self._apps = apps
@@ -70,10 +70,10 @@ def name_classes(
     apps: tuple[str, ...],
     uids: tuple[int, ...],
 ) -> list[str]:
-    """At least one name of every class that these positions together tell apart.
+    """Return at least one name of every class that these positions together tell apart.
 
-    apps, uids: the values of captures that matter; other values are like any other name.
-    Raises TooHardError.
+    apps, uids: the values of captures that matter; other values are like any other name. Raises
+    TooHardError.
     """
     edges = _Edges(apps, uids)
     for position in positions:
@@ -91,8 +91,8 @@ def name_classes(
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
         words = _words(edges.patterns, other)
-        # INVARIANT: a word with the unused character in it is no literal; one without might be,
-        # and then says nothing of the other words of its class
+        # INVARIANT: a word with the unused character in it is no literal. One without might be, and then says
+        # nothing of the other words of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
@@ -100,7 +100,7 @@ def name_classes(
 
 
 def _words(patterns: set[Pattern], other: str) -> list[str]:
-    """The shortest word for each set of patterns that some word matches, with ``other`` if it can."""
+    """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible."""
     matcher = NameMatcher(sorted(patterns, key=repr))
     alphabet = (other, *sorted(matcher.alphabet))
     found: dict[int, str] = {}

@@ -1,7 +1,7 @@
-"""YAML text to nodes, strictly: what YAML allows and a policy must not hold is an error here.
+"""YAML text to nodes, strictly: YAML that a policy must not hold is an error here.
 
-A syntax error ends a file. Everything else (repeated keys, tags, merge keys, unknown aliases)
-is collected and stands as ``Absent.BROKEN`` in the tree, so that nothing reports it twice.
+A syntax error ends a file. Other errors (repeated keys, tags, merge keys, unknown aliases) are
+collected. In the tree ``Absent.BROKEN`` takes their place, so that none is reported twice.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from policyfs.policy.nodes import (
 from policyfs.policy.syntax import syntax_error
 
 MAX_EXPANDED: Final = 10_000
-"""How many nodes a file's aliases may stand for."""
+"""Nodes that a file's aliases may expand to."""
 
 MAX_DEPTH: Final = 30
-"""How deep lists and mappings may nest; the language itself needs 8, and ``not`` nests."""
+"""Depth to which lists and mappings may nest; the language itself needs 8, and ``not`` nests."""
 
 _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -61,11 +61,11 @@ _WORDS: Final[dict[str, Value]] = {
 
 
 class UnreadableError(Exception):
-    """A file that cannot be read any further; what is wrong is in the list of errors."""
+    """A file that cannot be read any further; the list of errors holds the cause."""
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """The source of a file's bytes. Raises UnreadableError if they are no text, or none at all."""
+    """Decode a file's bytes to a source. Raises UnreadableError if they are no text, or empty."""
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -100,7 +100,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
 
 
 def compose(source: Source, errors: list[PolicyError]) -> Node:
-    """The node tree of a source. Raises UnreadableError after a syntax error or without content."""
+    """Return the node tree of a source. Raises UnreadableError after a syntax error or without content."""
     events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(source.text))
     composer = _Composer(source, events, errors)
     try:
@@ -115,7 +115,7 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 class _Composer:
-    """Builds the tree of one file from its events."""
+    """Builder of the tree of one file from its events."""
 
     __slots__ = ("anchors", "errors", "events", "expanded", "source")
 
@@ -130,7 +130,7 @@ class _Composer:
         self.errors.append(self.source.error(span, message, help_))
 
     def document(self) -> Node:
-        """The one document of the file."""
+        """Return the one document of the file."""
         next(self.events)  # start of the stream
         start = next(self.events)
         if not isinstance(start, DocumentStartEvent):
@@ -150,7 +150,7 @@ class _Composer:
         return root
 
     def node(self, event: Event, depth: int) -> Node:
-        """The node that an event opens, with all below it."""
+        """Return the node that an event opens, with its whole subtree."""
         span = _span(event)
         if isinstance(event, AliasEvent):
             return self.alias(event, span)
@@ -182,7 +182,7 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """What an alias stands for; broken if it stands for nothing."""
+        """Return a copy of the node that an alias refers to; broken if there is none."""
         name = str(event.anchor)
         target = self.anchors.get(name)
         if target is None:
@@ -226,7 +226,7 @@ class _Composer:
         return Mapping(_through(span, event), tuple(pairs.values()), size)
 
     def sound_key(self, key: Node, pairs: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
-        """The key if it may enter the mapping; reports why not."""
+        """Return the key if it may enter the mapping; else report why not and return None."""
         if not isinstance(key, Scalar):
             help_ = 'a glob with braces needs quotes: "/{a,b}/**"'
             self.report(key.span, "a list or mapping cannot be a key", help_)
@@ -272,7 +272,7 @@ class _Composer:
 
 
 def _plain(raw: str, folded: bool) -> Value:
-    """An unquoted scalar by YAML 1.2's core schema."""
+    """Read an unquoted scalar by YAML 1.2's core schema."""
     if raw in _WORDS:
         return _WORDS[raw]
     if _INT.fullmatch(raw):
@@ -293,7 +293,7 @@ def _span(event: Event) -> Span:
 
 
 def _through(span: Span, end: Event) -> Span:
-    """The span from an opening to the event that closes it."""
+    """Return the span from an opening event to the event that closes it."""
     if end.end_mark.line + 1 != span.line:
         return Span(span.line, span.column, 1)
     return Span(span.line, span.column, max(1, end.end_mark.column + 1 - span.column))

@@ -1,9 +1,9 @@
 """The engine: a compiled policy that answers requests. Pure; one thread at a time.
 
-Paths are path states, one step from their parent's; callers are principals. An answer that was
-given before is one dictionary look-up. What opens do under redaction (rule 5 of "The decision":
-writing only by emptying the file first) is the file system's to enforce: it knows how a file is
-opened, and finds what it needs in ``Decision.redact`` and in who owns the file.
+Paths are path states, one step from their parent's; callers are principals. A repeated request is
+one dictionary look-up. One rule is left to the file system: under redaction a file is opened for
+writing only if the open empties it first (rule 5 of "The decision"). The file system knows how a
+file is opened, and finds the rest in ``Decision.redact`` and in the file's owner.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REMEMBERED: Final = 1 << 16
 
 
 class Engine:
-    """Answers for one policy. Path states and principals of one engine mean nothing to another."""
+    """A compiled policy. Path states and principals of one engine mean nothing to another."""
 
     def __init__(self, policy: Policy, *, monitor: bool, remembered: int) -> None:
         self.policy: Final = policy
@@ -68,42 +68,42 @@ class Engine:
     # ---- paths and callers
 
     def child(self, state: PathState, name: bytes) -> PathState:
-        """The state of the entry ``name`` in the directory with this state."""
+        """Return the path state of the entry ``name`` in the directory with this state."""
         return self._paths.child(state, name)
 
     def known_child(self, state: PathState, name: bytes) -> PathState | None:
-        """As child, if that was asked before and is remembered."""
+        """Return the state that child remembers for this name, or None."""
         return self._paths.known(state, name)
 
     def step(self, state: PathState, name: bytes) -> PathState:
-        """As child, without remembering it: it takes as long each time."""
+        """Compute the state of a child without remembering it; each call takes the same time."""
         return self._paths.step(state, text_of(name))
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Let child and known_child answer this from now on; it must be what step answered."""
+        """Let child and known_child return ``child`` from now on; it must be the result of step."""
         self._paths.remember(state, name, child)
 
     def state_of(self, path: bytes) -> PathState:
-        """The state of an absolute path such as ``b"/DCIM/a.jpg"``."""
+        """Return the state of an absolute path such as ``b"/DCIM/a.jpg"``."""
         return self._paths.state_of(path)
 
     def principal(self, uid: int) -> Principal:
-        """Who a uid is on a shared mount: the app that lists it, or a stranger."""
+        """Return the principal of a uid on a shared mount: the app that lists the uid, or a stranger."""
         callers = self._table.callers
         return callers.principal(callers.app_of(uid), uid, uid_matters=self._table.uses_uid)
 
     def app_principal(self, app: str, uid: int) -> Principal:
-        """Who comes through an app mount under a uid. Raises KeyError: no such app."""
+        """Return the principal of an app mount's app under a uid. Raises KeyError if there is no such app."""
         return self._table.callers.principal(app, uid, uid_matters=self._table.uses_uid)
 
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """The answer to a request that needs all of ``ops`` here; seeing is always needed.
+        """Decide a request that needs all of ``ops`` here; SEE is always needed.
 
-        The errno is the one that says least of all that was refused; what is not seen is
-        ENOENT. Obligations are those of READ and WRITE, if asked for. Fields of ``facts`` that
-        are None are unknown and count against the caller.
+        Of several errnos of refused operations the one that tells least is taken; a path that is not seen
+        gives ENOENT. Obligations are those of READ and WRITE, if they are in ``ops``. Fields of ``facts``
+        that are None are unknown and count against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
@@ -121,7 +121,7 @@ class Engine:
         return self._decisions.keep(key, pooled, state.units)
 
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
-        """The facts that ``decide`` hangs on: without the others it answers the same."""
+        """Return the facts that ``decide`` depends on; any other fact leaves its answer the same."""
         caller = self._caller(who)
         return self._profiles.of(state, caller).needs(
             int(ops),
@@ -131,7 +131,7 @@ class Engine:
         )
 
     def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
-        """READ, WRITE and ATTR, as far as ``decide`` would allow them here under some facts."""
+        """Return those of READ, WRITE and ATTR that ``decide`` would allow here under some facts."""
         key = (state, who.key, ftype)
         found = self._possible.get(key)
         if found is None:
@@ -145,7 +145,7 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """The view of a regular file here: restricted if any facts could oblige the caller."""
+        """Return the view of a regular file here: restricted if any facts could oblige the caller."""
         if state.position.lost:
             return RAW_VIEW
         profile = self._profiles.of(state, self._caller(who))
@@ -155,8 +155,10 @@ class Engine:
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
-        """Words that nothing here may tell, of the rules about this caller: also of one who may bring no
-        bytes here, for attributes tell, too. A field of ``facts`` that is None counts against the caller.
+        """Return the words that no file here may tell, by the rules about this caller.
+
+        Callers that may write no bytes here are included, because attributes tell, too. A field of
+        ``facts`` that is None counts against the caller.
         """
         known = fixed_facts(ftype, facts)
         return banned(
@@ -166,8 +168,9 @@ class Engine:
         )
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller may do everything at this path, whatever is there, with nothing
-        asked in return: no redaction, no check, no record that must be made.
+        """True only if the caller may do everything at this path, whatever is there, without obligations.
+
+        That is: no redaction, no check, and no event that must be on record.
         """
         answer = self.decide(who, Op.ALL, state, FileType.REGULAR, NO_FACTS)
         return (
@@ -179,13 +182,13 @@ class Engine:
         )
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if whether an ancestor hides this path may hang on that ancestor's owner."""
+        """True if some ancestor may hide this path or not, depending on that ancestor's owner."""
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """The denial, if some ancestor is hidden from the caller by what it is.
+        """Return the denial, if some ancestor's facts hide that ancestor from the caller, else None.
 
-        chain: the ancestors with what is known of them, root first.
+        chain: the ancestors with their known facts, root first.
         """
         caller = self._caller(who)
         if self._lenient(caller):
@@ -208,27 +211,28 @@ class Engine:
         *,
         same_directory: bool = False,
     ) -> Decision:
-        """The answer to rename(2). replaced: what is at the new path, if anything.
+        """Decide rename(2). replaced: the file at the new path, if any.
 
-        old.facts and new.facts are the moved file's (see needs_move); replaced.state is
-        new.state. same_directory: both names are in one directory, so that whatever hides it
-        hides both; False is always safe. Raises ValueError: an exchange with nothing.
+        old.facts and new.facts are the moved file's (see needs_move); replaced.state is new.state.
+        same_directory: both names are in one directory, so rules that hide it hide both; False is always
+        safe. Raises ValueError for an exchange without ``replaced``.
         """
         return self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
         )
 
     def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
-        """The answer to link(2); arguments as for rename."""
+        """Decide link(2); arguments as for rename."""
         return self._mover.link(self, who, old, new, same_directory=same_directory)
 
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """The facts of a file that a rename or link from ``old`` to ``new`` may hang on."""
+        """Return the facts of a file that a rename or link from ``old`` to ``new`` may depend on."""
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """True if a file that comes from ``old`` to ``new`` may have to hold something there, for whatever
-        app, that it did not have to: what was written into it so far was not judged by that.
+        """True if ``new`` may require content of a file, for any app, that ``old`` does not require.
+
+        Bytes written into the file so far were not checked against that.
         """
         return self._mover.asks_more(old, new)
 
@@ -243,7 +247,7 @@ class Engine:
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees everything in the directory at this path, whatever it is."""
+        """True only if the caller sees every entry of the directory at this path, whatever it is."""
         if self._scope.may_hide_below(state):
             return False
         child = self._paths.step(state, _NO_NAME)
@@ -261,11 +265,11 @@ class Engine:
         return self._table
 
     def profile(self, who: Principal, state: PathState) -> Profile:
-        """What is left of the rules at a path for a caller."""
+        """Return the rules that can still match at a path for a caller."""
         return self._profiles.of(state, self._caller(who))
 
     def caller(self, who: Principal) -> Caller:
-        """The principal as rules compare it."""
+        """Return the principal in the form that rules compare."""
         return self._caller(who)
 
     def _caller(self, who: Principal) -> Caller:

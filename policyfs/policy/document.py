@@ -1,8 +1,8 @@
-"""The shape of a policy document: which keys there are and what may stand in each.
+"""The shape of a policy document: its keys, and the values that each key accepts.
 
-Only what can be judged from one value alone is judged here; what depends on other parts of
-the policy (is this app declared?) is resolve.py's. A list may be written as its one value.
-Everything is strict and frozen, and an unknown key is an error.
+Only checks of one value alone are made here; a check against other parts of the policy (is this app
+declared?) is in resolve.py. A list of one item may be written as the item. Everything is strict and
+frozen, and an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ AUDITS: Final[Mapping[str, Audit]] = {
 }
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-"""Words that mean something else where an app's name may stand."""
+"""Words with a meaning of their own where an app's name may stand."""
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid or gid; 2**32 - 1 is the kernel's "no id"."""
@@ -92,13 +92,13 @@ _MISNAMED: Final[Mapping[str, str]] = {
     "video/mkv": "video/x-matroska",
     "text/srt": "application/x-subrip",
 }
-"""Kinds that people write and libmagic never says: a rule on one would never speak."""
+"""Kinds that people write and libmagic never reports: a rule on one would never match."""
 
 
 def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
-    """Raise what pydantic turns into an error at the value's place.
+    """Raise an error that pydantic reports at the value's place.
 
-    offset: the character of the value that is meant, None for the whole.
+    offset: the character of the value that is wrong, None for the whole.
     """
     detail: dict[str, object] = {"message": message, "help": help_}
     if offset is not None:
@@ -107,7 +107,7 @@ def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
 
 
 def what(value: object) -> str:
-    """What a value is, in the words of someone who writes YAML."""
+    """Describe a value's type in a YAML author's words."""
     if value is Absent.NULL:
         return "no value"
     if isinstance(value, bool):
@@ -120,7 +120,7 @@ def what(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Any text."""
+    """Check that the value is text."""
     if isinstance(value, str):
         return str(value)
     if value is Absent.NULL:
@@ -130,7 +130,7 @@ def text(value: object) -> str:
 
 
 def name(value: object) -> str:
-    """A name that a set, a path set, a grant or a rule may have."""
+    """Check the name of a set, a path set, a grant or a rule."""
     word = text(value)
     if not _NAME.fullmatch(word):
         help_ = (
@@ -141,7 +141,7 @@ def name(value: object) -> str:
 
 
 def app_name(value: object) -> str:
-    """A name that an app may have. Refuses reserved words."""
+    """Check the name of an app. Refuses reserved words."""
     word = text(value)
     if word in RESERVED:
         help_ = f"choose another name; reserved are {listed(RESERVED)}"
@@ -255,7 +255,7 @@ def _app_uids(value: object) -> UidRange:
 
 
 def _several(value: object) -> object:
-    """A list, or the one value that stands for a list of one."""
+    """Return a list as a tuple, and a single value as a tuple of one."""
     if isinstance(value, list):
         if not value:
             refuse("an empty list", "name at least one, or remove the key")
@@ -268,7 +268,7 @@ def _several(value: object) -> object:
 
 
 def _maybe_none(value: object) -> object:
-    """Like ``_several``, and an empty list may stand."""
+    """Do the same as ``_several``, but accept an empty list."""
     return () if value == [] else _several(value)
 
 
@@ -302,7 +302,7 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
 
 
 class Strict(BaseModel):
-    """What all parts of the document share."""
+    """Base of all parts of the document."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -315,7 +315,7 @@ class MetadataDoc(Strict):
 
 
 class DefaultsDoc(Strict):
-    """``defaults``: what is recorded, and how surely, where no rule says so."""
+    """``defaults``: the audit level of events for which no rule sets one."""
 
     audit: AuditName | None = None
     audit_denied: AuditName | None = None
@@ -335,14 +335,14 @@ D = TypeVar("D", bound=Strict)
 
 
 def _says_something(doc: D) -> D:
-    """Refuses an empty block: people would not agree on what it means."""
+    """Refuse an empty block: people would not agree on its meaning."""
     if not doc.model_fields_set:
         refuse("an empty block", "say what must hold, or remove the key")
     return doc
 
 
 class WhoDoc(Strict):
-    """``who`` and ``not`` in it."""
+    """``who``, and ``not`` in it."""
 
     app: Texts | None = None
     grant: Texts | None = None
@@ -392,7 +392,7 @@ class RuleDoc(Strict):
 
 
 class FileDoc(Strict):
-    """The top level of a file. Items are judged one by one, so that each fault is found."""
+    """The top level of a file. Items are checked one by one, so that each fault is found."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text

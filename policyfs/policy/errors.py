@@ -1,4 +1,4 @@
-"""What is wrong with a policy, where, and what to do: one error, and all of them at once."""
+"""Errors in a policy, with place and advice: one error, and all of them at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SHOWN: Final = 100
 """Longest stretch of a source line that is shown, in characters."""
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that could steer a terminal or hide what a line really says."""
+"""Unicode categories that could steer a terminal or hide parts of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyError:
     """One fault in a policy's text.
 
-    line: the source line it stands on, empty if there is none. width: how many characters of
-    it, from ``where.column`` on, are meant. ``str()`` shows it all, as people read it.
+    line: the source line of the fault, empty if there is none. width: the number of wrong characters in
+    it, from ``where.column`` on. ``str()`` gives the whole message for people.
     """
 
     where: Where
@@ -63,24 +63,24 @@ class PolicyErrors(PolicyfsError):  # noqa: N818 - it is many, not one
 
 
 def harmless(text: str) -> str:
-    """The text with every control and invisible character made a visible U+FFFD."""
+    """Replace every control and invisible character by a visible U+FFFD."""
     return "".join("\ufffd" if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 def quote(text: str) -> str:
-    """The text in double quotes, harmless to a terminal and at most 60 characters long."""
+    """Put the text in double quotes, safe for a terminal and at most 60 characters long."""
     shown = text if len(text) <= 60 else text[:57] + "..."
     return f'"{harmless(shown)}"'
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean "x"? `` with a trailing space, or nothing if no known word is near."""
+    """Return ``did you mean "x"? `` with a trailing space; empty if no known word is near."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {quote(near[0])}? " if near else ""
 
 
 def listed(words: Iterable[str], *, none: str = "none") -> str:
-    """Words as people read them in a sentence, sorted, at most 12 of them."""
+    """List words for a sentence, sorted, at most 12 of them."""
     ordered = sorted(words)
     if len(ordered) > 12:
         ordered = [*ordered[:12], "..."]
@@ -88,7 +88,7 @@ def listed(words: Iterable[str], *, none: str = "none") -> str:
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
-    """A stretch of the line around ``start`` and the carets to stand below it."""
+    """Return a stretch of the line around ``start``, and the carets for the line below it."""
     first = 0 if len(line) <= _SHOWN else max(0, min(start - _SHOWN // 3, len(line) - _SHOWN))
     shown = line[first : first + _SHOWN]
     before, after = "..." if first else "", "..." if first + _SHOWN < len(line) else ""
@@ -101,7 +101,7 @@ def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
 
 
 def _columns(character: str) -> int:
-    """How many columns of a terminal a character takes."""
+    """Return the number of terminal columns that a character takes."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

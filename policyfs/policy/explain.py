@@ -1,4 +1,4 @@
-"""Why a request is answered as it is: every rule with its reason, the view, and what follows."""
+"""Explanations of answers: every rule with its reason, the view, and the consequences."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NO: Final = "no"
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """What one rule had to say. verdict: ``matches``, ``may match`` (a fact is unknown) or ``no``."""
+    """One rule's effect on a request. verdict: ``matches``, ``may match`` (a fact is unknown) or ``no``."""
 
     rule: str
     effect: str
@@ -63,8 +63,8 @@ class RuleLine:
 class Explanation:
     """The answer to one request with its reasons. view: of regular files, else None.
 
-    hidden_by: (directory, rule) for what hides the path from above. io: what reading and writing
-    will be. kernel: what the kernel of a shared mount may remember.
+    hidden_by: (directory, rule) for each directory above that hides the path. io: the way of reads and
+    writes. kernel: the answers that the kernel of a shared mount may remember.
     """
 
     request: str
@@ -79,7 +79,7 @@ class Explanation:
     kernel: str
 
     def text(self) -> str:
-        """For people: the answer first, then the reasons."""
+        """Format the explanation for people: the answer first, then the reasons."""
         shown = self.path.decode("utf-8", "backslashreplace")
         return "\n".join((f"{self.request} {shown} by {self.who}: {_answer(self.decision)}", *self._rest()))
 
@@ -99,7 +99,7 @@ class Explanation:
 def explain(
     engine: Engine, who: Principal, request: str, path: bytes, ftype: FileType, facts: Facts
 ) -> Explanation:
-    """Explain one request. facts: what is known of the file. Raises UsageError: no such request."""
+    """Explain one request. facts: the file's known facts. Raises UsageError if there is no such request."""
     ops = REQUESTS.get(request)
     if ops is None:
         raise UsageError(f"no such request: {request!r}; there are {', '.join(REQUESTS)}")
@@ -146,7 +146,7 @@ def _facts(need: Need) -> str:
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
-    """The directories above that are hidden whoever owns them, and the rules that do it."""
+    """Yield the directories above that are hidden under any owner, each with the rule that hides it."""
     names = [name for name in path.split(b"/") if name]
     hiding = {live.number for live in engine.profile(who, engine.state_of(path)).hiding}
     for depth in range(1, len(names)):
@@ -157,7 +157,7 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
 
 
 class _Weigher:
-    """Says of each rule what it had to say to one request."""
+    """Finds the reason of each rule for one request."""
 
     def __init__(self, engine: Engine, who: Principal, ops: Op, state: PathState, facts: Facts) -> None:
         self._table: Final = engine.table
@@ -169,7 +169,7 @@ class _Weigher:
         self._placed: Final = {one.rule: one for one in state.situated(engine.table)}
 
     def lines(self) -> tuple[RuleLine, ...]:
-        """A line for every rule, by id."""
+        """Return a line for every rule, by id."""
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def _line(self, number: int, rule: Rule) -> RuleLine:
@@ -202,7 +202,7 @@ class _Weigher:
         return "may match", f"{_unknown(live)} is unknown, and so counts as a match"
 
     def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
-        """Which condition on facts speaks against the rule."""
+        """Return the condition on facts that keeps the rule from matching."""
         if live is not None and live.when is not None and live.when.hold(self._facts) is Truth.NO:
             return f"when: {_asked(rule.when)} does not hold"
         for number, binds in situated.unless:
@@ -243,7 +243,7 @@ def _asked(block: Block | None) -> str:
 
 
 def _who_fault(who: Who | None, caller: Caller) -> str:
-    """Which key of ``who`` speaks against the caller."""
+    """Return the key of ``who`` that the caller does not match."""
     if who is None:
         return "everyone"
     name = caller.app or STRANGER
@@ -257,7 +257,7 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
 
 
 def _io(decision: Decision, view: View | None, ops: Op) -> str:
-    """What becomes of the bytes."""
+    """Say how the file's bytes are read and written."""
     if not decision.allowed:
         return "none, it is denied"
     if view is None or not ops & (Op.READ | Op.WRITE):
@@ -274,7 +274,7 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def _kernel(engine: Engine, state: PathState) -> str:
-    """What the kernel of a shared mount may remember here."""
+    """Say which answers the kernel of a shared mount may remember here."""
     if engine.caller_matters(state):
         return "asks each time: the answer depends on who asks"
     if engine.caller_matters_below(state):

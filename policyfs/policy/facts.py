@@ -1,8 +1,8 @@
-"""Conditions on facts, three-valued, and the facts worth trying when one asks "could it ever".
+"""Three-valued conditions on facts, and sample facts for questions of the form "could it ever match".
 
-What a fact cannot be is not unknown: a directory is never ``image/jpeg``, a regular file never
-``inode/directory``, and a stranger never owns anything. So a condition on these has its value
-without anyone reading the file, and a rule about directories makes nobody sniff files.
+An impossible fact is not unknown: a directory is never ``image/jpeg``, a regular file never
+``inode/directory``, and a stranger never owns anything. Conditions on these have a value before
+anyone reads the file, so a rule about directories makes nobody sniff files.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
 """``NOT[truth]`` is Kleene's *not*."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-"""What rules may be about. Special files are shown only where no rule asks for anything."""
+"""File types that rules may be about. Special files are shown only where no rule requires anything."""
 
 _OTHER_APP: Final = "\0app"
 _OTHER_KIND: Final = "\0kind"
 
 
 def fixed_facts(ftype: FileType, facts: Facts) -> Facts:
-    """The facts with the kind that directories and symlinks always have."""
+    """Return the facts with the kind that directories and symlinks always have."""
     kind = FIXED_KINDS.get(ftype)
     return facts if kind is None else Facts(kind, facts.owner)
 
@@ -58,7 +58,7 @@ class Kinds:
         self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
 
     def hold(self, kind: str | None) -> Truth:
-        """Whether the kind is in the set; None is the unknown kind of a regular file."""
+        """Truth of "the kind is in the set"; None is the unknown kind of a regular file."""
         if self._everything:
             return Truth.YES
         if kind is None:
@@ -68,7 +68,7 @@ class Kinds:
         return Truth.NO
 
     def samples(self) -> Iterator[str]:
-        """Kinds of regular files, one of every sort that the set tells apart."""
+        """Yield kinds of regular files, one of every sort that the set tells apart."""
         yield from self._exact - _FIXED_FILES
         for major in self._majors:
             yield major + _OTHER_KIND
@@ -80,7 +80,7 @@ _FIXED_FILES: Final = frozenset(FIXED_KINDS.values())
 def sample_facts(
     kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
 ) -> list[Facts]:
-    """Facts of every sort that these conditions tell apart; with unknown ones if asked."""
+    """Return facts of every sort that these conditions tell apart. unknown: include unknown ones."""
     some_kinds: list[str | None] = [*_regular_kinds(kinds)]
     if ftype is not FileType.REGULAR:
         some_kinds = [FIXED_KINDS[ftype]]
@@ -98,10 +98,10 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 
 
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
-    """True if a file with these facts meets every content requirement; an unknown kind meets none, and
-    what nobody has looked for may be there.
+    """True if a file with these facts meets every content requirement.
 
-    An empty file meets all of them: it carries nothing, and what is written to it is checked.
+    An unknown kind meets none, and a word that nobody has looked for may be there. An empty file meets
+    all of them: it carries nothing, and every later write to it is checked.
     """
     if facts.kind == KIND_EMPTY:
         return True

@@ -1,4 +1,4 @@
-"""A bounded memo table: answers that cost time to find again, and nothing else."""
+"""A bounded memo table: answers that take time to compute again, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ V = TypeVar("V")
 
 
 class Memo(Generic[K, V]):
-    """Map at most so many units of answers; when it is full it forgets the oldest.
+    """A map with a bounded number of units; when it is full it forgets the oldest entries.
 
     It forgets no more than it must: to forget 80 MB of answers in one go takes 75 ms.
 
     An answer that refers to a large path state keeps that state in memory, so it counts as many units
-    as the state has parts: apps choose the names in a path, and must not choose how much is kept.
+    as the state has parts. Apps choose the names in a path, and must not choose how much memory is
+    used.
     """
 
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")
 
     def __init__(self, capacity: int) -> None:
-        """capacity: in units; one entry is kept even if it has more."""
+        """Take the capacity in units; one entry is kept even if it has more."""
         self.capacity: Final = capacity
         self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest
-        self._units: dict[K, int] = {}  # of those that have more than one
+        self._units: dict[K, int] = {}  # of entries with more than one
         self._held = 0
         self.get: Final[Callable[[K], V | None]] = self._entries.get
 
@@ -34,7 +35,7 @@ class Memo(Generic[K, V]):
         return len(self._entries)
 
     def keep(self, key: K, value: V, units: int = 1) -> V:
-        """Keep an answer, and return it."""
+        """Store an answer and return it."""
         self._forget(key)
         while self._entries and self._held + units > self.capacity:
             self._forget(next(iter(self._entries)))
@@ -50,7 +51,7 @@ class Memo(Generic[K, V]):
             self._held -= self._units.pop(key, 1)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all entries."""
         self._entries.clear()
         self._units.clear()
         self._held = 0

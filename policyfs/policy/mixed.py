@@ -1,6 +1,6 @@
-"""Directories in which a caller sees some files and not others: in a shared mount inotify tells it of all.
+"""Directories where a caller sees only some files: in a shared mount inotify reports all of them to it.
 
-A hint for people, found by trying names that the rules speak of; it is no part of a decision.
+A hint for people, found by trying names from the rules; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WILD: Final = re.compile(r"[*?]+")
 
 
 class MixedDirectory(NamedTuple):
-    """A directory in which an app sees some files only, and the rule that was tried there."""
+    """A directory in which an app sees only some files, and the rule that was tried there."""
 
     rule: Rule
     app: str
@@ -49,7 +49,7 @@ def _mixed_by(engine: Engine, rule: Rule) -> Iterator[MixedDirectory]:
 
 
 def sample(glob: str, app: App) -> tuple[str, str]:
-    """A directory that the glob speaks of, and the name of a file in it."""
+    """Return a directory that the glob matches, and the name of a file in it."""
     text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
     text = _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)
     parts = text.strip("/").split("/")
@@ -60,7 +60,7 @@ def sample(glob: str, app: App) -> tuple[str, str]:
 
 
 def _is_mixed(engine: Engine, who: Principal, rule: Rule, directory: str, name: str) -> bool:
-    """True if the caller sees one file in the directory, and another one not."""
+    """True if the caller sees one file in the directory and does not see another."""
     seen = {
         engine.decide(who, Op.SEE, engine.state_of(f"{directory}/{each}".encode()), FileType.REGULAR, facts)
         for each in (name, _OTHER)
@@ -70,7 +70,7 @@ def _is_mixed(engine: Engine, who: Principal, rule: Rule, directory: str, name: 
 
 
 def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
-    """Files that the rule may tell apart."""
+    """Yield facts of files that the rule may tell apart."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
     for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):

@@ -1,8 +1,8 @@
-"""A policy as frozen values: what parsing yields and compiling reads.
+"""A policy as frozen values: the result of parsing and the input of compiling.
 
-Nothing here validates: parse.py does, once, and whatever exists as a ``Policy`` is sound:
-names are declared, sets are expanded, globs parse, numbers are in range. What the fields mean
-is docs/policy-language.md.
+Nothing here validates: parse.py does, once, so every ``Policy`` is sound. Names are declared, sets
+are expanded, globs parse, numbers are in range. docs/policy-language.md has the meaning of the
+fields.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ STRANGER: Final = "stranger"
 """In ``who.app``: a caller that is no app."""
 
 SELF: Final = "self"
-"""In ``owner``: the app that asks."""
+"""In ``owner``: the calling app."""
 
 
 class Modes(enum.Enum):
-    """Where the owner, group and mode come from that an app is shown: from the store, or from the policy."""
+    """Source of the owner, group and mode that an app is shown: the store, or the policy."""
 
     STORE = "store"
     POLICY = "policy"
 
 
 class Effect(enum.Enum):
-    """What a rule does to a request that it matches."""
+    """Effect of a rule on a request that it matches."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -55,8 +55,8 @@ class Where:
 class App:
     """A principal. uids: none where the app exists only through an app mount.
 
-    gids: the primary groups of which an app mount admits one, none for the default. modes: None where
-    the policy does not say, so that the mount does.
+    gids: the primary groups that an app mount may admit (it admits one); none for the default. modes:
+    None if the policy does not set it; then the mount does.
     """
 
     name: str
@@ -69,10 +69,10 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Which callers a rule means; None in a field: the key is absent and asks nothing.
+    """The callers that a rule is about; None in a field: the key is absent, any caller matches.
 
-    apps may hold ``any`` and ``stranger`` besides the names of apps. Within a field any
-    member will do, all fields together must hold, and the block ``not_`` must not.
+    apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if any of its
+    members does. All fields together must match, and the block ``not_`` must not.
     """
 
     apps: frozenset[str] | None
@@ -96,14 +96,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Fields that the rule's effect has no use for are empty.
+    """One rule. Fields without use for the rule's effect are empty.
 
-    ops: the operations it touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT (CREATE
-    stands for the new path of rename and link only: an empty new file holds nothing to check).
-    paths: globs as text, path sets expanded; None: every path. unless: any block spares.
-    errno: of a deny, None for the default. redact, raw_types: of REDACT; content: of CONTENT.
-    audit: None where the rule does not say. monitor: recorded only, never enforced. quarantine: of CONTENT,
-    what is refused is kept for the administrator.
+    ops: the operations it touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT (CREATE stands
+    for the new path of rename and link only: an empty new file holds nothing to check). paths: globs as
+    text, path sets expanded; None: every path. unless: one block that holds is enough for the rule not
+    to match. errno: of a deny, None for the default. redact, raw_types: of REDACT; content: of CONTENT.
+    audit: None where the rule sets none. monitor: recorded only, never enforced. quarantine: of
+    CONTENT, refused files are kept for the administrator.
     """
 
     id: str
@@ -127,10 +127,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy, of one file or of a directory's files merged.
-
-    digest: SHA-256 in hex of the source texts (parse.py, ``digest_of``).
-    """
+    """A whole policy: one file, or all files of a directory merged."""
 
     name: str
     description: str

@@ -1,6 +1,6 @@
-"""Apps that are shown owners, groups and modes by the policy, and apps that never should be: backups.
+"""Apps that are shown owners, groups and modes by the policy, and backups, which never should be.
 
-What looks like a backup is found by trying names that the rules speak of; it is no part of a decision.
+Backups are recognised by trying names from the rules; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 
 
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
-    """Names of the apps that are shown modes by the policy; None stands for strangers.
+    """Return the names of the apps that are shown modes by the policy; None stands for strangers.
 
-    by_mount: the mount was asked to for everyone. That leaves out the apps of which the policy says
-    otherwise, and whatever looks like a backup.
+    by_mount: the mount option asks for it for everyone. Then apps for which the policy says otherwise
+    are left out, and apps that look like a backup.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -29,13 +29,13 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """True if an app reads everything as it is and writes nothing, by the names that were tried."""
+    """True if an app reads everything unredacted and writes nothing, by the names that were tried."""
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))
 
 
 def principal_of(engine: Engine, app: App) -> Principal:
-    """The principal of an app, under its first uid if it has any."""
+    """Return the principal of an app, under its first uid if it has any."""
     return engine.principal(app.uids[0][0]) if app.uids else engine.app_principal(app.name, 0)
 
 
@@ -47,7 +47,7 @@ def _only_read(engine: Engine, who: Principal, path: str) -> bool:
 
 
 def _paths(engine: Engine, app: App) -> Iterator[str]:
-    """A path of every sort that the rules tell apart."""
+    """Yield a path of every sort that the rules tell apart."""
     yield from _NAMES
     for rule in engine.policy.rules:
         for glob in rule.paths or ():

@@ -1,8 +1,8 @@
-"""rename and link: what they need, and that nothing is gained by moving.
+"""Decisions on rename and link: the rights they need, and no gain of rights by moving.
 
-"What a request needs" and "No gain by moving" of docs/policy-language.md. Two paths are compared
-by what their states decide for every caller over all facts; below a directory, for every name
-there could be. Where that is too much to look through the answer is EXDEV, and mv copies.
+See "What a request needs" and "No gain by moving" in docs/policy-language.md. Two paths are
+compared by what their states decide for every caller over all facts. Of directories, every possible
+name below is compared, too. Where that is too much the answer is EXDEV, and mv copies.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from policyfs.policy.table import Table, sample_facts_of
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""Pairs of paths below two directories compared before the answer is EXDEV."""
+"""Pairs of paths below two directories that are compared before the answer is EXDEV."""
 
 
 class End(NamedTuple):
-    """One end of a rename or link: a path, and what is (or will be) there."""
+    """One end of a rename or link: a path, and the file that is (or will be) there."""
 
     state: PathState
     ftype: FileType
@@ -48,7 +48,7 @@ class End(NamedTuple):
 
 
 class Decider(Protocol):
-    """What of the engine a move is decided by."""
+    """The methods of the engine that decisions on moves use."""
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
         """See Engine.decide."""
@@ -64,7 +64,7 @@ class Decider(Protocol):
 
 
 class Mover:
-    """Decides moves for one engine."""
+    """Decisions on moves for one engine."""
 
     def __init__(
         self,
@@ -161,10 +161,10 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """What content requirements on the new path say of the file that comes there.
+        """Return the decisions of content requirements on the new path about the file that comes there.
 
-        What a ban of the new path names was kept out of the old path, too, if it is banned there: nothing
-        gets anywhere by such a move, and nobody need look.
+        If the old path has the same ban, the banned words were kept out there already. Such a move brings
+        nothing new, so nobody need look into the file.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -174,7 +174,7 @@ class Mover:
             for live in self._profiles.of(old.state, caller).content(old.facts)
             if not live.rule.monitor
         }
-        # with kinds that it lets through unread, another requirement has kept out nothing for certain
+        # a requirement that also lets some kinds through unread has kept nothing out for certain
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         asked = self._profiles.of(new.state, caller).content(new.facts)
@@ -188,7 +188,7 @@ class Mover:
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
             audit = default if live.rule.audit is None else live.rule.audit
-            # a copy would be cleaned, and so meet it
+            # a copy would be cleaned, and so meet the requirement
             code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
             found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
@@ -207,7 +207,7 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
-        """Who may do all that copying and deleting takes gains nothing by moving."""
+        """True if the caller may copy and delete: then it gains nothing by moving."""
         caller = engine.caller(who)
         source = self._rights(old.state, caller, old.ftype, old.facts)
         target = self._rights(new.state, caller, new.ftype, new.facts)
@@ -227,7 +227,7 @@ class Mover:
         )
 
     def _gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """True if anyone could see or do more at the new path, or content requirements differ."""
+        """True if any caller could see or do more at the new path, or content requirements differ."""
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:
@@ -241,10 +241,10 @@ class Mover:
         return found
 
     def _maybe_hidden(self, state: PathState) -> bool:
-        """True if an ancestor's owner decides for someone whether the path is hidden.
+        """True if an ancestor's owner decides for some caller whether the path is hidden.
 
-        States do not know which directory it is that hides, so such a path compares with none
-        but those of its own directory.
+        States do not know which directory hides the path, so such a path may be compared only with paths of
+        its own directory.
         """
         return bool(state.hides) and any(
             profile.hiding_maybe and not profile.hiding
@@ -339,7 +339,7 @@ def _differs(before: Rights, after: Rights) -> bool:
 
 
 def _combined(parts: list[Decision]) -> Decision:
-    """One decision of all that a request needs."""
+    """Return one decision of all that a request needs."""
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}
     for match in (match for part in parts for match in part.rules):

@@ -1,9 +1,9 @@
-"""One name against many patterns at once: bit-parallel, linear in the name, no backtracking.
+"""Matching of one name against many patterns at once: bit-parallel, linear in the name, no backtracking.
 
-All patterns lie one behind the other in one integer, a bit for each position between tokens. A
-character moves every live position of every pattern in a few operations on that integer, so ten
-thousand patterns cost little more than ten, there are no states to store, and no pattern can
-make matching explode.
+All patterns lie one behind the other in one integer, with a bit for each position between tokens. A
+character moves every live position of every pattern in a few operations on that integer. So ten
+thousand patterns cost little more than ten, there are no states to store, and no pattern can make
+matching explode.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _TO_LOWER: Final = str.maketrans(_UPPER, _UPPER.lower())
 
 
 def ascii_lower(text: str) -> str:
-    """The text with its ASCII letters in lower case; all other characters as they are."""
+    """Put the ASCII letters of the text in lower case; leave all other characters."""
     return text.translate(_TO_LOWER)
 
 
 def text_of(name: bytes) -> str:
-    """A name as the matcher wants it: one element for each UTF-8 character or invalid byte."""
+    """Decode a name for the matcher: one element for each UTF-8 character or invalid byte."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(text: str) -> bytes:
-    """The inverse of text_of."""
+    """Encode a name: the inverse of text_of."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -76,7 +76,7 @@ def _chars(token: str, *, folded: bool) -> tuple[str, ...]:
 
 
 class NameMatcher:
-    """A fixed set of patterns, laid out once; ``start`` picks those that a run is about."""
+    """A fixed set of patterns, laid out once; ``start`` picks the patterns of one run."""
 
     __slots__ = ("_accepts", "_any", "_chars", "_ends", "_runs", "_starts")
 
@@ -111,23 +111,23 @@ class NameMatcher:
 
     @property
     def alphabet(self) -> Iterable[str]:
-        """The characters that patterns name; all others are alike."""
+        """The characters in patterns; all others behave alike."""
         return self._chars.keys()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
-        """The live positions before the first character, for these of the patterns."""
+        """Return the live positions before the first character, for these of the patterns."""
         live = 0
         for pattern in patterns:
             live |= 1 << self._starts[pattern]
         return live | ((live & self._runs) << 1)
 
     def step(self, live: int, char: str) -> int:
-        """The live positions after one more character."""
+        """Return the live positions after one more character."""
         live = ((live & self._chars.get(char, self._any)) << 1) | (live & self._runs)
         return live | ((live & self._runs) << 1)
 
     def run(self, live: int, text: str) -> int:
-        """The accepting positions that are live after the whole text."""
+        """Return the accepting positions that are live after the whole text."""
         chars, anything, runs = self._chars, self._any, self._runs
         for char in text:
             if not live:
@@ -137,17 +137,17 @@ class NameMatcher:
         return live & self._accepts
 
     def accepting(self, live: int) -> int:
-        """The accepting ones of live positions."""
+        """Return the accepting positions among the live ones."""
         return live & self._accepts
 
     def accepted(self, live: int) -> Iterator[Pattern]:
-        """The patterns whose accepting position is among the live ones."""
+        """Yield the patterns whose accepting position is among the live ones."""
         for position in bits_of(live & self._accepts):
             yield self._ends[position]
 
 
 def matches(pattern: Pattern, text: str) -> bool:
-    """One pattern against one name; worst case the product of their lengths."""
+    """True if the pattern matches the name; worst case the product of their lengths."""
     tokens = pattern.tokens
     if not pattern.folded and not any(isinstance(token, Wild) and token is not Wild.RUN for token in tokens):
         return _literal_parts_in(tokens, text)
@@ -164,7 +164,7 @@ def matches(pattern: Pattern, text: str) -> bool:
             at += 1
             seen += 1
         elif back is not None:
-            # only the last run need give way: an earlier one could gain nothing by it
+            # only the last run need be extended: extending an earlier one could gain nothing
             back = (back[0], back[1] + 1)
             at, seen = back[0] + 1, back[1]
         else:
@@ -173,7 +173,7 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """As matches, for literal text and runs only: at the speed of str.find."""
+    """Do the same as matches, for literal text and runs only, at the speed of str.find."""
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
@@ -194,7 +194,7 @@ class Bind(NamedTuple):
     """Requirements on the caller for captures to match; None, and no names, require nothing.
 
     app, uid: the only values with which a name can match. names: names that several values could match,
-    each with its row of tokens; the caller's own values are tried in them (``fits``).
+    each with its row of tokens; ``fits`` tries the caller's own values in them.
     """
 
     app: str | None
@@ -210,7 +210,7 @@ class Bind(NamedTuple):
         )
 
     def weaker(self) -> Iterator[Bind]:
-        """Yield the requirements that ask for some of this, but not for all."""
+        """Yield the requirements that are a proper part of these."""
         apps = {self.app, None}
         uids = {self.uid, None}
         names = {self.names, frozenset()}
@@ -232,7 +232,7 @@ class Captured(NamedTuple):
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """The pattern with the captures that ``bind`` sets replaced by its values."""
+        """Return the pattern, with the captures that ``bind`` sets replaced by its values."""
         tokens: list[Token] = []
         for token in self.tokens:
             if token is Wild.APP and bind.app is not None:
@@ -246,11 +246,11 @@ class Captured(NamedTuple):
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
         """Return the requirements, within ``bind``, on a caller for whom the name matches.
 
-        None if it matches for nobody. Where only one value can match, it is in the answer; else the name
-        is, for the caller's own value to be tried in it.
+        None if it matches for no caller. If only one value can match, the answer holds that value. Else it
+        holds the name, so that the caller's own value can be tried in it.
 
-        INVARIANT: one answer, whatever the name: a name of 255 digits holds 2,500 uids, and who chooses
-        names must not choose how many callers a path tells apart.
+        INVARIANT: one answer, whatever the name. A name of 255 digits holds 2,500 uids, and an app that
+        chooses names must not choose how many callers a path tells apart.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]
@@ -268,7 +268,7 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """As bind, for one capture between tokens that each stand for one character."""
+        """Do the same as bind, for one capture between tokens that each stand for one character."""
         stop = len(text) - (len(tokens) - at - 1)
         fixed = (*tokens[:at], *tokens[at + 1 :])
         if stop <= at or not matches(Pattern(fixed, self.folded), text[:at] + text[stop:]):

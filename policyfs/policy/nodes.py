@@ -1,7 +1,7 @@
-"""A policy file as a tree of YAML nodes, each knowing where it stands in the text.
+"""A policy file as a tree of YAML nodes, each with its place in the text.
 
-ruamel.yaml scans and parses (YAML 1.2); the tree is composed here from its events, because
-strictness needs what a loader throws away: positions, quotes, repeated keys, tags, aliases.
+ruamel.yaml scans and parses (YAML 1.2). The tree is composed here from its events, because
+strictness needs details that a loader throws away: positions, quotes, repeated keys, tags, aliases.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.policy.model import Where
 
 
 class Span(NamedTuple):
-    """Where a node stands: line and column from 1; width in characters, 1 if on many lines."""
+    """The place of a node: line and column from 1; width in characters, 1 if on many lines."""
 
     line: int
     column: int
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
 
 class Absent(enum.Enum):
-    """What stands for a value that is not there."""
+    """Placeholder for a missing value."""
 
     NULL = "no value"
     BROKEN = "reported already"
@@ -47,7 +47,7 @@ Value = str | int | float | bool | Absent
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value. raw: the value as text, before it was read as a number or the like."""
+    """A single value. raw: the value as text, before it was converted to a number or the like."""
 
     span: Span
     value: Value
@@ -72,22 +72,22 @@ class Mapping:
     size: int
 
     def get(self, key: str) -> Node | None:
-        """The value under a key, None if the key is absent."""
+        """Return the value under a key, None if the key is absent."""
         return next((value for k, value in self.pairs if k.raw == key), None)
 
     def key(self, key: str) -> Scalar | None:
-        """The node of the key itself."""
+        """Return the node of the key itself."""
         return next((k for k, _ in self.pairs if k.raw == key), None)
 
 
 Node = Scalar | Items | Mapping
 
 Loc = tuple[int | str, ...]
-"""A way into a tree: keys of mappings and indices of sequences."""
+"""A path into a tree: keys of mappings and indices of sequences."""
 
 
 def node_at(node: Node, loc: Loc) -> Node:
-    """The node at the end of a way; the last one there is, where the way leads nowhere.
+    """Return the node at the end of a path; the last existing one, if the path leads nowhere.
 
     An index stays on a node that is no sequence: one value may stand where a list may.
     """
@@ -103,7 +103,7 @@ def node_at(node: Node, loc: Loc) -> Node:
 
 
 def data_of(node: Node) -> object:
-    """Plain data of a tree: dict, list, and scalar values (``Absent`` where there is none)."""
+    """Return a tree as plain data: dict, list, and scalar values (``Absent`` where there is none)."""
     if isinstance(node, Mapping):
         return {key.raw: data_of(value) for key, value in node.pairs}
     if isinstance(node, Items):
@@ -116,7 +116,7 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 
 
 class Source:
-    """The decoded text of one file, and the maker of errors that point into it."""
+    """The decoded text of one file; makes the errors that point into it."""
 
     __slots__ = ("lines", "name", "text")
 
@@ -126,28 +126,28 @@ class Source:
         self.lines: list[str] = _LINE_BREAK.split(text)
 
     def where(self, span: Span) -> Where:
-        """A span as a place that people can go to."""
+        """Return a span as file, line and column."""
         return Where(self.name, span.line, span.column)
 
     def error(self, span: Span, message: str, help_: str) -> PolicyError:
-        """An error at a span, with the line it stands on."""
+        """Make an error at a span, with its source line."""
         line = self.lines[span.line - 1] if span.line <= len(self.lines) else ""
         return PolicyError(self.where(span), message, help_, line, span.width)
 
     def span_of_index(self, index: int) -> Span:
-        """The span of one character, given by its index in the text."""
+        """Return the span of one character, given by its index in the text."""
         lines = _LINE_BREAK.split(self.text[:index])
         return Span(len(lines), len(lines[-1]) + 1, 1)
 
     def word_at(self, span: Span) -> str:
-        """The text from a span's start to the next blank, as it is written."""
+        """Return the text from a span's start to the next blank, as written."""
         return self.lines[span.line - 1][span.column - 1 :].split(maxsplit=1)[0]
 
     def inside(self, scalar: Scalar, offset: int) -> Span:
-        """The span of one character of a scalar's value, or the scalar's own span.
+        """Return the span of one character of a scalar's value, or the scalar's own span.
 
-        offset: in characters of the value. Escapes and doubled quotes are counted as written;
-        where that cannot be told (several lines, an anchor before it), the whole is meant.
+        offset: in characters of the value. Escapes and doubled quotes are counted as written. If the place
+        is unknown (several lines, an anchor before it), the whole scalar is returned.
         """
         raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
         at = _offset_in_source(raw, scalar.raw, offset)
@@ -157,7 +157,7 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Where the character ``offset`` of a value stands in its source text, None if unknown."""
+    """Return where the character ``offset`` of a value is in its source text, None if unknown."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

@@ -1,6 +1,6 @@
-"""Policy texts to a policy: the one way in.
+"""Policy texts to a policy: the only entry point.
 
-Raises every fault of every file at once, or yields a policy in which nothing is left to check.
+Raises all faults of all files at once, or returns a policy that needs no further checks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SourceText(NamedTuple):
 
 
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
-    """The policy that the files make together; their order means nothing.
+    """Parse the files to one policy; their order means nothing.
 
     Raises PolicyErrors with all faults, sorted by file and position.
     """
@@ -56,10 +56,10 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
 
 def digest_of(texts: Iterable[bytes]) -> str:
-    """SHA-256 in hex of a policy's texts, whatever their names and order.
+    """Return the SHA-256 in hex of a policy's texts, whatever their names and order.
 
-    Of one file it is what ``sha256sum`` says; of several, that of the sorted lines of digests:
-    ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
+    For one file it is the output of ``sha256sum``. For several it is that of the sorted lines of
+    digests: ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
     """
     digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
     if len(digests) == 1:

@@ -1,11 +1,10 @@
 """Path globs: text to frozen values, with errors that point at the character.
 
-The grammar is that of docs/policy-language.md ("Matching one rule", ``paths``). A glob is a
-chain of segments and an ending; a segment is a set of variants, each a row of tokens, so that
-whoever matches needs no notion of alternatives. Names are matched as text decoded from UTF-8
-with ``surrogateescape``: one element is one UTF-8 character or one invalid byte, which is what
-``?`` stands for, and because UTF-8 synchronises itself a literal matches exactly where its
-bytes do.
+The grammar is that of docs/policy-language.md ("Matching one rule", ``paths``). A glob is a chain
+of segments and an ending. A segment is a set of variants, each a row of tokens, so that matchers
+need no notion of alternatives. Names are matched as text decoded from UTF-8 with
+``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for
+one element. UTF-8 synchronises itself, so a literal matches exactly where its bytes do.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""How many variants the alternatives of one segment may multiply to."""
+"""Variants that the alternatives of one segment may multiply to."""
 
 
 class GlobError(ValueError):
-    """A glob that cannot be read. offset: characters from the start of the glob's text."""
+    """A glob that cannot be parsed. offset: characters from the start of the glob's text."""
 
     def __init__(self, message: str, advice: str, offset: int) -> None:
         super().__init__(message)
@@ -46,7 +45,7 @@ Variant = tuple[Token, ...]
 
 
 class End(enum.Enum):
-    """What follows the last segment of a glob."""
+    """The ending of a glob, after its last segment."""
 
     HERE = ""
     BELOW = "**"
@@ -55,7 +54,7 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What one name of a path must look like: any of the variants.
+    """Pattern of one name in a path: any of the variants.
 
     deep is True for ``**`` between other segments (zero or more names); it has no variants.
     """
@@ -69,7 +68,7 @@ DEEP: Final = Segment((), deep=True)
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A parsed glob. captures: which of ``app`` and ``uid`` occur in it."""
+    """A parsed glob. captures: those of ``app`` and ``uid`` that occur in it."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -78,7 +77,7 @@ class Glob:
 
 
 def parse_glob(text: str) -> Glob:
-    """Read one glob; raises GlobError."""
+    """Parse one glob. Raises GlobError."""
     _check_whole(text)
     if text == "/":
         return Glob(text, (), End.HERE, frozenset())
@@ -131,7 +130,7 @@ def _check_whole(text: str) -> None:
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """(offset, text) of each segment; quoted slashes are left for the reader to refuse."""
+    """Split a glob to (offset, text) of each segment; quoted slashes are left for the reader to refuse."""
     pieces: list[tuple[int, str]] = []
     start = 1
     at = 1
@@ -153,7 +152,7 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Recursive reader of one segment; every method leaves ``at`` behind what it read."""
+    """Recursive reader of one segment; every method leaves ``at`` behind the text it read."""
 
     def __init__(self, piece: str, offset: int) -> None:
         self.piece = piece
@@ -171,7 +170,7 @@ class _SegmentReader:
         return GlobError(message, advice, self.offset + at)
 
     def _row(self, *, inside: bool) -> list[Variant]:
-        """One row of tokens, up to the end or, inside braces, up to ``,`` or ``}``."""
+        """Read one row of tokens, up to the end or, inside braces, up to ``,`` or ``}``."""
         rows: list[Variant] = [()]
         while self.at < len(self.piece):
             char = self.piece[self.at]
@@ -186,7 +185,7 @@ class _SegmentReader:
         return rows
 
     def _token(self, char: str) -> Token:
-        """The token that starts at ``at``; leaves ``at`` on its last character."""
+        """Read the token that starts at ``at``; leave ``at`` on its last character."""
         if char == "\\":
             self.at += 1
             if self.at == len(self.piece):
@@ -257,7 +256,7 @@ class _SegmentReader:
 
 
 def _squeeze(row: Variant) -> Variant:
-    """Runs side by side (from alternatives) are one run."""
+    """Merge adjacent runs (from alternatives) into one."""
     kept: list[Token] = []
     for token in row:
         if token is Wild.RUN and kept and kept[-1] is Wild.RUN:

@@ -1,4 +1,4 @@
-"""The answer to a request at one path for one caller: "The decision" of docs/policy-language.md."""
+"""Answers to requests at one path for one caller: "The decision" of docs/policy-language.md."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Table, hides, sample_facts_of
 
 NO_ALLOW: Final = "(no rule allows it)"
-"""Stands in ``would_deny`` for the missing allow under a mount-wide dry run."""
+"""Placeholder in ``would_deny`` for the missing allow under a mount-wide dry run."""
 
 _SEE: Final = int(Op.SEE)
 _READ: Final = int(Op.READ)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
-"""What brings bytes under a name: writing them there, or moving or linking a file to it."""
+"""Operations that bring bytes under a name: a write there, or a move or link of a file to it."""
 
 
 def least(codes: Iterable[int]) -> int:
-    """Of several errnos the one that says least; 0 if there are none."""
+    """Return the errno that tells least; 0 if there are none."""
     return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
 
 
 class Rights(NamedTuple):
-    """What may be done at a path, for comparing paths.
+    """Rights at a path, for comparing paths.
 
-    allowed: bits of Op, seeing as a bare directory among them. refusals: the errno of each
-    operation, 0 if allowed. redact: empty unless it may be read. audits: the strongest asked for
-    by rules that restrict, and by those that allow.
+    allowed: bits of Op, SEE as a bare directory included. refusals: the errno of each operation, 0 if
+    allowed. redact: empty unless READ is allowed. audits: the strongest level of the rules that
+    restrict, and of those that allow.
     """
 
     allowed: int
@@ -56,17 +56,17 @@ class Rights(NamedTuple):
 
 
 class Profile:
-    """All rules that can match at one path for one caller, ready to be asked.
+    """All rules that can match at one path for one caller, ready for requests.
 
-    hiding: the rules that hide the path from above, whatever the facts. hiding_maybe: those
-    that do if the ancestor's owner is one they ask for. can_fill: the caller could bring bytes under
-    this name, which is what content requirements wait for: some allow of write or create could apply.
+    hiding: the rules that hide the path from above under any facts. hiding_maybe: those that do so only
+    under some owners of the ancestor. can_fill: the caller could bring bytes under this name, because
+    some allow of WRITE or CREATE could match; content requirements apply only then.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
 
     def __init__(self, table: Table, state: PathState, caller: Caller, *, lenient: bool) -> None:
-        """lenient: the caller is under the mount-wide dry run, in which no allow is missing."""
+        """Collect the rules. lenient: the caller is under the mount-wide dry run; no allow is missing."""
         self.policy: Policy = table.policy
         self.top = state.top
         self.lost = state.position.lost
@@ -96,9 +96,9 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """The decision on these operations, seeing included whether asked for or not.
+        """Decide these operations, and SEE in any case.
 
-        below: asks whether some path below could be seen. lenient: the mount-wide dry run.
+        below: returns whether some path below could be seen. lenient: the mount-wide dry run.
         """
         tally = _Tally(self, ops | _SEE, lenient=lenient)
         known = fixed_facts(ftype, facts)
@@ -112,7 +112,7 @@ class Profile:
         return tally.decision(bare=bare)
 
     def _see(self, tally: _Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
-        """Settle whether the path is seen; True if only as a bare directory."""
+        """Decide whether the path is seen; return True if only as a bare directory."""
         for live in self.hiding:
             tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)
             if tally.lenient:
@@ -130,7 +130,7 @@ class Profile:
         return not tally.unseen
 
     def rights(self, ftype: FileType, facts: Facts, *, below: Callable[[], bool]) -> Rights:
-        """All that the caller may do with a file here, as enforced. facts: from fixed_facts."""
+        """Return the caller's rights on a file here, as enforced. facts: from fixed_facts."""
         tally = _Tally(self, int(Op.ALL), lenient=False)
         for live in self.lives:
             truth = live.match(facts)
@@ -139,7 +139,7 @@ class Profile:
         return tally.rights(bare=self._see(tally, ftype, below))
 
     def content(self, facts: Facts) -> tuple[Live, ...]:
-        """The enforced content requirements on a regular file here, for this caller."""
+        """Return the enforced content requirements on a regular file here, for this caller."""
         if not self.can_fill:
             return ()
         return tuple(
@@ -155,8 +155,9 @@ class Profile:
         )
 
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
-        """The operations that access(2) and ownership stand for, READ, WRITE and ATTR, as far as some facts
-        would allow them.
+        """Return those of READ, WRITE and ATTR that some facts would allow.
+
+        access(2) and ownership stand for these operations.
         """
         facts = sample_facts_of(self.lives, ftype, unknown=False)
         possible = Op(0)
@@ -166,7 +167,7 @@ class Profile:
         return possible
 
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
-        """The facts that the answer hangs on: without the others it is the same."""
+        """Return the facts that the answer depends on; any other fact leaves it the same."""
         key = (ops, ftype, lenient)
         if key not in self._need:
             self._need[key] = self._find_need(ops, ftype, below, lenient=lenient)
@@ -194,10 +195,10 @@ class Profile:
 
 
 class Profiles:
-    """The profiles of one engine, remembered: at most so many. dry_run: of the whole mount, for apps.
+    """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, for apps.
 
-    They know nothing of the engine, so that one that a reload has replaced is in no circle of references
-    and goes with all that it remembers as soon as nobody has it any more.
+    They do not refer to the engine. So an engine that a reload has replaced is in no reference cycle,
+    and it is freed, with all that it remembers, as soon as the last reference is gone.
     """
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
@@ -206,7 +207,7 @@ class Profiles:
         self._known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
 
     def of(self, state: PathState, caller: Caller) -> Profile:
-        """What is left of the rules at a path for a caller."""
+        """Return the rules that can still match at a path for a caller."""
         own = caller.uid if caller.app is not None else None
         uid = own if own is not None and state.tells_uid(self._table, own) else None
         key = (state, caller.of.number, uid)
@@ -223,7 +224,7 @@ def _only(facts: Facts, need: Need) -> Facts:
 
 
 def _outcome(decision: Decision) -> tuple[object, ...]:
-    """What of a decision a request can tell, or the trail should: all but the rules' names."""
+    """Return the parts of a decision that a request or the trail can tell: all but the rules' names."""
     return (
         decision.allowed,
         decision.errno,
@@ -239,7 +240,7 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
 
 
 def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
-    """The denial, if this directory is hidden by enforced denies of see under these facts."""
+    """Return the denial, if enforced denies of SEE hide this directory under these facts, else None."""
     known = fixed_facts(FileType.DIRECTORY, facts)
     matches: list[RuleMatch] = []
     audits: list[Audit] = []
@@ -270,7 +271,7 @@ def always_hides(live: Live) -> bool:
 
 
 class _Tally:
-    """What the rules said on one request, and the decision that follows."""
+    """The effects of the rules on one request, and the resulting decision."""
 
     def __init__(self, profile: Profile, ops: int, *, lenient: bool) -> None:
         self.policy: Final = profile.policy
@@ -280,7 +281,7 @@ class _Tally:
         self.granted = 0
         self.denied = 0
         self.unseen = False
-        self.named = False  # is there a rule that makes it unseen
+        self.named = False  # a rule makes it unseen
         self.would_deny: list[str] = []
         self.would_allow: list[str] = []
         self._redacts: list[Live] = []
@@ -291,7 +292,7 @@ class _Tally:
         self._said: dict[int, RuleMatch] = {}
 
     def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
-        """Put the rule among those named."""
+        """Add the rule to the rules named in the decision."""
         certain = truth is Truth.YES
         before = self._said.get(live.number)
         if before is not None:
@@ -301,7 +302,7 @@ class _Tally:
         self._said[live.number] = RuleMatch(live.rule.id, effect, Op(ops), certain, monitor)
 
     def count(self, live: Live, touched: int, truth: Truth, kind: str | None) -> None:
-        """Let a rule that matches, or may, have its effect."""
+        """Apply the effect of a rule that matches, or may match."""
         rule = live.rule
         monitor = rule.monitor
         if rule.effect is Effect.ALLOW:
@@ -330,14 +331,14 @@ class _Tally:
         self.spoke(live, touched, truth, monitor=monitor)
 
     def decision(self, *, bare: bool) -> Decision:
-        """The decision that all this makes."""
+        """Return the resulting decision."""
         code = self._errno(self.ops)
         if self.lenient and code:
             self.would_deny.extend(live.rule.id for live in self._denies)
             if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
-        # what is refused obliges to nothing: nobody need sniff a file to refuse it
+        # a refusal carries no obligations: nobody need sniff a file to refuse it
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
         return Decision(
@@ -357,7 +358,7 @@ class _Tally:
         )
 
     def rights(self, *, bare: bool) -> Rights:
-        """The answers to each operation at once."""
+        """Return the rights: the answers for all operations at once."""
         refusals = tuple(self._errno(int(op)) for op in Op.ALL)
         allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
         return Rights(
@@ -388,10 +389,10 @@ class _Tally:
         return least(codes)
 
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
-        """The strongest that the rules which made the answer ask for, else the default.
+        """Return the strongest audit level of the rules that made the answer, else the default.
 
-        An allow that is not to be audited silences no denial and no redaction. Rules that are
-        only recorded count with those that allow.
+        An allow that is not to be audited silences no denial and no redaction. Rules that are only recorded
+        count with those that allow.
         """
         restricting = _strongest((*self._denies, *self._redacts, *self._content))
         allowing = _strongest(self._allows)

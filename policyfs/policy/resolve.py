@@ -1,7 +1,7 @@
 """Documents of all files to one policy: names looked up, sets expanded, rules made.
 
-Here is judged what one value alone cannot show: is the app declared, does anyone hold the
-grant, does this key go with that one. Nothing stops at the first fault.
+Checks that need more than one value are here: is the app declared, does an app hold the grant, may
+these keys stand together. Nothing stops at the first fault.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def resolve(
     digest: str,
     errors: list[PolicyError],
 ) -> Policy:
-    """The policy that the files declare together; worth something only if no error was added.
+    """Return the policy that the files declare together; valid only if no error was added.
 
-    complete: False if a file could not be read, so that a name nobody declares may be its.
-    redactable: kinds that redaction has a locator for.
+    complete: False if a file could not be read; an unknown name may then be declared in it. redactable:
+    kinds that redaction has a locator for.
     """
     names = _Names(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -56,7 +56,7 @@ def resolve(
 
 
 def _check_ids(files: Sequence[File], errors: list[PolicyError]) -> None:
-    """No two rules with one id."""
+    """Report rules that share an id."""
     seen: dict[str, Part[RuleDoc]] = {}
     for part in (part for file in files for part in file.rules):
         node = node_at(part.node, ("id",))
@@ -69,7 +69,7 @@ def _check_ids(files: Sequence[File], errors: list[PolicyError]) -> None:
 
 
 def _names_are_known(file: File) -> bool:
-    """False if a faulty file may mean to declare names that cannot be told."""
+    """False if a faulty file may declare names that cannot be read."""
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False
     named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))
@@ -86,7 +86,7 @@ def _title(file: File) -> str:
 
 
 def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[PolicyError]) -> Audit:
-    """One of ``defaults``, which one file at most may set."""
+    """Return one value of ``defaults``, which at most one file may set."""
     chosen: tuple[File, str] | None = None
     for file in files:
         word = getattr(file.top.doc.defaults, key) if file.top.doc is not None else None
@@ -111,7 +111,7 @@ def _app(name: str, doc: AppDoc) -> App:
 
 
 def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
-    """The same uids in ascending ranges that neither overlap nor touch."""
+    """Return the same uids in ascending ranges that neither overlap nor touch."""
     out: list[UidRange] = []
     for first, last in sorted(ranges):
         if out and first <= out[-1][1] + 1:
@@ -122,7 +122,7 @@ def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
 
 
 class _Names:
-    """What all files declare, and the look-up of it."""
+    """Names that all files declare, and their look-up."""
 
     __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets", "sound")
 
@@ -154,7 +154,7 @@ class _Names:
         return found
 
     def _check_uids(self) -> None:
-        """No uid in two apps; of two that share some, the later in the text is told."""
+        """Report uids that two apps share, at the app that is later in the text."""
         claims = sorted(
             (uids, (part.source.name, part.node.span, index), name)
             for name, part in self.apps.items()
@@ -176,7 +176,7 @@ class _Names:
                 holder = claim
 
     def check_app(self, part: Part[RuleDoc], loc: Loc, name: str, also: tuple[str, ...]) -> None:
-        """An app named in a rule is declared, or one of the words that may stand there."""
+        """Report an app name in a rule that is neither declared nor one of ``also``."""
         if name in self.apps or name in also or not self.complete:
             return
         known = (*self.apps, *also)
@@ -184,7 +184,7 @@ class _Names:
         self.errors.append(part.error(loc, f"no app is named {quote(name)}", help_))
 
     def check_grant(self, part: Part[RuleDoc], loc: Loc, grant: str) -> None:
-        """A grant named in a rule is held by some app."""
+        """Report a grant in a rule that no app holds."""
         if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
@@ -194,7 +194,7 @@ class _Names:
     def expand(
         self, part: Part[RuleDoc], loc: Loc, members: Iterable[str], *, globs: bool
     ) -> list[tuple[int, str]]:
-        """Members with sets replaced by theirs, each with the index of what it comes from."""
+        """Replace sets by their members, each with the index of the member that it comes from."""
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
         noun, other_noun = ("path set", "set") if globs else ("set", "path set")
         out: list[tuple[int, str]] = []
@@ -216,7 +216,7 @@ class _Names:
 
 
 class _Rules:
-    """Makes rules of their documents."""
+    """Converts documents to rules."""
 
     __slots__ = ("errors", "names", "redactable")
 
@@ -226,7 +226,7 @@ class _Rules:
         self.errors = errors
 
     def rule(self, part: Part[RuleDoc], doc: RuleDoc) -> Rule | None:
-        """The rule of a document; None if it has not exactly one effect."""
+        """Return the rule of a document; None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
         who = self._who(part, ("who",), doc.who)
@@ -262,7 +262,7 @@ class _Rules:
         )
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
-        """The one effect of the rule; reports none and several."""
+        """Return the one effect of the rule; report a rule with none or several."""
         given = [key for key in ("allow", "deny", "require") if part.has(key)]
         if len(given) != 1:
             help_ = "give it exactly one of allow, deny, require; make a rule of each"
@@ -289,7 +289,7 @@ class _Rules:
         return Effect.REDACT if required == ["redact"] else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
-        """Keys that go with one effect only."""
+        """Report keys that do not go with the rule's effect."""
         if effect is None:
             return
         report = self.errors.append
@@ -316,7 +316,10 @@ class _Rules:
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
-        """What is not understood is hidden from readers, and let pass or not when it is written."""
+        """Report an ``on_unknown`` that does not go with the rule.
+
+        A reader is never shown a file that is not understood. A writer's file may pass or be refused.
+        """
         if doc.on_unknown is None:
             return
         required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
@@ -368,7 +371,7 @@ class _Rules:
         return tuple(dict.fromkeys(glob for _, glob in expanded))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """The kinds let through; reports those that redaction has a locator for."""
+        """Return the kinds let through; report those that redaction has a locator for."""
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:
@@ -384,23 +387,23 @@ class _Rules:
 
 _REQUIRED: Final = ("redact", "content", "no", "clean")
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
-"""What a rule may say of what is not understood; the first is what holds anyway."""
+"""Values of ``on_unknown`` by requirement; the first is the default."""
 
 
 def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> frozenset[str]:
-    """What a rule of ``no`` or ``clean`` asks of content."""
+    """Return the content requirement of a ``no`` or ``clean`` rule."""
     if doc.require is None or not (doc.require.no or doc.require.clean):
         return frozenset()
     return frozenset({ban(words) if doc.require.no else cleaning(words), *raw_types})
 
 
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
-    """True for rules that name what files tell: of those, some kinds may be let through unread."""
+    """True for rules that name words; these may let some kinds through unread."""
     return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 
 def _words(doc: RuleDoc) -> frozenset[str]:
-    """What the rule hides or forbids, and whether files that are not understood are refused for it."""
+    """Return the words that the rule hides or forbids, with DENY_UNKNOWN if it refuses unknown files."""
     required = doc.require
     given = () if required is None else (required.redact, required.no, required.clean)
     words = frozenset(word for words in given for word in words or ())
@@ -408,7 +411,7 @@ def _words(doc: RuleDoc) -> frozenset[str]:
 
 
 def _ops(doc: RuleDoc, effect: Effect) -> Op:
-    """The operations that a rule of this effect touches."""
+    """Return the operations that a rule of this effect touches."""
     if effect is Effect.REDACT:
         return Op.READ
     if effect is Effect.CONTENT:

@@ -1,4 +1,4 @@
-"""One caller of every sort that some paths tell apart."""
+"""Sample callers: one of every sort that some paths tell apart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""Uids that the names of some paths could mean, beyond which comparing the paths counts as too hard."""
+"""Uids that names in some paths could mean, beyond which a comparison of the paths is too hard."""
 
 _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Callers such that whoever else asks is answered, at all these paths, as one of them is.
+    """Return sample callers: at all these paths any other caller gets the same answers as one of them.
 
     Raises TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """
@@ -42,13 +42,13 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
         for uid in own:
             found.setdefault((fits, name, uid), Caller(of, uid))
         other = table.callers.another(of.uid_class, uids)
-        if other is not None or of.app is None:  # else all who there are have been named
+        if other is not None or of.app is None:  # else every uid of the class has been named
             found.setdefault((fits, name, None), Caller(of, other))
     return list(found.values())
 
 
 def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
-    """Values of ``{uid}`` worth trying below these paths. Raises TooHardError."""
+    """Return values of ``{uid}`` worth trying below these paths. Raises TooHardError."""
     found = _uids_of({bind for state in states for _, bind in state.position.bound})
     if table.uses_uid:
         if caller.uid is not None:
@@ -67,7 +67,7 @@ def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
 
 
 def _uids_of(binds: Iterable[Bind]) -> set[int]:
-    """All uids that captures tell from others."""
+    """Return all uids that captures tell from others."""
     found: set[int] = set()
     for bind in binds:
         if bind.uid is not None:

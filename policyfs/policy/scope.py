@@ -1,6 +1,6 @@
-"""Where it matters who asks: what the kernel may remember for everyone, and where it may not.
+"""Answers that depend on the caller: which ones the kernel may remember for everyone.
 
-Conservative: yes is always safe, no is said only where no rule can tell callers apart.
+Conservative: yes is always safe. No is said only where no rule can tell callers apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """Answers for one table. dry_run: of the whole mount, which is for apps and not for strangers."""
+    """Questions about one table. dry_run: the mount-wide one, which is for apps and not for strangers."""
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
         self._dry_run: Final = dry_run
@@ -37,7 +37,7 @@ class Scope:
         )
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if whether an ancestor hides this path may hang on that ancestor's owner."""
+        """True if some ancestor may hide this path or not, depending on that ancestor's owner."""
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
@@ -45,7 +45,7 @@ class Scope:
         if self._dry_run:
             return True
         if state.top or state.position.lost:
-            # the root is seen by all; what else it allows is asked of rules as anywhere
+            # the root is seen by all; whether it allows more depends on rules as anywhere
             return state.top and any(map(self._tells, state.situated(self._table)))
         here = state.situated(self._table)
         if any(map(self._tells, (*here, *state.hides))):
@@ -64,7 +64,7 @@ class Scope:
         )
 
     def may_hide_below(self, state: PathState) -> bool:
-        """False only if no rule denies anybody to see something below this path."""
+        """False only if no rule denies any caller SEE of something below this path."""
         position = state.position
         return (
             position.lost
@@ -89,7 +89,7 @@ class Scope:
         return any(block.owners is not None for block in blocks)
 
     def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
-        """True if an allow of see without any condition holds, and no deny of it may."""
+        """True if an allow of SEE without any condition matches, and no deny of SEE may match."""
         allowed = False
         for situated in here:
             rule = self._table.rules[situated.rule]

@@ -1,4 +1,4 @@
-"""Nodes to documents: each app, set and rule judged on its own, faults at their own places."""
+"""Nodes to documents: each app, set and rule is checked on its own, with faults at their places."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (RuleDoc, "require"): RequireDoc,
     (WhoDoc, "not"): WhoDoc,
 }
-"""Which document stands under which key of which: to name the keys that are known there."""
+"""Model of each child document by parent and key: to list the keys that are known there."""
 
 _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
 
 
 _PRUNINGS: Final = 4
-"""How often a faulty part is tried again without its faults: taking one out may show another."""
+"""Attempts to validate a faulty part without its faults: removing one may show another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T]):
-    """One thing that a file declares. subject: what people call it.
+    """One declaration in a file: an app, a set, a rule. subject: its name in messages.
 
-    doc: what it says; of a part that is not sound, what is left without its faults, so that
-    the rest of it can be judged all the same; None if nothing is. key: the name before it.
+    doc: its document. If the part is not sound: the document without its faults, so that the rest can
+    still be checked; None if nothing is left. key: the node of its name.
     """
 
     source: Source
@@ -80,34 +80,34 @@ class Part(Generic[T]):
 
     @property
     def where(self) -> Where:
-        """Where the part starts: at its name, where it has one."""
+        """The place where the part starts: at its name, where it has one."""
         return self.source.where(self.key.span if self.key is not None else self.node.span)
 
     def name_error(self, message: str, help_: str) -> PolicyError:
-        """An error at the key that names the part."""
+        """Make an error at the key that names the part."""
         span = self.key.span if self.key is not None else self.node.span
         return self.source.error(span, f"{self.subject}: {message}", help_)
 
     def has(self, *keys: str) -> bool:
-        """True if the text gives a value, right or wrong, at the end of this way of keys."""
+        """True if the text has a value, right or wrong, at the end of this path of keys."""
         node: Node | None = self.node
         for key in keys:
             node = node.get(key) if isinstance(node, Mapping) else None
         return node is not None
 
     def error(self, loc: Loc, message: str, help_: str) -> PolicyError:
-        """An error at the value that a way leads to."""
+        """Make an error at the value at the end of a path."""
         told = f"{_place(self.subject, loc)}: {message}"
         return self.source.error(node_at(self.node, loc).span, told, help_)
 
     def key_error(self, key: str, message: str, help_: str) -> PolicyError:
-        """An error at one of the part's own keys."""
+        """Make an error at one of the part's own keys."""
         return _key_error(self.source, self.node, self.subject, (key,), message, help_)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """All that one file declares; names map to parts even where the part is faulty."""
+    """All declarations of one file; a name maps to its part even where the part is faulty."""
 
     source: Source
     top: Part[FileDoc]
@@ -118,7 +118,7 @@ class File:
 
 
 def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
-    """What a file's tree declares; faults are added to ``errors``."""
+    """Return the declarations of a file's tree; faults are added to ``errors``."""
     if not isinstance(root, Mapping) and not _broken(root):
         message = f"the top level must be a mapping, not {what(data_of(root))}"
         errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
@@ -164,7 +164,7 @@ class _Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> Part[T]:
-        """One node validated; its faults are told in our words, at their own nodes."""
+        """Validate one node; report its faults in policyfs's words, at their own nodes."""
         data = data_of(node)
         try:
             return Part(self.source, node, subject, validate(data), sound=True)
@@ -184,7 +184,7 @@ class _Shaper:
         validate: Callable[[object], T],
         model: type[Strict] | None,
     ) -> dict[str, Part[T]]:
-        """The named parts of a mapping, such as ``apps``."""
+        """Validate the named parts of a mapping, such as ``apps``."""
         if not isinstance(node, Mapping):
             return {}
         parts = {}
@@ -203,7 +203,7 @@ class _Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """pydantic's finding in our words; None if its place is reported already."""
+        """Reword pydantic's finding; None if its place is reported already."""
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
@@ -238,7 +238,7 @@ class _Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """What a faulty part says without what is faulty in it; None if that is nothing."""
+    """Validate a faulty part without its faults; None if nothing is left."""
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
@@ -254,7 +254,7 @@ def _without_faults(
 
 
 def _pruned(data: object, loc: Loc) -> object:
-    """The data with what stands at the end of a way taken out."""
+    """Return the data without the value at the end of a path."""
     if not loc or not isinstance(data, dict | list):
         return Absent.BROKEN
     step = loc[0]
@@ -268,7 +268,7 @@ def _pruned(data: object, loc: Loc) -> object:
 
 
 def _swept(data: object) -> object:
-    """The data without what was taken out, and without what that left empty."""
+    """Return the data without removed values, and without lists and mappings that became empty."""
     if isinstance(data, dict):
         swept = {key: _swept(value) for key, value in data.items()}
         return {key: value for key, value in swept.items() if not _nothing(value)} or Absent.BROKEN
@@ -301,7 +301,7 @@ def _missing(key: str) -> tuple[str, str]:
 
 
 def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
-    """The keys that the document at the end of a way knows, in the order of its fields."""
+    """Return the known keys of the document at the end of a path, in the order of its fields."""
     for step in loc:
         if isinstance(step, str) and model is not None:
             model = _CHILDREN.get((model, step))
@@ -310,13 +310,13 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 
 def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:
-    """An error at a key, not at its value."""
+    """Make an error at a key, not at its value."""
     place = _place(subject, loc[:-1])
     return source.error(_span_of_key(node, loc), f"{place}: {message}" if place else message, help_)
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """The span of the last key of a way; an empty value has no place of its own."""
+    """Return the span of the last key of a path; an empty value has no place of its own."""
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:
@@ -327,13 +327,13 @@ def _span_of_key(node: Node, loc: Loc) -> Span:
 
 
 def _place(subject: str, loc: Loc) -> str:
-    """What people call the place at the end of a way: ``rule "a", who.app``."""
+    """Return a name for the place at the end of a path: ``rule "a", who.app``."""
     keys = ".".join(str(step) for step in loc if isinstance(step, str))
     return ", ".join(part for part in (subject, keys) if part)
 
 
 def _rule_subject(node: Node, number: int) -> str:
-    """What people call a rule: by its id, or by its number where it has none."""
+    """Return a name for a rule: its id, or its number if it has none."""
     found = node.get("id") if isinstance(node, Mapping) else None
     if isinstance(found, Scalar) and isinstance(found.value, str):
         return f"rule {quote(found.raw)}"

@@ -1,4 +1,4 @@
-"""Path states: a position in the automaton, and what hides the path from above."""
+"""Path states: a position in the automaton, and the rules that hide the path from above."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MAX_HIDES: Final = 1024
 
 
 _NAME_BYTES: Final = 32
-"""Of a name, for each unit more: a long one takes more room than the rest of an answer."""
+"""Bytes of a name for each further unit: a long name takes more room than the rest of an answer."""
 
 
 class PathState:
     """All that the policy can know of a path. Interned: equal states are one object.
 
-    top: it is the root. hides: the rules that hide an ancestor, and so this path, from callers
-    whom they fit; whether one that asks for the ancestor's owner does, only facts can say.
+    top: it is the root. hides: the rules that hide an ancestor, and so this path, from the callers that
+    they match. A rule about owners does so or not by the ancestor's facts.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -36,13 +36,13 @@ class PathState:
         self._binds: frozenset[Bind] | None = None
 
     def situated(self, table: Table) -> tuple[Situated, ...]:
-        """The rules that can match at this path."""
+        """Return the rules that can match at this path."""
         if self._situated is None:
             self._situated = table.situated(self.position)
         return self._situated
 
     def hides_below(self, table: Table) -> frozenset[Situated]:
-        """What hides the children of this path."""
+        """Return the rules that hide the children of this path."""
         if self._below is None:
             own = [] if self.top else [s for s in self.situated(table) if hides(table.rules[s.rule])]
             above = [old for old in self.hides if not any(new.covers(old) for new in own)]
@@ -51,11 +51,11 @@ class PathState:
 
     @property
     def units(self) -> int:
-        """Return what keeping it costs in memo tables: 1, and 1 for each of its parts."""
+        """Cost of keeping this state in memo tables: 1, and 1 for each of its parts."""
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:
-        """Return all that captures require of the caller, here."""
+        """Return all requirements of captures on the caller, here."""
         if self._binds is None:
             found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
@@ -64,7 +64,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """False only if no capture tells this uid from one that nothing names."""
+        """False only if captures treat this uid like one that no name holds."""
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)
@@ -73,7 +73,7 @@ class PathState:
 
 
 class Paths:
-    """Makes path states: the root, and children by name."""
+    """Maker of path states: the root, and children by name."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -84,7 +84,7 @@ class Paths:
         self.root: Final = PathState(table.automaton.root, frozenset(), top=True)
 
     def child(self, state: PathState, name: bytes) -> PathState:
-        """The state of the entry ``name`` of the directory with this state."""
+        """Return the state of the entry ``name`` of the directory with this state."""
         key = (state, name)
         found = self._children.get(key)
         if found is None:
@@ -93,15 +93,15 @@ class Paths:
         return found
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Let child answer this from now on."""
+        """Let child return ``child`` for this name from now on."""
         self._children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
-        """As child, if it is remembered."""
+        """Return the state that child remembers for this name, or None."""
         return self._children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
-        """As child, by decoded name, and without remembering it."""
+        """Compute the state of a child by decoded name, without remembering it."""
         automaton = self._table.automaton
         position = automaton.step(state.position, text)
         below = state.hides_below(self._table)
@@ -115,7 +115,7 @@ class Paths:
         return found
 
     def state_of(self, path: bytes) -> PathState:
-        """The state of an absolute path; empty segments are passed over."""
+        """Return the state of an absolute path; empty segments are skipped."""
         state = self.root
         for name in path.split(b"/"):
             if name:

@@ -1,6 +1,6 @@
-"""Apps that write files which are stored cleaned, and read them again: a sync job takes that for a change.
+"""Apps that read back files stored cleaned after their writes: a sync job takes that for a change.
 
-A hint for people, found by trying a name that each rule speaks of; it is no part of a decision.
+A hint for people, found by trying a name from each rule; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policyfs.policy.model import App, Effect, Rule
 
 
 class CleanedForReader(NamedTuple):
-    """A rule of ``clean``, and an app that reads again what it wrote there, at this path."""
+    """A rule of ``clean``, and an app that reads back its own writes at this path."""
 
     rule: Rule
     app: str
@@ -22,7 +22,7 @@ class CleanedForReader(NamedTuple):
 
 
 def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
-    """Find every app that both reads and writes where a rule cleans what it writes, by rule and app."""
+    """Find every app that both reads and writes where a rule cleans writes, by rule and app."""
     found = []
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
@@ -35,7 +35,7 @@ def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
 
 
 def _path(engine: Engine, rule: Rule, app: App, glob: str) -> str:
-    """A path that the glob speaks of and that the app reads and writes under the rule; empty: none."""
+    """Return a path that the glob matches and the app reads and writes under the rule; empty: none."""
     uid = app.uids[0][0] if app.uids else 0
     who = engine.principal(uid) if app.uids else engine.app_principal(app.name, uid)
     directory, file = sample(glob, app)

@@ -1,4 +1,4 @@
-"""YAML syntax errors in words that say what to do."""
+"""YAML syntax errors, reworded with advice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from policyfs.policy.nodes import Source, Span
 
 
 class _Saying(NamedTuple):
-    """How a syntax error is told; ``{token}`` is the word there, ``{start}`` the line it began.
+    """Message for a syntax error; ``{token}`` is the word there, ``{start}`` the line where it began.
 
-    at_start: the place to show is where the construct began, not where it failed.
+    at_start: show the place where the construct began, not where it failed.
     """
 
     message: str
@@ -79,7 +79,7 @@ _TOKEN: Final = re.compile(r"[^\s,\[\]{}]+")
 
 
 def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
-    """What ruamel.yaml found, told in the words of a policy's author."""
+    """Reword ruamel.yaml's finding for a policy's author."""
     told = " ".join(f"{fault.context or ''} {fault.problem or ''}".split())
     saying = next((saying for key, saying in _SAYINGS if key in told), None)
     if saying is None:

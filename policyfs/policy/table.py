@@ -1,8 +1,8 @@
-"""Partial evaluation: what is left of the rules once the path, and then the caller, is fixed.
+"""Partial evaluation: the rules that remain once the path, and then the caller, is fixed.
 
-A rule at a position becomes *situated*: its path conditions are settled, but for captures. A
-situated rule for one caller becomes *live*, or nothing: what may still decide are facts. All
-live rules at a path for a caller are its *profile*, from which every answer is read.
+At a position a rule becomes *situated*: its path conditions are settled, but for captures. For one
+caller a situated rule becomes *live*, or nothing: only facts are still open. All live rules at a
+path for a caller are its *profile*, from which every answer is read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from policyfs.policy.paths import parse_glob
 
 
 class Condition(NamedTuple):
-    """What a block asks of facts, for one caller; None asks nothing."""
+    """A block's conditions on facts, for one caller; None: no condition."""
 
     kinds: Kinds | None
     owners: frozenset[str] | None
 
     def hold(self, facts: Facts) -> Truth:
-        """Kleene's *and* of the parts. facts: as fixed_facts gives them."""
+        """Return Kleene's *and* of the parts. facts: from fixed_facts."""
         kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
         if self.owners is None or kind is Truth.NO:
             return kind
@@ -39,9 +39,9 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule whose path and caller fit; facts may still decide. Interned within a table.
+    """A rule that matches in path and caller; only facts are open. Interned within a table.
 
-    number: the rule's place by id. fixed: the value it has whatever the facts, or None.
+    number: the rule's place by id. fixed: its value if that is the same under all facts, else None.
     """
 
     __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
@@ -56,7 +56,7 @@ class Live:
     ) -> None:
         self.number = number
         self.rule = rule
-        # plain ints: flags are slow. What ``content`` asks of renames and links, moves.py sees to
+        # plain ints: flags are slow. For ``content`` moves.py handles renames and links
         self.ops = int(Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
         self.when = when
         self.unless = unless
@@ -66,7 +66,7 @@ class Live:
         self._must: bool | None = None
 
     def match(self, facts: Facts) -> Truth:
-        """Whether the rule matches. facts: as fixed_facts gives them."""
+        """Truth of "the rule matches". facts: from fixed_facts."""
         if self.fixed is not None:
             return self.fixed
         truth = Truth.YES if self.when is None else self.when.hold(facts)
@@ -77,17 +77,17 @@ class Live:
         return truth
 
     def conditions(self) -> tuple[Condition, ...]:
-        """All its conditions, of ``when`` and ``unless``."""
+        """Return all its conditions, of ``when`` and ``unless``."""
         return self.unless if self.when is None else (self.when, *self.unless)
 
     def may_match(self, ftype: FileType) -> bool:
-        """True if it matches some file of this type, as far as facts go."""
+        """True if it matches some file of this type under some facts."""
         if ftype not in self._may:
             self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """True if it may touch some regular file, an unknown kind or owner counted in."""
+        """True if it may match some regular file, under unknown kinds and owners, too."""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
@@ -115,14 +115,14 @@ def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -
 
 
 def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
-    """Facts of every sort that these rules tell apart, for a file of this type."""
+    """Return facts of every sort that these rules tell apart, for a file of this type."""
     return _samples(lives, ftype, unknown=unknown)
 
 
 class Situated(NamedTuple):
-    """A rule at a position. binds: each set must hold the caller, if any does.
+    """A rule at a position. binds: the caller must meet one bind of each set.
 
-    unless: (number of the block, binds or None) for the blocks whose paths hold here.
+    unless: (number of the block, binds or None) for the blocks whose paths match here.
     """
 
     rule: int
@@ -130,7 +130,7 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """True if it is the same rule and fits every caller whom the other fits."""
+        """True if it is the same rule and matches every caller that the other matches."""
         return (
             self.rule == other.rule
             and self.unless == other.unless
@@ -139,13 +139,13 @@ class Situated(NamedTuple):
         )
 
     def requirements(self) -> Iterator[Bind]:
-        """Yield all that captures require of the caller."""
+        """Yield all requirements of captures on the caller."""
         for binds in (*self.binds, *(binds for _, binds in self.unless if binds is not None)):
             yield from binds
 
 
 def binds_hold(binds: Binds, caller: Caller) -> bool:
-    """True if the caller is one of those that the captures let through."""
+    """True if the caller meets one of the binds."""
     app = caller.app
     return app is not None and any(bind.fits(app, caller.uid) for bind in binds)
 
@@ -207,7 +207,7 @@ class Table:
         compiled.paths = add(rule.paths)
         compiled.when = add(rule.when.paths) if rule.when is not None else None
         compiled.unless = [add(block.paths) for block in rule.unless]
-        # a rule is found by one of its glob sets; one without any is looked at everywhere
+        # a rule is found by one of its glob sets; a rule without any is tried everywhere
         first = compiled.paths if compiled.paths is not None else compiled.when
         if first is None:
             self._everywhere.append(number)
@@ -216,15 +216,15 @@ class Table:
         return accepts
 
     def first_accepts(self) -> dict[int, int]:
-        """Glob set to rule, for the glob set that finds the rule."""
+        """Map a glob set to the rule that it finds."""
         return self._by_accept
 
     def everywhere(self) -> list[int]:
-        """The rules that have no glob set to find them by."""
+        """Return the rules that have no glob set to find them by."""
         return self._everywhere
 
     def situated(self, position: Position) -> tuple[Situated, ...]:
-        """All rules whose path conditions can hold here, by rule id."""
+        """Return all rules whose path conditions can match here, by rule id."""
         found = list(self._everywhere)
         for accept in (*position.free_accepts, *position.bound_accepts):
             number = self._by_accept.get(accept)
@@ -252,7 +252,7 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Which of a rule's keys, ``paths`` or ``when.path``, holds for nobody here; None: neither."""
+        """Return the key, ``paths`` or ``when.path``, that matches for no caller here; None: neither."""
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
@@ -260,7 +260,7 @@ class Table:
         return None
 
     def live(self, situated: Situated, caller: Caller) -> Live | None:
-        """What is left of the rule for this caller; None if it can never match."""
+        """Return the live rule for this caller; None if it can never match."""
         if not caller.fits(situated.rule, self.rules[situated.rule]):
             return None
         if not all(binds_hold(binds, caller) for binds in situated.binds):
@@ -297,7 +297,7 @@ class Table:
 
 
 def _owners(block: Block, app: str | None) -> frozenset[str] | None:
-    """The owners asked for, ``self`` replaced by the app; a stranger owns nothing."""
+    """Return the owners in a block, ``self`` replaced by the app; a stranger owns nothing."""
     if block.owners is None:
         return None
     named = block.owners - {SELF}
@@ -313,5 +313,5 @@ def asks_for_self(rule: Rule) -> bool:
 
 
 def hides(rule: Rule) -> bool:
-    """True if the rule, on a directory, hides what is below it."""
+    """True if the rule, on a directory, hides everything below it."""
     return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor

@@ -1,4 +1,4 @@
-"""Views: which obligations a caller may have on a regular file, as a small number."""
+"""Views: a caller's possible obligations on a regular file, as a small number."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from policyfs.policy.table import Condition, Live
 
 
 class Views:
-    """Numbers the views of one engine.
+    """The numbered views of one engine.
 
-    A view's key stands for obligations as a function of the facts, ``self`` already replaced by
-    the app's name: callers who share a key are obliged alike whatever the file becomes.
+    A view's key stands for obligations as a function of the facts, with ``self`` already replaced by
+    the app's name. So callers with the same key have the same obligations under all facts.
     """
 
     def __init__(self) -> None:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
 
     def view(self, profile: Profile) -> View:
-        """The view of a profile; raw only if no facts can oblige the caller to anything."""
+        """Return the view of a profile; raw only if no facts can oblige the caller to anything."""
         redact: set[str] = set()
         bans: frozenset[str] = frozenset()
         checked = False
@@ -45,7 +45,7 @@ class Views:
 
 
 def _function(live: Live) -> tuple[object, ...]:
-    """The rule's obligation as a value: equal for rules that oblige alike."""
+    """Return the rule's obligation as a value: equal for rules that oblige alike."""
     rule = live.rule
     return (
         rule.effect,

@@ -1,7 +1,7 @@
 """Bare directories: whether some path below could be allowed ``see``, by patterns alone.
 
-Some allow must be able to match there under some facts, and no enforced deny may match there
-under all facts. What hides the path from above is no part of the question.
+Some allow must be able to match there under some facts, and no enforced deny may match there under
+all facts. Rules that hide the path from above are not considered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""Positions below a directory looked at before it counts as leading nowhere: hidden, not shown."""
+"""Positions below a directory that are looked at; beyond it counts as leading nowhere (hidden)."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -29,7 +29,7 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """Where in the trie one set of allows can match. everywhere: one of them has no globs."""
+    """Trie nodes where one set of allows can match. everywhere: one of them has no globs."""
 
     __slots__ = ("accepts", "everywhere", "nodes")
 
@@ -40,7 +40,7 @@ class _Goal:
 
 
 class Sight:
-    """Answers ``below`` for one table, and remembers."""
+    """Cached answers of ``below`` for one table."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -52,8 +52,8 @@ class Sight:
     def below(self, position: Position, caller: Caller) -> bool:
         """True if some path below the position could be allowed ``see`` for this caller."""
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: by what the position is to this caller, of which there are few. Who may make
-        # directories makes as many positions as there are numbers, and each would be looked below.
+        # INVARIANT: cached by the position as this caller has it, of which there are few. An app that makes
+        # directories makes as many positions as there are numbers; each would need a look below.
         own = self._automaton.resolved(position, caller.app, caller.uid)
         key = (own, caller.of.number, uid)
         found = self._answers.get(key)
@@ -119,7 +119,7 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try the paths that the globs of the allows spell out themselves."""
+        """Try the paths that the globs of the allows spell out."""
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):
@@ -149,7 +149,7 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try every position below; at the bound, no."""
+        """Try every position below; beyond the bound return False."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()
@@ -175,7 +175,7 @@ class Sight:
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """A name for every edge of a node that this caller may take."""
+    """Yield a name for every edge of a node that this caller may take."""
     yield from node.literals.items()
     yield from node.folded.items()
     for pattern, targets in node.patterns.items():
