@@ -1,4 +1,4 @@
-"""Content kinds that are known already, by the identity and version of the file."""
+"""Known content kinds, by the identity and version of the file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
-"""A file changed this recently (ns) may change again within one tick of the kernel's clock (10 ms
-at HZ=100, before multigrain timestamps) and look the same."""
+"""Age (ns) below which a file may change again unseen.
+
+It may do so within one tick of the kernel's clock (10 ms at HZ=100, before multigrain timestamps),
+and its stat stays the same.
+"""
 
 
 class KindKey(NamedTuple):
-    """One version of one file: taken by stat BEFORE the file was sniffed. Times in ns since 1970."""
+    """One version of one file: from a stat BEFORE the file was sniffed. Times in ns since 1970."""
 
     dev: int
     ino: int
@@ -25,27 +28,27 @@ class KindKey(NamedTuple):
     ctime_ns: int
 
     def is_racy(self, now_ns: int) -> bool:
-        """May the file change again and yet look like this version."""
+        """True if the file may change again and still look like this version."""
         return now_ns - max(self.mtime_ns, self.ctime_ns) < RACY_NS
 
 
 _Entry = tuple[KindKey, tuple[Hashable] | None]
-"""A version of a file, and whose worker said so: None if another one found the same."""
+"""A version of a file, and the lane whose worker found the kind; None if another worker found the same."""
 
 
 class KindsBeneath(Protocol):
-    """A slower and lasting cache (remembered.Remembered)."""
+    """A slower and lasting cache (disk_cache.Remembered)."""
 
     def kind(self, key: KindKey) -> str | None:
-        """The kind that was found in this version of a file."""
+        """Return the kind found in this version of a file, or None."""
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Keep it."""
+        """Store a kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindCacheStats:
-    """Counts since the start, except entries and capacity, which are now."""
+    """Counts since the start; entries and capacity are current values."""
 
     entries: int
     capacity: int
@@ -55,13 +58,13 @@ class KindCacheStats:
 
 
 class KindCache:
-    """Bounded map from a file's version to its kind; the one not asked for the longest goes first.
+    """A bounded map from a file's version to its kind; the least recently used entry goes first.
 
     Failures are not kept: the next request tries again. About 400 bytes per entry.
 
-    INVARIANT: a hit says what the file's kind was when it had that stat. A writer with a shared
-    mapping changes bytes without changing any of it: whoever asks holds a read lease (fs/access/facts.py), or
-    decides on no more than a name and attributes.
+    INVARIANT: a hit is the kind of the file at the time of that stat. A writer with a shared mapping
+    changes bytes and leaves the stat alone. So a caller of get holds a read lease (fs/access/facts.py),
+    or decides only on a name and attributes.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class KindCache:
         clock_ns: Callable[[], int] = time.time_ns,
         beneath: KindsBeneath | None = None,
     ) -> None:
-        """beneath: asked for what is not in here, and told what comes in."""
+        """Make an empty cache. beneath: read on a miss, and given every new kind."""
         self._beneath = beneath
         self._kinds: OrderedDict[_Entry, str] = OrderedDict()
         self._capacity = capacity
@@ -78,7 +81,7 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """The kind, or None if it is not known. lane: who asks gets what its own worker said, too."""
+        """Return the kind, or None if unknown. lane: answers of this lane's own worker count, too."""
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)
             if kind is not None:
@@ -92,7 +95,7 @@ class KindCache:
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Keep a kind for everybody; None (a failure) and a file changed within RACY_NS are not kept."""
+        """Store a kind for all lanes; a failure (None) and a file changed within RACY_NS are not kept."""
         if kind is None or key.is_racy(self._clock_ns()):
             return
         if self._beneath is not None and self._kinds.get((key, None)) != kind:
@@ -100,12 +103,12 @@ class KindCache:
         self._keep((key, None), kind)
 
     def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Keep what the worker of a lane said, for that lane; likewise."""
+        """Store the answer of a lane's worker, for that lane; RACY_NS as in put."""
         if not key.is_racy(self._clock_ns()):
             self._keep((key, (lane,)), kind)
 
     def drop_own(self, key: KindKey, lane: Hashable) -> None:
-        """Forget what the worker of a lane said."""
+        """Forget the answer of a lane's worker."""
         self._kinds.pop((key, (lane,)), None)
 
     def _keep(self, entry: _Entry, kind: str) -> None:
@@ -116,5 +119,5 @@ class KindCache:
             self._evicted += 1
 
     def stats(self) -> KindCacheStats:
-        """A snapshot of the counts."""
+        """Return a snapshot of the counts."""
         return KindCacheStats(len(self._kinds), self._capacity, self._hits, self._misses, self._evicted)

@@ -1,4 +1,4 @@
-"""The daemon's end of one worker: a request out, a reply in, and the power to kill."""
+"""The daemon's end of one worker: send a request, receive a reply, kill."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from policyfs.content.zygote import ENDED
 
 _CHUNK: Final = 256 * 1024
 _STOPPED_S: Final = 0.2
-"""After so long without an answer it is looked whether the worker was stopped."""
+"""Seconds without an answer after which the daemon checks whether the worker was stopped."""
 _CAUSE_S: Final = 1.0
-"""How long the zygote may take to tell how a worker ended."""
+"""Seconds that the zygote may take to report how a worker ended."""
 _BY_ITSELF: Final = frozenset({
     signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
     signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE,
 })  # fmt: skip
-"""Signals that a process gets for what it does; a worker can send none. Any other came from outside."""
+"""Signals that a process causes itself; a worker can send none. Any other came from outside."""
 
 
 class WorkerGoneError(Exception):
-    """The worker died, or said something that no worker says; the message tells which.
+    """The worker died, or sent something that no worker sends; the message has the cause.
 
-    outside: somebody else ended or stopped it, so that it says nothing of the file.
+    outside: another process ended or stopped it, so its end says nothing about the file.
     """
 
     def __init__(self, text: str, *, outside: bool = False) -> None:
@@ -43,20 +43,22 @@ class WorkerGoneError(Exception):
 class WorkerLink:
     """One worker process. At most one task uses it at a time.
 
-    A request that does not end in a reply (the worker died, the deadline came, the task was
-    cancelled) leaves the stream out of step: the owner must kill() the worker then.
+    A request without a reply (the worker died, the deadline passed, the task was cancelled) leaves the
+    stream out of step: then the owner must kill() the worker.
     """
 
     def __init__(self, pid: int, sock: socket.socket, pidfd: int, ending: int) -> None:
-        """Takes over the socket, the pidfd (through which no other process can be hit) and *ending*, a
-        pipe by which the zygote tells how the worker ended.
+        """Take over the socket, the pidfd and *ending*.
+
+        No signal through the pidfd can hit another process. *ending* is a pipe on which the zygote reports
+        how the worker ended.
         """
         sock.setblocking(False)
         os.set_blocking(ending, False)
         self.pid = pid
         self.served = 0
         self.lane: Hashable = None
-        """Whom alone it serves, once it has served anybody."""
+        """The only lane that it serves, once it has served one."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending
@@ -65,9 +67,9 @@ class WorkerLink:
         self._quiet.register(pidfd, select.POLLIN)
 
     async def hello(self) -> str:
-        """Wait until the worker is confined; returns what held, for people.
+        """Wait until the worker is confined; return the measures that are in force, for people.
 
-        Raises WorkerGoneError with the worker's reason if it could not give everything up.
+        Raises WorkerGoneError with the worker's reason if it could not give up all rights.
         """
         try:
             reply = await self._receive(protocol.HELLO, protocol.MAX_REASON)
@@ -78,7 +80,7 @@ class WorkerLink:
         return reply.reason
 
     async def ask(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
-        """One request and its reply. fd is duplicated to the worker and stays the caller's.
+        """Send one request and return its reply. fd is duplicated to the worker and stays the caller's.
 
         size: of the file behind fd, in bytes. Raises WorkerGoneError.
         """
@@ -96,25 +98,26 @@ class WorkerLink:
         return await self._receive(number, limit)
 
     def fit(self) -> bool:
-        """Whether the worker lives and, being idle, is silent."""
+        """True if the worker lives and, being idle, is silent."""
         return not self._quiet.poll(0)
 
     def kill(self) -> None:
-        """SIGKILL, and no more talk: a task that is talking gets WorkerGoneError. gone() says when
-        it has ended. Only in a trio run; once is enough, more do nothing.
+        """Send SIGKILL and close the socket; gone() then reports the end.
+
+        A task that waits for a reply gets WorkerGoneError. Only in a trio run; further calls do nothing.
         """
         if self._sock.fileno() < 0:
             return
-        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._quiet.unregister(self._sock)
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
     def gone(self) -> bool:
-        """Whether a killed worker has ended; closes the pidfd when it has. Never blocks."""
+        """True if a killed worker has ended; closes the pidfd then. Never blocks."""
         if self._pidfd >= 0 and self._quiet.poll(0):
-            with contextlib.suppress(RuntimeError):  # where no trio runs nobody waits for it
+            with contextlib.suppress(RuntimeError):  # without a trio run no task waits for it
                 trio.lowlevel.notify_closing(self._ending)
             for fd in (self._pidfd, self._ending):
                 os.close(fd)
@@ -127,7 +130,7 @@ class WorkerLink:
             await trio.lowlevel.wait_readable(self._pidfd)
 
     def _stopped(self) -> bool:
-        """Whether somebody stopped it (proc_pid_stat(5), field 3): no worker can do that to itself."""
+        """True if another process stopped it (proc_pid_stat(5), field 3): no worker can stop itself."""
         try:
             state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -138,7 +141,7 @@ class WorkerLink:
         return self._pidfd < 0 or any(fd == self._pidfd for fd, _ in self._quiet.poll(0))
 
     async def _death(self) -> WorkerGoneError:
-        """What became of a worker that hung up."""
+        """Return the error for a worker that closed its socket."""
         code = None
         with trio.move_on_after(_CAUSE_S), contextlib.suppress(trio.ClosedResourceError):
             code = await self._exit_code()
@@ -150,7 +153,7 @@ class WorkerLink:
         return WorkerGoneError(f"the worker died of signal {number}", outside=number not in _BY_ITSELF)
 
     async def _exit_code(self) -> int | None:
-        """Its exit code, or the negative signal. None if the zygote did not live to tell."""
+        """Return its exit code, or the negative signal; None if the zygote died before reporting it."""
         while self._ending >= 0:
             try:
                 told = os.read(self._ending, ENDED.size)

@@ -1,12 +1,12 @@
-"""What was found in files, kept over restarts: content kinds and redaction plans, in SQLite.
+"""Content kinds and redaction plans kept over restarts, in SQLite.
 
-Shared by all mounts of a machine whose trails lie together. Nothing depends on it but speed: a
-database that is damaged is thrown away and begun anew, one that cannot be written is not written.
+Shared by all mounts of a machine that keep their trails in one directory. Only speed depends on it:
+a damaged database is replaced by a new one, and one that cannot be written is not written.
 
-INVARIANT: an answer counts for the version of a file that its key names, and only where somebody
-knows that the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and
-kinds are put and asked for only with a read lease on the file (fs/redacted/copies.py and leased.py,
-fs/access/facts.py), and only on a store where stat shows that somebody wrote and went
+INVARIANT: an answer counts for the version of a file in its key, and only if the caller knows that
+the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and kinds
+are stored and read only with a read lease on the file (fs/redacted/copies.py and leased.py,
+fs/access/facts.py), and only on a store where stat shows every finished write
 (StoreFacts.times_tell).
 """
 
@@ -30,16 +30,16 @@ from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import DETECTOR_VERSION, Plan
 
 MAX_ROWS: Final = 1_000_000
-"""Beyond that the database is emptied: some 200 MB, and of ten times as many files as people have."""
+"""Rows beyond which the database is emptied: some 200 MB, for ten times as many files as people have."""
 MAX_ANSWER_BYTES: Final = 1 << 20
-"""A plan that takes more to write down is made anew each time."""
+"""Size of a packed plan beyond which it is not stored, but made anew each time."""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
-"""Rows that lack this word are one worker's word, which older versions kept: they go."""
+"""Word in every row's detector. Rows without it come from one worker only (older versions): deleted."""
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
-"""Under which kinds were kept that no lease had proven: such rows go."""
+"""Key of kinds that older versions stored without the proof of a lease; such rows are deleted."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS found (
     fs INTEGER NOT NULL, ino INTEGER NOT NULL, what TEXT NOT NULL, detector TEXT NOT NULL,
@@ -68,11 +68,11 @@ class RememberedStats:
 
 
 class Remembered:
-    """Answers by a file's version. path: of the database. file_system: which one the inode numbers are
-    of (statvfs f_fsid). detector: whatever makes an old answer worthless when it changes.
+    """Stored answers by a file's version. path: of the database.
 
-    get and put on the event loop's thread, flush() on any one other at a time. warn is told of what a
-    person should know.
+    file_system: the id of the file system of the inode numbers (statvfs f_fsid). detector: a text that
+    changes whenever old answers become invalid. Call get and put on the event loop's thread, and
+    flush() on one other thread at a time. warn gets messages for the administrator.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Remembered:
         self._open()
 
     def kind(self, key: KindKey) -> str | None:
-        """The content kind that was found in this version of a file."""
+        """Return the content kind found in this version of a file, or None."""
         answer = self._get(self._key(key, _KIND))
         if answer is None:
             return None
@@ -106,11 +106,11 @@ class Remembered:
         return kind if is_kind(kind) else None
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Keep what was found in this version of a file; not if it may change within one tick."""
+        """Store the kind of this version of a file, unless the file may change within one tick."""
         self._put(key, _KIND, kind.encode("ascii"))
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """The kind and the plan that were found in this version of a file with *what* hidden."""
+        """Return the kind and the plan found in this version of a file with *what* hidden, or None."""
         answer = self._get(self._key(key, _words(what)))
         if answer is None:
             return None
@@ -121,16 +121,16 @@ class Remembered:
             return None
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Keep a plan, likewise."""
+        """Store a plan, under the same condition as put_kind."""
         self._put(key, _words(what), pack_plan(kind, plan))
 
     @property
     def is_waiting(self) -> bool:
-        """Is there anything that flush() would do."""
+        """True if flush() has something to write."""
         return bool(self._pending) or self._damaged
 
     def flush(self) -> None:
-        """Write down what was put. Never raises; what cannot be written is forgotten."""
+        """Write pending answers. Never raises; answers that cannot be written are lost."""
         with self._swap:
             pending, self._pending = self._pending, {}
             if self._damaged:
@@ -150,11 +150,11 @@ class Remembered:
             self._lost += len(rows)
 
     def stats(self) -> RememberedStats:
-        """A snapshot for ``status``."""
+        """Return a snapshot for ``status``."""
         return RememberedStats(self._hits, self._misses, self._written, self._lost, self._begun_anew)
 
     def close(self) -> None:
-        """Write down what was put, and close. A second call does nothing."""
+        """Write pending answers, and close. A second call does nothing."""
         self.flush()
         self._shut()
 
@@ -193,7 +193,7 @@ class Remembered:
     # ------------------------------------------------------------- the database
 
     def _open(self) -> None:
-        """Open it; begin anew if it is damaged or too large; do without if neither goes."""
+        """Open the database; replace it if it is damaged; go on without it if neither works."""
         try:
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:
@@ -219,7 +219,10 @@ class Remembered:
             self._do_without(error)
 
     def _connect(self) -> None:
-        """Raises OSError, sqlite3.Error (DatabaseError itself if the file is no sound database)."""
+        """Open both connections.
+
+        Raises OSError, sqlite3.Error (DatabaseError itself if the file is damaged).
+        """
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self._writer = _connection(self._path)
         self._writer.execute("PRAGMA journal_mode = WAL")
@@ -240,7 +243,7 @@ class Remembered:
 
 
 def remembered_for(path: str, root_fd: int, warn: Callable[[str], None]) -> Remembered:
-    """What is remembered of the store that root_fd is the root directory of."""
+    """Open the stored answers for the store with this root directory."""
     version: int = magic.version()  # type: ignore[no-untyped-call]  # python-magic has no types
     detector = f"{DETECTOR_VERSION}/{version}/{_CONFIRMED}"
     return Remembered(path, file_system=os.fstatvfs(root_fd).f_fsid, detector=detector, warn=warn)
@@ -261,5 +264,5 @@ def _words(what: frozenset[str]) -> str:
 
 
 def _signed(number: int) -> int:
-    """SQLite integers are signed; inode numbers are not."""
+    """Make an inode number signed, as SQLite integers are."""
     return number - (1 << 64) if number >> 63 else number

@@ -1,8 +1,8 @@
-"""What libmagic says, made into a content kind: one name per kind, contradictions unknown.
+"""Libmagic's answers, converted to content kinds: one name per kind, contradictions unknown.
 
-A content kind depends on the first SNIFF_BYTES of a file and on nothing else, for a finished
-file and for a write being checked alike. Were a file's kind to hang on bytes behind the head
-that checked writes hold back, a write there could change it unseen.
+A content kind depends on the first SNIFF_BYTES of a file and on nothing else, for a finished file
+and for a write being checked alike. If a kind depended on bytes behind the head that checked writes
+hold back, a write there could change it unseen.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Final
 from policyfs.domain import KIND_EMPTY
 
 SNIFF_BYTES: Final = 64 * 1024
-"""How much of a file decides its kind (bytes). Costs of looking at more: tar, ISO 9660 and every
-media container show themselves within 64 KiB; JSON that is longer is text/plain to libmagic."""
+"""Bytes at the start of a file that decide its kind.
+
+More would cost time and gain little: tar, ISO 9660 and every media container are recognised within
+64 KiB. Longer JSON is text/plain to libmagic.
+"""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 
@@ -53,8 +56,10 @@ _ALIASES: Final = {
     "video/msvideo": "video/x-msvideo",
     "video/x-mp4": "video/mp4",
 }
-"""Names by which versions of libmagic, and other tools, know one kind -> the name used here
-(libmagic 5.44's, except where that is a private one)."""
+"""Names that versions of libmagic, and other tools, use for one kind -> the name used here.
+
+It is libmagic 5.44's name, except where that is a private one.
+"""
 
 _SIGNATURES: Final = (
     (re.compile(rb"\xff\xd8\xff"), re.compile(r"image/jpeg")),
@@ -69,16 +74,16 @@ _SIGNATURES: Final = (
     (re.compile(rb"\xff\x4f\xff\x51\0"), re.compile(r"image/.*")),
     (re.compile(rb"....ftyp", re.DOTALL), re.compile(r"(?:image|video|audio)/.*|application/octet-stream")),
 )
-"""First bytes that every reader goes by -> the kinds that may be called so."""
+"""First bytes that every reader relies on -> the kinds allowed for them."""
 
 _UNNAMED: Final = ((b"IIU\0", "image/x-panasonic-rw2"),)
-"""First bytes -> kinds that libmagic has no name for."""
+"""First bytes -> kinds without a name in libmagic."""
 
 
 def normalise(answer: str) -> str | None:
-    """The content kind for libmagic's answer (a MIME type, perhaps with a charset).
+    """Return the content kind for libmagic's answer (a MIME type, perhaps with a charset).
 
-    None for anything that is no MIME type: libmagic's complaints ("cannot open ...") and the
+    None for an answer that is no MIME type: libmagic's complaints ("cannot open ...") and the
     run-together answers of some versions. ``application/octet-stream`` is an answer, not a failure.
     """
     name = answer.partition(";")[0].strip().lower()
@@ -92,16 +97,16 @@ def normalise(answer: str) -> str | None:
 
 
 def is_kind(text: str) -> bool:
-    """Whether a text is a content kind as this module writes them."""
+    """True if a text is a content kind as this module writes them."""
     return _NAME.fullmatch(text) is not None
 
 
 def settle(kind: str, head: bytes) -> str | None:
-    """The kind, unless the head bears the signature of another one: then None, unknown.
+    """Return the kind, or None (unknown) if the head has the signature of another kind.
 
-    libmagic tries some tests before others (tar's checksum before JPEG's first bytes), so a file
-    can be made that it calls one thing while every image viewer opens it as another. Calling such
-    a file either is wrong for some rule; unknown fails closed for all of them.
+    libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So a file can be
+    made that it calls one kind while every image viewer opens it as another. Either name would be wrong
+    for some rule; unknown fails closed for all of them.
     """
     for signature, kinds in _SIGNATURES:
         if signature.match(head) and not kinds.fullmatch(kind):
@@ -115,7 +120,7 @@ _NO_MOVIE: Final = frozenset(
     b"heic,heix,heim,heis,hevc,hevx,hevm,hevs,mif1,mif2,msf1,miaf,avif,avis,jp2 ,jpx ,jpm ,jxl ,crx ,j2ki,"
     b"j2is,j2k1,jpgs".split(b",")
 )
-"""Brands of pictures in the same kind of boxes: no movies, or not only."""
+"""Brands of pictures in the same kind of boxes: no movies, or not only movies."""
 _MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
 
@@ -127,13 +132,14 @@ _PICTURE_BRANDS: Final = (
     (frozenset((b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heim", b"heis")), "image/heif"),
     (frozenset((b"jph ",)), "image/jph"),
 )
-"""Brands, the telling ones first -> the kind of a picture that says it is compatible with one of them."""
+"""Compatible brands, the most specific ones first -> the picture's kind."""
 _JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
 def picture_kind(head: bytes) -> str | None:
-    """The kind of a still picture in boxes whose brand libmagic does not know: raw photos, HEIF by the
-    brands that it is compatible with, JPEG 2000 with other entropy coding. None for any other.
+    """Return the kind of a still picture in boxes whose brand libmagic does not know, else None.
+
+    These are raw photos, HEIF by its compatible brands, and JPEG 2000 with other entropy coding.
     """
     at = len(_JP2_SIGNATURE) if head.startswith(_JP2_SIGNATURE) else 0
     size = int.from_bytes(head[at : at + 4])
@@ -144,9 +150,10 @@ def picture_kind(head: bytes) -> str | None:
 
 
 def movie_kind(head: bytes) -> str | None:
-    """The kind of an ISO base media or QuickTime file whose brand or first box libmagic does not know
-    (it calls them ``application/octet-stream``): cameras' own brands, QuickTime files that start with
-    padding or a preview. None if the head is no such file's.
+    """Return the kind of a movie whose brand or first box libmagic does not know, else None.
+
+    These are ISO base media and QuickTime files that libmagic calls ``application/octet-stream``:
+    cameras' own brands, and QuickTime files that start with padding or a preview.
     """
     at = 0
     if head[4:8] == b"ftyp":

@@ -1,8 +1,9 @@
-"""Files over which a look failed just now: refused at once for a while, without a worker.
+"""Files whose last look failed: refused at once for a while, without a worker.
 
 A file that keeps a worker busy until the deadline, or kills it, would do so at every open. The same
-happens to an honest file on a machine that is overloaded, so each refusal ends by itself: FIRST_S after the
-first failure, and twice as long after each further one, up to LONGEST_S. One good answer forgets all.
+happens to an honest file on an overloaded machine, so each refusal ends by itself. It lasts FIRST_S
+after the first failure, and twice as long after each further one, up to LONGEST_S. One good answer
+clears all.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Final, NamedTuple
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 KEPT_S: Final = 600.0
-"""How long after its refusal has ended a failure still counts as one before the next."""
+"""Seconds after the end of a refusal for which its failure still counts as the previous one."""
 MAX_FILES: Final = 4096
 """Failures kept; the oldest go first. One takes about 500 bytes."""
 
 
 class _Failure(NamedTuple):
-    """why: in words. at_s, until_s: monotonic times of the failure and of the end of the refusal."""
+    """One failure. why: in words. at_s, until_s: monotonic times of the failure and of the refusal's end."""
 
     why: str
     at_s: float
@@ -29,9 +30,9 @@ class _Failure(NamedTuple):
 
 
 class Missed:
-    """Bounded map from a version of a file, for one app, to its failure.
+    """A bounded map from a version of a file, for one app, to its failure.
 
-    Only ever refuses, so a version that stat tells is proof enough.
+    It can only refuse, so a version from stat is proof enough.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic, capacity: int = MAX_FILES) -> None:
@@ -44,7 +45,7 @@ class Missed:
         return len(self._failures)
 
     def refusal(self, key: Hashable) -> str | None:
-        """Return why the file is not looked into now; None if it is to be."""
+        """Return the reason for not looking into the file now; None if there is none."""
         failure = self._failures.get(key)
         now_s = self._clock_s()
         if failure is None or now_s >= failure.until_s:
@@ -55,7 +56,7 @@ class Missed:
         )
 
     def note(self, key: Hashable, why: str) -> None:
-        """Keep a failure. why: what happened, in words for the trail."""
+        """Record a failure. why: the cause, in words for the trail."""
         now_s = self._clock_s()
         before = self._failures.pop(key, None)
         pause_s = FIRST_S
@@ -66,5 +67,5 @@ class Missed:
             self._failures.popitem(last=False)
 
     def forget(self, key: Hashable) -> None:
-        """Forget a failure: the file was looked into."""
+        """Forget a failure, after a successful look."""
         self._failures.pop(key, None)

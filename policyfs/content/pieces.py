@@ -1,9 +1,9 @@
-"""Replacement bytes taken apart: what is the file's own, what is one byte repeated, and what is new.
+"""Replacement bytes split into pieces: bytes of the file, runs of one byte, and new bytes.
 
-Redaction takes away; it has little to put in. So of the bytes of a plan nearly all are runs of one byte or
-stand in the file already, at the same place or moved. Only what is left, the literal bytes, a worker could
-have from elsewhere: from another file that it saw. The daemon bounds those, kind by kind, and fetches what is
-the file's own from the file itself.
+Redaction removes data and adds little. So nearly all bytes of a plan are runs of one byte, or are
+in the file already, at the same place or moved. Only the rest, the literal bytes, could come from
+elsewhere: from another file that the worker saw. The daemon limits those by kind, and reads the
+file's own bytes from the file itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 
 COPY_MIN: Final = 16
-"""Bytes of the file's own that count as such. From shorter ones any text could be put together."""
+"""Length from which bytes of the file count as such. From shorter ones any text could be put together."""
 NEUTRAL: Final = frozenset(b"\0 0\xff")
-"""Bytes whose repetition tells nothing. Any other counts as one literal byte."""
+"""Bytes that tell nothing when repeated. A run of any other counts as one literal byte."""
 LITERAL_BYTES: Final = 4096
-"""Literal bytes that the plan for a file may have, where its kind needs no more."""
+"""Literal bytes allowed in a plan, for most kinds."""
 _MORE: Final = {
     "application/pdf": (1 << 20, 0, b"%PDF-"),
     "image/png": (1 << 18, 0, b"\x89PNG\r\n\x1a\n"),
@@ -28,8 +28,10 @@ _MORE: Final = {
     "image/heif": (1 << 16, 4, b"ftyp"),
     "image/avif": (1 << 16, 4, b"ftyp"),
 }
-"""Kinds with packed streams that are packed again: literal bytes, and how such a file begins (offset, bytes).
-A worker names the kind; the daemon compares the beginning."""
+"""Kinds whose packed streams are packed again: literal bytes allowed, and the signature (offset, bytes).
+
+A worker names the kind; the daemon compares the signature.
+"""
 HEAD_BYTES: Final = 16
 
 _SHORT: Final = 16
@@ -37,15 +39,17 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""So many bytes are searched for moved ones in one plan, some 0.2 s; what is not found by then is literal."""
+"""Bytes searched for moved ones in one plan, some 0.2 s; all after that are literal."""
 
 Read = Callable[[int, int], bytes]
-"""Bytes of the file: offset, size."""
+"""Function that reads bytes of the file: offset, size."""
 
 
 class Piece(NamedTuple):
-    """Part of a patch. origin: where in the file its bytes are, -1 if data has them. A run has one byte of
-    data, and may be longer.
+    """Part of a patch.
+
+    origin: offset in the file of its bytes, -1 if ``data`` holds them. A run has one byte of data and
+    any size.
     """
 
     offset: int
@@ -55,13 +59,13 @@ class Piece(NamedTuple):
 
 
 def literal_bytes_for(kind: str, head: bytes) -> int:
-    """How many literal bytes the plan for a file of this kind, that begins so, may have."""
+    """Return the number of literal bytes allowed in a plan for a file of this kind and head."""
     most, at, signature = _MORE.get(kind, (LITERAL_BYTES, 0, b""))
     return most if head[at:].startswith(signature) else LITERAL_BYTES
 
 
 def cost(piece: Piece) -> int:
-    """How many literal bytes a piece counts for."""
+    """Return the number of literal bytes that a piece counts for."""
     if piece.origin >= 0:
         return 0
     if len(piece.data) == 1 and piece.data[0] in NEUTRAL:
@@ -70,16 +74,16 @@ def cost(piece: Piece) -> int:
 
 
 class Splitter:
-    """Takes patches of one file apart."""
+    """Splits patches of one file into pieces."""
 
     def __init__(self, read: Read, size: int) -> None:
-        """size: of the file, in bytes."""
+        """Set the file's reader. size: of the file, in bytes."""
         self._read = read
         self._size = size
         self._searched = 0
 
     def pieces(self, patch: Patch) -> list[Piece]:
-        """The parts of a patch with data, in order and without a gap."""
+        """Return the pieces of a patch with data, in order and without a gap."""
         data = patch.data
         if data.count(data[:1]) == len(data):
             return [Piece(patch.offset, len(data), data[:1])]
@@ -105,7 +109,7 @@ class Splitter:
                 yield from self._moved(data[first:last], offset + first, near, start)
 
     def _moved(self, data: bytes, offset: int, near: bytes, start: int) -> Iterator[Piece]:
-        """What stands elsewhere nearby in the file, and what is new."""
+        """Yield copies of nearby bytes of the file, and the new bytes between them."""
         new = at = 0
         shift = 0
         while at + COPY_MIN <= len(data):
@@ -134,13 +138,13 @@ class Splitter:
 
 
 def _difference(data: bytes, old: bytes) -> bytes:
-    """Zeros where both are the same."""
+    """Return the XOR of both: zeros where they are the same."""
     old = old.ljust(len(data), b"\0")
     return (int.from_bytes(data) ^ int.from_bytes(old)).to_bytes(len(data))
 
 
 def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int, bool]]:
-    """The parts that match a pattern, and those between: first, end, whether it matches."""
+    """Yield the matches of a pattern, and the stretches between: first, end, whether it matches."""
     at = 0
     for match in pattern.finditer(data):
         if at < match.start():
@@ -152,7 +156,7 @@ def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, i
 
 
 def _common(data: bytes, at: int, near: bytes, place: int) -> int:
-    """How many bytes are the same from there on."""
+    """Return the number of equal bytes from there on."""
     most = min(len(data) - at, len(near) - place)
     good, step = 0, COPY_MIN
     while good < most and step:

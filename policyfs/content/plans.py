@@ -1,7 +1,7 @@
-"""A redaction plan as bytes: packed by a worker, unpacked and distrusted by the daemon.
+"""A redaction plan as bytes: packed by a worker, unpacked and checked by the daemon.
 
-A patch is zeros, a repeated byte, literal bytes, bytes that stand in the file, or several of these one
-behind the other (pieces.py). Of literal bytes there are no more than files of the kind need.
+A patch is zeros, a repeated byte, literal bytes, a copy of bytes in the file, or several of these
+without a gap (pieces.py). There are no more literal bytes than files of the kind need.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from policyfs.redact.core.values import Finding, Outcome, Plan
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
 MAX_PATCH_BYTES: Final = 32 * 1024 * 1024
-"""Replacement bytes of one plan, all patches together: what a daemon may be made to hold. Zeros are
-only counted, not held."""
+"""Replacement bytes of one plan, all patches together: a limit on the daemon's memory.
+
+Zeros are only counted, not held.
+"""
 MAX_WORD: Final = 200
 
 _TEXT: Final = struct.Struct("<H")
@@ -28,22 +30,23 @@ _FINDING: Final = struct.Struct("<QQ?")
 _PATCH: Final = struct.Struct("<QQBB")
 _LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
 _GOES_ON: Final = 0x80
-"""With a form: it belongs to the patch before, which it follows without a gap."""
+"""Flag on a form: the piece belongs to the patch before, which it follows without a gap."""
 _ORIGIN: Final = struct.Struct("<Q")
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
 
 
 def refusal(reason: str) -> Plan:
-    """The plan of a file that nobody could look into."""
+    """Return the plan for a file that could not be looked into."""
     return Plan(outcome=Outcome.REFUSE, patches=(), findings=(), reason=reason)
 
 
 def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
-    """A plan and the kind it was made for, as a reply's payload. read: of the file, which has so many bytes,
-    to leave out what stands in it; without it all replaced bytes are packed.
+    """Pack a plan and its kind as a reply's payload.
 
-    A plan beyond the limits of this module becomes a refusal: its file is denied.
+    read, file_size: reads the file of so many bytes, to leave out bytes that the file has; without it
+    all replaced bytes are packed. A plan beyond the limits of this module becomes a refusal: its file
+    is denied.
     """
     size = sum(len(patch.data) for patch in plan.patches)
     pieces: list[list[Piece]] = []
@@ -102,7 +105,7 @@ def _pack_pieces(pieces: list[Piece]) -> list[bytes]:
 
 
 class _Reader:
-    """Takes values off the front of a payload; WireError where there is not enough of it."""
+    """Reads values from the front of a payload; raises WireError at its end."""
 
     __slots__ = ("_data", "_position")
 
@@ -136,12 +139,13 @@ class _Reader:
 
 
 def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:
-    """The kind and the plan in a reply's payload. file_size (bytes) is the daemon's own knowledge. read: of
-    the file, for what stands in it; without it the plan is one that was unpacked and packed here before.
+    """Unpack the kind and the plan from a reply's payload.
 
-    Raises what read raises, and WireError unless the plan has the shape that a correct worker gives it:
-    patches sorted, apart from each other, inside the file; none where there is nothing to change; within
-    the limits. Whether the plan is right cannot be told from here.
+    file_size (bytes) is the daemon's own knowledge. read: reads the file, for copied bytes; without it
+    the plan must be one that was unpacked and packed here before. Raises errors of read, and WireError
+    unless the plan has a correct worker's shape: patches sorted, apart from each other, inside the
+    file; none where nothing changes; within the limits. Whether the plan is right cannot be checked
+    here.
     """
     reader = _Reader(payload)
     kind = reader.text(MAX_KIND)
@@ -193,14 +197,14 @@ def _unpack_patches(
         if most is not None and new > most:
             raise WireError("more literal bytes than such a file needs")
         if not goes_on:
-            patches.append(Patch(offset, b"?"))  # its bytes come when it is known where it ends
+            patches.append(Patch(offset, b"?"))  # its bytes are set once its end is known
         whole.append(_bytes_of(piece, file_size, read))
     _finish(patches, whole)
     return tuple(patches)
 
 
 def _finish(patches: list[Patch], whole: list[bytes]) -> None:
-    """Give the last patch its bytes, if they were gathered."""
+    """Give the last patch its bytes, if any were collected."""
     if whole:
         patches[-1] = Patch(patches[-1].offset, b"".join(whole))
         whole.clear()

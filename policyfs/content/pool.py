@@ -1,4 +1,4 @@
-"""The workers of one daemon: whom each belongs to, spares that wait, and their parent."""
+"""The workers of one daemon: their lanes, spares, and their parent."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
 SERVED_MAX: Final = 10_000
-"""Requests after which a worker is replaced: how long one that was taken over stays, at most."""
+"""Requests after which a worker is replaced: a limit on the life of one that was taken over."""
 SPARES: Final = 1
-"""Confined workers that wait for an app that has none, so that no open waits for a fork."""
+"""Confined workers that wait for an app without one, so that no open waits for a fork."""
 _KEPT_MIN: Final = 4
-"""So many workers stay with their apps even on a small machine: each costs its app a spare to get back."""
+"""Workers that stay with their apps even on a small machine: a replacement costs the app a spare."""
 _UNDEAD_MAX: Final = 8
 """Killed workers that have not ended (hung in a disk read) beyond which no more are forked."""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
-"""A zygote that lived this long does not count as one that keeps dying."""
+"""Seconds of life after which a zygote does not count as one that keeps dying."""
 _LOOK_S: Final = 5.0
-"""How often it is looked whether the spares still live."""
+"""Seconds between checks that the spares still live."""
 
 
 class NoWorkerError(Exception):
-    """No worker is to be had. why: ``died`` or ``busy``; the message is for people."""
+    """No worker is available. why: ``died`` or ``busy``; the message is for people."""
 
     def __init__(self, why: str, text: str) -> None:
         super().__init__(text)
@@ -38,14 +38,14 @@ class NoWorkerError(Exception):
 
 
 class Pool:
-    """Workers by the lane that they belong to. Only for use from one trio run at a time.
+    """Workers by their lane. Only for use from one trio run at a time.
 
-    INVARIANT: a worker serves one lane in all its life. What it saw of one app's files is gone, with its
-    memory, before another app's file is looked at.
+    INVARIANT: a worker serves one lane in all its life. Data of one app's files is gone, with the
+    worker's memory, before another app's file is looked at.
     """
 
     def __init__(self, limits: Limits, size: int) -> None:
-        """Starts nothing. size: how many may be asked at the same time."""
+        """Start nothing yet. size: workers that may have a request at the same time."""
         self._limits = limits
         self._kept = max(size, _KEPT_MIN)
         self._launcher: Launcher | None = None
@@ -55,10 +55,10 @@ class Pool:
         self._wanted = trio.Event()
         self.fresh: deque[WorkerLink] = deque()
         self.idle: list[WorkerLink] = []
-        """Those that have served, the one that served last at the end."""
+        """Workers that have served, the most recent at the end."""
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
-        """Those that take a second look, one each, and end."""
+        """Workers that take one second look each, and end."""
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0
         self.confinement = ""
@@ -71,15 +71,15 @@ class Pool:
 
     @property
     def workers(self) -> list[WorkerLink]:
-        """All that live."""
+        """All living workers."""
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:
-        """Whether the parent ended and took its workers along."""
+        """True if the parent ended and took its workers along."""
         return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:
-        """Have so many spares. Raises NoWorkerError."""
+        """Fork workers until there are so many spares. Raises NoWorkerError."""
         while len(self.fresh) < count:
             worker = await self._spawn()
             self.busy.remove(worker)
@@ -103,7 +103,7 @@ class Pool:
                 await self._wanted.wait()
 
     async def take(self, lane: Hashable) -> WorkerLink:
-        """A worker for a lane: its own, a spare, or a new one. Raises NoWorkerError."""
+        """Return a worker for a lane: its own, a spare, or a new one. Raises NoWorkerError."""
         self.forget_gone()
         for worker in [worker for worker in reversed(self.idle) if worker.lane == lane]:
             self.idle.remove(worker)
@@ -114,28 +114,26 @@ class Pool:
         return self._spare(lane) or await self._spawn(lane)
 
     async def another(self, lane: Hashable) -> WorkerLink:
-        """A new worker; where none may be forked, one that waits. Raises NoWorkerError."""
+        """Return a new worker, or an existing one where none may be forked. Raises NoWorkerError."""
         self.forget_gone()
         return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
 
     async def unbiased(self) -> WorkerLink:
-        """A new worker that has seen no file, and computes while nothing else wants the processor.
-        Raises NoWorkerError.
-        """
+        """Return a new worker that has seen no file and runs at idle priority. Raises NoWorkerError."""
         worker = await self._spawn(idle=True)
         self.busy.remove(worker)
         self.apart.add(worker)
         return worker
 
     def give_back(self, worker: WorkerLink) -> None:
-        """A worker has answered, and may be asked again."""
+        """Take back a worker that has answered; it may get another request."""
         self.busy.remove(worker)
         self.idle.append(worker)
         if len(self.idle) + len(self.busy) > self._kept and self.idle[0] is not worker:
             self.kill(self.idle[0])
 
     def kill(self, worker: WorkerLink) -> None:
-        """End a worker."""
+        """Kill a worker and remove it from the lists."""
         worker.kill()
         self.busy.discard(worker)
         self.apart.discard(worker)
@@ -146,7 +144,7 @@ class Pool:
             self.killed.append(worker)
 
     def kill_lane(self, lane: Hashable) -> None:
-        """End the workers of a lane; what they are asked has no answer."""
+        """Kill the workers of a lane; their requests get no answer."""
         for worker in self.workers:
             if worker.served and worker.lane == lane:
                 self.kill(worker)
@@ -157,7 +155,7 @@ class Pool:
             self.killed = [worker for worker in self.killed if not worker.gone()]
 
     async def close(self, grace_s: float) -> None:
-        """End every process; at most *grace_s* seconds for each kind. May be called twice."""
+        """End every process; at most *grace_s* seconds for each kind. Further calls do nothing."""
         self.closed = True
         self._wanted.set()
         for worker in self.workers:

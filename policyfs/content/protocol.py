@@ -1,19 +1,19 @@
 """Frames between the daemon, the zygote and the workers.
 
 Requests and replies are a fixed header and a payload over a stream socket; a file descriptor
-travels with the first byte of a request. No pickle and no parser that has more in it than
-``struct``: the daemon reads what a process sent that may have been taken over.
+travels with the first byte of a request. No pickle, and no parser with more in it than ``struct``:
+the sender may be a process that was taken over.
 
 =============  ==================================================  =============================
 request        payload                                             reply's payload when OK
 =============  ==================================================  =============================
 KIND_FD + fd   empty                                               kind
 KIND_HEAD      the bytes, at most SNIFF_BYTES                      kind
-LOCATE + fd    what to locate, sorted, one word per line           plan (plans.py)
+LOCATE + fd    words to locate, sorted, one per line               plan (plans.py)
 =============  ==================================================  =============================
 
-A reply of any other status carries its reason as text. One request is under way per worker; a
-reply repeats its number, and a worker that says anything else, or too much, is replaced.
+A reply of any other status has its reason as text. A worker has one request at a time. A reply
+repeats the request's number; a worker that sends anything else, or too much, is replaced.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HELLO: Final = 0
 
 
 class Command(enum.IntEnum):
-    """What a worker can be asked."""
+    """Commands to a worker."""
 
     KIND_FD = 1
     KIND_HEAD = 2
@@ -51,14 +51,14 @@ class Command(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """How a request ended."""
+    """Result of a request."""
 
     OK = 0
     FAILED = 1
 
 
 class WireError(Exception):
-    """The other side sent something that is no frame."""
+    """The other side sent bytes that are no valid frame."""
 
 
 class Request(NamedTuple):
@@ -81,18 +81,18 @@ class Reply(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The payload as text for people, at most MAX_REASON characters, all printable ASCII."""
+        """The payload as text for people: at most MAX_REASON characters, all printable ASCII."""
         text = self.payload[:MAX_REASON].decode("ascii", "replace")
         return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def pack_reply(number: int, status: Status, payload: bytes, *, retire: bool = False) -> bytes:
-    """A whole reply frame."""
+    """Pack a whole reply frame."""
     return REPLY.pack(number, status, FLAG_RETIRE if retire else 0, len(payload)) + payload
 
 
 def parse_reply_header(header: bytes, limit: int = MAX_REPLY_PAYLOAD) -> tuple[Reply, int]:
-    """A reply without its payload, and the payload's size (bytes).
+    """Parse a reply header; return the reply without its payload, and the payload's size (bytes).
 
     Raises WireError if it is malformed or announces more than *limit* (for a kind, MAX_REASON).
     """
@@ -105,12 +105,12 @@ def parse_reply_header(header: bytes, limit: int = MAX_REPLY_PAYLOAD) -> tuple[R
 
 
 def ancillary(fd: int) -> list[tuple[int, int, bytes]]:
-    """The ancillary data that hands over a descriptor."""
+    """Return the ancillary data that hands over a descriptor."""
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())]
 
 
 def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors that came with a message; the caller owns them."""
+    """Return the descriptors that came with a message; the caller owns them."""
     fds = array.array("i")
     for level, kind, content in data:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -121,7 +121,7 @@ def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
 def receive_request(sock: socket.socket) -> Request | None:
     """Wait for one request (blocking; the worker's side). None when the daemon is gone.
 
-    Raises WireError for a malformed one: the daemon has a bug, or the stream is out of step.
+    Raises WireError for a malformed request: the daemon has a bug, or the stream is out of step.
     """
     header, data, flags, _ = sock.recvmsg(REQUEST.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     fds = take_fds(data)

@@ -1,4 +1,4 @@
-"""The waiting line before the workers: bounded, and no lane can starve another."""
+"""The queue before the workers: bounded, and no lane can starve another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 _PER_LANE: Final = 2
-"""One lane may fill 1/2 of the line."""
+"""Divisor of the limit for one lane: it may fill 1/2 of the queue."""
 
 
 class _Waiter:
@@ -21,16 +21,16 @@ class _Waiter:
 
 
 class Line:
-    """Admits up to *places* tasks at a time, of one lane all but one of them; of the rest, first come
-    first served within a lane, and the lanes in turn.
+    """Admits up to *places* tasks at a time, and of one lane at most one fewer.
 
-    A lane is whoever must not be held up by others: an app. So an app whose files all hang the
-    parsers waits for its own files, and the next who comes for nobody's. Nor do files of one app keep
-    all processors at work: where places are as many as these, what others wake finds one of its own.
+    The others wait: first come first served within a lane, and the lanes take turns. A lane is an app,
+    which must not be held up by other apps. So an app whose files all hang the parsers waits for its
+    own files, and other lanes do not. Nor do the files of one app keep all processors busy: where there
+    are as many places as processors, one stays free for other processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:
-        """places: tasks admitted together. limit: tasks that may wait, in all lanes together."""
+        """Set places (tasks admitted together) and limit (tasks that may wait, in all lanes together)."""
         self._free = places
         self._most = max(1, places - 1)
         self._admitted: Counter[Hashable] = Counter()
@@ -41,11 +41,11 @@ class Line:
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait."""
+        """The number of waiting tasks."""
         return self._waiting
 
     async def enter(self, lane: Hashable) -> bool:
-        """Wait for a place. False: none is to be had (the line is full or closed), do not leave()."""
+        """Wait for a place. False if the queue is full or closed: then do not call leave()."""
         if self._closed:
             return False
         if self._free and self._admitted[lane] < self._most:
@@ -68,7 +68,7 @@ class Line:
         return waiter.admitted
 
     def leave(self, lane: Hashable) -> None:
-        """Give the place of one of a lane to whoever is next."""
+        """Give back a place of a lane; the next waiting task gets it."""
         self._admitted[lane] -= 1
         if not self._admitted[lane]:
             del self._admitted[lane]
@@ -91,7 +91,7 @@ class Line:
         waiter.event.set()
 
     def close(self) -> None:
-        """Send everybody away who waits, and all who come."""
+        """Send away all waiting tasks, and all later ones."""
         self._closed = True
         for queue in self._lanes.values():
             for waiter in queue:

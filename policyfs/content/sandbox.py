@@ -1,10 +1,10 @@
-"""What a worker gives up before it reads its first hostile byte.
+"""Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
-Always, or the worker does not run: root, every group, every capability and the way back to any of
-them (no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time.
-Where the kernel has it: every path (chroot into a directory without files, Landlock without
-exceptions), the network and signals (Landlock), and every system call but the few that receive a
-request, read a passed file and answer (seccomp). What held is reported, for ``doctor``.
+Always, or the worker does not run: root, every group, every capability and any way back to them
+(no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. Where
+the kernel has it: every path (chroot into a directory without files, Landlock without exceptions),
+the network and signals (Landlock), and all system calls except the few that receive a request, read
+a passed file and answer (seccomp). The measures in force are reported, for ``doctor``.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ _LANDLOCK_FS_BITS_SINCE_5: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker may use. Sizes in bytes; cpu_s is for its whole life, in seconds.
+    """Limits of a worker. Sizes in bytes; cpu_s is for its whole life, in seconds.
 
-    uids: how many uids from uid on, and gids from gid on, workers have; each that lives one of its own.
+    uids: the number of uids from uid on, and of gids from gid on, for workers; each living worker has
+    its own.
     """
 
     uid: int
@@ -56,22 +57,21 @@ class Limits:
 
 
 class ConfinementError(Exception):
-    """A part that no worker runs without could not be given up."""
+    """A right that no worker may keep could not be given up."""
 
 
 def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
-    """Give everything up, in this process, for good. Returns what held, for people.
+    """Give up all rights, in this process, for good. Return the measures in force, for people.
 
-    parent: pid of the zygote; this process dies with it. idle: see let_others_in().
-    Descriptors stay as they are.
-    Raises ConfinementError or OSError, after which the process must exit at once.
+    parent: pid of the zygote; this process dies with it. idle: see let_others_in(). Descriptors stay
+    open. Raises ConfinementError or OSError, after which the process must exit at once.
     """
     held = []
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write("1000")  # if memory runs out, a worker is what can be spared
+        score.write("1000")  # if memory runs out, kill a worker first
     with contextlib.suppress(OSError):
-        # Nothing is in there but the numbers of this process's own descriptors, and even those
-        # belong to root once it is not dumpable.
+        # It holds only the numbers of this process's own descriptors, and even those belong to root once the
+        # process is not dumpable.
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
@@ -107,10 +107,10 @@ def _prctl(option: int, value: int) -> None:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """From now on whoever wakes runs first: an app that has its answer, while this computes for another.
+    """Let every process that wakes run before this one: an app with its answer must not wait.
 
-    A nice value of 5 more, which is a third of what others have where all compute, and long turns, at whose
-    end nobody waits who has shorter ones.
+    The nice value is 5 higher, which gives a third of another process's share where all compute. Turns
+    are long: processes with shorter turns do not wait for their end.
 
     idle: run only while nothing else wants the processor.
     """
@@ -128,12 +128,12 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
-    # SIGXCPU comes first and tells who is to blame; SIGKILL could be anybody's.
+    # SIGXCPU comes first and names the cause; SIGKILL could come from anyone.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
 
 
 def _landlock() -> int:
-    """Forbid every path, connection, and signal to others. The kernel's ABI, 0 without Landlock."""
+    """Forbid every path, connection, and signal to others. Return the kernel's ABI, 0 without Landlock."""
     abi = int(_LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
     if abi < 1:
         return 0
@@ -160,14 +160,14 @@ _CALLS: Final = frozenset(
         "futex", "restart_syscall", "clock_gettime", "exit_group", "getrandom",
     }
 )  # fmt: skip
-"""System calls that are left: to compute, to read a passed file and to answer."""
+"""Allowed system calls: to compute, to read a passed file and to answer."""
 
 
 def seccomp_filter(machine: str) -> bytes | None:
-    """The filter for a machine as uname names it; None for one without a list.
+    """Return the filter for a machine name from uname; None for a machine without a list.
 
-    A call that is not listed fails with EPERM rather than killing: a harmless one that some libc tries must
-    not cost the worker.
+    A call that is not listed fails with EPERM and does not kill: a harmless one of some libc must not
+    cost the worker.
     """
     return seccomp.short_program(machine, sorted(_CALLS))
 

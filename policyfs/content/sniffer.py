@@ -1,4 +1,4 @@
-"""The daemon's door to the sniffing workers."""
+"""The daemon's entry point to the sniffing workers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _CLOSE_S: Final = 5.0
 _OF_THE_FILE: Final = frozenset({"deadline", "died"})
 """Failures that may be the file's fault."""
 _LOSSES: Final = frozenset({"died", "lied"})
-"""Failures that lose a worker which was not killed for taking too long."""
+"""Failures in which a worker is lost, other than by a kill at the deadline."""
 _AFRESH_DEADLINES: Final = 6
-"""So many deadlines a second look may take: others go before it all the time."""
+"""Deadlines that a second look may take: others run before it all the time."""
 _LARGE_PLAN: Final = 64 * 1024
-"""Bytes of a plan beyond which it is unpacked in a thread: the worst one takes 15 ms."""
+"""Bytes of a plan beyond which a thread unpacks it: the worst one takes 15 ms."""
 
 
 class SnifferError(PolicyfsError):
@@ -43,14 +43,14 @@ class SnifferError(PolicyfsError):
 
 @dataclass(frozen=True, slots=True)
 class SnifferStats:
-    """Counts since the start; pids, queued and in_flight are now.
+    """Counts since the start; pids, queued and in_flight are current values.
 
-    repeated: requests asked of a second worker because the first one died.
-    failed: reason (``died``, ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``,
-    ``lied``) -> requests that ended so.
-    confinement: what a worker gave up, e.g. ``chroot, uid 2100000000, no_new_privs,
-    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns:
-    when a worker was lost last (it died, lied, or could not be had), in ns since 1970; 0: never.
+    repeated: requests sent to a second worker because the first one died. failed: reason (``died``,
+    ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``, ``lied``) -> requests
+    that ended so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
+    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
+    last_loss_ns: time of the last loss of a worker (it died, lied, or was not available), in ns since
+    1970; 0: never.
     """
 
     zygote_pid: int
@@ -68,8 +68,9 @@ class SnifferStats:
 
 
 class _FailedError(Exception):
-    """A request has no answer. why: a key of SnifferStats.failed; the message is for people. outside:
-    it had none because somebody else ended or stopped the worker.
+    """A request has no answer. why: a key of SnifferStats.failed; the message is for people.
+
+    outside: another process ended or stopped the worker.
     """
 
     def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
@@ -79,20 +80,20 @@ class _FailedError(Exception):
 
 
 class Sniffer:
-    """Asks a pool of unprivileged workers for content kinds and redaction plans.
+    """Sends requests for content kinds and redaction plans to a pool of unprivileged workers.
 
-    Every request ends within three deadlines (two waiting for a worker, one asking it) and never
-    raises because of a file: what cannot be told is None, or a plan that refuses. A worker
-    that dies, hangs or eats memory is replaced. Over a file at which two died, or one hung, nothing
-    more is tried: that request has no answer, and no other is hurt.
+    Every request ends within three deadlines (two of waiting for a worker, one for its answer) and
+    never raises because of a file: an unknown kind is None, an unknown plan a refusal. A worker that
+    dies, hangs or eats memory is replaced. A file at which two workers died, or one hung, is not tried
+    again: that request has no answer, and no other request suffers.
 
-    The optional ``lane`` of a request names whom it is for (an app): lanes take turns, so nobody
-    waits for more than one of another's files. A worker serves one lane only (pool.py). Only for use from
-    one trio run at a time.
+    The optional ``lane`` of a request is the app that it is for. Lanes take turns, so an app waits for
+    at most one file of another. A worker serves one lane only (pool.py). Only for use from one trio run
+    at a time.
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
-        """Starts nothing; use start()."""
+        """Start nothing yet; use start()."""
         self._limits = limits
         self._at_first = at_first
         self._deadline_s = deadline_s
@@ -119,12 +120,11 @@ class Sniffer:
     ) -> Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: as many as there are processors by default, but 2 to 8, started when they are needed (those
-        that are asked for by number at once); one app never has the last one.
-        uid, gid: what the workers run as; by default each has one that nothing else has (uids.py). apps:
-        ranges of uids (first, last) that belong to apps. queue: requests that may wait. address_space:
-        bytes per worker.
-        Raises SnifferError with what to do if libmagic is missing or rights cannot be dropped.
+        workers: by default the number of processors, but 2 to 8, started on demand (a given number is
+        started at once); one app never has the last one. uid, gid: the ids of all workers; by default each
+        worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong to apps.
+        queue: requests that may wait. address_space: bytes per worker. Raises SnifferError with advice if
+        libmagic is missing or rights cannot be dropped.
         """
         at_first = SPARES if workers is None else workers
         if workers is None:
@@ -142,7 +142,7 @@ class Sniffer:
         return sniffer
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """The content kind of the regular file behind an O_RDONLY descriptor; None if unknown.
+        """Return the content kind of the regular file behind an O_RDONLY descriptor; None if unknown.
 
         The descriptor's offset stays. Raises ValueError for a descriptor that is not read-only.
         """
@@ -151,7 +151,7 @@ class Sniffer:
         return None if isinstance(reply, _FailedError) else self._kind(reply.payload)
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
-        """The content kind of a file that begins with these bytes; None if unknown.
+        """Return the content kind of a file that begins with these bytes; None if unknown.
 
         Raises ValueError for more than SNIFF_BYTES.
         """
@@ -163,12 +163,12 @@ class Sniffer:
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """The kind of the file behind an O_RDONLY descriptor, and where in it *what* is to be hidden.
+        """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
 
-        Without an answer: (None, a plan that refuses, with the reason). The plan holds for the
-        bytes that the file had; the caller keeps them from changing. version: which version of which
-        file it is, so that one which no worker could look into is refused at once for a while
-        (missed.py). Raises ValueError for a descriptor that is not read-only.
+        Without an answer: None, and a plan that refuses with the reason. The plan holds for the bytes that
+        the file had; the caller keeps them from changing. version: the file's version; if no worker could
+        look into that version, it is refused at once for a while (missed.py). Raises ValueError for a
+        descriptor that is not read-only.
         """
         size = _checked_size(fd)
         words = "\n".join(sorted(what)).encode("ascii")
@@ -184,9 +184,11 @@ class Sniffer:
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """What a worker that has seen no other file, and ends afterwards, says of the file behind an O_RDONLY
-        descriptor: its kind, and where *what* is to be hidden (None: the kind alone). None without an
-        answer. Takes no processor time from anybody, and no app's place.
+        """Return the answer of a worker that has seen no other file, and ends afterwards; None without one.
+
+        The answer is the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*
+        (None: the kind alone). It takes processor time only while nothing else wants it, and no app's
+        place.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -216,12 +218,12 @@ class Sniffer:
             await self._quiet.wait()
 
     def discard(self, lane: Hashable) -> None:
-        """End the workers of a lane: one of them has lied."""
+        """End the workers of a lane after a false answer."""
         self._pool.kill_lane(lane)
 
     @staticmethod
     async def _unpacked(payload: bytes, fd: int, size: int) -> tuple[str, Plan]:
-        """A plan for the file behind a descriptor, and its kind. Raises WireError."""
+        """Unpack a plan for the file behind a descriptor, and its kind. Raises WireError."""
         if len(payload) <= _LARGE_PLAN:
             with contextlib.suppress(OSError):  # not in memory: the loop waits for no disk
                 return unpack_plan(payload, size, lambda offset, count: _at_once(fd, size, offset, count))
@@ -236,7 +238,7 @@ class Sniffer:
             os.close(held)
 
     def stats(self) -> SnifferStats:
-        """A snapshot for ``status``, ``doctor`` and tests."""
+        """Return a snapshot for ``status``, ``doctor`` and tests."""
         pool = self._pool
         return SnifferStats(
             zygote_pid=pool.zygote_pid,
@@ -254,7 +256,7 @@ class Sniffer:
         )
 
     async def aclose(self) -> None:
-        """End every process. Requests under way fail; later ones too. May be called twice."""
+        """End every process. Requests under way and later ones fail. Further calls do nothing."""
         self._line.close()
         with trio.CancelScope(shield=True):
             await self._pool.close(_CLOSE_S)
@@ -264,7 +266,7 @@ class Sniffer:
         await self._pool.tend()
 
     def close(self) -> None:
-        """aclose() for where no trio runs."""
+        """Call aclose() where no trio runs."""
         trio.run(self.aclose)
 
     # ------------------------------------------------------------- one request
@@ -307,7 +309,7 @@ class Sniffer:
     ) -> Reply:
         self._check_missed(key)
         admitted = False
-        # Longer than the deadline, or all who wait behind one hanging file would fail with it.
+        # Longer than the deadline: else all requests behind one hanging file would fail with it.
         with trio.move_on_after(2 * self._deadline_s):
             admitted = await self._line.enter(lane)
         if not admitted:
@@ -323,11 +325,13 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Once more if a worker dies by itself: what came before may have harmed it. A file that kills its
-        workers kills two, and is unknown. The second is a new one: those that wait may be harmed, too.
+        """Ask a worker, and ask once more if it dies by itself: earlier requests may have harmed it.
 
-        A worker that somebody else ended or stopped, or that died with the zygote, says nothing of the
-        file. It is asked again as often as that happens, and the deadline ends this.
+        A file that kills its workers kills two, and its kind is unknown. The second worker is a new one: a
+        waiting one may be harmed, too.
+
+        If another process ended or stopped the worker, or it died with the zygote, that says nothing about
+        the file. Then the request is repeated without a limit, until the deadline.
         """
         deaths = 0
         take = self._pool.take
@@ -398,7 +402,7 @@ class Sniffer:
 
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
-    """Bytes of a file of *size* bytes that are in memory. Raises OSError for others."""
+    """Read bytes, in memory, of a file of *size* bytes. Raises OSError for others."""
     data = bytearray(max(0, min(count, size - offset)))
     if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
         raise BlockingIOError
@@ -406,7 +410,7 @@ def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
 
 
 def _checked_size(fd: int) -> int:
-    """The size (bytes) of the file behind a descriptor that may be handed to a worker."""
+    """Return the size (bytes) of the file behind a descriptor; ValueError unless it is read-only."""
     if fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) != os.O_RDONLY:
         raise ValueError(f"descriptor {fd} is not read-only; a worker gets no other")
     return os.fstat(fd).st_size

@@ -24,27 +24,27 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, FORK_IDLE, LAUNCH, MAX_MESSAGE, READY
 
 _OVERDUE_S: Final = 30.0
-"""A zygote that owes an answer for this long is hung."""
+"""Seconds without an answer after which a zygote counts as hung."""
 _KILLED_MS: Final = 5_000
-"""How long (ms) to wait for the end of a killed zygote."""
+"""Time (ms) to wait for the end of a killed zygote."""
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 class ZygoteError(Exception):
-    """The zygote cannot do what it was told, or is gone; the message says why."""
+    """The zygote cannot carry out an order, or is gone; the message has the cause."""
 
 
 class Launcher:
-    """The process that starts zygotes, however often, once the daemon itself can execute nothing."""
+    """The process that starts zygotes, again and again, once the daemon itself can execute nothing."""
 
     def __init__(self, limits: Limits) -> None:
-        """Execute a fresh interpreter, with the daemon's own module path and nothing else of it.
+        """Execute a fresh interpreter with the daemon's module path; it inherits nothing else.
 
-        A few ms; it is then still importing, 0.3 s. Raises OSError if it cannot be executed.
+        It takes a few ms; imports then go on for 0.3 s. Raises OSError if it cannot be executed.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        # Not the daemon's stderr: whoever reads that to its end must not wait for the zygote too.
+        # Not the daemon's stderr: its readers must not have to wait for the zygote, too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
         environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
@@ -64,11 +64,11 @@ class Launcher:
 
     @property
     def pid(self) -> int:
-        """Its pid; meaningful until close()."""
+        """Its pid; valid until close()."""
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
-        """A new zygote. Raises ZygoteError. One task at a time."""
+        """Start a new zygote. Raises ZygoteError. One task at a time."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, trio.fail_after(_OVERDUE_S):
@@ -92,7 +92,7 @@ class Launcher:
         return ZygoteProcess(int(message), fds[0], ours, self._stderr)
 
     async def _settle(self) -> None:
-        """End what was started for a call that did not wait for it."""
+        """End zygotes that were started for cancelled calls."""
         while self._owed:
             _, fds = await _received(self._control)
             self._owed -= 1
@@ -100,7 +100,7 @@ class Launcher:
                 os.close(fd)  # its control socket is closed, so it ends by itself
 
     async def close(self, grace_s: float) -> None:
-        """Let it exit; SIGKILL after grace_s seconds. May be called twice."""
+        """Let it exit; SIGKILL after grace_s seconds. Further calls do nothing."""
         if self._control.fileno() < 0:
             return
         trio.lowlevel.notify_closing(self._control)
@@ -120,11 +120,11 @@ class Launcher:
 class ZygoteProcess:
     """One zygote. At most one task at a time calls worker().
 
-    A call of worker() that is cancelled loses nothing: the next one takes up where it was.
+    A cancelled call of worker() loses nothing: the next one continues it.
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
-        """Takes over the pidfd and the control socket. stderr: where its last words are, the launcher's."""
+        """Take over the pidfd and the control socket. stderr: the launcher's, which gets its last words."""
         control.setblocking(False)
         self._pid = pid
         self._pidfd = pidfd
@@ -138,31 +138,31 @@ class ZygoteProcess:
 
     @property
     def pid(self) -> int:
-        """Its pid; meaningful until close()."""
+        """Its pid; valid until close()."""
         return self._pid
 
     def fit(self) -> bool:
-        """Whether it lives and does not owe an answer for too long."""
+        """True if it lives and no answer is overdue."""
         owes = bool(self._ordered) or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
     def died(self) -> bool:
-        """Whether it has ended after it was ready. One that never was will hardly fare better again."""
+        """True if it ended after it was ready. One that never was ready would hardly do better again."""
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 
     async def worker(self, *, idle: bool = False) -> WorkerLink:
-        """A newly forked worker; wait for its hello() before use. idle: one that computes only while
-        nothing else wants the processor.
+        """Fork a new worker; wait for its hello() before use.
 
-        Raises ZygoteError; fit() then says whether it is worth asking again.
+        idle: it computes only while nothing else wants the processor. Raises ZygoteError; fit() then tells
+        whether another try makes sense.
         """
         wanted = FORK_IDLE if idle else FORK
         try:
             if not self._ready:
                 await self._expect_ready()
             while True:
-                order = self._ordered or wanted  # first what was ordered by a call that was cancelled
+                order = self._ordered or wanted  # first the order of a cancelled call
                 if not self._ordered:
                     self._control.send(order)
                     self._ordered = order
@@ -172,7 +172,7 @@ class ZygoteProcess:
                 if order == wanted:
                     break
                 for fd in fds:
-                    os.close(fd)  # hung up on, it ends by itself
+                    os.close(fd)  # it ends by itself once its socket is closed
         except (OSError, trio.ClosedResourceError) as error:
             raise ZygoteError(f"the zygote is gone: {error}") from error
         if len(fds) != 3:
@@ -191,7 +191,7 @@ class ZygoteProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL (its workers die with it); the launcher reaps it. Then it can only be thrown away."""
+        """Send SIGKILL (its workers die with it); the launcher reaps it. The object is useless afterwards."""
         self._hang_up()
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
@@ -219,7 +219,7 @@ class ZygoteProcess:
 
 
 async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
-    """The next message, with its descriptors; b"" when the other end is closed."""
+    """Receive the next message, with its descriptors; b"" when the other end is closed."""
     while True:
         try:
             message, data, _, _ = control.recvmsg(
@@ -232,12 +232,12 @@ async def _received(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def last_words(stderr: int) -> str:
-    """The last line that launcher or zygotes have written."""
+    """Return the last line on the standard error of launcher and zygotes."""
     text = os.pread(stderr, 1 << 16, max(0, os.fstat(stderr).st_size - (1 << 16)))
     return text.decode(errors="replace").strip().rpartition("\n")[2] or "it ended without a word"
 
 
 def _module_path() -> list[str]:
-    """Where this interpreter finds modules, absolute: the zygote must find the very same ones."""
+    """Return this interpreter's module path, absolute: the zygote must find the very same modules."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(policyfs.__file__)))
     return [own, *(entry for entry in sys.path if os.path.isabs(entry) and entry != own)]

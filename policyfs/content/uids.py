@@ -1,8 +1,8 @@
-"""Uids for the workers of one daemon that nothing else on the machine has.
+"""Unused uids for the workers of one daemon.
 
 A process may signal, stop, limit and trace others of its uid. So workers share theirs neither with
-other programs (``nobody`` has many) nor with each other. domain.WORKER_UIDS is the range that they come
-from; each daemon takes a block of it that is unused when it starts.
+other programs (``nobody`` has many) nor with each other. The uids come from domain.WORKER_UIDS;
+each daemon takes a block of that range that is unused when it starts.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Final
 from policyfs.domain import WORKER_UIDS
 
 BLOCK: Final = 32
-"""Uids of one daemon: more than it ever has workers, those that wait for their end included."""
+"""Uids of one daemon: more than it ever has workers, those that are still ending included."""
 _TRIES: Final = 64
 _COMMON: Final = 65_536
-"""Below lie the uids of users and services, 65534 and 65535 among them."""
+"""Bound below which uids of users and services lie, 65534 and 65535 among them."""
 
 
 class NoUidsError(Exception):
-    """No block of uids is free; the message says what is in the way."""
+    """No block of uids is free; the message has the reason."""
 
 
 def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
-    """The first of BLOCK uids (and gids of the same numbers) that no account and no process has.
+    """Return the first of BLOCK uids (and gids of the same numbers) without accounts or processes.
 
     apps: ranges of uids (first, last) that belong to apps. Where this user namespace lacks WORKER_UIDS
-    the block comes from the top of what it has. Raises NoUidsError, OSError.
+    the block comes from the top of its uids. Raises NoUidsError, OSError.
     """
     used = _uids_of_processes()
     for first in _candidates():
@@ -68,7 +68,7 @@ def _mapped(name: str) -> list[range]:
 
 
 def _uids_of_processes() -> set[int]:
-    """Real, effective, saved and file system uids of all processes that are seen from here."""
+    """Return the real, effective, saved and file system uids of all visible processes."""
     found: set[int] = set()
     for place in Path("/proc").iterdir():
         if place.name.isdigit():

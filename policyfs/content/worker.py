@@ -1,4 +1,4 @@
-"""A worker: one request after the other, without privileges, until it is killed or its socket ends.
+"""A worker: serves one request after the other, without privileges, until its kill or its socket's end.
 
 It is forked from the zygote with everything imported and the magic database loaded, because after
 confine() it can open nothing: not the interpreter, not the database, not a time zone file.
@@ -27,7 +27,7 @@ from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import locate
 
 SOCKET_FD: Final = 3
-"""Where a worker keeps its socket; 0, 1 and 2 are /dev/null, everything else is closed."""
+"""The descriptor of a worker's socket; 0, 1 and 2 are /dev/null, everything else is closed."""
 
 _CODECS: Final = (
     "ascii",
@@ -40,7 +40,7 @@ _CODECS: Final = (
     "utf-32-le",
     "utf-32-be",
 )
-"""Python imports a codec when it is first asked for; these a locator may ask for."""
+"""Codecs that a locator may need; Python imports a codec at its first use."""
 
 _WARM_UP: Final = (
     b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xd9",
@@ -52,11 +52,11 @@ _WARM_UP: Final = (
 
 
 class SniffError(Exception):
-    """No kind could be told; the message says why."""
+    """The kind could not be found; the message has the reason."""
 
 
 class Passed:
-    """The file behind a passed descriptor, as the locators read it (redact.ranges.ByteSource)."""
+    """The file behind a passed descriptor, as the locators read it (redact.core.patches.ByteSource)."""
 
     __slots__ = ("_fd", "size")
 
@@ -65,7 +65,7 @@ class Passed:
         self.size = size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to *size* bytes from *offset*, fewer only where the file ends.
+        """Read up to *size* bytes from *offset*, fewer only at the file's end.
 
         Raises OSError if the file cannot be read and SniffError if it has shrunk meanwhile.
         """
@@ -80,7 +80,10 @@ class Passed:
 
 
 class Detector:
-    """Libmagic with its database, and the locators."""
+    """Load and import everything that a request can ever need.
+
+    Raises magic.MagicException if there is no database, ImportError if a module is missing.
+    """
 
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
@@ -96,7 +99,7 @@ class Detector:
             self.kind(sample)
 
     def kind(self, head: bytes) -> str:
-        """The content kind of a file that begins with these bytes (at most SNIFF_BYTES count).
+        """Return the content kind of a file that begins with these bytes (at most SNIFF_BYTES count).
 
         Raises SniffError.
         """
@@ -118,7 +121,7 @@ class Detector:
         return refine_kind(settled, head)
 
     def answer(self, request: Request) -> bytes:
-        """The payload of a good reply. Raises what the parsers raise."""
+        """Return the payload of a good reply. Raises the parsers' errors."""
         if request.fd is None:
             return self.kind(request.payload).encode("ascii")
         source = Passed(request.fd, request.size)
@@ -130,7 +133,7 @@ class Detector:
 
 
 def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:
-    """The life of a forked worker; never returns, never raises.
+    """Serve requests as a forked worker; never return, never raise.
 
     sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid. idle: it runs
     only while nothing else wants the processor.
@@ -139,7 +142,7 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *,
         sock = _keep_only(sock)
         try:
             held = confine(limits, parent, idle=idle)
-        except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+        except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
             sock.sendall(protocol.pack_reply(protocol.HELLO, Status.FAILED, _reason(error)))
             os._exit(1)
         sock.sendall(protocol.pack_reply(protocol.HELLO, Status.OK, ", ".join(held).encode("ascii")))

@@ -1,15 +1,15 @@
 """The prepared parent of the workers: ``python -m policyfs.content.zygote CONTROL_FD LIMITS [launch]``.
 
-It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the daemon, so
-that no worker inherits the daemon's memory, descriptors, address layout or locks. It stays root,
-because only root can hand its children another uid; it reads nothing but one-byte orders from the
+It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the
+daemon. So no worker inherits the daemon's memory, descriptors, address layout or locks. It stays
+root, because only root can give its children another uid. It reads only one-byte orders from the
 daemon, so nothing hostile ever reaches it. It has one thread, so that a fork is always whole.
 
-Messages on the control socket (SOCK_SEQPACKET): the zygote opens with READY or with a reason why
-it cannot run. Each FORK or FORK_IDLE is answered by the worker's pid as a decimal with three
-descriptors: the daemon's end of the worker's socket, a pidfd, and a pipe by which the zygote tells how
-the worker ended (ENDED, see there). Or by a reason. When the daemon's end closes, the zygote kills and
-reaps what it forked and exits.
+Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
+cannot run. The answer to FORK or FORK_IDLE is the worker's pid as a decimal with three descriptors:
+the daemon's end of the worker's socket, a pidfd, and a pipe on which the zygote reports how the
+worker ended (see ENDED). Or it is a reason. When the daemon's end closes, the zygote kills and
+reaps its children and exits.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ LAUNCH: Final = "launch"
 READY: Final = b"ready"
 FORK: Final = b"fork"
 FORK_IDLE: Final = b"fork idle"
-"""A worker that computes only while nothing else wants the processor."""
+"""Order for a worker that computes only while nothing else wants the processor."""
 ENDED: Final = struct.Struct("=i")
-"""How a worker ended: its exit code, or the negative number of the signal."""
+"""Report of a worker's end: its exit code, or the negative number of the signal."""
 MAX_MESSAGE: Final = 2000
 _REAP_MS: Final = 2000
-"""How long (ms) the zygote waits at its end for killed workers; one in a hung disk read is left to init."""
+"""Time (ms) that an ending zygote waits for killed workers; one in a hung disk read is left to init."""
 SESSION_NICE: Final = 10
-"""A tenth of what a session counts that computes, where there is just one."""
+"""Nice value of a session: a tenth of the weight of another session that computes."""
 _WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
-    """A worker that was not reaped yet. number: of its uid, from the first on. said: end of the pipe."""
+    """A worker that was not reaped yet. number: its uid's, counted from the first. said: end of the pipe."""
 
     pid: int
     number: int
@@ -60,7 +60,7 @@ class _Child(NamedTuple):
 
 
 class Zygote:
-    """Forks workers when told to and reaps them when they end."""
+    """Forks workers on orders and reaps them when they end."""
 
     def __init__(self, control: socket.socket, limits: Limits, worker: Worker) -> None:
         self._control = control
@@ -73,9 +73,9 @@ class Zygote:
         self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
-        """Obey the daemon until it is gone."""
+        """Carry out the daemon's orders until the daemon is gone."""
         gc.collect()
-        gc.freeze()  # what is alive now stays shared with the workers: no collector writes to it
+        gc.freeze()  # living objects stay shared with the workers: no collector writes to them
         self._control.send(READY)
         while True:
             pause_ms = None if self._weighs_less else _WEIGHED_AGAIN_MS
@@ -128,7 +128,7 @@ class Zygote:
             os.close(heard)
 
     def _free_number(self) -> int | None:
-        """The number of a uid that no worker has, the one that was free for the longest first."""
+        """Return the number of an unused uid, the longest unused one first; None if all are in use."""
         taken = {child.number for child in self._children.values()}
         for step in range(1, self._limits.uids + 1):
             number = (self._last + step) % self._limits.uids
@@ -141,18 +141,18 @@ class Zygote:
         self._poll.unregister(pidfd)
         child = self._children.pop(pidfd)
         _, status = os.waitpid(child.pid, 0)
-        with contextlib.suppress(OSError):  # the daemon does not care any more
+        with contextlib.suppress(OSError):  # the daemon may have closed it
             os.write(child.said, ENDED.pack(os.waitstatus_to_exitcode(status)))
         os.close(child.said)
         os.close(pidfd)
 
 
 def weigh_less() -> bool:
-    """Lower the weight of this session: where the kernel weighs sessions against each other (sched(7),
-    autogroup), the nice value of a worker says nothing to the apps in others.
+    """Lower the weight of this session; return False if the kernel wants another try.
 
-    Returns False if the kernel wants it asked again: without CAP_SYS_ADMIN it changes the weight of one
-    session in 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
+    Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a
+    worker does not help the apps in other sessions. Without CAP_SYS_ADMIN the kernel changes the weight
+    of one session in 100 ms (kernel/sched/autogroup.c, proc_sched_autogroup_set_nice).
     """
     try:
         with open("/proc/self/autogroup", "wb", buffering=0) as weight:
@@ -163,21 +163,21 @@ def weigh_less() -> bool:
 
 
 class Worker(NamedTuple):
-    """All that workers need, imported and loaded, and their life."""
+    """The workers' detector, imported and loaded, and their main function."""
 
     detector: Detector
     run: Callable[..., NoReturn]
 
 
 def prepared() -> Worker:
-    """Import and load it; raises whatever comes of a library that is missing."""
+    """Import and load the detector; raises the errors of a missing library."""
     from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that it can be told to the daemon
 
     return Worker(Detector(), run)
 
 
 def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
-    """The life of a zygote; its exit code."""
+    """Run a zygote; return its exit code."""
     name_process("policyfs-zygot")
     zygote = Zygote(control, limits, worker)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -187,7 +187,10 @@ def live(control: socket.socket, limits: Limits, worker: Worker) -> int:
 
 
 def launch(control: socket.socket, limits: Limits) -> int:
-    """The life of a launcher. INVARIANT: it has no thread, and no more rights than a zygote."""
+    """Run the launcher; return its exit code.
+
+    INVARIANT: it has no thread, and no more rights than a zygote.
+    """
     name_process("policyfs-launch")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     no_new_privs()
@@ -195,10 +198,10 @@ def launch(control: socket.socket, limits: Limits) -> int:
     start: Callable[[socket.socket], int] | str
     try:
         start = partial(live, limits=limits, worker=prepared())
-    except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+    except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
         start = f"{type(error).__name__}: {error}"
     gc.collect()
-    gc.freeze()  # what is alive now stays shared with zygotes and workers: no collector writes to it
+    gc.freeze()  # living objects stay shared with zygotes and workers: no collector writes to them
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         serve(control, start)
     return 0
@@ -216,7 +219,7 @@ def main() -> int:
         if sys.argv[3:] == [LAUNCH]:
             return launch(control, limits)
         worker = prepared()
-    except Exception as error:  # noqa: BLE001 # whatever it was, the daemon must hear of it
+    except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
         control.send(f"{type(error).__name__}: {error}".encode()[:MAX_MESSAGE])
         return 1
     return live(control, limits, worker)
