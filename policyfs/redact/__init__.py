@@ -1,6 +1,6 @@
-"""Where the bytes of a file tell a place, and what to put there instead.
+"""Plans that hide places, devices, times and people in the bytes of a file.
 
 Pure: bytes by range in, patches out. No file system, no clock, no event loop. docs/redaction.md
-says what is found in which kind of file, what is neutralised because it is not understood, and
-what stays.
+lists the findings in each kind of file, the parts that are neutralised because they are not
+understood, and the parts that stay.
 """

@@ -1,4 +1,4 @@
-"""What the parts of each kind of file hold, and under which words they go: docs/redaction-parts.md."""
+"""The parts of each kind of file, and the words that remove them: docs/redaction-parts.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from policyfs.redact.registry import parts
 
 
 def as_markdown() -> str:
-    """The table of the documentation, in the order of parts()."""
+    """Return the table of the documentation, in the order of parts()."""
     lines = ["", "| files | part | holds | goes under | becomes |", "|---|---|---|---|---|"]
     for part in parts():
         cells = (part.kinds, part.where, part.holds, _words(part.tells), part.becomes)

@@ -1,4 +1,4 @@
-"""The one way in: what of a file must not be read, and what is read instead."""
+"""The only entry point of redaction: plans of patches that hide parts of a file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
 
-    what: words of tells.WORDS, and domain.DENY_UNKNOWN among them to refuse a file in which something
-    cannot be understood. With domain.TO_TELL among them nothing is planned: CLEAN if nothing was found to
-    tell of the words (redact/verdict.py), else REFUSE. Fails closed: whatever goes wrong, the answer is
-    REFUSE.
+    what: words of categories.WORDS. With domain.DENY_UNKNOWN among them a file that is not understood
+    in some part is refused. With domain.TO_TELL among them nothing is planned: the answer is CLEAN if
+    nothing was found to tell of the words (redact/verdict.py), else REFUSE. Fails closed: any error
+    gives REFUSE.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
     if TO_TELL in what:
@@ -45,13 +45,13 @@ def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, stric
         return _refuse(f"not understood: {plan.reason}")
     try:
         why = judged(found[0], source, hidden_by(words), strict=strict) if found else ""
-    except Exception as exc:  # noqa: BLE001  # hostile bytes must never be more than a refusal
+    except Exception as exc:  # noqa: BLE001  # hostile bytes must cause no more than a refusal
         why = f"not understood: internal error: {type(exc).__name__}"
     return _refuse(why) if why else Plan(Outcome.CLEAN, reason="nothing was found to tell " + listed(words))
 
 
 def listed(words: frozenset[str]) -> str:
-    """Words for people, in order."""
+    """List words for people, in order."""
     return ", ".join(sorted(words))
 
 
@@ -59,7 +59,7 @@ def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
     found: list[Found] | None = None,
 ) -> Plan:  # fmt: skip
-    """found: gets what was found, where a locator looked."""
+    """Plan with a locator. found: gets the locator's result, if one ran."""
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:
@@ -83,7 +83,7 @@ def _locate(
         return _refuse(f"called {kind}, but {exc}")
     except TooMuchError as exc:
         return _refuse(str(exc))
-    except Exception as exc:  # noqa: BLE001  # hostile bytes must never be more than a refusal
+    except Exception as exc:  # noqa: BLE001  # hostile bytes must cause no more than a refusal
         return _refuse(f"internal error: {type(exc).__name__}")
 
 

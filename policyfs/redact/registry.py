@@ -1,8 +1,7 @@
-"""Every format in one list, and what is made of it: locators, the table of kinds, the parts; and the cleaners
-that a locator may use for what a file embeds.
+"""All formats in one list; the locators, the table of kinds, the parts and the cleaners come from it.
 
-The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test holds the
-two against each other.
+The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -45,22 +44,23 @@ _MODULES: Final = (
     mp4, matroska, avi, mp3, flac, ogg, wav, aiff, amr, pdf, sidecars,
 )  # fmt: skip
 FORMATS: Final[tuple[Format, ...]] = tuple(one for module in _MODULES for one in module.FORMATS)
-"""Every format that is redacted, photos first. All lists of formats and kinds are made of this one."""
+"""Every format that is redacted, photos first. All lists of formats and kinds are made from this one."""
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
     {kind: one.locate for one in FORMATS for kind in one.kinds}
 )
-"""Content kind -> its locator; exactly the kinds that the table calls redacted."""
+"""Content kind -> its locator; exactly the kinds with the treatment "redacted" in the table."""
 _PICTURES: Final = tuple(start for one in FORMATS for start in one.pictures)
 
 
 def parts() -> tuple[Part, ...]:
-    """Every part of every format, photos first."""
+    """Return every part of every format, photos first."""
     return tuple(part for one in FORMATS for part in one.parts)
 
 
 def kind_rows() -> tuple[KindRow, ...]:
-    """The table of kinds, row by row, as the documentation shows it: what may be read raw under redaction,
-    what is redacted, what is refused. All other kinds are refused.
+    """Return the table of kinds, row by row, as the documentation shows it.
+
+    A kind may be read raw under redaction, redacted, or refused. All other kinds are refused.
     """
     located = (KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items())
     return (NOTHING_IN, *located, *refused_rows())
@@ -68,12 +68,12 @@ def kind_rows() -> tuple[KindRow, ...]:
 
 @functools.cache
 def kind_table() -> Mapping[str, KindRow]:
-    """The table by kind. A kind that is not in it is refused."""
+    """Return the table by kind. A kind that is not in it is refused."""
     return MappingProxyType({row.kind: row for row in kind_rows()})
 
 
 def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
-    """What is to be hidden in a file of a kind that has a locator.
+    """Locate the parts to hide in a file of a kind that has a locator.
 
     Raises NotThisKindError, TooMuchError; KeyError for a kind without a locator.
     """
@@ -81,7 +81,7 @@ def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
 
 
 class _Cleaners:
-    """blocks.Inner for a file that may embed others, so many levels deep."""
+    """cleaners.Inner for a file that may embed others, to a limited depth."""
 
     __slots__ = ("_depth", "budget", "hide")
 

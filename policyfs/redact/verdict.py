@@ -1,8 +1,9 @@
-"""Whether a file may be stored where something must not be told: what was found to tell, and what is odd.
+"""Verdicts on files that must not tell certain words: may the file be stored?
 
-Redaction takes out what *may* tell. To refuse a file for that would refuse nearly every photo: makers write
-tags that nobody has named. So only what is known to tell counts here; the bytes of everything else that
-redaction would take out are searched, and count if the search finds something.
+Redaction removes everything that *may* tell. A refusal for all of that would refuse nearly every
+photo, because makers write tags that nobody has named. So only findings that are known to tell
+count here. All other bytes that redaction would remove are searched, and count if the search finds
+something.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from policyfs.redact.core.free_text import told_in_text
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
-"""Findings that a refusal names."""
+"""Findings named in a refusal."""
 _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
-"""More that is not understood in one file is not searched: the file is refused."""
+"""Bytes not understood in one file beyond which they are not searched: the file is refused."""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
-"""What a search can find. Names and captions look like any other words."""
+"""Words that a search can find. Names and captions look like any other words."""
 
 _RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
-"""Text of any of the usual encodings, to be looked into apart from what is around it."""
+"""Text in any of the usual encodings, to be searched apart from the bytes around it."""
 _PLACE_NAME: Final = re.compile(
     r"\b(?:city|country(?:name|code)?|province|state|sub-?location|location(?:name|created|shown)?|place(?:name)?"
     r"|region|address|town|village|gps\w{0,20})\b[\"'\]\s>]{0,8}[=:>]{1,2}[\"'\[\s<]{0,8}\w{2}",
     re.IGNORECASE,
 )
-"""A word for a place, and what it is called."""
+"""A word for a place, and the place's name."""
 _OF_A_PLACE: Final = re.compile(
     rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: the pointer to a GPS directory, II and MM
     rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
@@ -46,9 +47,9 @@ _MAX_DENOMINATOR: Final = 10_000_000
 
 
 def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
-    """Why a file may not be stored where nothing may be told of *hide*; empty if it may.
+    """Return the reason not to store a file where nothing may tell of *hide*; empty if there is none.
 
-    strict: what is not understood is refused, whatever a search of it would find.
+    strict: refuse bytes that are not understood, without a search.
     """
     patches = in_order(found.patches, source.size)
     if not patches:
@@ -59,7 +60,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     if not odd and notes:
-        return ""  # what is known and holds nothing
+        return ""  # only known parts that hold nothing
     named = _listed(odd) or f"bytes at {patches[0].offset}"
     if strict:
         return f"not understood: {named}; the rule denies that"
@@ -94,7 +95,7 @@ def _listed(notes: list[Note]) -> str:
 
 
 def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
-    """The bytes of a range in parts that overlap, without those that are known to hold nothing."""
+    """Yield the bytes of a range in pieces that overlap, with known empty parts blanked."""
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
         for note in bare:
@@ -105,7 +106,7 @@ def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Itera
 
 
 def _searched(data: bytes, asked: Tells) -> Tells:
-    """What a search of bytes of no known form finds."""
+    """Search bytes of no known form; return the words found."""
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)

@@ -1,1 +1,1 @@
-"""What all locators are made of: byte sources, patches, categories, cleaners."""
+"""Common parts of all locators: byte sources, patches, categories, cleaners."""

@@ -11,15 +11,15 @@ from policyfs.redact.core.cleaners import Budget
 MAX_INFLATED_BYTES: Final = 4 << 20
 _MAX_TRIED_BYTES: Final = 1 << 18
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
-# Padding of 2 to 6 bytes, the last block among it: empty blocks with fixed codes (10 bits each,
-# RFC 1951 3.2.6), the last one with its BFINAL bit; 6 bytes end in a stored block.
+# Number of empty blocks in the last 2 to 5 bytes: empty blocks with fixed codes (10 bits each, RFC 1951
+# 3.2.6), the last one with its BFINAL bit. 6 bytes end in a stored block.
 _FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
 
 
 def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
-    """(plain bytes, what follows the stream), or None if it is no whole zlib stream within limit.
+    """Inflate a stream; return (plain bytes, bytes behind it), or None if it is not whole within limit.
 
-    Raises TooMuchError where all that was inflated in the file is too much.
+    Raises TooMuchError if all inflated data of the file is too much.
     """
     unpacker = zlib.decompressobj()
     try:
@@ -33,12 +33,12 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
 
 
 def deflated_to(plain: bytes, size: int) -> bytes | None:
-    """A zlib stream of exactly so many bytes; None if it would not fit.
+    """Return a zlib stream of exactly so many bytes; None if the data does not fit.
 
-    What is short is filled with empty blocks, which are a part of the format, so no reader sees a
-    stream that is followed by something else.
+    Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the
+    stream.
     """
-    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better at digits
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better with digits
         packer = zlib.compressobj(9, strategy=strategy)
         packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
         missing = size - len(packed) - 4
@@ -52,7 +52,7 @@ def deflated_to(plain: bytes, size: int) -> bytes | None:
 
 
 def _close_fit(plain: bytes, size: int) -> bytes | None:
-    """A stream of this size among those of other settings, for when there is no room for filling."""
+    """Return a stream of this size made with other settings, if there is no room for filling; else None."""
     if len(plain) > _MAX_TRIED_BYTES:
         return None
     for level, memory, flush in product((9, 6, 4), (9, 8, 7, 6, 5), (zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH)):
@@ -67,7 +67,7 @@ def _close_fit(plain: bytes, size: int) -> bytes | None:
 
 
 def _last_blocks(size: int) -> bytes:
-    """Empty blocks that end a stream and take so many bytes (2 to 6)."""
+    """Return empty blocks that end a stream, in so many bytes (2 to 6)."""
     if size == 6:
         return (0b010 | 0b001 << 10).to_bytes(2, "little") + _EMPTY_STORED[1:]
     blocks = 0

@@ -1,8 +1,7 @@
-"""What a piece of metadata tells, and so which words of a policy take it out.
+"""Categories of metadata: the facts that it tells, and so the words of a policy that remove it.
 
-A rule names words (``require: {redact: [location, device]}``); each tag, record, property or box in
-the tables of this package carries what it tells. What is asked for and what is told meet in one
-place: ``tells & hide``.
+A rule names words (``require: {redact: [location, device]}``). Each tag, record, property or box in
+the tables of this package has its categories. Both meet in one expression: ``tells & hide``.
 """
 
 from __future__ import annotations
@@ -14,24 +13,24 @@ from typing import Final
 
 
 class Tells(enum.Flag):
-    """What may be learnt from a piece of metadata; several where it may tell several."""
+    """Facts that a piece of metadata may tell; several flags if it may tell several."""
 
     LOCATION = enum.auto()
-    """Where: coordinates, place names, map links, and digests that would confirm a guess."""
+    """The place: coordinates, place names, map links, and digests that would confirm a guess."""
     DEVICE = enum.auto()
-    """With what: make, model, serial numbers, lens, software, host name, unique ids."""
+    """The device: make, model, serial numbers, lens, software, host name, unique ids."""
     TIME = enum.auto()
-    """When: capture and modification times, time zones, sub-seconds."""
+    """The time: capture and modification times, time zones, sub-seconds."""
     PEOPLE = enum.auto()
-    """Who and what is said: names, faces, keywords, captions, comments, copyright, artist."""
+    """People and their words: names, faces, keywords, captions, comments, copyright, artist."""
     OTHER = enum.auto()
-    """Metadata that tells none of these (exposure, edits); ``all-metadata`` takes it, too."""
+    """Other metadata (exposure, edits); only ``all-metadata`` removes it."""
 
 
 NOTHING: Final = Tells(0)
-"""Needed to show or play the file as it is (sizes, orientation, colour): never taken out."""
+"""Needed to show or play the file as it is (sizes, orientation, colour): never removed."""
 UNKNOWN: Final = Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
-"""What nobody has looked into may tell anything."""
+"""Metadata that nobody has looked into may tell anything."""
 
 WORDS: Final = MappingProxyType(
     {
@@ -42,11 +41,11 @@ WORDS: Final = MappingProxyType(
         "all-metadata": UNKNOWN,
     }
 )
-"""The words of a policy -> what they hide."""
+"""The words of a policy -> the categories that they hide."""
 
 
 def hidden_by(words: Iterable[str]) -> Tells:
-    """All that these words hide. Raises KeyError for a word that is none of WORDS."""
+    """Return all categories that these words hide. Raises KeyError for a word that is not in WORDS."""
     hide = NOTHING
     for word in words:
         hide |= WORDS[word]
@@ -54,5 +53,5 @@ def hidden_by(words: Iterable[str]) -> Tells:
 
 
 def in_words(tells: Tells) -> str:
-    """``location, time`` for people; ``other`` for metadata that tells none of the four."""
+    """Return ``location, time`` for people; ``other`` for metadata of none of the four words."""
     return ", ".join(str(part.name).lower() for part in Tells if part in tells)

@@ -1,4 +1,4 @@
-"""Collecting what is to be done in one file: patches with their notes."""
+"""Collector of the changes to one file: patches with their notes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 MAX_BLOCK_BYTES: Final = 8 << 20
-"""A longer metadata block is not looked into; it goes."""
+"""Size beyond which a metadata block is not looked into, but removed."""
 
 
 @dataclass(slots=True)
 class Edits:
-    """What a locator found so far. Offsets and sizes in bytes of the source."""
+    """Changes that a locator has made so far. Offsets and sizes in bytes of the source."""
 
     source: ByteSource
     inner: Inner
@@ -25,13 +25,13 @@ class Edits:
     found: Found = field(default_factory=Found)
 
     def put(self, offset: int, old: bytes, new: bytes) -> bool:
-        """Replaces old, found at offset, by new; answers whether they differ."""
+        """Replace old, found at offset, by new; return True if they differ."""
         patches = list(difference(offset, old, new))
         self.found.patches += patches
         return bool(patches)
 
     def zero(self, start: int, end: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Makes [start, end) zero, cut at the end of the file, and notes it if anything was there."""
+        """Zero [start, end), cut at the end of the file, and note it if any byte was not zero."""
         end = min(end, self.source.size)
         patches = list(zeros(self.source, start, end))
         if patches:
@@ -39,7 +39,7 @@ class Edits:
             self.note(start, end - start, tag, tells, broken=broken)
 
     def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
-        """Makes zero what is behind a picture or sound, unless it is filler."""
+        """Zero the bytes behind a picture or sound, unless they are filler."""
         end = min(end, self.source.size)
         if broken or not range_says_nothing(self.source, start, end):
             self.zero(start, end, "trailer", broken=broken)
@@ -47,18 +47,18 @@ class Edits:
     def note(
         self, offset: int, length: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Remembers that something was taken out."""
+        """Note that something was removed."""
         self.found.notes.append(Note(offset, length, self.container, tag, tells, broken))
 
     def block(self, offset: int, old: bytes, cleaned: Cleaned) -> None:
-        """Replaces a block by what its cleaner made of it, with the cleaner's notes."""
+        """Replace a block by its cleaner's result, and add the cleaner's notes."""
         if self.put(offset, old, cleaned.data):
             self.found.notes += shifted(cleaned.notes, offset)
 
     def search(self, pattern: re.Pattern[bytes], start: int, end: int, longest: int) -> int | None:
-        """Offset of the first match within [start, end), or None. No match is over `longest` bytes.
+        """Return the offset of the first match within [start, end), or None.
 
-        Raises TooMuchError.
+        No match is over `longest` bytes. Raises TooMuchError.
         """
         end = min(end, self.source.size)
         self.inner.budget.search(max(0, end - start))

@@ -1,7 +1,7 @@
-"""Recognise bytes that fill room and say nothing: padding, one byte repeated, words like ``Auto``.
+"""Recognise filler, bytes that take room and say nothing: padding, one byte repeated, words like ``Auto``.
 
-What stays because of it stays under every word of a policy, so it must be too little to tell anything:
-three bytes are fewer than a place, a day or a serial number needs.
+Filler stays under every word of a policy, so it must be too little to tell anything: three bytes
+are fewer than a place, a day or a serial number needs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""So few bytes beside zeros say nothing, whatever they are."""
+"""Number of bytes beside zeros that say nothing, whatever they are."""
 MAX_FILLER_BYTES: Final = 1 << 16
-"""Longer filler is looked through only for one byte repeated."""
+"""Size beyond which filler is only recognised if it is one byte repeated."""
 _SHORT_BYTES: Final = 256
 
 _HEADERS: Final = frozenset(
@@ -24,56 +24,57 @@ _HEADERS: Final = frozenset(
         b"\0\0\0\x08free",
         b"\0\0\0\x08skip",
         b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x10",
-        b"\x1c\xea\0\0\0\x08",  # how Microsoft's programs begin the padding of EXIF
+        b"\x1c\xea\0\0\0\x08",  # the start of EXIF padding from Microsoft's programs
     }
 )
 _WORDS: Final = frozenset(
     b"0 1 {} [] () - -- --- auto manual on off yes no none null nil normal standard default unknown n/a"
     b" undef true false std low high hard soft fine".split()
 )
-"""What cameras write where they have nothing to say, in any case."""
+"""Words, in any case, that cameras write for "no value"."""
 _CODES: Final = frozenset({b"NO", b"ON"})
-"""Written so, words may be codes of a country or a province: Norway, Ontario."""
+"""Words that are codes in this spelling: of Norway, of Ontario."""
 _MAX_WORD_BYTES: Final = 8
 _PRODUCED: Final = b"IsoMedia File Produced with "
 _MAX_PRODUCED_BYTES: Final = 96
 
 
 def is_uniform(data: bytes) -> bool:
-    """Whether all bytes are the same (of none, too)."""
+    """True if all bytes are the same (True for no bytes)."""
     return data == data[:1] * len(data)
 
 
 def is_empty_header(data: bytes) -> bool:
-    """Whether bytes are the header of an empty box, or of padding, with zeros behind."""
+    """True if bytes are the header of an empty box, or of padding, followed by zeros."""
     return data.rstrip(b"\0") in _HEADERS
 
 
 def is_word(data: bytes) -> bool:
-    """Whether bytes are one of the words that stand for no value, with blanks and zeros behind."""
+    """True if bytes are a word that stands for no value, followed by blanks and zeros."""
     text = data.rstrip(b"\0 ")
     return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
 
 
 def says_nothing(data: bytes) -> bool:
-    """Whether bytes that nothing refers to are filler: they may stay under every word.
+    """True if unreferenced bytes are filler and may stay under every word.
 
-    One byte repeated, up to three bytes between zeros, a header of an empty box.
+    Filler is one byte repeated, up to three bytes between zeros, or a header of an empty box.
     """
     core = data.strip(b"\0")
     return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """Whether bytes are the line that writers of MP4 leave in free space. It tells a program, no place."""
+    """True if bytes are the line that writers of MP4 leave in free space. It tells a program, no place."""
     text = data.strip(b"\0")
     short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
     return short and text.isascii() and text.decode("ascii").isprintable() and not bytes_tell_place(text)
 
 
 def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
-    """says_nothing for [start, end) of a source; reads no further than it must, and not that much of it
-    where it is more than MAX_ZEROS_BYTES: who says so may have written a hole.
+    """Apply says_nothing to [start, end) of a source; read no more than needed.
+
+    False without reading if it is more than MAX_ZEROS_BYTES: it may be a hole.
     """
     size = end - start
     if size > MAX_ZEROS_BYTES:
@@ -90,7 +91,7 @@ def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
-    """Whether [start, end) is one byte repeated, or a few bytes, with zeros at most before and behind."""
+    """True if [start, end) is one byte repeated, or a few bytes, with only zeros before and behind."""
     byte, ended = b"", False
     for at in range(start, end, CHUNK_BYTES):
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

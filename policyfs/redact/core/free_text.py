@@ -1,9 +1,9 @@
-"""What free text tells: comments, captions, descriptions, and values that should not be text.
+"""Facts in free text: comments, captions, descriptions, and values that should not be text.
 
-Text tells a place if something in it reads as coordinates, an Open Location Code or a link to a
-map; a time if a date with a time of day stands in it; a device if it is what cameras and programs
-write into captions and comments of their own accord. Names of places, of days and of things in
-prose cannot be told from other words and stay; that limit is stated in docs/redaction.md.
+Text tells a place if some of it reads as coordinates, an Open Location Code or a link to a map. It
+tells a time if it has a date with a time of day. It tells a device if it has words that cameras and
+programs write into captions and comments by themselves. Names of places, of days and of things in
+prose look like other words and stay; docs/redaction.md states that limit.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 
 MAX_TEXT_BYTES: Final = 1 << 18
-"""Longer "text" is not examined but treated as if it told everything."""
+"""Size beyond which text is not examined but counts as telling everything."""
 BYTES_PER_PART: Final = 32
-"""So much text is as much work as one part of a file (blocks.Budget)."""
+"""Bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""At most 1: a mask's corner, a rectangle, a chromaticity. A place has such a number only once, if at all."""
+"""At most 1: a mask's corner, a rectangle, a chromaticity. A place has such a number at most once."""
 _DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
@@ -72,7 +72,7 @@ _DEVICE_HINTS: Final = (
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
     *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
 )
-"""One of these is in every text that names a device: they are looked for first, since that is quick."""
+"""Hints, one of which is in every text that names a device. They are searched first, which is quick."""
 _TELLING: Final = (
     (Tells.LOCATION, _COORDINATES),
     (Tells.TIME, _MOMENT),
@@ -82,7 +82,7 @@ _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 
 
 def decode(data: bytes) -> str:
-    """Text as a person would see it, whichever of UTF-8, UTF-16 or Latin-1 it is in.
+    """Decode text from UTF-8, UTF-16 or Latin-1, as a person would see it.
 
     Zero bytes are dropped, so that ASCII written as UTF-16 or UTF-32 reads as itself.
     """
@@ -94,17 +94,17 @@ def decode(data: bytes) -> str:
 
 
 def tells_place(text: str) -> bool:
-    """True if a text reads as if it held coordinates, or is too long to be looked through."""
+    """True if a text reads as if it held coordinates, or is too long to be searched."""
     return len(text) > MAX_TEXT_BYTES or _COORDINATES.search(text) is not None
 
 
 def bytes_tell_place(data: bytes) -> bool:
-    """tells_place for text in an unknown encoding."""
+    """Apply tells_place to text in an unknown encoding."""
     return tells_place(decode(data))
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Which of these a text tells; all of them if it is too long to be looked through."""
+    """Return the asked categories that a text tells; all of them if it is too long to be searched."""
     if len(text) > MAX_TEXT_BYTES:
         return asked & UNKNOWN
     told = NOTHING
@@ -119,7 +119,7 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """told_in_text for text in an unknown encoding."""
+    """Apply told_in_text to text in an unknown encoding."""
     return told_in_text(decode(data), asked) if asked & _IN_TEXT else NOTHING
 
 

@@ -1,4 +1,4 @@
-"""Stretches of a file as sets: which bytes are spoken for, which are not."""
+"""Sets of byte ranges: the claimed and unclaimed parts of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Extents:
     __slots__ = ("_ends", "_starts")
 
     def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
-        """The union of spans in any order; empty ones count for nothing."""
+        """Make the union of ranges in any order; empty ones are ignored."""
         self._starts: list[int] = []
         self._ends: list[int] = []
         for start, end in sorted(spans):
@@ -31,7 +31,7 @@ class Extents:
         return bool(self._starts)
 
     def add(self, start: int, end: int) -> None:
-        """Adds the bytes [start, end)."""
+        """Add the bytes [start, end)."""
         if start >= end:
             return
         first = bisect_left(self._ends, start)
@@ -43,12 +43,12 @@ class Extents:
         self._ends[first:last] = [end]
 
     def hits(self, start: int, end: int) -> bool:
-        """Whether any byte of [start, end) is in the set."""
+        """True if any byte of [start, end) is in the set."""
         at = bisect_right(self._ends, start)
         return start < end and at < len(self._starts) and self._starts[at] < end
 
     def without(self, other: Extents) -> Extents:
-        """The bytes of this set that are not in the other."""
+        """Return the bytes of this set that are not in the other."""
         left: list[tuple[int, int]] = []
         cuts = list(other)
         index = 0
@@ -66,7 +66,7 @@ class Extents:
         return Extents(left)
 
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
-        """The stretches of [0, size) that are not in the set."""
+        """Yield the ranges of [0, size) that are not in the set."""
         at = 0
         for start, end in self:
             if at < min(start, size):

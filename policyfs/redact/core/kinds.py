@@ -1,6 +1,6 @@
-"""Rows of the table of kinds: what each format says of itself, and the kinds that are refused.
+"""Rows of the table of kinds: the description of each format, and the kinds that are refused.
 
-registry.py makes the table of them.
+registry.py makes the table from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from policyfs.redact.core.cleaners import Locator
 
 
 class Treatment(enum.Enum):
-    """What redaction does with files of a kind."""
+    """Treatment of files of a kind by redaction."""
 
     NOTHING = "carries nothing"
     LOCATOR = "redacted"
@@ -26,7 +26,7 @@ class Treatment(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KindRow:
-    """One kind, what is done with it, and why."""
+    """One kind, its treatment, and the reason."""
 
     kind: str
     treatment: Treatment
@@ -35,10 +35,10 @@ class KindRow:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One row of docs/redaction.md's tables of parts: what of a file may hold what.
+    """One row of docs/redaction.md's tables of parts: a part of a file, and its data.
 
-    kinds: the files it is about ("PNG"). where: the part as its standard calls it. holds: what, for
-    people. tells: the words under which it goes. becomes: what stands there then.
+    kinds: the files it is about ("PNG"). where: the part, by the name in its standard. holds: the data
+    in it, for people. tells: the words that remove it. becomes: the bytes that replace it.
     """
 
     kinds: str
@@ -49,7 +49,7 @@ class Part:
 
 
 class Start(NamedTuple):
-    """How pictures of a kind begin, where other files embed them: so many bytes in, these bytes."""
+    """Signature of embedded pictures of a kind: these bytes at this offset."""
 
     kind: str
     offset: int
@@ -60,8 +60,9 @@ class Start(NamedTuple):
 class Format:
     """One format that is redacted: all that the rest of policyfs has to know of it.
 
-    kinds: its content kinds, and what is looked at in each, for the documentation. locate: its locator.
-    parts: what its files hold. pictures: how those begin that other files may embed.
+    kinds: its content kinds, and the parts examined in each, for the documentation. locate: its
+    locator. parts: the parts of its files. pictures: signatures, for pictures that other files may
+    embed.
     """
 
     kinds: Mapping[str, str]
@@ -91,5 +92,5 @@ _WHY_REFUSED: Final = MappingProxyType(
 
 
 def refused_rows() -> tuple[KindRow, ...]:
-    """Kinds that are known, and have no locator. What is not known is refused as well."""
+    """Return known kinds without a locator. Unknown kinds are refused as well."""
     return tuple(KindRow(kind, Treatment.REFUSED, why) for kind, why in _WHY_REFUSED.items())

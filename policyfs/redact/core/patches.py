@@ -1,7 +1,7 @@
-"""Bytes by range, and the arithmetic of patches: what changes, where, never how long.
+"""Bytes by range, and the arithmetic of patches: they change bytes, never a length.
 
-Everything in this package works on sources that are read by range and answers with patches,
-so that no part of it needs to know whether the bytes are a file, a copy or a slice in memory.
+Everything in this package reads sources by range and returns patches. So no part of it needs to
+know whether the bytes are a file, a copy or a slice in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
-"""How far zeros are looked through at a time: a hole of a terabyte takes no longer than this."""
+"""Zeros examined at a time, in bytes: a hole of a terabyte takes no longer than this."""
 _BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
@@ -26,10 +26,10 @@ class ByteSource(Protocol):
 
     @property
     def size(self) -> int:
-        """Total size in bytes; does not change while it is looked at."""
+        """Total size in bytes; must not change during the work."""
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Up to size bytes at offset; fewer only at the end."""
+        """Read up to size bytes at offset; fewer only at the end."""
 
 
 class MemorySource:
@@ -46,7 +46,7 @@ class MemorySource:
         return len(self._data)
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """The slice, cut at the end of the bytes."""
+        """Return the slice, cut at the end of the bytes."""
         return self._data[offset : offset + size]
 
 
@@ -66,29 +66,29 @@ class SliceSource:
         return self._size
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """The bytes, cut at the end of the part."""
+        """Read the bytes, cut at the end of the part."""
         size = min(size, self._size - offset)
         return self._source.read(self._start + offset, size) if size > 0 else b""
 
 
 class PatchedSource:
-    """A ByteSource as it is read with patches in it."""
+    """A ByteSource with patches applied to another."""
 
     __slots__ = ("_ends", "_patches", "_source")
 
     def __init__(self, source: ByteSource, patches: Sequence[Patch]) -> None:
-        """The patches are in order."""
+        """Keep the patches, which must be in order."""
         self._source = source
         self._patches = patches
         self._ends = [patch.end for patch in patches]
 
     @property
     def size(self) -> int:
-        """Size in bytes, as without patches."""
+        """Size in bytes; patches do not change it."""
         return self._source.size
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """The bytes, cut at the end."""
+        """Read the patched bytes, cut at the end."""
         data = bytearray(self._source.read(offset, size))
         end = offset + len(data)
         for index in range(bisect_right(self._ends, offset), len(self._ends)):
@@ -101,19 +101,19 @@ class PatchedSource:
 
 
 def xor(left: bytes, right: bytes) -> bytes:
-    """Bytewise exclusive or of two equally long strings, at C speed."""
+    """Return the bytewise exclusive or of two equally long strings, at C speed."""
     mixed = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
     return mixed.to_bytes(len(left), "big")
 
 
 def mask(data: bytes, keep: bytes) -> bytes:
-    """Bytewise and: data where keep is 0xff, zero where keep is zero; equally long strings."""
+    """Return the bytewise and: data where keep is 0xff, zero where keep is zero; equally long strings."""
     kept = int.from_bytes(data, "big") & int.from_bytes(keep, "big")
     return kept.to_bytes(len(data), "big")
 
 
 def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
-    """Patches that turn old, found at offset, into new. Runs closer than 16 bytes are joined.
+    """Yield patches that turn old, found at offset, into new. Runs closer than 16 bytes are joined.
 
     Raises ValueError if the lengths differ: a size never changes.
     """
@@ -126,15 +126,15 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
 
 
 def is_blank(data: bytes) -> bool:
-    """Whether all bytes are zero. bytes.strip() looks at each by itself, some sixty times slower."""
+    """True if all bytes are zero. bytes.strip() looks at each byte and is some sixty times slower."""
     step = len(_BLANK)
     return all(data[at : at + step] == _BLANK[: len(data) - at] for at in range(0, len(data), step))
 
 
 def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Patches that make [start, end) zero, leaving out what is zero already.
+    """Yield patches that make [start, end) zero, without the bytes that are zero already.
 
-    Behind MAX_ZEROS_BYTES nobody looks: one patch takes all the rest.
+    Bytes behind MAX_ZEROS_BYTES are not read: one patch takes them all.
     """
     looked = min(end, start + MAX_ZEROS_BYTES)
     if looked < end:
@@ -149,9 +149,9 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def skip_zeros(source: ByteSource, start: int) -> int:
-    """Offset of the first byte at or behind start that is not zero; the size if there is none.
+    """Return the offset of the first byte from start on that is not zero; the size if there is none.
 
-    After MAX_ZEROS_BYTES of zeros: how far was looked.
+    After MAX_ZEROS_BYTES of zeros: the offset behind them.
     """
     looked = min(source.size, start + MAX_ZEROS_BYTES)
     for offset in range(start, looked, CHUNK_BYTES):
@@ -163,9 +163,9 @@ def skip_zeros(source: ByteSource, start: int) -> int:
 
 
 def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
-    """The patches sorted by offset.
+    """Return the patches sorted by offset.
 
-    Raises ValueError if two overlap or one leaves [0, size): a bug in whoever made them.
+    Raises ValueError if two overlap or one leaves [0, size): a bug in their maker.
     """
     ordered = tuple(sorted((p for p in patches if p.size), key=lambda p: p.offset))
     end = 0
@@ -179,7 +179,7 @@ def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
 
 
 def apply(data: bytes, patches: Iterable[Patch]) -> bytes:
-    """The bytes with the patches in them (for what is in memory)."""
+    """Return the bytes with the patches applied (for data in memory)."""
     out = bytearray(data)
     for patch in patches:
         out[patch.offset : patch.end] = patch.part(patch.offset, patch.end)

@@ -1,10 +1,10 @@
-"""Numbers and texts of a binary structure in memory, one after another, big-endian."""
+"""Reader of the numbers and texts of a binary structure in memory, one after another, big-endian."""
 
 from __future__ import annotations
 
 
 class Fields:
-    """A place in some bytes that moves on as they are read. All reads raise ValueError at the end."""
+    """A position in some bytes that moves on with each read. All reads raise ValueError at the end."""
 
     __slots__ = ("at", "data")
 
@@ -13,11 +13,11 @@ class Fields:
         self.at = at
 
     def number(self, size: int) -> int:
-        """An unsigned number of so many bytes; 0 for none."""
+        """Read an unsigned number of so many bytes; 0 for no bytes."""
         return int.from_bytes(self.take(size))
 
     def take(self, size: int) -> bytes:
-        """So many bytes."""
+        """Read so many bytes."""
         start, end = self.at, self.at + size
         if end > len(self.data):
             raise ValueError("too short")
@@ -25,7 +25,7 @@ class Fields:
         return self.data[start:end]
 
     def string(self) -> bytes:
-        """Bytes up to a zero, which is stepped over but not given; the end of the data will do, too."""
+        """Read bytes up to a zero, which is skipped, or up to the end of the data."""
         end = self.data.find(b"\0", self.at)
         end = len(self.data) if end < 0 else end
         found = self.data[self.at : end]
@@ -33,5 +33,5 @@ class Fields:
         return found
 
     def kept(self) -> bytes:
-        """What was read so far, and zeros for the rest."""
+        """Return the bytes read so far, and zeros for the rest."""
         return self.data[: self.at].ljust(len(self.data), b"\0")

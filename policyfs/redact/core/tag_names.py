@@ -1,8 +1,8 @@
-"""What the named texts of stills and sound tell: PNG keywords, tags of music, of recordings.
+"""Categories of named texts in stills and sound: PNG keywords, tags of music, of recordings.
 
-Formats name the same few things in many ways ("Creation Time", DATE_RECORDED, ICRD); a name is
-looked up in lower case without blanks and punctuation. A name that is not here tells anything.
-Values are looked into besides: a title that holds coordinates tells a place.
+Formats name the same few things in many ways ("Creation Time", DATE_RECORDED, ICRD). A name is
+looked up in lower case without blanks and punctuation. A name that is not here may tell anything.
+Values are searched, too: a title that holds coordinates tells a place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""No encoding takes more for a text that is looked into."""
+"""Bytes in any encoding of the longest text that is looked into."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -93,10 +93,10 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""What they tell -> names of texts, without blanks and punctuation."""
+"""Categories -> names of texts, without blanks and punctuation."""
 
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
-    "parameters": _P | _D,  # the words and programs that pictures were made from
+    "parameters": _P | _D,  # the words and programs that made the picture
     "prompt": _P | _D,
     "workflow": _P | _D,
     "dream": _P | _D,
@@ -121,7 +121,7 @@ _EXIF_NUMBER: Final = re.compile(
     r"(?:exif|tiff):(?!.*(?:gps|maker|comment|serial|padding))[\w:]{1,60}", re.IGNORECASE
 )
 _NUMBERS: Final = re.compile(rb"-?\d{1,10}(?:[/.]\d{1,10})?(?:, -?\d{1,10}(?:/\d{1,10})?){0,5}\0*")
-"""ImageMagick writes EXIF once more as texts ("exif:ExposureTime", "1/250")."""
+"""Numbers: ImageMagick writes EXIF once more as texts ("exif:ExposureTime", "1/250")."""
 _MARKUP: Final = re.compile(r"^\s*[<{\[]|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml", re.IGNORECASE)
 _STRUCTURED: Final = frozenset(
     {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph"}
@@ -129,12 +129,12 @@ _STRUCTURED: Final = frozenset(
 
 
 def plain_name(name: str) -> str:
-    """A name as the tables have it: "Creation Time" and CREATION_TIME are ``creationtime``."""
+    """Normalise a name as in the tables: "Creation Time" and CREATION_TIME are ``creationtime``."""
     return _PUNCTUATION.sub("", name.strip().lower())
 
 
 def tells_of_name(name: str) -> Tells:
-    """What a text of this name tells; tells.UNKNOWN for a name that is not known."""
+    """Return the categories of a text by its name; categories.UNKNOWN for an unknown name."""
     space, colon, local = name.lower().partition(":")
     lower = plain_name(local if colon else space)
     if space in ("date", "icc", "png") and colon:
@@ -150,13 +150,15 @@ def tells_of_name(name: str) -> Tells:
 
 
 def tells_time(text: str) -> bool:
-    """Whether a text holds a date (year, month and day), or is too long to be looked through."""
+    """True if a text holds a date (year, month and day), or is too long to be searched."""
     return len(text) > _MAX_DATED_CHARS or _DATE.search(text) is not None
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
-    """What of `hide` a text tells: by what it is known to tell, and by coordinates, dates and programs
-    that are named in it; everything where it is too long, or the file's budget for texts is used up.
+    """Return those categories of `hide` that a text tells.
+
+    It does so by its own categories, and by coordinates, dates and programs named in it. If it is too
+    long, or the file's budget for texts is used up, it counts as telling everything.
     """
     found = tells & hide
     if found or not value:
@@ -173,7 +175,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """told for a text with a name. Markup is no text for people: it may hold anything."""
+    """Apply told to a text with a name. Markup is no text for people: it may hold anything."""
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)
@@ -185,5 +187,5 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
 
 
 def is_blank(data: bytes) -> bool:
-    """Nothing but zeros and blanks."""
+    """True if all bytes are zeros and blanks."""
     return not data.strip(b"\0 \t\r\n")

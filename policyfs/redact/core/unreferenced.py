@@ -1,4 +1,4 @@
-"""Tell which bytes of a structure that nothing refers to may stay, and which become zeros."""
+"""Decide which unreferenced bytes of a structure may stay; the others become zeros."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CLAIMED: Final = 0xFF
 
 
 class Leftover(NamedTuple):
-    """Bytes [start, end) of a block that nothing refers to; stays: they say nothing."""
+    """Unreferenced bytes [start, end) of a block; stays: they say nothing."""
 
     start: int
     end: int
@@ -19,10 +19,10 @@ class Leftover(NamedTuple):
 
 
 def leftovers(block: bytes, claimed: bytes, gone: bytes | bytearray) -> Iterator[Leftover]:
-    """The stretches of a block that are not claimed and not zero.
+    """Yield the stretches of a block that are not claimed and not all zero.
 
-    claimed and gone: as long as the block, 0xff for bytes that something refers to, and for those of
-    them that go. What lies beside bytes that go may be their end, and goes, too.
+    claimed and gone: as long as the block, 0xff for referenced bytes, and for removed ones among them.
+    A stretch beside removed bytes may be their end, and is removed, too.
     """
     start = claimed.find(0)
     while start >= 0:
@@ -36,7 +36,7 @@ def leftovers(block: bytes, claimed: bytes, gone: bytes | bytearray) -> Iterator
 
 
 def either(*masks: bytes | bytearray) -> bytes:
-    """Bytewise or of equally long strings, at C speed."""
+    """Return the bytewise or of equally long strings, at C speed."""
     whole = 0
     for each in masks:
         whole |= int.from_bytes(each, "big")

@@ -1,4 +1,4 @@
-"""What a redaction plan is made of: values, without the locators that make them.
+"""Values of a redaction plan, without the locators that make them.
 
 The daemon handles plans and locates nothing, so it imports this and not plan.py.
 """
@@ -12,14 +12,14 @@ from typing import Final
 from policyfs.domain import Patch
 
 DETECTOR_VERSION: Final = 15
-"""Raised whenever a file could get another plan than before: cached plans are then void."""
+"""Version, raised whenever a file could get another plan than before: cached plans are then void."""
 
 MAX_FINDINGS: Final = 500
-"""Findings that a plan names; patches are never cut short."""
+"""Findings listed in a plan; patches are never cut short."""
 
 
 class Outcome(enum.Enum):
-    """What a reader under redaction may get."""
+    """Result of redaction for a reader."""
 
     CLEAN = "clean"
     PATCH = "patch"
@@ -28,10 +28,10 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing taken out: where it was (bytes in the file), in what, under what name.
+    """One removed thing: its place (bytes in the file), its container and its name.
 
-    what: which of the things asked for it may tell (``location, time``). broken: it was taken out
-    whole because it could not be understood.
+    what: those of the words to hide that it may tell (``location, time``). broken: removed whole
+    because it could not be understood.
     """
 
     offset: int
@@ -44,10 +44,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer for one file.
+    """The plan for one file.
 
-    CLEAN: it reads as it is. PATCH: with the patches, which are sorted, do not overlap and lie
-    within the file. REFUSE: not at all; reason says why (never from the file's own words).
+    CLEAN: the file is read as it is. PATCH: it is read with the patches, which are sorted, do not
+    overlap and lie within the file. REFUSE: it is not read; reason says why (never in the file's own
+    words).
     """
 
     outcome: Outcome

@@ -1,7 +1,7 @@
-"""zlib streams of exactly so many bytes (RFC 1950, RFC 1951).
+"""zlib streams of an exact length (RFC 1950, RFC 1951).
 
-What is compressed in a file and has to say something else must take as many bytes as before. Stored
-blocks and empty blocks make any length from MIN_BYTES on.
+New data for a compressed part of a file must take as many bytes as before. Stored blocks and empty
+blocks make nearly any length.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Final
 _HEADER: Final = b"\x78\x01"
 _EMPTY: Final = b"\0\0\0\xff\xff"
 _EMPTY_AFTER_FIXED: Final = b"\2\0\0\0\xff\xff"
-"""A block of no bytes, and the same behind one of fixed codes that says nothing: 5 and 6 bytes."""
+"""A block of no bytes, and one behind an empty block of fixed codes: 5 and 6 bytes."""
 _STORED_MAX: Final = 0xFFFF
 
 
 class InflateError(Exception):
-    """The bytes are no zlib stream, or one that grows beyond what is allowed."""
+    """The bytes are no zlib stream, or one that inflates beyond the limit."""
 
 
 def inflate(data: bytes, limit: int) -> tuple[bytes, bytes]:
-    """What a zlib stream says, and the bytes behind its end.
+    """Inflate a zlib stream; return its data, and the bytes behind its end.
 
-    Raises InflateError; also if there are more than limit bytes in it.
+    Raises InflateError, also if the data is more than limit bytes.
     """
     machine = zlib.decompressobj()
     try:
@@ -36,10 +36,10 @@ def inflate(data: bytes, limit: int) -> tuple[bytes, bytes]:
 
 
 def deflate_to(data: bytes, size: int) -> bytes | None:
-    """A zlib stream of exactly size bytes that says data; None if data do not fit.
+    """Return a zlib stream of exactly size bytes for data; None if the data does not fit.
 
-    Empty blocks fill it up. Few lengths cannot be made so; then zeros stand behind the stream's end, where
-    readers do not look.
+    Empty blocks fill it up. Few lengths cannot be made so; then zeros are behind the stream's end,
+    where readers do not look.
     """
     packed = zlib.compress(data, 9)
     if len(packed) > size:
@@ -56,7 +56,7 @@ def deflate_to(data: bytes, size: int) -> bytes | None:
 
 
 def stored(data: bytes) -> bytes:
-    """A zlib stream that says data, uncompressed: 2 + 5 per 65535 bytes + 4 bytes more."""
+    """Return a zlib stream for data, uncompressed: 2 + 5 per 65535 bytes + 4 bytes more."""
     out = [_HEADER]
     blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]
     for number, block in enumerate(blocks):
@@ -68,9 +68,9 @@ def stored(data: bytes) -> bytes:
 
 
 def blank(size: int, filler: bytes = b"\0") -> bytes:
-    """A zlib stream of exactly size bytes that says about as many times filler (one byte).
+    """Return a zlib stream of exactly size bytes that inflates to about as many bytes of filler.
 
-    Under 11 bytes: zeros, which are no stream.
+    filler: one byte. Under 11 bytes: zeros, which are no stream.
     """
     if size < 11:
         return bytes(size)

@@ -1,8 +1,9 @@
-"""Metadata blocks as containers of pictures hold them: Exif with an offset in front, XMP, text.
+"""Metadata blocks inside containers of pictures: Exif with an offset in front, XMP, text.
 
 Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start
-with the offset of the TIFF header behind these 4 bytes: 0, or 6 where JPEG's "Exif" mark stands
-between. Some writers leave the offset out, or lie; readers look for the header then, and so does this.
+with the offset of the TIFF header behind these 4 bytes: 0, or 6 if JPEG's "Exif" mark is between.
+Some writers leave the offset out, or write a wrong one; then readers search for the header, and so
+does this.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.patches import difference
 
 MAX_BLOCK_BYTES: Final = 1 << 22
-"""Longer blocks of metadata are not read but made zero."""
+"""Size beyond which blocks of metadata are not read but zeroed."""
 EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
@@ -24,19 +25,22 @@ _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
 _XMP_COSTS: Final = 4
 _PACKET_BYTES: Final = 16
-"""A TIFF structure costs as much work as some parts, XMP more than other bytes, and a byte of free text
-as much as so many bytes of a packet."""
+"""Costs in the budget.
+
+A TIFF structure costs as much as some parts. A byte of XMP costs more than other bytes. A byte of
+free text costs as much as so many bytes of a packet.
+"""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """Big-endian, one directory, one tag: Orientation 1, which says nothing."""
 
 
 def empty_tiff(size: int) -> bytes:
-    """A TIFF structure that tells nothing, of so many bytes (zeros if they are too few)."""
+    """Return a TIFF structure of so many bytes that tells nothing (zeros if they are too few)."""
     return bytes(size) if size < len(_EMPTY_TIFF) else _EMPTY_TIFF.ljust(size, b"\0")
 
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """A TIFF structure; one that is not understood says nothing afterwards."""
+    """Clean a TIFF structure; replace one that is not understood by an empty one."""
     inner.budget.part(_TIFF_PARTS)
     inner.budget.search(len(data))
     cleaned = inner.tiff(data)
@@ -50,10 +54,10 @@ def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """An Exif item or box: what is in front of the TIFF header is made true, the rest is cleaned."""
+    """Clean an Exif item or box: correct the bytes before the TIFF header, and clean the rest."""
     at = _header_at(data)
     cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
-    if at is None or cleaned is None or not any(cleaned.data):  # nor is there room for one that says nothing
+    if at is None or cleaned is None or not any(cleaned.data):  # nor is there room for an empty one
         blank = bytes(len(data))
         if blank == data:
             return Cleaned(data)
@@ -69,7 +73,7 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def _header_at(data: bytes) -> int | None:
-    """Where the TIFF header is: where the offset says, or else the first that looks like one."""
+    """Return the TIFF header's offset: the stored one, or else that of the first header found; or None."""
     said = 4 + int.from_bytes(data[:4])
     if data[said : said + 4] in _MARKS:
         return said
@@ -78,7 +82,7 @@ def _header_at(data: bytes) -> int | None:
 
 
 def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
-    """An XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
+    """Clean an XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
 
     A stream of another kind, or one whose cleaned packet does not fit, becomes zeros.
     """
@@ -112,7 +116,7 @@ def _gone(data: bytes, tag: str) -> Cleaned:
 
 
 def _closed_up(cleaned: Cleaned) -> bytes:
-    """A packet without the blanks where something was: within a stream nothing has to keep its place."""
+    """Return a packet without the blanks of removed parts: in a stream no part has to keep its offset."""
     out = bytearray(cleaned.data)
     for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
         if not out[note.offset : note.offset + note.length].strip(b" "):
@@ -121,6 +125,6 @@ def _closed_up(cleaned: Cleaned) -> bytes:
 
 
 def cleaned_at(at: int, old: bytes, cleaned: Cleaned) -> Found:
-    """A cleaned block as patches of what holds it at an offset."""
+    """Convert a cleaned block at an offset to patches of its container."""
     patches = list(difference(at, old, cleaned.data))
     return Found(patches, list(shifted(cleaned.notes, at)) if patches else [])

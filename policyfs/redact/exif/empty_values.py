@@ -1,6 +1,6 @@
 """Recognise values of TIFF tags that say nothing: one byte repeated, a small number, a word like ``Auto``.
 
-What stays because of it stays under every word of a policy (see core/filler.py).
+Such values stay under every word of a policy (see core/filler.py).
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry, Frame
 
 MOST_NUMBERS: Final = 2
-"""Different small numbers in a directory's tags that nobody has named: three could be degrees, minutes and
-seconds."""
+"""Different small numbers allowed in a directory's unnamed tags.
+
+Three could be degrees, minutes and seconds.
+"""
 _MAX_NUMBER: Final = 0xFF
 _BYTE_TYPES: Final = frozenset({1, 6, 7})
 _TEXT_TYPES: Final = frozenset({*_BYTE_TYPES, 2, 129})
 _NUMBER_TYPES: Final = frozenset({1, 3, 4, 6, 7, 8, 9})
-"""Field types of TIFF that are whole numbers of at most four bytes."""
+"""Field types of TIFF for whole numbers of at most four bytes."""
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
-"""How makers write the version of a block, as Exif does: 0100, 0210."""
+"""Version of a block as makers write it, and Exif does: 0100, 0210."""
 _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
-"""Tags that refer to directories, wherever they stand: a small number leads somewhere."""
+"""Tags that refer to directories, in any directory: a small number there is an offset."""
 
 
 def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
-    """Whether a value that stands in its entry (TIFF 6.0) is one whole number below 256 and no more.
+    """True if a value within its entry (TIFF 6.0) is one whole number below 256 and no more.
 
-    kind: its field type. room: the four (or eight) bytes of the entry. order: "<" or ">".
+    kind: its field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
     """
-    if kind in _BYTE_TYPES and 1 < count <= 4:  # a number in the order of its maker
+    if kind in _BYTE_TYPES and 1 < count <= 4:  # a number in the maker's byte order
         room, rest = room[:count], room[count:]
         ends = (room[:-1], room[1:])
         return any(not any(part) for part in ends) and not any(rest)
@@ -44,10 +46,10 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
 
 def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
-    """Whether the value of a tag that nobody has named says nothing: one byte repeated, one whole number
-    below 256, a word that stands for no value.
+    """True if the value of an unnamed tag says nothing.
 
-    value: all its bytes, and those behind it in its entry if it stands there (TIFF 6.0).
+    That is one byte repeated, one whole number below 256, or a word that stands for no value. value:
+    all its bytes, and, if it is within its entry (TIFF 6.0), those behind it there.
     """
     if is_uniform(value) or is_empty_header(value):
         return True
@@ -57,9 +59,9 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
 
 
 def number_in(kind: int, room: bytes) -> int:
-    """The small number that stands in an entry, whichever way it is written; 0: none.
+    """Return the small number within an entry, however it is written; 0: none.
 
-    kind: its field type. room: the four (or eight) bytes of the entry.
+    kind: its field type. room: the four (or eight) value bytes of the entry.
     """
     core = room.strip(b"\0")
     blank = core[:1] == b"\xff" or (kind in (2, 129) and core[:1] in (b" ", b"-"))
@@ -67,26 +69,26 @@ def number_in(kind: int, room: bytes) -> int:
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """Whether the small numbers of a directory's unnamed tags (0: none) could tell something together."""
+    """True if the small numbers of a directory's unnamed tags (0: none) could tell something together."""
     return len(set(numbers) - {0}) > MOST_NUMBERS
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """What stands in an entry behind a value of so many bytes, unless that is zeros or ones."""
+    """Return the bytes of an entry behind a value of so many bytes; empty if all are 0 or all 0xff."""
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
 
 def is_empty(entry: Entry, frame: Frame) -> bool:
-    """Whether a tag has no value, and none where one would stand."""
+    """True if a tag has no value, and the value bytes of its entry are zeros."""
     return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.raw[-frame.offset_bytes :])
 
 
 def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> bool:
-    """Whether a tag that goes by what it tells may stay, since nothing stands in it.
+    """True if a tag to be removed by its category may stay, because its value is empty.
 
-    Of a tag that is known, only in a maker note, and only a text that is not set: a small number could be a
-    city's, and zero, too (Pentax' first is Pago Pago).
+    A known tag may stay only in a maker note, and only if it is a text that is not set. A small number
+    could be a city's, and zero, too (Pentax' first is Pago Pago).
     """
     behind = behind_value(entry.raw[-frame.offset_bytes :], entry.size) if entry.inline else b""
     if tells == UNKNOWN and entry.tag not in _POINTERS:
@@ -97,5 +99,5 @@ def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> 
 
 
 def number_of(entry: Entry, frame: Frame) -> int:
-    """number_in for an entry of a directory that is read by range."""
+    """Apply number_in to an entry of a directory that is read by range."""
     return number_in(entry.type, entry.raw[-frame.offset_bytes :]) if entry.inline else 0

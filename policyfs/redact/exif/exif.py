@@ -1,9 +1,9 @@
-"""TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): taking out of them what is to be hidden.
+"""Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0).
 
-The result holds the header, the directories with their known tags, and the values of those
-tags; every other byte is zero. So data that no kept tag refers to (an orphaned GPS directory,
-a GPS pointer that is off by some bytes, padding) cannot stay by accident. A tag is taken out by
-closing the gap in its directory, which leaves a TIFF as if it had never been there.
+The result holds the header, the directories with their known tags, and the values of those tags;
+every other byte is zero. So data that no kept tag refers to (an orphaned GPS directory, a GPS
+pointer that is off by some bytes, padding) cannot stay by accident. A tag is removed by closing the
+gap in its directory, which leaves a TIFF as if the tag had never been there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policyfs.redact.exif.tags import Role, TagTable
 
 MAX_DIRECTORIES: Final = 32
 MAX_ENTRIES: Final = 1000
-"""Over all directories of one structure; real ones have at most some 150."""
+"""Limit over all directories of one structure; real ones have at most some 150."""
 ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
 _RATIONAL: Final = 5
@@ -36,12 +36,12 @@ _POINTERS: Final = {
     tags.GPS_IFD: Role.GPS,
     tags.SUB_IFDS: Role.IMAGE,
 }
-"""Tags that refer to directories, and what those are for."""
+"""Tags that refer to directories, and the directories' roles."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One tag: where its 12 bytes are, and where its value is (bytes from the header)."""
+    """One tag: the offset of its 12 bytes, and that of its value (bytes from the header)."""
 
     tag: int
     type: int
@@ -53,7 +53,7 @@ class Entry:
 
     @property
     def inline(self) -> bool:
-        """The value is within the entry itself."""
+        """True if the value is within the entry itself."""
         return self.size <= 4
 
     @property
@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Directory:
-    """An IFD: its entries, and what refers to it (an entry, or the directory before it)."""
+    """An IFD: its entries, and its referrer (an entry, or the directory before it)."""
 
     offset: int
     role: Role
@@ -74,18 +74,18 @@ class Directory:
     referrer: Entry | None = None
     previous: Directory | None = None
     is_empty: bool = False
+    """It never had a tag; some writers leave it so. Nothing is removed from it."""
     crowded: bool = False
-    """Its tags that are not known hold more small numbers than may stay."""
-    """It never had a tag, which some writers leave so: nothing is taken out of it."""
+    """Its unnamed tags hold more small numbers than may stay."""
 
     @property
     def entries_end(self) -> int:
-        """One past the last entry: where the pointer to the next directory is."""
+        """One past the last entry: the offset of the pointer to the next directory."""
         return self.offset + 2 + ENTRY_BYTES * len(self.entries)
 
     @property
     def end(self) -> int:
-        """One past the structure. Only chained directories are held to have a next pointer."""
+        """One past the structure. Only chained directories have a next pointer."""
         return self.entries_end + (4 if self.chained else 0)
 
 
@@ -99,13 +99,13 @@ class Blob:
 
 
 class UnreadableError(Exception):
-    """The structure cannot be understood as a whole."""
+    """The structure as a whole cannot be understood."""
 
 
 def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
-    """A TIFF structure without what is to be hidden; None if it cannot be understood as a whole.
+    """Clean a TIFF structure; None if it cannot be understood as a whole.
 
-    One of which nothing stays comes back as a first directory without tags.
+    If nothing of it stays the result is a first directory without tags.
     """
     try:
         return _Cleaner(block, inner, table).clean()
@@ -127,12 +127,12 @@ class _Cleaner:
     values: bytearray = field(init=False)
     embedded: bytearray = field(init=False)
     gone: bytearray = field(init=False)
-    """Bytes of what goes."""
+    """Bytes of removed parts."""
     stays: list[tuple[int, int]] = field(default_factory=list)
-    """Bytes that nothing refers to, and that say nothing."""
+    """Unreferenced bytes that say nothing."""
     doomed: list[tuple[int, int]] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)
-    """Bytes of GPS directories whose tag is noted as taken out."""
+    """Bytes of GPS directories whose tag is noted as removed."""
     notes: list[Note] = field(default_factory=list)
     replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
 
@@ -149,7 +149,7 @@ class _Cleaner:
             raise UnreadableError
         following = self._long(root.entries_end) if root.chained else 0
         if not root.entries and not following and self.block[root.end :].strip(b"\0"):
-            raise UnreadableError  # what is there, nothing refers to
+            raise UnreadableError  # nothing refers to the bytes there
         self._walk()
         if any(self._taken(self.structure, a, b) for a, b in self.doomed):
             raise UnreadableError
@@ -179,13 +179,13 @@ class _Cleaner:
         return int(struct.unpack_from(self.order + "I", self.block, offset)[0])
 
     def _open(self, offset: int, role: Role, *, chained: bool) -> Directory | None:
-        """The directory at offset, its place claimed; None if there can be none."""
+        """Open and claim the directory at an offset; None if there can be none."""
         if not 8 <= offset <= len(self.block) - 2:
             return None
         count = self._short(offset)
         end = offset + 2 + ENTRY_BYTES * count + (4 if chained else 0)
         if chained and end - 4 <= len(self.block) < end:
-            chained, end = False, end - 4  # some writers save the last pointer
+            chained, end = False, end - 4  # some writers leave out the last pointer
         if end > len(self.block) or self._taken(self.structure, offset, end):
             return None  # cut off, or a loop, or two directories in one place
         self.entries += count
@@ -204,7 +204,7 @@ class _Cleaner:
         return Entry(tag, kind, count, position, start, size)
 
     def _walk(self) -> None:
-        """Opens all directories and sets, on each entry, whether it can be kept so far."""
+        """Open all directories, and decide for each entry whether it may stay so far."""
         index = 0
         while index < len(self.directories):
             directory = self.directories[index]
@@ -260,12 +260,12 @@ class _Cleaner:
         return not told or self._drop(entry, role, tells | told)
 
     def _number(self, entry: Entry) -> int:
-        """The small number that stands in an entry; 0: none."""
+        """Return the small number within an entry; 0: none."""
         room = self.block[entry.position + 8 : entry.position + ENTRY_BYTES]
         return number_in(entry.type, room) if entry.inline else 0
 
     def _says_nothing(self, entry: Entry, directory: Directory) -> bool:
-        """Whether there is nothing in the value of a tag that is not known."""
+        """True if the value of an unknown tag is empty."""
         within = 0 < entry.size <= len(self.block) - entry.start and entry.start >= 8
         if not within or entry.tag in _POINTERS or (directory.crowded and self._number(entry)):
             return False
@@ -276,19 +276,19 @@ class _Cleaner:
         return value_says_nothing(entry.type, entry.count, value, self.order)
 
     def _doom(self, entry: Entry) -> None:
-        """The bytes of a value that goes may not stay as a part of another tag's value."""
+        """Keep a removed value's bytes from staying as a part of another tag's value."""
         if not entry.inline and 8 <= entry.start <= len(self.block) - entry.size:
             self.doomed.append((entry.start, entry.end))
 
     def _drop(self, entry: Entry, role: Role, tells: Tells, *, broken: bool = False) -> bool:
-        """Notes an entry as taken out; always False: it is not kept."""
+        """Note an entry as removed. Always return False: it is not kept."""
         name = tags.NAMES[role].get(entry.tag, f"0x{entry.tag:04x}")
         where, bare = f"{role.value}:{name}", entry.tag == tags.GPS_IFD and self._gps_is_bare(entry)
         self.notes.append(Note(entry.position, ENTRY_BYTES, self.table.name, where, tells, broken, bare))
         return False
 
     def _gps_is_bare(self, pointer: Entry) -> bool:
-        """True if no value of a GPS directory says where: cameras without a receiver write its version."""
+        """True if no value in a GPS directory tells a place: cameras without a receiver write its version."""
         offset = self._long(pointer.start) if pointer.type in _POINTER_TYPES and pointer.size == 4 else 0
         if not 8 <= offset <= len(self.block) - 2:
             return False
@@ -299,7 +299,7 @@ class _Cleaner:
         return all(entry.tag in tags.GPS_WITHOUT_A_PLACE or self._is_blank(entry) for entry in entries)
 
     def _is_blank(self, entry: Entry) -> bool:
-        """True if a value is nothing but zeros and blanks, or a fraction of zero."""
+        """True if a value is only zeros and blanks, or a fraction of zero."""
         if entry.type not in tags.TYPE_SIZES or not 8 <= entry.start <= len(self.block) - entry.size:
             return False
         value = self.block[entry.start : entry.end]
@@ -317,8 +317,8 @@ class _Cleaner:
         for position in range(entry.start, entry.end, 4):
             child = self._open(self._long(position), role, chained=False)
             if child is None:
-                # Half of a list of directories cannot be kept: their claims stay, so that
-                # nothing else may live there, and without entries nothing of them is kept.
+                # Half of a list of directories cannot be kept. Their claims stay, so that nothing else may be
+                # there. Without entries nothing of them is kept.
                 for opened in self.directories[mark:]:
                     opened.entries.clear()
                 return False
@@ -326,7 +326,7 @@ class _Cleaner:
         return True
 
     def _doom_gps(self, pointer: Entry) -> None:
-        """Bytes of GPS values may not even stay as a part of another tag's value."""
+        """Keep the bytes of GPS values from staying even as a part of another tag's value."""
         if pointer.type not in _POINTER_TYPES or pointer.size != 4:
             return
         offset = self._long(pointer.start)
@@ -369,7 +369,7 @@ class _Cleaner:
         return entry.tag in (tags.XMP, tags.IPTC, tags.PHOTOSHOP, tags.MAKER_NOTE)
 
     def _blobs(self, directory: Directory) -> list[Blob]:
-        """Data outside of entries that a directory refers to by pairs of tags."""
+        """Return the data outside of entries that a directory refers to by pairs of tags."""
         found: list[Blob] = []
         pairs = (
             (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
@@ -396,7 +396,7 @@ class _Cleaner:
         return [read(p) for p in range(entries[0].start, entries[0].end, step)]
 
     def _clean_nested(self, blobs: list[Blob]) -> None:
-        """Embedded blocks: each must have its bytes for itself, and is cleaned in turn."""
+        """Clean embedded blocks; each must have its bytes for itself."""
         for directory in self.directories:
             for entry in directory.entries:
                 if entry.keep and entry.tag == tags.MAKER_NOTE:
@@ -414,7 +414,7 @@ class _Cleaner:
                         entry.keep = self._drop(entry, Role.IMAGE, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """What is understood of a maker note stays, wherever in the block its values are."""
+        """Keep the understood parts of a maker note; their values may be anywhere in the block."""
         maker = (self._said(0x010F), self._said(0x0110))
         if not 8 <= entry.start <= len(self.block) - entry.size:
             return False
@@ -432,13 +432,13 @@ class _Cleaner:
         return True
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Whether a maker wrote a word instead of a note, or left its room empty."""
+        """True if a maker wrote a word instead of a note, or left its bytes empty."""
         value = self.block[entry.start : entry.end]
         said = entry.start >= 8 and entry.size == len(value) and (is_word(value) or is_uniform(value))
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))
 
     def _said(self, tag: int) -> bytes:
-        """The text of the first such tag."""
+        """Return the text of the first entry with this tag."""
         entries = (e for d in self.directories for e in d.entries if e.keep and e.tag == tag)
         first = next(entries, None)
         return b"" if first is None else self.block[first.start : first.end][:64].rstrip(b"\0 ")
@@ -456,7 +456,7 @@ class _Cleaner:
         if cleaned is not None or not data:
             return cleaned
         notes = (Note(0, len(data), self.table.name, "thumbnail", UNKNOWN, broken=True),) if any(data) else ()
-        return Cleaned(bytes(len(data)), notes)  # that there was one stays
+        return Cleaned(bytes(len(data)), notes)  # the fact that there was one stays
 
     def _embed(self, blob: Blob, cleaned: Cleaned | None) -> bool:
         start, end = blob.start, blob.start + blob.size
@@ -471,9 +471,9 @@ class _Cleaner:
         return True
 
     def _drop_empty(self, root: Directory) -> None:
-        """A directory that keeps nothing goes, with what refers to it (children come last).
+        """Remove directories that keep no entry, and their references (children come last).
 
-        The first stays for what comes behind it, and so that there is one.
+        The first directory stays for those behind it, and because there must be one.
         """
         for directory in reversed(self.directories):
             if directory is root or any(entry.keep for entry in directory.entries) or directory.is_empty:
@@ -486,7 +486,7 @@ class _Cleaner:
                     directory.next.previous = directory.previous
 
     def _keep_leftovers(self) -> None:
-        """Decides on bytes that nothing refers to; each stretch that goes is noted."""
+        """Decide on unreferenced bytes; note each removed stretch."""
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep and not entry.inline and 8 <= entry.start <= len(self.block) - entry.size:
@@ -502,7 +502,7 @@ class _Cleaner:
                 self.notes.append(Note(start, end - start, self.table.name, "unreferenced", UNKNOWN))
 
     def _unwritten(self) -> bytes:
-        """0xff for bytes of the block that the result does not hold."""
+        """Return a mask: 0xff for bytes of the block that are not in the result."""
         unwritten = bytearray(b"\xff" * len(self.block))
         spans = [(0, 8), *((start, start + len(data)) for start, data in self._put())]
         spans += [(start, start + len(whole)) for start, whole in self._directories()]
@@ -510,7 +510,7 @@ class _Cleaner:
             unwritten[start:end] = bytes(end - start)
         for start, data in self._put():
             for at in (0, len(data) - 1) if data else ():
-                if self.block[start + at] != data[at]:  # what lies beside may be the end of what went
+                if self.block[start + at] != data[at]:  # the byte beside may be the end of a removed one
                     unwritten[start + at] = 0xFF
         return bytes(unwritten)
 
@@ -526,20 +526,20 @@ class _Cleaner:
         return bytes(out)
 
     def _plain(self) -> Iterator[tuple[int, int]]:
-        """Where values are that stay as they are."""
+        """Yield the ranges of values that stay unchanged."""
         for directory in self.directories:
             for entry in directory.entries:
                 if entry.keep and not entry.inline and not self._is_nested(entry):
                     yield entry.start, entry.end
 
     def _put(self) -> Iterator[tuple[int, bytes]]:
-        """Cleaned blocks that stay, and where."""
+        """Yield the offsets and bytes of cleaned blocks that stay."""
         for start, data, entries in self.replaced:
             if all(entry.keep for entry in entries):
                 yield start, data
 
     def _directories(self) -> Iterator[tuple[int, bytes]]:
-        """Directories as they are to be, and where."""
+        """Yield the offsets and bytes of the new directories."""
         for directory in self.directories:
             kept = [entry for entry in directory.entries if entry.keep]
             if not kept and directory is not self.directories[0] and not directory.is_empty:
@@ -550,6 +550,6 @@ class _Cleaner:
             yield directory.offset, head + body + (after if directory.chained else b"")
 
     def _bytes_of(self, entry: Entry) -> bytes:
-        """An entry as it stands; where it holds nothing, its room holds nothing either."""
+        """Return an entry's bytes; the value bytes are zero if it has no value."""
         whole = self.block[entry.position : entry.position + ENTRY_BYTES]
         return whole if entry.count else whole[:8] + bytes(4)

@@ -1,6 +1,6 @@
-"""Directories of TIFF files (TIFF 6.0, BigTIFF), read by range, in whichever frame they stand.
+"""Directories of TIFF files (TIFF 6.0, BigTIFF), read by range, in any frame.
 
-Maker notes are directories of the same shape whose offsets count from somewhere else.
+Maker notes are directories of the same shape whose offsets have another base.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.exif.tags import TYPE_SIZES as EXIF_SIZES
 
 TYPE_SIZES: Final = {**EXIF_SIZES, 16: 8, 17: 8, 18: 8}
-"""Bytes per value of each field type, BigTIFF's LONG8, SLONG8 and IFD8 among them."""
+"""Bytes per value of each field type, including BigTIFF's LONG8, SLONG8 and IFD8."""
 
 NUMBER_TYPES: Final = {1: "B", 3: "H", 4: "I", 7: "B", 9: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Field types that an offset or a length may have, in terms of struct."""
+"""Field types of offsets and lengths -> letters of struct."""
 
 NEUTRAL_TAG: Final = 0xFFFF
-"""What a tag that was taken out of a maker note is called: makers use no such tag."""
+"""Tag number that replaces a removed tag in a maker note: makers use no such tag."""
 
 MAX_ENTRIES: Final = 2000
-"""Of one directory; real ones have at most some 400."""
+"""Limit of one directory; real ones have at most some 400."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How a directory's numbers are to be read.
+    """Format of a directory's numbers.
 
-    order: "<" or ">". big: BigTIFF. base: what offsets count from, in bytes of the source. note: a
-    maker's own directory: what is taken out of it leaves its place empty, since readers guess from
-    where things lie how the offsets are meant.
+    order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: it is in
+    a maker note; there a removed entry leaves its place empty, because readers guess the meaning of
+    offsets from the places of values.
     """
 
     order: str
@@ -57,15 +57,15 @@ class Frame:
         return 8 if self.big else 4
 
     def owns(self, start: int, end: int) -> bool:
-        """Whether bytes of the source are the note's."""
+        """True if bytes of the source are within the note."""
         return self.own[0] <= start and end <= self.own[1]
 
     def number(self, data: bytes) -> int:
-        """An unsigned number of any size."""
+        """Read an unsigned number of any size."""
         return int.from_bytes(data, "little" if self.order == "<" else "big")
 
     def packed(self, number: int, size: int) -> bytes:
-        """An unsigned number in so many bytes."""
+        """Pack an unsigned number into so many bytes."""
         return number.to_bytes(size, "little" if self.order == "<" else "big")
 
 
@@ -83,9 +83,9 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """Its value is cleaned by someone else: it takes no part in claims for plain values."""
+    """True if another cleaner handles its value: it does not claim its bytes as a plain value."""
     holds: bool = False
-    """Directories are in its value, which speak for themselves."""
+    """True if its value holds directories, which are handled on their own."""
 
     @property
     def end(self) -> int:
@@ -95,7 +95,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Directory:
-    """A directory: its entries, and what refers to it (an entry, or the directory before it)."""
+    """A directory: its entries, and its referrer (an entry, or the directory before it)."""
 
     offset: int
     frame: Frame
@@ -109,9 +109,9 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """Its tags that are not known hold more small numbers than may stay."""
+    """Its unnamed tags hold more small numbers than may stay."""
     covers: list[tuple[int, int]] = field(default_factory=list)
-    """What else is kept if the directory is: a maker note's header and footer."""
+    """Other bytes that stay with the directory: a maker note's header and footer."""
 
     @property
     def end(self) -> int:
@@ -119,7 +119,7 @@ class Directory:
         return self.offset + len(self.old)
 
     def rebuilt(self) -> bytes:
-        """The directory as it is to be: as many bytes."""
+        """Return the new bytes of the directory, as many as before."""
         frame = self.frame
         if frame.note:
             body = b"".join(e.raw if e.keep else _neutral(e, frame) for e in self.entries)
@@ -132,11 +132,11 @@ class Directory:
 
 
 def _neutral(entry: Entry, frame: Frame) -> bytes:
-    """An entry that tells nothing, in the place of one that did.
+    """Return an entry that tells nothing, in the place of a removed one.
 
-    Offset and length of a value in the note stay, so that readers who guess from them how far a note
-    was moved come to the same answer; the value itself is zeros. What is elsewhere may be another's.
-    Pictures, which may be anywhere, tell those readers nothing.
+    Offset and length of a value in the note stay, because readers guess from them how far a note was
+    moved; the value itself is zeros. Bytes outside the note may belong to another tag. Pictures may be
+    anywhere, so readers learn nothing from their offsets.
     """
     picture = entry.nested and not entry.holds
     if entry.inline or not entry.size or picture or not frame.owns(entry.start, entry.end):
@@ -149,12 +149,12 @@ def _neutral(entry: Entry, frame: Frame) -> bytes:
 def read_directory(
     source: ByteSource, at: int, frame: Frame, role: str, *, chained: bool
 ) -> Directory | None:
-    """The directory at an offset of the source, in bytes; None where there can be none."""
+    """Read the directory at an offset of the source, in bytes; None if there can be none."""
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
     size = frame.count_bytes + frame.entry_bytes * count
-    chained = chained and at + size + frame.offset_bytes <= source.size  # some leave it out at the end
+    chained = chained and at + size + frame.offset_bytes <= source.size  # some writers leave it out
     size += frame.offset_bytes if chained else 0
     if count > MAX_ENTRIES or at + size > source.size:
         return None

@@ -1,8 +1,8 @@
-"""The walk over directories that refer to one another, by range: what stays of each.
+"""Walk over directories that refer to one another, by range: decides which parts of each stay.
 
-Used for whole TIFF files and raws, and for maker notes within EXIF. What comes out is the set of
-bytes that stay and patches within those; every other byte is for the caller to make zero. So data
-that no kept tag refers to cannot stay by accident.
+Used for whole TIFF files and raws, and for maker notes within EXIF. The result is the set of bytes
+that stay and patches within those; the caller zeroes every other byte. So data that no kept tag
+refers to cannot stay by accident.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from policyfs.redact.exif.time_zone_cities import clean_city
 
 MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
-"""Of all XMP packets, IPTC records and Photoshop resources of one file; those behind go as a whole."""
+"""Limit over all XMP packets, IPTC records and Photoshop resources of one file; later ones are removed."""
 MAX_IIM_BYTES: Final = 1 << 18
-"""Of one list of IPTC records, which takes longer than the rest; a longer one goes."""
+"""Limit of one list of IPTC records, which takes longer than the rest; a longer one is removed."""
 MIN_TEXT_BYTES: Final = 5
 MAX_BINARY_BYTES: Final = 1 << 16
-"""Of binary values that are looked through in case they are text."""
+"""Limit of a binary value that is searched in case it is text."""
 MAX_TEXT_BYTES: Final = 1 << 19
-"""Of all texts of one file that are looked through; those behind go as if they told everything."""
+"""Limit over all searched texts of one file; later ones count as telling everything."""
 MAX_FILLER_BYTES: Final = 1 << 20
-"""Of all values that are looked through in case they say nothing; those behind go."""
+"""Limit over all values that are tested for saying nothing; later ones are removed."""
 MAX_NUMBERS: Final = 260_000
-"""Offsets and lengths of strips or tiles: a picture of 8 gigapixels in tiles of 256 x 256."""
+"""Limit of offsets and lengths of strips or tiles: 8 gigapixels in tiles of 256 x 256."""
 MAX_ROUNDS: Final = 16
 MAX_CHILDREN: Final = 64
 MAKE: Final = 0x010F
@@ -60,9 +60,11 @@ NoteOpener = Callable[["Walk", Entry, Directory], bool]
 
 @dataclass(slots=True)
 class Walk:
-    """One run over one source. Set up, then open() what is known, then settle(), then kept/patches.
+    """One run over one source.
 
-    tables: role -> its tags. openers: what opens notes. name: the container's name in findings.
+    Set up, then open() the known directories, walk(), settle() and finish(); kept and patches are the
+    result. tables: role -> its tags. openers: functions that open notes. name: the container's name in
+    findings.
     """
 
     source: ByteSource
@@ -94,7 +96,7 @@ class Walk:
     def open(
         self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
     ) -> Directory | None:
-        """The directory at an offset of the source, its bytes claimed; None if there can be none.
+        """Open the directory at an offset of the source and claim its bytes; None if there can be none.
 
         Raises TooMuchError.
         """
@@ -110,7 +112,7 @@ class Walk:
         return directory
 
     def walk(self) -> None:
-        """Opens all that is referred to, and decides for each tag whether it may stay so far."""
+        """Open all referenced directories, and decide for each tag whether it may stay so far."""
         while self.decided < len(self.directories):
             directory = self.directories[self.decided]
             self.decided += 1
@@ -138,7 +140,7 @@ class Walk:
                     directory.next, following.previous = following, directory
 
     def _learn(self, directory: Directory) -> None:
-        """Maker and model, which decide how a maker note is read, if they stay."""
+        """Read maker and model, if they stay; the reading of a maker note depends on them."""
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -182,7 +184,7 @@ class Walk:
         return not told or self.drop(entry, directory, rule.tells | told)
 
     def _says_nothing(self, entry: Entry, directory: Directory, rule: Rule) -> bool:
-        """Whether a value may stay though its tag goes, since there is nothing in it."""
+        """True if a value may stay though its tag is to be removed, because it is empty."""
         within = entry.size > 0 and 0 <= entry.start <= self.source.size - entry.size
         if not within or directory.role == GPS or entry.size > self.filler_left:
             return False
@@ -192,7 +194,7 @@ class Walk:
         return tag_says_nothing(entry, directory.frame, rule.tells, self.value(entry, entry.size))
 
     def _clean_inline(self, entry: Entry, directory: Directory) -> None:
-        """Takes the city out of numbers that stand in their entry, and whatever is behind them there."""
+        """Remove the city from numbers within their entry, and any bytes behind them there."""
         at = len(entry.raw) - directory.frame.offset_bytes
         told = clean_city(entry.tag, entry.raw[at : at + entry.size], directory.frame.order)
         if not self.inner.hide & Tells.LOCATION:
@@ -203,7 +205,7 @@ class Walk:
             entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Whether a maker wrote a word instead of a note, or left its room empty."""
+        """True if a maker wrote a word instead of a note, or left its bytes empty."""
         value = self.value(entry, min(entry.size, self.filler_left) + 1)
         self.filler_left -= min(len(value), self.filler_left)
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
@@ -212,7 +214,7 @@ class Walk:
         return entry.tag == NEUTRAL_TAG and (not entry.inline or not entry.raw[8:].strip(b"\0"))
 
     def _told(self, entry: Entry, rule: Rule) -> Tells:
-        """What text in a value tells. Of binary values only those that are text are looked at."""
+        """Return the categories of text in a value; binary values are searched only if they are text."""
         if entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
             return NOTHING
         asked = self.inner.hide if rule.tells else self.inner.hide & Tells.LOCATION
@@ -227,7 +229,7 @@ class Walk:
         return told_in(data, asked) if odd * 20 <= len(data.strip(b"\0")) else NOTHING
 
     def _children(self, entry: Entry, directory: Directory, rule: Rule) -> bool:
-        """Opens the directories that a tag refers to; all of them, or none is kept."""
+        """Open the directories that a tag refers to; all of them, or none is kept."""
         chained = rule.role == directory.role and not directory.frame.note
         in_note = directory.frame.note
         one = entry.count == 1 or (in_note and not entry.inline) or (chained and entry.count <= MAX_CHILDREN)
@@ -248,13 +250,13 @@ class Walk:
         return True
 
     def _wipe(self, entry: Entry, directory: Directory) -> None:
-        """The bytes of a value that goes may not stay as part of another's or of pixels."""
+        """Keep a removed value's bytes from staying as part of another value or of pixels."""
         if not entry.inline and 0 <= entry.start <= self.source.size - entry.size:
             elsewhere = directory.frame.note and not directory.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def _doom(self) -> None:
-        """Settles what is wiped, once all directories are known: those are examined on their own."""
+        """Fix the wiped ranges once all directories are known: directories are examined on their own."""
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -262,7 +264,7 @@ class Walk:
         self.doomed.clear()
 
     def drop(self, entry: Entry, directory: Directory, tells: Tells, *, broken: bool = False) -> bool:
-        """Notes an entry as taken out; always False: it is not kept."""
+        """Note an entry as removed. Always return False: it is not kept."""
         entry.keep = False
         tag = f"{directory.role}:0x{entry.tag:04x}"
         self._note(entry.position, len(entry.raw), tag, tells, broken=broken)
@@ -274,11 +276,11 @@ class Walk:
     # --- values ---
 
     def value(self, entry: Entry, limit: int) -> bytes:
-        """Up to so many bytes of a value."""
+        """Read up to so many bytes of a value."""
         return self.source.read(entry.start, min(entry.size, limit)) if entry.start >= 0 else b""
 
     def numbers(self, entry: Entry, frame: Frame) -> list[int]:
-        """The numbers of a value; none if its type is none of whole numbers. Raises TooMuchError."""
+        """Read the numbers of a value; empty if its type is not whole numbers. Raises TooMuchError."""
         letter = NUMBER_TYPES.get(entry.type)
         if letter is None or entry.end > self.source.size:
             return []
@@ -290,7 +292,7 @@ class Walk:
     # --- settling who may keep which bytes ---
 
     def settle(self) -> None:
-        """Decides on values that lie over one another. Raises NotThisKindError."""
+        """Decide on values that overlap. Raises NotThisKindError."""
         plain = [
             (entry, directory)
             for directory in self.directories
@@ -326,7 +328,7 @@ class Walk:
         self._doom()
 
     def _shared(self, entries: list[Entry]) -> set[int]:
-        """The ids of entries whose value is cleaned by someone else, but has not its bytes for itself."""
+        """Return the ids of nested entries whose bytes overlap other claims."""
         values = Extents((e.start, e.end) for e in entries if not e.nested)
         nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
         claims = (values, self.structure)
@@ -366,7 +368,7 @@ class Walk:
         return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
 
     def free(self, start: int, end: int) -> bool:
-        """Whether nothing else was found in these bytes of the source."""
+        """True if nothing else was found in these bytes of the source."""
         claims = (self.structure, self.embedded, self.values, self.wiped)
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
@@ -381,7 +383,7 @@ class Walk:
         return True
 
     def embed_picture(self, start: int, size: int) -> bool:
-        """Keeps an embedded JPEG, cleaned; False if it is none, or lies over something else."""
+        """Clean and keep an embedded JPEG; False if it is none, or overlaps something else."""
         end = start + size
         if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
             return False
@@ -397,7 +399,7 @@ class Walk:
     # --- the result ---
 
     def prune(self) -> None:
-        """Drops directories to which nothing that stays refers, and with each what it refers to."""
+        """Remove directories without a kept referrer, and with each of them those that it refers to."""
         for directory in self.directories:
             by, before = directory.referrer, directory.previous
             if (by is not None and not by.keep) or (before is not None and before.dropped):
@@ -406,7 +408,7 @@ class Walk:
                     entry.keep = False
 
     def finish(self) -> None:
-        """Drops directories of which nothing stays; fills kept and patches."""
+        """Remove directories with no kept entry; fill kept and patches."""
         for directory in reversed(self.directories[1:]):
             if not directory.dropped and not any(entry.keep for entry in directory.entries):
                 self._unlink(directory)
@@ -438,7 +440,7 @@ class Walk:
 def pairs(
     walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Entry, list[int], list[int]]]:
-    """For each pair of tags that a directory keeps: where things are, and how long each is."""
+    """Yield for each kept pair of tags: the first entry, the offsets and the lengths."""
     for at, of in found:
         starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
         lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)

@@ -1,9 +1,10 @@
-"""The tags of makers' own directories that are known, and what each tells.
+"""Known tags of makers' own directories, and the categories of each.
 
-Maker notes are not standardised; what their tags hold was found out over the years by the authors of
-readers of metadata (ExifTool's, Exiv2's and libraw's documentation). Tags that nobody has named are
-in no table and go. Blocks of which only parts are known tell all that any camera puts there. What
-decoders of raw pixels need (levels, matrices, curves, keys to them) tells nothing.
+Maker notes are not standardised. The authors of metadata readers found out the meaning of their
+tags over the years (ExifTool's, Exiv2's and libraw's documentation). Tags that nobody has named are
+in no table and are removed. Blocks of which only parts are known have the categories of everything
+that any camera puts there. Data that decoders of raw pixels need (levels, matrices, curves, keys to
+them) tells nothing.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ _SIGMA: Final = rules(
 _DJI: Final = rules(
     ("6 8 9 b", _OTHER),
     ("1", _DEVICE),
-    ("3-5 7 a", _PLACE | _OTHER),  # how fast and whither it flew
+    ("3-5 7 a", _PLACE | _OTHER),  # its speed and direction of flight
 )
 _RICOH: Final = rules(
     ("1 1000 1002-1004 1006 1007 1009-101a 1200-1205 1307 1308 1500 1601-1604", _OTHER),
@@ -185,13 +186,13 @@ _RICOH: Final = rules(
 )
 _NIKON2: Final = rules(("2-8 a b", _OTHER))
 
-# Of what nobody has named, those of which values are known: settings, sizes of previews, percentages.
+# Unnamed tags whose values are known: settings, sizes of previews, percentages.
 _MOTOROLA: Final = rules(
     ("5510 5530 5540 5550 5560 5570 5580 5590 55a0 55b0 55c0 55d0 55f0 55f1 5600 5603", _OTHER),
     ("6400 6401 6410 6420 6431-643b 6440-6443 644d 6451 6452 6470 6471 6473 6474 6490", _OTHER),
     ("64c0 64c1 64d0 6500-6502 6606-6608 6653 665d 7000", _OTHER),
     ("5500 5501 665e 6700-6704 6706-670c", _DEVICE),
-    ("6705", _DEVICE | _TIME),  # when the camera was made
+    ("6705", _DEVICE | _TIME),  # the camera's day of manufacture
 )
 
 NOTE_TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
@@ -238,4 +239,4 @@ PREVIEWS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
         "Sigma": ((0x001C, 0x001D), (0x001A, 0x001B)),
     }
 )
-"""Role -> tags that say where a preview is in the file, and how long."""
+"""Role -> tags with the offset and the length of a preview in the file."""

@@ -1,7 +1,7 @@
-"""Maker notes: which directory they hold, and what its offsets count from.
+"""Maker notes: their directory, and the origin of its offsets.
 
-A note that nobody can read (an unknown maker, encrypted as a whole, text of a debugger) goes as a
-whole. The layouts are those that ExifTool's and Exiv2's documentation describe.
+A note that nobody can read (an unknown maker, encrypted as a whole, text of a debugger) is removed
+as a whole. ExifTool's and Exiv2's documentation describe the layouts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""Canon's EOS 300D, Sigma's DP3 and others say that their notes are some bytes shorter than they are."""
+"""Bytes that a note may be longer than it says: Canon's EOS 300D, Sigma's DP3 and others say too little."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
 class From(enum.Enum):
-    """What the offsets of a note count from."""
+    """Origin of the offsets in a note."""
 
     TIFF = "the TIFF header"
     NOTE = "the note's first byte"
@@ -45,11 +45,11 @@ class From(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way in which notes start.
+    """Layout of the start of a note.
 
-    head: what a note of it starts with, to the last byte before its directory (group "order": a
-    byte-order mark; without that the order is that of the file, or little-endian for `little`).
-    make: who writes it; None: the head says enough. shift: bytes from where offsets count, further.
+    head: the note's first bytes, to the last one before its directory (group "order": a byte-order
+    mark; without it the order is that of the file, or little-endian for `little`). make: its maker;
+    None: the head is enough. shift: bytes to add to the origin of offsets.
     """
 
     role: str
@@ -113,13 +113,13 @@ LAYOUTS: Final = (
     _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
     _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
 )
-"""Tried in order. Those without a head of their own are directories from their first byte on."""
+"""Layouts, tried in order. Those without a head are directories from their first byte on."""
 
 
 def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
-    """Opens the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
+    """Open the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
 
-    Under ``device`` none is: its very layout tells who made the camera.
+    Under ``device`` none is: even its layout tells the camera's maker.
     """
     if walk.inner.hide & Tells.DEVICE or entry.inline or directory.frame.big or directory.frame.note:
         return False
@@ -127,7 +127,7 @@ def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
 
 
 def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
-    """Opens DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
+    """Open DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
     frame = directory.frame
     if walk.inner.hide & Tells.DEVICE:
         return False
@@ -142,7 +142,7 @@ def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
 
 
 def _open_adobe(walk: Walk, entry: Entry) -> bool:
-    """Blocks with a name and a length (big-endian); the maker's note is one of them."""
+    """Open Adobe's blocks with a name and a length (big-endian); the maker's note is one of them."""
     at = entry.start + 6
     heads = [(entry.start, at)]
     opened = False
@@ -164,7 +164,7 @@ def _open_adobe(walk: Walk, entry: Entry) -> bool:
 
 
 def _cover(walk: Walk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
-    """What belongs to a note besides its directory stays with that: no value of others may lie there."""
+    """Keep other parts of a note together with its directory: no foreign value may be there."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
@@ -182,13 +182,13 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
     count = frame.number(walk.source.read(at, frame.count_bytes))
     beyond = at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES
     if beyond or walk.structure.hits(start, at):
-        return False  # no directory of a note: what is there is another's
+        return False  # no directory of a note: other data is there
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
         return False
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
-    alone = walk.name == "TIFF"  # nobody moves the notes of raws, but of pictures developed from them
+    alone = walk.name == "TIFF"  # notes of raws are never moved; those of pictures developed from them are
     told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
     if told is not None:
         base = told
@@ -202,7 +202,7 @@ def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bo
 
 
 def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
-    """The base that puts most values into the note; the first of equals."""
+    """Return the base that puts most values into the note; the first one of equals."""
     by = {base: base - directory.frame.base for base in bases}
     values = [entry for entry in directory.entries if entry.size and not entry.inline]
     within = {
@@ -228,16 +228,15 @@ def _frame(walk: Walk, layout: Layout, match: re.Match[bytes], at: int, start: i
     order = "<" if layout.little else outer.order
     count = walk.source.read(at, 2)
     if not layout.little and not 0 < Frame(order).number(count) <= MAX_NOTE_ENTRIES:
-        order = "<" if order == ">" else ">"  # some cameras write notes in an order of their own
+        order = "<" if order == ">" else ">"  # some cameras write notes in a byte order of their own
     return Frame(order, base=base, note=True)
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """Whether all values (or most) lie in the note, or all behind it.
+    """True if all values (or most) are in the note, or all behind it.
 
-    Else it was moved, and nobody knows whither.
-
-    A note that was moved without its offsets would keep the bytes of one tag as another's value.
+    Else the note was moved to an unknown place. A note that was moved without its offsets would keep
+    the bytes of one tag as another's value.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -250,8 +249,9 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """Whether values start right behind the directory, as cameras write them, and lie one behind the
-    other to just behind the note's end: it is where it was made, but longer than said.
+    """True if values start right behind the directory and end just behind the note's end, without large gaps.
+
+    Cameras write them so: the note was not moved, but is longer than it says.
     """
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
@@ -260,7 +260,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """Whether a value lies over a directory or a part of the four bytes that may follow it."""
+    """True if a value overlaps a directory or a part of the four bytes that may follow it."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -275,11 +275,11 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: Walk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """From where the offsets of a Canon note count that was moved as a whole: by what its footer says.
+    """Return the base of a Canon note that was moved as a whole, by its footer; None if unsuitable.
 
-    None if its values lie where cameras write them as it is, or would not then: one behind the other, from
-    behind the directory to the footer. A base that is off by some bytes would keep the end of one value as
-    the start of the next.
+    The base counts only if the values are one behind the other, from behind the directory to the
+    footer, with it and not without it. A base that is off by some bytes would keep the end of one value
+    as the start of the next.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -291,7 +291,7 @@ def _base_by_footer(walk: Walk, directory: Directory, note: tuple[int, int]) -> 
 
 
 def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> bool:
-    """Whether values that are moved so far lie one behind the other and take up all the room."""
+    """True if values that are moved so far are one behind the other and fill all the room."""
     if not spans:
         return False
     gaps = [behind[0] - before[1] for before, behind in pairwise(spans)]
@@ -300,7 +300,7 @@ def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> 
 
 
 def _footer(walk: Walk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
-    """Canon's: a TIFF header whose offset says where the note was, in case that it is moved."""
+    """Return the range of Canon's footer: a TIFF header whose offset is the note's original place."""
     mark = b"II\x2a\0" if frame.order == "<" else b"MM\0\x2a"
     if end - start > _FOOTER_BYTES and walk.source.read(end - _FOOTER_BYTES, 4) == mark:
         return [(end - _FOOTER_BYTES, end)]
@@ -312,9 +312,9 @@ OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note
 
 @dataclass(frozen=True, slots=True)
 class CleanNote:
-    """What stays of a maker note: (offset in the block, bytes) in order, and what was taken out.
+    """A cleaned maker note: kept pieces (offset in the block, bytes) in order, and notes on removed parts.
 
-    gone: [start, end) of values that went, and of bytes in the note that no tag refers to.
+    gone: [start, end) of removed values, and of unreferenced bytes in the note.
     """
 
     pieces: tuple[tuple[int, bytes], ...]
@@ -331,12 +331,12 @@ def clean_note(
     inner: Inner,
     behind: bytes = b"",
 ) -> CleanNote | None:
-    """The maker note at block[start:start + size] of an EXIF structure that starts the block.
+    """Clean the maker note at block[start:start + size] of an EXIF structure that starts the block.
 
-    order: the structure's, "<" or ">". maker: Make and Model as the structure has them. behind: of
-    the OVERRUN_BYTES behind the note those that are another's are not zero here. None if it is not
-    understood, or if nothing of it may stay. Pieces may lie outside of the note itself, where its values
-    are; the caller has to see that nothing else is there. Raises TooMuchError.
+    order: the structure's, "<" or ">". maker: Make and Model of the structure. behind: the
+    OVERRUN_BYTES behind the note, not zero where they belong to another value. None if the note is not
+    understood, or if nothing of it may stay. Pieces may be outside of the note itself, where its values
+    are; the caller has to check that nothing else is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
@@ -367,7 +367,7 @@ def clean_note(
 
 
 def _keep_previews(walk: Walk, note: tuple[int, int]) -> None:
-    """Keeps, cleaned, the pictures in a note that its tags refer to; what lies elsewhere is another's."""
+    """Clean and keep the pictures in a note that its tags refer to; pictures outside belong to others."""
     for directory in walk.directories:
         if directory.dropped:
             continue
@@ -381,7 +381,7 @@ def _keep_previews(walk: Walk, note: tuple[int, int]) -> None:
 def _with_leftovers(
     walk: Walk, block: bytes, note: tuple[int, int], wiped: Sequence[tuple[int, int]]
 ) -> Extents:
-    """What stays of a block for a note, with bytes in it that no tag refers to but that say nothing.
+    """Return the ranges of a block that stay for a note, with unreferenced bytes that say nothing.
 
     Bytes that do not stay are noted.
     """

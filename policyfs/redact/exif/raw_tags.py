@@ -1,8 +1,8 @@
-"""What the tags of whole TIFF files and of raw files tell, and what their values are.
+"""Categories and values of the tags of whole TIFF files and of raw files.
 
-The tags of EXIF come from tags.py; here are those that only whole files have: DNG 1.7, GeoTIFF
-1.1, TIFF/EP (ISO 12234-2), and the directories that raw files of cameras have besides. As there, a
-tag that is in no table goes under every word.
+The tags of EXIF come from tags.py. Here are those that only whole files have: DNG 1.7, GeoTIFF 1.1,
+TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. As there, a tag that is in
+no table is removed under every word.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from policyfs.redact.exif import tags
 
 
 class How(enum.Enum):
-    """What a tag's value is, and so how it is examined."""
+    """Type of a tag's value, and so the way to examine it."""
 
     VALUE = "value"
     DIRECTORY = "directory"
@@ -31,7 +31,7 @@ class How(enum.Enum):
 
 
 class Rule(NamedTuple):
-    """One tag: what it tells, what its value is, and the role of the directory it refers to."""
+    """One tag: its categories, the type of its value, and the role of the directory that it refers to."""
 
     tells: Tells
     how: How = How.VALUE
@@ -42,7 +42,7 @@ Rules = Mapping[int, Rule]
 
 
 def whole_tells(rule: Rule) -> Tells:
-    """What a tag's value tells where it can only stay or go whole."""
+    """Return the categories of a tag's value that can only stay or go as a whole."""
     return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
 
 
@@ -56,7 +56,7 @@ FUJI: Final = "FujiIFD"
 
 JPEG_TABLES: Final = (0x0207, 0x0208, 0x0209)
 RAW_DATA_OFFSET: Final = 0x0118
-"""Panasonic's: where the pixels start, if StripOffsets is all ones. MinSampleValue elsewhere."""
+"""Panasonic's offset of the pixels, if StripOffsets is all ones. MinSampleValue elsewhere."""
 SR2_OFFSET: Final = 0x7200
 SR2_LENGTH: Final = 0x7201
 IMAGE_PAIRS: Final = (
@@ -68,18 +68,18 @@ IMAGE_PAIRS: Final = (
     (0xF007, 0xF008),  # Fujifilm's strips
     (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
 )
-"""Tags that say where pixels and what belongs to them are, and how long."""
+"""Tags with the offsets and the lengths of pixels and related data."""
 
 
 def numbers(text: str) -> Iterator[int]:
-    """Tags from hexadecimal numbers and spans of them: ``"1-4 2e"``."""
+    """Yield tags from hexadecimal numbers and ranges of them: ``"1-4 2e"``."""
     for word in text.split():
         first, _, last = word.partition("-")
         yield from range(int(first, 16), int(last or first, 16) + 1)
 
 
 def rules(*rows: tuple[str, Tells] | tuple[str, Tells, How] | tuple[str, Tells, How, str]) -> Rules:
-    """A table from rows of tags (as `numbers` reads them) and what applies to each of these."""
+    """Return a table from rows of tags (in the format of `numbers`) and a rule's fields for each row."""
     return MappingProxyType({tag: Rule(*rest) for text, *rest in rows for tag in numbers(text)})
 
 
@@ -98,20 +98,20 @@ _WHOLE: Final = rules(
     ("8649", NOTHING, How.IRB),
     ("927c", NOTHING, How.NOTE),
     ("c634", NOTHING, How.PRIVATE),
-    # What decoders of pixels need: fax and JPEG parameters, extra samples, LERC, SGI's depth.
+    # Needed by decoders of pixels: fax and JPEG parameters, extra samples, LERC, SGI's depth.
     ("15b 160-163 1b1 1b3 1b5 22f 80e3-80e6 87be a481 c5f2", NOTHING),
     ("191-195 303 8214-8215", _OTHER),
     # Molecular Dynamics: scale and colours; its laboratory and dates.
     ("82a5-82a7 82ac", NOTHING),
     ("82a8-82a9", _PEOPLE),
     ("82aa-82ab", _TIME),
-    # GeoTIFF and what came before it: where the picture lies on the earth.
+    # GeoTIFF and its forerunners: the picture's place on the earth.
     ("830e 8480 8482 85d7-85d8 87af-87b1", Tells.LOCATION),
-    ("a480", UNKNOWN),  # GDAL's XML may say anything
-    # TIFF/EP: how the sensor's pixels are to be read.
+    ("a480", UNKNOWN),  # GDAL's XML may tell anything
+    # TIFF/EP: the format of the sensor's pixels.
     ("828d 828e 9216-9217", NOTHING),
     ("828f", _DEVICE),
-    # DNG: how pixels become a picture.
+    # DNG: the development of pixels to a picture.
     ("c612-c613 c616-c62e c631-c633 c635 c640 c65a-c65c c68d-c692 c6bf", NOTHING),
     ("c6d2-c6d3", _PEOPLE),  # Panasonic's titles
     ("c614-c615 c62f-c630 c65d", _DEVICE),

@@ -1,8 +1,8 @@
-"""The tags of TIFF and EXIF that are known, and what each tells.
+"""The known tags of TIFF and EXIF, and the categories of each.
 
-An allow list on purpose: a private tag may hold anything, a place too, so a tag that is not
-here goes under every word. Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA
-DC-007 (multi-picture format), Microsoft's photo tags.
+An allow list on purpose: a private tag may hold anything, a place too, so a tag that is not here is
+removed under every word. Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007
+(multi-picture format), Microsoft's photo tags.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ TILE_LENGTHS: Final = 0x0145
 MPF_ENTRIES: Final = 0xB002
 
 GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
-"""GPSVersionID, GPSStatus, GPSMapDatum: what cameras write that know no place (Exif 2.32, 4.6.6)."""
+"""GPSVersionID, GPSStatus, GPSMapDatum: tags that cameras without a position write (Exif 2.32, 4.6.6)."""
 GPS_TAGS_END: Final = 0x40
 """GPS tags are 0x00 to 0x1f (Exif 2.32); room for what later versions may add."""
 
 
 class Role(enum.Enum):
-    """What a directory of tags is for; decides which tags are known in it."""
+    """Role of a directory of tags; decides which tags are known in it."""
 
     IMAGE = "IFD"
     EXIF = "ExifIFD"
@@ -69,10 +69,10 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """Known tags per role, and what they tell.
+    """Known tags per role, and their categories.
 
-    name: the container's name in findings. following: what the directories behind the first tell
-    as a whole, whatever their tags (a thumbnail).
+    name: the container's name in findings. following: the categories of the directories behind the
+    first as a whole, whatever their tags (a thumbnail).
     """
 
     name: str
@@ -371,7 +371,7 @@ NAMES: Final[Mapping[Role, Mapping[int, str]]] = MappingProxyType(
         Role.GPS: _names(_GPS),
     }
 )
-"""What the tags of each role are called in findings."""
+"""Names of the tags of each role in findings."""
 
 EXIF_TABLE: Final = TagTable(
     "EXIF",

@@ -1,4 +1,4 @@
-"""Take the city out of what makers write about time zones, and leave the zone.
+"""Remove the city from makers' time zone tags, and leave the zone.
 
 Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' numbers have none for no city.
 """
@@ -16,9 +16,10 @@ _MAX_SAVING_MINUTES: Final = 60
 
 
 def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
-    """A maker's numbers of a time zone without the city's; all zeros where they are not such numbers.
+    """Remove the city from a maker's time zone numbers; return zeros where they are not such numbers.
 
-    Canon: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or ">".
+    Canon: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or
+    ">".
     """
     new = _canon(value, order)
     if new == value:
