@@ -1,9 +1,9 @@
 """HEIF files: HEIC, AVIF and their kin (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
-Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere in
-the file. Items that are pictures stay, once their data was shown to be a chain of coded units; Exif
-and XMP are cleaned; what any other item holds becomes zeros. Every byte of the media data that no
-picture or cleaned block claims becomes zero, too. Videos of motion photos are cleaned as videos.
+Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere
+in the file. Picture items stay, once their data was shown to be a chain of coded units. Exif and
+XMP are cleaned. The data of any other item becomes zeros. Every byte of the media data that is in
+no picture or cleaned block becomes zero, too. Videos of motion photos are cleaned as videos.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _RAW_PICTURES: Final = MappingProxyType(
         b"tmap": 256,
     }
 )
-"""Pictures made from others: how many bytes at most say how."""
+"""Pictures derived from others: the most bytes that the derivation takes."""
 _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
-"""Pictures that are not coded, and the property that says how they are to be read."""
+"""Pictures that are not coded, and the property with their format."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
 _PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
 _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
@@ -154,9 +154,9 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_heif(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a HEIF file that is to be hidden, with what to put there.
+    """Locate everything to hide in a HEIF file, with its replacement.
 
-    Raises NotThisKindError (also where its tables cannot be understood, or make pictures and metadata
+    Raises NotThisKindError (also if its tables cannot be understood, or make pictures and metadata
     share bytes), TooMuchError.
     """
     return _Locator(source, inner).locate()
@@ -187,7 +187,7 @@ class _Locator:
         return self.found
 
     def _top(self, boxes: tuple[Box, ...]) -> int | None:
-        """The boxes of the file, up to a second file behind it: then where that ends."""
+        """Clean the file's boxes up to a second file behind it; return that file's end, or None."""
         for box in boxes:
             if box.kind == b"ftyp" and box.start:
                 return self._video(box.start, self.source.size)
@@ -213,7 +213,7 @@ class _Locator:
         self.ground.free(box, NAME, tag)
 
     def _samsung(self, box: Box) -> None:
-        """Samsung's blocks, as behind its JPEGs, in a box of their own."""
+        """Clean Samsung's blocks in a box of their own, as behind its JPEGs."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:
@@ -225,7 +225,7 @@ class _Locator:
         self.found.add(clean_trailer(part, trailer, self.inner), box.body)
 
     def _video(self, start: int, end: int) -> int:
-        """A video that is embedded from start on: cleaned. Returns where it ends: `start` if it is none."""
+        """Clean an embedded video at start; return its end, or `start` if it is no video."""
         brand = self.source.read(start + 8, 4)
         kind = _VIDEO_BRANDS.get(brand, "video/mp4")
         inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -235,7 +235,7 @@ class _Locator:
         return end
 
     def _movie(self, box: Box) -> None:
-        """A sequence of pictures, or a video beside them: tracks that stay, and all others."""
+        """Clean a sequence of pictures, or a video beside them: claim the samples of all tracks."""
         if box.size > MAX_MOVIE_BYTES or box.cut:
             raise NotThisKindError("its index of tracks is too long, or cut off")
         block = Block(self.source.read(box.start, box.size), box.start, self.inner)
@@ -247,7 +247,7 @@ class _Locator:
         )
 
     def _meta(self, box: Box) -> None:
-        """One ``meta`` box of the file's top level. One that is no HEIF one goes."""
+        """Clean one ``meta`` box of the file's top level; remove one that is not HEIF's."""
         meta = read_meta(self.source, box, self.inner, self.ground)
         if meta is None:
             self._free(box)
@@ -259,7 +259,7 @@ class _Locator:
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Claims an item's data: as a picture, as metadata that was cleaned, or as what has to go."""
+        """Claim an item's data: as a picture, as cleaned metadata, or as data to be removed."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return
@@ -274,7 +274,7 @@ class _Locator:
         self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
-        """Metadata that can be cleaned; None for any other."""
+        """Clean metadata that can be cleaned; None for any other."""
         if data.size > MAX_BLOCK_BYTES:
             return None
         if item.kind == b"Exif":
@@ -286,7 +286,7 @@ class _Locator:
         return None
 
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
-        """What has to change in a picture's data; None if it is no picture."""
+        """Return the changes to a picture's data; None if it is no picture."""
         kind = item.kind
         length_size, properties = meta.properties.configuration(item.number)
         if kind in CODECS:
@@ -305,7 +305,7 @@ class _Locator:
 
 
 def _cut(data: Gathered, size: int) -> Found:
-    """Only so many bytes say how a picture is made from others; zeros behind them."""
+    """Zero the bytes behind the description of a derived picture."""
     patches = list(zeros(data, size, data.size))
     notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
     return Found(patches, notes)

@@ -23,13 +23,13 @@ from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 NAME: Final = "HEIF"
 """The container's name in findings."""
 MAX_ITEM_NESTING: Final = 4
-"""Items whose data are pieces of other items, which are pieces of others."""
+"""Depth of items whose data is pieces of other items, which are pieces of others."""
 
 T = TypeVar("T")
 
 
 def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
-    """A ``meta`` box with its tables cleaned; None if it holds no pictures' items.
+    """Clean the tables of a ``meta`` box; None if it holds no pictures' items.
 
     Raises NotThisKindError if a table cannot be understood, TooMuchError.
     """
@@ -48,7 +48,7 @@ def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Met
 
 @dataclass(slots=True)
 class Meta:
-    """What a ``meta`` box says of its items, and what of it has to change."""
+    """The items of a ``meta`` box, and the changes to it."""
 
     source: ByteSource
     inner: Inner
@@ -63,8 +63,9 @@ class Meta:
     _resolved: dict[int, Gathered] = field(default_factory=dict)
 
     def items(self) -> Iterator[tuple[Item, Gathered]]:
-        """Each item with the data that it has by each place in the table: of numbers that come twice,
-        all count. Raises TooMuchError.
+        """Yield each item with its data, once for each location in the table. Raises TooMuchError.
+
+        If a number is there twice, both locations count.
         """
         for item in self._infos:
             for location in self._places.get(item.number, ()):
@@ -75,7 +76,7 @@ class Meta:
                     yield item, data
 
     def read(self, children: Boxes) -> None:
-        """Reads and cleans the tables. Raises ValueError, TooMuchError."""
+        """Read and clean the tables. Raises ValueError, TooMuchError."""
         for child in children:
             self._table(child)
 
@@ -112,7 +113,7 @@ class Meta:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
     def _refer(self, references: list[Reference]) -> None:
-        """Of all references, only those count here that say what an item's data are pieces of."""
+        """Keep the references to items that hold another item's data; others do not matter here."""
         for reference in references:
             if reference.kind == b"iloc":
                 self._holders.setdefault(reference.number, []).extend(reference.targets)
@@ -132,8 +133,10 @@ class Meta:
     # --- where data lie ---
 
     def _data(self, location: Location, depth: int) -> Gathered:
-        """An item's pieces in the file. What cannot be resolved is no piece, and neither is one without
-        a length: the standard lets it go on to the end of the file, writers mean that there is nothing.
+        """Return an item's pieces in the file.
+
+        Pieces that cannot be resolved are left out, and so are those without a length: by the standard they
+        go on to the end of the file, but writers mean that there is nothing.
         """
         spans: list[Span] = []
         for extent in location.extents:
@@ -148,7 +151,7 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """A piece of another item: the reference of this number among those called ``iloc``."""
+        """Yield the pieces of an extent in another item, by its number among ``iloc`` references."""
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)

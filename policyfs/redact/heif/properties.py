@@ -1,9 +1,9 @@
-"""Properties of HEIF items: what an item looks like (size, colour, codec), and texts and dates.
+"""Properties of HEIF items: a picture's look (size, colour, codec), and texts and dates.
 
-``iprp`` holds the properties one after another (``ipco``) and tables of which item has which
-(``ipma``), by number. A property that tells becomes free space in its place, which leaves the numbers
-of the others true, and the tables refer to none (0) instead. Sources: ISO/IEC 23008-12 sections 6.5
-and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
+``iprp`` holds the properties one after another (``ipco``) and tables of each item's properties
+(``ipma``), by number. A removed property becomes free space in its place, which keeps the numbers
+of the others valid, and the tables refer to none (0) instead. Sources: ISO/IEC 23008-12 sections
+6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policyfs.redact.isobmff.nal_units import clean_config, length_bytes
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024
-"""Properties that hold numbers are short; a longer one is not what it says."""
+"""Size of properties of numbers, at most; a longer one may be anything."""
 _SUBTYPE_BYTES: Final = 256
 
 _SHOWN: Final = (
@@ -48,7 +48,7 @@ PROPERTIES: Final = MappingProxyType(
         b"skip": NOTHING,
     }
 )
-"""Property -> what it tells. What is not here may tell anything."""
+"""Property -> categories. Properties that are not here may tell anything."""
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
 _SIZES: Final = MappingProxyType(
     {
@@ -64,7 +64,7 @@ _SIZES: Final = MappingProxyType(
         b"pixi": 64,
     }
 )
-"""Property -> how many bytes it has at most. What is longer is not what it says."""
+"""Property -> its size in bytes, at most. A longer one may be anything."""
 _AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
@@ -78,7 +78,7 @@ _SUBTYPED: Final = (
 
 
 class Property(NamedTuple):
-    """A property as far as reading the items needs it."""
+    """The data of a property that is needed to read the items."""
 
     kind: bytes
     length_size: int = 4
@@ -86,7 +86,7 @@ class Property(NamedTuple):
 
 @dataclass(slots=True)
 class Properties:
-    """All properties, in their order, and the numbers (from 1 on) of those that each item has."""
+    """All properties, in their order, and the numbers (from 1 on) of each item's properties."""
 
     found: Found = field(default_factory=Found)
     listed: list[Property] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Properties:
     of_item: dict[int, set[int]] = field(default_factory=dict)
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
-    """What is in no property any more, and has to become zeros."""
+    """Bytes that are in no property any more, and become zeros."""
     rests: list[Span] = field(default_factory=list)
-    """What is behind the last box, likewise."""
+    """Bytes behind the last box, likewise."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
-        """Of an item: how many bytes the lengths of its units take, and which properties it has."""
+        """Return the bytes of an item's unit lengths, and the kinds of its properties."""
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
@@ -109,7 +109,7 @@ class Properties:
 
 
 def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
-    """The properties of a file's items, and what of them has to change.
+    """Clean the properties of a file's items; return them with the changes.
 
     Raises ValueError if the tables cannot be understood, TooMuchError.
     """
@@ -153,7 +153,7 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """What a property tells, its payload as it is to be (None: it goes), and bytes per NAL length."""
+    """Return a property's categories, its new payload (None: removed), and bytes per NAL length."""
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
     if tells & inner.hide or size > _most(box.kind):
@@ -185,7 +185,7 @@ def _most(kind: bytes) -> int:
 
 
 def _auxiliary(data: bytes) -> bytes | None:
-    """``auxC``: the name of what an auxiliary picture is for (alpha, depth, gain map), and numbers."""
+    """Clean ``auxC``: the name of an auxiliary picture's purpose (alpha, depth, gain map), and numbers."""
     fields = Fields(data)
     try:
         full_box(fields.take(4))
@@ -199,7 +199,7 @@ def _auxiliary(data: bytes) -> bytes | None:
 
 
 def _associations(source: ByteSource, box: Box, inner: Inner, out: Properties) -> None:
-    """``ipma``: properties that went are no item's any more."""
+    """Clean ``ipma``: remove the references to removed properties."""
     if box.end - box.body > MAX_TABLE_BYTES or box.cut:
         raise ValueError("no such table of properties")
     data = source.read(box.body, box.end - box.body)

@@ -1,8 +1,9 @@
-"""The tables of a HEIF file's ``meta`` box: which items there are, where their data lies, what refers.
+"""Tables of a HEIF file's ``meta`` box: the items, the places of their data, and their references.
 
-Each function takes a box's payload and gives it back as it is to be read (as long as before: texts
-that tell are blanked, what the standard does not prescribe is zero) together with what it says.
-ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section 8.11, 23008-12.
+Each function takes a box's payload and returns its new bytes together with its content. The new
+bytes are as many as before: texts that tell are blanked, and bytes that the standard does not
+prescribe are zero. ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section
+8.11, 23008-12.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
 _PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
-"""Box of a protection -> how much of what it holds stays."""
+"""Box of a protection -> the number of its bytes that stay."""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )
@@ -38,7 +39,7 @@ _URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
 class Item(NamedTuple):
     """An item: its number and type; for ``mime`` items their content type and encoding.
 
-    protected: number of the protection that it is under, 0 for none.
+    protected: number of its protection, 0 for none.
     """
 
     number: int
@@ -49,7 +50,7 @@ class Item(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A piece of an item's data. reference: for IN_ITEM, which reference holds it (from 1 on)."""
+    """A piece of an item's data. reference: for IN_ITEM, the number of its reference (from 1 on)."""
 
     offset: int
     length: int
@@ -57,7 +58,7 @@ class Extent(NamedTuple):
 
 
 class Location(NamedTuple):
-    """Where an item's data lies, and relative to what."""
+    """The place of an item's data, and the origin of its offsets."""
 
     number: int
     method: int
@@ -65,7 +66,7 @@ class Location(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """An item that refers to others, and how."""
+    """References of one kind from an item to others."""
 
     kind: bytes
     number: int
@@ -73,7 +74,7 @@ class Reference(NamedTuple):
 
 
 def clean_words(text: bytes, inner: Inner) -> bytes:
-    """A name that stays unless it tells; blanks then, so that what follows stays in its place."""
+    """Return a name unchanged, or as blanks if it tells, so that the bytes behind keep their place."""
     if not text.strip():
         return text
     goes = not inner.budget.look(len(text)) or told(inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
@@ -81,7 +82,7 @@ def clean_words(text: bytes, inner: Inner) -> bytes:
 
 
 def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
-    """The boxes in a payload from `start` on. ValueError if one is cut off."""
+    """Yield the boxes in a payload from `start` on. ValueError if one is cut off."""
     boxes = read_boxes(MemorySource(payload), start, len(payload), inner.budget)
     for box in boxes:
         if box.cut:
@@ -90,7 +91,7 @@ def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
 
 
 def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes:
-    """The payload with these boxes as they are to be; zeros wherever there is none."""
+    """Return the payload with the new bytes of these boxes, and zeros outside of them."""
     out = bytearray(payload[:start].ljust(len(payload), b"\0"))
     for box, raw in boxes:
         out[box.start : box.end] = raw
@@ -98,7 +99,7 @@ def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes
 
 
 def handler(payload: bytes, inner: Inner) -> tuple[bytes, bytes]:
-    """``hdlr``: what the box's items are (``pict``). Its name is a free text."""
+    """Clean ``hdlr``: the type of the box's items (``pict``). Its name is a free text."""
     fields = Fields(payload)
     fields.take(8)
     kind = fields.take(4)
@@ -109,7 +110,7 @@ def handler(payload: bytes, inner: Inner) -> tuple[bytes, bytes]:
 
 
 def primary(payload: bytes) -> bytes:
-    """``pitm``: the number of the item to show first."""
+    """Clean ``pitm``: the number of the item to show first."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     fields.number(4 if version else 2)
@@ -117,7 +118,7 @@ def primary(payload: bytes) -> bytes:
 
 
 def item_infos(payload: bytes, inner: Inner) -> tuple[bytes, list[Item]]:
-    """``iinf``: the list of items with their types."""
+    """Clean ``iinf``: the list of items with their types."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     fields.number(4 if version else 2)
@@ -135,7 +136,7 @@ def item_infos(payload: bytes, inner: Inner) -> tuple[bytes, list[Item]]:
 
 
 def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
-    """``infe``, section 8.11.6: four versions of it."""
+    """Clean ``infe``, section 8.11.6, in its four versions."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     if version > 3:
@@ -156,14 +157,14 @@ def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
         names.append(text if plain else b" " * len(text))
     body = b"\0".join(names)
     whole = payload[:start] + body
-    # As the next reader finds them: what does not stay makes the item one of no known type.
+    # As the next reader finds them: removed bytes make the item one of no known type.
     content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
     encoding = names[2].lower() if len(names) > 2 else b""
     return whole[: len(payload)].ljust(len(payload), b"\0"), Item(number, kind, content, encoding, protected)
 
 
 def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
-    """``iloc``, section 8.11.3. An item in another file (a data reference) has no extents here."""
+    """Clean ``iloc``, section 8.11.3. An item in another file (a data reference) has no extents here."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     sizes = fields.number(2)
@@ -193,7 +194,7 @@ def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
 
 
 def references(payload: bytes, inner: Inner) -> tuple[bytes, list[Reference]]:
-    """``iref``, section 8.11.12."""
+    """Clean ``iref``, section 8.11.12."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     width = 4 if version else 2
@@ -209,7 +210,7 @@ def references(payload: bytes, inner: Inner) -> tuple[bytes, list[Reference]]:
 
 
 def groups(payload: bytes, inner: Inner) -> bytes:
-    """``grpl``: lists of items that belong together (23008-12 section 9.4)."""
+    """Clean ``grpl``: lists of items that belong together (23008-12 section 9.4)."""
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw = payload[box.start : box.end]
@@ -232,7 +233,7 @@ def _group(kind: bytes, payload: bytes) -> bytes:
 
 
 def data_information(payload: bytes, inner: Inner) -> bytes:
-    """``dinf``: where data in other files is. Addresses go: they are free text."""
+    """Clean ``dinf``, the places of data in other files. Addresses are removed: they are free text."""
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw = payload[box.start : box.end]
@@ -250,7 +251,7 @@ def data_information(payload: bytes, inner: Inner) -> bytes:
 
 
 def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
-    """``ipro``: how protected items are to be unlocked, and how many ways there are."""
+    """Clean ``ipro``, the ways to unlock protected items, and count them."""
     fields = Fields(payload)
     full_box(fields.take(4))
     count = fields.number(2)
@@ -266,7 +267,7 @@ def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
 
 
 def _protection(payload: bytes, inner: Inner) -> bytes:
-    """``sinf`` or ``schi``, section 8.12: numbers and names of four letters; addresses are free text."""
+    """Clean ``sinf`` or ``schi``, section 8.12: keep numbers and names of four letters, not addresses."""
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw, head = payload[box.start : box.end], box.body - box.start

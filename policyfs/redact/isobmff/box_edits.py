@@ -1,4 +1,4 @@
-"""A box of a file in memory, and what is to be changed in it: the pen of the iso* modules."""
+"""A box of a file in memory, and the changes to it, for all modules of this package."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NAMES: Final = {b"\xa9": "(c)"}
 
 
 def name_of(kind: bytes) -> str:
-    """A box's type for people: printable whatever it is."""
+    """Return a box's type for people; always printable."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else _NAMES.get(bytes([byte]), "?") for byte in kind)
 
 
 @dataclass(slots=True)
 class TextRoom:
-    """How much text of a file is still searched for coordinates; what is beyond goes unsearched."""
+    """Bytes of a file's text still to be searched for coordinates; text beyond is removed unsearched."""
 
     left: int = MAX_TEXT_BYTES
 
@@ -36,8 +36,8 @@ class TextRoom:
 class Block:
     """The bytes [offset, offset + len(data)) of a file, and the patches and notes for them.
 
-    Offsets of all methods count from the block's start. Nothing may be changed twice. parts: how many
-    boxes may be in it; by default what may be in the whole file.
+    Offsets of all methods count from the block's start. No byte may be changed twice. parts: budget for
+    its boxes; by default that of the whole file.
     """
 
     data: bytes
@@ -52,11 +52,11 @@ class Block:
         self._source = MemorySource(self.data)
 
     def boxes(self, start: int, end: int) -> Boxes:
-        """The boxes in [start, end). Raises TooMuchError."""
+        """Return the boxes in [start, end). Raises TooMuchError."""
         return read_boxes(self._source, start, end, self.parts or self.inner.budget)
 
     def listed(self, start: int, end: int) -> Boxes:
-        """Likewise, where types may be any four bytes: numbers of keys, formats of samples."""
+        """Do the same where types may be any four bytes: numbers of keys, formats of samples."""
         found: list[Box] = []
         at = start
         while at < end:
@@ -70,30 +70,30 @@ class Block:
         return Boxes(tuple(found), at, ended)
 
     def children(self, box: Box, skip: int = 0) -> Boxes:
-        """The boxes in a box, `skip` bytes into its body."""
+        """Return the boxes in a box, `skip` bytes into its body."""
         return self.boxes(min(box.body + skip, box.end), box.end)
 
     def body(self, box: Box) -> bytes:
-        """What is in a box."""
+        """Return the body of a box."""
         return self.data[box.body : box.end]
 
     def goes(self, tells: Tells) -> bool:
-        """Whether what tells this is to be taken out."""
+        """True if metadata of these categories is to be removed."""
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
-        """Whether a text that would else stay has to go for the coordinates in it."""
+        """True if a text that would stay otherwise has to be removed because of coordinates in it."""
         if not self.goes(Tells.LOCATION):
             return False
         self.text.left -= len(data)
         return self.text.left < 0 or bytes_tell_place(data)
 
     def number(self, at: int, size: int = 4) -> int:
-        """A big-endian number."""
+        """Read a big-endian number."""
         return int.from_bytes(self.data[at : at + size])
 
     def put(self, at: int, new: bytes) -> bool:
-        """Writes bytes over those at `at`. True if that changes anything."""
+        """Write bytes over those at `at`; return True if that changes anything."""
         before = len(self.found.patches)
         for start in range(0, len(new), _STEP_BYTES):
             part = new[start : start + _STEP_BYTES]
@@ -102,7 +102,7 @@ class Block:
         return len(self.found.patches) > before
 
     def blank(self, start: int, end: int) -> bool:
-        """Zeros. True if that changes anything."""
+        """Zero the bytes [start, end); return True if that changes anything."""
         first = _NOT_ZERO.search(self.data, start, end)
         if first is None:
             return False
@@ -114,7 +114,7 @@ class Block:
         return True
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
-        """Zeros, with a note if there was anything."""
+        """Zero the bytes [start, end), with a note if that changes anything; unknown filler stays."""
         if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
             return
         if self.blank(start, end):
@@ -123,19 +123,20 @@ class Block:
     def note(
         self, start: int, end: int, where: str, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Says that something was taken out of [start, end)."""
+        """Note that [start, end) was removed."""
         self.found.notes.append(Note(self.offset + start, end - start, where, tag, tells, broken))
 
     def free(self, box: Box, where: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """A box becomes a ``free`` box of the same size that holds zeros."""
+        """Turn a box into a ``free`` box of the same size that holds zeros."""
         content = box.body - (16 if box.kind == UUID else 0)
         changed = self.put(box.start + 4, FREE)
         if self.blank(content, box.end) or changed:
             self.note(box.start, box.end, where, name_of(box.kind), tells, broken=broken)
 
     def rest(self, boxes: Boxes, end: int, where: str) -> None:
-        """What is behind the last box of a container becomes a ``free`` box, or zeros if there is no
-        room for one, or if a list's end is there.
+        """Turn the bytes behind a container's last box into a ``free`` box.
+
+        They become zeros if there is no room for a box, or if a list's end is there.
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest
@@ -149,7 +150,7 @@ class Block:
             self.note(start, end, where, "junk", UNKNOWN, broken=True)
 
     def replace(self, at: int, size: int, cleaned: Cleaned | None, where: str, tag: str) -> bool:
-        """Writes a cleaned block over [at, at + size). False if it was not understood."""
+        """Write a cleaned block over [at, at + size); return False if the cleaner did not understand it."""
         if cleaned is None or len(cleaned.data) != size:
             return False
         if self.put(at, cleaned.data):

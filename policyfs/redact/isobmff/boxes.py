@@ -2,11 +2,11 @@
 
 A box is a size of 4 bytes, a type of 4 bytes, a size of 8 bytes if the first one is 1, and 16 bytes
 of extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTime File Format,
-"Atoms"). A size of 0 means "to the end of the file", for the last box of a file only; in a QuickTime
-``udta`` four zero bytes end the list.
+"Atoms"). A size of 0 means "to the end of the file", for the last box of a file only; in a
+QuickTime ``udta`` four zero bytes end the list.
 
-What is done with a box and with what is around it is for the caller to say; the helpers at the end
-write the neutral forms: a ``free`` box of the same size with nothing in it.
+Callers decide on a box and on the bytes around it. The helpers at the end write the neutral forms:
+a ``free`` box of the same size with nothing in it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
 
 
 class Box(NamedTuple):
-    """One box. Offsets in bytes of the source that it was found in.
+    """One box. Offsets in bytes of its source.
 
     kind: its type, 4 bytes. start: of its header. body: behind its header. end: behind the box, never
-    behind what holds it. extended: the 16 bytes of a ``uuid`` box's type, else empty. cut: it says
-    that it is longer than what holds it. to_end: its size field is 0.
+    behind its container. extended: the 16 bytes of a ``uuid`` box's type, else empty. cut: its stated
+    size is longer than its container. to_end: its size field is 0.
     """
 
     kind: bytes
@@ -44,17 +44,17 @@ class Box(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the whole box."""
+        """Bytes of the whole box, header included."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """The boxes of a file or of a container, in order, and where they end.
+    """The boxes of a file or of a container, in order, and their end.
 
-    rest: offset of the first byte that is in no box (a box header that cannot be one, too few bytes
-    for a header); the end of the container where all of it is boxes. ended: at rest is a list's end
-    of four zero bytes, as QuickTime writes it.
+    rest: offset of the first byte that is in no box (an impossible box header, too few bytes for a
+    header); the container's end if all of it is boxes. ended: at rest is a list's end of four zero
+    bytes, as QuickTime writes it.
     """
 
     boxes: tuple[Box, ...]
@@ -65,15 +65,15 @@ class Boxes:
         return iter(self.boxes)
 
     def first(self, kind: bytes) -> Box | None:
-        """The first box of this type."""
+        """Return the first box of this type, or None."""
         return next((box for box in self.boxes if box.kind == kind), None)
 
 
 def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> Box | None:
-    """The box whose header is at `at`, within [at, end). None if there cannot be one.
+    """Read the box whose header is at `at`, within [at, end). None if there cannot be one.
 
-    to_end: a size of 0 is allowed and means `end` (only at the top of a file).
-    A box that is longer than the room left is given back as `cut`, ending at `end`.
+    to_end: a size of 0 is allowed and means `end` (only at the top of a file). A box that is longer
+    than the room left is returned as `cut`, with `end` as its end.
     """
     head = source.read(at, min(_MAX_HEADER_BYTES, end - at))
     if len(head) < HEADER_BYTES:
@@ -97,12 +97,11 @@ def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> 
 
 
 def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
-    """The boxes in [start, end), one behind the other. Never looks into them.
+    """Read the boxes in [start, end), one behind the other, without those inside them.
 
-    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. Types that hold
-    bytes other than printable ASCII and the QuickTime (c) end the list (but for those of Microsoft's
-    codecs): that is no box but junk, and stepping over it by its "size" would be chance. Raises
-    TooMuchError.
+    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. A type with bytes
+    other than printable ASCII and the QuickTime (c) ends the list (except for Microsoft's codecs): that
+    is no box but junk, and its "size" would lead to a random place. Raises TooMuchError.
     """
     found: list[Box] = []
     at = start
@@ -118,14 +117,14 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 
 
 def full_box(payload: bytes) -> tuple[int, int]:
-    """Version and flags with which a full box's payload starts. ValueError if it is too short."""
+    """Return version and flags at the start of a full box's payload. ValueError if it is too short."""
     if len(payload) < 4:
         raise ValueError("too short for version and flags")
     return payload[0], int.from_bytes(payload[1:4])
 
 
 def freed(raw: bytes) -> bytes:
-    """A box's bytes, header and all, as a ``free`` box of the same size that holds zeros.
+    """Return a box's bytes, header included, as a ``free`` box of the same size that holds zeros.
 
     The size field stays in its form: 4 bytes, 8 bytes, or 0 for "to the end".
     """

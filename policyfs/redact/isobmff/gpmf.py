@@ -1,8 +1,9 @@
-"""GoPro's telemetry (GPMF): keys, lengths and values, nested; what places and people tell becomes zeros.
+"""GoPro's telemetry (GPMF): keys, lengths and nested values; values about places and people become zeros.
 
-Stabilisers and editors read gyroscope, shutter and white balance from it, sample by sample, so the
-structure stays and so do values of keys that are known to hold such numbers. Values of any other key
-become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro tags.
+Stabilisers and editors read gyroscope, shutter and white balance from it, sample by sample. So the
+structure stays, and so do values of keys that are known to hold such numbers. Values of any other
+key become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro
+tags.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_ord
 
 MAX_SAMPLES: Final = 20_000
 MAX_BYTES: Final = 64 << 20
-"""Of one track: more samples or bytes than hours of film have go as a whole, unread."""
+"""Limit of one track: samples or bytes beyond hours of film are removed as a whole, unread."""
 MAX_SAMPLE_BYTES: Final = 4 << 20
 _MAX_DEPTH: Final = 6
 _MAX_ENTRIES: Final = 2000
@@ -45,13 +46,13 @@ _KEYS: Final = MappingProxyType(
         ),
     }
 )
-"""What values tell -> their keys."""
+"""Categories of values -> their keys."""
 _TOLD: Final = {key.encode(): tells for tells, keys in _KEYS.items() for key in keys.split()}
 
 
 @dataclass(slots=True)
 class Telemetry:
-    """The samples of one track, cleaned one by one. notes: one for each key of which values went."""
+    """The samples of one track, cleaned one by one. notes: one for each key with removed values."""
 
     source: ByteSource
     inner: Inner
@@ -60,7 +61,7 @@ class Telemetry:
     _texts: dict[bytes, Tells] = field(default_factory=dict)
 
     def sample(self, at: int, size: int) -> None:
-        """Cleans the sample at an offset of the file; one that is not understood becomes zeros."""
+        """Clean the sample at an offset of the file; one that is not understood becomes zeros."""
         data = self.source.read(at, size) if size <= MAX_SAMPLE_BYTES else b""
         spans = self._spans(data) if data else None
         if spans is None:
@@ -73,18 +74,18 @@ class Telemetry:
                 self._gone.setdefault(name, Note(at + start, end - start, "GPMF", name, tells))
 
     def blank(self, start: int, end: int) -> None:
-        """Makes bytes zero that nobody understands."""
+        """Zero bytes that are not understood."""
         patches = list(zeros(self.source, start, end))
         self.patches += patches
         if patches:
             self._gone.setdefault("", Note(start, end - start, "GPMF", "sample", UNKNOWN, broken=True))
 
     def found(self) -> Found:
-        """What has to change in all samples so far."""
+        """Return the changes to all samples so far."""
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """[start, end) of values that go, with their keys and what they tell; None if it is no GPMF."""
+        """Return [start, end) of removed values, with keys and categories; None if it is no GPMF."""
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
         entries = 0
@@ -120,15 +121,16 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """What a text tells by its words; cameras write the same few into every sample."""
+        """Return the categories of a text by its words; cameras write the same few into every sample."""
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
         return self._texts[value]
 
 
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
-    """A block of GPMF on its own, as long as before; None if it goes whole: it is none, or its settings are
-    hidden, too.
+    """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
+
+    That is if it is no GPMF, or if its settings are hidden, too.
     """
     if inner.hide & Tells.OTHER or not data.startswith(tuple(_NESTED)):
         return None

@@ -1,9 +1,9 @@
-"""Data that lies in pieces, and areas of a file of which only known pieces stay.
+"""Item data in pieces, and areas of a file in which only known pieces stay.
 
-A container of pictures refers to its data by ranges: pieces anywhere in the file, perhaps several for
-one item, perhaps the same for two. `Gathered` reads such pieces as one block and takes patches of the
-block back to the file. `Ground` keeps account of which ranges were spoken for, and makes the rest of
-the areas that hold data (mdat, idat, free space, trailers) neutral.
+A container of pictures refers to its data by ranges: pieces anywhere in the file, perhaps several
+for one item, perhaps the same for two. `Gathered` reads such pieces as one block and maps patches
+of the block back to the file. `Ground` records the claimed ranges, and neutralises the rest of the
+areas that hold data (mdat, idat, free space, trailers).
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 
 BLIND_BYTES: Final = 1 << 25
-"""A stretch of at most this size is read to see whether it is zero already; a longer one is made zero
-unseen, so that what nobody refers to costs nothing however much it is."""
+"""Size up to which a range is read to see whether it is zero already.
+
+A longer one is zeroed unread, so that unreferenced bytes cost nothing however many there are.
+"""
 
 
 class Span(NamedTuple):
@@ -35,12 +37,12 @@ class Span(NamedTuple):
 
 
 class Gathered:
-    """A ByteSource over pieces of another one, in the order in which they are given."""
+    """A ByteSource over pieces of another one, in the given order."""
 
     __slots__ = ("_at", "_source", "cut", "size", "spans")
 
     def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
-        """Pieces are cut at the source's ends; what is left of none is nothing."""
+        """Keep the pieces, cut at the source's ends; empty ones are dropped."""
         said = tuple(spans)
         there = (Span(max(0, s.start), min(s.end, source.size)) for s in said)
         self.spans: Final = tuple(span for span in there if span.start < span.end)
@@ -50,16 +52,16 @@ class Gathered:
         self.size: Final = self._at[-1]
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """The bytes, cut at the end of the last piece."""
+        """Read the bytes, cut at the end of the last piece."""
         pieces = self.pieces(offset, offset + size)
         return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
 
     def place(self, offset: int) -> int:
-        """Where in the source a byte of the block lies; 0 if there is none."""
+        """Return the offset in the source of a byte of the block; 0 if there is none."""
         return next((span.start for span in self.pieces(offset, offset + 1)), 0)
 
     def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
-        """Patches of the block as patches of the source."""
+        """Convert patches of the block to patches of the source."""
         for patch in patches:
             at = patch.offset
             for span in self.pieces(patch.offset, patch.end):
@@ -71,7 +73,7 @@ class Gathered:
                 at += size
 
     def pieces(self, start: int, end: int) -> Iterator[Span]:
-        """Where in the source the bytes [start, end) of the block lie."""
+        """Yield the ranges of the source that hold the bytes [start, end) of the block."""
         index = max(0, bisect_right(self._at, start) - 1)
         while index < len(self.spans) and start < min(end, self.size):
             base = self.spans[index].start - self._at[index]
@@ -82,7 +84,7 @@ class Gathered:
 
 
 def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
-    """Patches that make [start, end) zero; none where it is known to be zero already."""
+    """Yield patches that make [start, end) zero; none if it is known to be zero already."""
     if end - start > BLIND_BYTES:
         yield Patch(start, zeros=end - start)
     elif start < end:
@@ -91,7 +93,7 @@ def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """The same bytes as sorted spans that neither overlap nor touch."""
+    """Return the same bytes as sorted spans that neither overlap nor touch."""
     out: list[Span] = []
     for span in sorted(spans):
         if out and span.start <= out[-1].end:
@@ -102,12 +104,12 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
-    """Whether two joined lists have a byte in common."""
+    """True if two joined lists have a byte in common."""
     return any(True for _ in common(left, right))
 
 
 def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
-    """The bytes that two joined lists have in common."""
+    """Yield the bytes that two joined lists have in common."""
     i = j = 0
     while i < len(left) and j < len(right):
         start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
@@ -120,7 +122,7 @@ def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
 
 
 def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
-    """Whether one of some spans has a byte in common with a sorted list of disjoint ones."""
+    """True if any of the spans has a byte in common with a sorted list of disjoint ones."""
     for span in spans:
         index = bisect_left(ordered, (span.end,)) - 1
         if index >= 0 and ordered[index].end > span.start:
@@ -129,7 +131,7 @@ def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
 
 
 def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
-    """The bytes of one joined list that are not in another."""
+    """Yield the bytes of one joined list that are not in another."""
     index = 0
     for part in area:
         start = part.start
@@ -139,7 +141,7 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
                 yield Span(start, hole.start)
             start = max(start, hole.end)
             if hole.end > part.end:
-                break  # it may go on in the next part
+                break  # it may continue in the next part
             index += 1
         if start < part.end:
             yield Span(start, part.end)
@@ -147,11 +149,11 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is known of some bytes: media that stays but for the patches, or metadata.
+    """A claim on bytes: they are media that stays except for the patches, or metadata.
 
-    Metadata (media is False) of which the same bytes are claimed twice is not believed either way.
-    blank: what has to go; the notes say so where there was something. walked: it was shown that the bytes
-    have the shape of such media.
+    Metadata (media is False) is removed if two claims share bytes of it. blank: the bytes are to be
+    removed; the notes say so if they are not zero already. walked: the bytes were shown to have the
+    shape of such media.
     """
 
     spans: tuple[Span, ...]
@@ -164,7 +166,7 @@ class Claim:
 
 @dataclass(slots=True)
 class Ground:
-    """The areas of a file that hold data, and who claims what of it."""
+    """The areas of a file that hold data, and the claims on them."""
 
     source: ByteSource
     budget: Budget
@@ -174,27 +176,31 @@ class Ground:
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     uuid_stays: bool = False
-    """A ``uuid`` box that goes keeps its type, with zeros for its extended one: a family of formats that
-    has no ``free`` box, so that readers who find one take the file for a movie."""
+    """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended one.
+
+    It is for a family of formats without a ``free`` box: readers who find one take the file for a
+    movie.
+    """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Data from here to there: what nobody claims becomes zeros. noted: there is a note on that."""
+        """Add an area of data: its unclaimed bytes become zeros. noted: there is a note on it already."""
         if start < end:
             self.areas.append(Span(start, end))
             if noted:
                 self.noted.append(Span(start, end))
 
     def rest(self, start: int, end: int) -> None:
-        """What is behind the last box: data likewise. Where a header would be nobody's data may lie, since
-        what becomes of the bytes around these could make one of them.
+        """Add the bytes behind the last box as an area.
+
+        The place of a header may hold nobody's data: the changed bytes around it could make a header of it.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
 
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
-        """A box becomes free space; pieces of items that lie in it are spoken for like any others.
+        """Turn a box into free space; pieces of items in it may be claimed like any others.
 
-        Zeros up to the end of the file look like a box, and stay what they are.
+        Zeros up to the end of the file look like a box, and stay unchanged.
         """
         if box.to_end and not any(box.kind):
             self.rest(box.start, box.end)
@@ -209,7 +215,7 @@ class Ground:
             self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
-        """Some pieces are understood; what was found is told in offsets of the gathered block."""
+        """Claim pieces that are understood; offsets in ``found`` are those of the gathered block."""
         if data.spans:
             self.budget.part(len(data.spans))
             patches = tuple(data.patches(found.patches))
@@ -217,11 +223,11 @@ class Ground:
             self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
 
     def media(self, data: Gathered, found: Found) -> None:
-        """Some pieces are media; what was found in them is told in offsets of the file."""
+        """Claim pieces as media; offsets in ``found`` are those of the file."""
         self._placed(data, found, media=True)
 
     def metadata(self, data: Gathered, found: Found) -> None:
-        """Some pieces are metadata that was cleaned; what was found is told in offsets of the file."""
+        """Claim pieces as cleaned metadata; offsets in ``found`` are those of the file."""
         self._placed(data, found, media=False)
 
     def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
@@ -230,18 +236,18 @@ class Ground:
             self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
-        """Some pieces hold what has to go whole. The note gets its place from them."""
+        """Claim pieces that are to be removed whole. The note gets its place from them."""
         if data.spans:
             self.budget.part(len(data.spans))
             whole = note._replace(offset=data.spans[0].start, length=data.size)
             self.claims.append(Claim(data.spans, (), False, (whole,), True))
 
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
-        """What has to change in the areas: what nobody spoke for, and what was claimed.
+        """Return the changes to the areas: of claimed bytes, and of unclaimed ones.
 
-        container: what the notes call the file. structure: what changes outside of the areas. Raises
-        NotThisKindError where bytes are a picture to one reader and metadata to another, or where either
-        lies outside of the areas, in structure that changes.
+        container: the file's name in notes. structure: the changes outside of the areas. Raises
+        NotThisKindError if bytes are both picture and metadata, or if either is outside of the areas, in
+        structure that changes.
         """
         self._one_reading()
         changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
@@ -276,14 +282,16 @@ class Ground:
         return found
 
     def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
-        """Whether bytes that nobody spoke for may stay; not beside or among what goes."""
+        """True if unclaimed bytes may stay: they are filler, and not beside or among removed bytes."""
         if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
             return False
         return range_says_nothing(self.source, gap.start, gap.end)
 
     def _one_reading(self) -> None:
-        """Raises NotThisKindError where a change that one picture needs lies in the bytes of another that
-        does not: read so, these are something else, and what is left of it nobody has looked into.
+        """Check that all readings of shared picture bytes agree; raise NotThisKindError if not.
+
+        A change that only one of two pictures needs would be in the other's bytes. To a reader of that one
+        they are something else, and nobody has looked into the result.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)
@@ -294,7 +302,7 @@ class Ground:
                 raise NotThisKindError("its pictures are told in two ways")
 
     def _claimed_twice(self) -> Iterator[Span]:
-        """Bytes of metadata in two claims that are not the same, or twice in one."""
+        """Yield metadata bytes in two different claims, or twice in one."""
         told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
         spans = sorted(span for those, _, _ in told for span in those)
         end = 0
@@ -304,7 +312,7 @@ class Ground:
             end = max(end, span.end)
 
     def _consistent(self, patches: Iterable[Patch], areas: Sequence[Span]) -> Iterator[Patch]:
-        """Each patch once; those of media outside of the areas would change structure."""
+        """Yield each patch once; raise NotThisKindError if they overlap, or are outside of the areas."""
         ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
         if any(b.offset < a.end for a, b in pairwise(ordered)):
             raise NotThisKindError("its pictures are told in two ways")
@@ -316,7 +324,7 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Notes on what became zeros: by the claims on it, and else as what nobody spoke for."""
+    """Yield notes on the bytes that became zeros: those of their claims, and one for each unclaimed range."""
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

@@ -1,4 +1,4 @@
-"""Movie fragments (``moof``): where the samples of fragmented files and of recordings lie.
+"""Movie fragments (``moof``): the samples of fragmented files and of recordings.
 
 Sources: ISO/IEC 14496-12 section 8.8.
 """
@@ -24,7 +24,7 @@ _RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME = 0x100, 0x200, 0x400, 0x800
 
 @dataclass(slots=True)
 class Fragments:
-    """What the fragments of a file say: track id -> where its samples are.
+    """Sample ranges from the fragments of a file: track id -> ranges.
 
     defaults: track id -> default size of a sample (``trex``).
     """
@@ -34,7 +34,7 @@ class Fragments:
     runs: dict[int, Extents] = field(default_factory=dict)
 
     def read(self, block: Block, box: Box) -> None:
-        """A ``moof`` box, cleaned in place, its runs taken down. Raises TooMuchError."""
+        """Clean a ``moof`` box in place, and record its runs. Raises TooMuchError."""
         state = _Moof(self, block, block.offset + box.start)
         rules: dict[bytes, Rule] = {b"mfhd": fixed_size(8), b"traf": state.traf}
         clean_children(block, box.body, box.end, rules, "moof")
@@ -42,7 +42,7 @@ class Fragments:
 
 @dataclass(slots=True)
 class _Moof:
-    """The track fragments of one ``moof``. at: where the data of the next run starts if it does not say."""
+    """The track fragments of one ``moof``. at: offset of the next run's data, unless the run states it."""
 
     fragments: Fragments
     block: Block

@@ -1,8 +1,8 @@
-"""The movie box (``moov``): what of it is structure, what is metadata, and what its tracks are.
+"""The movie box (``moov``): its structure, its metadata and its tracks.
 
-The structure is a table: which box may stand in which, and what shape it has. A box that is not in
-it becomes ``free``; what is behind the last entry of a table becomes zeros. Sizes never change, so
-that no offset to media data does. Sources: ISO/IEC 14496-12, QuickTime File Format.
+The structure is a table: the boxes allowed in each box, and their shapes. A box that is not in it
+becomes ``free``; bytes behind the last entry of a table become zeros. Sizes never change, so
+offsets to media data do not, either. Sources: ISO/IEC 14496-12, QuickTime File Format.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MAX_PROTECTION_BYTES: Final = 1 << 16
 class Track:
     """One track as its boxes describe it.
 
-    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: what its samples are decrypted with
-    lies somewhere in the file.
+    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: decryption data of its samples is
+    outside of them, anywhere in the file.
     """
 
     box: Box
@@ -43,7 +43,7 @@ class Track:
     _samples: Samples | None = None
 
     def samples(self) -> Samples:
-        """Where its samples lie. Raises TooMuchError, NotThisKindError."""
+        """Return its sample ranges. Raises TooMuchError, NotThisKindError."""
         if self._samples is None:
             self._samples = Samples(self.table)
         return self._samples
@@ -51,7 +51,7 @@ class Track:
 
 @dataclass(slots=True)
 class Movie:
-    """What a movie box says that the rest of the file has to be read by.
+    """The data of a movie box that is needed to read the rest of the file.
 
     defaults: track id -> default sample size of its fragments (``trex``).
     """
@@ -62,7 +62,7 @@ class Movie:
 
 @dataclass(slots=True)
 class Walk:
-    """Where a walk through nested boxes is. where: the box that holds what is looked at."""
+    """State of a walk through nested boxes. where: the name of the current container."""
 
     block: Block
     movie: Movie
@@ -71,18 +71,18 @@ class Walk:
 
 
 Rule = Callable[[Walk, Box], None]
-"""What is done with one box, in place. Raises TooMuchError, NotThisKindError."""
+"""Cleans one box in place. Raises TooMuchError, NotThisKindError."""
 
 
 def clean_movie(block: Block, box: Box) -> Movie:
-    """A ``moov`` box, cleaned in place. Raises TooMuchError, NotThisKindError."""
+    """Clean a ``moov`` box in place. Raises TooMuchError, NotThisKindError."""
     walk = Walk(block, Movie())
     container(_MOOV)(walk, box)
     return walk.movie
 
 
 def clean_children(block: Block, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
-    """The boxes in [start, end) by a table of rules; what is in none of them goes."""
+    """Clean the boxes in [start, end) by a table of rules; remove boxes without a rule."""
     _inside(Walk(block, Movie(), None, where), start, end, rules, where)
 
 
@@ -97,7 +97,7 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
 
 
 def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
-    """A box that holds boxes by these rules, behind so many bytes."""
+    """Make the rule for a box that holds boxes with these rules, behind so many bytes."""
 
     def rule(walk: Walk, box: Box) -> None:
         _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))
@@ -114,7 +114,10 @@ def _empty(walk: Walk, box: Box) -> None:
 
 
 def fixed_size(*sizes: int) -> Rule:
-    """A box of numbers: so many bytes by version (the last size for all higher ones); zeros behind."""
+    """Make the rule for a box of numbers: keep a size by version, zero the bytes behind.
+
+    The last size is for all higher versions.
+    """
 
     def rule(walk: Walk, box: Box) -> None:
         if box.end == box.body:
@@ -126,7 +129,10 @@ def fixed_size(*sizes: int) -> Rule:
 
 
 def _table(header: int, *widths: int) -> Rule:
-    """A table: a header that ends with the count, entries of so many bytes by version; zeros behind."""
+    """Make the rule for a table: a header that ends with the count, entries, zeros behind.
+
+    widths: bytes of an entry, by version.
+    """
 
     def rule(walk: Walk, box: Box) -> None:
         data, body = walk.block.data, box.body
@@ -144,14 +150,14 @@ def _table(header: int, *widths: int) -> Rule:
 
 
 def _keep_table(table: SampleTable, kind: bytes, payload: memoryview) -> None:
-    """The first table of a kind counts, as for players."""
+    """Keep a sample table; the first one of a kind counts, as it does for players."""
     name = kind.decode("latin-1")
     if kind in (b"stsc", b"stco", b"co64", b"stss") and not getattr(table, name):
         setattr(table, name, payload)
 
 
 def _sizes(walk: Walk, box: Box) -> None:
-    """``stsz`` and ``stz2``."""
+    """Clean ``stsz`` and ``stz2``, and keep them as sample tables."""
     block, body = walk.block, box.body
     if box.end < body + 12:
         block.free(box, walk.where, broken=True)
@@ -182,7 +188,7 @@ _RESERVED: Final = (
 
 
 def _dated(size: int, longer: int) -> Rule:
-    """A full box that starts with the times of creation and change; its size by version."""
+    """Make the rule for a full box that starts with the times of creation and change; sizes by version."""
 
     def rule(walk: Walk, box: Box) -> None:
         block, body = walk.block, box.body
@@ -215,7 +221,7 @@ def _trak(walk: Walk, box: Box) -> None:
 
 
 def _mdia(walk: Walk, box: Box) -> None:
-    """Its handler first: what the sample entries mean depends on it."""
+    """Clean ``mdia``, its handler first: the meaning of the sample entries depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
@@ -238,7 +244,7 @@ def _stsd(walk: Walk, box: Box) -> None:
 
 
 def _tref(walk: Walk, box: Box) -> None:
-    """References to other tracks: their numbers, nothing else."""
+    """Clean ``tref``, references to other tracks: their numbers stay, nothing else."""
     block = walk.block
     boxes = block.children(box)
     for child in boxes:
@@ -252,7 +258,7 @@ def _tref(walk: Walk, box: Box) -> None:
 
 
 def _dref(walk: Walk, box: Box) -> None:
-    """Data references: "in this file" stays; where else media might be (paths, aliases) goes."""
+    """Clean ``dref``, data references: "in this file" stays, other places (paths, aliases) are removed."""
     block = walk.block
     boxes = block.children(box, 8)
     for child in boxes:
@@ -275,14 +281,14 @@ _GROUPS: Final = frozenset(
 
 
 def _groups(walk: Walk, box: Box) -> None:
-    """Sample groups of known types: numbers for decoders. Others may describe anything."""
+    """Clean sample groups: known types (numbers for decoders) stay, others may describe anything."""
     block = walk.block
     if block.data[box.body + 4 : box.body + 8] not in _GROUPS or box.end < box.body + 12:
         block.free(box, walk.where)
 
 
 def _auxiliary(walk: Walk, box: Box) -> None:
-    """Sizes and places of what protected samples are decrypted with; of anything else it goes."""
+    """Keep sizes and offsets of decryption data for protected samples; remove those of anything else."""
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1
     if box.end < box.body + 4 + 8 * flagged:
@@ -294,7 +300,7 @@ def _auxiliary(walk: Walk, box: Box) -> None:
 
 
 def _points_into(block: Block, box: Box) -> bool:
-    """Whether the offsets of a ``saio`` all lie in the block itself: in a ``senc`` box, which stays."""
+    """True if the offsets of a ``saio`` are all in the block itself: in a ``senc`` box, which stays."""
     body = box.body
     at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
     width = 8 if block.data[body : body + 1] == b"\1" else 4
@@ -304,7 +310,7 @@ def _points_into(block: Block, box: Box) -> bool:
 
 
 def _protection(walk: Walk, box: Box) -> None:
-    """``pssh`` (ISO/IEC 23001-7): a system, ids of keys, and data for that system."""
+    """Clean ``pssh`` (ISO/IEC 23001-7): a system, ids of keys, and data for that system."""
     block, body = walk.block, box.body
     at = body + 20
     if block.data[body : body + 1] == b"\1":
@@ -315,7 +321,7 @@ def _protection(walk: Walk, box: Box) -> None:
 
 
 def _padding_bits(walk: Walk, box: Box) -> None:
-    """``padb``: half a byte for each sample; zeros behind."""
+    """Clean ``padb``: half a byte for each sample; zeros behind."""
     block, body = walk.block, box.body
     if box.end < body + 8:
         block.free(box, walk.where, broken=True)
@@ -341,7 +347,7 @@ def _uuid(walk: Walk, box: Box) -> None:
 
 
 def rules(**named: Rule) -> Mapping[bytes, Rule]:
-    """A table of rules by type."""
+    """Return a table of rules by type."""
     return MappingProxyType({name.encode().ljust(4): rule for name, rule in named.items()})
 
 
@@ -423,4 +429,4 @@ FRAGMENT_RULES: Final = rules(
     saio=_auxiliary,
     senc=lambda _walk, _box: None,
 )
-"""Boxes of a ``traf`` besides its header and its runs."""
+"""Boxes of a ``traf`` other than its header and its runs."""

@@ -1,9 +1,9 @@
 """ISO base media movies and QuickTime: MP4, MOV, M4A, M4B, M4V, 3GP, fragmented ones, recordings.
 
-After redaction every byte is one of four: boxes of the structure that have the shape the standard
-prescribes, samples of tracks that stay, metadata that was understood, or neutral. Whatever no sample
-of such a track lies in becomes zeros, unread: in media data (``mdat``), where dash-cams leave their
-positions between the frames, in padding, in boxes that nobody knows, behind the last box.
+After redaction every byte is one of four: a box of the structure in the shape that the standard
+prescribes, a sample of a kept track, metadata that was understood, or neutral. Bytes outside the
+samples of kept tracks become zeros, unread: in media data (``mdat``), where dash-cams leave their
+positions between the frames, in padding, in unknown boxes, behind the last box.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from policyfs.redact.isobmff.sidx import INDEX_RULES
 from policyfs.redact.isobmff.stbl import Extents
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
-"""What libmagic calls such files, by their brand."""
-
 MAX_MOVIE_BYTES: Final = 24 << 20
-"""A ``moov`` of this size indexes days of video. It is in memory as a whole; likewise all ``moof``."""
+"""Size limit of a ``moov``, which indexes days of video.
+
+It is in memory as a whole; likewise all ``moof``.
+"""
 MAX_BOXES: Final = 150_000
 """Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
 MAX_HOLES: Final = 100_000
 """Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
 MAX_FILLER_HOLES: Final = 256
-"""With more ranges between samples than these, small ones could be something cut into pieces."""
+"""Ranges between samples beyond which small ones are no filler: they could be pieces of some data."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
-"""So much of what becomes zeros is read to find out that it is zeros already."""
+"""Bytes of ranges to be zeroed that are read to find out whether they are zero already."""
 
 _MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
 PARTS: Final[tuple[Part, ...]] = (
@@ -148,7 +149,7 @@ _MAX_BRANDS_BYTES: Final = 264
 
 
 def locate_movie(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a movie that is to be hidden, with what to put there.
+    """Locate everything to hide in a movie, with its replacement.
 
     Raises NotThisKindError (no movie box, one that is cut off or compressed, tables that contradict
     each other), TooMuchError.
@@ -163,7 +164,7 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 class _Locator:
     """One run over one file.
 
-    judged: the tracks, where fragments have more of their samples, and whether they go.
+    judged: the tracks, their further samples in fragments, and whether they are removed.
     """
 
     source: ByteSource
@@ -204,14 +205,14 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """The boxes but one that is ended by the file's end; only media data may be."""
+        """Yield the boxes except one that the file's end cuts off; only media data may be cut off."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Takes over what is to be changed within frames, if they lie in media data, each by itself."""
+        """Add the changes within frames; they must be in media data and must not overlap."""
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
         ranges, end = sorted(unread), 0
         for patch in patches:
@@ -223,9 +224,11 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judges samples once more as they will be read, where that could come out otherwise: texts that
-        go, and all if some lie in what changes besides frames (the first patches, so many) or, where
-        frames change, in one another. Raises NotThisKindError if it does, TooMuchError.
+        """Judge samples once more, as they will be read, if the result could differ.
+
+        Raises NotThisKindError if it does. It could differ for removed texts. It could for all samples if
+        some are in bytes that change besides frames (the first `changed` patches), or if frames change and
+        overlap. Raises TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
@@ -245,7 +248,7 @@ class _Locator:
                 raise NotThisKindError("its frames lie in one another, or in its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
-        """A box in memory, and the box as it lies there. Raises TooMuchError."""
+        """Read a box into memory; return it with its offsets there. Raises TooMuchError."""
         self.read += box.size
         if self.read > MAX_MOVIE_BYTES or box.size > most:
             raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
@@ -255,7 +258,7 @@ class _Locator:
         )
 
     def _tracks(self, movie: Movie, fragments: Fragments) -> None:
-        """Sorts the samples of all tracks into what stays and what goes."""
+        """Sort the samples of all tracks into kept and removed ones."""
         size = self.source.size
         for track in movie.tracks:
             tells = sample_tells(track, self.source, sorted_out=True)
@@ -291,12 +294,12 @@ class _Locator:
             self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
 
     def _top(self, box: Box, movie_box: Box) -> tuple[int, int] | None:
-        """One box at the top of the file: cleaned in memory, or the range of it that becomes zeros."""
+        """Clean one box at the top of the file in memory, or return the range of it that becomes zeros."""
         kind = box.kind
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
         if kind in (b"ftyp", b"styp") and not box.cut:
-            # It stays whatever its size: by it a movie behind a picture is found.
+            # It stays whatever its size: readers find a movie behind a picture by it.
             most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
             return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
@@ -318,7 +321,7 @@ class _Locator:
         return None
 
     def _behind(self, unread: list[tuple[int, int]]) -> None:
-        """What follows the last box becomes a box of padding."""
+        """Turn the bytes behind the last box into a box of padding."""
         last = self.boxes.boxes[-1]
         start = last.start if self._is_open(last) else self.boxes.rest
         end = self.source.size
@@ -331,7 +334,7 @@ class _Locator:
             unread.append((start, end))
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Zeros for whatever of these ranges no kept sample lies in."""
+        """Zero the parts of these ranges that are in no kept sample."""
         self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
         holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         total = sum(end - start for start, end in holes)
@@ -345,7 +348,7 @@ class _Locator:
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """Whether bytes of no sample may stay: they say nothing, and lie beside no sample that goes."""
+        """True if bytes outside samples may stay: they say nothing, and are beside no removed sample."""
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False
@@ -356,8 +359,9 @@ class _Locator:
         return short and names_a_muxer(self.source.read(start, end - start))
 
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
-        """Whether anything in these ranges is not zero. Reads no further than the first such byte, and
-        nothing of what is longer than anybody's padding: that holds something.
+        """True if any byte in these ranges is not zero; reads no further than the first such byte.
+
+        Ranges that are longer than any padding are not read: the answer is True.
         """
         if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
             return True
@@ -376,7 +380,7 @@ def _covered(extents: Extents, size: int) -> int:
 
 
 def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What two lists of ranges, each in order, have in common."""
+    """Yield the common parts of two lists of ranges, each in order."""
     rest = iter(sorted(ranges))
     current = next(rest, None)
     for start, end in gaps:

@@ -1,9 +1,9 @@
-"""Coded pictures as containers hold them: units of H.264, H.265, H.266 and AV1, walked by their lengths.
+"""Coded pictures in containers: units of H.264, H.265, H.266 and AV1, walked by their lengths.
 
-A picture item is a chain of units: NAL units behind lengths (ISO/IEC 14496-15), or OBUs (AV1 section
-5.3). The walk shows that the bytes are such a chain, and finds the units that carry no picture: SEI
-messages and metadata OBUs hold any bytes an encoder likes, positions of drones among them. Those that
-a decoder can do without become filler of the same size. Sources: ITU-T H.264, H.265, H.266 and H.274
+A picture item is a chain of units: NAL units behind lengths (ISO/IEC 14496-15), or OBUs (AV1
+section 5.3). The walk shows that the bytes are such a chain, and finds the units that carry no
+picture. SEI messages and metadata OBUs may hold any bytes, such as positions of drones. Those that
+a decoder does not need become filler of the same size. Sources: ITU-T H.264, H.265, H.266 and H.274
 (SEI payload types); AV1 bitstream specification 5.8.
 """
 
@@ -21,13 +21,13 @@ from policyfs.redact.core.reader import Fields
 from policyfs.redact.isobmff.sei_messages import FILLER, message_tells
 
 MAX_PADDING_BYTES: Final = 1 << 12
-"""Zeros behind the last unit, where a writer rounds sizes up."""
+"""Zeros allowed behind the last unit, where a writer rounds sizes up."""
 MAX_MESSAGE_BYTES: Final = 1 << 16
-"""An SEI unit that is longer is not looked into but replaced."""
+"""Size beyond which an SEI unit is not looked into but replaced."""
 
 
 class Codec(NamedTuple):
-    """Bytes of a NAL unit's header, and how its type is read: a byte of it, a shift and a mask."""
+    """Sizes of a NAL unit's header, and the place of its type: a byte of it, a shift and a mask."""
 
     header: int
     byte: int
@@ -56,20 +56,22 @@ CODECS: Final = MappingProxyType(
         **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), _VVC),
     }
 )
-"""Item or sample entry type -> codec. Types 48 and 49 of H.265 are the file format's own: units that
-hold or refer to others."""
+"""Item or sample entry type -> codec.
+
+Types 48 and 49 of H.265 are the file format's own: units that hold or refer to others.
+"""
 
 _MAX_NUMBERS_BYTES: Final = 255
-"""Metadata of numbers is short; a longer one is not what it says."""
+"""Size of metadata that claims to be numbers, at most; a longer one may be anything."""
 
 
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
-    """A chain of NAL units behind lengths: SEI that tells becomes filler.
+    """Walk a chain of NAL units behind lengths; replace SEI that tells by filler.
 
-    None if it is no such chain, or there is no slice of a picture in it. cut: the last unit may be cut
-    off, because the file ends there. Raises TooMuchError.
+    None if it is no such chain, or has no slice of a picture. cut: the last unit may be cut off,
+    because the file ends there. Raises TooMuchError.
     """
     found, at, slices = Found(), 0, 0
     while at < source.size:
@@ -112,14 +114,14 @@ def _nal(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner, f
 
 
 def clean_sei(body: bytes, inner: Inner) -> bytes:
-    """An SEI unit's bytes behind its header, as they are if nothing in them tells, else as filler."""
+    """Return an SEI unit's bytes behind its header: unchanged if they tell nothing, else as filler."""
     inner.budget.search(len(body))
     kept = all(not tells & inner.hide for tells in _messages(body, inner))
     return body if kept else filler_sei(len(body))
 
 
 def _messages(body: bytes, inner: Inner) -> Iterator[Tells]:
-    """What each message tells. Emulation prevention (H.265 7.3.1.1) is taken out before."""
+    """Yield the categories of each message. Emulation prevention (H.265 7.3.1.1) is removed before."""
     plain = Fields(body.replace(b"\0\0\3", b"\0\0").rstrip(b"\0").removesuffix(b"\x80"))
     try:
         while plain.at < len(plain.data):
@@ -139,7 +141,7 @@ def _varying(fields: Fields) -> int:
 
 
 def filler_sei(size: int) -> bytes:
-    """Filler messages (payload type 3) of so many bytes in all, and the trailing bit."""
+    """Return filler messages (payload type 3) of so many bytes in all, with the trailing bit."""
     if size < 3:
         return b"\x80".ljust(size, b"\0")
     room, lead = size - 1, b""
@@ -161,14 +163,14 @@ _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
 _OBU_KEPT: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
 OBU_METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5: Tells.TIME})
-"""Metadata OBU type -> what it tells: brightness, mastering display, scalability; time codes."""
+"""Metadata OBU type -> categories: brightness, mastering display, scalability; time codes."""
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
-    """A chain of OBUs: metadata that tells becomes padding.
+    """Walk a chain of OBUs; replace metadata that tells by padding.
 
-    None if it is no such chain, or if there is no frame in it where there has to be a picture. cut: the
-    last unit may be cut off, because the file ends there. Raises TooMuchError.
+    None if it is no such chain, or if it must be a picture and has no frame. cut: the last unit may be
+    cut off, because the file ends there. Raises TooMuchError.
     """
     found, at, frames = Found(), 0, 0
     while at < source.size:
@@ -200,7 +202,7 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
-    """Where an OBU's payload starts and ends. ValueError if there can be none."""
+    """Return the offsets of an OBU's payload and end. ValueError if there can be none."""
     fields = Fields(head)
     first = fields.number(1)
     if first & 0x80:
@@ -221,7 +223,10 @@ def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
 
 
 def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> Iterator[Patch]:
-    """The unit as padding: zeros and the trailing bit (AV1 5.3.1 wants one bit that is set)."""
+    """Yield patches that turn the unit into padding: zeros and the trailing bit.
+
+    AV1 5.3.1 wants one bit that is set.
+    """
     yield from difference(at, bytes((first,)), bytes((first & 0x87 | _OBU_PADDING << 3,)))
     yield from zeros(source, body, end - 1)
     yield from difference(end - 1, source.read(end - 1, 1), b"\x80")
@@ -234,7 +239,7 @@ _AV1C_BYTES: Final = 4
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
-    """How many bytes a unit's length takes by its decoder configuration; 4 where it does not say."""
+    """Return the bytes of a unit's length by its decoder configuration; 4 if that has none."""
     at = {b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4}.get(kind)
     if at is None or at >= len(config):
         return 4
@@ -242,9 +247,9 @@ def length_bytes(kind: bytes, config: bytes) -> int:
 
 
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
-    """A decoder configuration's payload: SEI units and metadata OBUs in it as in a picture.
+    """Clean a decoder configuration's payload: SEI units and metadata OBUs in it, as in a picture.
 
-    None if it has not the shape that it should.
+    None if it does not have the shape that it should.
     """
     try:
         if kind in _HVCC_ARRAYS_AT:
@@ -258,7 +263,7 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
 
 
 def _clean_hevc_config(fields: Fields, inner: Inner) -> bytes:
-    """ISO/IEC 14496-15 section 8.3.2.1: arrays of units behind lengths of 2 bytes."""
+    """Clean the arrays of units behind lengths of 2 bytes (ISO/IEC 14496-15 section 8.3.2.1)."""
     out = bytearray(fields.data)
     for _ in range(fields.number(1)):
         fields.number(1)

@@ -1,4 +1,4 @@
-"""Tracks beside still pictures: which of their samples stay, in files that hold more than a movie."""
+"""Tracks beside still pictures: claims on their samples, in files that hold more than a movie."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def claim_tracks(
     pictures: Callable[[Track], Found],
     emptied: Callable[[Track], Found | None] = lambda _: None,
 ) -> None:
-    """Claims the samples of all tracks: of those that tell, as what has to go; of all others as media,
-    with what has to change within them (pictures, in offsets of the file).
+    """Claim the samples of all tracks, as data to be removed or as media with changes within.
 
-    emptied: how the samples of a track that goes are made to say nothing, if not by zeros (None).
+    Samples that tell are removed. Changes within media are those of pictures, in offsets of the file.
+    emptied: returns changes that make the samples of a removed track say nothing; None: zeros.
 
     Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
     """
@@ -34,7 +34,7 @@ def claim_tracks(
             extents = track.samples().extents(source.size, track.entries.sounds)
         except NotThisKindError:
             if goes:
-                continue  # what nobody speaks for goes anyway
+                continue  # unclaimed data is removed anyway
             raise
         inner.budget.part(len(extents.starts))
         samples = Gathered(source, map(Span, extents.starts, extents.ends))

@@ -1,8 +1,9 @@
-"""The samples of tracks: which tracks stay, and what is looked for in those that do.
+"""The samples of tracks: the tracks that stay, and the metadata in their samples.
 
-Picture, sound and hints are what the file is for. Subtitles stay if they read as such; text that holds
-coordinates, numbers or no text at all is telemetry. Timed metadata goes unless its keys are known and
-tell nothing that is asked for: formats of drones, action cameras and dash-cams are many.
+Picture, sound and hints are the file's purpose and stay. Subtitles stay if they read as such; text
+that holds coordinates, numbers or no text at all is telemetry. Timed metadata is removed unless its
+keys are known and tell nothing that is hidden: drones, action cameras and dash-cams have many
+formats.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
 )
-"""Formats that are metadata whatever the handler calls them."""
+"""Formats that are metadata under any handler."""
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )
@@ -59,9 +60,9 @@ _CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
 
 
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
-    """What the samples of a track tell: NOTHING if they are what the file is for.
+    """Return the categories of a track's samples: NOTHING for picture, sound and hints.
 
-    sorted_out: telemetry in which values are gone through one by one (clean_pictures) tells only the rest.
+    sorted_out: clean_pictures cleans telemetry value by value, so only the rest of it counts.
     """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
@@ -80,7 +81,7 @@ def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) 
 
 
 def _is_telemetry(track: Track) -> bool:
-    """Whether a track is GoPro's telemetry, and short enough to be read sample by sample."""
+    """True if a track is GoPro's telemetry, and short enough to be read sample by sample."""
     if track.entries.formats != (_GPMF,) or track.handler != _TIMED_METADATA:
         return False
     try:
@@ -92,7 +93,7 @@ def _is_telemetry(track: Track) -> bool:
 
 
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """GoPro's samples without values that are hidden; those of fragments are not cut out, and go."""
+    """Clean GoPro's samples of hidden values; zero those in fragments, which are not cut into samples."""
     telemetry = Telemetry(source, inner)
     samples = track.samples()
     for at, size in dict.fromkeys(samples.places(range(len(samples)))):
@@ -104,14 +105,14 @@ def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | N
 
 
 def is_text(track: Track) -> bool:
-    """Whether what its samples tell is read in them, unless they are what the file is for."""
+    """True if the categories of a text track are found by reading its samples."""
     return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
-    """Reads the samples of a text track, as far as a film's subtitles go; what is longer is unknown.
+    """Return the categories of a text track's samples; UNKNOWN if they are longer than a film's subtitles.
 
-    So is one of zeros only: it may have been made so, and where they lie nothing has to stay.
+    UNKNOWN, too, if they are only zeros: redaction may have made them so, and nothing need stay there.
     """
     try:
         samples = track.samples()
@@ -134,7 +135,7 @@ def _text(track: Track, source: ByteSource) -> Tells:
 
 
 def _one_text(data: bytes, *, plain: bool) -> Tells:
-    """What one sample of text tells. plain: QuickTime's or 3GPP's form, else some markup."""
+    """Return the categories of one text sample. plain: QuickTime's or 3GPP's form, else some markup."""
     if not plain:
         return Tells.LOCATION if tells_place(decode(data)) else NOTHING
     size = int.from_bytes(data[:2])
@@ -151,7 +152,10 @@ def _one_text(data: bytes, *, plain: bool) -> Tells:
 
 
 def prose_tells(text: str) -> Tells:
-    """What a line of a subtitle tells; UNKNOWN for telemetry: control characters, mostly digits."""
+    """Return the categories of a subtitle's line; UNKNOWN for telemetry.
+
+    Telemetry has control characters, or is mostly digits.
+    """
     if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN
     told = Tells.LOCATION if tells_place(text) else NOTHING
@@ -162,10 +166,10 @@ def prose_tells(text: str) -> Tells:
 
 
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
-    """Metadata within the samples of a picture track: SEI of H.264 and H.265, EXIF in photo frames.
+    """Clean metadata within the samples of a track: SEI of H.264 and H.265, EXIF in photo frames.
 
-    Some samples from all over the track are tried; the others are looked into if there is something
-    in these. runs: where fragments have more of its samples. Raises TooMuchError.
+    Some samples from all over the track are tried; the others are looked into if these hold something.
+    runs: ranges of further samples in fragments. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
     if _is_telemetry(track):
@@ -184,7 +188,7 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
 
 
 def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Found:
-    """The samples of fragments, run by run: their units follow each other without a gap."""
+    """Clean the samples of fragments, run by run: their units follow each other without a gap."""
     tried, found = set(_spread(range(len(runs.starts)))), Found()
     for number in sorted(tried):
         start, size = runs.starts[number], runs.ends[number] - runs.starts[number]
@@ -200,9 +204,10 @@ def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Foun
 
 
 def _codec(track: Track) -> Codec | None:
-    """None, too, for protected samples: what looks like a message there is none.
+    """Return the codec of a track, or None.
 
-    Where no entry has a box that says it, whatever looks like one is believed, as lax readers do.
+    None also for protected samples, in which nothing that looks like a message is one. If no entry has
+    a box for it, any bytes that look like one are taken, as lax readers do.
     """
     if {b"encv", b"drmi"} & set(track.entries.formats):
         return None
@@ -225,7 +230,7 @@ def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Fou
         told |= note.tells
     if not told:
         return found
-    # Encoders sign the frames that a player can start from; cameras may date every one.
+    # Encoders sign the frames that a player can start from; cameras may date every frame.
     wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
     too_many(len(wanted))
     others = sorted(set(wanted).difference(tried))
@@ -239,7 +244,7 @@ def _key_frames(track: Track, count: int) -> list[int] | range:
 
 
 def _spread(frames: list[int] | range) -> Iterator[int]:
-    """Some of these, evenly."""
+    """Return some of these, evenly spread."""
     step = max(1, len(frames) // _TRIED)
     return iter(frames[::step][: _TRIED + 1])
 
@@ -255,8 +260,10 @@ def _cleaned(
 
 
 def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:
-    """Frames that are still pictures: all of a slide show or of chapters' pictures; of a film, all if
-    one of the first carries EXIF or XMP.
+    """Clean frames that are still pictures.
+
+    All of a slide show or of chapters' pictures are looked into; of a film, all if one of the first
+    ones has EXIF or XMP.
     """
     found, count, room = Found(), len(samples), _MAX_PICTURE_BYTES
     if count > _EVERY_PICTURE:

@@ -1,8 +1,9 @@
-"""SEI messages of H.264 and H.265 with which cameras and encoders sign, date and place their frames.
+"""SEI messages of H.264 and H.265 in movies: cameras and encoders sign, date and place their frames by them.
 
-Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. What each
-tells is in sei_messages.py; the payload of what goes becomes blanks inside the same length, so that no byte
-of the picture moves. Sources: ITU-T H.264 and H.265 annex D, ISO/IEC 14496-15; MISB ST 0604.
+Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. The
+categories of each are in sei_messages.py. The payload of a removed one becomes blanks inside the
+same length, so that no byte of the picture moves. Sources: ITU-T H.264 and H.265 annex D, ISO/IEC
+14496-15; MISB ST 0604.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from policyfs.redact.isobmff.sei_messages import UNREGISTERED, UUID_BYTES, messa
 
 BLANK: Final = 0x20
 MAX_SCANNED: Final = 30_000
-"""Samples that are gone through once user data was found in those that were tried."""
+"""Samples looked into, at most, once user data was found in those that were tried."""
 _MAX_SEI_BYTES: Final = 1 << 16
 TRIED_UNITS: Final = 64
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
-"""Units (slices, parameters, messages) of fragments that are gone through, likewise."""
+"""Units (slices, parameters, messages) of fragments looked into, at most, likewise."""
 SAMPLE_UNITS: Final = 256
 _H264, _H265 = "H.264", "H.265"
 
 
 class Codec(NamedTuple):
-    """How the samples of a track are cut into units. length: bytes of a unit's length."""
+    """Codec and unit format of a track's samples. length: bytes of a unit's length."""
 
     name: str
     length: int
 
 
 def codec_of(kind: bytes, payload: bytes) -> Codec | None:
-    """By the parameters of a track (``avcC``, ``hvcC``)."""
+    """Return the codec by the parameters of a track (``avcC``, ``hvcC``)."""
     if kind == b"avcC" and len(payload) > 4:
         return Codec(_H264, (payload[4] & 3) + 1)
     if kind == b"hvcC" and len(payload) > 21:
@@ -47,7 +48,7 @@ def codec_of(kind: bytes, payload: bytes) -> Codec | None:
 
 
 def clean_parameters(block: Block, box: Box) -> None:
-    """An ``hvcC`` box may list SEI messages, too; those of an ``avcC`` are in the samples."""
+    """Clean SEI messages in an ``hvcC`` box; those of an ``avcC`` are in the samples."""
     if box.size > _MAX_SEI_BYTES:
         block.free(box, "stsd", broken=True)
         return
@@ -72,14 +73,14 @@ def clean_parameters(block: Block, box: Box) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """An SEI unit with its user data blanked, and what that told."""
+    """An SEI unit with its user data blanked, and the categories of that data."""
 
     data: bytes
     tells: Tells
 
 
 def clean_unit(unit: bytes, codec: str, inner: Inner) -> Unit | None:
-    """One SEI unit (from its header on). None if nothing in it goes."""
+    """Clean one SEI unit (from its header on). None if nothing in it is removed."""
     header = 1 if codec == _H264 else 2
     plain, places = _unescaped(unit, header)
     out, told = bytearray(unit), NOTHING
@@ -103,7 +104,7 @@ def clean_unit(unit: bytes, codec: str, inner: Inner) -> Unit | None:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """A number in 255s and a rest (H.264 section 7.3.2.3.1), and the offset behind it."""
+    """Read a number in 255s and a rest (H.264 section 7.3.2.3.1); return it and the offset behind it."""
     start = at
     while at < len(plain) - 1 and plain[at] == 0xFF:
         at += 1
@@ -111,7 +112,7 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
-    """The payload without emulation prevention bytes, and where in the unit each of its bytes is."""
+    """Return the payload without emulation prevention bytes, and each byte's offset in the unit."""
     if b"\0\0\3" not in unit:
         return unit[header:], range(header, len(unit))
     plain, places, zeros = bytearray(), [], 0
@@ -132,7 +133,7 @@ def _blank(out: bytearray, places: Iterable[int]) -> None:
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
-    """Emulation prevention bytes stay such: two zeros before each, a small number behind it."""
+    """Keep emulation prevention bytes valid: two zeros before each, a small number behind it."""
     at = unit.find(b"\0\0\3", header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"
@@ -143,14 +144,15 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 @dataclass(slots=True)
 class Counter:
-    """How much more is looked at: units, and bytes of messages."""
+    """Units, and bytes of messages, that may still be looked into."""
 
     left: int
     room: int = MAX_MESSAGE_BYTES
 
     def message(self, unit: bytes) -> None:
-        """Counts a message; one with bytes in between that prevent emulation costs more. Raises
-        TooMuchError.
+        """Count a message. Raises TooMuchError.
+
+        A message with emulation prevention bytes costs more.
         """
         self.room -= len(unit) << (4 * (b"\0\0\3" in unit))
         if self.room < 0:
@@ -160,8 +162,9 @@ class Counter:
 def clean_sample(
     source: ByteSource, at: int, size: int, codec: Codec, inner: Inner, units: Counter | None = None
 ) -> Found:
-    """The SEI units of one sample, or of several that follow each other. Reads their bytes and the
-    lengths of the others.
+    """Clean the SEI units of one sample, or of several that follow each other.
+
+    Reads their bytes and the lengths of the other units.
     """
     found = Found()
     units = Counter(SAMPLE_UNITS) if units is None else units
@@ -186,6 +189,6 @@ def clean_sample(
 
 
 def too_many(count: int) -> None:
-    """Raises TooMuchError for more samples than are gone through."""
+    """Raise TooMuchError if more samples would be looked into than allowed."""
     if count > MAX_SCANNED:
         raise TooMuchError("user data in too many frames")

@@ -1,8 +1,8 @@
-"""SEI messages of H.264, H.265 and H.266: what each tells, by an allow list for pictures and movies alike.
+"""Categories of SEI messages of H.264, H.265 and H.266: one allow list for pictures and movies.
 
-Numbers for showing the picture stay, a time code is a time, and whatever is not listed may hold anything:
-messages within messages (scalable nesting) too. Sources: ITU-T H.264 annex D, H.265 annex D, H.274 (payload
-types); MISB ST 0604; what encoders write.
+Numbers for showing the picture stay, and a time code is a time. Messages that are not listed may
+hold anything, messages within messages (scalable nesting) too. Sources: ITU-T H.264 annex D, H.265
+annex D, H.274 (payload types); MISB ST 0604; the output of encoders.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ UNREGISTERED: Final = 5
 UUID_BYTES: Final = 16
 _MAX_COUNTER_BYTES: Final = 8
 _MAX_NUMBERS_BYTES: Final = 255
-"""A message of numbers is short; a longer one is not what it says."""
+"""Size of a message of numbers, at most; a longer one may be anything."""
 _MAX_REGISTERED_BYTES: Final = 1024
-"""Of captions and dynamic range: HDR10+ has some 900 at most."""
+"""Size of captions and dynamic range, at most: HDR10+ has some 900 bytes."""
 _TELLS: Final = MappingProxyType(
     {
         **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132), NOTHING),
@@ -30,7 +30,7 @@ _TELLS: Final = MappingProxyType(
         136: Tells.TIME,
     }
 )
-"""Payload type -> what it tells."""
+"""Payload type -> categories."""
 _UUIDS: Final = MappingProxyType(
     {
         bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"): Tells.DEVICE | Tells.OTHER,  # x264
@@ -41,13 +41,13 @@ _UUIDS: Final = MappingProxyType(
     }
 )
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
-"""How UUIDs of encoders in phones begin that mark each frame with a number of a few bytes."""
+"""First bytes of the UUIDs of phones' encoders that mark each frame with a number of a few bytes."""
 _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
 """Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
 
 
 def message_tells(kind: int, payload: bytes, hide: Tells) -> Tells:
-    """What a message of a payload type tells. hide: what to look for in its text."""
+    """Return the categories of a message of a payload type. hide: the categories to find in its text."""
     if kind == FILLER:
         return UNKNOWN if payload.strip(b"\xff") else NOTHING
     if kind == T35:
@@ -60,7 +60,7 @@ def message_tells(kind: int, payload: bytes, hide: Tells) -> Tells:
 
 
 def unregistered_tells(payload: bytes) -> Tells | None:
-    """What user data behind a UUID tells; None if nobody knows the UUID."""
+    """Return the categories of user data behind a UUID; None if the UUID is unknown."""
     if payload[:4] in _SHORT and UUID_BYTES <= len(payload) <= UUID_BYTES + _MAX_COUNTER_BYTES:
         return Tells.DEVICE | Tells.OTHER
     return _UUIDS.get(payload[:UUID_BYTES])

@@ -10,7 +10,7 @@ from policyfs.redact.isobmff.moov import Walk, container, fixed_size, rules
 
 
 def _sidx(walk: Walk, box: Box) -> None:
-    """A segment index: references of 12 bytes behind a head of 24 or 32."""
+    """Clean a segment index: references of 12 bytes behind a head of 24 or 32."""
     block, body = walk.block, box.body
     head = 32 if block.data[body : body + 1] == b"\1" else 24
     if box.end < body + head:
@@ -21,7 +21,7 @@ def _sidx(walk: Walk, box: Box) -> None:
 
 
 def _tfra(walk: Walk, box: Box) -> None:
-    """An index of key frames in fragments."""
+    """Clean an index of key frames in fragments."""
     block, body = walk.block, box.body
     if box.end < body + 16:
         block.free(box, "mfra", broken=True)

@@ -1,7 +1,7 @@
-"""Where in a file the samples of a track lie: sample tables (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
+"""Sample tables: the places of a track's samples in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
 
 A track may have a million samples, so nothing here makes an object of each: tables are arrays, and
-what has to be done with each of their members is done by itertools.
+itertools does the work on their members.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Final
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 
 MAX_CHUNKS: Final = 500_000
-"""Chunks of all tracks that stay, or of all that go: a film of many hours has fewer."""
+"""Chunks of all tracks that stay, or of all removed ones: a film of many hours has fewer."""
 _MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
-"""A constant size below this is no packet's but a plain sample's, or QuickTime's "1"."""
+"""Constant size below which a sample is no packet but a plain sample, or QuickTime's "1"."""
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))
@@ -30,7 +30,7 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 def numbers(data: memoryview, code: str) -> array[int]:
-    """Big-endian numbers as an array (code B, H, I or Q); what is left at the end is dropped."""
+    """Return big-endian numbers as an array (code B, H, I or Q); a rest at the end is dropped."""
     made: array[int] = array(code)
     made.frombytes(data[: len(data) // made.itemsize * made.itemsize])
     if _LITTLE:
@@ -39,7 +39,7 @@ def numbers(data: memoryview, code: str) -> array[int]:
 
 
 def part_of(payload: memoryview, header: int, width: int) -> memoryview:
-    """The entries of a table (its count is in the last 4 bytes of the header), as far as they go."""
+    """Return the entries of a table that exist (its count is in the last 4 bytes of the header)."""
     count = int.from_bytes(payload[header - 4 : header])
     return payload[header : header + count * width]
 
@@ -53,14 +53,14 @@ class Extents:
     _ordered: tuple[array[int], array[int]] | None = None
 
     def add(self, start: int, size: int) -> None:
-        """One more range."""
+        """Add a range."""
         self._ordered = None
         if size > 0:
             self.starts.append(start)
             self.ends.append(start + size)
 
     def extend(self, other: Extents) -> None:
-        """All ranges of another. Raises TooMuchError."""
+        """Add all ranges of another. Raises TooMuchError."""
         self._ordered = None
         self.starts.extend(other.starts)
         self.ends.extend(other.ends)
@@ -68,11 +68,10 @@ class Extents:
             raise TooMuchError("too many chunks")
 
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
-        """The ranges of [0, size) that are in none of these, in order.
+        """Yield the ranges of [0, size) that are in none of these, in order.
 
-        With starts and ends sorted each for itself, nothing lies over the room between the i-th end
-        and the start that follows it exactly if that start is greater: then as many ranges have
-        ended as have begun.
+        Starts and ends are sorted separately. No range covers the room between the i-th end and the start
+        that follows it exactly if that start is greater: then as many ranges have ended as have begun.
         """
         if self._ordered is None:
             self._ordered = array("Q", sorted(self.starts)), array("Q", sorted(self.ends))
@@ -81,7 +80,7 @@ class Extents:
         if first > 0:
             yield 0, min(first, size)
         following = starts[1:]
-        if ends[:-1] != following:  # compared as a whole: in most films each chunk begins where one ends
+        if ends[:-1] != following:  # compared as a whole: in most films each chunk begins at another's end
             for start, end in compress(zip(ends, following, strict=False), map(gt, following, ends)):
                 if start < size:
                     yield start, min(end, size)
@@ -91,7 +90,7 @@ class Extents:
 
 @dataclass(slots=True)
 class SampleTable:
-    """The tables of one track as they are in its ``stbl``: whole payloads, empty where missing."""
+    """The tables of one track in its ``stbl``: whole payloads, empty where missing."""
 
     stsc: memoryview = _NOTHING
     stsz: memoryview = _NOTHING
@@ -101,21 +100,21 @@ class SampleTable:
     stss: memoryview = _NOTHING
 
     def offsets(self) -> array[int]:
-        """Offset of each chunk."""
+        """Return the offset of each chunk."""
         if self.co64:
             return numbers(part_of(self.co64, 8, 8), "Q")
         return numbers(part_of(self.stco, 8, 4), "I")
 
     def constant(self) -> int:
-        """Size of every sample if they are all alike, else 0."""
+        """Return the size of every sample if they are all alike, else 0."""
         return int.from_bytes(self.stsz[4:8])
 
     def samples(self) -> int:
-        """How many samples there are by the table of sizes."""
+        """Return the number of samples by the table of sizes."""
         return int.from_bytes((self.stsz or self.stz2)[8:12])
 
     def sizes(self) -> array[int]:
-        """Size of each sample, if they are not all alike."""
+        """Return the size of each sample, if they are not all alike."""
         if not self.stz2:
             return numbers(part_of(self.stsz, 12, 4), "I")
         width, count = self.stz2[7], self.samples()
@@ -130,7 +129,10 @@ class SampleTable:
         return numbers(entries[: count * (width // 8)], "H" if width == 16 else "B")
 
     def per_chunk(self, chunks: int) -> array[int]:
-        """How many samples each chunk holds. Raises NotThisKindError if the table goes back and forth."""
+        """Return the number of samples in each chunk.
+
+        Raises NotThisKindError if the table is out of order.
+        """
         runs = numbers(part_of(self.stsc, 8, 12), "I")
         firsts, counts = runs[0::3], runs[1::3]
         if len(firsts) == 1:
@@ -139,7 +141,7 @@ class SampleTable:
             if not chunks:
                 return array("I")
             raise NotThisKindError("its sample tables contradict each other")
-        # Below zero for runs behind the last chunk: none of these.
+        # Below zero for runs behind the last chunk: they get no chunks.
         lengths = map(sub, chain(firsts[1:], (chunks + 1,)), chain((1,), firsts[1:]))
         spread = chain.from_iterable(map(repeat, counts, lengths))
         return array("I", islice(spread, chunks))
@@ -147,7 +149,7 @@ class SampleTable:
 
 @dataclass(slots=True)
 class Samples:
-    """Where the samples of a track lie, worked out from its tables as far as asked for."""
+    """The places of a track's samples, computed from its tables on demand."""
 
     table: SampleTable
     _offsets: array[int] = field(init=False)
@@ -156,7 +158,7 @@ class Samples:
     _constant: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises TooMuchError; NotThisKindError if the tables contradict each other."""
+        """Read the tables. Raises TooMuchError; NotThisKindError if they contradict each other."""
         table = self.table
         self._offsets = table.offsets()
         if len(self._offsets) > MAX_CHUNKS:
@@ -169,10 +171,10 @@ class Samples:
             self._sizes = table.sizes()
 
     def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
-        """The chunks, cut at limit (the file's size).
+        """Return the ranges of chunks, cut at limit (the file's size).
 
-        sounds: for plain sound, (bytes, samples) of its entries, by which players reckon whatever
-        the table of sizes says; the greatest of all answers counts.
+        sounds: for plain sound, (bytes, samples) of its entries; players compute sizes from these whatever
+        the table of sizes says. The greatest of all results counts.
         """
         starts = array("Q", self._offsets)
         if starts and max(starts) > limit:
@@ -203,12 +205,13 @@ class Samples:
         return map(sub, at[1:], at)
 
     def __len__(self) -> int:
-        """How many samples there are that have a size and lie in a chunk."""
+        """Return the number of samples that have a size and are in a chunk."""
         return min(sum(self._counts), self.table.samples() if self._sizes is None else len(self._sizes))
 
     def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """(offset, size) of the samples of these numbers, which count from 0 and go up. Those that
-        there are not are left out.
+        """Yield (offset, size) of the samples with these numbers, which count from 0 and ascend.
+
+        Numbers without a sample are left out.
         """
         counts = self._counts
         plain = counts.count(1) == len(counts)

@@ -1,9 +1,9 @@
-"""``stsd``: what the samples of a track are, and what else its entries say.
+"""Sample descriptions (``stsd``): the formats of a track's samples, and other data in the entries.
 
 Codec parameters stay: without them nothing plays. Names of compressors and vendors, names of keys,
-set-up data of metadata and every box that is none of a codec's go. Sources: ISO/IEC 14496-12 section
-8.5.2 and 14496-15; QuickTime File Format ("Video sample description", "Sound sample description",
-"Timecode sample description"); Apple's Timed Metadata (``mebx``).
+set-up data of metadata and every box that is no codec's are removed. Sources: ISO/IEC 14496-12
+section 8.5.2 and 14496-15; QuickTime File Format ("Video sample description", "Sound sample
+description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 
 _VISUAL_BYTES: Final = 78
 _MORE_BYTES: Final = {b"CRAW": 4}
-"""Fields of a picture's entry that its maker added."""
+"""Bytes of fields that a maker added to a picture's entry."""
 _SOUND_BYTES: Final = (28, 44)
 _HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
@@ -43,15 +43,15 @@ _CODEC: Final = frozenset(
     b"irot imir pixi a1op a1lx "
     b"JPEG CMP1 CDI1 chrm".split(b" ")
 )
-"""Boxes of a sample entry that say how to decode and show; they stay as they are."""
+"""Boxes of a sample entry with parameters for decoding and display; they stay unchanged."""
 
 
 class Entries(NamedTuple):
     """A track's sample entries.
 
     formats: their types. sounds: for each entry of sound, (bytes, samples): so many samples of plain
-    sound take so many bytes. tells: what timed metadata may tell by the names of its keys. codecs: how
-    the frames of pictures are cut into units, by all entries.
+    sound take so many bytes. tells: categories of timed metadata by the names of its keys. codecs: the
+    codecs and unit formats of the frames of pictures, from all entries.
     """
 
     formats: tuple[bytes, ...]
@@ -64,7 +64,7 @@ NO_ENTRIES: Final = Entries((), (), NOTHING)
 
 
 def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
-    """The entries of a ``stsd`` box, cleaned in place. Raises TooMuchError."""
+    """Clean the entries of a ``stsd`` box in place. Raises TooMuchError."""
     boxes = block.listed(box.body + 8, box.end)
     formats: list[bytes] = []
     sounds: list[tuple[int, int]] = []
@@ -75,7 +75,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             break
         formats.append(entry.kind)
         if entry.extended or entry.end - entry.body < _least(handler):
-            # Its type stays: whether the samples may stay is decided by it.
+            # Its type stays: the decision on the samples depends on it.
             start, tag = entry.body - len(entry.extended), name_of(entry.kind)
             block.wipe(start, entry.end, "stsd", tag, UNKNOWN, broken=True)
             continue
@@ -93,18 +93,18 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
-    # No box: that would be an entry.
+    # Not a box: that would be an entry.
     block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
     return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
 
 
 def _behind(boxes: Boxes) -> int:
-    """Where the last box that is whole ends."""
+    """Return the end of the last box that is whole."""
     return next((box.start for box in boxes if box.cut), boxes.rest)
 
 
 def _least(handler: bytes) -> int:
-    """How long an entry is at least."""
+    """Return the least length of an entry."""
     if handler in PICTURE:
         return _VISUAL_BYTES
     return _SOUND_BYTES[0] if handler in SOUND else _ENTRY_BYTES
@@ -138,11 +138,11 @@ def _sound(block: Block, entry: Box) -> None:
 
 
 def _behind_sound(block: Block, entry: Box) -> int:
-    """Where the boxes of a sound entry start, by its version."""
+    """Return the start of the boxes in a sound entry, by its version."""
     plain, longer = (entry.body + size for size in _SOUND_BYTES)
     version = block.number(entry.body + 8, 2)
     if version == 1:
-        # ISO's version 1 has none of QuickTime's four numbers.
+        # ISO's version 1 does not have QuickTime's four numbers.
         return plain if block.data[plain + 4 : plain + 8] in _CODEC | _INSIDE.keys() else longer
     if version == 2:
         return entry.start + max(block.number(plain), 72)
@@ -150,9 +150,9 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """(bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if not said.
+    """Return (bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if unknown.
 
-    A sample table says 1 byte per sample of plain sound often enough; players go by this instead.
+    A sample table often says 1 byte per sample of plain sound; players use this instead.
     """
     body = entry.body
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
@@ -169,7 +169,7 @@ def _frame(block: Block, entry: Box) -> tuple[int, int]:
 
 
 def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
-    """The boxes behind the fixed part of an entry, those that are whole."""
+    """Return the boxes behind the fixed part of an entry that are whole."""
     if start > entry.end:
         return []
     boxes = block.boxes(start, entry.end)
@@ -207,7 +207,7 @@ _INSIDE: Final = {
 
 
 def _container(block: Block, box: Box) -> None:
-    """Codec parameters in QuickTime's ``wave``, protection, and projections: one level, known names."""
+    """Clean codec parameters in QuickTime's ``wave``, protection, and projections: one level, known names."""
     boxes = block.children(box)
     for child in boxes:
         if child.cut:
@@ -230,7 +230,7 @@ def _container(block: Block, box: Box) -> None:
 
 
 def _metadata_keys(block: Block, entry: Box) -> Tells:
-    """The keys of Apple's timed metadata: together they say what the track may tell."""
+    """Clean the keys of Apple's timed metadata; return the categories of the track by them."""
     tells = NOTHING
     boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)
     for box in boxes:
@@ -268,12 +268,12 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """An entry of text says how it looks (boxes, colours, a font), not more."""
+    """True if an entry of text has more than its look (boxes, colours, a font): too long, or a place."""
     return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
 
 
 def _other(block: Block, entry: Box) -> None:
-    """An entry of metadata: names of formats may stay, all else goes."""
+    """Clean an entry of metadata: names of formats may stay, all else is removed."""
     start = entry.body + _ENTRY_BYTES
     text = block.data[start : entry.end]
     if len(text) <= _MAX_STRINGS and _STRINGS.fullmatch(text) and not block.holds_place(text):

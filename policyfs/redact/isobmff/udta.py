@@ -1,10 +1,10 @@
-"""``udta``, ``meta`` and ``uuid`` boxes: where movies keep what they say about themselves.
+"""Metadata of movies in ``udta``, ``meta`` and ``uuid`` boxes.
 
-``udta``: QuickTime's international text, 3GPP's and cameras' boxes, anywhere in a movie. ``meta``: a
-list of items, named by QuickTime keys or by iTunes' types; any other ``meta`` (XML, items of still
-pictures) goes whole. ``uuid``: XMP and EXIF are looked into, projections and Sony's profile stay.
-Sources: ISO/IEC 14496-12 sections 8.10 and 8.11, QuickTime File Format ("User data atoms",
-"Metadata"), 3GPP TS 26.244, Adobe XMP part 3, Google's Spherical Video V1.
+``udta``: QuickTime's international text, 3GPP's and cameras' boxes, anywhere in a movie. ``meta``:
+a list of items, named by QuickTime keys or by iTunes' types; any other ``meta`` (XML, items of
+still pictures) is removed whole. ``uuid``: XMP and EXIF are looked into, projections and Sony's
+profile stay. Sources: ISO/IEC 14496-12 sections 8.10 and 8.11, QuickTime File Format ("User data
+atoms", "Metadata"), 3GPP TS 26.244, Adobe XMP part 3, Google's Spherical Video V1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SPHERICAL_FRAME: Final = re.compile(
 
 
 def clean_user_data(block: Block, box: Box) -> None:
-    """A ``udta`` box, in place. Raises TooMuchError."""
+    """Clean a ``udta`` box in place. Raises TooMuchError."""
     boxes = block.children(box)
     for child in boxes:
         if not child.cut:
@@ -77,7 +77,7 @@ def _user_datum(block: Block, box: Box) -> None:
 
 
 def _thumbnail(block: Block, box: Box) -> None:
-    """Canon's thumbnail: a photo with EXIF of its own in a box of its own."""
+    """Clean Canon's thumbnail: a photo with EXIF of its own in a box of its own."""
     boxes = block.children(box)
     inside = boxes.first(b"CNDA")
     if len(boxes.boxes) == 1 and inside is not None and inside.end == box.end and not inside.cut:
@@ -97,7 +97,7 @@ def _xmp(block: Block, box: Box) -> None:
 
 
 def clean_uuid(block: Block, box: Box, where: str) -> None:
-    """A ``uuid`` box, in place."""
+    """Clean a ``uuid`` box in place."""
     if box.extended == XMP_UUID:
         _xmp(block, box)
         return
@@ -117,7 +117,7 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
 
 
 def _is_profile(block: Block, box: Box) -> bool:
-    """Sony's list of tracks and codecs: what players of MSNV files go by. Numbers only."""
+    """True if it is Sony's list of tracks and codecs, which players of MSNV files need. Numbers only."""
     boxes = block.children(box, 8)
     kinds = {b"FPRF": 20, b"APRF": 48, b"VPRF": 60}
     return (
@@ -128,7 +128,7 @@ def _is_profile(block: Block, box: Box) -> bool:
 
 
 def _spherical(body: bytes) -> bytes:
-    """The projection as it is; spaces for everything else (software, times, comments)."""
+    """Return the projection unchanged, and spaces for everything else (software, times, comments)."""
     out = bytearray(b" " * len(body.rstrip(b"\0"))).ljust(len(body), b"\0")
     for pattern in (_SPHERICAL_FRAME, _SPHERICAL):
         for found in pattern.finditer(body):
@@ -137,7 +137,7 @@ def _spherical(body: bytes) -> bytes:
 
 
 def clean_meta(block: Block, box: Box) -> None:
-    """A ``meta`` box in either form, in place: ISO's has a version before its boxes, QuickTime's not."""
+    """Clean a ``meta`` box in place: ISO's form has a version before its boxes, QuickTime's does not."""
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)
     handler = boxes.first(b"hdlr")
@@ -166,9 +166,9 @@ def clean_meta(block: Block, box: Box) -> None:
 
 
 def clean_handler(block: Block, box: Box) -> None:
-    """An ``hdlr`` box: its name, and who made the component that wrote it, are the software's."""
+    """Clean an ``hdlr`` box: its name, and the maker of the component that wrote it, tell the software."""
     start = box.body + 12
-    if block.body(box)[8:16] == b"mdirappl":  # iTunes' lists are known by this
+    if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by this
         start += 4
     name = block.data[box.body + 24 : box.end]
     if block.goes(Tells.DEVICE | Tells.PEOPLE) or block.holds_place(name):
@@ -178,7 +178,7 @@ def clean_handler(block: Block, box: Box) -> None:
 
 
 def _keys(block: Block, box: Box) -> list[Tells]:
-    """What the value of each key tells. Names that nobody knows become spaces: they may say anything."""
+    """Return the categories of each key's value. Unknown names become spaces: they may tell anything."""
     at, tells = box.body + 8, []
     while at + HEADER_BYTES <= box.end:
         size = block.number(at)
@@ -219,7 +219,7 @@ def _free_form(block: Block, item: Box) -> Tells:
 
 
 def _item(block: Block, item: Box, tells: Tells) -> None:
-    """One item: `data` boxes with its values, `name` and `mean` if its name is free-form."""
+    """Clean one item: `data` boxes with its values, `name` and `mean` if its name is free-form."""
     boxes = block.children(item)
     sound = boxes.rest == item.end and all(not child.cut for child in boxes)
     if block.goes(tells) or not sound:
@@ -235,7 +235,7 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """A value that stays: a cover is looked into, text is searched for coordinates."""
+    """Clean a value that stays: a cover is looked into, text is searched for coordinates."""
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):

@@ -1,9 +1,9 @@
-"""What the named pieces of metadata in QuickTime and MPEG-4 files tell.
+"""Categories of the named metadata in QuickTime and MPEG-4 files.
 
-Four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, names of iTunes' free-form items.
-What is in none of these tables is unknown, and goes whatever is asked for. Sources: QuickTime File
-Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for what is in no
-standard, names that cameras, phones and editors are seen to write.
+Four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, names of iTunes' free-form
+items. Names in none of these tables are unknown, and are removed under every word. Sources:
+QuickTime File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for
+names in no standard, the files of cameras, phones and editors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _O: Final = Tells.OTHER
 
 
 def _table(*rows: tuple[Tells, str]) -> Mapping[bytes, Tells]:
-    """Types of four characters, separated by commas; ``(`` stands for the copyright sign."""
+    """Return a table of four-character types from comma-separated texts; ``(`` is the copyright sign."""
     return MappingProxyType(
         {
             name.replace("(", "\xa9").encode("latin-1"): tells
@@ -48,7 +48,7 @@ TEXT_ATOMS: Final = _table(
     (_P | _T, "(ed1,(ed2,(ed3,(ed4,(ed5,(ed6,(ed7,(ed8,(ed9"),
     (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(xsp,(ysp,(zsp,(fpt,(fyw,(frl,(gpt,(gyw,(grl,(set,(for,(cpl"),
 )
-"""International text of ``udta``: the type -> what its text tells."""
+"""International text of ``udta``: the type -> the categories of its text."""
 
 USER_DATA: Final = _table(
     (_L, "loci"),
@@ -60,7 +60,7 @@ USER_DATA: Final = _table(
     (_O, "hinf"),
     (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
 )
-"""Other types of ``udta`` (3GPP, QuickTime, cameras) whose content is known."""
+"""Other types of ``udta`` (3GPP, QuickTime, cameras) with known content."""
 
 ITEMS: Final = _table(
     (_L, "(xyz"),
@@ -154,7 +154,7 @@ _STEMS: Final = MappingProxyType(
         **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
     }
 )
-"""Keys whose parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) tell what the whole does."""
+"""Keys whose parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) have the same categories."""
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
 _FREE_FORM: Final = MappingProxyType(
@@ -189,7 +189,7 @@ _FREE_FORM: Final = MappingProxyType(
 
 
 def key_tells(name: bytes) -> Tells:
-    """What the value of a QuickTime key (``com.apple.quicktime.make``) tells."""
+    """Return the categories of the value of a QuickTime key (``com.apple.quicktime.make``)."""
     text = name.decode("latin-1").strip("\0 ").lower()
     for prefix in _PREFIXES:
         if text.startswith(prefix):
@@ -206,5 +206,5 @@ def key_tells(name: bytes) -> Tells:
 
 
 def free_form_tells(name: bytes) -> Tells:
-    """What an iTunes free-form item (``----``) of this name tells."""
+    """Return the categories of an iTunes free-form item (``----``) of this name."""
     return _FREE_FORM.get(name.decode("latin-1").strip("\0 ").lower(), UNKNOWN)

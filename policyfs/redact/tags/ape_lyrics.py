@@ -1,5 +1,6 @@
-"""Tags before and behind sound: ID3v1 (with its TAG+ extension), APEv1 and APEv2, Lyrics3, and ID3v2
-at either end. Sources: id3.org's descriptions; the APEv2 specification of hydrogenaud.io's wiki.
+"""Tags before and behind sound: ID3v1 (with TAG+), APEv1 and APEv2, Lyrics3, and ID3v2 at either end.
+
+Sources: id3.org's descriptions; the APEv2 specification of hydrogenaud.io's wiki.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _FILLER: Final = b"Padding"
 _MAX_ITEMS: Final = 2000
 _LYRICS: Final = b"LYRICSBEGIN"
 _FIELD_BYTES: Final = 8
-"""A field of Lyrics3v2 without its text: three letters, five digits."""
+"""Bytes of a Lyrics3v2 field without its text: three letters, five digits."""
 _MAX_TAGS: Final = 64
 
 
 def clean_front(edits: Edits) -> int:
-    """Deals with the tags that a file starts with; returns where what follows them starts (bytes).
+    """Clean the tags at the start of a file; return the offset behind them (bytes).
 
-    Zeros between and behind them are passed over.
+    Zeros between and behind them are skipped.
     """
     at = 0
     for _ in range(_MAX_TAGS):
@@ -46,9 +47,7 @@ def clean_front(edits: Edits) -> int:
 
 
 def clean_here(edits: Edits, at: int, end: int) -> int:
-    """Deals with an ID3v2 or APE tag at an offset, that has room up to `end`; returns how long it is,
-    0 if there is none.
-    """
+    """Clean an ID3v2 or APE tag at an offset, with room up to `end`; return its length, or 0."""
     head = edits.source.read(at, min(_APE_HEAD_BYTES, end - at))
     size = tag_size(head)
     if size:
@@ -63,7 +62,7 @@ def clean_here(edits: Edits, at: int, end: int) -> int:
 
 
 def clean_end(edits: Edits, start: int) -> int:
-    """Deals with the tags that a file ends with, down to `start`; returns where they begin."""
+    """Clean the tags at the end of a file, down to `start`; return the offset where they begin."""
     end = edits.source.size
     for _ in range(_MAX_TAGS):
         before = _last(edits, start, end)
@@ -74,7 +73,7 @@ def clean_end(edits: Edits, start: int) -> int:
 
 
 def _last(edits: Edits, start: int, end: int) -> int:
-    """Deals with the tag that ends at `end`; returns where it starts, `end` if there is none."""
+    """Clean the tag that ends at `end`; return its start, or `end` if there is none."""
     at = max(start, end - _OLD_BYTES)
     tail = edits.source.read(at, end - at)
     if len(tail) == _OLD_BYTES and tail.startswith(b"TAG"):
@@ -120,7 +119,7 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Fields of a fixed place: those that tell become zeros."""
+    """Zero fields at fixed places that tell."""
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
@@ -131,9 +130,9 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Lyrics go as a whole: names of fields and of pictures in them are many, readers of them few.
+    """Remove lyrics as a whole: they have many names of fields and of pictures, and few readers.
 
-    Their marks stay, and an empty text between them, so that the sound still ends where they begin.
+    Their marks stay, with an empty text between them, so that the sound still ends at their start.
     """
     old = edits.source.read(at, end - at)
     behind = 9 if old.endswith(b"LYRICSEND") else 15
@@ -154,7 +153,7 @@ def _lyrics(edits: Edits, at: int, end: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An item of an APE tag: its bytes as they are, its key, where its value starts in them."""
+    """An item of an APE tag: its bytes, its key, and the offset of its value in them."""
 
     data: bytes
     key: str
@@ -162,7 +161,7 @@ class _Item:
 
 
 def _ape(edits: Edits, begin: int, end: int) -> None:
-    """A whole APE tag, from its header (if it has one) to its footer (if it has one)."""
+    """Clean a whole APE tag, from its header (if it has one) to its footer (if it has one)."""
     if end - begin > MAX_BLOCK_BYTES:
         edits.zero(begin, end, "APE")
         return
@@ -196,7 +195,7 @@ def _ape(edits: Edits, begin: int, end: int) -> None:
 
 
 def _recounted(end: bytes, count: bytes) -> bytes:
-    """A tag's header or footer with another number of items."""
+    """Return a tag's header or footer with another number of items."""
     return end[:16] + count + end[20:24] + bytes(8) if end else b""
 
 
@@ -216,7 +215,7 @@ def _items(body: bytes) -> Iterator[_Item]:
 
 
 def _clean_item(item: _Item, edits: Edits) -> tuple[Tells, bytes | None]:
-    """What an item tells, and what stays of it (as long as before); None if it goes."""
+    """Return an item's categories, and its new bytes, as many as before; None if it is removed."""
     head, value = item.data[: item.value], item.data[item.value :]
     kind = item.data[4] >> 1 & 3
     if kind == 0:

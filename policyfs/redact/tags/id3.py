@@ -1,8 +1,8 @@
-"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) as MP3, FLAC, AIFF, WAV files carry them.
+"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, FLAC, AIFF, WAV files.
 
-A frame stays if its name tells nothing of what is asked for, nor its text; the frames that stay move
-up, and zeros follow them, which is the padding that the standard prescribes. What cannot be
-understood becomes padding, too.
+A frame stays if neither its name nor its text tells anything that is hidden. Frames that stay move
+up, and zeros follow them, which is the padding that the standard prescribes. Bytes that cannot be
+understood become padding, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""What frames tell -> their names. Others are not known, besides those that hold other things."""
+"""Categories -> names of frames. Other frames are unknown, except those that hold further data."""
 
 _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
     "TENC": _P | _D,
@@ -70,7 +70,7 @@ _BINARY: Final = frozenset(
         "BUF",
     ]
 )
-"""Numbers only; their texts are not looked for."""
+"""Frames of numbers only; their texts are not searched."""
 _LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
 _WINDOWS_NUMBERS: Final = MappingProxyType(
     {
@@ -79,7 +79,7 @@ _WINDOWS_NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"WM/WMContentID", b"WM/WMCollectionID", b"WM/WMCollectionGroupID"), 16),
     }
 )
-"""Owners of private frames that Windows Media writes -> how many bytes of numbers each has."""
+"""Owners of private frames that Windows Media writes -> the size of their numbers in bytes."""
 _WINDOWS_TEXTS: Final = frozenset({b"WM/Provider", b"WM/UniqueFileIdentifier"})
 _MAX_PRIVATE_BYTES: Final = 256
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}\0?")
@@ -89,7 +89,7 @@ _UNSYNCHRONISED, _EXTENDED, _FOOTER = 0x80, 0x40, 0x10
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame of a body: where it is, its name, where its content starts, where it ends (bytes)."""
+    """A frame of a body: its offset, its name, the start of its content, its end (bytes)."""
 
     at: int
     name: str
@@ -99,7 +99,7 @@ class _Frame:
 
 
 def tag_size(head: bytes) -> int:
-    """How long the tag that starts with these 10 bytes is, footer included; 0 if it is none."""
+    """Return the length of the tag that starts with these 10 bytes, footer included; 0 if it is none."""
     if len(head) < HEAD_BYTES or head[:3] != b"ID3" or head[3] not in (2, 3, 4) or head[4] == 0xFF:
         return 0
     if max(head[6:10]) > 0x7F:
@@ -109,7 +109,7 @@ def tag_size(head: bytes) -> int:
 
 
 def syncsafe(four: bytes) -> int:
-    """A number of 28 bits in four bytes whose highest bits are zero."""
+    """Read a number of 28 bits in four bytes whose highest bits are zero."""
     value = 0
     for byte in four:
         value = value << 7 | byte & 0x7F
@@ -117,7 +117,7 @@ def syncsafe(four: bytes) -> int:
 
 
 def clean_id3(tag: bytes, inner: Inner) -> Cleaned:
-    """A whole tag (with its footer, if it has one) of the same length."""
+    """Clean a whole tag (with its footer, if it has one), keeping its length."""
     return _Cleaner(tag, inner).clean()
 
 
@@ -151,7 +151,7 @@ class _Cleaner:
             self.notes.append(Note(HEAD_BYTES + end, len(rest), "ID3", "padding", broken=True))
         if not self.notes:
             return Cleaned(self.tag)
-        # An extended header tells of padding and of a checksum, which would be wrong now.
+        # An extended header has the size of padding and a checksum, which would be wrong now.
         head = self.tag[:5] + bytes([flags & ~_EXTENDED]) + self.tag[6:HEAD_BYTES]
         new = b"".join(kept)
         if whole:
@@ -164,8 +164,10 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """Whether the frames that stay are those that a reader finds: by the other kind of sizes, one may
-        reach further now than what went let it, or less far, and what it holds be read otherwise.
+        """True if a reader of the new body finds exactly the frames that stay.
+
+        By the other kind of sizes a frame may end elsewhere now that others are removed, and its content
+        may be read otherwise.
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
@@ -174,7 +176,7 @@ class _Cleaner:
         return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
     def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
-        """The body, and its footer. A tag with a footer has no padding: a private frame fills it."""
+        """Return the body with its footer. A tag with a footer has no padding: a private frame fills it."""
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
             content = missing - HEAD_BYTES
@@ -187,14 +189,14 @@ class _Cleaner:
         )
 
     def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
-        """A tag that holds nothing."""
+        """Return a tag that holds nothing."""
         head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
         new = head + self._padded(b"", size, footer)
         notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
         return Cleaned(new, notes)
 
     def _frames_at(self, body: bytes, flags: int) -> int | None:
-        """Where the first frame is: behind the extended header, which holds only numbers."""
+        """Return the offset of the first frame: behind the extended header, which holds only numbers."""
         if self.version == 2:
             return None if flags & _EXTENDED else 0  # compression, which was never defined
         if not flags & _EXTENDED:
@@ -206,8 +208,10 @@ class _Cleaner:
         return size if 6 <= size <= 12 + 4 and size <= len(body) else None
 
     def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
-        """The frames; None if there are too many. Sizes of ID3v2.4 are syncsafe and others are not, but
-        programs got that wrong both ways: what reaches further is right.
+        """Return the frames; None if there are too many.
+
+        Sizes of ID3v2.4 are syncsafe and others are not, but programs got that wrong both ways: the reading
+        that reaches further is right.
         """
         ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
         found = [list(self._walk(body, start, safe=way)) for way in ways]
@@ -215,7 +219,7 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
-        """With nothing but padding behind the last frame, how far into it one reaches says nothing."""
+        """Rank a reading of frames: best if only padding is behind the last frame, else by its reach."""
         end = frames[-1].end if frames else start
         return (False, end) if body[end:].strip(b"\0") else (True, 0)
 
@@ -238,7 +242,7 @@ class _Cleaner:
             count += 1
 
     def _kept(self, body: bytes, frames: list[_Frame]) -> list[bytes]:
-        """What stays of the frames, with a note for each that goes."""
+        """Return the frames that stay, with a note for each that is removed."""
         kept: list[bytes] = []
         for frame in frames:
             whole = body[frame.at : frame.end]
@@ -250,7 +254,7 @@ class _Cleaner:
         return kept
 
     def _frame(self, frame: _Frame, data: bytes) -> tuple[Tells, bytes | None]:
-        """What a frame tells, and what stays of its content (as long as before); None if it goes."""
+        """Return a frame's categories, and its new content of the same length; None if it is removed."""
         if frame.name == "PRIV" and not data.strip(b"\0"):
             return UNKNOWN, data
         plain = self._plain(frame, data)
@@ -262,7 +266,7 @@ class _Cleaner:
             return found or tells, None if found else data
         if frame.name in _PICTURE:
             tells, new = self._picture(frame.name, data, sure=plain == data)
-            # A reader must not leave out bytes of what stands in for something hidden either.
+            # A reader must not leave out bytes of a replacement, either.
             return tells, new if new is not None and self._plain(frame, new) == new else None
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)
@@ -284,12 +288,12 @@ class _Cleaner:
         elif frame.name[0] == "W":
             text = plain
         elif frame.name in ("POPM", "POP"):
-            text = plain.partition(b"\0")[0]  # whose rating it is; numbers follow
+            text = plain.partition(b"\0")[0]  # the author of the rating; numbers follow
         found = told(self.inner.hide, tells, text, self.inner.budget)
         return found or tells, None if found else data
 
     def _plain(self, frame: _Frame, data: bytes) -> bytes | None:
-        """A frame's content without unsynchronisation; None if it is packed or encrypted."""
+        """Return a frame's content without unsynchronisation; None if it is packed or encrypted."""
         if self.version == 2:
             return data
         low = frame.flags & 0xFF
@@ -302,7 +306,7 @@ class _Cleaner:
         return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
 
     def _chapter(self, name: str, data: bytes) -> bool:
-        """Whether a chapter or a table of chapters can stay: all frames within it can."""
+        """True if a chapter or a table of chapters can stay: all frames within it can."""
         at = data.find(b"\0") + 1
         if name == "CHAP":
             at += 16
@@ -321,7 +325,7 @@ class _Cleaner:
         return not data[at:].strip(b"\0")
 
     def _picture(self, name: str, data: bytes, *, sure: bool) -> tuple[Tells, bytes | None]:
-        """A picture, with a description that people wrote."""
+        """Clean a picture, with its description, which people wrote."""
         kind_end = 4 if name == "PIC" else data.find(b"\0", 1) + 1
         if not sure or kind_end >= len(data) or _IMAGE_KIND.fullmatch(data[1:kind_end]) is None:
             return UNKNOWN, None
@@ -337,7 +341,7 @@ class _Cleaner:
 
 
 def _private(plain: bytes) -> tuple[Tells, bytes]:
-    """What a private frame tells, and the text in it: ids and levels of Windows Media, by their names."""
+    """Return a private frame's categories and text: ids and levels of Windows Media, by their names."""
     owner, zero, value = plain.partition(b"\0")
     size = _WINDOWS_NUMBERS.get(owner)
     if zero and size is not None and len(value) == size:
@@ -348,14 +352,14 @@ def _private(plain: bytes) -> tuple[Tells, bytes]:
 
 
 def _blank(encoding: int, text: bytes) -> bytes:
-    """As many blanks, in an encoding of ID3v2: 1 is UTF-16 with a mark, 2 is big endian."""
+    """Return as many blanks, in an encoding of ID3v2: 1 is UTF-16 with a mark, 2 is big endian."""
     mark = text[:2] if encoding == 1 and text[:2] in (b"\xff\xfe", b"\xfe\xff") else b""
     unit = b" " if encoding not in (1, 2) else b"\0 " if encoding == 2 or mark == b"\xfe\xff" else b" \0"
     return (mark + unit * len(text))[: len(text)]
 
 
 def _split(encoding: int, data: bytes) -> tuple[bytes, bytes]:
-    """A text that ends in a zero character, and what follows the zero."""
+    """Split a text that ends in a zero character from the bytes behind the zero."""
     if encoding not in (1, 2):
         text, _, rest = data.partition(b"\0")
         return text, rest
@@ -370,7 +374,7 @@ def _readable(name: bytes) -> str:
 
 
 def _unsynchronised(data: bytes) -> bytes:
-    """A zero byte behind each 0xff that a decoder might take for sound (ID3v2.3, 5)."""
+    """Add a zero byte behind each 0xff that a decoder might take for sound (ID3v2.3, 5)."""
     out, at = bytearray(), 0
     while (found := data.find(b"\xff", at)) >= 0:
         out += data[at : found + 1]

@@ -1,7 +1,7 @@
 """IPTC-IIM records and the Photoshop image resource blocks that carry them.
 
-Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification
-(image resources). Allow lists both: a dataset or resource that is not known goes under every word.
+Sources: IPTC Information Interchange Model 4.2; Adobe Photoshop File Formats Specification (image
+resources). Both are allow lists: an unknown dataset or resource is removed under every word.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 _REST: Final = UNKNOWN & ~_LOCATION
-"""Of a dataset in the range of the standard that is seldom used: no place, but who knows."""
+"""Categories of rare datasets in the range of the standard: no place, but perhaps anything else."""
 
 
 def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
     return {number: tells for tells, numbers in rows for number in numbers}
 
 
-# What the records tell. 200 to 202 (a preview of any format) are not among them.
+# Categories of the records. 200 to 202 (a preview of any format) are not among them.
 _APPLICATION: Final = _by_number(
     (_REST, range(151)),
     (NOTHING, (0,)),
@@ -61,7 +61,7 @@ IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _THUMBNAIL_HEADER_BYTES: Final = 28
 _IRB_GONE: Final = 0x0FA0
-"""The number of a plug-in's resource, which readers pass over: for those whose contents go."""
+"""Number of a plug-in's resource, which readers skip: for resources whose content is removed."""
 # Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
 _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
@@ -83,7 +83,7 @@ _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
 def clean_iim(data: bytes, inner: Inner) -> Cleaned:
-    """Records without those that are to be hidden; the others move up, zeros follow them."""
+    """Remove hidden records; the others move up, zeros follow them."""
     kept: list[bytes] = []
     notes: list[Note] = []
     at = 0
@@ -115,7 +115,7 @@ def clean_iim(data: bytes, inner: Inner) -> Cleaned:
 
 @dataclass(slots=True)
 class Resource:
-    """One resource block: its id, its signature, where its data is."""
+    """One resource block: its id, its signature, and the place of its data."""
 
     signature: bytes
     id: int
@@ -125,7 +125,7 @@ class Resource:
 
 
 def resources(block: bytes) -> Iterator[Resource]:
-    """Resource blocks up to the first thing that is none."""
+    """Yield resource blocks up to the first bytes that are none."""
     at = 0
     while block[at : at + 4] in _SIGNATURES and at + 7 <= len(block):
         head = at
@@ -140,9 +140,9 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
-    """Resource blocks without what is to be hidden; where one goes, its frame stays and holds zeros.
+    """Clean resource blocks; a removed one keeps its frame and holds zeros.
 
-    From the first thing on that is no resource block, all is zero.
+    From the first bytes on that are no resource block, all is zero.
     """
     out = bytearray(len(block))
     notes: list[Note] = []
@@ -174,7 +174,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
             renewed[_md5(old)] = _md5(cleaned.data)
             changed = changed or cleaned.data != old
     for resource in digests:
-        # A digest of the records as they were would confirm a guessed place.
+        # A digest of the original records would confirm a guessed place.
         old = block[resource.start : resource.end]
         new = renewed.get(old, bytes(len(old))) if changed else old
         out[resource.start : resource.end] = new
@@ -184,7 +184,7 @@ def clean_irb(block: bytes, inner: Inner) -> Cleaned:
 
 
 def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:
-    """A resource's name stays unless it is to be hidden; then spaces."""
+    """Write a resource's name, or spaces if it is to be hidden."""
     at, end = resource.head + 6, resource.start - 4
     length = block[at]
     name = block[at + 1 : at + 1 + length]
@@ -196,7 +196,7 @@ def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes:
 
 
 def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | Tells:
-    """What a resource holds from now on, or, if it has to go, what it may tell."""
+    """Clean a resource's data; return its categories instead, if it has to be removed."""
     if resource.signature != b"8BIM":
         return UNKNOWN
     number = resource.id

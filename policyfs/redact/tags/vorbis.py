@@ -1,5 +1,6 @@
-"""Vorbis comments (Xiph.Org, "Vorbis I specification", 5) and FLAC's picture block (RFC 9639, 8.8),
-as FLAC and Ogg files carry them.
+"""Vorbis comments and FLAC's picture block, in FLAC and Ogg files.
+
+Sources: Xiph.Org, "Vorbis I specification", 5; RFC 9639, 8.8.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""How many parts a cover counts for, whatever is in it: people have a handful of them."""
+"""Parts of the budget that a cover costs, whatever is in it: files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
-"""Libraries that say when they were made, which is not when the sound was."""
+"""Libraries with their own date, which is not that of the sound."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
 
 @dataclass(frozen=True, slots=True)
 class Comments:
-    """What stays of a list of comments: its bytes, how many bytes of the old one it was read from.
+    """A cleaned list of comments: its bytes, and how many bytes of the old one were read.
 
     kept: the bytes without anything behind the last comment; notes: offsets from the list's start.
     """
@@ -36,7 +37,7 @@ class Comments:
 
 
 def clean_comments(data: bytes, inner: Inner) -> Comments | None:
-    """A comment list that starts here (vendor, number, comments); None if it is broken."""
+    """Clean a comment list that starts here (vendor, number, comments); None if it is broken."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     if at + 4 > len(data):
@@ -71,7 +72,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
-    """What a comment tells, and what stays of it (as long as before); None if it goes."""
+    """Return a comment's categories, and its new bytes, as many as before; None if it is removed."""
     inner.budget.part(2)
     key, equals, value = comment.partition(b"=")
     name = key.decode("ascii", "replace")
@@ -94,7 +95,7 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
 
 
 def clean_picture(block: bytes, inner: Inner) -> Cleaned | None:
-    """A FLAC picture block: its type, a MIME type, a description, sizes, the picture."""
+    """Clean a FLAC picture block: its type, a MIME type, a description, sizes, the picture."""
     inner.budget.part(_PICTURE_PARTS)
     kind_end = 8 + int.from_bytes(block[4:8])
     about_at = kind_end + 4
