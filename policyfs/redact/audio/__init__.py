@@ -1,1 +1,1 @@
-"""Sound files that are no chunks or boxes."""
+"""Sound files without chunks or boxes."""

@@ -13,7 +13,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
-"""The mark, and the length of a frame by its type (bytes; 0: there is none)."""
+"""The mark, and the length of a frame by its type (bytes; 0: no such frame)."""
 
 
 _KIND: Final = "AMR"
@@ -21,11 +21,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "speech", NOTHING, "stay"),
     Part(_KIND, "behind the frames", "anything", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:
-    """What is no frame in an AMR file. Raises NotThisKindError, TooMuchError."""
+    """Locate all bytes outside of frames in an AMR file. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "AMR")
     for mark, sizes in (_NARROW, _WIDE):
         if source.read(0, len(mark)) == mark:
@@ -38,7 +38,7 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
 
 
 def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
-    """Where the frames are over."""
+    """Return the end of the frames."""
     count = 0
     while at < source.size:
         data, index = source.read(at, CHUNK_BYTES), 0

@@ -1,8 +1,8 @@
 """FLAC files (RFC 9639): a row of metadata blocks, then frames of sound, which are not read.
 
-A block that goes becomes padding. Comments that stay move up, and a padding block takes the room of
+A removed block becomes padding. Comments that stay move up, and a padding block takes the room of
 the others, so that every block is as long as it says. Tags of other formats before and behind are
-dealt with as in an MP3.
+handled as in an MP3.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LAST: Final = 0x80
 _POINT_BYTES: Final = 18
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Where the stream information says how long its longest frame is."""
+"""Offset of the longest frame's length in the stream information."""
 _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
-"""What sound seldom holds, but text behind it would."""
+"""Words: sound seldom holds them, but text behind it would."""
 _NAMES: Final = {
     _APPLICATION: "application",
     _SEEKTABLE: "seek table",
@@ -55,11 +55,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
     Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_flac(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a FLAC file that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in a FLAC file. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "FLAC")
     at = clean_front(edits)
     if source.read(at, len(MARK)) != MARK:
@@ -88,7 +88,7 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
 
 
 def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
-    """One metadata block but the first."""
+    """Clean one metadata block other than the first."""
     kind, start = head[0] & 0x7F, at + _HEAD_BYTES
     size = end - start
     if kind == PADDING:
@@ -113,7 +113,7 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
 
 
 def _pad(edits: Edits, at: int, head: bytes, end: int, tells: Tells) -> None:
-    """Makes a block padding."""
+    """Turn a block into padding."""
     tag = _NAMES.get(head[0] & 0x7F, "block")
     edits.put(at, head[:1], bytes([head[0] & _LAST | PADDING]))
     before = len(edits.found.notes)
@@ -139,7 +139,7 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
         edits.note(start + comments.read, len(behind), "behind the comments", broken=True)
     missing = len(data) - len(comments.kept)
     if missing >= _HEAD_BYTES:
-        # This block ends with its comments; padding follows, and is the last block if this one was.
+        # This block ends with its comments. Padding follows, and is the last block if this one was.
         new_head = bytes([COMMENTS]) + len(comments.kept).to_bytes(3)
         rest = missing - _HEAD_BYTES
         pad = bytes([head[0] & _LAST | PADDING]) + rest.to_bytes(3) + bytes(rest)
@@ -149,7 +149,7 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
 
 
 def sheet_is_sound(data: bytes) -> bool:
-    """Whether a cue sheet has the shape of RFC 9639, 8.7, with zeros where it reserves bytes."""
+    """True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes."""
     if len(data) < 396 or data[137:395].strip(b"\0"):
         return False
     at = 396
@@ -164,9 +164,9 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """The sound has to end where the file (or a tag) does: the last frame's checksum says so.
+    """Check that the sound ends where the file (or a tag) does, by the last frame's checksum.
 
-    Raises NotThisKindError if not, for then nobody can say which bytes are sound.
+    Raises NotThisKindError if not: then nobody can say which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -182,7 +182,7 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
 
 
 def _ends_with_frame(data: bytes) -> bool:
-    """Whether the last bytes are a whole frame: a header with its checksum, and the frame's at the end."""
+    """True if the last bytes are a whole frame: a header with its checksum, and the frame's at the end."""
     at, tries = len(data), 0
     while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:
         if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _is_header(data, at):
@@ -193,10 +193,11 @@ def _ends_with_frame(data: bytes) -> bool:
 
 
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
-    """Whether a frame that the file's end cuts is the last: it starts where a whole one ends, or is the
-    only one, and no part of it is a whole frame, which something else would follow.
+    """True if the last frame is one that the file's end cuts off.
 
-    longest: bytes of the longest frame, as the stream says.
+    It must start where a whole one ends, or be the only one. No part of it may be a whole frame,
+    because other data could follow that. longest: bytes of the longest frame, by the stream
+    information.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
@@ -211,7 +212,7 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """Whether the bytes start with a whole frame: some part of them has a right checksum."""
+    """True if the bytes start with a whole frame: some part of them has a valid checksum."""
     value = 0
     for at, byte in enumerate(data):
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
@@ -221,7 +222,7 @@ def _holds_frame(data: bytes) -> bool:
 
 
 def _is_header(data: bytes, at: int) -> bool:
-    """Whether a frame header with a right checksum is at an offset (RFC 9639, 9.1)."""
+    """True if a frame header with a valid checksum is at an offset (RFC 9639, 9.1)."""
     head = data[at : at + 16]
     if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
         return False

@@ -1,8 +1,8 @@
 """MPEG audio and ADTS AAC: frames of sound, with tags before, between and behind them.
 
 Sources: ISO 11172-3 and 13818-3 (frame headers), 14496-3 annex 1.A (ADTS), the description of the
-LAME tag. The sound is gone through from header to header; what lies between two frames is a tag, or
-becomes zeros.
+LAME tag. The sound is walked from header to header; bytes between two frames are a tag, or become
+zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
 MAX_FRAMES: Final = 3_000_000
-"""Twenty hours of sound."""
+"""Frames of twenty hours of sound."""
 _KBITS: Final = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -36,7 +36,7 @@ _LAME_BYTES: Final = 36
 
 
 def _mpeg_sizes() -> list[int]:
-    """Frame lengths in bytes by the second and third byte of a header; 0 where there is no frame."""
+    """Return frame lengths in bytes by the second and third byte of a header; 0 for no frame."""
     sizes = [0] * 65536
     for second in range(0xE0, 0x100):
         version, layer = {3: 1, 2: 2, 0: 3}.get(second >> 3 & 3, 0), 4 - (second >> 1 & 3)
@@ -58,18 +58,18 @@ def _mpeg_sizes() -> list[int]:
 _MPEG: Final = _mpeg_sizes()
 
 Sized = Callable[[bytes, int], int]
-"""How long the frame is that may start at an index of these bytes; 0 if none does."""
+"""Function that returns the length of a frame at an index of these bytes; 0 if there is none."""
 
 
 def mpeg_frame(data: bytes, at: int) -> int:
-    """The length of an MPEG audio frame (bytes); free-format frames have none."""
+    """Return the length of an MPEG audio frame (bytes); 0 for free-format frames."""
     if at + 3 > len(data) or data[at] != 0xFF:
         return 0
     return _MPEG[data[at + 1] << 8 | data[at + 2]]
 
 
 def adts_frame(data: bytes, at: int) -> int:
-    """The length of an ADTS frame (bytes)."""
+    """Return the length of an ADTS frame (bytes)."""
     if at + 6 > len(data) or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0 or data[at + 2] >> 2 & 15 > 12:
         return 0
     size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
@@ -100,17 +100,17 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "the sound", NOTHING, "stay"),
     Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:
-    """Everything in an MP3 (or what else follows an ID3 tag) that is to be hidden.
+    """Locate everything to hide in an MP3 (or other sound behind an ID3 tag).
 
     Raises NotThisKindError, TooMuchError.
     """
     edits = Edits(source, inner, "MP3")
     start = clean_front(edits)
-    if source.read(start, 4) == b"fLaC":  # libmagic goes by the tag before it
+    if source.read(start, 4) == b"fLaC":  # libmagic decides by the tag before it
         found = inner.file("audio/flac", SliceSource(source, start, source.size - start))
         if found is None:
             raise NotThisKindError("there is no sound in it")
@@ -120,7 +120,7 @@ def locate_mp3(source: ByteSource, inner: Inner) -> Found:
 
 
 def locate_adts(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a bare AAC stream that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in a bare AAC stream. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "AAC")
     return _locate(edits, clean_front(edits))
 
@@ -141,7 +141,7 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Where two frames follow each other (or one ends the sound) at or behind start."""
+    """Return the offset, from start on, of two frames in a row (or of one that ends the sound), or None."""
     data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
     edits.inner.budget.search(len(data))
     for match in _SYNC.finditer(data):
@@ -155,9 +155,9 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
-    """Whether two headers are of one stream: the same version and layer.
+    """True if two headers are of one stream: the same version and layer.
 
-    Frames may differ in having a checksum: Fraunhofer's encoder leaves it out of the first one only.
+    Only one of them may have a checksum: Fraunhofer's encoder leaves it out of the first frame only.
     """
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
@@ -173,7 +173,7 @@ class _Sound:
         self.frames = 0
 
     def walk(self, at: int) -> None:
-        """Goes to the end of the sound; zeros what lies between frames."""
+        """Walk to the end of the sound; zero the bytes between frames."""
         while at < self.end:
             at = self._run(at)
             if at >= self.end:
@@ -187,7 +187,7 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Frame after frame; returns where there is none. A last one that is cut off stays."""
+        """Walk frame after frame; return the offset without a frame. A last one that is cut off stays."""
         while at < self.end:
             data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
             index, limit, sized, count = 0, len(data) - 8, self.sized, 0
@@ -208,12 +208,12 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """Whether a frame's header, or zeros, are all that is left."""
+        """True if only a frame's header, or zeros, are left."""
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 
     def _resume(self, at: int) -> int:
-        """Where the next frame is, the end if there is none."""
+        """Return the offset of the next frame, or the end if there is none."""
         while at < self.end:
             found = _next_frame(self.edits, at, min(at + CHUNK_BYTES, self.end), self.end, self.sized)
             if found is not None:
@@ -223,8 +223,9 @@ class _Sound:
 
 
 def _encoder(edits: Edits, first: int, sized: Sized) -> None:
-    """The version of the encoder in a Xing, Info or VBRI frame. Its name stays: decoders go by it when
-    they leave out the silence that the encoder put in.
+    """Clean the encoder's version in a Xing, Info or VBRI frame; its name stays.
+
+    Decoders use the name to leave out the silence that the encoder added.
     """
     head = edits.source.read(first, _LONGEST_FRAME)
     frame = head[: sized(head, 0)]
@@ -245,7 +246,7 @@ def _encoder(edits: Edits, first: int, sized: Sized) -> None:
 
 
 def crc16(data: bytes) -> int:
-    """The LAME tag's checksum of all that is before it in its frame (CRC-16/ARC)."""
+    """Return the LAME tag's checksum of all bytes before it in its frame (CRC-16/ARC)."""
     value = 0
     for byte in data:
         value ^= byte

@@ -1,9 +1,9 @@
 """Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, Theora and Skeleton streams.
 
-The headers of each logical stream are put together from their pages, cleaned, and put back into the
-same bytes; a comment list that got shorter is followed by zeros within its packet, which all of
-these codecs allow. Checksums of pages are renewed. The pages of sound and pictures are walked over,
-not read; what lies between pages becomes zeros, and so does a stream of captions.
+The headers of each logical stream are joined from their pages, cleaned, and put back into the same
+bytes. A shorter comment list is followed by zeros within its packet, which all of these codecs
+allow. Checksums of pages are renewed. The pages of sound and pictures are walked, not read. Bytes
+between pages become zeros, and so does a stream of captions.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _FIRST_HEADS: Final = {
     b"fishead\0": b"Skeleton",
 }
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 276, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""How long the first header of each codec is, at most."""
+"""Length of the first header of each codec, at most."""
 _SKELETON_TIME: Final = slice(44, 64)
 _BONE_HEAD_BYTES: Final = 52
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: where it is, its header's fields, where its body is (bytes)."""
+    """One page: its offset, its header's fields, the range of its body (bytes)."""
 
     at: int
     flags: int
@@ -69,12 +69,13 @@ class _Stream:
     packets: int = 0
     done: bool = False
     pieces: list[tuple[int, int]] = field(default_factory=list)
-    """(offset, length) of the packet so far."""
+    """(offset, length) of the pieces of the current packet."""
 
 
 def page_checksum(page: bytes) -> int:
-    """The checksum of a page whose own checksum field is zero (RFC 3533, 6: CRC-32 of polynomial
-    0x04c11db7, unreflected).
+    """Return the checksum of a page whose own checksum field is zero.
+
+    RFC 3533, 6: CRC-32 of polynomial 0x04c11db7, unreflected.
     """
     mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
@@ -94,16 +95,16 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
     Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:
-    """Everything in an Ogg file that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in an Ogg file. Raises NotThisKindError, TooMuchError."""
     return _Locator(Edits(source, inner, "Ogg")).locate()
 
 
 def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
-    """The pages, and (start, end) of what lies between them. Raises TooMuchError."""
+    """Yield the pages, and (start, end) of bytes between them. Raises TooMuchError."""
     window, at = Window(edits.source), 0
     for count in range(MAX_PAGES + 1):
         if at >= edits.source.size:
@@ -125,7 +126,7 @@ def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
 
 
 def _next_page(edits: Edits, start: int) -> int:
-    """Where the next page may be; the file's end if nowhere."""
+    """Return the offset where the next page may be; the file's end if nowhere."""
     for at in range(start, edits.source.size, CHUNK_BYTES):
         data = edits.source.read(at, CHUNK_BYTES + len(_CAPTURE))
         edits.inner.budget.search(len(data))
@@ -144,7 +145,7 @@ class _Locator:
         self.streams: dict[int, _Stream | None] = {}
         """Serial number -> its stream; None for one whose pages become zeros."""
         self.pages: list[Page] = []
-        """Pages of headers, whose checksums may have to be renewed."""
+        """Pages of headers, whose checksums may need renewal."""
         self.media = 0
 
     def locate(self) -> Found:
@@ -162,7 +163,7 @@ class _Locator:
         return self.edits.found
 
     def _is_cut_page(self, start: int, end: int) -> bool:
-        """Whether bytes at the end of the file are the start of a page of sound or pictures."""
+        """True if bytes at the end of the file are the start of a page of sound or pictures."""
         head = self.edits.source.read(start, _HEAD_BYTES + 255)
         if end != self.edits.source.size or len(head) < _HEAD_BYTES or head[:5] != _CAPTURE + b"\0":
             return False
@@ -187,7 +188,7 @@ class _Locator:
             self._packets(page, stream)
 
     def _begin(self, page: Page) -> None:
-        """A logical stream starts, by its first packet's first bytes, and one of its number is over."""
+        """Start a logical stream by the first bytes of its first packet; end one of the same number."""
         before = self.streams.get(page.serial)
         if before is not None:
             self._lost(before)
@@ -203,10 +204,10 @@ class _Locator:
             raise NotThisKindError("a stream in it is of an unknown kind")
 
     def _packets(self, page: Page, stream: _Stream) -> None:
-        """The packets that end on a page, as long as they are headers."""
+        """Clean the packets that end on a page, as long as they are headers."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
-        # The end of a packet that has no beginning: of one that was too long, or ended before.
+        # The end of a packet without a beginning: of one that was too long, or ended before.
         stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
         for lace in page.lacing:
@@ -232,8 +233,9 @@ class _Locator:
                 stream.packets += 1
 
     def _lost(self, stream: _Stream) -> None:
-        """A header that is not ended, or too long, becomes zeros. Without the first one, nobody could say
-        what the stream is.
+        """Zero a header that has no end, or is too long.
+
+        Raises NotThisKindError for the first header: without it nobody could say what the stream is.
         """
         if stream.pieces and not stream.packets:
             raise NotThisKindError("a stream's first header is not ended")
@@ -257,7 +259,7 @@ class _Locator:
     def _note(
         self, stream: _Stream, offset: int, length: int, tag: str, tells: Tells, *, broken: bool = False
     ) -> None:
-        """A note at an offset of a packet."""
+        """Add a note at an offset of a packet."""
         for at, size in stream.pieces:
             if offset < size:
                 self.edits.note(at + offset, length, tag, tells, broken=broken)
@@ -265,7 +267,7 @@ class _Locator:
             offset -= size
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
-        """What stays of a header packet; None if nothing. Says when the headers are over."""
+        """Return the new bytes of a header packet; None for zeros. Sets `done` after the last header."""
         if stream.codec == b"Skeleton":
             return self._skeleton(stream, data)
         if number == 0:
@@ -283,7 +285,7 @@ class _Locator:
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
         if comments is None:
-            # An empty list, if there is room for one: without it no decoder would go on.
+            # An empty list, if there is room for one: without it every decoder would stop.
             empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
             if len(empty) > len(data):
                 return None
@@ -297,7 +299,7 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """A metadata block of FLAC in a packet of its own; sound starts with 0xff."""
+        """Clean a metadata block of FLAC in a packet of its own; sound starts with 0xff."""
         if data[:1] == b"\xff":
             stream.done = True
             return data
@@ -316,7 +318,7 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """What tells of the streams: when they were recorded, and headers in words."""
+        """Clean facts about the streams: their time of recording, and headers in words."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             if self.inner.hide & Tells.TIME:
@@ -332,7 +334,7 @@ class _Locator:
         return bytes(new)
 
     def _renew(self) -> None:
-        """Gives every page that was changed its checksum."""
+        """Renew the checksum of every changed page."""
         patches = sorted(self.edits.found.patches, key=lambda patch: patch.offset)
         index = 0
         for page in sorted(self.pages, key=lambda page: page.at):

@@ -1,7 +1,7 @@
-"""Text files that stand beside photos: XMP sidecars, and the JSON files of Google Takeout.
+"""Text files beside photos: XMP sidecars, and the JSON files of Google Takeout.
 
-Both are small and are cleaned whole, in memory, by writing blanks over what goes: they stay XML and
-JSON. Text that is places from end to end (tracks, logs) has no locator; tracks.py says what is what.
+Both are small and are cleaned whole, in memory, by blanks over removed parts: they stay XML and
+JSON. Text that is places from end to end (tracks, logs) has no locator; tracks.py recognises it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Larger files are refused: no photo's sidecar is as large, a log of places is."""
+"""Size beyond which files are refused: no photo's sidecar is as large, a log of places is."""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -52,7 +52,7 @@ _MEMBERS: Final = MappingProxyType(
         "trashed": OTHER,
     }
 )
-"""Members of a Takeout file's object -> what they tell; others may tell anything."""
+"""Members of a Takeout file's object -> categories; others may tell anything."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -68,14 +68,14 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
-    """What is to be hidden in an XMP file. One that is not understood reads as an empty packet.
+    """Locate everything to hide in an XMP file. One that is not understood is read as an empty packet.
 
     Raises NotThisKindError for other XML (an SVG with XMP in it), TooMuchError.
     """
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if data and not plain.strip():
-        return Found()  # as one that was too short for an empty packet reads
+        return Found()  # read like one that was too short for an empty packet
     if _XMP_ROOT.match(plain) is None:
         raise NotThisKindError("it is not XMP from its start on")
     cleaned = inner.xmp(data)
@@ -86,8 +86,9 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
 
 
 def locate_takeout(source: ByteSource, inner: Inner) -> Found:
-    """What is to be hidden in a JSON object with what is known of a photo or an album, or in an array of
-    such. Raises NotThisKindError if it is no JSON, or JSON of another shape; TooMuchError.
+    """Locate everything to hide in a JSON object about a photo or an album, or in an array of such.
+
+    Raises NotThisKindError if it is no JSON, or JSON of another shape; TooMuchError.
     """
     data = _whole(source, MAX_JSON_BYTES)
     try:
@@ -108,7 +109,7 @@ def _whole(source: ByteSource, limit: int) -> bytes:
 
 
 class _Member(NamedTuple):
-    """One member of an object, in characters of the text; comma: where the one before it is, or -1."""
+    """One member of an object, in characters of the text; comma: place of the comma before it, or -1."""
 
     start: int
     end: int
@@ -128,27 +129,27 @@ class _Span(NamedTuple):
 
 @dataclass(slots=True)
 class _Reader:
-    """Walks over one JSON text. Its methods raise ValueError where it is none."""
+    """Walks over one JSON text. Its methods raise ValueError if it is no JSON."""
 
     text: str
     at: int = 0
     decoder: json.JSONDecoder = field(default_factory=lambda: json.JSONDecoder(object_pairs_hook=_pairs))
 
     def peek(self) -> str:
-        """The next character that is not a blank."""
+        """Return the next character that is not a blank."""
         found = _SPACE.match(self.text, self.at)
         self.at = self.at if found is None else found.end()
         return self.text[self.at : self.at + 1]
 
     def take(self, wanted: str) -> int:
-        """Goes over one character; returns where it is."""
+        """Skip one character; return its offset."""
         if self.peek() != wanted:
             raise ValueError
         self.at += 1
         return self.at - 1
 
     def members(self) -> Iterator[_Member]:
-        """The members of the object that starts here."""
+        """Yield the members of the object that starts here."""
         self.take("{")
         comma = -1
         while self.peek() != "}":
@@ -170,12 +171,12 @@ class _Reader:
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
-    """An object as a list, so that of two members of one name both are seen."""
+    """Return an object as a list, so that two members of one name are both seen."""
     return pairs
 
 
 def _objects(text: str) -> Iterator[list[_Member]]:
-    """The members of the object, or of each object of the array, that the text is."""
+    """Yield the members of the text's object, or of each object in its array."""
     reader = _Reader(text, 1 if text.startswith("\ufeff") else 0)
     if reader.peek() == "{":
         yield list(reader.members())
@@ -194,7 +195,7 @@ def _objects(text: str) -> Iterator[list[_Member]]:
 
 
 def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
-    """What goes of one object: members, and the commas that would then be too many."""
+    """Yield the removed parts of one object: members, and the commas that would then be too many."""
     first = True
     for member in members:
         inner.budget.part()
@@ -210,7 +211,7 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _tells_place(text: str, member: _Member) -> bool:
-    """Whether a member that says something else speaks of a place somewhere within."""
+    """True if a member of other categories speaks of a place somewhere within."""
     if tells_place(text[member.start : member.end]):
         return True
     parts: list[object] = [member.value]

@@ -21,7 +21,7 @@ NMEA: Final = "application/x-nmea"
 LOCATION_TEXT: Final = "application/x-location-text"
 
 HEAD_BYTES: Final = 1 << 18
-"""How much of a file is looked at; what refine_kind is given beyond is ignored."""
+"""Bytes of a file that are examined; refine_kind ignores more."""
 
 _TEXT_KINDS: Final = re.compile(
     r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"
@@ -50,9 +50,9 @@ _IGC: Final = re.compile(r"^B\d{6}\d{7}[NS]\d{8}[EW][AV]", re.MULTILINE)
 
 
 def refine_kind(mime: str, head: bytes) -> str:
-    """The content kind of a file that libmagic calls mime and that starts with head.
+    """Return the content kind of a file by libmagic's kind (mime) and the file's head.
 
-    Only what may be text is looked into; any other kind comes back as it is.
+    Only kinds that may be text are looked into; any other kind is returned unchanged.
     """
     if not head or _TEXT_KINDS.fullmatch(mime) is None:
         return mime
@@ -81,13 +81,13 @@ def _sidecar(text: str) -> str | None:
 
 
 def _has_columns(text: str) -> bool:
-    """A table with a column for each coordinate, as spreadsheets and loggers export it."""
+    """True if it is a table with a column for each coordinate, as spreadsheets and loggers export it."""
     first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 
 
 def _decode(head: bytes) -> str | None:
-    """The head as text, or None if it is binary. A character cut at the end does not matter."""
+    """Decode the head as text; None if it is binary. A character cut at the end does not matter."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if head.startswith(mark):
             return head[2:].decode(encoding, "replace")

@@ -1,7 +1,7 @@
 """BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
 
 They have no metadata, but room for it: between headers and pixels, and behind. All of that becomes
-zeros; pictures of icons that are PNGs are redacted as such.
+zeros. PNG pictures in icons are redacted as PNGs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("ICO", "pictures", "BMPs without their head, or PNGs", NOTHING, "PNGs are redacted"),
     Part("BMP, ICO", "reserved fields, between and behind", "anything", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12
@@ -34,20 +34,20 @@ _MAX_ICONS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Bitmap:
-    """What the header of a device-independent bitmap says; sizes in bytes."""
+    """Layout of a device-independent bitmap by its header; sizes in bytes."""
 
     header: int
     colours: int
     pixels: int | None
-    """None: compressed, and as long as the file."""
+    """None: compressed, and up to the end of the file."""
     mask: int
     """A second bitmap of one bit per pixel, in an icon of half the height."""
     profile: tuple[bytes, int, int] | None
-    """The kind of a colour profile, where it is from the header's start on, how long it is."""
+    """The kind of a colour profile, its offset from the header's start, its length."""
 
 
 def read_bitmap(head: bytes) -> Bitmap:
-    """The header that starts here (124 bytes are enough). Raises NotThisKindError."""
+    """Read the header that starts here (124 bytes are enough). Raises NotThisKindError."""
     size = int.from_bytes(head[:4], "little")
     if size == _CORE and len(head) >= _CORE:
         width, height, bits = (int.from_bytes(head[a : a + 2], "little") for a in (4, 6, 10))
@@ -74,12 +74,12 @@ def read_bitmap(head: bytes) -> Bitmap:
 
 
 def _stride(width: int, bits: int) -> int:
-    """A row of pixels is filled up to four bytes."""
+    """Return the bytes of a row of pixels, a multiple of four."""
     return (width * bits + 31) // 32 * 4
 
 
 def locate_bmp(source: ByteSource, inner: Inner) -> Found:
-    """What a BMP holds besides its picture. Raises NotThisKindError, TooMuchError."""
+    """Locate all bytes of a BMP beside its picture. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "BMP")
     head = source.read(0, _HEAD_BYTES + 124)
     if head[:2] != b"BM" or len(head) < _HEAD_BYTES + _CORE:
@@ -102,7 +102,7 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
 
 
 def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
-    """Zeros wherever nothing stays."""
+    """Zero all bytes outside of these ranges."""
     at = 0
     for start, end in sorted(stay):
         edits.zero(at, start, "between")
@@ -111,7 +111,7 @@ def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
 
 
 def locate_ico(source: ByteSource, inner: Inner) -> Found:
-    """What an ICO or CUR holds besides its pictures. Raises NotThisKindError, TooMuchError."""
+    """Locate all bytes of an ICO or CUR beside its pictures. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "ICO")
     head = source.read(0, 6)
     count = int.from_bytes(head[4:6], "little")
@@ -135,7 +135,7 @@ def locate_ico(source: ByteSource, inner: Inner) -> Found:
 
 
 def _icon(edits: Edits, start: int, size: int) -> int:
-    """Deals with one picture; returns how much of it stays."""
+    """Clean one picture; return the number of its bytes that stay."""
     data = edits.source.read(start, size)
     if data.startswith(SIGNATURE):
         cleaned = edits.inner.image(data)
@@ -146,7 +146,7 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     bitmap = read_bitmap(data)
     if bitmap.pixels is None:
         return size
-    # The height is that of the picture and of its mask together.
+    # The height is that of the picture and its mask together.
     return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)
 
 

@@ -1,8 +1,8 @@
 """GIF files (GIF89a specification, 31 July 1990; XMP specification part 3, 1.1.2).
 
 Pictures stay, with the extensions that show them (graphic control, loops, colour profile). Comments
-stay as texts do; XMP is cleaned; any other extension becomes an empty comment of the same length.
-Behind the trailer all is zero.
+stay like other texts; XMP is cleaned; any other extension becomes an empty comment of the same
+length. Bytes behind the trailer become zeros.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Whichever byte of a packet a reader takes for a length, it ends up behind these (XMP part 3)."""
+"""Bytes behind a packet: any byte of it, read as a length, leads to the end of these (XMP part 3)."""
 _LEAST_BYTES: Final = 3
-"""Of an extension: its mark, its label, and the zero that ends it."""
+"""Least size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
 
 
@@ -49,11 +49,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
     Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_gif(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a GIF that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in a GIF. Raises NotThisKindError, TooMuchError."""
     if source.read(0, 6) not in (b"GIF87a", b"GIF89a"):
         raise NotThisKindError("it does not start like a GIF")
     return _Locator(Edits(source, inner, "GIF")).locate()
@@ -96,18 +96,18 @@ class _Locator:
         return self.edits.found
 
     def _byte(self, at: int) -> int:
-        """The byte at an offset; 0 behind the end, which ends any row of blocks."""
+        """Return the byte at an offset; 0 behind the end, which ends any row of blocks."""
         index = at - self.base
         if not 0 <= index < len(self.window):
             self.base, self.window, index = at, self.source.read(at, _READ_BYTES), 0
         return self.window[index] if self.window else 0
 
     def _colours(self, at: int, flags: int) -> int:
-        """One past a colour table, if there is one."""
+        """Return the offset behind a colour table, if there is one."""
         return at + 3 * (2 << (flags & 7)) if flags & 0x80 else at
 
     def _blocks(self, at: int) -> int:
-        """One past a row of sub-blocks and the zero that ends it."""
+        """Return the offset behind a row of sub-blocks and the zero that ends it."""
         while (size := self._byte(at)) != 0:
             at += size + 1
         return min(at + 1, self.source.size)
@@ -117,7 +117,7 @@ class _Locator:
         return self._blocks(self._colours(at + 10, self._byte(at + 9)) + 1)
 
     def _extension(self, at: int) -> int | None:
-        """Deals with an extension; returns where the next block is, None if it is cut off."""
+        """Clean an extension; return the offset of the next block, None if it is cut off."""
         self.inner.budget.part(4)
         label, first = self._byte(at + 1), self._byte(at + 2)
         if label == _APPLICATION and first == 11 and self.source.read(at + 3, 11) == _XMP:
@@ -135,7 +135,7 @@ class _Locator:
         return end
 
     def _stays(self, block: bytes) -> bool:
-        """An application extension that shows the picture as it is, and holds nothing else."""
+        """True for an application extension that is needed to show the picture, and holds nothing else."""
         name, data = block[3:14], block[14:]
         if name in _LOOPS:
             at, sizes = 0, {1: 3, 2: 5}
@@ -152,7 +152,7 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """An XMP packet, which is no row of sub-blocks but reads as one, thanks to what follows it."""
+        """Clean an XMP packet: no row of sub-blocks, but read as one because of the bytes behind it."""
         start = at + 14
         limit = min(MAX_BLOCK_BYTES, self.source.size - start)
         data = self.source.read(start, limit)
@@ -175,13 +175,13 @@ class _Locator:
     def _neutral(
         self, at: int, block: bytes, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """An empty comment of the same length."""
+        """Turn an extension into an empty comment of the same length."""
         if self.edits.put(at, block, blank_comment(len(block))):
             self.edits.note(at, len(block), tag, tells, broken=broken)
 
 
 def blank_comment(size: int) -> bytes:
-    """A comment extension of so many bytes (3, or at least 5) that says nothing but blanks."""
+    """Return a comment extension of so many bytes (3, or at least 5) that holds only blanks."""
     out = bytearray([_EXTENSION, _COMMENT])
     left = size - 3
     while left:
@@ -192,7 +192,7 @@ def blank_comment(size: int) -> bytes:
 
 
 def _joined(data: bytes) -> bytes:
-    """The content of sub-blocks."""
+    """Return the content of sub-blocks."""
     out, at = bytearray(), 0
     while at < len(data) and data[at]:
         out += data[at + 1 : at + 1 + data[at]]

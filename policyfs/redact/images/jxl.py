@@ -1,7 +1,7 @@
 """JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
 
-A codestream has no place for metadata but a frame's name, and cannot be walked without decoding it;
-it stays. What a box holds that is compressed with Brotli cannot be looked into and goes.
+A codestream has no place for metadata except a frame's name, and cannot be walked without decoding
+it; it stays. Boxes that are compressed with Brotli cannot be looked into and are removed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _FTYP_BYTES: Final = 64
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
-"""Boxes of numbers that stay, and how long they are at most."""
+"""Boxes of numbers that stay, and their sizes, at most."""
 _FOREIGN: Final = re.compile(
     rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
     re.DOTALL,
 )
-"""How things start that people's programs append to pictures. No codestream holds these by chance."""
+"""Starts of data that common programs append to pictures. No codestream holds these by chance."""
 _OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
-"""How many parts a box counts for that becomes free space; an honest file has a handful."""
+"""Parts of the budget for a box that becomes free space; an honest file has few."""
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
@@ -66,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_jxl(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a JPEG XL file that is to be hidden, with what to put there.
+    """Locate everything to hide in a JPEG XL file, with its replacement.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -79,12 +79,12 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
 
 
 def _bare(source: ByteSource, inner: Inner) -> Found:
-    """A codestream from the first byte on."""
+    """Locate in a file that is a codestream from its first byte on."""
     return _foreign(source, 0, source.size, inner)
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
-    """What was appended to a codestream in a form that is known: only that can be told from it."""
+    """Locate appended data of a known form behind a codestream; other data looks like the codestream."""
     found, at = Found(), start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
@@ -99,7 +99,7 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Where something foreign starts once there are zeros from `behind` on: some starts end in zeros."""
+    """Return the start of foreign data with zeros from `behind` on: some starts end in zeros."""
     while True:
         first = max(start, behind - _OVERLAP)
         foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
@@ -147,7 +147,7 @@ class _Locator:
         self.found.add(cleaned_at(box.body, data, cleaned))
 
     def _goes_on(self, box: Box) -> bool:
-        """Whether this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
+        """True if this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
         head = self.source.read(box.body, min(6, box.end - box.body))
         number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
         known = number & 0x7FFFFFFF == self.pieces and (self.pieces or data.startswith(CODESTREAM))

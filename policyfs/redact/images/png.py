@@ -1,10 +1,10 @@
 """PNG and APNG files (W3C PNG third edition, with the extensions of Apple, libpng and ImageMagick).
 
 The file is a row of chunks. Those that the picture needs stay if they have the shape that the
-standard prescribes; texts, EXIF and times are looked into (png_text.py); every other chunk becomes a
-private one that decoders pass over, full of zeros, with the right checksum. Compressed picture data
-is never read. What follows the last chunk becomes zeros: an older, larger picture that an editor
-left there, an archive, a video.
+standard prescribes. Texts, EXIF and times are looked into (png_text.py). Every other chunk becomes
+a private one of zeros with a valid checksum, which decoders skip. Compressed picture data is never
+read. Bytes behind the last chunk become zeros: an older, larger picture that an editor left there,
+an archive, a video.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policyfs.redact.images.png_text import clean_packed_exif, clean_text
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 NEUTRAL: Final = b"zeRo"
-"""Ancillary, private, safe to copy (the cases of its letters say so): every decoder skips it."""
+"""Chunk type that every decoder skips: ancillary, private, safe to copy (by the case of its letters)."""
 
 FIXED: Final = MappingProxyType(
     {
@@ -56,7 +56,7 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that show the picture as it is: (shortest, longest, a multiple of) their lengths in bytes."""
+"""Chunks that are needed to show the picture: (shortest, longest, a multiple of) their lengths in bytes."""
 
 TOLD: Final = MappingProxyType(
     {
@@ -66,7 +66,7 @@ TOLD: Final = MappingProxyType(
         b"caNv": (16, Tells.OTHER),
     }
 )
-"""Numbers: the length in bytes, and what they tell."""
+"""Chunks of numbers: the length in bytes, and the categories."""
 
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF: Final = (b"eXIf", b"exIf", b"EXIF")
@@ -77,13 +77,13 @@ _HEAD_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _READ_BYTES: Final = 1 << 12
 _WORK: Final = 4
-"""How many parts a chunk counts for that is looked into, and one that is made neutral."""
+"""Parts of the budget for a chunk that is looked into, and for one that is made neutral."""
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk: where its length field is, its type, where its data is, how long that is (bytes).
+    """One chunk: offset of its length field, type, offset and length of its data (bytes).
 
     whole: it ends, with its checksum, within the file.
     """
@@ -135,11 +135,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
     Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_png(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a PNG or APNG that is to be hidden.
+    """Locate everything to hide in a PNG or APNG.
 
     Raises NotThisKindError if there is no picture (MNG and JNG have other signatures), TooMuchError.
     """
@@ -149,7 +149,7 @@ def locate_png(source: ByteSource, inner: Inner) -> Found:
 
 
 def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
-    """The chunks up to IEND, or up to where the next is none. The last may be cut off."""
+    """Yield the chunks up to IEND, or up to bytes that are no chunk. The last may be cut off."""
     at, window, base = len(SIGNATURE), b"", 0
     while at + _HEAD_BYTES <= source.size:
         if not base <= at <= base + len(window) - _HEAD_BYTES:
@@ -194,7 +194,10 @@ class _Locator:
         return self.edits.found
 
     def _cut_off(self, chunk: Chunk) -> int:
-        """A chunk that is longer than the file. Picture data stays, up to what was no part of it."""
+        """Return the end of a chunk that is longer than the file.
+
+        Picture data stays, up to other chunks in it.
+        """
         if not self._is_picture(chunk):
             return chunk.at
         self.seen.add(chunk.type)
@@ -202,7 +205,7 @@ class _Locator:
         return self.source.size if found is None else found
 
     def _is_picture(self, chunk: Chunk) -> bool:
-        """Compressed picture data, of the picture or of a frame."""
+        """True if it is compressed picture data, of the picture or of a frame."""
         return chunk.type == b"IDAT" or (chunk.type == b"fdAT" and b"acTL" in self.seen)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -217,7 +220,7 @@ class _Locator:
                 self._neutral(chunk)
             elif kind == b"iDOT" and self.hide & Tells.DEVICE:
                 self._neutral(chunk, Tells.DEVICE)
-            else:  # what goes counts for nothing: the next reader does not see it
+            else:  # removed chunks do not count: the next reader does not see them
                 self.seen.add(kind)
         elif kind in TOLD:
             size, tells = TOLD[kind]
@@ -231,7 +234,7 @@ class _Locator:
             self._metadata(chunk)
 
     def _metadata(self, chunk: Chunk) -> None:
-        """A chunk that is read as a whole."""
+        """Clean a chunk that is read as a whole."""
         self.inner.budget.part(_WORK)
         data = self.source.read(chunk.start, chunk.size)
         if chunk.type in _TEXTS:
@@ -261,7 +264,7 @@ class _Locator:
         self._replace(chunk, data, Cleaned(data[:skip] + cleaned.data, notes))
 
     def _stays(self, kind: bytes, data: bytes) -> bool:
-        """A colour profile or a suggested palette that holds nothing besides."""
+        """True if it is a colour profile or a suggested palette, and holds nothing else."""
         name, _, rest = data.partition(b"\0")
         if not 1 <= len(name) <= 79 or told(self.hide, Tells(0), name):
             return False
@@ -273,7 +276,7 @@ class _Locator:
         return profile is not None and not profile[1] and is_profile(profile[0])
 
     def _replace(self, chunk: Chunk, data: bytes, cleaned: Cleaned) -> None:
-        """Other data in the same chunk, with its checksum."""
+        """Write other data into the same chunk, with its checksum."""
         if cleaned.data == data:
             return
         self.edits.block(chunk.start, data, cleaned)
@@ -281,7 +284,7 @@ class _Locator:
         self.edits.put(chunk.end - _CHECK_BYTES, old, zlib.crc32(chunk.type + cleaned.data).to_bytes(4))
 
     def _neutral(self, chunk: Chunk, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """A chunk that says nothing, of the same length."""
+        """Turn a chunk into one of the same length that says nothing."""
         self.inner.budget.part(_WORK)
         check = zlib.crc32(NEUTRAL)
         for at in range(0, chunk.size, CHUNK_BYTES):
@@ -299,18 +302,18 @@ class _Locator:
 
 
 def _has_shape(chunk: Chunk) -> bool:
-    """Whether a chunk of fixed shape is as long as the standard says."""
+    """True if a chunk of fixed shape is as long as the standard says."""
     least, most, step = FIXED[chunk.type]
     return least <= chunk.size <= most and chunk.size % step == 0
 
 
 def _is_header(chunk: Chunk) -> bool:
-    """What a PNG begins with: its header, or Apple's mark before it."""
+    """True if it is a chunk that begins a PNG: its header, or Apple's mark before it."""
     return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)
 
 
 def is_profile(data: bytes) -> bool:
-    """Whether these bytes are an ICC profile (ICC.1:2022, 7.2) and nothing besides, padding apart."""
+    """True if these bytes are an ICC profile (ICC.1:2022, 7.2), with nothing but padding behind."""
     size = int.from_bytes(data[:4])
     return data[36:40] == b"acsp" and 128 <= size <= len(data) <= size + 4 and not data[size:].strip(b"\0")
 

@@ -1,8 +1,8 @@
-"""The texts of a PNG: tEXt, zTXt, iTXt chunks, and what programs pack into them.
+"""Texts of a PNG: tEXt, zTXt, iTXt chunks, and blocks that programs pack into them.
 
 exiftool and ImageMagick write whole EXIF, IPTC, XMP blocks as hexadecimal text ("Raw profile type
-exif"), XMP has an iTXt chunk of its own, and both may be deflated. A text that is known by its
-keyword (core/tag_names.py) stays or goes as a whole; an embedded block is cleaned in its place.
+exif"), XMP has an iTXt chunk of its own, and both may be deflated. A text with a known keyword
+(core/tag_names.py) stays or is removed as a whole; an embedded block is cleaned in its place.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ _MAX_KEYWORD_BYTES: Final = 79
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text chunk taken apart. start: where the text (deflated or not) begins; extra: an iTXt's
-    language and its keyword in that language.
+    """Fields of a text chunk.
+
+    start: offset of the text (deflated or not). extra: an iTXt's language and its keyword in that
+    language.
     """
 
     keyword: str
@@ -42,9 +44,10 @@ class _Text:
 
 
 def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
-    """A tEXt, zTXt or iTXt chunk's data, as long as before; None if it goes as a whole.
+    """Clean a tEXt, zTXt or iTXt chunk's data, keeping its length; None if it must be removed whole.
 
-    The first of the two is what it told. A text that cannot be inflated goes.
+    The first of the two results is the categories that it told. A text that cannot be inflated is
+    removed.
     """
     text = _parse(kind, data)
     if text is None:
@@ -67,7 +70,7 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
     new = deflated_to(cleaned.data, len(data) - text.start) if text.packed else cleaned.data
     if new is None:
         return tells, None
-    # Within a deflated stream nothing has a place: what went is noted for the stream as a whole.
+    # Parts of a deflated stream have no place in the file: notes are about the stream as a whole.
     notes = (
         tuple(n._replace(offset=0, length=len(new)) for n in cleaned.notes) if text.packed else cleaned.notes
     )
@@ -75,7 +78,7 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
 
 
 def clean_packed_exif(data: bytes, inner: Inner) -> Cleaned | None:
-    """A zxIf chunk (deflated EXIF): a zero byte, the plain length (4 bytes), the stream."""
+    """Clean a zxIf chunk (deflated EXIF): a zero byte, the plain length (4 bytes), the stream."""
     unpacked = inflated(data[5:], inner.budget) if data[:1] == b"\0" else None
     if unpacked is None:
         return None
@@ -112,7 +115,7 @@ def _parse(kind: bytes, data: bytes) -> _Text | None:
 
 
 def _is_language(data: bytes) -> bool:
-    """A language tag of the usual kind (RFC 5646), or none: "en", "x-default", "de-DE"."""
+    """True if it is a language tag of the usual kind (RFC 5646), or empty: "en", "x-default", "de-DE"."""
     return re.fullmatch(rb"(?:[A-Za-z]{2,8}|x-default)?(?:-[A-Za-z]{2,4})?", data) is not None
 
 
@@ -120,7 +123,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
     name = keyword.strip().lower()
     if name == XMP_KEYWORD:
         return UNKNOWN, inner.xmp(plain)
-    if _XMP_START.match(plain):  # known by its first words alone: where they go, it is nothing any more
+    if _XMP_START.match(plain):  # known by its first words alone: without them it is nothing any more
         packet = inner.xmp(plain)
         return UNKNOWN, packet if _XMP_START.match(packet.data) else None
     profile = _PROFILE.fullmatch(name)
@@ -133,13 +136,13 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
 
 
 def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
-    """A block written as hexadecimal digits, after its name and its length in bytes."""
+    """Clean a block of hexadecimal digits, behind its name and its length in bytes."""
     match = _HEX.fullmatch(plain)
     if match is None:
         return None
     digits = _NOT_HEX.sub(b"", match[3])
     if not digits or len(digits) % 2:
-        return None  # the length before them is often wrong, and readers take all of them or a part
+        return None  # the length is often wrong, and readers take all digits or a part
     block = bytes.fromhex(digits.decode("ascii"))
     cleaned = _clean_block(block, inner)
     if cleaned is None or cleaned.data == block:
@@ -154,7 +157,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
-    """A block by what it starts with: names are often wrong (XMP in APP1, IPTC without resources)."""
+    """Clean a block by its first bytes: names are often wrong (XMP in APP1, IPTC without resources)."""
     for head in (_EXIF, _XMP_HEADER, _PHOTOSHOP, b""):
         if block.startswith(head):
             break
@@ -162,12 +165,12 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
     cleaner = _cleaner(head, body, inner)
     cleaned = cleaner(body) if cleaner is not None else None
     if cleaned is None or _cleaner(head, cleaned.data, inner) != cleaner:
-        return None  # what is left of it is a block that the next reader does not know
+        return None  # the rest is a block that the next reader does not know
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
 
 
 def _cleaner(head: bytes, body: bytes, inner: Inner) -> Callable[[bytes], Cleaned | None] | None:
-    """What cleans a block that starts so."""
+    """Return the cleaner of a block with these first bytes, or None."""
     if head == _XMP_HEADER or _XMP_START.match(body):
         return inner.xmp
     if body[:4] in (b"II*\0", b"MM\0*"):

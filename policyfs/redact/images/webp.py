@@ -1,7 +1,8 @@
 """WebP files (RFC 9649; WebP Container Specification): chunks of a RIFF.
 
-Pictures stay, EXIF and XMP are cleaned where they are, every other chunk becomes one of zeros that
-decoders pass over, and the flags of the header agree with what is left. Behind the RIFF all is zero.
+Pictures stay, EXIF and XMP are cleaned in place, and every other chunk becomes one of zeros that
+decoders skip. The flags of the header match the remaining chunks. Bytes behind the RIFF become
+zeros.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _LATER: Final = re.compile(
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
-"""No match ends with a zero: what becomes one must not make another."""
+"""No match ends with a zero: bytes that become zero must not make another match."""
 _LONGEST_MATCH: Final = 24
 
 
@@ -48,11 +49,11 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_webp(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a WebP that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in a WebP. Raises NotThisKindError, TooMuchError."""
     head = source.read(0, _HEADER_BYTES)
     if head[:4] != b"RIFF" or head[8:] != b"WEBP":
         raise NotThisKindError("it does not start like a WebP")
@@ -108,7 +109,7 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _picture(self, chunk: Chunk) -> None:
-        """Compressed picture data stays, up to a chunk of metadata that lies in it."""
+        """Keep compressed picture data, up to a chunk of metadata in it."""
         self.pictures += chunk.name != b"ALPH"
         found = self.edits.search(_LATER, chunk.start, chunk.end, _LONGEST_MATCH)
         if found is not None:
@@ -135,7 +136,7 @@ class _Locator:
         return cleaned and Cleaned(data[:skip] + cleaned.data, shifted(cleaned.notes, skip))
 
     def _header(self, chunk: Chunk) -> None:
-        """The flags of chunks that went are cleared; reserved bits are zero."""
+        """Clear the flags of removed chunks and the reserved bits."""
         old = self.source.read(chunk.start, 4)
         flags = old[0] & _KNOWN_FLAGS
         for name in self.dropped - self.kept:

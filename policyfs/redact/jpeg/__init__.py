@@ -1,1 +1,1 @@
-"""JPEG files and what stands behind the picture."""
+"""JPEG files, and data behind the picture."""

@@ -1,8 +1,8 @@
-"""JPEG files: every image in them, and all that is around.
+"""JPEG files: every image in them, and all bytes around.
 
 The first image starts the file. Images that follow it directly, or where its multi-picture
-directory says, are cleaned like it, and so is a motion photo's video, wherever it starts; whatever
-else is behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
+directory points, are cleaned like it, and so is a motion photo's video, wherever it starts. Other
+data behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
 part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
 """
 
@@ -23,12 +23,12 @@ from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
 from policyfs.redact.jpeg.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
 
 MAX_IMAGES: Final = 64
-"""Pictures in one file that are kept; what is behind the last becomes zeros."""
+"""Pictures in one file that are kept; bytes behind the last become zeros."""
 MAX_METADATA_BYTES: Final = 16 << 20
-"""In the segments of one picture that are looked into."""
+"""Limit of the segments of one picture that are looked into."""
 _EOI: Final = b"\xff\xd9"
 MAX_VIDEOS: Final = 4
-"""Videos behind the pictures that are kept."""
+"""Limit of videos behind the pictures that are kept."""
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
     Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
@@ -47,13 +47,14 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
     Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
 )  # fmt: skip
-"""What of a JPEG may hold what."""
+"""Parts of a JPEG and their data."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a JPEG that is to be hidden, with what to put there.
+    """Locate everything to hide in a JPEG, with its replacement.
 
-    Raises NotThisKindError if there is neither a picture nor a segment that is understood, TooMuchError.
+    Raises NotThisKindError if there is neither a picture nor a segment that is understood,
+    TooMuchError.
     """
     return _Locator(source, inner).locate()
 
@@ -67,7 +68,7 @@ class _Locator:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     kept: bool = False
-    """Something of a segment was understood: the head of a picture may stand for itself."""
+    """Some bytes of a segment were kept: the head of a picture may stand for itself."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -79,7 +80,7 @@ class _Locator:
             trailer, end = None, self.source.size
             first = self._first(end)
         head_only = not first.is_picture and bool(first.scans or not first.complete)
-        if head_only:  # what is behind goes: it may not be joined to what stays either
+        if head_only:  # bytes behind are removed: they must not be joined to kept ones, either
             first.cut(first.whole)
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
@@ -88,14 +89,14 @@ class _Locator:
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
-        # Without an EOI, what is one look's mark may be the next one's picture.
+        # Without an EOI, the mark found now may be the next reader's picture.
         self._behind(first.end, end, more, marked=trailer is None and first.complete)
         return Found(self.patches, self.notes)
 
     def _first(self, end: int) -> Image:
-        """The image that the file starts with, before end.
+        """Return the image at the start of the file, before end.
 
-        Where no EOI ends it, a scan would go on through a video behind it.
+        If no EOI ends it, a scan would go on through a video behind it.
         """
         budget = self.inner.budget
         image = walk_image(SliceSource(self.source, 0, end), 0, budget)
@@ -105,9 +106,9 @@ class _Locator:
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
-        """Puts an EOI behind a head without a picture; returns where it ends.
+        """Put an EOI behind a head without a picture; return where it ends.
 
-        Readers that find zeros there (ExifTool) give up, and with the last segment, too.
+        Readers that find zeros there (ExifTool) give up, and drop the last segment, too.
         """
         self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
         return min(at + 2, end)
@@ -117,7 +118,7 @@ class _Locator:
         whole.add(found, by)
 
     def _image(self, image: Image) -> list[int]:
-        """Patches one image; returns where its multi-picture directory says there are others."""
+        """Patch one image; return the offsets of other images in its multi-picture directory."""
         for start, end in image.junk:
             self._zero(start, end, "junk")
         for offset in image.bad_lengths:
@@ -138,9 +139,9 @@ class _Locator:
         return list(mpf_offsets(segments, loaded))
 
     def _behind(self, at: int, end: int, offsets: list[int], *, marked: bool) -> None:
-        """What follows the first image, up to end: further images, videos, and zeros.
+        """Clean the bytes between the first image and end: further images, videos, and zeros.
 
-        marked: a motion photo's mark may be the last of it.
+        marked: a motion photo's mark may be the last of them.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, at

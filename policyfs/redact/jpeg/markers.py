@@ -1,8 +1,8 @@
-"""The marker structure of a JPEG (ITU-T T.81 Annex B): where its segments are, and what is none.
+"""Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and bytes in none of them.
 
-Walks one image from SOI to EOI by ranges. Readers differ in how they take broken files, so the
-walk settles each case in one way and says which bytes have to become zero to make it so: junk
-between segments, behind a lying length, behind anything that is no JPEG.
+Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files, so the walk
+reads each case in one way and reports the bytes that have to become zero for that: junk between
+segments, behind a wrong length, behind anything that is no JPEG.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from policyfs.redact.jpeg.motion_photo import FTYP, FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Between segments the next marker is mostly at hand; in a scan it is far away."""
+"""Bytes per read: between segments the next marker is mostly near; in a scan it is far away."""
 MAX_FILL_BYTES: Final = 4096
-"""Fill bytes (0xff) before a marker that are left as they are."""
+"""Fill bytes (0xff) before a marker that stay unchanged."""
 
 SOI: Final = 0xD8
 EOI: Final = 0xD9
@@ -33,11 +33,11 @@ _DQT: Final = 0xDB
 _DNL: Final = 0xDC
 _DRI: Final = 0xDD
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
-"""Markers of a picture's sizes; each names a way to compress it."""
+"""Markers of a picture's sizes; each is for one way of compression."""
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
-"""Markers of segments; behind others of those that stand alone there is no picture any more."""
+"""Markers of segments; any other marker that does not stand alone ends the picture."""
 
 _ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -55,8 +55,8 @@ class Segment(NamedTuple):
 class Image:
     """One image of a file, [start, end).
 
-    complete: an EOI ends it. frame: the marker of its first frame. scan_from: where the data of its
-    first scan starts. whole: where the last segment before any scan ends that is not cut off.
+    complete: an EOI ends it. frame: the marker of its first frame. scan_from: offset of the data of its
+    first scan. whole: end of the last complete segment before any scan.
     """
 
     start: int
@@ -73,11 +73,11 @@ class Image:
 
     @property
     def is_picture(self) -> bool:
-        """It has what a decoder needs at least."""
+        """True if it has the parts that every decoder needs."""
         return self.frames > 0 and self.scans > 0
 
     def cut(self, end: int) -> None:
-        """Forgets what was found at end or behind."""
+        """Forget the parts found at end or behind."""
         self.segments = [s for s in self.segments if s.offset + s.size <= end]
         self.junk = [(a, b) for a, b in self.junk if b <= end]
         self.bad_lengths = [offset for offset in self.bad_lengths if offset < end]
@@ -89,9 +89,9 @@ def is_soi(source: ByteSource, offset: int) -> bool:
 
 
 def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool = False) -> Image:
-    """The image whose SOI is at start; it ends where it is no JPEG any more at the latest.
+    """Walk the image whose SOI is at start; it ends, at the latest, where it stops being a JPEG.
 
-    to_scan: its header is all that is asked for. Raises TooMuchError.
+    to_scan: read its header only. Raises TooMuchError.
     """
     walker = _Walker(source, budget, Image(start), to_scan)
     walker.walk()
@@ -121,7 +121,7 @@ class _Walker:
             code = self.source.read(marker + 1, 1)[0]
             after = self._behind(code, marker)
             if after is None:
-                image.end = marker if in_scan else at  # not a JPEG from here on, or the next one
+                image.end = marker if in_scan else at  # no JPEG from here on, or the next one
                 return
             if not in_scan and marker > at:
                 self._gap(at, marker)
@@ -137,10 +137,10 @@ class _Walker:
                 return
 
     def _find(self, start: int, *, in_scan: bool) -> int | None:
-        """Offset of the 0xff of the next marker; None at the end of the file.
+        """Return the offset of the 0xff of the next marker; None at the end of the file.
 
-        A scan that no marker ends, or junk behind it, would go on through a video, and may find one
-        there: it ends where a file of boxes begins, which compressed data do not look like.
+        A scan without an end marker, or junk behind it, would go on through a video, and may find a marker
+        there. So it ends at the start of a file of boxes, which compressed data does not look like.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -156,24 +156,24 @@ class _Walker:
             self.budget.search(2 * len(chunk) if blank else len(chunk))
             if len(chunk) < size:
                 return None
-            at += size - FTYP_BYTES + 1  # it may lie across two chunks
+            at += size - FTYP_BYTES + 1  # a match may lie across two chunks
             size = min(2 * size, CHUNK_BYTES)
 
     def _behind(self, code: int, marker: int) -> int | None:
-        """Offset behind a marker, with its segment if it has one; None if decoders cannot go on here."""
+        """Return the offset behind a marker and its segment; None if decoders cannot go on here."""
         if code == EOI or code in _STANDALONE:
             return marker + 2
         return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
-        """Bytes before a marker: fill bytes are the standard's own, what follows them is junk."""
+        """Record junk before a marker: fill bytes are the standard's own, bytes after them are junk."""
         head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
         junk = start + len(head) - len(head.lstrip(b"\xff"))
         if junk < end:
             self.image.junk.append((junk, end))
 
     def _segment(self, code: int, marker: int) -> int | None:
-        """Offset behind the segment; None if decoders cannot go on here."""
+        """Return the offset behind the segment; None if decoders cannot go on here."""
         size = self.source.size
         if marker + 4 > size:
             return None
@@ -184,12 +184,12 @@ class _Walker:
             if needed:
                 return None
             self.image.bad_lengths.append(marker + 2)
-            if code in _METADATA:  # as an empty one it comes between its neighbours
+            if code in _METADATA:  # an empty segment between its neighbours
                 self.image.segments.append(Segment(code, offset, 0))
             return offset
         end = offset + length - 2
         if end > size:
-            return None  # cut off; what comes to be behind must not become a part of it
+            return None  # cut off; later bytes behind must not become a part of it
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
         elif not well_formed(code, self.source.read(offset, length - 2)):
@@ -208,7 +208,7 @@ class _Walker:
 
 
 def well_formed(code: int, payload: bytes) -> bool:
-    """Whether a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
+    """True if a segment that decoding needs has the shape of T.81 B.2, to the last byte."""
     size = len(payload)
     if code in FRAMES:
         return size >= 6 and size == 6 + 3 * payload[5]

@@ -1,9 +1,9 @@
-"""Videos behind a picture: where one starts, where it ends.
+"""Videos behind a picture: their start and end.
 
-A motion photo is a JPEG with an MP4 behind it. Its XMP says how far before the end of the file the
-video starts (GCamera:MicroVideoOffset, Container:Directory with Item:Length); but files are edited,
-cut and put together, so what counts is where an ``ftyp`` box is.
-Sources: Motion Photo format 1.0 (Android developers' pages); ISO/IEC 14496-12.
+A motion photo is a JPEG with an MP4 behind it. Its XMP has the video's distance from the end of the
+file (GCamera:MicroVideoOffset, Container:Directory with Item:Length). But files are edited, cut and
+put together, so the ``ftyp`` box decides. Sources: Motion Photo format 1.0 (Android developers'
+pages); ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from policyfs.redact.isobmff.boxes import read_box
 
 FTYP: Final = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
 FTYP_BYTES: Final = 12
-"""How a file of boxes begins, and how many bytes that are."""
+"""Bytes at the start of a file of boxes that identify it."""
 _AT_TOP: Final = frozenset(
     (
         *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"moof", b"mfra", b"styp"),
         *(b"sidx", b"ssix", b"prft", b"pdin", b"udta", b"sefd", b"beam"),
     )
 )
-"""Types of boxes at the top of a file; what starts like another is behind the video."""
+"""Types of boxes at the top of a file; a box of another type is behind the video."""
 _KINDS: Final = {
     b"qt  ": "video/quicktime",
     b"heic": "image/heic",
@@ -39,9 +39,9 @@ _LIVE_MARK_BYTES: Final = 64
 
 
 def live_mark_size(source: ByteSource) -> int:
-    """Bytes of the mark at the end by which Huawei's programs know a motion photo; 0 if there is none.
+    """Return the size of the mark at the end by which Huawei's programs know a motion photo; 0 if none.
 
-    It says how long the video is, and tells nothing.
+    It holds the video's length, and tells nothing.
     """
     tail = source.read(max(0, source.size - _LIVE_MARK_BYTES), _LIVE_MARK_BYTES)
     found = _LIVE_MARK.search(tail)
@@ -57,7 +57,7 @@ class Video(NamedTuple):
 
 
 def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Video | None:
-    """The first file of ISO base media boxes that starts in [start, end); None if there is none.
+    """Find the first file of ISO base media boxes that starts in [start, end); None if there is none.
 
     Raises TooMuchError.
     """
@@ -70,12 +70,12 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
             return Video(offset, _boxes_end(source, offset, budget), _KINDS.get(found[0][8:12], "video/mp4"))
         if len(chunk) < FTYP_BYTES or at + len(chunk) >= end:
             return None
-        at += len(chunk) - FTYP_BYTES + 1  # it may lie across two chunks
+        at += len(chunk) - FTYP_BYTES + 1  # a match may lie across two chunks
     return None
 
 
 def _boxes_end(source: ByteSource, at: int, budget: Budget) -> int:
-    """Where the boxes of a file that starts at `at` end: another file may follow."""
+    """Return the end of the boxes of a file that starts at `at`: another file may follow."""
     start = at
     while at < source.size:
         budget.part()

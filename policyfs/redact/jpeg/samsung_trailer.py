@@ -1,12 +1,12 @@
-"""What Samsung's cameras put behind a JPEG: named blocks, a directory of them, and a mark at the end.
+"""Trailer of Samsung's cameras behind a JPEG: named blocks, their directory, and a mark at the end.
 
     blocks: 4 bytes of type, 4 of the name's length, name, data
-    SEFH, version, count; per block: its type, how far before SEFH it starts, its size
+    SEFH, version, count; per block: its type, its distance before SEFH, its size
     length of the directory, SEFT
 
 Numbers are little-endian, of 4 bytes. A motion photo's video is one of the blocks, second pictures
 and sound are others; some tell the country (MCC_Data) or the time. Source: files of many phones, and
-how public readers take them; there is no published specification.
+public readers of them; there is no published specification.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ENTRY_BYTES: Final = 12
 _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
 _GONE: Final = 0x7F7F
-"""The type of a block whose contents went: readers know none of it, and it looks like no marker."""
+"""Type of a block with removed content: no reader knows it, and it looks like no marker."""
 
 
 class _Use(NamedTuple):
-    """What blocks of a name tell, and of what kind the file in them is."""
+    """Categories of blocks with a name, and the kind of the file in them."""
 
     tells: Tells
     holds: str = ""
@@ -66,7 +66,7 @@ _NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block, [start, end) of the file; entry: where the directory tells of it."""
+    """One block, [start, end) of the file; entry: offset of its entry in the directory."""
 
     start: int
     end: int
@@ -75,7 +75,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """The blocks in order; the directory is [directory, end). start: where the first block is."""
+    """The blocks in order; the directory is [directory, end). start: offset of the first block."""
 
     start: int
     directory: int
@@ -84,7 +84,7 @@ class Trailer:
 
 
 def find_trailer(source: ByteSource, lowest: int) -> Trailer | None:
-    """The trailer that ends the file and starts at `lowest` or behind; None if there is none."""
+    """Find the trailer that ends the file and starts at `lowest` or behind; None if there is none."""
     tail = source.read(max(0, source.size - 8), 8)
     length = int.from_bytes(tail[:4], "little")
     at = source.size - 8 - length
@@ -108,7 +108,7 @@ def find_trailer(source: ByteSource, lowest: int) -> Trailer | None:
 
 
 def clean_trailer(source: ByteSource, trailer: Trailer, inner: Inner) -> Found:
-    """What is to be hidden in a trailer: whole blocks, in what they embed, and what is in none."""
+    """Locate everything to hide in a trailer: blocks, files embedded in them, bytes in none of them."""
     found = Found()
     at = trailer.start
     for block in trailer.blocks:
@@ -158,7 +158,7 @@ def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) 
 def _drop(
     source: ByteSource, block: Block, name: str, tells: Tells, found: Found, *, broken: bool = False
 ) -> None:
-    """An empty block of a type that nobody reads, there and in the directory."""
+    """Turn a block into an empty one of a type that nobody reads, also in the directory."""
     mark = _GONE.to_bytes(4)
     before = len(found.patches)
     for at in (block.start, block.entry):

@@ -1,8 +1,8 @@
-"""What becomes of each metadata segment (APPn, COM) of a JPEG.
+"""Cleaner of each metadata segment (APPn, COM) of a JPEG.
 
-Known segments are cleaned or shown to be harmless; any other becomes zeros: a maker's private
-segment may hold anything, a place too. Sources: T.81; JFIF 1.02; Exif 2.32; Adobe XMP part 3;
-CIPA DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
+Known segments are cleaned or shown to be harmless. Any other becomes zeros: a maker's private
+segment may hold anything, a place too. Sources: T.81; JFIF 1.02; Exif 2.32; Adobe XMP part 3; CIPA
+DC-007 (MPF); ICC.1 Annex B.4; ISO 21496-1; Adobe technical note 5116.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ APP13: Final = APP0 + 13
 APP14: Final = APP0 + 14
 
 _EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
-"""What lax readers take for the start of EXIF (ExifTool does)."""
+"""Bytes that lax readers accept as the start of EXIF (ExifTool does)."""
 _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
@@ -51,13 +51,13 @@ _ADOBE_BYTES: Final = 12
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
 LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
-"""Segments of which anything may stay; of all others nothing does."""
+"""Segments that may keep bytes; all others keep none."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A segment with its payload as it was and as it is to be."""
+    """A segment with its old and its new payload."""
 
     code: int
     old: bytes
@@ -65,7 +65,7 @@ class Loaded:
     notes: list[Note] = field(default_factory=list)
 
     def set(self, cleaned: Cleaned | None, skip: int = 0) -> None:
-        """Takes a cleaned block that starts skip bytes into the payload; None: zeros."""
+        """Put in a cleaned block that starts skip bytes into the payload; None: zeros."""
         if cleaned is None:
             self.drop(broken=True)
             return
@@ -73,14 +73,14 @@ class Loaded:
         self.notes += shifted(cleaned.notes, skip)
 
     def drop(self, tag: str = "unknown", tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Nothing of the payload stays. broken: because it could not be understood."""
+        """Remove the whole payload. broken: because it could not be understood."""
         self.new = bytes(len(self.old))
         if self.new != self.old:
             self.notes.append(Note(0, len(self.old), NAMES[self.code], tag, tells, broken))
 
 
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
-    """All metadata segments of one image, in order, each as it is to be."""
+    """Clean all metadata segments of one image; return them in order."""
     loaded = [Loaded(s.code, old, old) for s, old in zip(segments, payloads, strict=True)]
     telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
     for segment in loaded:
@@ -97,7 +97,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 
 def _is_shared(segment: Loaded) -> bool:
-    """Part of a block that may go on in other segments."""
+    """True if it is part of a block that may continue in other segments."""
     headers = {
         APP13: PHOTOSHOP_HEADER,
         APP2: ICC_HEADER,
@@ -123,7 +123,7 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         block = old[len(MPF_HEADER) :]
         segment.set(clean_tiff(block, inner, tags.MPF_TABLE), len(MPF_HEADER))
     elif code == APP2 and old.startswith(GAIN_MAP_HEADER) and len(old) <= _GAIN_MAP_BYTES:
-        pass  # numbers only: how to mix the picture and its gain map
+        pass  # numbers only: the mix of picture and gain map
     elif code == APP12 and old.startswith(DUCKY_HEADER):
         segment.set(_clean_ducky(old, inner))
     elif code == APP6 and old.startswith(GOPRO_HEADER):
@@ -132,7 +132,7 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         # Decoders read the colour transform here.
         segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")
     elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
-        pass  # the number of a type, in thumbnails by Photoshop and Lightroom
+        pass  # a type number, in thumbnails by Photoshop and Lightroom
     else:
         segment.drop()
 
@@ -155,7 +155,7 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Photoshop's "save for web": quality, comment, copyright; each (tag, length, value)."""
+    """Clean Photoshop's "save for web": quality, comment, copyright; each (tag, length, value)."""
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
@@ -174,7 +174,7 @@ def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
-    """Puts a cleaned block back into the segments that it was joined from."""
+    """Put a cleaned block back into the segments that it was joined from."""
     at = 0
     for segment in parts:
         size = len(segment.old) - skip
@@ -187,10 +187,10 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """EXIF, also under a header that only lax readers take, and cut into neighbouring segments.
+    """Clean EXIF, also under a header for lax readers only, and cut into neighbouring segments.
 
-    A segment whose EXIF does not start with a byte order goes on with the one before (as ExifTool
-    writes EXIF of over 64 KiB).
+    A segment whose EXIF does not start with a byte order continues the one before (ExifTool writes EXIF
+    of over 64 KiB so).
     """
     blocks: list[list[Loaded]] = []
     adjoining = False
@@ -208,7 +208,7 @@ def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _exif_skip(segment: Loaded) -> int:
-    """Bytes before the EXIF of a segment; 0 if it has none."""
+    """Return the number of bytes before the EXIF of a segment; 0 if it has none."""
     found = _EXIF_START.match(segment.old) if segment.code == APP1 else None
     return found.end() if found else 0
 
@@ -230,7 +230,7 @@ def _carries(segment: Loaded) -> bool:
 
 
 def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Image resources; those of neighbouring segments are one block."""
+    """Clean image resources; those of neighbouring segments are one block."""
 
     skip = len(PHOTOSHOP_HEADER)
     for is_photoshop, group in groupby(loaded, _carries):
@@ -246,7 +246,7 @@ def _clean_photoshop(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _clean_profile(parts: Sequence[Loaded]) -> None:
-    """A colour profile stays if its parts are all there and it has a profile's signature."""
+    """Keep a colour profile if all its parts are there and it has a profile's signature."""
     head = len(ICC_HEADER) + 2
     numbered = {part.old[len(ICC_HEADER)]: part for part in parts if len(part.old) > head}
     total = len(parts)
@@ -262,7 +262,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Extended XMP: packets cut into segments, put together by the digest they are named by."""
+    """Clean extended XMP: packets cut into segments, joined by the digest in their names."""
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
@@ -286,7 +286,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
 
 
 def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
-    """The parts of one packet by offset; None if they do not make up exactly that packet."""
+    """Return the parts of one packet by offset; None if they do not make up exactly that packet."""
     at = len(XMP_MORE_HEADER) + _GUID_BYTES
     if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
         return None
@@ -301,14 +301,14 @@ def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
 
 
 def _digest(packet: bytes) -> bytes:
-    """What an extended packet is called."""
+    """Return the digest that names an extended packet."""
     return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
 
 
 def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
-    """Names an edited packet by its new digest, where it is and where the main packet says so.
+    """Rename an edited packet to its new digest, in its segments and in the main packet.
 
-    The old digest would make strict readers ignore the rest, and would confirm a guessed place.
+    With the old digest strict readers would ignore the packet, and it would confirm a guessed place.
     """
     at = len(XMP_MORE_HEADER)
     for part in parts:
@@ -317,7 +317,7 @@ def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: 
 
 
 def _replace_name(loaded: Sequence[Loaded], old: bytes, new: bytes) -> None:
-    """Puts another digest where the main packet names an extended one, in any encoding."""
+    """Replace the digest of an extended packet in the main packet, in any encoding."""
     if re.fullmatch(rb"[0-9A-Fa-f]{32}", old) is None:
         return
     for segment in loaded:
@@ -333,7 +333,7 @@ def _spellings(digest: bytes) -> list[bytes]:
 
 
 def _renew_digests(loaded: Sequence[Loaded]) -> None:
-    """Puts back digests that were taken out of XMP, where they are digests of what the picture holds."""
+    """Restore digests that were removed from XMP, if they are digests of the picture's data."""
     for segment in loaded:
         gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
         if not gone or not segment.new.startswith(XMP_HEADER):
@@ -354,12 +354,12 @@ def _renew_digests(loaded: Sequence[Loaded]) -> None:
 
 
 def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
-    """What segments hold behind so many bytes each, those of which none are passed over."""
+    """Join the data of segments behind so many bytes each; segments where that is 0 are skipped."""
     return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
-    """Offsets in the file at which multi-picture directories say that images start."""
+    """Yield the file offsets of images in multi-picture directories."""
     for segment, content in zip(segments, loaded, strict=True):
         block = content.new[len(MPF_HEADER) :]
         if segment.code != APP2 or not content.new.startswith(MPF_HEADER):
@@ -372,7 +372,7 @@ def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterat
 
 
 def _mpf_entries(block: bytes, little: bool) -> Iterator[int]:
-    """Where the 16-byte entries of a cleaned multi-picture directory are."""
+    """Yield the offsets of the 16-byte entries of a cleaned multi-picture directory."""
 
     def number(at: int, size: int) -> int:
         return int.from_bytes(block[at : at + size], "little" if little else "big")

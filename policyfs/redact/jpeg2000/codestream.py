@@ -1,4 +1,4 @@
-"""JPEG 2000 codestreams (ITU-T T.800 Annex A): marker segments of the headers, stepping over the data.
+"""JPEG 2000 codestreams (ITU-T T.800 Annex A): marker segments of the headers; the data is skipped.
 
 A main header, then tile-parts of a known length, each with a header of its own. Comments (COM) are
 free text or any bytes; Kakadu and OpenJPEG write their names there, map makers write coordinates.
@@ -15,7 +15,7 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.tag_names import told
 
 SOC: Final = b"\xff\x4f\xff\x51"
-"""Start of a codestream, and the segment that has to come first (SIZ)."""
+"""Start of a codestream, and the segment that must come first (SIZ)."""
 _SIZ: Final = 0x51
 _COM: Final = 0x64
 _SOT: Final = 0x90
@@ -33,7 +33,7 @@ _KNOWN: Final = frozenset(
 
 
 def walk_codestream(source: ByteSource, inner: Inner) -> Found | None:
-    """What has to change in a codestream; None if it is none. Raises TooMuchError."""
+    """Return the changes to a codestream; None if it is none. Raises TooMuchError."""
     if source.read(0, 4) != SOC:
         return None
     walk = _Walk(source, inner)
@@ -47,7 +47,7 @@ class _Walk:
     found: Found = field(default_factory=Found)
 
     def run(self) -> bool:
-        """The main header, and all tile-parts."""
+        """Walk the main header and all tile-parts; return False if it is no codestream."""
         at = self._header(2, _SOT)
         tiles = 0
         while at is not None and at < self.source.size:
@@ -67,7 +67,7 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Nothing of a codestream from here on, whatever looked like a header in it."""
+        """Zero all bytes from here on, even those read as headers; return True if there are tile-parts."""
         self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
         self.found.notes = [note for note in self.found.notes if note.offset < at]
         patches = list(zeros(self.source, at, self.source.size)) if at < self.source.size else []
@@ -77,7 +77,7 @@ class _Walk:
         return tiles > 0
 
     def _header(self, at: int, stop: int) -> int | None:
-        """Where the marker is that ends a header; None if there is none."""
+        """Return the offset of the marker that ends a header; None if there is none."""
         while True:
             self.inner.budget.part()
             head = self.source.read(at, 4)
@@ -114,7 +114,7 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Where data end that go on "to the end": at the marker, which no data hold (B.10.1, D.4.1)."""
+        """Return the end of data that goes on "to the end": EOC, which no data holds (B.10.1, D.4.1)."""
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))
             if found >= 0:

@@ -1,6 +1,6 @@
 """JPEG 2000 files: JP2 and JPX boxes around codestreams, and bare codestreams (ITU-T T.800, T.801).
 
-Metadata lies in XML boxes, in UUID boxes (XMP, EXIF, IPTC, GeoTIFF and anything else), in labels and
+Metadata is in XML boxes, in UUID boxes (XMP, EXIF, IPTC, GeoTIFF and anything else), in labels and
 associations, and in comments of the codestream. A codestream may be in one box or in fragments.
 """
 
@@ -51,7 +51,7 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""Boxes of numbers that showing a picture needs, and how long they are at most."""
+"""Boxes of numbers that are needed to show a picture, and their sizes, at most."""
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -117,7 +117,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_jp2(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a JPEG 2000 file that is to be hidden, with what to put there.
+    """Locate everything to hide in a JPEG 2000 file, with its replacement.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -177,7 +177,7 @@ class _Locator:
             self.found.add(inside, box.body)
 
     def _small(self, box: Box) -> bool:
-        """Any other box; False if it has to go whole."""
+        """Clean any other box; return False if it has to be removed whole."""
         size = box.end - box.body
         if box.kind in _NUMBERS:
             return size <= _NUMBERS[box.kind]
@@ -215,7 +215,7 @@ class _Locator:
         return None
 
     def _fragments(self, data: bytes) -> bool:
-        """A list of where a codestream's pieces lie in the file (T.801 M.11.3.1)."""
+        """Claim the pieces of a codestream by a list of their places in the file (T.801 M.11.3.1)."""
         fields, spans = Fields(data), []
         try:
             for _ in range(fields.number(2)):
@@ -236,7 +236,7 @@ class _Locator:
 
 
 def _is_colour(data: bytes) -> bool:
-    """``colr`` of T.800 I.5.3.3: a method, and a number or an ICC profile."""
+    """True if it is a ``colr`` of T.800 I.5.3.3: a method, and a number or an ICC profile."""
     if len(data) < 3 or data[0] not in _COLOUR_METHODS:
         return False
     if data[0] in (2, 3):

@@ -1,8 +1,8 @@
-"""The clusters of a Matroska file: the blocks of its tracks, read by their headers only.
+"""Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
-Blocks of pictures and sound are passed over. Those of subtitles are read and, where they tell what is
-to be hidden, become blanks; those of any other track become zeros. Anything in a cluster that is no
-block becomes Void.
+Blocks of pictures and sound are skipped. Those of subtitles are read, and become blanks if they
+tell anything hidden; those of any other track become zeros. Any other element in a cluster becomes
+Void.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from policyfs.redact.matroska.ebml import (
 from policyfs.redact.matroska.elements import child_data, children
 
 FEW_BLOCKS: Final = 200_000
-"""So many blocks are looked at even where all tracks are pictures and sound."""
+"""Blocks that are walked even if all tracks are pictures and sound."""
 MAX_BLOCKS: Final = 1_000_000
-"""A file that has other tracks, and more blocks than this, is refused."""
+"""Blocks beyond which a file with other tracks is refused."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
-"""Looking for what comes behind junk takes as long as many parts."""
+"""Parts of the budget for a search behind junk, which takes that long."""
 _SIMPLE_BLOCK: Final = 0xA3
 _GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
@@ -49,7 +49,7 @@ _ADD_ID: Final = 0xEE
 _CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
 _GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, 0xFB, 0x75A2})
 _KEPT_ADDITIONS: Final = frozenset({1, 4})
-"""Additions that belong to the picture: its alpha channel, and how bright it is meant (ITU-T T.35)."""
+"""Additions that belong to the picture: its alpha channel, and its intended brightness (ITU-T T.35)."""
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
@@ -57,14 +57,14 @@ _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
 _PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
-"""A digit, or what a place has that is written without one: text.tells_place finds none without these."""
+"""A digit, or words of places without one: free_text.tells_place finds no place without these."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
 
 
 class Role(enum.Enum):
-    """What becomes of a track's blocks."""
+    """Treatment of a track's blocks."""
 
     MEDIA = "they stay"
     TEXT = "they are read"
@@ -88,7 +88,7 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Where a simple block of pictures or sound ends; 0 for anything else. There are very many."""
+    """Return the end of a simple block of pictures or sound; 0 for anything else. There are very many."""
     if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
         return 0
     length = 9 - peek[1].bit_length()
@@ -99,7 +99,7 @@ def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
 
 
 def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
-    """Where the next element of the first level starts that a reader could go on with; end if none."""
+    """Return the next first-level element from which a reader could go on; end if there is none."""
     at, size = start, 4096
     while at < end:
         chunk = source.read(at, min(size, end - at))
@@ -135,11 +135,11 @@ class Clusters:
 
     @property
     def wanted(self) -> bool:
-        """Whether clusters have to be looked into at all."""
+        """True if clusters have to be walked at all."""
         return self.blocks < FEW_BLOCKS or any(t.role is not Role.MEDIA for t in self.tracks.values())
 
     def walk(self, start: int, end: int, sized: bool) -> int:
-        """One cluster's data; returns where it ends. sized: it says itself that it ends at end."""
+        """Walk one cluster's data; return its end. sized: the cluster states that it ends at end."""
         self._cluster, at, before = start, start, len(self.patches)
         read, media = self.source.read, self._media
         while at < end:
@@ -172,7 +172,7 @@ class Clusters:
 
     @property
     def _media(self) -> frozenset[int]:
-        """The first byte of blocks of pictures and sound, as far as one byte holds a track's number."""
+        """First bytes of blocks of pictures and sound, for track numbers of one byte."""
         return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -188,7 +188,7 @@ class Clusters:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
     def _broken(self, at: int, stop: int, head: Head | None) -> None:
-        """What is cut off, or no element: the last picture of a broken recording may stay."""
+        """Void an element that is cut off or malformed; the last picture of a broken recording may stay."""
         if head is not None and head.ident == _SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
@@ -196,7 +196,7 @@ class Clusters:
         self._void(at, stop, "broken element", broken=True)
 
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
-        """An element that is no block: a number stays."""
+        """Clean an element that is no block: a number stays."""
         if head.ident == VOID:
             patches = list(zero_patches(self.source, at + head.length, stop))
             self.inner.budget.part(len(patches))
@@ -225,7 +225,7 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """A block whose data are [start, stop); returns its track's number, -1 if it goes."""
+        """Handle a block with the data [start, stop); return its track's number, -1 if it is removed."""
         peek = self.source.read(start, min(12, stop - start))
         found = number_at(peek)
         number, width = found if found is not None else (-1, 1)
@@ -261,7 +261,7 @@ class Clusters:
         self.patches += difference(start, self.source.read(start, stop - start), new)
 
     def _added(self, number: int, at: int, stop: int, head: Head) -> None:
-        """What is added to a block."""
+        """Clean the additions of a block."""
         role = self.tracks.get(number, _NOBODYS).role
         if role is Role.TEXT:
             self._additions.setdefault(number, []).append(_Text(at, stop - at, self._cluster))
@@ -287,7 +287,7 @@ class Clusters:
             self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
 
     def finish(self) -> None:
-        """Settles what becomes of the subtitles, and of checksums over what changed."""
+        """Decide on subtitles, and void checksums over changed data."""
         for number, texts in self._texts.items():
             tells = self._told(number, [*texts, *self._additions.get(number, ())])
             if not tells:
@@ -313,7 +313,7 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """What of what is to be hidden a track's subtitles tell: one that does speaks for all."""
+        """Return the hidden categories that a track's subtitles tell; one subtitle decides for all."""
         hide = self.inner.hide
         if self.tracks[number].packed:
             return hide
@@ -328,7 +328,7 @@ class Clusters:
         return Tells(0)
 
     def _tells_place(self, text: str) -> bool:
-        """As tells_place; most lines have nothing in them that every place has, and do not count as texts."""
+        """Apply tells_place; lines without a hint of a place are most, and do not count as texts."""
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)
@@ -340,8 +340,9 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Blanks; the commas of a script's line (S_TEXT/ASS) stay, since players count them. Its number, which
-    it starts with, may be blank already.
+    """Return blanks; the commas of a script's line (S_TEXT/ASS) stay, because players count them.
+
+    The number at the start of the line may be blank already.
     """
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():

@@ -1,8 +1,8 @@
-"""What decoders are told at the start of a track (CodecPrivate), and what else stands there.
+"""Settings of decoders at the start of a track (CodecPrivate), and other data there.
 
-Most of it is numbers that decoding needs. Xiph's codecs keep their comments in it, FLAC its pictures,
-H.265 the encoder's options, subtitles the header of a script. Sources: the codec mappings of
-matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
+Most of it is numbers that decoding needs. Xiph's codecs keep their comments in it, FLAC its
+pictures, H.265 the encoder's options, subtitles the header of a script. Sources: the codec mappings
+of matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _NUMBERS: Final = (
     *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
-"""Codecs whose settings are numbers, the same for all files of an encoder."""
+"""Codecs with settings of numbers only, the same for all files of an encoder."""
 
 _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
-"""Names of encoders that decoders go by, to decode what these got wrong."""
+"""Names of encoders that decoders need, to work around errors of the encoder."""
 
 _PADDING, _COMMENT = 1, 4
 _KEPT_FLAC: Final = frozenset({0, 3})
@@ -48,7 +48,7 @@ _VOBSUB: Final = re.compile(
 
 
 def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
-    """The settings of a codec (its id) as they are to be, at the same length; None: the element goes."""
+    """Clean the settings of a codec (its id), keeping their length; None: the element is removed."""
     if len(data) > MAX_PRIVATE_BYTES:
         return None
     if codec in ("A_VORBIS", "V_THEORA"):
@@ -73,7 +73,7 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Lines that are not of the kept form become blanks."""
+    """Blank lines that do not have the kept form."""
     return b"".join(
         line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
         for line in data.splitlines(keepends=True)
@@ -86,7 +86,7 @@ def _blank_line(line: bytes) -> bytes:
 
 
 def _xiph(data: bytes, hide: Tells) -> bytes | None:
-    """Three packets in one: identification, comments, setup (Xiph lacing)."""
+    """Clean three packets in one: identification, comments, setup (Xiph lacing)."""
     if data[:1] != b"\2":
         return None
     at, sizes = 1, []
@@ -106,8 +106,10 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
 
 
 def clean_comments(data: bytes, hide: Tells) -> bytes:
-    """Vorbis comments: the vendor, then NAME=value, each with its length before it. What goes becomes
-    a comment without a meaning; what cannot be understood, one vendor of blanks.
+    """Clean Vorbis comments: the vendor, then NAME=value, each with its length before it.
+
+    A removed comment becomes one without a meaning. If the list cannot be understood it becomes one
+    vendor of blanks.
     """
     out = bytearray(data)
     end = number = 0
@@ -125,7 +127,7 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the vendor and each comment stand; an end behind the data if they do not fit."""
+    """Yield the ranges of the vendor and of each comment; an end behind the data if they do not fit."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     yield 4, at if len(data) >= 8 else len(data) + 1
@@ -146,7 +148,7 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, hide: Tells) -> bytes | None:
-    """Metadata blocks up to the last one; others than the decoder needs become padding."""
+    """Clean metadata blocks up to the last one; blocks that the decoder does not need become padding."""
     if data[:4] != b"fLaC":
         return None
     out, at, last = bytearray(data), 4, False
@@ -168,7 +170,7 @@ def _flac(data: bytes, hide: Tells) -> bytes | None:
 
 
 def _without_sei(data: bytes) -> bytes | None:
-    """An HEVCDecoderConfigurationRecord in which no SEI message says anything."""
+    """Return an HEVCDecoderConfigurationRecord with blanked SEI messages."""
     out, at = bytearray(data), 23
     if len(data) < at:
         return data
@@ -189,7 +191,7 @@ def _without_sei(data: bytes) -> bytes | None:
 
 
 def _blank_sei(out: bytearray, start: int, end: int) -> None:
-    """Turns the messages of an SEI unit into blanks; its two bytes of header, types and sizes stay."""
+    """Turn the messages of an SEI unit into blanks; its two bytes of header, types and sizes stay."""
     at = start + 2
     while at + 2 < end and out[at] != 0x80:
         while at < end and out[at] == 0xFF:

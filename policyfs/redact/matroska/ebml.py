@@ -1,7 +1,7 @@
-"""Elements of EBML (RFC 8794): their headers, and what is put where one goes.
+"""Elements of EBML (RFC 8794): their headers, and the replacement of removed ones.
 
-An element is an id, a size and so many bytes of data. What goes becomes a Void element of the same
-length with zeros in it, which every reader skips; a checksum over it becomes Void, too.
+An element is an id, a size and so many bytes of data. A removed one becomes a Void element of the
+same length with zeros in it, which every reader skips; a checksum over it becomes Void, too.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 VOID: Final = 0xEC
 CRC_32: Final = 0xBF
 HEAD_BYTES: Final = 12
-"""An id takes at most 4 bytes, a size at most 8."""
+"""Length of a header, at most: an id takes up to 4 bytes, a size up to 8."""
 
 _SHORT_VOID: Final = 126
 _LONG_HEAD: Final = 9
 _LOOKED_AT: Final = 16 * CHUNK_BYTES
-"""How far zeros are looked through before it is said that something else may come behind them."""
+"""Zeros that are read before the rest counts as not zero."""
 
 
 class Head(NamedTuple):
-    """An element's header: its id, how long the header is, how long the data (None: not said)."""
+    """An element's header: its id, the header's length, the data's length (None: unknown)."""
 
     ident: int
     length: int
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 def head_at(data: bytes, at: int = 0) -> Head | None:
-    """The header that starts at an offset of data; None if none does."""
+    """Read the header at an offset of data; None if there is none."""
     if at >= len(data):
         return None
     width = 9 - data[at].bit_length()
@@ -49,15 +49,15 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
 
 
 def head_before(source: ByteSource, at: int, end: int) -> Head | None:
-    """The header that starts at an offset and lies within [at, end) whole; None if none does.
+    """Read the header at an offset that is whole within [at, end); None if there is none.
 
-    What is behind the end is of another element, and may be read otherwise once it is mended.
+    Bytes behind the end belong to another element, and may change when that is repaired.
     """
     return head_at(source.read(at, min(HEAD_BYTES, end - at)))
 
 
 def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
-    """A number of variable width and how many bytes it takes; None if there is none."""
+    """Read a number of variable width; return it and its length in bytes, or None."""
     if at >= len(data):
         return None
     length = 9 - data[at].bit_length()
@@ -67,7 +67,7 @@ def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
 
 
 def void_head(size: int) -> bytes:
-    """The start of a Void element that takes size bytes in all; what is behind it is zeros.
+    """Return the start of a Void element of size bytes in all; the bytes behind it are zeros.
 
     A single byte cannot be an element and becomes zero.
     """
@@ -79,12 +79,12 @@ def void_head(size: int) -> bytes:
 
 
 def void(size: int) -> bytes:
-    """A Void element of size bytes."""
+    """Return a Void element of size bytes."""
     return void_head(size).ljust(size, b"\0")
 
 
 def void_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Patches that make [start, end) of a file one Void element."""
+    """Yield patches that turn [start, end) of a file into one Void element."""
     head = void_head(end - start)
     if source.read(start, len(head)) != head:
         yield Patch(start, head)
@@ -92,7 +92,7 @@ def void_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def zero_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """At most one patch that makes [start, end) zero; looks no further than the first other byte."""
+    """Yield at most one patch that makes [start, end) zero; read up to the first other byte only."""
     at = start
     while at < end and at - start < _LOOKED_AT:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

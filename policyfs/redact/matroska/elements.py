@@ -1,7 +1,7 @@
 """Matroska's metadata elements in memory: Info, Tracks, Tags, Chapters, Cues, an attached file.
 
-Every element is looked up below its parent (tag_names.py). What goes becomes Void, or blanks
-where Matroska requires the element; what is left without the child it is about goes with it.
+Every element is looked up below its parent (tag_names.py). A removed one becomes Void, or blanks
+where Matroska requires the element. An element without the child that it is about is removed, too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Over all metadata of a file; an index of a film of hours has some ten thousands."""
+"""Limit over all metadata of a file; an index of a film of hours has some ten thousands."""
 
 _ROUNDS: Final = 4
-"""What an element is may hang on one that went: until nothing changes any more, or it goes whole."""
+"""Rounds of cleaning: an element may depend on a removed one. Without a stable result it is removed whole."""
 _ONCE: Final = frozenset(
     {
         *(
@@ -36,7 +36,7 @@ _ONCE: Final = frozenset(
         (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
     }
 )
-"""(parent, child) by which others are judged: only the first stays, for some readers take the last."""
+"""(parent, child) that others are judged by: only the first one stays, because some readers take the last."""
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16
@@ -53,12 +53,12 @@ class Child:
     head: Head
 
     def payload(self, data: bytes) -> bytes:
-        """Its data."""
+        """Return its payload."""
         return data[self.at + self.head.length : self.end]
 
 
 def children(data: bytes) -> Iterator[Child]:
-    """The elements of a master's data, as far as they are sound."""
+    """Yield the elements of a master's data, as far as they are sound."""
     at = 0
     while (head := head_at(data, at)) is not None and head.size is not None:
         end = at + head.length + head.size
@@ -69,13 +69,13 @@ def children(data: bytes) -> Iterator[Child]:
 
 
 def child_data(data: bytes, ident: int) -> bytes | None:
-    """The data of the first child of this id."""
+    """Return the data of the first child with this id, or None."""
     return next((child.payload(data) for child in children(data) if child.head.ident == ident), None)
 
 
 @dataclass(slots=True)
 class Tree:
-    """Cleans master elements of one file. gone_at: where Seek entries point that go, too."""
+    """Cleaner of one file's master elements. gone_at: targets of Seek entries that are removed, too."""
 
     inner: Inner
     elements: int = 0
@@ -84,9 +84,9 @@ class Tree:
     notes: list[Note] = field(default_factory=list)
 
     def clean(self, ident: int, data: bytes, needs: int = 0) -> Cleaned | None:
-        """A master element's data as they are to be; None if nothing of it may stay.
+        """Clean a master element's data; None if nothing of it may stay.
 
-        needs: the child without which the element is nothing. Raises TooMuchError.
+        needs: the child without which the element is removed. Raises TooMuchError.
         """
         self.notes, old = [], data
         for _ in range(_ROUNDS):
@@ -129,7 +129,10 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Elements with a rule of their own; empty data: it goes. None: by its children."""
+        """Clean elements with a rule of their own; empty data: removed.
+
+        None: to be cleaned by its children.
+        """
         if ident == tag_names.SIMPLE_TAG:
             tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
             if tells & self.inner.hide or self._tells_place(child_data(data, tag_names.TAG_STRING) or b""):
@@ -143,14 +146,14 @@ class Tree:
         return None
 
     def _rest(self, rest: bytes, at: int) -> bytes:
-        """What follows the last sound element of a master."""
+        """Clean the bytes behind the last sound element of a master."""
         if not rest.strip(b"\0"):
             return rest
         self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))
         return void(len(rest))
 
     def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
-        """A child as it is to be. again: one of its kind is before it, and stays."""
+        """Return the new bytes of a child. again: one of its kind is before it, and stays."""
         ident, whole = child.head.ident, data[child.at : child.end]
         payload = child.payload(data)
         if ident == VOID:
@@ -183,7 +186,7 @@ class Tree:
         return whole[: child.head.length] + new
 
     def _told(self, ident: int, data: bytes) -> Tells:
-        """What a whole element that goes may have told."""
+        """Return the categories of a whole removed element."""
         if ident == tag_names.SIMPLE_TAG:
             return tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
         return UNKNOWN
@@ -193,7 +196,7 @@ class Tree:
         return void(len(whole))
 
     def _leaf(self, parent: int, element: Element, ident: int, data: bytes, payload: bytes) -> bytes | None:
-        """A leaf's data as they are to be; None if the element goes."""
+        """Return the new data of a leaf; None if the element is removed."""
         hidden = bool(element.tells & self.inner.hide)
         if element.form is Form.NUMBER:
             return None if hidden or len(payload) > _MAX_NUMBER_BYTES else payload
@@ -213,8 +216,9 @@ class Tree:
         return bool(self.inner.hide & Tells.LOCATION) and bytes_tell_place(text)
 
     def _attachment(self, data: bytes) -> bytes | None:
-        """The bytes of an attached file as they are to be: a font stays, a picture is cleaned, any
-        other file goes (None).
+        """Return the new bytes of an attached file; None if it is removed.
+
+        A font stays, a picture is cleaned, any other file is removed.
         """
         content = child_data(data, tag_names.FILE_DATA)
         mime = child_data(data, tag_names.FILE_MIME_TYPE) or b""
@@ -227,5 +231,5 @@ class Tree:
 
 
 def notes_of(cleaned: Cleaned, by: int) -> tuple[Note, ...]:
-    """The notes of an element whose data start `by` bytes into the file."""
+    """Return the notes of an element whose data starts `by` bytes into the file."""
     return shifted(cleaned.notes, by)

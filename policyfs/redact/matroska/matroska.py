@@ -1,8 +1,8 @@
-"""Matroska and WebM (RFC 8794, RFC 9559): their metadata, and what else lies in such a file.
+"""Matroska and WebM (RFC 8794, RFC 9559): metadata elements, attached files, and everything else.
 
-The elements of the first level are gone through by range. Metadata are cleaned in memory; clusters are
-walked block by block (clusters.py) where a track is neither picture nor sound, and in files with
-few blocks. What is no element, or lies behind the last, becomes Void.
+The elements of the first level are walked by range. Metadata is cleaned in memory. Clusters are
+walked block by block (clusters.py) if a track is neither picture nor sound, and in files with few
+blocks. Bytes in no element, or behind the last one, become Void.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from policyfs.redact.matroska.elements import Tree, child_data, children, notes_
 
 MAX_MASTER_BYTES: Final = 1 << 22
 MAX_FILE_BYTES: Final = 12 << 20
-"""Elements of metadata, and attached files, that are larger go unread."""
+"""Size beyond which elements of metadata and attached files are removed unread."""
 
 _DOC_TYPES: Final = frozenset({b"matroska", b"webm"})
 _NEEDS: Final = {
@@ -67,7 +67,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_matroska(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a Matroska or WebM file that is to be hidden, with what to put there.
+    """Locate everything to hide in a Matroska or WebM file, with its replacement.
 
     Raises NotThisKindError if it is none or if nothing in it can be played, TooMuchError.
     """
@@ -109,7 +109,7 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """An element beside the segment; False if there can be none here."""
+        """Clean an element beside the segment; return False if there can be none here."""
         self.inner.budget.part()
         if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
             return False
@@ -127,7 +127,7 @@ class _Locator:
     # --- one segment ---
 
     def _segment(self, start: int, head: Head) -> int:
-        """One segment; returns where it ends."""
+        """Clean one segment; return its end."""
         begin = start + head.length
         end = self.source.size if head.size is None else min(self.source.size, begin + head.size)
         self._begin(begin)
@@ -154,12 +154,12 @@ class _Locator:
         return end
 
     def _begin(self, at: int) -> None:
-        """Forgets the segment before."""
+        """Forget the previous segment."""
         self.tree.segment_start, self.tracks, self.clusters = at, b"", None
         self.seeks, self.gone = [], set()
 
     def _first_level(self, at: int, end: int, head: Head | None) -> int:
-        """One element of the first level; returns where the next one starts."""
+        """Clean one element of the first level; return the start of the next one."""
         self.inner.budget.part()
         ident = -1 if head is None else head.ident
         if head is None or (head.size is None and ident != tag_names.CLUSTER):
@@ -186,7 +186,7 @@ class _Locator:
         return stop
 
     def _junk(self, at: int, end: int) -> int:
-        """No element starts here; players look for the next one that they know. Zeros stay."""
+        """Void bytes without an element, up to the next one that players know; zeros stay."""
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":
             following = min(end, skip_zeros(self.source, at))
@@ -206,7 +206,7 @@ class _Locator:
         return self.clusters.walk(start, end, sized)
 
     def _master(self, at: int, head: Head) -> None:
-        """An element of metadata that is cleaned in memory."""
+        """Clean an element of metadata in memory."""
         start, ident, size = at + head.length, head.ident, head.size or 0
         stop = start + size
         if size > MAX_MASTER_BYTES:
@@ -223,7 +223,7 @@ class _Locator:
         self.found.notes += notes_of(cleaned, start)
 
     def _attachments(self, at: int, stop: int, head: Head) -> None:
-        """Attached files, one by one: together they may be large."""
+        """Clean attached files, one by one: together they may be large."""
         before = len(self.found.patches)
         here, kept = at + head.length, 0
         first = checked = here
@@ -252,7 +252,7 @@ class _Locator:
             self.found.patches += void_patches(self.source, first, checked)
 
     def _attached(self, at: int, end: int, head: Head) -> bool:
-        """Cleans one attached file; False if nothing of it stays."""
+        """Clean one attached file; return False if nothing of it stays."""
         start, size = at + head.length, head.size or 0
         old = self.source.read(start, size) if size <= MAX_FILE_BYTES else b""
         cleaned = self.tree.clean(tag_names.ATTACHED_FILE, old) if old else None
@@ -265,13 +265,13 @@ class _Locator:
         return True
 
     def _seek_heads(self) -> None:
-        """Last, since they must not point to what is gone."""
+        """Clean the seek heads, last: they must not point to removed elements."""
         self.tree.gone_at = frozenset(self.gone)
         for at, head in self.seeks:
             self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
-        """A Void element [at, stop), whose data from start on may be what something wrote over."""
+        """Zero the data of a Void element [at, stop) from start on: it may be what a writer left there."""
         patches = list(zero_patches(self.source, start, stop))
         if patches:
             self.found.patches += patches
@@ -286,7 +286,7 @@ class _Locator:
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
-    """The tracks of a Tracks element's data, by number; the worst role where two have one number."""
+    """Return the tracks of a Tracks element's data, by number; OTHER if two have one number."""
     tracks: dict[int, Track] = {}
     for child in children(data):
         if child.head.ident != tag_names.TRACK:

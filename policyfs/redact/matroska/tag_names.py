@@ -1,8 +1,8 @@
-"""What Matroska's elements and tags tell (RFC 9559 and the tagging registry of matroska.org).
+"""Categories of Matroska's elements and tags (RFC 9559 and the tagging registry of matroska.org).
 
-Elements are listed below the element that they may stand in; any other there goes. Tag names are
-those of the registry, of Xiph's comments and of what ffmpeg carries over from other containers; a
-name that is not listed may tell anything.
+Elements are listed below their allowed parent; any other element there is removed. Tag names are
+those of the registry, of Xiph's comments and of ffmpeg's copies from other containers. A name that
+is not listed may tell anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
 
 class Form(enum.Enum):
-    """What an element's data are."""
+    """Type of an element's data."""
 
     MASTER = "elements"
     NUMBER = "a number of at most 8 bytes"
@@ -29,9 +29,9 @@ class Form(enum.Enum):
 
 
 class Element(NamedTuple):
-    """What an element is called, what it holds and tells. needs: the child it is nothing without.
+    """An element's name, type of data and categories. needs: the child without which it is removed.
 
-    required: it has to be there, so that its text becomes blanks and it stays itself.
+    required: it must be there, so its text becomes blanks and the element stays.
     """
 
     name: str
@@ -240,7 +240,7 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         },
     }
 )
-"""Element -> what may stand in it. Nothing that is absent stays."""
+"""Element -> allowed children. Elements that are not here are removed."""
 
 _LOCATION_TAGS: Final = """
     LOCATION LOCATION-ENG RECORDING_LOCATION COMPOSITION_LOCATION COMPOSER_NATIONALITY GEO GPS
@@ -299,13 +299,13 @@ _TAGS: Final = (
 TAG_TELLS: Final[Mapping[str, Tells]] = MappingProxyType(
     {name: tells for tells, names in _TAGS for name in names.split()}
 )
-"""Name of a tag in capitals -> what it tells."""
+"""Name of a tag in capitals -> its categories."""
 
 _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 
 
 def tag_tells(name: bytes) -> Tells:
-    """What a tag of this name (UTF-8) tells; UNKNOWN for a name that is not listed."""
+    """Return the categories of a tag with this name (UTF-8); UNKNOWN for a name that is not listed."""
     word = name.rstrip(b"\0").decode("utf-8", "replace").strip().upper().replace(" ", "_")
     known = TAG_TELLS.get(word)
     if known is None and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):

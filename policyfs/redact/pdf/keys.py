@@ -1,8 +1,9 @@
-"""What the entries of a PDF's dictionaries tell, and how they are taken out (ISO 32000-2).
+"""Categories of the entries in a PDF's dictionaries, and the removal of entries (ISO 32000-2).
 
-Entries are judged by their keys wherever they stand, in whichever revision and whether or not anything
-still refers to them. What goes becomes blanks, key and value; where a value has to be there, its string
-says nothing. What only those entries referred to is then out of reach, and goes, too (pdf.py).
+Entries are judged by their keys in any dictionary, in any revision and whether or not anything
+still refers to them. A removed entry becomes blanks, key and value; if a value must be there, its
+string says nothing. Objects that only those entries referred to are then unreachable, and are
+removed, too (pdf.py).
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"NM": DEVICE,
     }
 )
-"""Keys whose value is a string, wherever they stand: about the document, annotations, signatures,
-figures. A value of another type is something else and stays."""
+"""Keys of strings, in any dictionary: about the document, annotations, signatures, figures.
+
+A value of another type is something else and stays.
+"""
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {
@@ -69,7 +72,7 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"DCS": LOCATION,
     }
 )
-"""Keys whose value goes whatever it is: private data of programs, attached files, certificates, places."""
+"""Keys removed with any value: private data of programs, attached files, certificates, places."""
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {
@@ -85,10 +88,10 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"APTL:Keywords": PEOPLE,
     }
 )
-"""Further keys of the document information dictionary; any other tells anything."""
+"""Further keys of the document information dictionary; any other may tell anything."""
 
 _SHORTEST: Final = 8
-"""A shorter string, with its parentheses, holds no coordinates that text.py would find."""
+"""Length below which a string, with its parentheses, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
@@ -96,9 +99,9 @@ _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\
 
 @dataclass(slots=True)
 class Edits:
-    """What becomes of one object: blanks, new strings, and what it still refers to.
+    """Edits of one object: blanks, new strings, and its remaining references.
 
-    taken: (start, length, key, what it tells), for notes.
+    taken: (start, length, key, categories), for notes.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -108,7 +111,7 @@ class Edits:
     metadata: set[int] = field(default_factory=set)
 
     def applied(self, text: bytes) -> bytes:
-        """The text with the edits in it."""
+        """Return the text with the edits applied."""
         out = bytearray(text)
         for start, end in self.blanks:
             out[start:end] = b" " * (end - start)
@@ -118,7 +121,7 @@ class Edits:
 
 
 def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) -> Edits:
-    """Goes through one object. info: it is a document information dictionary; trailer: a trailer."""
+    """Edit one object. info: it is a document information dictionary; trailer: it is a trailer."""
     edits = Edits()
     waiting = [node]
     while waiting:
@@ -173,8 +176,9 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """An entry goes; what must have a value (as none of document information must) keeps one that says
-    nothing.
+    """Remove an entry; one that must have a value keeps one that says nothing.
+
+    No entry of the document information must have a value.
     """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:

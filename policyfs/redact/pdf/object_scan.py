@@ -1,8 +1,8 @@
-"""Where a PDF's objects are: the file is gone through from its start to its end (ISO 32000-2, 7.5).
+"""Scan for a PDF's objects, from the file's start to its end (ISO 32000-2, 7.5).
 
-No cross-reference table is trusted: every object of every revision is found, and what lies between
-objects is known (tables, trailers, the header) or called junk. A stream is as long as its dictionary
-says; where that disagrees with ``endstream`` the file counts as no PDF.
+No cross-reference table is trusted: every object of every revision is found. Bytes between objects
+are known (tables, trailers, the header) or called junk. A stream is as long as its dictionary says;
+if that disagrees with ``endstream`` the file counts as no PDF.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.redact.pdf.objects import MAX_TOKENS, CutOffError, MalformedError,
 
 MARK: Final = b"%PDF-"
 HEAD_BYTES: Final = 1024
-"""Within so many bytes readers look for the mark."""
+"""Bytes within which readers look for the mark."""
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_OBJECTS: Final = 50_000
 MAX_VALUE_BYTES: Final = 4 << 20
@@ -49,8 +49,8 @@ _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}e
 class Item:
     """An object of the file, or a trailer (number -1).
 
-    header: where the object starts; start, end: its value; data, data_end: its stream's bytes (data 0: it
-    has none); last: behind everything of it.
+    header: offset of the object; start, end: its value; data, data_end: its stream's bytes (data 0: no
+    stream); last: behind all of it.
     """
 
     number: int
@@ -68,7 +68,7 @@ class Item:
 
 @dataclass(slots=True)
 class Scan:
-    """One walk over a file. It yields items with their values; junk collects what is nothing known."""
+    """One walk over a file, which yields items with their values; junk collects unknown bytes."""
 
     source: ByteSource
     budget: Budget
@@ -83,7 +83,7 @@ class Scan:
     headers: int = 0
 
     def items(self) -> Iterator[tuple[Item, Node]]:
-        """All objects and trailers in the order of the file. Raises NotThisKindError, TooMuchError."""
+        """Yield all objects and trailers in the order of the file. Raises NotThisKindError, TooMuchError."""
         if self.source.size > MAX_FILE_BYTES:
             raise TooMuchError("too large a document")
         at = 0
@@ -117,11 +117,11 @@ class Scan:
         self._settle()
 
     def starts_object(self, at: int) -> bool:
-        """Whether an object could be read at an offset."""
+        """True if an object could be read at an offset."""
         return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
 
     def value_of(self, item: Item) -> Node:
-        """An item's value, read anew."""
+        """Read an item's value again."""
         return self._value(item.start)[0]
 
     def _object(self, header: int, start: int, number: int) -> tuple[Item, Node]:
@@ -138,7 +138,7 @@ class Scan:
         return item, node
 
     def _value(self, start: int) -> tuple[Node, int]:
-        """The value that starts at an offset, its places counted from there; and where it ends."""
+        """Read the value at an offset; return it, with places counted from there, and its end."""
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
             text = self.source.read(start, size)
@@ -154,7 +154,7 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """The value at the reader; None if more of the file is needed. whole: there is no more."""
+        """Read the value at the reader; None if more of the file is needed. whole: there is no more."""
         try:
             return reader.value()
         except CutOffError:
@@ -195,15 +195,15 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Settles the lengths that are objects of the file; the others may lie in object streams."""
+        """Check lengths that are objects of the file; the others may be in object streams."""
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
 
     def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
-        """Lengths that are objects of their own must agree with where streams were found to end.
+        """Check that lengths in objects of their own agree with the ends found for their streams.
 
-        integers: number of an object -> what it may be. Raises NotThisKindError.
+        integers: number of an object -> its possible values. Raises NotThisKindError.
         """
         for number, item in unsure:
             for length in integers.get(number, frozenset()):
@@ -215,7 +215,7 @@ class Scan:
                 raise NotThisKindError("a stream in it is not as long as it says")
 
     def _table(self, at: int) -> int:
-        """Behind a cross-reference table: nothing but numbers and the letters n and f."""
+        """Return the end of a cross-reference table: it holds only numbers and the letters n and f."""
         size = _WINDOW
         while at < self.source.size:
             chunk = self.source.read(at, size)
@@ -233,7 +233,7 @@ class Scan:
         return at
 
     def _junk(self, start: int) -> int:
-        """What is nothing known, up to where something is again."""
+        """Record unknown bytes up to the next known ones; return where those start."""
         at, size = start + 1, _WINDOW
         end = self.source.size
         while at < end:

@@ -10,7 +10,7 @@ from policyfs.redact.core.cleaners import TooMuchError
 
 MAX_DEPTH: Final = 60
 MAX_TOKENS: Final = 200_000
-"""Over all objects of a file."""
+"""Limit over all objects of a file."""
 
 _TOKEN: Final = re.compile(
     rb"(?P<blank>[\x00\t\n\x0c\r ]+)"
@@ -23,7 +23,7 @@ _TOKEN: Final = re.compile(
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
 _HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
-"""A string of digits of which the end is not at hand: signatures are such, of some ten thousand digits."""
+"""A string of digits without its end at hand: signatures are such, of some ten thousand digits."""
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
 _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
@@ -35,12 +35,12 @@ class MalformedError(Exception):
 
 
 class CutOffError(MalformedError):
-    """The object goes on behind the bytes at hand."""
+    """The object continues behind the bytes at hand."""
 
 
 @dataclass(slots=True)
 class Node:
-    """A value, [start, end) of the text it was read from.
+    """A value, [start, end) of its text.
 
     kind: ``dict``, ``array``, ``string`` (text: its bytes as written, with delimiters), ``name`` (text:
     decoded), ``ref`` (number), ``word`` (numbers, true, null). members: of a dictionary, with the place
@@ -56,7 +56,7 @@ class Node:
     items: list[Node] = field(default_factory=list)
 
     def get(self, key: bytes) -> Node | None:
-        """The value of a dictionary's key; the last one counts, as readers take it."""
+        """Return the value of a dictionary's key; the last one counts, as for readers."""
         found = None
         for name, _, value in self.members:
             if name == key:
@@ -64,12 +64,12 @@ class Node:
         return found
 
     def name(self, key: bytes) -> bytes:
-        """The value of a dictionary's key if it is a name."""
+        """Return the value of a dictionary's key if it is a name, else b""."""
         value = self.get(key)
         return value.text if value is not None and value.kind == "name" else b""
 
     def integer(self, key: bytes) -> int | None:
-        """The value of a dictionary's key if it is a whole number that is not negative."""
+        """Return the value of a dictionary's key if it is a whole number that is not negative, else None."""
         value = self.get(key)
         if value is None or value.kind != "word" or not value.text.isdigit() or len(value.text) > 12:
             return None
@@ -78,7 +78,7 @@ class Node:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads values from one text. comments: places of comments that were gone over."""
+    """Reader of values in one text. comments: places of skipped comments."""
 
     text: bytes
     at: int = 0
@@ -86,7 +86,7 @@ class Reader:
     comments: list[tuple[int, int]] = field(default_factory=list)
 
     def next(self) -> re.Match[bytes]:
-        """The next token that is neither blank nor comment. Raises MalformedError."""
+        """Return the next token that is neither blank nor comment. Raises MalformedError."""
         while True:
             found = _TOKEN.match(self.text, self.at)
             if found is None:
@@ -103,7 +103,7 @@ class Reader:
             self.comments.append(found.span())
 
     def value(self, depth: int = MAX_DEPTH) -> Node:
-        """The value that starts here.
+        """Read the value that starts here.
 
         Raises MalformedError, CutOffError if the text ends within, TooMuchError.
         """
@@ -158,12 +158,12 @@ class Reader:
 
 
 def decoded_name(raw: bytes) -> bytes:
-    """A name without its slash, #xx made into bytes."""
+    """Decode a name: without its slash, with #xx as bytes."""
     return _HEX_NAME.sub(lambda found: bytes((int(found[1], 16),)), raw[1:])
 
 
 def string_bytes(raw: bytes) -> bytes:
-    """What a string says, from the way it is written: (text) or <hex>."""
+    """Decode a string from its written form: (text) or <hex>."""
     if raw.startswith(b"<"):
         digits = re.sub(rb"[^0-9A-Fa-f]", b"", raw)
         return bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode())
@@ -179,7 +179,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def blank_string(raw: bytes) -> bytes:
-    """A string as it is written, saying nothing at the same length."""
+    """Return a string's written form at the same length, with nothing said in it."""
     if raw.startswith(b"<"):
         return b"<" + b"0" * (len(raw) - 2) + b">"
     return b"(" + b" " * (len(raw) - 2) + b")"

@@ -1,9 +1,9 @@
 """PDF (ISO 32000-2): document information, XMP, comments, attached files, pictures, private data.
 
-Every object of every revision is looked at, also in compressed object streams (object_scan.py, streams.py).
-What entries that went had referred to alone, and what nothing refers to, becomes null. What pages show
-stays: their text and fonts are content. A file that is encrypted, damaged, or that cannot say less at the
-same length is refused.
+Every object of every revision is examined, also in compressed object streams (object_scan.py,
+streams.py). Objects that nothing refers to, or only removed entries, become null. The content of
+pages stays: their text and fonts. A file is refused if it is encrypted or damaged, or if its
+cleaned data does not fit into the same length.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_pdf(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a PDF that is to be hidden, with what to put there.
+    """Locate everything to hide in a PDF, with its replacement.
 
     Raises NotThisKindError if it is none or is not understood as a whole, TooMuchError.
     """
@@ -70,7 +70,7 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Object:
-    """An object and what becomes of it. role: what its stream is, "" for none of interest."""
+    """An object and its edits. role: its stream's purpose, "" if that does not matter."""
 
     item: Item
     edits: Edits
@@ -120,7 +120,7 @@ class _Locator:
         return self.found
 
     def _take(self, item: Item, node: Node) -> _Object:
-        """Looks at one object of the file for the first time."""
+        """Examine one object of the file for the first time."""
         kind = node.name(b"Type") if node.kind == "dict" else b""
         trailer = item.number < 0 or (kind == b"XRef" and item.data > 0)
         edits = edit(node, self.inner.hide, trailer=trailer)
@@ -135,7 +135,7 @@ class _Locator:
         return _Object(item, edits, self._role(item, node, kind) if item.data else "")
 
     def _role(self, item: Item, node: Node, kind: bytes) -> str:
-        """What a stream is."""
+        """Return a stream's purpose."""
         filters = filters_of(node)
         if kind == b"ObjStm":
             return "objects"
@@ -159,7 +159,7 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """No table may lead to an object within a stream's bytes, where it was not looked for."""
+        """Check that no table leads to an object within a stream's bytes, where none was looked for."""
         streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
         for here in self.objects:
@@ -172,8 +172,9 @@ class _Locator:
                 raise NotThisKindError("a table in it leads into a stream")
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
-        """Lengths in object streams; of such a stream's own length nobody could tell. Raises
-        NotThisKindError.
+        """Check lengths that are in object streams. Raises NotThisKindError.
+
+        The length of an object stream itself cannot be checked so.
         """
         own = {id(here.item) for here in packed}
         if any(id(item) in own for _, item in self.scan.unsure):
@@ -184,7 +185,7 @@ class _Locator:
         return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
-        """Document information is known as such by the trailers only, which come behind it."""
+        """Edit document information again: only the trailers, which are behind it, identify it."""
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
                 if here.item.data:
@@ -193,13 +194,13 @@ class _Locator:
                 here.edits = edit(node, self.inner.hide, info=True)
 
     def _reached(self) -> set[int]:
-        """Numbers of all objects that something refers to which stays."""
+        """Return the numbers of all objects that a kept object refers to."""
         refers: dict[int, set[int]] = {}
         waiting: set[int] = set()
         for here in self.objects:
             if here.role in ("trailer", "objects"):
                 waiting |= here.edits.refs
-            elif here.role != "file":  # which goes, so that it refers to nothing
+            elif here.role != "file":  # it is removed, so it refers to nothing
                 refers.setdefault(here.item.number, set()).update(here.edits.refs)
         for stream in self.streams:
             for inside in stream.objects:
@@ -259,7 +260,7 @@ class _Locator:
             self.found.notes.append(Note(start + at, length, "PDF", key.decode("latin-1"), tells))
 
     def _null(self, item: Item) -> None:
-        """An object becomes null, its stream blanks."""
+        """Turn an object into null, and its stream into blanks."""
         end = item.last
         if item.data:
             end += self.source.read(item.data_end, 64).index(b"endstream") + len(b"endstream")
@@ -282,13 +283,13 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Comments within objects, unless what is around them went already."""
+        """Blank comments within objects, unless the bytes around them are removed already."""
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")
 
 
 def _outside(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The spans that touch none of the others; both in order."""
+    """Yield the spans that touch none of the others; both in order."""
     at = 0
     for start, end in spans:
         while at < len(others) and others[at][1] <= start:

@@ -1,7 +1,7 @@
-"""What a PDF's streams hold that is no page: objects, XMP, pictures with metadata of their own.
+"""Streams of a PDF that are no page: objects, XMP, pictures with metadata of their own.
 
-A stream's length never changes. What is compressed is compressed again into as many bytes; empty blocks
-fill up what is left (core/zlib_exact.py).
+A stream's length never changes. Compressed data is compressed again into as many bytes; empty
+blocks fill the rest (core/zlib_exact.py).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _START_OF_TILE, _COMMENT = 0xFF90, 0xFF64
 
 @dataclass(slots=True)
 class Room:
-    """What may still be inflated in a file, and how many objects and tokens were read."""
+    """Bytes that may still be inflated in a file, and counts of objects and tokens."""
 
     budget: Budget
     tokens: int = 0
     objects: int = 0
 
     def inflate(self, data: bytes) -> tuple[bytes, bytes]:
-        """What a stream says, and the stream with nothing behind its end.
+        """Inflate a stream; return its data, and the stream with zeros behind its end.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -64,7 +64,7 @@ class Room:
         return said, tidy
 
     def count(self, tokens: int) -> None:
-        """Counts an object. Raises TooMuchError."""
+        """Count an object. Raises TooMuchError."""
         self.tokens += tokens
         self.objects += 1
         if self.tokens > MAX_TOKENS or self.objects > MAX_OBJECTS:
@@ -72,7 +72,7 @@ class Room:
 
 
 def filters_of(node: Node) -> tuple[bytes, ...] | None:
-    """The filters of a stream's dictionary, in order; None if they are not plain to see."""
+    """Return the filters of a stream's dictionary, in order; None if they cannot be read."""
     value = node.get(b"Filter") or node.get(b"F")
     if value is None or (value.kind == "word" and value.text == b"null"):
         return ()
@@ -84,7 +84,7 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
 
 
 def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """What a table's stream says, but for predictors. Raises NotThisKindError, TooMuchError."""
+    """Return a table's stream unpacked, except for predictors. Raises NotThisKindError, TooMuchError."""
     filters = filters_of(node)
     if filters is None or len(filters) > 1 or (filters and filters[0] not in _FLATE):
         raise NotThisKindError("a table in it is packed in an unusual way")
@@ -124,13 +124,13 @@ class ObjectStream:
     raw: bytes
     objects: list[Inside] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
-    """Numbers of objects that are whole numbers, and these."""
+    """Numbers of objects that are whole numbers -> their values."""
 
     @classmethod
     def read(
         cls, source: ByteSource, item: Item, node: Node, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> ObjectStream:
-        """The stream of an /ObjStm dictionary, with what becomes of each object.
+        """Read the stream of an /ObjStm dictionary, with the edits of each object.
 
         infos: numbers of document information dictionaries. Raises NotThisKindError, TooMuchError.
         """
@@ -152,7 +152,7 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Finds the objects. What is between them, or behind, becomes blanks."""
+        """Find the objects; blank the bytes between them and behind."""
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
         head = self.text[:first]
@@ -187,8 +187,9 @@ class ObjectStream:
         self.tidy = bytes(tidy)
 
     def found(self, source: ByteSource, reached: set[int]) -> Found:
-        """Patches: entries that go, objects that nothing refers to. Raises NotThisKindError if what is left
-        cannot be compressed into the same length.
+        """Return patches: of removed entries and of unreferenced objects.
+
+        Raises NotThisKindError if the rest cannot be compressed into the same length.
         """
         new, found = self.tidy, Found()
         for inside in self.objects:
@@ -218,7 +219,7 @@ class ObjectStream:
 def clean_xmp_stream(
     source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room
 ) -> Found | None:
-    """A metadata stream; None if it has to go as a whole."""
+    """Clean a metadata stream; None if it has to be removed as a whole."""
     filters, size = filters_of(node), end - data
     if size > MAX_XMP_BYTES or filters is None or len(filters) > 1 or _has_predictor(node):
         return None
@@ -236,7 +237,7 @@ def clean_xmp_stream(
 
 
 def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
-    """What becomes of a stream's bytes. Notes of a compressed one are about it as a whole."""
+    """Return the changes to a stream's bytes. Notes on a compressed one are about the whole."""
     patches = list(difference(data, raw, new))
     if not patches:
         return Found()
@@ -248,7 +249,7 @@ def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) ->
 
 
 def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
-    """A JPEG or JPEG 2000 as it was embedded. Raises NotThisKindError if it is not understood."""
+    """Clean an embedded JPEG or JPEG 2000. Raises NotThisKindError if it is not understood."""
     filters = filters_of(node)
     size = end - data
     found: Found | None = None
@@ -276,7 +277,7 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
 
 
 def _codestream(part: ByteSource, inner: Inner) -> Found | None:
-    """A bare JPEG 2000 codestream (ISO/IEC 15444-1, A.4): its comments become blanks."""
+    """Clean a bare JPEG 2000 codestream (ISO/IEC 15444-1, A.4): its comments become blanks."""
     found, at = Found(), 2
     while True:
         inner.budget.part()

@@ -1,7 +1,7 @@
-"""What a PDF's cross-reference tables point to (ISO 32000-2, 7.5.4 and 7.5.8).
+"""Targets of a PDF's cross-reference tables (ISO 32000-2, 7.5.4 and 7.5.8).
 
-Objects are found without tables (object_scan.py). But a table may point into the bytes of a stream, where an
-object can stand that only readers who go by the table would find.
+Objects are found without tables (object_scan.py). But a table may point into the bytes of a stream,
+where only readers that use the table would find an object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IN_FILE: Final = 1
 
 
 def table_offsets(source: ByteSource, start: int, end: int) -> Iterator[int]:
-    """Where the objects are that a table in plain text names. Raises NotThisKindError."""
+    """Yield the offsets of objects in a table in plain text. Raises NotThisKindError."""
     if end - start > MAX_TABLE_BYTES:
         raise NotThisKindError("a table in it is too large")
     for found in _ENTRY.finditer(source.read(start, end - start)):
@@ -30,7 +30,7 @@ def table_offsets(source: ByteSource, start: int, end: int) -> Iterator[int]:
 
 
 def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
-    """Likewise for a cross-reference stream's decompressed data. Raises NotThisKindError."""
+    """Yield them for a cross-reference stream's decompressed data. Raises NotThisKindError."""
     widths = _numbers(node.get(b"W"))
     if len(widths) < 3 or sum(widths) == 0 or max(widths) > 8:
         raise NotThisKindError("a table in it is malformed")
@@ -42,7 +42,7 @@ def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
 
 
 def _rows(data: bytes, width: int, parameters: Node | None) -> Iterator[bytes]:
-    """The entries, with the predictors none and up undone (those that such tables use)."""
+    """Yield the entries, with the predictors none and up undone (those that such tables use)."""
     if parameters is not None and parameters.kind == "array":
         parameters = parameters.items[0] if parameters.items else None
     predictor = 1 if parameters is None else parameters.integer(b"Predictor") or 1

@@ -3,7 +3,8 @@
 A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2
 (the EXIF directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two more at the top hold XMP and a
 preview. One track is a JPEG as large as the picture, others are raw pixels, one (CTMD) repeats the
-metadata. Canon publishes no description; this is what readers of such files (ExifTool, LibRaw) agree on.
+metadata. Canon publishes no description; this is the common ground of readers of such files
+(ExifTool, LibRaw).
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_cr3(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a CR3 file that is to be hidden, with what to put there.
+    """Locate everything to hide in a CR3 file, with its replacement.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -117,7 +118,7 @@ class _Locator:
         return self.found
 
     def _preview(self, box: Box) -> None:
-        """A header, and a box of one JPEG."""
+        """Clean a preview: a header, and a box of one JPEG."""
         inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
         first = next(iter(inside), None)
         if first is None or first.kind != b"PRVW" or first.cut:
@@ -137,7 +138,7 @@ class _Locator:
         for child in canon:
             at = box.start
             self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
-            # To what walks the rest, it is free space.
+            # For the walk over the rest it is free space.
             data[child.start : child.end] = freed(bytes(data[child.start : child.end]))
         block = Block(bytes(data), box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
@@ -147,7 +148,7 @@ class _Locator:
         )
 
     def _without_records(self, track: Track) -> Found | None:
-        """Samples of CTMD: each as one record of no type, which readers step over."""
+        """Turn samples of CTMD into one record of no type each, which readers skip."""
         if track.entries.formats != (b"CTMD",):
             return None
         emptied, samples = Found(), track.samples()
@@ -165,7 +166,7 @@ class _Locator:
         return emptied
 
     def _pictures(self, track: Track) -> Found:
-        """Raw pixels stay; JPEGs are cleaned, each by itself."""
+        """Keep raw pixels; clean JPEGs, each by itself."""
         inside = Found()
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):
@@ -181,7 +182,7 @@ class _Locator:
         return inside
 
     def _canon(self, canon: Box) -> None:
-        """The boxes of Canon's own box."""
+        """Clean the boxes inside Canon's own box."""
         inside = read_boxes(self.source, canon.body, canon.end, self.inner.budget)
         for box in inside:
             if box.cut or box.end - box.body > MAX_BLOCK_BYTES or not self._known(box):
@@ -199,7 +200,7 @@ class _Locator:
         return self._block(box, data)
 
     def _block(self, box: Box, data: bytes) -> bool:
-        """A TIFF structure or a preview; False for anything else."""
+        """Clean a TIFF structure or a preview; return False for anything else."""
         if box.kind in _TIFFS:
             cleaned = clean_tiff(data, self.inner, _TIFFS[box.kind])
             if cleaned is None:
@@ -214,7 +215,7 @@ class _Locator:
         return True
 
     def _jpeg(self, data: bytes, box: Box) -> Cleaned:
-        """Numbers, and a JPEG behind them; without one, zeros."""
+        """Clean numbers with a JPEG behind them; without one, return zeros."""
         at = data.find(_JPEG, 0, _HEADER_BYTES)
         cleaned = self.inner.jpeg(data[at:]) if at >= 0 else None
         if cleaned is None:

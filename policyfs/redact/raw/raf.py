@@ -1,7 +1,7 @@
 """Fujifilm's RAF: a header, a JPEG, lists of numbers about the sensor, and its pixels.
 
-The format is not published; the layout is what dcraw's and ExifTool's documentation say of it. The
-pixels of newer cameras are in a TIFF structure, those of older ones stand by themselves.
+The format is not published; the layout is from dcraw's and ExifTool's documentation. The pixels of
+newer cameras are in a TIFF structure, those of older ones stand alone.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94
 _POINTERS_END: Final = 0x5C
 _OF_THE_CAMERA: Final = ((0x14, 0x40),)
-"""Its number, model, and the version of what wrote the file."""
+"""The camera's number, its model, and the version of the program that wrote the file."""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Where the header says where a directory and the pixels are, each as an offset and a length."""
+"""Header fields with the place of a directory and of the pixels: offset and length of each."""
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")
 )
 
 
 def locate_raf(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a RAF file that is to be hidden, with what to put there.
+    """Locate everything to hide in a RAF file, with its replacement.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -62,7 +62,7 @@ class _Raf:
 
     def locate(self) -> Found:
         picture = self._long(0x54)
-        if picture < _POINTERS_END:  # what it takes out of the picture may be what says where that is
+        if picture < _POINTERS_END:  # changes to the picture could change its own offset
             raise NotThisKindError("its parts lie over one another, or behind its end")
         end = min(_HEADER_BYTES, picture)
         self._keep(0, 0x40)
@@ -84,7 +84,7 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Raises NotThisKindError where something else is already."""
+        """Keep [start, end). Raises NotThisKindError if other kept data is there."""
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts lie over one another, or behind its end")
         self.kept.add(start, end)
@@ -96,7 +96,7 @@ class _Raf:
             self.found.notes.append(Note(start, end - start, "RAF", tag, tells))
 
     def _file(self, kind: str, start: int, size: int) -> None:
-        """An embedded file, cleaned in its place. Raises NotThisKindError if it is none."""
+        """Clean an embedded file in its place. Raises NotThisKindError if it is none."""
         end = min(start + size, self.source.size)
         self._keep(start, end)
         found = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -105,7 +105,7 @@ class _Raf:
         self.found.add(found, start)
 
     def _directory(self, start: int, size: int) -> None:
-        """Records of a tag, a length (two bytes each) and a value."""
+        """Clean records of a tag, a length (two bytes each) and a value."""
         if not start:
             return
         count, at = int.from_bytes(self.source.read(start, 4)), start + 4

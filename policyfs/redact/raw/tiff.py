@@ -1,7 +1,8 @@
 """Whole files that are TIFF structures: TIFF, BigTIFF, and the raw files of cameras.
 
 Only directories and values are read, never strips and tiles of pixels. After redaction every byte
-is a directory, the value of a tag that is known, pixels that a tag refers to, or zero.
+is a directory, the value of a known tag, pixels that a tag refers to, or zero. libmagic calls DNG,
+NEF, ARW, PEF, SRW and most others image/tiff.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from policyfs.redact.exif.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
 from policyfs.redact.exif.raw_tags import IMAGE, Rules
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 
-"""libmagic calls DNG, NEF, ARW, PEF, SRW and most others image/tiff."""
-
 MAX_ZEROED_BYTES: Final = 64 << 20
-"""What nothing refers to is read, to see whether it is zero already; behind so much, it is not."""
+"""Unreferenced bytes that are read to see whether they are zero already; later ones count as not zero."""
 MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
-"""Strips or tiles in JPEG whose headers are looked into."""
+"""Strips or tiles in JPEG whose headers are looked into, at most."""
 MAX_LOST_BYTES: Final = 1 << 20
-"""Of data that nothing refers to. Where there is more, and more than half of the file, its pixels
-may lie where only their maker knows: such a file is refused rather than ruined."""
+"""Unreferenced bytes that may be lost.
+
+If there are more, and more than half of the file, only the maker may know where its pixels are:
+such a file is refused rather than ruined.
+"""
 
 MAX_PADDING: Final = 8
-"""Bytes between strips of a file with MANY_STRIPS that are left alone: padding, and the lengths that
-GDAL writes before and behind each tile."""
+"""Bytes between strips of a file with MANY_STRIPS that stay.
+
+They are padding, and the lengths that GDAL writes before and behind each tile.
+"""
 MANY_STRIPS: Final = 256
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -64,7 +68,7 @@ _JPEG_COMPRESSIONS: Final = (6, 7, 99, 34892)
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the first bytes say: how numbers are read, where directories start."""
+    """Facts from the first bytes: the format of numbers, and the offset of the first directory."""
 
     frame: Frame
     first: int
@@ -73,10 +77,10 @@ class _Head:
 
 
 def locate_tiff(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a TIFF or a raw file that is to be hidden, with what to put there.
+    """Locate everything to hide in a TIFF or a raw file, with its replacement.
 
-    Raises NotThisKindError if there is no directory, if values lie over one another, or if the
-    pixels are not where a tag says; TooMuchError.
+    Raises NotThisKindError if there is no directory, if values overlap, or if the pixels are not where
+    a tag says; TooMuchError.
     """
     return _File(source, inner, Walk(source, inner, _table, OPENERS)).locate()
 
@@ -86,7 +90,7 @@ def _table(role: str) -> Rules:
 
 
 def _head(source: ByteSource) -> _Head:
-    """Raises NotThisKindError."""
+    """Read the first bytes of the file. Raises NotThisKindError."""
     head = source.read(0, 24)
     order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
     if len(head) < 8 or not order:
@@ -138,7 +142,7 @@ class _File:
     # --- pixels ---
 
     def _pixels(self, directory: Directory) -> None:
-        """Keeps what a directory's pairs of tags refer to."""
+        """Keep the data at a directory's pairs of tags."""
         if directory.frame.note:
             for _, starts, sizes in pairs(self.walk, directory, PREVIEWS.get(directory.role, ())):
                 if len(starts) == len(sizes) == 1:
@@ -149,7 +153,7 @@ class _File:
                 starts = self._raw_data(directory)
                 sizes = [self.source.size - at for at in starts]
             if not starts:
-                continue  # of a type that no reader takes for an offset: nothing stays for it
+                continue  # no reader accepts the type for an offset: nothing is kept for it
             sizes = self._sized(directory, entry, starts, sizes)
             self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
         self._tables(directory)
@@ -161,7 +165,7 @@ class _File:
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
-        """Lengths as readers take them: where none are said, or too short a one of plain pixels, more."""
+        """Return lengths as readers take them: computed if missing, or too short for plain pixels."""
         if len(sizes) != len(starts) or 0 in sizes:
             guessed = self._guessed(starts)
             sizes = [a or b for a, b in zip(sizes or guessed, guessed, strict=False)]
@@ -173,7 +177,7 @@ class _File:
         return sizes
 
     def _guessed(self, starts: list[int]) -> list[int]:
-        """Lengths where none are said: up to what starts next, or to the end of the file."""
+        """Return lengths for missing ones: up to the next start, or to the end of the file."""
         ordered = sorted(starts)
         behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
         return [max(0, behind[at] - at) for at in starts]
@@ -190,14 +194,14 @@ class _File:
             self.walk.kept.append((start, end))
 
     def _first(self, directory: Directory, tag: int) -> int:
-        """The first number of a tag; 0 if it is not there."""
+        """Return the first number of a tag; 0 if it is not there."""
         for entry in directory.entries:
             if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
                 return next(iter(self.walk.numbers(entry, directory.frame)), 0)
         return 0
 
     def _jpeg(self, start: int, end: int, *, whole: bool) -> None:
-        """Metadata in a strip of JPEG: as in any JPEG, or at least in its header."""
+        """Clean metadata in a strip of JPEG: as in any JPEG, or at least in its header."""
         self.jpegs += 1
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
@@ -216,7 +220,7 @@ class _File:
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
 
     def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-        """Application data and comments in a JPEG's header, and its kind of frame (0: it is no picture)."""
+        """Return application data and comments in a JPEG's header, and its kind of frame (0: no picture)."""
         found: list[tuple[int, int]] = []
         at, frame, sound = start + 2, 0, True
         for _ in range(64):
@@ -248,7 +252,7 @@ class _File:
     def _odd_segments(
         self, start: int, end: int, found: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], int]:
-        """The same where there is more than segments in the header: what decoders make of it."""
+        """Do the same for a header with more than segments in it, as decoders read it."""
         part = SliceSource(self.source, start, end - start)
         if not is_soi(part, 0):
             return found, 0
@@ -260,7 +264,7 @@ class _File:
         return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
 
     def _preview(self, directory: Directory, start: int, size: int) -> None:
-        """A picture that a maker note refers to, from wherever its maker counts."""
+        """Clean a picture that a maker note refers to; its offset may count from several places."""
         note = min(a for a, _ in directory.covers) if directory.covers else directory.offset
         for base in dict.fromkeys((directory.frame.base, 0, note)):
             at = base + start
@@ -269,12 +273,12 @@ class _File:
                 return
 
     def _tables(self, directory: Directory) -> None:
-        """The tables that JPEG of TIFF 6.0 keeps outside of strips."""
+        """Keep the tables that JPEG of TIFF 6.0 stores outside of strips."""
         for entry in directory.entries:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry, directory.frame):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
-                    # Where something else is, that decides; and its change would change the length here.
+                    # Other data there has precedence, and its change would change the length here.
                     if at >= 8 and self.walk.free(at, at + size):
                         self.walk.kept.append((at, at + size))
 
@@ -297,8 +301,9 @@ class _File:
 
 
 def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
-    """Zeros for all that is not kept, but for gaps of up to `padding` bytes and for filler that lies beside
-    nothing that is gone; what is zero is left out.
+    """Yield zeros for all bytes that are not kept and not zero already.
+
+    Gaps of up to `padding` bytes stay, and so does filler that is beside no removed bytes (gone).
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):

@@ -15,10 +15,10 @@ from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad, printable
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 PADDING: Final = b"FLLR"
-"""What Apple's recorders call a chunk that fills room."""
+"""Name of chunks that fill room in files of Apple's recorders."""
 _HEADER_BYTES: Final = 12
 _COMMON_BYTES: Final = 23
-"""The numbers of COMM, and the length of the name that AIFF-C has behind them."""
+"""Size of COMM's numbers, and of the length of the name that AIFF-C has behind them."""
 _PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
 TEXTS: Final = MappingProxyType(
     {
@@ -31,8 +31,10 @@ TEXTS: Final = MappingProxyType(
         b"AESD": Tells.DEVICE | Tells.TIME,
     }
 )
-"""Chunks of texts, and what they tell; comments have the time at which they were written, AES
-channel status has names of machines and the time of day.
+"""Chunks of texts, and their categories.
+
+Comments have the time of their writing; AES channel status has names of machines and the time of
+day.
 """
 
 
@@ -45,11 +47,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
     Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_aiff(source: ByteSource, inner: Inner) -> Found:
-    """Everything in an AIFF that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in an AIFF. Raises NotThisKindError, TooMuchError."""
     head = source.read(0, _HEADER_BYTES)
     if head[:4] != b"FORM" or head[8:] not in (b"AIFF", b"AIFC"):
         raise NotThisKindError("it does not start like an AIFF")
@@ -69,7 +71,7 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
 
 
 def _chunk(edits: Edits, chunk: Chunk) -> None:
-    """Any chunk but the sound."""
+    """Clean any chunk other than the sound."""
     hide = edits.inner.hide
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size

@@ -1,8 +1,8 @@
 """AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
 
 Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and
-all that is not known become zeros: cameras write maker notes there, dash cams where they are. The
-chunks of pictures and sound are walked over by their headers, not read.
+unknown data become zeros: cameras write maker notes there, dash cams their position. The chunks of
+pictures and sound are walked by their headers, not read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PLAIN: Final = MappingProxyType(
         b"idx1": 1 << 30,
     }
 )
-"""Chunks that are needed to play the file -> how many bytes of them stay."""
+"""Chunks that are needed to play the file -> the number of their bytes that stay."""
 _TELLING: Final = MappingProxyType(
     {
         b"strn": Tells.PEOPLE | Tells.DEVICE,
@@ -56,7 +56,7 @@ _TELLING: Final = MappingProxyType(
         b"strd": Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER,
     }
 )
-"""Chunks that tell, and what."""
+"""Chunks that tell, and their categories."""
 
 
 _KIND: Final = "AVI"
@@ -69,11 +69,11 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_avi(source: ByteSource, inner: Inner) -> Found:
-    """Everything in an AVI that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in an AVI. Raises NotThisKindError, TooMuchError."""
     head = source.read(0, _HEADER_BYTES)
     if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVI\x19", b"AVIX"):
         raise NotThisKindError("it does not start like an AVI")
@@ -91,7 +91,7 @@ class _Locator:
         self.samples = 0
 
     def locate(self) -> Found:
-        """A file over 1 GB is a row of RIFFs, the first of which has the headers."""
+        """Locate in all RIFFs: a file over 1 GB is a row of them, the first of which has the headers."""
         at = 0
         while at + _HEADER_BYTES <= self.source.size:
             head = self.source.read(at, _HEADER_BYTES)
@@ -110,9 +110,9 @@ class _Locator:
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
-        """The chunks of a RIFF; returns where they are over."""
+        """Clean the chunks of a RIFF; return their end."""
         for chunk in chunks(self.source, self.inner, at, end):
-            inside = chunk.start + 4 <= end  # what is behind the RIFF goes, and would be no type any more
+            inside = chunk.start + 4 <= end  # bytes behind the RIFF are removed: a type there would vanish
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
                 if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote it
                     self._movie(chunk.start + 4, min(end, self.source.size))
@@ -133,7 +133,7 @@ class _Locator:
         return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
 
     def _headers(self, chunk: Chunk, depth: int) -> None:
-        """A list of headers: of the file, of a stream."""
+        """Clean a list of headers: of the file, of a stream."""
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         for part in chunks(self.source, self.inner, at, chunk.end):
             inside = self._kind(part) if part.name == LIST else b""
@@ -150,7 +150,7 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _chunk(self, chunk: Chunk) -> None:
-        """A chunk that holds no picture and no sound."""
+        """Clean a chunk without picture or sound."""
         tells = _TELLING.get(chunk.name)
         if chunk.name in _PLAIN:
             end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
@@ -168,7 +168,7 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _movie(self, at: int, end: int) -> None:
-        """The list of pictures and sound in [at, end), header by header."""
+        """Walk the list of pictures and sound in [at, end), header by header."""
         window, media = Window(self.source), self._media_names()
         while at + HEAD_BYTES <= end:
             head = window.read(at, min(_HEADER_BYTES, end - at))
@@ -190,7 +190,7 @@ class _Locator:
             raise NotThisKindError("its pictures and sound are no row of chunks")
 
     def _media_names(self) -> frozenset[bytes]:
-        """Names of the movie's chunks that belong to streams of pictures or sound, or index them."""
+        """Return the names of chunks for streams of pictures or sound, or for their indexes."""
         names = set()
         for number, kind in enumerate(self.streams[:100]):
             digits = b"%02d" % number
@@ -200,7 +200,7 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """A chunk of another stream keeps its name, which indexes tell; any other becomes padding."""
+        """Zero a chunk of another stream; it keeps its name, which is in indexes. Others become padding."""
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
             self.edits.note(at, HEAD_BYTES, printable(name))
         self.edits.zero(at + HEAD_BYTES, end, printable(name))

@@ -1,5 +1,7 @@
-"""Files made of chunks with a four-letter name and a length: RIFF (Microsoft and IBM, 1991; little
-endian: WebP, WAV, AVI) and IFF (EA IFF 85; big endian: AIFF).
+"""Files made of chunks with a four-letter name and a length: RIFF and IFF.
+
+RIFF (Microsoft and IBM, 1991) is little endian: WebP, WAV, AVI. IFF (EA IFF 85) is big endian:
+AIFF.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from policyfs.redact.core.patches import ByteSource
 
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
-"""The name of padding in RIFF (Multimedia Programming Interface 1.0): every reader passes over it."""
+"""Name of padding in RIFF (Multimedia Programming Interface 1.0): every reader skips it."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that are believed also where a byte later another one could be read: what goes gets the first
-two, and with another size what stands there would change with it."""
+"""Names that are accepted even if the bytes one later could be a name, too.
+
+Removed chunks get the first two. If their padding were read differently, the bytes there would
+change with it.
+"""
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12
 
@@ -28,10 +33,10 @@ Order = Literal["little", "big"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk: where its name is, the name, where its data is, and how long it says that is.
+    """One chunk: offset of its name, the name, offset of its data, and its stated length.
 
-    size is cut at the end of what holds the chunk; whole tells that it did not have to be. next:
-    where the following chunk is, behind a padding byte if there is one.
+    size is cut at the container's end; whole: it did not have to be cut. next: offset of the following
+    chunk, behind a padding byte if there is one.
     """
 
     at: int
@@ -53,14 +58,14 @@ class Chunk:
 
 @dataclass(slots=True)
 class Window:
-    """Small reads close to each other, by fewer reads of the source."""
+    """Buffer for small reads close to each other."""
 
     source: ByteSource
     base: int = 0
     data: bytes = b""
 
     def read(self, at: int, size: int) -> bytes:
-        """Up to size bytes (at most 4096) at an offset."""
+        """Read up to size bytes (at most 4096) at an offset."""
         index = at - self.base
         if not 0 <= index <= len(self.data) - size:
             self.base, self.data, index = at, self.source.read(at, _WINDOW_BYTES), 0
@@ -70,10 +75,10 @@ class Window:
 def chunks(
     source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little"
 ) -> Iterator[Chunk]:
-    """The chunks of [start, end), up to where none can be. The last may be cut off.
+    """Yield the chunks of [start, end), up to bytes that cannot be one. The last may be cut off.
 
-    A writer that forgot a padding byte is forgiven where only so the next name is one. inner: whose
-    budget counts them, or None where the caller does. Raises TooMuchError.
+    A missing padding byte is accepted if the next name only then is one. inner: its budget counts the
+    chunks; None if the caller counts them. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
@@ -92,10 +97,10 @@ def chunks(
 
 
 def padding_at(window: Window, after: int, end: int) -> int:
-    """How long the padding is behind a chunk of odd size: a byte, or none if a writer forgot it.
+    """Return the padding behind a chunk of odd size: 1 byte, or 0 if a writer forgot it.
 
-    after: where the chunk's data end. Only what is before `end` counts: what is behind belongs to
-    another chunk, and may get another name.
+    after: end of the chunk's data. Only bytes before `end` count: those behind belong to another chunk,
+    and may get another name.
     """
     here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
     padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE
@@ -111,7 +116,7 @@ def drop(
     tag: str | None = None,
     broken: bool = False,
 ) -> None:
-    """Makes a chunk one of padding, full of zeros."""
+    """Turn a chunk into padding, full of zeros."""
     tag = printable(chunk.name) if tag is None else tag
     before = len(edits.found.notes)
     renamed = edits.put(chunk.at, chunk.name, name)
@@ -121,10 +126,10 @@ def drop(
 
 
 def pad(edits: Edits, chunk: Chunk) -> None:
-    """The padding byte of a chunk that stays is zero."""
+    """Zero the padding byte of a chunk that stays."""
     edits.zero(chunk.end, chunk.next, f"behind {printable(chunk.name)}")
 
 
 def printable(name: bytes) -> str:
-    """A chunk's name for people."""
+    """Return a chunk's name for people."""
     return name.decode("latin-1").strip()

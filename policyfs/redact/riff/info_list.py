@@ -1,5 +1,6 @@
-"""Lists of texts in RIFF files (Multimedia Programming Interface 1.0; Exif 2.32 4.5 for "exif" lists),
-and chunks that WAV and AVI files share.
+"""Lists of texts in RIFF files, and chunks that WAV and AVI files share.
+
+Sources: Multimedia Programming Interface 1.0; Exif 2.32 4.5 for "exif" lists.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""What they tell -> names of texts in lists."""
+"""Categories -> names of texts in lists."""
 _TOLD: Final = {name.encode(): tells for tells, names in NAMES.items() for name in names.split()} | {
     b"IPRT": Tells.OTHER,
     b"IBPM": Tells.OTHER,
@@ -48,7 +49,7 @@ _ID3: Final = (b"id3 ", b"ID3 ", b"ID32", b"id32")
 
 
 def clean_list(edits: Edits, chunk: Chunk) -> None:
-    """A list of texts: those that stay move up, and padding follows the list."""
+    """Clean a list of texts: those that stay move up, and padding follows the list."""
     size = chunk.size
     data = edits.source.read(chunk.start, size) if size <= MAX_BLOCK_BYTES else b""
     if not data or not chunk.whole:
@@ -79,10 +80,10 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 
 
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
-    """A shorter list in the room of a longer one, and padding behind it.
+    """Write a shorter list in the room of a longer one, and padding behind it.
 
-    The room is odd only where a writer forgot the padding byte of an odd list: then it stays forgotten,
-    since the next name has to be where it was.
+    The room is odd only if a writer forgot the padding byte of an odd list. Then it stays forgotten,
+    because the next name must keep its place.
     """
     room = chunk.next - chunk.at
     old = edits.source.read(chunk.at, room)
@@ -98,7 +99,7 @@ def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
 
 
 def clean_shared(edits: Edits, chunk: Chunk) -> bool:
-    """Deals with a chunk that any RIFF may hold; answers whether it was one."""
+    """Clean a chunk that any RIFF may hold; return True if it was one."""
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     if chunk.name == LIST and data[:4] in LISTS:
         clean_list(edits, chunk)

@@ -1,7 +1,7 @@
 """WAV files and their kin: RIFF, RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
 
-The sound and what is needed to play it stay. Texts in lists, XMP and ID3 are cleaned, the fixed
-fields of a broadcast extension are zeroed where they tell; every other chunk becomes padding.
+The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed
+fields of a broadcast extension are zeroed where they tell. Every other chunk becomes padding.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ PLAIN: Final = MappingProxyType(
         b"inst": (7, 0, 0, 0),
     }
 )
-"""Numbers that say how to play the sound -> how long the fixed part is, where in it stands how many
-entries follow (4 bytes), how long each is, how many there may be. What is behind becomes zeros.
+"""Chunks of numbers that are needed to play the sound -> (fixed, count at, entry, entries).
+
+These are the length of the fixed part, the offset in it of the number of entries (4 bytes), the
+length of an entry, and the most entries. Bytes behind become zeros.
 """
 BEXT: Final = (
     (0, 256, _P, "Description"),
@@ -46,8 +48,9 @@ BEXT: Final = (
     (348, 380, _D | _T, "UMID"),
     (380, 412, _D | _T | Tells.LOCATION, "UMID's source pack"),
 )
-"""Fields of a broadcast extension: (start, end) in bytes, what they tell, their name. The second
-half of a UMID says when, where and by whom (SMPTE ST 330).
+"""Fields of a broadcast extension: (start, end) in bytes, categories, name.
+
+The second half of a UMID holds the time, the place and the author (SMPTE ST 330).
 """
 _SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
 """Formats whose samples need no settings: PCM, floats, A-law, mu-law, and the extensible one."""
@@ -57,8 +60,10 @@ _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
     re.DOTALL,
 )
-"""How chunks start that may follow sound of unknown length, and what becomes of those that go: read
-again, the sound has to end where it ended."""
+"""Starts of chunks that may follow sound of unknown length, also of those that were removed.
+
+In a second reading the sound must end at the same place.
+"""
 
 
 _KIND: Final = "WAV, RF64"
@@ -78,11 +83,11 @@ PARTS: Final[tuple[Part, ...]] = (
         "padding, zeros",
     ),
 )
-"""What of such a file may tell what, and what becomes of it."""
+"""Parts of such a file, their data, and its replacement."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:
-    """Everything in a WAV that is to be hidden. Raises NotThisKindError, TooMuchError."""
+    """Locate everything to hide in a WAV. Raises NotThisKindError, TooMuchError."""
     head = source.read(0, _HEADER_BYTES)
     if head[:4] not in _MARKS or head[8:] != b"WAVE":
         raise NotThisKindError("it does not start like a WAV")
@@ -100,7 +105,7 @@ class _Locator:
         self.long_size = 0
 
     def locate(self) -> Found:
-        """What the RIFF's own size says does not matter: recorders often leave it at zero."""
+        """Locate in all chunks. The RIFF's own size does not matter: recorders often leave it at zero."""
         at = _HEADER_BYTES
         while at < self.source.size:
             chunk = next(chunks(self.source, self.edits.inner, at, self.source.size), None)
@@ -113,7 +118,7 @@ class _Locator:
         return self.edits.found
 
     def _chunk(self, chunk: Chunk) -> int:
-        """Deals with one chunk; returns where the next one is."""
+        """Clean one chunk; return the offset of the next one."""
         if chunk.name == b"data":
             return self._data(chunk)
         if chunk.name == b"ds64" and chunk.size >= 24:
@@ -131,7 +136,7 @@ class _Locator:
         return chunk.next
 
     def _numbers(self, chunk: Chunk) -> None:
-        """A chunk of numbers keeps what its shape prescribes."""
+        """Keep the prescribed parts of a chunk of numbers."""
         fixed, at, entry, most = PLAIN[chunk.name]
         if chunk.name == b"fmt " and self.source.read(chunk.start, 2) not in _SIMPLE:
             fixed = _PACKED_BYTES  # a codec's own settings
@@ -141,8 +146,10 @@ class _Locator:
         self.edits.zero(chunk.start + min(fixed, chunk.size), chunk.next, f"behind {printable(chunk.name)}")
 
     def _data(self, chunk: Chunk) -> int:
-        """The sound. One whose size is not known, or too long, goes on to the end of the file, or to a
-        chunk of texts that lies in it.
+        """Return the offset behind the sound.
+
+        Sound of unknown size, or with a size that is too long, goes on to the end of the file, or to a
+        chunk of texts in it.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
@@ -165,7 +172,7 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """A field of a chunk becomes zeros if it tells."""
+        """Zero a field of a chunk if it tells."""
         text = self.source.read(chunk.start + start, min(end - start, 1 << 20))
         found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
         if found:

@@ -1,1 +1,1 @@
-"""XMP packets and what stands in them."""
+"""XMP packets and their properties."""

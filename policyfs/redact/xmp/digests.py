@@ -1,9 +1,9 @@
-"""Digests of EXIF and of IPTC records within XMP: they stay where they are digests of what stays.
+"""Digests of EXIF and of IPTC records within XMP: they stay if they are digests of data that stays.
 
-A digest of what a file does not hold (any more) would confirm a guess of it, a place among them. So one
-that was taken out of a packet comes back only if it agrees with what the file held, and then as the
-digest of what the file holds now. Source: XMP specification part 3 and Adobe's XMP toolkit: of each tag in
-the list the value's bytes, in the order of the list.
+A digest of data that a file does not hold (any more) would confirm a guess of that data, a place
+among it. So a digest that was removed from a packet is restored only if it matches the file's old
+data, and then as the digest of its new data. Source: XMP specification part 3 and Adobe's XMP
+toolkit: for each tag in the list the value's bytes, in the order of the list.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Values = Mapping[tuple[int, int], bytes]
 
 
 class Held:
-    """What a picture holds beside its XMP: EXIF (from its byte order on) and image resources."""
+    """Data of a picture that digests are about: EXIF (from its byte order on) and image resources."""
 
     __slots__ = ("records", "values")
 
@@ -48,8 +48,9 @@ class Held:
 
 
 def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
-    """An attribute or element of XMP with a digest of what there is now, at the same length; None if it is
-    written in another way, or was a digest of something else.
+    """Return an attribute or element of XMP with the digest of the new data, at the same length.
+
+    None if it is written in another way, or was a digest of something else.
     """
     native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
     if native is not None:
@@ -72,14 +73,14 @@ def _hex(data: bytes) -> bytes:
 
 
 def _of_tags(tags: list[int], values: Values) -> bytes:
-    """The digest of a list of tags: those of the first directory, or those of EXIF and GPS."""
+    """Return the digest of a list of tags: those of the first directory, or those of EXIF and GPS."""
     directory = EXIF_IFD if _EXIF_VERSION in tags else 0
     keys = ((GPS_IFD if directory and tag < GPS_TAGS_END else directory, tag) for tag in tags)
     return _hex(b"".join(values.get(key, b"") for key in keys))
 
 
 def _values(block: bytes) -> Values:
-    """The values of a TIFF structure's first directory, and of EXIF's and GPS'."""
+    """Return the values in a TIFF structure's first directory, and in EXIF's and GPS'."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     found: dict[tuple[int, int], bytes] = {}
     if order is None or len(block) < 8:

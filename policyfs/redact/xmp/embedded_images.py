@@ -1,8 +1,8 @@
 """Pictures within XMP properties, as base64: previews, portrait originals, depth maps.
 
 They are pictures like others, with EXIF of their own. One is cleaned like any embedded picture and
-written back in as many characters, line breaks where they were.
-Sources: XMP specification part 2 (Thumbnail); Google's pages on depth map metadata and Photo Sphere.
+written back in as many characters, with line breaks in the same places. Sources: XMP specification
+part 2 (Thumbnail); Google's pages on depth map metadata and Photo Sphere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BREAKS: Final = re.compile(r"((?:[ \t\r\n]|&#(?:10|13|[xX][aAdD]);)+)")
 
 
 def cleaned_picture(text: str, inner: Inner) -> str | None:
-    """The text of a property with the picture in it cleaned, as long as before.
+    """Return the text of a property with its picture cleaned, as long as before.
 
     None if it is no picture in base64 that can be cleaned.
     """

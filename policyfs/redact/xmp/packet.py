@@ -1,9 +1,9 @@
-"""XMP packets (ISO 16684-1): taking out of them what is to be hidden, at the same length.
+"""Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
-The packet is tokenised strictly; an element or attribute that goes (properties.py) is
-overwritten with spaces, which leaves the XML as well-formed as it was, whatever form of RDF it
-is in. Encodings: UTF-8, UTF-16 and UTF-32. What cannot be understood for certain (not
-well-formed, a DOCTYPE, an encoding that is declared as something else) becomes an empty packet.
+The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with
+spaces, which leaves the XML as well-formed as it was, in any form of RDF. Encodings: UTF-8, UTF-16
+and UTF-32. A packet that cannot be understood for certain (not well-formed, a DOCTYPE, an encoding
+that is declared as something else) becomes an empty packet.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from policyfs.redact.xmp.embedded_images import cleaned_picture
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 100_000
 _SHORTEST: Final = 5
-"""Fewer characters tell nothing by themselves."""
+"""Length below which characters tell nothing by themselves."""
 MAX_LOOKED_AT: Final = 1 << 20
-"""Characters of values and texts over a whole packet."""
+"""Limit of characters in values and texts over a whole packet."""
 
 _EMPTY_META: Final = '<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 _EMPTY_RDF: Final = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{properties.RDF}"/></x:xmpmeta>'
@@ -56,11 +56,11 @@ _DECLARATION: Final = re.compile(
 _NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
-"""What the address of a namespace may tell of which no property stays."""
+"""Categories of the address of a namespace without a property that may stay."""
 
 
 class MalformedError(Exception):
-    """The packet is not XML that every reader would read alike."""
+    """The packet is no XML that every reader would read alike."""
 
 
 @dataclass(slots=True)
@@ -70,14 +70,14 @@ class _Element:
     structural: bool = False
     picture: bool = False
     numeric: re.Pattern[str] | None = None
-    """Text of it that is just this is not looked into: it is numbers of a known meaning."""
+    """Pattern of its text that is not searched: numbers of a known meaning."""
     said: bool = False
     """Some of its text was read already."""
 
 
 @dataclass(slots=True)
 class _Span:
-    """Characters [start, end) that go, and what they are. new: what comes instead, not spaces."""
+    """Characters [start, end) to remove, and their name. new: a replacement instead of spaces."""
 
     start: int
     end: int
@@ -87,7 +87,7 @@ class _Span:
 
 
 def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
-    """A packet of the same length in which no property tells what is to be hidden."""
+    """Clean a packet of hidden properties, keeping its length."""
     mark, encoding = _encoding(data)
     body = _without_tail(data[len(mark) :], encoding)
     tail = data[len(mark) + len(body) :]
@@ -111,7 +111,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
 
 
 def _emptied(data: bytes) -> Cleaned:
-    """An empty packet in UTF-8, padded with spaces."""
+    """Return an empty packet in UTF-8, padded with spaces."""
     for packet in (_EMPTY_RDF, _EMPTY_META, ""):
         if len(packet) <= len(data):
             break
@@ -131,7 +131,7 @@ def _encoding(data: bytes) -> tuple[bytes, str]:
 
 
 def _without_tail(body: bytes, encoding: str) -> bytes:
-    """The packet without zero bytes behind it, cut at a whole character."""
+    """Return the packet without zero bytes behind it, cut at a whole character."""
     unit = _unit(encoding)
     stripped = len(body.rstrip(b"\0"))
     return body[: min(len(body), -(-stripped // unit) * unit)]
@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """The text with spans overwritten by spaces that take as many bytes; notes in bytes."""
+    """Overwrite spans of the text with spaces of the same number of bytes; return it with notes in bytes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -158,7 +158,7 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
 
 
 def _check(text: str) -> None:
-    """What is left must be well-formed to a real parser. Raises MalformedError."""
+    """Check that a real parser finds the rest well-formed. Raises MalformedError."""
     parser = expat.ParserCreate("utf-8")
     try:
         parser.Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
@@ -167,7 +167,7 @@ def _check(text: str) -> None:
 
 
 def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
-    """How the numbers of a property look of which numbers are expected; None for any other."""
+    """Return the pattern of a property's numbers, if numbers are expected; None for any other."""
     if (namespace, local) in properties.OPTICS:
         return _NUMBERS
     return properties.NATIVE_DIGEST if local == "NativeDigest" else None
@@ -175,7 +175,7 @@ def _numeric(namespace: str | None, local: str) -> re.Pattern[str] | None:
 
 @dataclass(slots=True)
 class _Scanner:
-    """Walks over a packet's tokens and collects what goes."""
+    """Walks over a packet's tokens and collects the spans to remove."""
 
     text: str
     encoding: str
@@ -191,7 +191,7 @@ class _Scanner:
     looked_at: int = 0
 
     def spans(self) -> list[_Span]:
-        """Spans in order, not overlapping. Raises MalformedError."""
+        """Return spans in order, not overlapping. Raises MalformedError."""
         found = list(self._walk())
         if self.stack or self.roots != 1:
             raise MalformedError
@@ -226,7 +226,7 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
-        """The token goes, unless something around it goes already."""
+        """Remove the token, unless something around it is removed already."""
         if self.hidden_from < 0:
             yield _Span(self.at, end, what, tells)
         self.at = end
@@ -242,7 +242,7 @@ class _Scanner:
             self.at = end
             return
         around = self.stack[-1]
-        # Text that goes on behind a comment or an element: readers join it, so no piece tells by itself.
+        # Text that continues behind a comment or an element: readers join it, so no piece tells by itself.
         goes_on = around.said and bool(piece.strip())
         around.said = around.said or bool(piece.strip())
         if around.picture and piece.strip() and not goes_on:
@@ -252,7 +252,7 @@ class _Scanner:
         numeric = around.numeric is not None and around.numeric.fullmatch(piece) is not None
         told = NOTHING if numeric else self._told(piece)
         if goes_on or (around.structural and piece.strip()):
-            told = UNKNOWN  # no property's value, or not all of one
+            told = UNKNOWN  # no property's value, or not the whole value
         if told:
             yield from self._hide(end, around.name, told)
         else:
@@ -261,7 +261,7 @@ class _Scanner:
     def _cdata(self, end: int) -> Iterator[_Span]:
         if not self.stack:
             raise MalformedError
-        # Its inside could be read as markup by a careless reader.
+        # A careless reader could read its content as markup.
         yield from self._hide(end, "CDATA")
 
     def _instruction(self, end: int) -> Iterator[_Span]:
@@ -314,7 +314,7 @@ class _Scanner:
             yield from self._leave(end)
 
     def _text_behind(self, at: int, attributes: list[re.Match[str]]) -> str:
-        """All that an element without attributes holds, if that is plain text; else nothing."""
+        """Return the whole content of an element without attributes, if that is plain text; else ""."""
         end = self.text.find("</", at)
         text = self.text[at:end] if 0 <= end - at <= _MAX_DIGEST else "<"
         return "" if attributes or "<" in text else text
@@ -364,13 +364,13 @@ class _Scanner:
         return told if told & self.hide else told | self._told(value)
 
     def _picture(self, name: str, start: int, text: str) -> Iterator[_Span]:
-        """The text of a property that is a picture; it stays with the picture cleaned, or goes."""
+        """Keep the text of a property with its picture cleaned, or remove it."""
         new = cleaned_picture(text, self.inner)
         if new != text:
             yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
-        """What a value or text tells by its own words, as it would be read."""
+        """Return the categories of a value or text by its own words, as a reader decodes it."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError
@@ -392,7 +392,7 @@ class _Scanner:
         return inherited | declared if declared else inherited
 
     def _resolve(self, name: str, *, default: bool) -> tuple[str | None, str]:
-        """(namespace URI or None, local name). An undeclared prefix is no known namespace."""
+        """Return (namespace URI or None, local name). An undeclared prefix is no known namespace."""
         prefix, colon, local = name.rpartition(":")
         namespaces = self.stack[-1].namespaces
         if not colon:

@@ -1,9 +1,9 @@
-"""What XMP properties tell: a list of namespaces and of the names in them.
+"""Categories of XMP properties: a list of namespaces and of the names in them.
 
-A namespace that is not listed may say anything, so its properties go under every word. Within
-listed ones a name that speaks of a place tells one, whatever the namespace, so that a reader that
-goes by prefix and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part 2,
-IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may tell anything, so its properties are removed under every word.
+Within listed ones a name that speaks of a place tells one, in any namespace, so that a reader that
+decides by prefix and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part
+2, IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ _GAIN_MAP: Final = _named(
     (NOTHING, "BaseRenditionIsHDR"),
 )
 _DOCUMENT: Final = _named(
-    UNKNOWN,  # some programs write here what people added to a PDF's information, too
+    UNKNOWN,  # some programs write people's additions to a PDF's information here, too
     (_PEOPLE, "Keywords Title Author Subject Copyright Marked"),
     (_DEVICE | _PEOPLE, "Creator Producer"),
     (_TIME, "CreationDate ModDate"),
@@ -207,7 +207,7 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         _XAP + "sType/ManifestItem#": _named(REST),
         "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
         "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(REST),
-        # The digest that names an extended packet; the packet itself is cleaned, and named anew.
+        # The digest that names an extended packet; the packet itself is cleaned, and renamed.
         "http://ns.adobe.com/xmp/note/": _named(REST, (NOTHING, "HasExtendedXMP")),
         "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
         "http://ns.adobe.com/creatorAtom/1.0/": _named(REST),
@@ -252,7 +252,7 @@ STRUCTURAL: Final = frozenset(
         *((RDF, name) for name in ("RDF", "Description", "Seq", "Bag", "Alt")),
     }
 )
-"""Elements in which no text of their own belongs."""
+"""Elements that hold no text of their own."""
 
 _PARTS: Final = re.compile(
     "gps|latit|longit|altitud|location|country|province|postal|address|geotag|geoloc|"
@@ -271,7 +271,7 @@ _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
-"""A point in the picture, in pixels; whether a retouched place was chosen by hand."""
+"""A point in the picture, in pixels; the way in which a retouched place was chosen."""
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"serial|uniqueid|(?:^|[a-z])(?:Make|Model)\b|firmware|guid|hostname")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
@@ -280,11 +280,11 @@ _SPEAKING: Final = (
         re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
     ),
 )
-"""What names tell that are not listed, in namespaces whose other names tell less."""
+"""Categories of unlisted names, in namespaces whose other names tell less."""
 
 
 def speaks_of_place(name: str) -> bool:
-    """True for a property's local name that tells a place wherever it stands.
+    """True for a property's local name that tells a place in any namespace.
 
     Digests of metadata do, too: they would confirm a guessed place.
     """
@@ -296,8 +296,10 @@ def speaks_of_place(name: str) -> bool:
 
 
 def digest_tells(name: str, value: str) -> Tells:
-    """What a digest of metadata tells by its value. Adobe's names the tags that it was made of (XMP
-    specification part 3, section 3.3): without those of GPS it confirms no guess of a place.
+    """Return the categories of a digest of metadata by its value.
+
+    Adobe's digests list their tags (XMP specification part 3, section 3.3): without GPS tags a digest
+    confirms no guess of a place.
     """
     found = NATIVE_DIGEST.fullmatch(value) if name == "NativeDigest" else None
     if found is None:
@@ -309,7 +311,7 @@ def digest_tells(name: str, value: str) -> Tells:
 
 @lru_cache(maxsize=4096)
 def tells(namespace: str | None, name: str) -> Tells:
-    """What a property or element of this namespace (None: no namespace) and name tells."""
+    """Return the categories of a property or element by namespace (None: no namespace) and name."""
     if namespace is None:
         return NOTHING if name in RDF_ATTRIBUTES else UNKNOWN
     known = _NAMESPACES.get(namespace)
@@ -329,5 +331,5 @@ def tells(namespace: str | None, name: str) -> Tells:
 
 
 def is_known(namespace: str) -> bool:
-    """Whether any property of a namespace may stay."""
+    """True if any property of a namespace may stay."""
     return namespace in _NAMESPACES

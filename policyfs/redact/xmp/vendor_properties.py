@@ -1,7 +1,7 @@
 """XMP namespaces of makers and programs: Google, Apple, Microsoft, photo managers and editors.
 
-Those of standards and of Adobe are in properties.py, which looks into all of them. Sources: the vendors'
-pages, and what their programs write.
+Namespaces of standards and of Adobe are in properties.py, which uses all of them. Sources: the
+vendors' pages, and files of their programs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 REST: Final = UNKNOWN & ~_LOCATION
-"""Of a name that is not listed in a namespace that is: it speaks of no place, but who knows."""
+"""Categories of an unlisted name in a listed namespace: no place, but perhaps anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What a namespace's properties tell: those named, and all others."""
+    """Categories of a namespace's properties: of the named ones, and of all others."""
 
     default: Tells
     names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
@@ -48,7 +48,7 @@ _MICROSOFT: Final = named(
 )
 _GOOGLE_CAMERA: Final = named(
     UNKNOWN,
-    # Where a motion photo's video starts; readers need it, and it tells nothing.
+    # Start of a motion photo's video; readers need it, and it tells nothing.
     (NOTHING, "MicroVideo MicroVideoOffset MicroVideoVersion MicroVideoPresentationTimestampUs"),
     (NOTHING, "MotionPhoto MotionPhotoVersion MotionPhotoPresentationTimestampUs"),
     (_DEVICE | _TIME, "BurstID CreationsBurstID"),
@@ -110,7 +110,8 @@ _APPLE_DEPTH: Final = named(
     (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
     (_OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
 )
-# Optics of drones' cameras, which mapping programs need. Angles of the sun tell a place by the hour: they go.
+# Optics of drones' cameras, which mapping programs need. Angles of the sun tell a place by the hour:
+# they are removed.
 _DJI: Final = named(
     UNKNOWN,
     (_OTHER, "BandName BandFreq Irradiance VignettingData VignettingFlag VignettingPolynomial BlackLevel"),
@@ -138,14 +139,14 @@ _DLS: Final = named(
     (_DEVICE, "SensorId"),
     (_TIME, "TimeStamp"),
 )
-# Facts alone: the hospital's name is a place, and its numbers and free text may hold it.
+# Facts only: the hospital's name is a place, and its numbers and free text may hold it.
 _DICOM: Final = named(
     UNKNOWN,
     (REST, "PatientName PatientSex PatientDOB SeriesNumber SeriesModality SeriesDateTime StudyDateTime"),
     (REST, "EquipmentManufacturer"),
 )
-# Names are free there, in any language: those that stay are those of a PDF's information (pdf/keys.py). Adobe
-# writes a colon in a name as U+2182 and its code.
+# Names are free there, in any language: those of a PDF's information stay (pdf/keys.py). Adobe writes a
+# colon in a name as U+2182 and its code.
 _PDFX: Final = named(
     UNKNOWN,
     (_PEOPLE, "Title Author Subject Keywords Company Manager Copyright Marked Comments WebStatement"),
@@ -205,14 +206,14 @@ VENDORS: Final[Mapping[str, Namespace]] = MappingProxyType(
         "http://micasense.com/DLS/1.0/": _DLS,
         "http://purl.org/dc/terms/": _DCTERMS,
         "http://ns.adobe.com/DICOM/": _DICOM,
-        # Documents: what programs and people added to a PDF's information; kinds of PDF.
+        # Documents: additions of programs and people to a PDF's information; kinds of PDF.
         "http://ns.adobe.com/pdfx/1.3/": _PDFX,
         "http://ns.adobe.com/illustrator/1.0/": named(UNKNOWN, (_OTHER, "Type StartupProfile")),
         "http://www.aiim.org/pdfa/ns/id/": named(UNKNOWN, (_OTHER, "part conformance amd rev corr")),
         "http://www.npes.org/pdfx/ns/id/": named(UNKNOWN, (_OTHER, "GTS_PDFXVersion GTS_PDFXConformance")),
     }
 )
-"""Namespaces by their names, as xmpnames.tells looks them up."""
+"""Namespaces by their names, for look-up by properties.tells."""
 
 OPTICS: Final = frozenset(
     (uri, name)
@@ -224,4 +225,4 @@ OPTICS: Final = frozenset(
     for name, told in VENDORS[uri].names.items()
     if told == _OTHER
 )
-"""Properties of optics, of which a list of plain numbers is looked into for no coordinates."""
+"""Properties of optics; a list of plain numbers in them is not searched for coordinates."""
