@@ -61,7 +61,7 @@ def _candidates() -> Iterator[int]:
 
 
 def _mapped(name: str) -> list[range]:
-    """The ids that this user namespace has (user_namespaces(7))."""
+    """Return the ids that this user namespace has (user_namespaces(7))."""
     lines = Path("/proc/self", name).read_text(encoding="ascii").splitlines()
     rows = [[int(word) for word in line.split()] for line in lines]
     return [range(first, first + count) for first, _, count in rows]

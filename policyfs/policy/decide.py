@@ -236,7 +236,7 @@ class Engine:
         """
         return self._mover.asks_more(old, new)
 
-    # ---- what the kernel may remember
+    # ---- kernel caches
 
     def caller_matters(self, state: PathState) -> bool:
         """False only if every caller gets the same answers at this path."""

@@ -289,7 +289,10 @@ class Mover:
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Compare all that can be below, and ask that the caller may delete it. Raises TooHardError."""
+        """Compare everything possible below, and require that the caller may delete it.
+
+        Raises TooHardError.
+        """
         seen: set[tuple[PathState, PathState]] = set()
         todo = [(old, new)]
         while todo:

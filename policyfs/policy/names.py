@@ -49,7 +49,7 @@ class Pattern(NamedTuple):
 
 
 def bits_of(mask: int) -> Iterator[int]:
-    """Positions of the set bits, lowest first."""
+    """Yield the positions of the set bits, lowest first."""
     base = 0
     while mask:
         word = mask & 0xFFFF_FFFF_FFFF_FFFF

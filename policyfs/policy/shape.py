@@ -282,7 +282,7 @@ def _nothing(value: object) -> bool:
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
-    """Message and help for a value that is no mapping or list where one must be."""
+    """Return message and help for a value that is no mapping or list where one must be."""
     if value is Absent.NULL:
         return "has no value", "give it one, or remove the key"
     if kind in ("model_type", "dict_type"):
@@ -293,7 +293,7 @@ def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
 
 
 def _missing(key: str) -> tuple[str, str]:
-    """Message and help for a key that must be there."""
+    """Return message and help for a key that must be there."""
     if key == "id":
         return "has no id", 'give it one, such as "id: media.read"; the audit trail names it'
     value = {"apiVersion": API_VERSION, "kind": KIND}.get(key, "...")

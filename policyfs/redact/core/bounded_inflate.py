@@ -33,7 +33,7 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
 
 
 def deflated_to(plain: bytes, size: int) -> bytes | None:
-    """Return a zlib stream of exactly so many bytes; None if the data does not fit.
+    """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
     Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the
     stream.
@@ -67,7 +67,7 @@ def _close_fit(plain: bytes, size: int) -> bytes | None:
 
 
 def _last_blocks(size: int) -> bytes:
-    """Return empty blocks that end a stream, in so many bytes (2 to 6)."""
+    """Return empty blocks that end a stream, in size bytes (2 to 6)."""
     if size == 6:
         return (0b010 | 0b001 << 10).to_bytes(2, "little") + _EMPTY_STORED[1:]
     blocks = 0

@@ -13,11 +13,11 @@ class Fields:
         self.at = at
 
     def number(self, size: int) -> int:
-        """Read an unsigned number of so many bytes; 0 for no bytes."""
+        """Read an unsigned number of size bytes; 0 for no bytes."""
         return int.from_bytes(self.take(size))
 
     def take(self, size: int) -> bytes:
-        """Read so many bytes."""
+        """Read size bytes."""
         start, end = self.at, self.at + size
         if end > len(self.data):
             raise ValueError("too short")

@@ -74,7 +74,7 @@ def are_too_many(numbers: Iterable[int]) -> bool:
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the bytes of an entry behind a value of so many bytes; empty if all are 0 or all 0xff."""
+    """Return the bytes of an entry behind a value of size bytes; empty if all are 0 or all 0xff."""
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 

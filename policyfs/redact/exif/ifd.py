@@ -53,7 +53,7 @@ class Frame:
 
     @property
     def offset_bytes(self) -> int:
-        """Size of an offset, and of a value that stands in its entry."""
+        """Size of an offset, and of a value within its entry."""
         return 8 if self.big else 4
 
     def owns(self, start: int, end: int) -> bool:
@@ -65,7 +65,7 @@ class Frame:
         return int.from_bytes(data, "little" if self.order == "<" else "big")
 
     def packed(self, number: int, size: int) -> bytes:
-        """Pack an unsigned number into so many bytes."""
+        """Pack an unsigned number into size bytes."""
         return number.to_bytes(size, "little" if self.order == "<" else "big")
 
 

@@ -276,7 +276,7 @@ class Walk:
     # --- values ---
 
     def value(self, entry: Entry, limit: int) -> bytes:
-        """Read up to so many bytes of a value."""
+        """Read up to limit bytes of a value."""
         return self.source.read(entry.start, min(entry.size, limit)) if entry.start >= 0 else b""
 
     def numbers(self, entry: Entry, frame: Frame) -> list[int]:

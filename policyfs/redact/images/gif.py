@@ -181,7 +181,7 @@ class _Locator:
 
 
 def blank_comment(size: int) -> bytes:
-    """Return a comment extension of so many bytes (3, or at least 5) that holds only blanks."""
+    """Return a comment extension of size bytes (3, or at least 5) that holds only blanks."""
     out = bytearray([_EXTENSION, _COMMENT])
     left = size - 3
     while left:

@@ -97,7 +97,7 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
 
 
 def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
-    """Make the rule for a box that holds boxes with these rules, behind so many bytes."""
+    """Make the rule for a box that holds boxes with these rules, behind skip bytes."""
 
     def rule(walk: Walk, box: Box) -> None:
         _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))

@@ -141,7 +141,7 @@ def _varying(fields: Fields) -> int:
 
 
 def filler_sei(size: int) -> bytes:
-    """Return filler messages (payload type 3) of so many bytes in all, with the trailing bit."""
+    """Return filler messages (payload type 3) of size bytes in all, with the trailing bit."""
     if size < 3:
         return b"\x80".ljust(size, b"\0")
     room, lead = size - 1, b""

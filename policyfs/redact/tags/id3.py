@@ -131,7 +131,7 @@ class _Cleaner:
 
     @property
     def version(self) -> int:
-        """2, 3 or 4."""
+        """The version of the tag: 2, 3 or 4."""
         return self.tag[3]
 
     def clean(self) -> Cleaned:
