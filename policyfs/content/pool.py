@@ -79,7 +79,7 @@ class Pool:
         return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:
-        """Fork workers until there are so many spares. Raises NoWorkerError."""
+        """Fork workers until there are ``count`` spares. Raises NoWorkerError."""
         while len(self.fresh) < count:
             worker = await self._spawn()
             self.busy.remove(worker)

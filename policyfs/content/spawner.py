@@ -64,7 +64,7 @@ class Launcher:
 
     @property
     def pid(self) -> int:
-        """Its pid; valid until close()."""
+        """The launcher's pid; valid until close()."""
         return self._process.pid
 
     async def zygote(self) -> ZygoteProcess:
@@ -138,7 +138,7 @@ class ZygoteProcess:
 
     @property
     def pid(self) -> int:
-        """Its pid; valid until close()."""
+        """The zygote's pid; valid until close()."""
         return self._pid
 
     def fit(self) -> bool:

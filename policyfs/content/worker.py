@@ -1,4 +1,4 @@
-"""A worker: serves one request after the other, without privileges, until its kill or its socket's end.
+"""A worker: serves one request after the other, without privileges, until it is killed or its socket closes.
 
 It is forked from the zygote with everything imported and the magic database loaded, because after
 confine() it can open nothing: not the interpreter, not the database, not a time zone file.

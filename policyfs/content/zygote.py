@@ -171,7 +171,7 @@ class Worker(NamedTuple):
 
 def prepared() -> Worker:
     """Import and load the detector; raises the errors of a missing library."""
-    from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that it can be told to the daemon
+    from policyfs.content.worker import Detector, run  # noqa: PLC0415 # so that the daemon hears of errors
 
     return Worker(Detector(), run)
 

@@ -182,7 +182,7 @@ class _Composer:
         return node
 
     def alias(self, event: AliasEvent, span: Span) -> Node:
-        """Return a copy of the node that an alias refers to; broken if there is none."""
+        """Return the node that an alias refers to; broken if there is none."""
         name = str(event.anchor)
         target = self.anchors.get(name)
         if target is None:

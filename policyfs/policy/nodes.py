@@ -31,13 +31,13 @@ class Absent(enum.Enum):
 
 
 class Unquoted(str):
-    """Text that stands in the file without quotes."""
+    """Text without quotes in the file."""
 
     __slots__ = ()
 
 
 class Folded(Unquoted):
-    """Unquoted text that runs over several lines."""
+    """Unquoted text over several lines."""
 
     __slots__ = ()
 

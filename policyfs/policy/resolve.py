@@ -318,7 +318,7 @@ class _Rules:
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
         """Report an ``on_unknown`` that does not go with the rule.
 
-        A reader is never shown a file that is not understood. A writer's file may pass or be refused.
+        A reader is never shown data that is not understood. A writer's file may pass or be refused.
         """
         if doc.on_unknown is None:
             return

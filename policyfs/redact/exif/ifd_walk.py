@@ -289,7 +289,7 @@ class Walk:
             raise TooMuchError("too many strips or tiles")
         return list(struct.unpack(f"{frame.order}{entry.count}{letter}", self.value(entry, entry.size)))
 
-    # --- settling who may keep which bytes ---
+    # --- values that overlap ---
 
     def settle(self) -> None:
         """Decide on values that overlap. Raises NotThisKindError."""

@@ -118,7 +118,7 @@ _PANASONIC: Final = rules(
     _PRINT_IM,
     ("2 25 51-54 60 c4 c5 ca e4", _DEVICE),
     ("29 36 3a af 2003", _TIME),  # 3a: whether at home or away
-    ("33 8010", _TIME | _PEOPLE),  # somebody's age
+    ("33 8010", _TIME | _PEOPLE),  # a person's age
     ("3f 4e 61 63 65 66", _PEOPLE),
     ("67 69 6b 6d 6f 80", _PLACE),
 )

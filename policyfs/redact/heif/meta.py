@@ -130,7 +130,7 @@ class Meta:
             self.found.notes.append(Note(box.start, box.size, NAME, f"in {name_of(box.kind)}", Tells.DEVICE))
         return said
 
-    # --- where data lie ---
+    # --- places of data ---
 
     def _data(self, location: Location, depth: int) -> Gathered:
         """Return an item's pieces in the file.

@@ -56,7 +56,7 @@ class Block:
         return read_boxes(self._source, start, end, self.parts or self.inner.budget)
 
     def listed(self, start: int, end: int) -> Boxes:
-        """Do the same where types may be any four bytes: numbers of keys, formats of samples."""
+        """Return the boxes in [start, end) of any types: also numbers of keys, formats of samples."""
         found: list[Box] = []
         at = start
         while at < end:

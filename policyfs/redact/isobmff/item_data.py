@@ -151,9 +151,9 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 class Claim:
     """A claim on bytes: they are media that stays except for the patches, or metadata.
 
-    Metadata (media is False) is removed if two claims share bytes of it. blank: the bytes are to be
-    removed; the notes say so if they are not zero already. walked: the bytes were shown to have the
-    shape of such media.
+    Metadata (media is False) is removed if two different claims share bytes of it. blank: the bytes are
+    to be removed; the notes say so if they are not zero already. walked: the bytes were shown to have
+    the shape of such media.
     """
 
     spans: tuple[Span, ...]
@@ -178,7 +178,7 @@ class Ground:
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended one.
 
-    It is for a family of formats without a ``free`` box: readers who find one take the file for a
+    It is for a family of formats without a ``free`` box: readers that find one take the file for a
     movie.
     """
 
@@ -192,7 +192,7 @@ class Ground:
     def rest(self, start: int, end: int) -> None:
         """Add the bytes behind the last box as an area.
 
-        The place of a header may hold nobody's data: the changed bytes around it could make a header of it.
+        No claimed data may be in the place of a header: changed bytes around it could make it one.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))

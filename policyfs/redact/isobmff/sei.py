@@ -1,4 +1,4 @@
-"""SEI messages of H.264 and H.265 in movies: cameras and encoders sign, date and place their frames by them.
+"""SEI messages of H.264 and H.265 in movies: cameras and encoders sign, date and place frames with them.
 
 Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. The
 categories of each are in sei_messages.py. The payload of a removed one becomes blanks inside the

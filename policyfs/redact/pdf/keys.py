@@ -178,7 +178,7 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
     """Remove an entry; one that must have a value keeps one that says nothing.
 
-    No entry of the document information must have a value.
+    Entries of the document information need no value.
     """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:

@@ -1,8 +1,8 @@
 """PDF (ISO 32000-2): document information, XMP, comments, attached files, pictures, private data.
 
 Every object of every revision is examined, also in compressed object streams (object_scan.py,
-streams.py). Objects that nothing refers to, or only removed entries, become null. The content of
-pages stays: their text and fonts. A file is refused if it is encrypted or damaged, or if its
+streams.py). Objects without a reference from a kept entry become null. The content of pages
+stays: their text and fonts. A file is refused if it is encrypted or damaged, or if its
 cleaned data does not fit into the same length.
 """
 
@@ -213,7 +213,7 @@ class _Locator:
                 waiting |= refers.get(number, set())
         return reached
 
-    # --- what becomes of it ---
+    # --- changes to objects ---
 
     def _settle(self, reached: set[int]) -> None:
         metadata = {n for here in self.objects for n in here.edits.metadata}

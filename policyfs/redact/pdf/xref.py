@@ -30,7 +30,7 @@ def table_offsets(source: ByteSource, start: int, end: int) -> Iterator[int]:
 
 
 def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
-    """Yield them for a cross-reference stream's decompressed data. Raises NotThisKindError."""
+    """Yield the offsets of objects in a decompressed cross-reference stream. Raises NotThisKindError."""
     widths = _numbers(node.get(b"W"))
     if len(widths) < 3 or sum(widths) == 0 or max(widths) > 8:
         raise NotThisKindError("a table in it is malformed")

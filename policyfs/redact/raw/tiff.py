@@ -252,7 +252,7 @@ class _File:
     def _odd_segments(
         self, start: int, end: int, found: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], int]:
-        """Do the same for a header with more than segments in it, as decoders read it."""
+        """Return the same as _segments for a header that has more in it, as decoders read it."""
         part = SliceSource(self.source, start, end - start)
         if not is_soi(part, 0):
             return found, 0
