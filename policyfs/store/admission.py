@@ -1,9 +1,9 @@
-"""Order in which a cache gives up entries, so that one long scan leaves what is used again and again.
+"""The eviction order of a cache, which keeps frequently used entries through one long scan.
 
 The policy is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy",
-ACM Transactions on Storage 2017) with exact counts instead of a sketch: new entries live in a small window;
-the oldest of it competes with the least recently used entry of the main part, and the one that was asked for
-less often lately goes. Pure bookkeeping.
+ACM Transactions on Storage 2017) with exact counts instead of a sketch. New entries enter a small window.
+The oldest entry of the window competes with the least recently used entry of the main part, and the one with
+fewer recent look-ups is evicted. Pure bookkeeping.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Final
 
 _WINDOW_SHARE: Final = 8
-"""The window has one part in so many of the cache's bytes and entries."""
+"""The window gets 1/8 of the cache's bytes and entries."""
 _SAMPLE: Final = 8
-"""Counts are halved after so many uses for each entry that the cache may have."""
+"""Counts are halved after 8 look-ups for each entry that the cache may hold."""
 
 
 class Frequencies:
-    """How often each key was asked for lately, whether or not it is cached. At most *sample* keys."""
+    """Recent look-ups of each key, cached or not, for at most *sample* keys."""
 
     __slots__ = ("_counts", "_sample", "_seen")
 
@@ -35,7 +35,7 @@ class Frequencies:
         return len(self._counts)
 
     def count(self, key: Hashable) -> None:
-        """Count one use. Every *sample* uses all counts are halved, so that old ones fade."""
+        """Count one look-up. Every *sample* look-ups all counts are halved, so that old ones fade."""
         self._counts[key] = self._counts.get(key, 0) + 1
         self._seen += 1
         if self._seen >= self._sample:
@@ -44,7 +44,7 @@ class Frequencies:
 
 
 class Victims:
-    """The entries of a cache with their costs in bytes, in the order in which they are given up."""
+    """The entries of a cache with their costs in bytes, in eviction order."""
 
     __slots__ = ("_frequencies", "_main", "_window", "_window_cost", "_window_limits")
 
@@ -56,14 +56,14 @@ class Victims:
         self._window_cost = 0
 
     def ask(self, key: Hashable) -> None:
-        """Count a look-up of a key, cached or not; a cached one is now the most recently used."""
+        """Count a look-up of a key, cached or not, and mark a cached one as most recently used."""
         self._frequencies.count(key)
         for part in (self._window, self._main):
             if key in part:
                 part.move_to_end(key)
 
     def add(self, key: Hashable, cost: int) -> None:
-        """Take a new entry in. What the window has no more place for goes to the main part."""
+        """Add a new entry, and move the entries that exceed the window to the main part."""
         self._window[key] = cost
         self._window_cost += cost
         max_cost, max_entries = self._window_limits
@@ -72,14 +72,14 @@ class Victims:
             self._main[oldest] = self._remove_from_window(oldest)
 
     def remove(self, key: Hashable) -> None:
-        """Forget an entry that has left the cache."""
+        """Remove an entry that has left the cache."""
         if key in self._window:
             self._remove_from_window(key)
         else:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Entries to give up, first to last, of those that may go. Nothing may change meanwhile."""
+        """Yield the keys to evict, first to last, that *may_go* permits. Nothing may change meanwhile."""
         fresh = (key for key in self._window if may_go(key))
         old = (key for key in self._main if may_go(key))
         candidate, victim = next(fresh, None), next(old, None)

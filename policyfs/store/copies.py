@@ -1,15 +1,15 @@
-"""The cache of finished frozen copies: what is used least goes first, what is in use never.
+"""The cache of finished frozen copies, which evicts the least used one first and never one in use.
 
 INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): an
 unpinned copy may be closed by the next put().
 
-A copy is in use while it is pinned, and beyond that while an app has it mapped: in passthrough a
-mapping outlives the descriptor it was made of, and so does the memory. What is in use is charged to
-whom it is pinned for. **Nobody may have more in use than it leaves free**: the first gets half, and
-whatever several together take, something is left for one who comes later.
+A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
+memory outlive the descriptor. A copy in use is charged to the principals that it is pinned for. **No
+principal may have more in use than it leaves free.** So the first one gets half, and several together
+always leave something for the next one.
 
 A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
-no space in the store. So expire_clones() closes clones that nobody has used for a while.
+no space in the store. So expire_clones() closes clones that have not been used for a while.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from policyfs.store.admission import Victims
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
-"""What any copy counts for at least, in bytes; a clone's data are extents of the source, not memory."""
+"""The least cost of a copy, in bytes; a clone's data are extents of the source, not memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """bytes and copies held (pinned of them in use, mapped of them by a mapping alone), and how often
-    get() found one. refused: for want of room, shares: because of one's share.
+    """Counts of a cache. bytes, copies: held. pinned: open copies. mapped: in use by a mapping alone.
+
+    hits, misses: results of get(). refused: for want of room. shares: refused for a principal's share.
     """
 
     bytes: int
@@ -45,9 +46,9 @@ class CopyStats:
 
 
 class Copy:
-    """One sealed copy in a cache. frozen.fd stays open while it is in use or cached.
+    """One sealed copy in a cache. frozen.fd stays open while the copy is in use or cached.
 
-    backing_id: under which the kernel knows it, 0 if it does not; given back when it is closed.
+    backing_id: the kernel's id of the copy, or 0; given back when the copy is closed.
     """
 
     __slots__ = (
@@ -58,7 +59,7 @@ class Copy:
         self._cache = cache
         self._pins = 0
         self._holders: Counter[Hashable] = Counter()
-        self._since: set[Hashable] = set()  # for whom it was pinned since it was last free
+        self._since: set[Hashable] = set()  # principals that it was pinned for since it was last free
         self.used = 0.0
         self.backing_id = 0
         self.mapped_by: Hashable = None
@@ -67,21 +68,21 @@ class Copy:
 
     @property
     def cost(self) -> int:
-        """Bytes that it counts against the cap of its cache."""
+        """Return the bytes that the copy counts against the cap of its cache."""
         return max(_LEAST_COST, self.frozen.memory)
 
     @property
     def pinned(self) -> bool:
-        """Whether somebody has it open."""
+        """True if a handle has it open."""
         return self._pins > 0
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody has it open or mapped."""
+        """True if a handle has it open or an app has it mapped."""
         return self._pins > 0 or self.mapped_by is not None
 
     def pin(self, who: Hashable = None) -> None:
-        """Keep it from being closed until as many unpin()s, at the cost of *who* (None: nobody)."""
+        """Keep the copy open until the matching unpin(), and charge it to *who* (None: to nobody)."""
         if self.frozen.fd < 0:
             raise ValueError("this copy is closed already")
         self._cache._free_mapped(self)  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -95,7 +96,7 @@ class Copy:
             self._since.add(who)
 
     def unpin(self, who: Hashable = None) -> None:
-        """Take back one pin() for the same; ValueError if there is none."""
+        """Take back one pin() for the same *who*; ValueError if there is none."""
         if self._pins == 0 or (who is not None and not self._holders[who]):
             raise ValueError("unpin without pin")
         self._pins -= 1
@@ -108,12 +109,12 @@ class Copy:
             self._cache._unpinned(self)  # noqa: SLF001 - one unit
 
     def held_by(self, who: Hashable) -> bool:
-        """Whether it is pinned for them."""
+        """True if it is pinned for *who*."""
         return self._holders[who] > 0
 
 
 class Booking:
-    """Room in a cache for a copy that is being made, until it is put or cancelled."""
+    """Room in a cache for a copy in the making, until it is put or cancelled."""
 
     __slots__ = ("_cache", "_cost", "_who")
 
@@ -124,7 +125,7 @@ class Booking:
         cache._book(who, cost, 1)  # noqa: SLF001 - one unit
 
     def cancel(self) -> None:
-        """Give the room back. Twice does nothing."""
+        """Give the room back. A second call does nothing."""
         cache, self._cache = self._cache, None
         if cache is not None:
             cache._book(self._who, -self._cost, -1)  # noqa: SLF001 - one unit
@@ -137,12 +138,12 @@ class Booking:
 
 
 class CopyCache:
-    """Frozen copies by key, at most *max_bytes* and *max_copies* of them, used ones included.
+    """Frozen copies by key: at most *max_bytes* and *max_copies*, copies in use included.
 
-    A scan through more than it holds leaves most of them in place (store/admission.py).
+    A scan larger than the cache leaves most entries in place (store/admission.py).
 
-    A copy in a cache belongs to it: the cache closes it, and hands its backing id to *give_back*.
-    *clock* gives seconds that never go back.
+    The cache owns its copies: it closes them, and passes their backing ids to *give_back*.
+    *clock* returns seconds and never goes back.
     """
 
     __slots__ = (
@@ -162,15 +163,15 @@ class CopyCache:
         self._clock = clock
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
-        self._orphans: set[Copy] = set()  # dropped or replaced, but still in use
+        self._orphans: set[Copy] = set()  # dropped or replaced, but in use
         self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use by mappings alone
-        # Bytes and copies: all in use or being made, being made, and of each holder.
+        # [bytes, copies]: of all in use or in the making; in the making; of each principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
 
     def get(self, key: Hashable) -> Copy | None:
-        """The copy under that key, now the most recently used one."""
+        """Return the copy under *key*, now the most recently used one, or None."""
         self._victims.ask(key)
         copy = self._copies.get(key)
         if copy is None:
@@ -181,13 +182,13 @@ class CopyCache:
         return copy
 
     def peek(self, key: Hashable) -> Copy | None:
-        """The copy under that key; asking counts for nothing."""
+        """Return the copy under *key* or None, without counting a look-up."""
         return self._copies.get(key)
 
     def book(self, size: int, who: Hashable = None) -> Booking | None:
-        """Room for a copy of *size* bytes that is about to be made for them, None if there is none.
+        """Reserve room for a new copy of *size* bytes for *who*; None if there is no room.
 
-        Whatever nobody uses goes for it.
+        Evicts copies that are not in use.
         """
         cost = max(_LEAST_COST, size)
         if not self._fits(cost, who):
@@ -196,10 +197,10 @@ class CopyCache:
         return Booking(self, cost, who)
 
     def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
-        """Take a sealed copy in, in the place of an older one under that key.
+        """Add a sealed copy, replacing an older one under *key*.
 
-        None if there is no room even after every unused copy went, or *who* has its share in use:
-        then *frozen* stays the caller's. ValueError if it is not sealed.
+        None if there is no room even without the copies that are not in use, or if the share of *who* is
+        used up: then *frozen* stays the caller's. ValueError if it is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")
@@ -215,17 +216,17 @@ class CopyCache:
         return copy
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
-        """May they have this copy in use, besides what they have."""
+        """True if *who* may have this copy in use, besides their other copies."""
         return copy.held_by(who) or self._fits(copy.cost, who, counted=copy.in_use)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
-        """Would this copy, or a new one of so many bytes, be let in now. Asking counts for nothing."""
+        """True if the cache would admit this copy, or a new one of that size in bytes. Counts nothing."""
         if isinstance(what, Copy):
             return what.held_by(who) or all(self._room(what.cost, who, what.in_use))
         return all(self._room(max(_LEAST_COST, what), who, counted=False))
 
     def rename(self, key: Hashable, new: Hashable) -> None:
-        """Keep the copy, if there is one, under another key, in the place of what may be there."""
+        """Move a copy, if there is one, to another key, replacing any copy there."""
         if key not in self._copies:
             return
         self.drop(new)
@@ -236,7 +237,7 @@ class CopyCache:
         self._victims.add(new, copy.cost)
 
     def drop(self, key: Hashable) -> None:
-        """Forget that key; a copy in use is closed after its last unpin()."""
+        """Forget *key*; a copy in use is closed after its last unpin()."""
         copy = self._copies.pop(key, None)
         if copy is None:
             return
@@ -247,14 +248,14 @@ class CopyCache:
             self._close(copy)
 
     def expire_clones(self, idle_s: float) -> None:
-        """Close the clones that nobody has used for *idle_s* seconds."""
+        """Close the clones that have not been used for *idle_s* seconds."""
         oldest = self._clock() - idle_s
         for key, copy in list(self._copies.items()):
             if copy.frozen.how == "reflink" and not copy.in_use and copy.used < oldest:
                 self.drop(key)
 
     def sweep(self, most: int = 64) -> None:
-        """Look whether the mappings that keep copies in use are gone, of *most* copies in turn."""
+        """Find copies whose mappings are gone, among the next *most* mapped copies in turn."""
         for _ in range(min(most, len(self._mapped))):
             copy = next(iter(self._mapped))
             self._mapped.move_to_end(copy)
@@ -263,12 +264,12 @@ class CopyCache:
                 self._free(copy)
 
     def clear(self) -> None:
-        """Forget all; copies in use are closed after their last unpin()."""
+        """Drop every key; copies in use are closed after their last unpin()."""
         for key in list(self._copies):
             self.drop(key)
 
     def close(self) -> None:
-        """Close every copy, used or not: for the end of the mount."""
+        """Close every copy, in use or not, at the end of the mount."""
         self.clear()
         for copy in list(self._orphans):
             self._orphans.discard(copy)
@@ -276,7 +277,7 @@ class CopyCache:
         self._mapped.clear()
 
     def stats(self) -> CopyStats:
-        """What is held now, and what happened so far."""
+        """Return the present contents and the counts so far."""
         return CopyStats(
             bytes=self._bytes,
             copies=len(self._copies) + len(self._orphans),
@@ -290,9 +291,9 @@ class CopyCache:
         )
 
     def _fits(self, cost: int, who: Hashable, *, counted: bool = False) -> bool:
-        """Whether it fits beside the copies that cannot go, and into their share.
+        """True if it fits beside the copies in use, and into the share of *who*.
 
-        counted: it is among those in use already.
+        counted: it is in use already.
         """
         room, fair = self._room(cost, who, counted)
         if not (room and fair):
@@ -303,7 +304,7 @@ class CopyCache:
         return room and fair
 
     def _room(self, cost: int, who: Hashable, counted: bool) -> tuple[bool, bool]:
-        """Is there room in all, and in their share."""
+        """Return two booleans: there is room in the cache, and in the share of *who*."""
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)
         room = used_bytes + more_bytes <= max_bytes and used_copies + more_copies <= max_copies
@@ -351,8 +352,10 @@ class CopyCache:
             self._own_of(who, cost, count)
 
     def _unpinned(self, copy: Copy) -> None:
-        """The last user closed it. An app may have it mapped on: then it stays in use, and counts for
-        whom of those that had it has most (who of them maps it nobody can tell).
+        """Note that the last user has closed the copy.
+
+        If an app still has it mapped, it stays in use and is charged to the largest of its recent principals:
+        the kernel does not tell which of them maps it.
         """
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -365,7 +368,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """It no longer counts as in use by a mapping."""
+        """Stop counting the copy as in use by a mapping."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

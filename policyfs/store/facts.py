@@ -1,8 +1,8 @@
-"""What a store's file system can do, found out by trying it where it can be tried.
+"""The features of a store's file system, found by trying them where possible.
 
-Names of file systems are asked only for what no try can show: whether a lease means anything.
-Trials use one unnamed file (O_TMPFILE) and leave nothing behind; only in an empty store a name
-is made for a moment, to see whether it is found in another case.
+The file system's name counts only where no trial can tell: whether a lease can be relied on.
+Trials use one unnamed file (O_TMPFILE) and leave nothing behind. Only in an empty store a name
+is created for a moment, to see whether it is found in another case.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from policyfs.linux.statx import statx
 from policyfs.store.frozen import freeze
 from policyfs.store.watch import Watch
 
-# linux/magic.h, and the sources of those that have no entry there.
+# linux/magic.h, and the sources of the file systems that have no entry there.
 _NAMES: Final = {
     0xEF53: "ext4",
     0x58465342: "xfs",
@@ -48,18 +48,18 @@ _NAMES: Final = {
 _LEASES_MEAN: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
 )
-"""Local, one kernel, one inode per file. Overlays, FUSE and network stores grant leases that a
-writer beneath or on another machine never breaks; so may file systems not named here."""
+"""Local file systems with one kernel and one inode per file. Overlays, FUSE and network stores grant
+leases that a writer beneath or on another machine never breaks; so may file systems not named here."""
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
-"""Those that can have the casefold flag on single directories."""
+"""File systems that can have the casefold flag on single directories."""
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
-"""Another process or machine answers each call, and may take its time."""
+"""File systems whose calls another process or machine answers, perhaps late."""
 _RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
-"""Those that write nothing back, and so do not hear of each page that a mapping makes dirty (mm/mmap.c,
-vma_wants_writenotify); vfat has times of 2 s."""
+"""File systems without writeback, which therefore do not notice each page that a mapping makes dirty
+(mm/mmap.c, vma_wants_writenotify); vfat has times of 2 s."""
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_CASEFOLD_FL: Final = 0x40000000
@@ -69,16 +69,16 @@ _PROBE_USER: Final = b"user.policyfs.probe"
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """f_type: of statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
+    """The features of a store. f_type: of statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
 
-    reflink: FICLONE works here. leases: a read lease is granted and means that nobody writes.
-    trusted_xattr, user_xattr: can be set. casefold: names may be found in another case than
-    they are listed in, at the root at least (directory_folds answers for others). fanotify: the
-    file system can be watched. tmpfile: it has unnamed files. stable_inodes: inode numbers
-    outlive their time in memory, so that something may be recorded by them. times_tell: once a writer has
-    gone, mtime or ctime shows that it wrote; not so on tmpfs, where a store through a mapping to a page that
-    was only read before leaves no trace, nor where times are too coarse. remote: another process or
-    machine answers for it, so that any call may wait for that.
+    reflink: FICLONE works here. leases: a granted read lease means that nobody writes.
+    trusted_xattr, user_xattr: can be set. casefold: at the root at least, names are also found in
+    another case (directory_folds checks other directories). fanotify: the file system can be watched.
+    tmpfile: it has unnamed files. stable_inodes: inode numbers stay the same after an inode leaves memory,
+    so that records may refer to them. times_tell: after a writer has gone, mtime or ctime shows that it
+    wrote. Not so on tmpfs, where a store through a mapping to a page that was only read before leaves no
+    trace, nor where times are too coarse. remote: another process or machine answers for the file system,
+    so that any call may wait for it.
     """
 
     f_type: int
@@ -102,14 +102,15 @@ class StoreFacts:
 
     @property
     def tells_each(self) -> bool:
-        """Is what became of written bytes told to the very open file that wrote them alone, at its fsync and
-        close: so FUSE file systems may have it. Elsewhere it is told by inode, to all who have it open.
+        """True if a write-back error is reported only to the open file that wrote, at its fsync and close.
+
+        FUSE file systems may work so. Elsewhere the error is kept by inode, for every open file of it.
         """
         return self.name.startswith("fuse")
 
 
 def probe(root_fd: int) -> StoreFacts:
-    """Try what the file system under *root_fd* (a directory, O_PATH will do) can do.
+    """Try the features of the file system under *root_fd* (a directory, O_PATH will do).
 
     Raises OSError only if the root itself cannot be examined.
     """
@@ -141,9 +142,9 @@ def probe(root_fd: int) -> StoreFacts:
 
 
 def directory_folds_by_flag(dirfd: int) -> bool:
-    """Whether this directory finds names in any case, as its file system's kind or flags say.
+    """True if this directory finds names in any case, by its file system's kind or flags.
 
-    Without a try (see directory_folds), so quick enough to be asked of each directory that is
+    No trial (see directory_folds), so it is quick enough for each directory that is
     reached. O_PATH will do. Raises OSError: EACCES if its flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
@@ -164,10 +165,10 @@ def _casefold_flag(fd: int) -> bool:
 
 
 def directory_folds(dirfd: int) -> bool:
-    """Whether this directory finds names in another case than it lists them in.
+    """True if this directory finds names in another case than it lists them in.
 
-    The casefold flag (ext4, f2fs, tmpfs: per directory), else a try with a name that is there;
-    without any, False. O_PATH will do.
+    Reads the casefold flag (ext4, f2fs, tmpfs: per directory), else tries a name that exists;
+    False if there is none. O_PATH will do.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:
@@ -189,14 +190,14 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """The same try with a name of our own, if no name that is there could tell."""
+    """Try the same with a name of our own, if no existing name could tell."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
     except OSError:
-        return False  # read-only, or full: nothing can be made under another case either
+        return False  # read-only, or full: nothing can be created under another case either
     try:
         return _finds_swapped_case(fd)
     finally:
@@ -221,7 +222,7 @@ def _clones(trial: int, directory: int) -> bool:
 
 
 def _leases(trial: int) -> bool:
-    """A lease on the trial must be refused while it is open for writing, and granted by its kind."""
+    """True if a lease is granted on the trial file, which only this descriptor has open."""
     try:
         fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -231,7 +232,7 @@ def _leases(trial: int) -> bool:
 
 
 def _tells_mapped_store(trial: int) -> bool:
-    """Whether a store through a mapping changes mtime, also where the page was read before."""
+    """True if a store through a mapping changes mtime, also where the page was read before."""
     try:
         os.ftruncate(trial, mmap.PAGESIZE)
         os.utime(trial, ns=(0, 0))
@@ -243,7 +244,7 @@ def _tells_mapped_store(trial: int) -> bool:
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:
-    """Set and remove one; on a read-only store, whether asking for it is understood."""
+    """True if an xattr can be set and removed or, on a read-only store, asked for."""
     try:
         os.setxattr(fd, name, b"1")
         os.removexattr(fd, name)

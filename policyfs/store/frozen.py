@@ -1,8 +1,8 @@
 """Frozen copies: a private copy of a file's bytes that no writer can reach any more.
 
-What a restricted app reads is made here: copy, locate *in the copy*, patch *the copy*, seal,
-serve. Nothing that happens to the source during or after the copy can put a byte into it that
-was not looked at, so no stat, lease or lock of the source is part of the safety. A copy torn by
+A restricted app reads only copies made here: copy, locate *in the copy*, patch *the copy*, seal,
+serve. Nothing that happens to the source during or after the copy can add an unchecked byte to
+it. So the safety rests on no stat, lease or lock of the source. A copy torn by
 a writer is only stale or unparsable.
 """
 
@@ -31,7 +31,7 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 
 class Version(NamedTuple):
-    """Which state of the source a copy was made of: a matter of freshness, never of safety."""
+    """The state of the source that a copy was made of: a matter of freshness, never of safety."""
 
     size: int
     mtime_ns: int
@@ -39,7 +39,7 @@ class Version(NamedTuple):
 
 
 class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mistake
-    """The file is larger than a copy in memory may be. size and cap in bytes."""
+    """The file is larger than the cap for a copy in memory. size and cap in bytes."""
 
     def __init__(self, size: int, cap: int) -> None:
         super().__init__(f"{size} bytes, and a copy in memory may have {cap}")
@@ -48,11 +48,11 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size; memory:
-    bytes that it takes.
+    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size.
 
-    fd is open for reading and writing until seal(), for reading only afterwards. version: of
-    the source, taken before the copy began, so that a change meanwhile makes it outdated.
+    memory: bytes that it takes. fd is open for reading and writing until seal(), for reading only
+    afterwards. version: of the source, taken before the copy began, so that a change meanwhile makes it
+    outdated.
     """
 
     __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
@@ -68,7 +68,7 @@ class Frozen:
         self.sealed = False
 
     def close(self) -> None:
-        """Let the copy go; it lives on where it is registered or open. Twice does nothing."""
+        """Close the descriptor; the copy lives on where it is registered or open. Twice does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -87,9 +87,9 @@ def freeze(
 
     reflink: clone it (FICLONE, microseconds at any size, no memory) into an unnamed file in the
     directory *tmp_dirfd* on the same file system. Where that is off or does not work for this
-    file, copy it into memory: at most *size_cap* bytes, else FrozenTooLarge; into an unnamed file
-    in one of *places* if they are given, else into a memfd. Of a source
-    that shrinks meanwhile the rest is zeros; of one that grows, what was there at first.
+    file, copy it into memory: into an unnamed file in one of *places* if they are given, else into a
+    memfd. Copies in memory have at most *size_cap* bytes, else FrozenTooLarge. If the source shrinks
+    meanwhile, the rest of the copy is zeros; if it grows, the copy keeps the first size.
 
     Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), EMFILE. Blocks on the store:
     call it on a worker thread.
@@ -110,7 +110,7 @@ def freeze(
         raise FrozenTooLarge(before.size, size_cap)
     fd, how, memory = _in_memory(before.size, places)
     try:
-        os.fchmod(fd, 0o400)  # who is handed a reading descriptor cannot make it a writing one
+        os.fchmod(fd, 0o400)  # the receiver of a reading descriptor cannot reopen it for writing
         os.ftruncate(fd, before.size)
         _copy(src_fd, fd, before.size)
     except BaseException:
@@ -120,7 +120,7 @@ def freeze(
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
-    """Write *patches* into the copy. ValueError for one that leaves it; then use it no more."""
+    """Write *patches* into the copy. ValueError for a patch beyond its ends; then use the copy no more."""
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
     for patch in patches:
@@ -134,7 +134,7 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Zeros by a hole: it takes no time and, in a clone, no room in the store. False where that cannot be."""
+    """Write zeros as a hole: it takes no time and, in a clone, no room. False where that is impossible."""
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:
@@ -145,7 +145,7 @@ def _punched(fd: int, patch: Patch) -> bool:
 
 
 def seal(frozen: Frozen) -> None:
-    """Make the copy unchangeable: no writable descriptor left anywhere; a memfd is sealed, too.
+    """Make the copy unchangeable: close every writable descriptor, and seal a memfd, too.
 
     A writable mapping makes sealing fail (EBUSY): there must be none.
     """
@@ -159,16 +159,18 @@ def seal(frozen: Frozen) -> None:
 
 
 def open_readonly(frozen: Frozen) -> int:
-    """A new O_RDONLY descriptor of the copy, with an offset of its own; the caller closes it."""
+    """Return a new O_RDONLY descriptor of the copy, with its own offset; the caller closes it."""
     return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
 
 
 def is_alone(frozen: Frozen) -> bool:
-    """False while somebody else has the copy open or mapped: through the kernel, in passthrough, also
-    when the app's descriptor is closed. A file system without leases cannot tell, and says True.
+    """True if no other open file or mapping of the copy exists.
 
-    A write lease is granted only to the one open file of an inode. INVARIANT: nobody opens the copy
-    while this asks (it would wait, or with O_NONBLOCK fail); who is to open it has it pinned.
+    In passthrough the kernel keeps the open file while the copy is mapped, also after the app closes its
+    descriptor. Always True on a file system without leases.
+
+    A write lease is granted only on the one open file of an inode. INVARIANT: nobody opens the copy during
+    this call (the open would wait, or with O_NONBLOCK fail): pin a copy before opening it.
     """
     try:
         fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -179,10 +181,10 @@ def is_alone(frozen: Frozen) -> bool:
 
 
 def _clone(src_fd: int, dirfd: int) -> int | None:
-    """A clone of the source in an unnamed file; None where this file cannot be cloned now.
+    """Return a clone of the source in an unnamed file, or None if this file cannot be cloned now.
 
     Whatever the reason (no such feature, NOCOW file, another file system, disk full, read-only),
-    the copy in memory is tried next and reports what is really wrong. O_EXCL: the unnamed file
+    the copy in memory is tried next and reports the real error. O_EXCL: the unnamed file
     can never be given a name.
     """
     flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
@@ -199,11 +201,11 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
 
 
 def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
-    """An empty file in memory that has no name and can never get one, and the memory it may take."""
+    """Return an empty file in memory, which can never get a name, and the memory that it may take."""
     place = None if places is None else places.place(size)
     if place is not None:
         dirfd, memory = place
-        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd meets and reports the same
+        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd fails likewise, and reports it
             flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
             return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs", memory
     return _memfd(), "memfd", size
@@ -211,13 +213,13 @@ def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
 
 def _memfd() -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; a real trouble shows below
+    with contextlib.suppress(OSError):  # EINVAL before Linux 6.3; another error comes again below
         return os.memfd_create("policyfs-copy", flags | _MFD_NOEXEC_SEAL)
     return os.memfd_create("policyfs-copy", flags)
 
 
 def _copy(src_fd: int, fd: int, size: int) -> None:
-    """Copy *size* bytes from the start of one file to the start of the other, or up to its end."""
+    """Copy *size* bytes, or all up to the source's end, from the start of one file to that of the other."""
     done = 0
     while done < size:
         try:

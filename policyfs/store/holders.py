@@ -1,6 +1,6 @@
-"""Who keeps a mount busy: so that "device or resource busy" comes with names.
+"""Users of a mount, so that a "device or resource busy" message can name them.
 
-Nothing here goes near the mount itself, which may be hung: only links and tables of /proc are
+Nothing here accesses the mount itself, which may hang. Only links and tables of /proc are
 read, which the kernel answers from memory.
 """
 
@@ -16,10 +16,10 @@ from policyfs.linux.statx import cached_device
 
 
 class Holder(NamedTuple):
-    """One hold of one process on a mount.
+    """One use of a mount by one process.
 
     what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (of something below).
-    path: what is held, as /proc shows it. elsewhere: through another mount namespace, which
+    path: the object in use, as /proc shows it. elsewhere: through another mount namespace, which
     keeps the file system alive but not our mount busy.
     """
 
@@ -36,9 +36,9 @@ class Holder(NamedTuple):
 
 
 def holders(mountpoint: bytes) -> list[Holder]:
-    """Who holds the topmost mount at that absolute path; [] if nothing is mounted there.
+    """Return the users of the topmost mount at that absolute path; [] if nothing is mounted there.
 
-    Only processes that we may look into are seen: all of them for root. Those that end meanwhile
+    Only processes that we may inspect are seen: all of them for root. Processes that end meanwhile
     are left out.
     """
     ours = mounts()
@@ -54,7 +54,7 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Our own table: that of a process in a chroot leaves out what it cannot reach.
+                # Our own table: the one of a process in a chroot leaves out the mounts that it cannot reach.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)
@@ -64,10 +64,10 @@ def holders(mountpoint: bytes) -> list[Holder]:
 
 
 def holders_of(device: str) -> list[Holder]:
-    """Who holds a file system that may be mounted nowhere in our mount namespace any more.
+    """Return the users of a file system, even if our mount namespace no longer has a mount of it.
 
-    device: ``major:minor``. Mounts of it in other mount namespaces are told once for each namespace, with
-    one of its processes. Asks nothing of the file system.
+    device: ``major:minor``. Mounts of it in other mount namespaces are reported once for each namespace,
+    with one of its processes. Sends no request to the file system.
     """
     ours = os.readlink("/proc/self/ns/mnt")
     found: list[Holder] = []
@@ -88,7 +88,7 @@ def holders_of(device: str) -> list[Holder]:
 
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Descriptors and directories of a process on a file system, wherever it is mounted."""
+    """Yield a process's descriptors and directories on a file system, under any mount of it."""
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
         with contextlib.suppress(OSError):
             if cached_device(f"/proc/{pid}/{name}") == device:
@@ -106,7 +106,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     uid, command = _who(pid)
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
-        # Last, and only if need be: the one table here that waits for a lock of the process.
+        # Last, and only if needed: this table alone waits for a lock of the process.
         found = list(_mappings(pid, held.device_name))
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 
@@ -128,7 +128,7 @@ def _descriptors(pid: int, mount_ids: set[int]) -> Iterator[tuple[str, bytes]]:
 
 
 def _mappings(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """proc_pid_maps(5): address, permissions, offset, device in hexadecimal, inode, path."""
+    """Yield mappings. proc_pid_maps(5): address, permissions, offset, device in hex, inode, path."""
     wanted = "{:02x}:{:02x}".format(*map(int, device.split(":"))).encode()
     seen: set[bytes] = set()
     with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as lines:

@@ -1,12 +1,12 @@
-"""One change at a time of a file that several daemons serve: locks in a file that they share.
+"""Inter-daemon locks: serialise changes to one file between the daemons of this machine.
 
-A write that was judged is right only on the bytes that it was judged on. In one daemon nothing
-comes between a last look and the write where nothing is awaited in between; between two daemons
-of one store (or of a directory in it) this lock sees to it.
+A checked write is right only on the bytes that were checked. Within one daemon nothing changes
+between the last check and the write, because no await stands between them. Between two daemons
+of one store (or of a directory in it) this lock keeps it so.
 
 It is not a lock of the file itself: those belong to apps, and to programs that work in the store.
-It is one byte of a file in the directory of control sockets, an OFD lock: a daemon's death gives it
-up, and nobody but root can have it. Daemons that do not share that directory (other machines on
+It is an OFD lock of one byte of a file in the directory of control sockets. A daemon's death
+releases it, and only root can take it. Daemons that do not share that directory (other machines on
 one network store) are not kept apart.
 """
 
@@ -24,10 +24,10 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
 class Latches:
-    """The locks of one daemon, in the file *path*, which is made where it is missing.
+    """The locks of one daemon, in the file *path*, which is created if missing.
 
-    INVARIANT: the tasks of a daemon are not kept apart by a latch (fs/checked/change_lock.py does that): what
-    has it twice gives it up with the first give().
+    INVARIANT: a latch does not keep the tasks of one daemon apart (fs/checked/change_lock.py does that).
+    A daemon that takes one twice releases it with the first give().
     """
 
     __slots__ = ("_fd", "_path")
@@ -35,7 +35,7 @@ class Latches:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
-        with contextlib.suppress(OSError):  # said by the first who needs it
+        with contextlib.suppress(OSError):  # the first take() reports it
             self._open()
 
     def _open(self) -> None:
@@ -44,12 +44,12 @@ class Latches:
 
     @staticmethod
     def number(fd: int) -> int:
-        """The number of the latch for the file behind *fd*."""
+        """Return the number of the latch for the file behind *fd*."""
         status = os.fstat(fd)
         return (status.st_dev * _SPREAD + status.st_ino) & _BYTES
 
     def take(self, fd: int) -> int | None:
-        """The latch of the file behind *fd*, for give(); None while another daemon has it.
+        """Take the latch of the file behind *fd*, for give(); None while another daemon has it.
 
         Raises OSError where the shared file cannot be opened.
         """
@@ -59,11 +59,11 @@ class Latches:
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:
-        """Give a latch back."""
+        """Release a latch."""
         set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
-        """Give up the shared file, and all that is held in it; a second call does nothing."""
+        """Close the shared file, which releases all its locks; a second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

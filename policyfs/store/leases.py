@@ -4,8 +4,8 @@ A lease is granted only while no writer and no writable shared mapping of the fi
 any mount or in the store. A writer that comes later waits in open(2) or truncate(2) until the
 lease is released, at most /proc/sys/fs/lease-break-time; the kernel tells us by a signal. After
 that time it takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
-were read. unlink, rename, chmod and the like break nothing. Which file systems keep that
-promise is StoreFacts.leases.
+were read. unlink, rename, chmod and the like break nothing. StoreFacts.leases tells whether a file
+system keeps that promise.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 class Lease:
     """A read lease on descriptor *fd*, which stays the caller's.
 
-    INVARIANT: release() before the descriptor is closed, or a lease on a file that gets the
-    same number would be taken away instead.
+    INVARIANT: release() before the descriptor is closed. Otherwise a lease on a later file with the
+    same number would be released instead.
     """
 
     __slots__ = ("_keeper", "_on_break", "fd", "released")
@@ -52,7 +52,7 @@ class Lease:
         return not self.released and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
     def release(self) -> None:
-        """Let the lease, and the writer that waits for it, go. A second call does nothing."""
+        """Release the lease, so that a waiting writer goes on. A second call does nothing."""
         if self.released:
             return
         self.released = True
@@ -60,10 +60,10 @@ class Lease:
         _let_go(self.fd)
 
     def rearm(self) -> bool:
-        """After a break: let go and take it again at once, so that a probing writer is refused.
+        """After a break: release the lease and take it again at once, so that a probing writer is refused.
 
-        False, and released, if a writer got in: one with O_NONBLOCK (as the daemon's own probes
-        are) does not, one that waits in open(2) does.
+        False, and released, if a writer got in. A writer with O_NONBLOCK (as the daemon's own probes
+        are) does not get in; one that waits in open(2) does.
         """
         if self.released:
             return False
@@ -82,7 +82,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Hands out leases and hears, on fileno(), that they are being broken. One per process.
+    """The leases of a process, with their breaks announced on fileno(). One per process.
 
     INVARIANT: made on the main thread before any other thread starts, since the signal must be
     blocked in all of them (an unblocked real-time signal ends the process); threads and children
@@ -95,7 +95,7 @@ class LeaseKeeper:
 
     def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
         self.signal: Final = signal_number
-        # SIGIO comes in its place, without a descriptor, when the kernel's queue of signals is full.
+        # SIGIO comes instead, without a descriptor, when the kernel's queue of signals is full.
         signals = {signal_number, int(signal.SIGIO)}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         _demand_blocked(signals)
@@ -103,18 +103,18 @@ class LeaseKeeper:
         self._leases: dict[int, Lease] = {}
 
     def fileno(self) -> int:
-        """Becomes readable when a lease is being broken."""
+        """Return the descriptor that becomes readable when a lease is being broken."""
         return self._fd
 
     def __len__(self) -> int:
-        """How many leases are held."""
+        """Return the number of leases held."""
         return len(self._leases)
 
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
-        """A lease on the regular file that *fd* has open for reading only; None: it has a writer.
+        """Take a lease on the regular file that *fd* has open for reading only; None if it has a writer.
 
-        on_break is called from on_signal() when somebody waits to write: stop serving bytes,
-        then release() (or rearm()) soon, at most lease-break-time later. None: the keeper
+        on_break is called from on_signal() when a writer waits: stop serving bytes,
+        then release() (or rearm()) soon, at most lease-break-time later. Without on_break the keeper
         releases at once. Raises OSError (EINVAL: no regular file; EBADF; ENOLCK).
         """
         if fd in self._leases:
@@ -126,10 +126,10 @@ class LeaseKeeper:
         return lease
 
     def on_signal(self) -> int:
-        """Call on_break for every lease that is being broken; returns how many there were.
+        """Call on_break for every lease that is being broken; return their number.
 
-        Never blocks. A callback that raises loses its lease (the writer must not wait for our
-        bug), the others are still called, and all that was raised comes out as one group.
+        Never blocks. If a callback raises, its lease is released (the writer must not wait for our
+        bug) and the others are still called. Then all errors are raised as one group.
         """
         broken = [lease for lease in self._signalled() if not lease.released and not lease.holds()]
         errors: list[Exception] = []
@@ -152,7 +152,7 @@ class LeaseKeeper:
             os.close(fd)
 
     def _signalled(self) -> list[Lease]:
-        """The leases that queued signals name, all of them if the queue overflowed."""
+        """Return the leases that queued signals name, or all of them if the queue overflowed."""
         fds: set[int] = set()
         everything = False
         with contextlib.suppress(BlockingIOError):
@@ -163,7 +163,7 @@ class LeaseKeeper:
                     fds.add(fd)
         if everything:
             return list(self._leases.values())
-        # A signal may be older than the lease that has its number now: on_signal asks holds().
+        # A signal may be older than the lease that has its number now: on_signal calls holds().
         return [self._leases[fd] for fd in fds if fd in self._leases]
 
     def _forget(self, lease: Lease) -> None:
@@ -172,9 +172,9 @@ class LeaseKeeper:
 
 
 def break_foreign(fd: int) -> int | None:
-    """Break the leases that others hold on the file behind *fd* (O_PATH will do), without waiting.
+    """Break the leases of others on the file behind *fd* (O_PATH will do), without waiting.
 
-    Returns an O_WRONLY descriptor if there is none (any more): keep it open until the writer's
+    Returns an O_WRONLY descriptor if there is none (any more). Keep it open until the writer's
     own open is done, so that no lease comes in between. None: a break has begun; try again soon.
     Release our own leases on the file first. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
@@ -185,7 +185,7 @@ def break_foreign(fd: int) -> int | None:
 
 
 def _take(fd: int, signal_number: int) -> bool:
-    # First which signal, then the lease, which makes us its receiver: no break goes unheard.
+    # First set the signal, then take the lease, which makes us its receiver: no break goes unheard.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -198,7 +198,7 @@ def _let_go(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
-        if error.errno != errno.EAGAIN:  # the kernel had taken it by force
+        if error.errno != errno.EAGAIN:  # the kernel had taken the lease by force
             raise
 
 

@@ -1,15 +1,15 @@
 """Locks that apps take through a mount, held on the store's own files.
 
-Whoever locks a file, in whichever view, mount or in the store itself, locks the same inode: each
-lock owner of an app has one open file description of the backing file here, and its byte ranges are
-OFD locks of that description (fcntl(2)), its flock(2) is that description's flock. So they conflict
-with each other and with everybody else's exactly as the kernel has it, and end with the
-descriptor. No call here waits: what cannot be had at once is asked for again when a lock of this
-table goes, in the order of arrival, and by retry_all() for what somebody else holds.
+A lock taken in any view, in any mount or in the store itself is a lock of the same inode. Each
+lock owner of an app has one open file description of the backing file here. Its byte ranges are
+OFD locks of that description (fcntl(2)), and its flock(2) is the description's flock. So these locks
+conflict with each other and with all others by the kernel's own rules, and end with the
+descriptor. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of
+this table is released, and by retry_all() for locks held elsewhere.
 
 A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of
-descriptors (POSIX locks) or to an open file description (OFD locks, flock). It does not say which
-of the first two it is: both come as byte ranges.
+descriptors (POSIX locks) or to an open file description (OFD locks, flock). The kernel does not tell the
+first two apart: both come as byte ranges.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Blocker, Owner, find_
 from policyfs.store.spans import Span, Spans
 
 _DEADLOCK_LOOKS: Final = 16
-"""How many waiting requests are followed to find a circle; the kernel follows 10."""
+"""Limit of waiting requests that are followed to find a circle; the kernel follows 10."""
 
 Inode = tuple[int, int]
 """A backing inode: its number (NodeTable.key_of) and its birth time in ns."""
@@ -32,11 +32,10 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much there is for all apps: descriptors (one for each lock owner and file), requests that
-    wait; and how many byte ranges one owner may have in one file.
+    """Limits for all apps. holders: descriptors (one for each lock owner and file). waiting: requests.
 
-    An app gets more of the first two while it has less than what is still free: one alone half of
-    all, and whoever has nothing yet is let in.
+    spans: byte ranges of one owner in one file. An app gets more holders or waiting requests while it has
+    fewer than are still free. So one app alone gets half of all, and an app that has none gets one.
     """
 
     holders: int
@@ -46,9 +45,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """held: locked byte ranges and flocks. descriptors: lock owners that have one. waiting: requests.
+    """Counts of a table. held: locked byte ranges and flocks. descriptors: of lock owners.
 
-    refused: for a limit. deadlocks: requests that would have waited for themselves.
+    waiting: requests. refused: for a limit. deadlocks: requests that would have waited for themselves.
     """
 
     held: int
@@ -60,9 +59,9 @@ class LockStats:
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """One lock owner's descriptor of one file, and what it has locked there.
+    """One lock owner's descriptor of one file, and its locks there.
 
-    app: whom it counts for. handles: the open handles (of the mount) that it locked through.
+    app: the principal that it counts for. handles: the mount's open handles that it locked through.
     """
 
     inode: Inode
@@ -77,7 +76,7 @@ class Holder:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that waits. told: called once, with 0 or an errno, when it does so no longer."""
+    """A waiting request. told: called once, with 0 or an errno, when it no longer waits."""
 
     holder: Holder
     asked: Asked
@@ -88,14 +87,14 @@ class Waiter:
 class LockTable:
     """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads.
 
-    ranges_held is told whether there are locked byte ranges, each time that this changes: while there
-    are, each close(2) by a process matters.
+    ranges_held is called with True when the first byte range is locked and with False when the last one is
+    gone: while there are any, each close(2) by a process matters.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
         self._limits = limits
         self._ranges_held = ranges_held
-        self._ranges = 0  # owners that have some
+        self._ranges = 0  # owners with locked byte ranges
         self._files: dict[Inode, dict[Owner, Holder]] = {}
         self._through: dict[int, set[Holder]] = {}
         self._waiters: dict[Inode, list[Waiter]] = {}
@@ -108,11 +107,11 @@ class LockTable:
     # -- owners -----------------------------------------------------------------------------------
 
     def find(self, inode: Inode, owner: Owner) -> Holder | None:
-        """The descriptor of an owner in a file, if it has one."""
+        """Return the holder of an owner in a file, or None."""
         return self._files.get(inode, {}).get(owner)
 
     def room(self, app: object) -> None:
-        """Make room for one descriptor more: idle ones go. Raises ENOLCK where that is not enough."""
+        """Make room for one more descriptor by closing idle ones. ENOLCK if that is not enough."""
         if self._full(app):
             for idle in self._idle():
                 self._give_up(idle)
@@ -124,13 +123,15 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """The holders without a lock, which are kept for the next one only."""
+        """Return the holders without a lock, which are kept only for the owner's next one."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
     def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
-        """A holder for an owner that has none. *fd*: a descriptor of the file that nobody else uses,
-        ours from now on, O_RDWR if writable, else O_RDONLY.
+        """Create a holder for an owner that has none.
+
+        *fd*: a descriptor of the file that nobody else uses, ours from now on; O_RDWR if writable, else
+        O_RDONLY.
         """
         holder = Holder(inode, owner, app, fd, writable)
         self._files.setdefault(inode, {})[owner] = holder
@@ -139,8 +140,9 @@ class LockTable:
         return holder
 
     def strengthen(self, holder: Holder, fd: int) -> None:
-        """Go on with another descriptor of the same file, an O_RDWR one, without a gap: so far the
-        owner has read locks only, which two can have.
+        """Replace the descriptor by *fd*, an O_RDWR one of the same file, without a gap in the locks.
+
+        So far the owner has read locks only, which two descriptions can have.
         """
         try:
             for span in holder.spans:
@@ -154,7 +156,7 @@ class LockTable:
     # -- locking ----------------------------------------------------------------------------------
 
     def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
-        """Lock or unlock now. False: somebody else's lock is in the way.
+        """Lock or unlock now; False if another owner's lock is in the way.
 
         Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
         """
@@ -164,7 +166,7 @@ class LockTable:
         return done
 
     def _try(self, holder: Holder, asked: Asked, handle: int) -> tuple[bool, bool]:
-        """Lock or unlock now: was it done, and may others get something by it."""
+        """Lock or unlock now. Return two booleans: it was done, and it may have freed bytes for others."""
         self._bound_spans(holder, asked)
         holder.handles.add(handle)
         self._through.setdefault(handle, set()).add(holder)
@@ -173,7 +175,7 @@ class LockTable:
         if done:
             self._note(holder, asked, had)
         elif holder.owner.flock and had:
-            holder.spans = Spans()  # flock(2): to change one is to give it up and ask for another
+            holder.spans = Spans()  # flock(2): changing a lock means to release it and request another
             return False, True
         return done, done and had > 0 and asked.kind != WRLCK
 
@@ -194,21 +196,21 @@ class LockTable:
             self._count_ranges(holder, 1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
-        if not had:  # who was first to lock is named first by blocker(), as the kernel does
+        if not had:  # blocker() names the first one to lock first, as the kernel does
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
-        """An owner has locked its first byte range, or has no more of them."""
+        """Count an owner that locks its first byte range, or releases its last one."""
         if not holder.owner.flock:
             self._ranges += change
             if self._ranges == (change > 0):
                 self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
-        """What keeps an owner from a lock (F_GETLK), None if nothing does. *fd*: any of the file.
+        """Return the lock that keeps an owner from its own (F_GETLK), or None. *fd*: any one of the file.
 
-        For UNLCK it is the owner's own lock there, as F_OFD_GETLK has it.
+        For UNLCK it is the owner's own lock there, as for F_OFD_GETLK.
         """
         mine = self.find(inode, owner)
         if asked.kind == UNLCK:
@@ -219,7 +221,7 @@ class LockTable:
         return find_blocker(fd if mine is None else mine.fd, asked)
 
     def _conflicts(self, inode: Inode, owner: Owner, asked: Asked) -> Iterator[tuple[Holder, Span]]:
-        """Other owners of this table whose locks are in the way, each with one of them."""
+        """Yield the other owners of this table with a conflicting lock, and one such lock of each."""
         for other, holder in self._files.get(inode, {}).items():
             if other != owner and other.flock == owner.flock:
                 span = holder.spans.conflict(asked.start, asked.end, exclusive=asked.kind == WRLCK)
@@ -229,7 +231,7 @@ class LockTable:
     # -- waiting ----------------------------------------------------------------------------------
 
     def wait(self, holder: Holder, asked: Asked, handle: int, told: Callable[[int], None]) -> Waiter:
-        """Wait for a lock that attempt() has not had. Raises EDEADLK, ENOLCK (a limit)."""
+        """Wait for a lock that attempt() did not get. Raises EDEADLK, ENOLCK (a limit)."""
         of_app = sum(waiter.holder.app == holder.app for waiter in self._all_waiters())
         if of_app >= self._limits.waiting - self._waiting:
             self._refused += 1
@@ -243,7 +245,7 @@ class LockTable:
         return waiter
 
     def cancel(self, waiter: Waiter) -> None:
-        """It waits no longer, and is not told. One that was told already is left alone."""
+        """Stop waiting, without a call of told(). Does nothing for a request that was told already."""
         queue = self._waiters.get(waiter.holder.inode, [])
         if waiter in queue:
             self._remove(waiter)
@@ -256,12 +258,12 @@ class LockTable:
             del self._waiters[waiter.holder.inode]
 
     def retry_all(self) -> None:
-        """Ask again for everything, also for what somebody outside held."""
+        """Retry every waiting request, also those that wait for locks held elsewhere."""
         for inode in list(self._waiters):
             self._wake(inode)
 
     def _wake(self, inode: Inode) -> None:
-        """Ask again for those who wait in this file, in the order in which they came."""
+        """Retry the waiting requests of this file, in the order of arrival."""
         again = True
         while again:
             again = False
@@ -277,7 +279,7 @@ class LockTable:
                     waiter.told(answer)
 
     def _deadlock(self, holder: Holder, asked: Asked) -> bool:
-        """Does somebody who holds what is asked for wait, at the end, for the asker."""
+        """True if an owner of a conflicting lock waits, directly or through others, for this owner."""
         waits: dict[int, list[Waiter]] = {}
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
@@ -300,13 +302,13 @@ class LockTable:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def drop(self, inode: Inode, owner: Owner) -> None:
-        """Give up all that an owner has locked in a file: a process has closed a descriptor of it."""
+        """Release all locks of an owner in a file, because a process closed a descriptor of it."""
         holder = self.find(inode, owner)
         if holder is not None:
             self._give_up(holder)
 
     def released(self, handle: int) -> None:
-        """An open file description is gone, and with it what was locked through it."""
+        """Release the locks taken through an open file description that is gone."""
         for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
             self._remove(waiter)
             waiter.told(errno.EINTR)
@@ -320,8 +322,8 @@ class LockTable:
         if holder.spans:
             self._count_ranges(holder, -1)
         if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
-            # Another thread of the process waits for a lock in the same file: it goes on waiting.
-            # It locks anew what it is given, through the handle that it waits at.
+            # Another thread of the process waits for a lock in the same file and continues to wait.
+            # It locks again the ranges that it gets, through the handle that it waits at.
             for span in holder.spans:
                 set_lock(holder.fd, holder.owner, Asked(span.start, span.end, UNLCK, 0))
             holder.spans = Spans()
@@ -341,7 +343,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """What it locked so far is not to end with any handle: it has ended."""
+        """Unlink the holder from its handles, whose end concerns it no more: its locks have ended."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:
@@ -351,7 +353,7 @@ class LockTable:
         holder.handles.clear()
 
     def close(self) -> None:
-        """Give everything up; who waits hears EINTR."""
+        """Release everything; waiting requests get EINTR."""
         for waiter in list(self._all_waiters()):
             self._remove(waiter)
             waiter.told(errno.EINTR)
@@ -369,11 +371,11 @@ class LockTable:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """Return the number of waiting requests."""
         return self._waiting
 
     def stats(self) -> LockStats:
-        """What there is now."""
+        """Return the present counts."""
         held = sum(len(holder.spans) for holder in self._all())
         return LockStats(held, self._holders, self._waiting, self._refused, self._deadlocks)
 

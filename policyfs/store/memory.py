@@ -1,9 +1,9 @@
-"""Private places in memory for copies: tmpfs mounts with huge pages that are mounted nowhere.
+"""Unnamed tmpfs mounts with huge pages, for copies in memory.
 
-A memfd is made of 4 KiB pages wherever the machine's shmem_enabled says `never`, as it does by
-default. A tmpfs mount of our own chooses for itself: with huge pages a copy of 8 MB is made
+A memfd is made of 4 KiB pages wherever the machine's shmem_enabled is `never`, the
+default. Our own tmpfs mount sets this for itself: with huge pages a copy of 8 MB is made
 several times faster and read at twice the speed (docs/performance.md). The mounts are attached to
-no path; their one descriptor is the only way in, and closing it is their end (fsopen(2),
+no path. Their one descriptor is the only way in, and closing it ends the mount (fsopen(2),
 fsmount(2)).
 """
 
@@ -25,11 +25,11 @@ _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
 HUGE_PAGE: Final = 2 << 20
-"""Bytes of a huge page as most machines have it; where they are larger, whole ones are not used."""
+"""Bytes of a huge page on most machines; where they are larger, huge pages only are not used."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 _UNLIMITED: Final = 1 << 60
-"""Version 1 of control groups says no limit by a number beyond this."""
+"""Control groups of version 1 express "no limit" by a number above this."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -37,8 +37,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 class MemoryPlaces:
     """Directories in memory for O_TMPFILE; owns their descriptors until close().
 
-    A copy whose last huge page is filled by half at least goes where every page is a huge one,
-    others where huge pages lie within the file only.
+    A copy that fills at least half of its last huge page goes to the mount where every page is a huge one.
+    Other copies go where only whole huge pages within the file are used.
     """
 
     __slots__ = ("_always", "_within")
@@ -48,7 +48,7 @@ class MemoryPlaces:
         self._always = _open_tmpfs(b"always") if _huge_page() == HUGE_PAGE else -1
 
     def place(self, size: int) -> tuple[int, int] | None:
-        """Directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
+        """Return a directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
 
         None where the kernel has no such mounts or no huge pages for them; memfds do the same,
         slower.
@@ -59,7 +59,7 @@ class MemoryPlaces:
         return (self._within, size) if self._within >= 0 else None
 
     def close(self) -> None:
-        """Give the places up; copies in them live on as long as somebody has them open."""
+        """Close the mounts; their copies live on while a descriptor of them is open."""
         for name in self.__slots__:
             fd = getattr(self, name)
             setattr(self, name, -1)
@@ -74,9 +74,9 @@ class MemoryPlaces:
 
 
 def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """How much memory the control group of this process may take, in bytes; None if as much as there is.
+    """Return the memory limit of this process's control group in bytes, or None if there is none.
 
-    The least of what it and those above it may have: of version 2, or of version 1's memory controller.
+    It is the least limit of the group and those above it, in version 2 or in version 1's memory controller.
     """
     limits: list[int] = []
     with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup")
 
 
 def _numbers(file: Path) -> list[int]:
-    with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+    with contextlib.suppress(OSError, ValueError):  # missing, or "max"
         return [int(file.read_text(encoding="utf-8"))]
     return []
 
@@ -107,7 +107,7 @@ def _huge_page() -> int:
 
 
 def _open_tmpfs(huge: bytes) -> int:
-    """A directory descriptor of a new tmpfs, the caller's to close; -1 where there can be none."""
+    """Return a directory descriptor of a new tmpfs, for the caller to close, or -1 if there can be none."""
     try:
         context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
     except OSError:

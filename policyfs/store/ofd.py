@@ -1,4 +1,4 @@
-"""Locks of an open file description, asked for without waiting: fcntl(2) F_OFD_*, flock(2)."""
+"""Non-blocking locks of an open file description: fcntl(2) F_OFD_*, flock(2)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LO
 
 
 class Owner(NamedTuple):
-    """A lock owner of the kernel's. flock: its flock(2), which knows nothing of byte ranges."""
+    """A lock owner as the kernel numbers it. flock: True for its flock(2), which has no byte ranges."""
 
     number: int
     flock: bool
 
 
 class Asked(NamedTuple):
-    """What is asked for: bytes start..end inclusive (LAST_BYTE: to the end of any file), as RDLCK,
-    WRLCK or UNLCK, for the process *pid*.
+    """A lock request: bytes start..end inclusive (LAST_BYTE: to the end of any file), for process *pid*.
+
+    kind: RDLCK, WRLCK or UNLCK.
     """
 
     start: int
@@ -37,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class Blocker(NamedTuple):
-    """A lock that stands in the way. pid: 0 where the kernel does not say whose it is."""
+    """A conflicting lock. pid: 0 where the kernel does not name its process."""
 
     start: int
     end: int
@@ -46,10 +47,10 @@ class Blocker(NamedTuple):
 
 
 def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
-    """Set or drop a lock of the open file description *fd*, without waiting.
+    """Set or release a lock of the open file description *fd*, without waiting.
 
-    False: somebody else's is in the way. Raises OSError: EBADF (WRLCK on a descriptor that cannot
-    write), ENOLCK, and what a network store adds.
+    False: another lock is in the way. Raises OSError: EBADF (WRLCK on a descriptor that cannot
+    write), ENOLCK, and further errors of a network store.
     """
     try:
         if owner.flock:
@@ -64,7 +65,7 @@ def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
 
 
 def find_blocker(fd: int, asked: Asked) -> Blocker | None:
-    """F_OFD_GETLK: a lock that keeps the open file description *fd* from this one."""
+    """Return a lock that conflicts with a request of the open file description *fd* (F_OFD_GETLK)."""
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _pack(asked))
     kind, _, start, length, pid = _FLOCK.unpack(answer)
     if kind == UNLCK:

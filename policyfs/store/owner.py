@@ -1,7 +1,7 @@
-"""Which app owns a file: ``trusted.policyfs.owner`` on the inode, or a database beside the trail.
+"""The owner of a file: ``trusted.policyfs.owner`` on the inode, or a database beside the trail.
 
-The value is bound to the inode it was written for (number and birth time), so that a copy made
-in the store with all its xattrs (``cp -a``, ``rsync -X``, ``tar``) owns nothing. Only root reads
+The value is bound to the inode it was written for (number and birth time). So a copy made
+in the store with all its xattrs (``cp -a``, ``rsync -X``, ``tar``) has no owner. Only root reads
 or writes trusted xattrs, and no request through a mount reaches them.
 """
 
@@ -30,10 +30,10 @@ CREATE TABLE IF NOT EXISTS owners (
 
 
 class Owners:
-    """Reads and writes owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
+    """Read and write owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
 
     database: path of the SQLite file used where it has none; without either, every file is
-    owned by none. busy_timeout_s: how long to wait for another mount's writing to it. Thread-safe.
+    owned by none. busy_timeout_s: longest wait while another mount writes to it. Thread-safe.
     """
 
     __slots__ = ("_database", "_lock", "_trusted")
@@ -45,13 +45,13 @@ class Owners:
 
     @property
     def how(self) -> str:
-        """Where owners are kept: ``xattr``, ``database`` or ``nowhere``."""
+        """Return where owners are kept: ``xattr``, ``database`` or ``nowhere``."""
         if self._trusted:
             return "xattr"
         return "database" if self._database is not None else "nowhere"
 
     def get(self, fd: int, stat: Stat) -> str:
-        """The owning app's name or OWNER_NONE, of what is behind *fd* (O_PATH will do).
+        """Return the owning app's name or OWNER_NONE, for the file behind *fd* (O_PATH will do).
 
         *stat*: of the same object, for its inode number and birth time. Raises OSError if it
         cannot be read: then the owner is unknown, which is not the same as none.
@@ -64,7 +64,7 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of what is behind *fd*, and return when it is.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, before the call returns.
 
         Raises OSError if that failed. Where owners are kept nowhere, or in the database for an
         inode without birth time, naming an app changes nothing: the file stays owned by none.
@@ -126,7 +126,7 @@ def _as_oserror() -> Iterator[None]:
 
 
 def _row_key(stat: Stat) -> tuple[int, int, int]:
-    """SQLite integers are signed; device and inode numbers are not."""
+    """Return the key of a row. SQLite integers are signed; device and inode numbers are not."""
     return _signed(stat.dev), _signed(stat.ino), stat.btime_ns
 
 
@@ -152,5 +152,5 @@ def _set_xattr(fd: int, stat: Stat, app: str) -> None:
         try:
             os.removexattr(proc_fd(fd), OWNER_XATTR)
         except OSError as error:
-            if error.errno != errno.ENODATA:  # somebody else was quicker
+            if error.errno != errno.ENODATA:  # removed already, by another thread or daemon
                 raise

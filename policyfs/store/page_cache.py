@@ -9,10 +9,10 @@ import trio
 
 
 async def read_store(fd: int, offset: int, size: int) -> bytes:
-    """Up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
+    """Return up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
 
-    RWF_NOWAIT reads what the page cache holds without blocking the loop; the rest, and file
-    systems that do not know it, go to a thread.
+    RWF_NOWAIT reads cached bytes without blocking the loop. A thread reads the rest, and everything
+    on file systems without RWF_NOWAIT.
     """
     buffer = bytearray(size)
     done = _read_cached(fd, buffer, offset)
@@ -24,7 +24,7 @@ async def read_store(fd: int, offset: int, size: int) -> bytes:
 
 
 def in_memory(fd: int, size: int) -> bool:
-    """Are the first *size* bytes in the page cache, so that reading them waits for no disk."""
+    """True if the first *size* bytes are in the page cache, so that reading them waits for no disk."""
     return _read_cached(fd, bytearray(size), 0) == size
 
 

@@ -1,10 +1,10 @@
-"""Refused files that are kept for the administrator, in a directory of the mount's state: root's alone.
+"""Refused files that are kept for the administrator, in a directory of the mount's state, for root only.
 
-DIRECTORY/APP/ID holds ``bytes`` and ``about.json``. It is made as ``.ID.part``, locked (flock) while somebody
-makes it, and gets its name when all of it is on the disk. So what has a name is whole, and what has not is
-either being made or what a crash has left, which the next daemon removes.
+DIRECTORY/APP/ID holds ``bytes`` and ``about.json``. It is created as ``.ID.part``, locked (flock) while it is
+written, and renamed when all of it is on the disk. So an entry under its final name is complete. A part is
+either being written or left by a crash; the next daemon removes parts that a crash has left.
 
-Blocks: for worker threads and commands. Nothing is followed that is a symlink.
+Blocks: for worker threads and commands. Follows no symlinks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Final
 from policyfs.linux import libc
 
 NAME: Final = "quarantine"
-"""Of the directory, in a mount's directory below the trail root."""
+"""Name of the directory, in a mount's directory below the trail root."""
 STRANGERS: Final = "stranger"
-"""Whose refused files all strangers keep together; no app has that name."""
+"""Common owner of all strangers' refused files; no app has that name."""
 
 _ID: Final = re.compile(r"[0-9a-f]{8}")
 _PART: Final = re.compile(r"\.([0-9a-f]{8})\.part")
@@ -40,21 +40,21 @@ _ABOUT_BYTES: Final = 1 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FREE: Final = 20
-"""One part in so many of the state's disk is left free: the trail has to be written there, too."""
+"""One part in 20 of the state's disk stays free: the trail has to be written there, too."""
 _TRIES: Final = 100
 
 
 class FullError(Exception):
-    """There is no room for one more file; the message says of what."""
+    """There is no room for one more file; the message names the limit."""
 
 
 class WrongEntryError(Exception):
-    """Something in the quarantine is not what policyfs puts there."""
+    """The quarantine has an entry that policyfs did not put there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of each app: bytes, and number of files."""
+    """Limits of each app: bytes, and number of files."""
 
     bytes: int
     files: int
@@ -62,9 +62,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a refused file. app: a name, or STRANGERS. path: within the mount. mode: permission
-    bits, uid and gid those that it would have in the store. size: bytes; sha256: their digest, in hex.
-    reason: why it was refused. time_ns: when, since 1970.
+    """The record of a refused file. app: a name, or STRANGERS. path: within the mount.
+
+    mode, uid, gid: permission bits and owner that it would have in the store. size: bytes. sha256: in hex.
+    reason: of the refusal. time_ns: of the refusal, since 1970.
     """
 
     time_ns: int
@@ -83,14 +84,14 @@ class About:
     sha256: str = ""
 
     def packed(self) -> bytes:
-        """As JSON."""
+        """Return the record as JSON."""
         fields = asdict(self) | {"format": _FORMAT, "path": self.path.decode("utf-8", "backslashreplace")}
         fields["path_b64"] = base64.b64encode(self.path).decode()
         return json.dumps(fields, indent=1).encode() + b"\n"
 
     @classmethod
     def unpacked(cls, data: bytes) -> About:
-        """Raises WrongEntryError."""
+        """Parse a record. Raises WrongEntryError."""
         try:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
@@ -111,7 +112,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None where it is not whole: being kept, left by a crash, or damaged (why)."""
+    """One kept file. about: None if it is incomplete (being written, left by a crash) or damaged (why)."""
 
     id: str
     app: str
@@ -129,9 +130,9 @@ class Quarantine:
     # -- keeping ------------------------------------------------------------------------------------
 
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
-        """Keep what is behind *fd* (nobody writes it any more). Returns the entry, which is on the disk.
+        """Keep the file behind *fd*, which nobody writes any more. Return the entry, which is on the disk.
 
-        Raises FullError, and OSError if the disk says so; then nothing of it is left.
+        Raises FullError, and OSError of the disk; then nothing of it is left.
         """
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
@@ -159,7 +160,7 @@ class Quarantine:
 
     @staticmethod
     def _make(directory: Path) -> int:
-        """Descriptor of the directory, made if it is not there; nobody but root gets in."""
+        """Return a descriptor of the directory, created if missing and closed to all but root."""
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -197,7 +198,7 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove what a crash has left half made; returns how much. What is being made stays."""
+        """Remove incomplete entries that a crash has left; return their number. Parts in the making stay."""
         removed = 0
         for app in self._apps():
             with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
@@ -210,7 +211,7 @@ class Quarantine:
     # -- looking ------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """All that is there, the oldest first; what is not whole at the end."""
+        """Return all entries, the oldest first and incomplete ones at the end."""
         found = [entry for app in self._apps() for entry in self._of(app)]
         return sorted(
             found, key=lambda one: (one.about is None, one.about.time_ns if one.about else 0, one.id)
@@ -252,15 +253,15 @@ class Quarantine:
     # -- giving up ----------------------------------------------------------------------------------
 
     def open(self, entry: Entry) -> int:
-        """A descriptor of the bytes, for reading; the caller's to close."""
+        """Return a descriptor of the bytes, for reading; the caller closes it."""
         with _opened(os.open(entry.directory, _DIRECTORY)) as inside:
             return os.open(_BYTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
 
     def drop(self, entry: Entry) -> None:
-        """Remove it for good."""
+        """Remove an entry for good."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
-            if _ID.fullmatch(name):  # from here on it is nobody's, also after a crash
+            if _ID.fullmatch(name):  # from here on it is no entry any more, also after a crash
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
@@ -270,7 +271,7 @@ class Quarantine:
 
 
 def copy(source: int, target: int, size: int) -> str:
-    """Copy bytes of a file into an empty one, holes as holes. Returns their SHA-256, in hex."""
+    """Copy *size* bytes of a file into an empty one, holes as holes. Return their SHA-256, in hex."""
     digest, at = hashlib.sha256(), 0
     zeros = bytes(_PIECE)
     while at < size:
@@ -289,11 +290,11 @@ def copy(source: int, target: int, size: int) -> str:
 
 
 def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
-    """Put a kept file under a name where none is. as_was: with the owner and mode that it would have had;
-    else it is root's alone.
+    """Put a kept file under a free name. as_was: with the owner and mode that it would have had; else it
+    belongs to root alone.
 
-    Raises FileExistsError if the name is taken, WrongEntryError if the bytes are not what they were. Then
-    nothing is there that was not before.
+    Raises FileExistsError if the name is taken, WrongEntryError if the bytes have changed. After an error
+    nothing is left under the name.
     """
     about = entry.about
     if about is None:
@@ -319,7 +320,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
 
 
 def _new_file(dirfd: int, name: bytes) -> tuple[int, bool]:
-    """A new file, and whether it has its name already: some file systems have none without."""
+    """Return a new file, and True if it has its name already: some file systems have no unnamed files."""
     try:
         return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=dirfd), False
     except OSError as error:
@@ -341,7 +342,7 @@ def _part_of(name: str) -> str:
 
 
 def _new_part(mine: int) -> tuple[str, int]:
-    """A new part, locked: its name to be, and a descriptor of it."""
+    """Create a new part, locked. Return its final name, and a descriptor of it."""
     for _ in range(_TRIES):
         name = secrets.token_hex(4)
         with contextlib.suppress(FileExistsError):
@@ -355,7 +356,7 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 
 def _is_left(mine: int, name: str) -> bool:
-    """True if nobody is making that part."""
+    """True if no process is writing that part."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -365,7 +366,7 @@ def _is_left(mine: int, name: str) -> bool:
 
 
 def _usage(mine: int) -> tuple[int, int]:
-    """Number and bytes of what one app has there, parts among it."""
+    """Return the number of an app's entries, parts included, and their bytes."""
     files = used = 0
     for name in os.listdir(mine):
         files += 1
@@ -375,7 +376,7 @@ def _usage(mine: int) -> tuple[int, int]:
 
 
 def _remove(mine: int, name: str) -> None:
-    """Remove one entry's directory."""
+    """Remove the directory of one entry."""
     with contextlib.suppress(FileNotFoundError):
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as inside:
             for each in os.listdir(inside):

@@ -1,9 +1,9 @@
-"""Bytes and ranges of a file: written, reserved, punched and zeroed, holes found, copied in the store.
+"""Byte ranges of a file: write, reserve, punch, zero, find holes, copy within the store.
 
-What needs blocks gets none of those that the file system keeps for root (libc.NoReserve).
+Calls that need blocks use none of those that the file system keeps for root (libc.NoReserve).
 
-Offsets and lengths in bytes. Thin wrappers around one system call each; every one raises a plain
-OSError with its errno. Those that may take long say so: call them on a worker thread.
+Offsets and lengths in bytes. Each function is a thin wrapper around one system call and raises a plain
+OSError with its errno. Functions that may take long say so: call them on a worker thread.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ _FLAGS: Final = struct.Struct("=i4x")
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """fallocate(2) with FALLOC_FL_* bits. May take long (EOPNOTSUPP where the store cannot)."""
+    """Call fallocate(2) with FALLOC_FL_* bits. May take long (EOPNOTSUPP where the store cannot)."""
     with libc.NoReserve():
         libc.fallocate(fd, mode, offset, length)
 
 
 def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
-    """pwritev2(2) of one buffer: how many bytes were written. flags: 0 or os.RWF_APPEND."""
+    """Call pwritev2(2) for one buffer; return the bytes written. flags: 0 or os.RWF_APPEND."""
     with libc.NoReserve():
         return os.pwritev(fd, [data], offset, flags)
 
 
 def seek(fd: int, offset: int, whence: int) -> int:
-    """Where data (os.SEEK_DATA) or a hole (os.SEEK_HOLE) begins from *offset* on. ENXIO behind the end."""
+    """Return the offset of the next data (os.SEEK_DATA) or hole (os.SEEK_HOLE). ENXIO behind the end."""
     return os.lseek(fd, offset, whence)
 
 
 def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
-    """copy_file_range(2): how many bytes were copied, by sharing blocks where the store can.
+    """Call copy_file_range(2); return the bytes copied, by sharing blocks where the store can.
 
-    EXDEV where the two are not of one file system. May take long.
+    EXDEV where the two files are on different file systems. May take long.
     """
     with libc.NoReserve():
         return os.copy_file_range(source, target, length, source_at, target_at)
 
 
 def inode_flags(fd: int) -> int:
-    """FS_*_FL bits (immutable, append-only, ...). ENOTTY or EOPNOTSUPP where there are none."""
+    """Return the FS_*_FL bits (immutable, append-only, ...). ENOTTY or EOPNOTSUPP where there are none."""
     answer: bytes = fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(_FLAGS.size))
     flags: int = _FLAGS.unpack(answer)[0]
     return flags & 0xFFFFFFFF

@@ -1,7 +1,7 @@
-"""The byte ranges that one lock owner has locked: how POSIX splits and merges them (fcntl(2)).
+"""The byte ranges that one lock owner has locked, split and merged by POSIX's rules (fcntl(2)).
 
-Pure. A new lock replaces the owner's old ones where they overlap; what sticks out on either side
-stays as it was; neighbours of one kind become one.
+Pure. A new lock replaces the owner's old ones where they overlap; their parts on either side
+stay as they were; neighbours of one kind become one.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 LAST_BYTE: Final = (1 << 63) - 1
-"""The end of a lock that reaches to the end of the file, however far it grows (OFFSET_MAX)."""
+"""The end of a lock that reaches to the end of the file, also when it grows (OFFSET_MAX)."""
 
 
 class Span(NamedTuple):
-    """A locked range in bytes, both ends in it. exclusive: a write lock."""
+    """A locked byte range, both ends inclusive. exclusive: a write lock."""
 
     start: int
     end: int
     exclusive: bool
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Has it a byte in common with start..end."""
+        """True if it has a byte in common with start..end."""
         return self.start <= end and start <= self.end
 
 
 class Spans:
-    """The locked ranges of one owner: sorted, apart from each other, none empty."""
+    """The locked ranges of one owner: sorted, disjoint, none empty."""
 
     __slots__ = ("_spans",)
 
@@ -41,7 +41,7 @@ class Spans:
         return iter(self._spans)
 
     def _touched(self, start: int, end: int) -> tuple[int, int]:
-        """Which spans overlap start..end: the slice [first, behind)."""
+        """Return the slice [first, behind) of the spans that overlap start..end."""
         first = bisect_left(self._spans, start, key=lambda span: span.end)
         behind = first
         while behind < len(self._spans) and self._spans[behind].start <= end:
@@ -64,12 +64,12 @@ class Spans:
         self._spans[first:behind] = [Span(start, end, exclusive)]
 
     def unlock(self, start: int, end: int) -> None:
-        """Nothing of start..end is locked any more."""
+        """Unlock start..end."""
         first, behind = self._cut(start, end)
         del self._spans[first:behind]
 
     def _cut(self, start: int, end: int) -> tuple[int, int]:
-        """Split spans at both ends; returns the slice of those that lie wholly in start..end."""
+        """Split spans at both ends; return the slice of those that lie wholly in start..end."""
         first, behind = self._touched(start, end)
         parts: list[Span] = []
         for span in self._spans[first:behind]:
@@ -82,16 +82,16 @@ class Spans:
         return self._touched(start, end)
 
     def first_overlap(self, start: int, end: int) -> Span | None:
-        """The first span that has a byte of start..end."""
+        """Return the first span that has a byte of start..end, or None."""
         first, behind = self._touched(start, end)
         return self._spans[first] if first < behind else None
 
     def conflict(self, start: int, end: int, *, exclusive: bool) -> Span | None:
-        """The first span that another owner's lock on start..end would conflict with."""
+        """Return the first span that conflicts with another owner's lock on start..end, or None."""
         first, behind = self._touched(start, end)
         return next((span for span in self._spans[first:behind] if exclusive or span.exclusive), None)
 
     def splits(self, start: int, end: int) -> bool:
-        """Would unlock() leave one span more than there are."""
+        """True if unlock() would leave one span more than there are."""
         first, behind = self._touched(start, end)
         return behind - first == 1 and self._spans[first].start < start and end < self._spans[first].end

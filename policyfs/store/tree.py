@@ -1,10 +1,10 @@
 """The store's tree: every name operation, by directory descriptor and one name.
 
-Nothing here joins paths or follows a symlink: a name is looked up in the very directory that
-the descriptor is, so no rename or symlink in the store leads anywhere else. ``/proc/self/fd``
+Nothing here joins paths or follows a symlink. A name is looked up in the very directory behind
+the descriptor, so no rename or symlink in the store leads anywhere else. ``/proc/self/fd``
 is used only to reach an object that we already hold. Every function is a thin wrapper around
 one or a few system calls and raises a plain OSError with their errno; a name that is not a
-single component is EINVAL. Nothing here decides: the policy's answer came before.
+single component is EINVAL. Nothing here decides: the policy has decided before.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Tree:
 
     @classmethod
     def open(cls, path: str | bytes) -> Self:
-        """The store at *path*, whose last component may not be a symlink (ELOOP/ENOTDIR)."""
+        """Open the store at *path*, whose last component may not be a symlink (ELOOP/ENOTDIR)."""
         return cls(os.open(path, os.O_PATH | _DIRECTORY))
 
     def close(self) -> None:
-        """Give up the root descriptor; a second call does nothing."""
+        """Close the root descriptor; a second call does nothing."""
         fd, self.root_fd = self.root_fd, -1
         if fd >= 0:
             os.close(fd)
@@ -67,22 +67,22 @@ class Tree:
     # -- looking and opening ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:
-        """Attributes of *name*, of a symlink itself."""
+        """Return the attributes of *name*, of a symlink itself."""
         return statx(dirfd, name)
 
     def fstat(self, fd: int) -> Stat:
-        """Attributes of the object behind *fd* (O_PATH or not)."""
+        """Return the attributes of the object behind *fd* (O_PATH or not)."""
         return fstatx(fd)
 
     def open_dir(self, dirfd: int, name: bytes) -> int:
-        """O_PATH descriptor of the directory *name*. ENOTDIR (also for a symlink)."""
+        """Return an O_PATH descriptor of the directory *name*. ENOTDIR (also for a symlink)."""
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
     def open_below(self, dirfd: int, names: Sequence[bytes]) -> int:
-        """O_PATH descriptor of the directory that the names lead to from *dirfd*, one after the other.
+        """Return an O_PATH descriptor of the directory at the end of *names*, starting from *dirfd*.
 
-        As open_dir() for each, in one system call for every 4,000 bytes of them: no step follows a
-        symlink or leaves the directory it is in. ENOTDIR or ELOOP for a symlink, EINVAL for what is no name.
+        As open_dir() for each, in one system call for every 4,000 bytes of names. No step follows a
+        symlink or leaves its directory. ENOTDIR or ELOOP for a symlink, EINVAL for an invalid name.
         """
         if len(names) == 1:
             return self.open_dir(dirfd, names[0])
@@ -97,14 +97,14 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """O_PATH descriptor of whatever *name* is, of a symlink itself. Opens nothing."""
+        """Return an O_PATH descriptor of any object, of a symlink itself. Opens nothing."""
         return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
     def open_file(self, dirfd: int, name: bytes, flags: int) -> int:
         """Open an existing file. Never follows (ELOOP), never blocks on a fifo or a lease.
 
-        *flags* must not create or truncate (EINVAL): creating is create_file's, and a file is
-        cut only after everything that may refuse (truncate_fd). A lease held by someone else
+        *flags* must not create or truncate (EINVAL): create_file() creates, and truncate_fd() truncates,
+        after everything that may refuse. A lease of another process
         answers EAGAIN to a writer and starts its break.
         """
         if flags & _MAKES_OR_CUTS:
@@ -112,7 +112,7 @@ class Tree:
         return os.open(check_name(name), flags | _SAFE, dir_fd=dirfd)
 
     def reopen(self, fd: int, flags: int) -> int:
-        """Open anew the object behind *fd* (O_PATH will do), whatever its name is now.
+        """Open the object behind *fd* again (O_PATH will do), whatever its name is now.
 
         *flags* as for open_file. ELOOP for a symlink.
         """
@@ -122,8 +122,9 @@ class Tree:
         return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
 
     def find(self, fd: int) -> tuple[int, bytes]:
-        """Where the file behind *fd* is by now, whoever moved it there: an O_PATH descriptor of its
-        directory, the caller's to close, and its name. FileNotFoundError if it is nowhere in the store.
+        """Find the present place of the file behind *fd*: its directory's O_PATH descriptor, and its name.
+
+        The caller closes the descriptor. FileNotFoundError if the file is nowhere in the store.
         """
         root, path = (os.readlink(proc_fd(one)) for one in (self.root_fd, fd))
         above, _, below = path.partition(root.rstrip(b"/") + b"/")
@@ -144,17 +145,17 @@ class Tree:
         return dirfd, name
 
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
-        """All names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
+        """Return all names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
 
-        The type is never DT_UNKNOWN: where the file system gives none, statx is asked.
+        The type is never DT_UNKNOWN: where the file system gives none, statx finds it.
         """
         return [entry for part in self.list_parts(dirfd) for entry in part]
 
     def list_parts(self, dirfd: int) -> Generator[list[tuple[bytes, int, int]], None, None]:
-        """list_dir() in parts of one system call each: a hundred names, some 0.1 ms.
+        """Yield list_dir() in parts of one system call each: a hundred names, some 0.1 ms.
 
-        *dirfd* is used before the first part only. Names that come or go meanwhile may be in it or
-        not, as natively; no other is left out or comes twice.
+        *dirfd* is used before the first part only. Names created or removed meanwhile may be listed or
+        not, as natively; no other name is left out or comes twice.
         """
         fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
         try:
@@ -167,15 +168,15 @@ class Tree:
             os.close(fd)
 
     def readlink(self, dirfd: int, name: bytes) -> bytes:
-        """Target of the symlink *name*, as data. EINVAL if it is none."""
+        """Return the target of the symlink *name*, as data. EINVAL if it is none."""
         return os.readlink(check_name(name), dir_fd=dirfd)
 
     def readlink_fd(self, fd: int) -> bytes:
-        """Target of the symlink behind an O_PATH descriptor."""
+        """Return the target of the symlink behind an O_PATH descriptor."""
         return os.readlink(b"", dir_fd=fd)
 
     def statvfs(self) -> os.statvfs_result:
-        """Size and free space of the store's file system, as seen at its root."""
+        """Return the size and free space of the store's file system, as seen at its root."""
         return os.fstatvfs(self.root_fd)
 
     # -- making (INVARIANT: on the event-loop thread only, see libc.Identity) -----------------
@@ -184,7 +185,7 @@ class Tree:
         self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int,
         flags: int = os.O_RDWR, *, suid: bool = False,
     ) -> int:  # fmt: skip
-        """Make a regular file as the caller natively would, and open it. EEXIST if the name is taken.
+        """Create a regular file as the caller natively would, and open it. EEXIST if the name is taken.
 
         Owner, group (setgid parent, grpid), umask or default ACL: libc.Identity. suid and sgid
         are stripped from *mode* unless *suid* is set. *flags*: access mode and status flags of the
@@ -198,7 +199,7 @@ class Tree:
     def make_special(
         self, dirfd: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> None:
-        """Make a fifo, a socket or a device (*mode* says which) as the caller natively would."""
+        """Create a fifo, a socket or a device (as *mode* says) as the caller natively would."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mknod(name, mode, rdev, dir_fd=dirfd)
@@ -206,34 +207,34 @@ class Tree:
     def create_unnamed(
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
     ) -> int:
-        """Make a regular file without a name, as create_file, and open it O_RDWR. link() names it.
+        """Create a regular file without a name, as create_file, and open it O_RDWR. link() names it.
 
-        EOPNOTSUPP where the file system has none.
+        EOPNOTSUPP where the file system has no unnamed files.
         """
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         with Identity(uid, gid, umask):
             return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
-        """Make a directory as the caller natively would; setgid comes from the parent only."""
+        """Create a directory as the caller natively would; setgid comes from the parent only."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
 
     def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
-        """Make a symlink owned by the caller; *target* is stored as it is, never followed."""
+        """Create a symlink owned by the caller; *target* is stored as it is, never followed."""
         check_name(name)
         with Identity(uid, gid, 0):
             os.symlink(target, name, dir_fd=dirfd)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:
-        """One more name for the object behind *fd* (O_PATH will do), never of a symlink's target."""
+        """Add a name to the object behind *fd* (O_PATH will do), never to a symlink's target."""
         libc.link_fd(fd, dirfd, check_name(name))
 
     # -- removing and moving -----------------------------------------------------------------
 
     def unlink(self, dirfd: int, name: bytes) -> None:
-        """Remove a name that is no directory's (EISDIR)."""
+        """Remove a name; EISDIR for a directory."""
         os.unlink(check_name(name), dir_fd=dirfd)
 
     def rmdir(self, dirfd: int, name: bytes) -> None:
@@ -252,7 +253,7 @@ class Tree:
     # -- changing what a descriptor holds ----------------------------------------------------
 
     def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
-        """Permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid,
+        """Set permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid,
         unless *suid* is set.
         """
         mode &= 0o7777
@@ -262,11 +263,11 @@ class Tree:
         os.chmod(proc_fd(fd), mode)
 
     def chown_fd(self, fd: int, uid: int, gid: int) -> None:
-        """Owner and group (O_PATH and symlinks too); -1 leaves one alone."""
+        """Set owner and group (O_PATH and symlinks too); -1 leaves one unchanged."""
         libc.chown_fd(fd, uid, gid)
 
     def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Times in ns, or TIME_NOW (O_PATH and symlinks too); None leaves one alone."""
+        """Set times in ns, or TIME_NOW (O_PATH and symlinks too); None leaves one unchanged."""
         libc.utimens_fd(fd, atime_ns, mtime_ns)
 
     def truncate_fd(self, fd: int, size: int) -> None:
@@ -274,15 +275,17 @@ class Tree:
         os.ftruncate(fd, size)
 
     def truncate_path(self, fd: int, size: int) -> None:
-        """As truncate(2) does: a file that has this size already keeps its times where the store so wills
-        (xfs, btrfs, tmpfs), which ftruncate(2) never does. *fd*: open for writing, so that nothing waits.
+        """Call truncate(2). A file that has this size already keeps its times on some stores (xfs, btrfs,
+        tmpfs).
+
+        ftruncate(2) never keeps them. *fd*: open for writing, so that nothing waits.
         """
         os.truncate(libc.proc_fd(fd), size)
 
     def clear_killpriv(self, fd: int) -> bool:
-        """Drop suid, sgid and security.capability of a regular file (O_PATH will do); was there any.
+        """Remove suid, sgid and security.capability of a regular file (O_PATH will do); True if it had any.
 
-        What the kernel does natively at a write by another than root, and leaves to the daemon
+        The kernel does this natively at a write by a user other than root, and leaves it to the daemon
         under FUSE_HANDLE_KILLPRIV_V2. sgid goes also without group execution.
         """
         mode = fstatx(fd).mode
@@ -295,7 +298,7 @@ class Tree:
         return ids or capable
 
     def fsync(self, fd: int, datasync: bool = False) -> None:
-        """Write to the medium. Blocks: call it on a worker thread."""
+        """Write the file to the medium. Blocks: call it on a worker thread."""
         (os.fdatasync if datasync else os.fsync)(fd)
 
     def fsyncdir(self, dirfd: int) -> None:
@@ -309,7 +312,7 @@ class Tree:
     # -- POSIX ACLs (acl(5)), in the form in which they are in xattrs --------------------------------
 
     def acl(self, fd: int, name: bytes) -> bytes:
-        """One of ACLS of what is behind *fd* (O_PATH will do). ENODATA also where there can be none."""
+        """Return one of the ACLS of the object of *fd* (O_PATH will do). ENODATA also where none can be."""
         try:
             found = libc.get_xattr(fd, _acl_name(name))
         except OSError as error:
@@ -321,22 +324,22 @@ class Tree:
         return found
 
     def set_acl(self, fd: int, name: bytes, value: bytes) -> None:
-        """Set one of ACLS; the file system changes the mode as the ACL says."""
+        """Set one of the ACLS; the file system changes the mode accordingly."""
         os.setxattr(proc_fd(fd), _acl_name(name), value)
 
     def remove_acl(self, fd: int, name: bytes) -> None:
-        """Remove one of ACLS."""
+        """Remove one of the ACLS."""
         os.removexattr(proc_fd(fd), _acl_name(name))
 
     def acl_names(self, fd: int) -> list[bytes]:
-        """Those of ACLS that are there."""
+        """Return the names of the ACLS that the object has."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name in ACLS]
 
     # -- user xattrs (any other namespace is EOPNOTSUPP: owners and ACLs are not reached here) ---
 
     def getxattr(self, fd: int, name: bytes) -> bytes:
-        """Value of a ``user.`` xattr (O_PATH will do). ENODATA if there is none."""
+        """Return the value of a ``user.`` xattr (O_PATH will do). ENODATA if there is none."""
         return os.getxattr(proc_fd(fd), _user_xattr(name))
 
     def setxattr(self, fd: int, name: bytes, value: bytes, flags: int = 0) -> None:
@@ -349,7 +352,7 @@ class Tree:
         os.removexattr(proc_fd(fd), _user_xattr(name))
 
     def listxattr(self, fd: int) -> list[bytes]:
-        """Names of the ``user.`` xattrs, those of other namespaces left out."""
+        """Return the names of the ``user.`` xattrs; those of other namespaces are left out."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name.startswith(_USER)]
 

@@ -1,12 +1,12 @@
-"""Changes of the store made elsewhere, from fanotify(7): what keeps the kernel's caches honest.
+"""Changes made to the store elsewhere, from fanotify(7), so that the kernel's caches can be corrected.
 
-One mark on the whole file system of the store reports names made, removed and renamed,
+One mark on the whole file system of the store reports names created, removed and renamed,
 attributes changed, and files closed after writing, each with the handle of its directory.
-Access never hangs on it: an event only says what to drop from a cache. There is no FAN_MODIFY,
-which would halve the speed of every small write on that file system; truncate(2) by path
-therefore goes unseen here (a lease sees it). Needs CAP_SYS_ADMIN.
+Access never depends on it: an event only names cache entries to drop. There is no FAN_MODIFY,
+which would halve the speed of every small write on that file system. Therefore truncate(2) by path
+is not seen here (a lease sees it). Needs CAP_SYS_ADMIN.
 
-Handles (bytes) name an inode within the watched file system, as libc.file_handle gives them.
+Handles (bytes) name an inode within the watched file system, as libc.file_handle returns them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, 
 _INFO_HEAD: Final = 4
 _FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
 _BUFFER: Final = 8 * 1024
-"""Of one read: some hundred events, and less than half a millisecond to read and act on them all."""
+"""Bytes of one read: some hundred events, handled in less than half a millisecond."""
 _LONGEST: Final = 2 * 1024
-"""Of one event in bytes: three handles of 128 bytes, two names of 255, and their heads."""
+"""Most bytes of one event: three handles of 128 bytes, two names of 255, and their heads."""
 _HANDLE_TYPE: Final = struct.Struct("=I")
 _INO32: Final = struct.Struct("=I")
 _INO64: Final = struct.Struct("=Q")
@@ -55,10 +55,10 @@ _INODE_IN: Final = {
 
 
 class Change(enum.IntFlag):
-    """What happened; the kernel merges several things that happened to one name into one event."""
+    """The kinds of change; the kernel merges several changes of one name into one event."""
 
     ATTRIB = 0x4
-    """Attributes, xattrs or the number of links; without a name for the object as such."""
+    """Attributes, xattrs or the number of links; without a name for the object itself."""
     CLOSE_WRITE = 0x8
     MOVED_FROM = 0x40
     MOVED_TO = 0x80
@@ -72,10 +72,10 @@ _PLAIN: Final = Change.ATTRIB | Change.CLOSE_WRITE | Change.CREATE | Change.DELE
 
 
 class WatchEvent(NamedTuple):
-    """One event. dir_handle and name: where (name None: the directory itself, or no name known).
+    """One event. dir_handle, name: its place (name None: the directory itself, or no name known).
 
-    target_handle: the object that it happened to. pid: who did it (0: outside our pid
-    namespace); our own actions carry ours. A rename gives two events, MOVED_FROM and MOVED_TO.
+    target_handle: the changed object. pid: of the process that changed it (0: outside our pid
+    namespace); our own changes carry ours. A rename gives two events, MOVED_FROM and MOVED_TO.
     """
 
     kind: Change
@@ -87,14 +87,14 @@ class WatchEvent(NamedTuple):
 
     @property
     def overflow(self) -> bool:
-        """Whether events before this one were lost."""
+        """True if events before this one were lost."""
         return bool(self.kind & Change.OVERFLOW)
 
 
 class Watch:
-    """A watch on the file system that *root_fd* (O_PATH will do) lies on, until close().
+    """A watch on the file system of *root_fd* (O_PATH will do), until close().
 
-    Raises OSError where there can be none: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
+    Raises OSError where it is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
     5.17), ENODEV, EXDEV or EOPNOTSUPP (file systems without ids or handles).
     """
 
@@ -102,7 +102,7 @@ class Watch:
 
     def __init__(self, root_fd: int) -> None:
         self.has_more = False
-        """Whether the last read may have left events behind."""
+        """True if the last read may have left events behind."""
         # Neither fanotify_mark nor open_by_handle_at takes an O_PATH descriptor on every kernel.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
         self._fd = -1
@@ -127,14 +127,14 @@ class Watch:
         self.close()
 
     def fileno(self) -> int:
-        """Becomes readable when there are events."""
+        """Return the descriptor that becomes readable when there are events."""
         return self._fd
 
     def read_events(self, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-        """The events of one read (a hundred or so), oldest first; [] if there are none that matter.
+        """Return the events of one read (a hundred or so), oldest first; [] if there are none that matter.
 
-        known: handles of the directories that matter. What happened to a name in any other, and what
-        the process *but_pid* did, is left out before it costs more than a look (the mark is on the
+        known: handles of the directories that matter. Events about a name in another directory, and those
+        of the process *but_pid*, are left out early and cheaply (the mark is on the
         whole file system). Never blocks. Unread, the kernel's queue holds 16,384 events, then one
         OVERFLOW.
         """
@@ -146,11 +146,11 @@ class Watch:
         return parse_events(raw, known, but_pid=but_pid)
 
     def dir_handle(self, fd: int) -> bytes:
-        """The handle of what is behind *fd* (O_PATH too) as it appears in events."""
+        """Return the handle of the object behind *fd* (O_PATH too), as in events."""
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Attributes of the inode with that handle; None if it is gone or cannot be opened so."""
+        """Return the attributes of the inode with that handle; None if it is gone or cannot be opened so."""
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:
@@ -164,7 +164,7 @@ class Watch:
 
 
 def inode_hint(handle: bytes) -> int | None:
-    """The inode number in a handle whose layout is known (linux/exportfs.h), else None."""
+    """Return the inode number in a handle whose layout is known (linux/exportfs.h), else None."""
     (kind,) = _HANDLE_TYPE.unpack_from(handle)
     layout = _INODE_IN.get(kind)
     if layout is None or len(handle) < _HANDLE_TYPE.size + layout.size:
@@ -174,9 +174,9 @@ def inode_hint(handle: bytes) -> int | None:
 
 
 def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
-    """Is the event (its first information record at *at*) about a name in a directory not known.
+    """True if an event is about a name in an unknown directory. *at*: its first information record.
 
-    A rename tells of two directories: it is never left out here.
+    A rename names two directories and never counts as such.
     """
     kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
     if kind != _DFID_NAME:
@@ -186,7 +186,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 
 
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """What one read(2) of a fanotify descriptor returned, as values. ValueError if it is no such.
+    """Parse the bytes of one read(2) of a fanotify descriptor. ValueError if they are malformed.
 
     known, but_pid: see Watch.read_events.
     """
@@ -197,7 +197,7 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: 
         if version != _METADATA_VERSION or length < head or at + length > len(raw):
             raise ValueError("malformed fanotify event")
         if fd >= 0:
-            os.close(fd)  # not asked for, and not ours to keep
+            os.close(fd)  # not requested, and not ours to keep
         if pid == but_pid and not mask & _MASK_OVERFLOW:
             at += length
             continue
@@ -213,7 +213,7 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: 
 
 
 def _parse_infos(raw: bytes) -> dict[int, tuple[bytes, bytes | None]]:
-    """Information records by type: (handle, name)."""
+    """Return the information records by type: (handle, name)."""
     infos: dict[int, tuple[bytes, bytes | None]] = {}
     at = 0
     while at + _INFO.size <= len(raw):
