@@ -1,1 +1,1 @@
-"""What pyfuse3 and libfuse lack of the kernel's FUSE protocol, and nothing else (layer 2)."""
+"""The parts of the kernel's FUSE protocol that pyfuse3 and libfuse lack, and nothing else (layer 2)."""

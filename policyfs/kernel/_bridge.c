@@ -1,13 +1,13 @@
 /*
- * The part of the FUSE protocol that pyfuse3 and the libfuse it was built against do not
+ * The parts of the FUSE protocol that pyfuse3 and the libfuse it was built against do not
  * speak: passthrough replies, the INIT flags policyfs needs, inode numbers apart from node ids,
- * and a look at the request itself.
+ * and access to the raw request.
  *
- * How it gets in between: this module is loaded with RTLD_GLOBAL before pyfuse3, so that the
- * dynamic linker binds pyfuse3's calls of the functions below to the ones here; each calls the
+ * This module is loaded with RTLD_GLOBAL before pyfuse3. So the dynamic linker binds
+ * pyfuse3's calls of the functions below to the ones here. Each of these calls the
  * real one of libfuse, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  *
- * No policy lives here, and no state beyond one session's counters, its INIT exchange and a
+ * There is no policy here, and no state beyond one session's counters, its INIT exchange and a
  * copy of the request read last.
  */
 
@@ -32,7 +32,7 @@
 #define OPCODE_WRITE 16
 #define OPCODES 64 /* slot 0 counts opcodes this table has no room for */
 
-/* The kernel takes the least of this and of what session.py has set for the mount's device. */
+/* The kernel takes the smaller of this and the device's value, which session.py has set. */
 #define MAX_READAHEAD (1 << 20)
 
 #define FUSE_INIT_EXT_BIT 30
@@ -75,8 +75,8 @@ _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
 /* ---- The one session's state ------------------------------------------------------------- */
 
-/* Readahead requests in flight. The kernel's own 12 are soon used up by readers of one slow file,
- * and then readers of all others wait. */
+/* Readahead requests in flight. Readers of one slow file soon use up the kernel's own 12,
+ * and then readers of all other files wait. */
 #define MAX_BACKGROUND 256
 
 #define LAST_CAPACITY 8192
@@ -194,7 +194,7 @@ static ssize_t send_init(int fd, const struct iovec *iov)
 	bridge.depth = out.max_stack_depth;
 	bridge.max_write = out.max_write;
 	bridge.negotiated = true;
-	return (ssize_t)(iov[0].iov_len + iov[1].iov_len); /* what libfuse believes it sent */
+	return (ssize_t)(iov[0].iov_len + iov[1].iov_len); /* the size that libfuse wanted to send */
 }
 
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
@@ -224,7 +224,7 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdat
 	return sent;
 }
 
-/* ---- What is answered where nobody takes it (see _operations.c) ---------------------------- */
+/* ---- Answers to requests that nobody takes (see _operations.c) ----------------------------- */
 
 static void refuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 			     struct fuse_file_info *fi)
@@ -258,13 +258,13 @@ static void extend_operations(struct fuse_lowlevel_ops *ops)
 	ops->copy_file_range = refuse_copy;
 	ops->ioctl = refuse_ioctl;
 	/* Without a handler libfuse answers ENOSYS, once per mount, and the kernel goes on by
-	 * itself: lseek takes a file for one extent of data up to its size, poll calls regular
-	 * files always ready. Both are right for every view of a file. */
+	 * itself: lseek treats a file as one extent of data up to its size, and poll reports regular
+	 * files as always ready. Both are right for every view of a file. */
 	ops->lseek = NULL;
 	ops->poll = NULL;
 }
 
-/* ---- libfuse functions that pyfuse3 finds here first --------------------------------------- */
+/* ---- libfuse functions that the linker finds here first ------------------------------------ */
 /* Defined under other C names: newer headers make some of these inline functions or macros. */
 
 #define INTERPOSES(symbol) __asm__(symbol) __attribute__((visibility("default"), used))
@@ -347,20 +347,20 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 	return 0;
 }
 
-/* Who mounted it unmounts it. */
+/* Do nothing: session.py mounted it and unmounts it. */
 void bridge_session_unmount(struct fuse_session *session)
 {
 	(void)session;
 }
 
-/* libfuse closes the descriptor here, and its number may be something else's soon. */
+/* libfuse closes the descriptor here, and its number may soon be reused. */
 void bridge_session_destroy(struct fuse_session *session)
 {
 	operations_session(-1);
 	real.session_destroy(session);
 }
 
-/* INVARIANT: whoever may lock a byte range for writing is heard when it closes the file. */
+/* INVARIANT: every handle that may lock a byte range for writing sends a FLUSH when it is closed. */
 static bool must_hear_close(bool writable)
 {
 	return operations_lock() && (writable || operations_ranges_asked());
@@ -480,7 +480,7 @@ size_t bridge_add_direntry_plus(fuse_req_t req, char *buffer, size_t size, const
 	return real.add_direntry_plus(req, buffer, size, name, &copy, offset);
 }
 
-/* ---- What Python sees ---------------------------------------------------------------------- */
+/* ---- Python functions ----------------------------------------------------------------------- */
 
 static PyObject *py_prepare(PyObject *module, PyObject *args)
 {

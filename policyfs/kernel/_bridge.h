@@ -1,4 +1,4 @@
-/* What the bridge's C files share. */
+/* Declarations shared by the bridge's C files. */
 
 #ifndef POLICYFS_BRIDGE_H
 #define POLICYFS_BRIDGE_H
@@ -23,7 +23,7 @@ struct wire_in_header {
 /* A file handle, as bridge.pack_fh makes it:
  *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
  *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
- * The kernel gives out backing ids upwards to 2^31 - 1 before it uses one again, so they need
+ * The kernel counts backing ids up to 2^31 - 1 before it uses one again, so they need
  * all 31 bits; no other flag means anything together with passthrough. */
 #define FH_PASSTHROUGH_BIT 63
 #define FH_NOFLUSH_BIT 62
@@ -45,19 +45,19 @@ _Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
 
 /* _operations.c */
 
-/* A session begins (its device descriptor) or ends (-1): from then on nothing is written to it. */
+/* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */
 void operations_session(int fd);
 
-/* Does the registered callable take this request? If so it is answered apart from libfuse. */
+/* True if the registered callable takes this request, which is then answered apart from libfuse. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* Are requests for locks taken? Then the kernel must send each FLUSH by which one may end. */
+/* True if requests for locks are taken: then the kernel must send each FLUSH that may end a lock. */
 bool operations_lock(void);
 
-/* Has anybody asked for a byte range since the session began? */
+/* True if a byte range was requested since the session began. */
 bool operations_ranges_asked(void);
 
-/* How many replies of the callable's the kernel did not take since the session began. */
+/* Number of the callable's replies that the kernel did not take since the session began. */
 uint64_t operations_lost(void);
 
 /* _turns.c */
@@ -65,11 +65,11 @@ uint64_t operations_lost(void);
 /* read(2) of the device, but users take turns (once take_turns() was called). */
 ssize_t turns_read(int fd, void *buffer, size_t size);
 
-/* A request that was read goes to libfuse or to the door: it is under way until it is answered, or rests.
- * One of size 0 is none. Called after each request. */
+/* Count a request that goes to libfuse or to the callable as under way, until it is answered or rests.
+ * Size 0 means no request. Called after each request. */
 void turns_begun(const unsigned char *message, size_t size);
 
-/* It is under way no more. Nothing happens if it was not. */
+/* Count a request as under way no more. Does nothing if it was not. */
 void turns_answered(uint64_t unique);
 
 /* Forget the last session. */

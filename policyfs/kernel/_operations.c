@@ -1,9 +1,9 @@
 /*
  * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE,
- * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read and handed to one
- * Python callable, which answers each through the object that it gets with it.
+ * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read and passed to one
+ * Python callable, which answers each through the object that comes with it.
  *
- * What is said here is the kernel's wire format and nothing of libfuse, so that it does not matter
+ * This file knows the kernel's wire format and nothing of libfuse. So it does not matter
  * which of these operations a libfuse knows.
  */
 
@@ -30,10 +30,10 @@ _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 
 static struct {
 	int fd;			/* of the session's device, -1 while there is none */
-	uint64_t session;	/* counts sessions: a request of an old one is answered no more */
+	uint64_t session;	/* counts sessions: a request of an old one gets no answer */
 	uint64_t taken;		/* one bit for each opcode that the callable takes */
 	bool every_flush;	/* locks are held that end with a FLUSH */
-	bool ranges_asked;	/* somebody has asked for a byte range, once in this session */
+	bool ranges_asked;	/* a byte range was requested in this session */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -52,7 +52,7 @@ static bool is_of_this_session(const Pending *pending)
 	return door.fd >= 0 && pending->session == door.session;
 }
 
-/* Writes a reply; false if the kernel did not take it (the caller was killed, the mount aborted). */
+/* Write a reply; false if the kernel did not take it (the caller was killed, the mount aborted). */
 static bool send_reply(const Pending *pending, int error, const void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -98,7 +98,7 @@ static PyObject *pending_answer(PyObject *self, PyObject *args)
 	return PyBool_FromLong(delivered);
 }
 
-/* The reply of a thread that did the work: it is not the loop's, to which the turns belong. */
+/* Reply from the thread that did the work. It leaves the turns alone, which belong to the loop. */
 static PyObject *pending_send(PyObject *self, PyObject *args)
 {
 	Pending *pending = (Pending *)self;
@@ -130,7 +130,7 @@ static PyObject *pending_data(PyObject *self, void *closure)
 	return Py_NewRef(((Pending *)self)->data);
 }
 
-/* Nobody waits for ever: what was forgotten is an error. */
+/* Answer EIO for a request that was forgotten, so that nobody waits for ever. */
 static void pending_dealloc(PyObject *self)
 {
 	Pending *pending = (Pending *)self;
@@ -192,7 +192,7 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 		pending->data = PyBytes_FromStringAndSize((const char *)message, (Py_ssize_t)size);
 	}
 	if (pending == NULL || pending->data == NULL) {
-		/* No memory. A request is told so; an interrupt is lost, as if it came too late. */
+		/* No memory: a request gets ENOMEM; an interrupt is lost, as if it came too late. */
 		Pending dropped = {.unique = header->unique, .session = door.session};
 
 		PyErr_Clear();
@@ -232,7 +232,7 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		door.ranges_asked = true;
 }
 
-/* A FLUSH that nobody waits to hear of. If locks could not be taken, FOPEN_NOFLUSH would spare it. */
+/* True for a FLUSH that no lock depends on. If locks could not be taken, FOPEN_NOFLUSH would spare it. */
 static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
 	uint64_t fh;

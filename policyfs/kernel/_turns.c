@@ -1,12 +1,13 @@
 /*
  * Users take turns. The kernel queues the requests of all in one line, so that an app with many
  * processes would make every other wait for all of them. Here the line is read ahead, sorted by
- * the caller's uid, and handed on in turns; and no uid has more than so many requests under way
- * at once, so that requests that take long (a slow disk, a lease) do not use up what all share. Nor may
- * many users together: none has more under way than is left for all others, and one is always let in.
+ * the caller's uid, and passed on in turns. Each uid has a limit of requests under way
+ * at once, so that slow requests (a slow disk, a lease) do not use up shared resources. Many users
+ * together have a limit, too: none has more under way than are left for all others, and a user with
+ * none may always have one.
  *
- * What has no caller (RELEASE, FORGET, INIT) comes first: it makes room, nobody can flood with it
- * without requests of another kind, and what follows may rely on it. Within one uid the order stays.
+ * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, cannot flood
+ * without requests of another kind, and later ones may rely on them. Within one uid the order stays.
  * Requests of different uids have no order to keep: each waits for its answer.
  */
 
@@ -26,7 +27,7 @@
 #define OPCODE_DESTROY 38
 #define OPCODE_BATCH_FORGET 42
 
-#define LANES 256	       /* uids with a lane of their own; more share the last ones */
+#define LANES 256	       /* uids with a lane of their own; further uids share lanes */
 #define COUNT_MAX 16384	       /* requests that wait here; more wait in the kernel, in one line */
 #define BYTES_MAX (32u << 20)  /* likewise, in bytes */
 #define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
@@ -47,17 +48,17 @@ struct lane {
 
 static struct {
 	bool on;
-	int eventfd;	     /* readable while a request can be handed on; made once, -1 before */
+	int eventfd;	     /* readable while a request can be passed on; made once, -1 before */
 	bool told;	     /* the eventfd is readable */
-	unsigned int most;   /* requests of one uid under way */
-	unsigned int room;   /* requests under way in all, but for one of each uid; 0: any number */
+	unsigned int most;   /* limit of one uid's requests under way */
+	unsigned int room;   /* limit of all requests under way, beside one of each uid; 0: none */
 	unsigned int begun;  /* requests under way now */
-	unsigned int count;  /* that wait */
+	unsigned int count;  /* waiting requests */
 	size_t bytes;
 	unsigned int cursor; /* the lane that had the last turn */
 	struct lane urgent, lanes[LANES];
-	unsigned int used;   /* lanes that have been used; beyond are none */
-	unsigned char *spare; /* where a request is read before it has a place */
+	unsigned int used;   /* lanes used so far, the first ones */
+	unsigned char *spare; /* buffer for a request that has no place yet */
 	size_t spare_size;
 	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
 } turns = {.eventfd = -1};
@@ -91,7 +92,7 @@ static struct lane *lane_of(uint32_t uid)
 	return idle;
 }
 
-/* The lane in which a request waits, NULL if it does not. */
+/* The lane in which a request waits, or NULL. */
 static struct lane *where_waits(uint64_t unique)
 {
 	for (unsigned int i = 0; i < turns.used; i++)
@@ -111,7 +112,7 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 		return &turns.urgent;
 	memcpy(&header, message, sizeof(header));
 	if (header.opcode == OPCODE_INTERRUPT && size >= sizeof(header) + sizeof(target)) {
-		/* Never before the request that it is about. */
+		/* Never before the request that it interrupts. */
 		memcpy(&target, message + sizeof(header), sizeof(target));
 		lane = where_waits(target);
 		return lane != NULL ? lane : &turns.urgent;
@@ -119,7 +120,7 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 	return is_urgent(header.opcode) ? &turns.urgent : lane_of(header.uid);
 }
 
-/* False if there is no memory: the request is then handed on out of turn, not lost. */
+/* False if there is no memory: the caller then refuses the request. */
 static bool enqueue(const unsigned char *message, size_t size)
 {
 	struct lane *lane = lane_for(message, size);
@@ -143,7 +144,7 @@ static bool enqueue(const unsigned char *message, size_t size)
 	return true;
 }
 
-/* May one request more of the lane begin. */
+/* True if one more request of the lane may begin. */
 static bool has_share(const struct lane *lane)
 {
 	if (lane->under_way >= turns.most)
@@ -151,8 +152,8 @@ static bool has_share(const struct lane *lane)
 	return lane->under_way == 0 || turns.room == 0 || lane->under_way + turns.begun < turns.room;
 }
 
-/* The lane whose turn it is, NULL if nothing can be handed on. full: the room for those who wait is
- * used up, so somebody must go on although it has its share already. */
+/* The lane whose turn it is, NULL if nothing can be passed on. full: the room for waiting requests is
+ * used up, so a lane must go on although its share is used up. */
 static struct lane *whose_turn(bool full)
 {
 	struct lane *any = NULL;
@@ -177,7 +178,7 @@ static bool is_full(void)
 	return turns.count >= COUNT_MAX || turns.bytes >= BYTES_MAX;
 }
 
-/* Says by the eventfd whether a request can be handed on. */
+/* Make the eventfd readable if a request can be passed on, else not readable. */
 static void tell(void)
 {
 	bool ready = whose_turn(is_full()) != NULL;
@@ -195,7 +196,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	struct waiting *one = lane->first;
 	ssize_t got = (ssize_t)one->size;
 
-	if (one->size > size) { /* cannot be: the same buffer size every time */
+	if (one->size > size) { /* cannot happen: the buffer has the same size every time */
 		errno = EIO;
 		return -1;
 	}
@@ -209,7 +210,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* There is no memory to keep a request: its caller is told, rather than never answered. */
+/* Answer ENOMEM to a request that there is no memory to keep, rather than never answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};
@@ -224,7 +225,7 @@ static void refuse(int fd, const unsigned char *message, size_t size)
 		(void)!write(fd, &reply, sizeof(reply));
 }
 
-/* Reads what the kernel has, as long as there is room for it. */
+/* Read the kernel's queue, as long as there is room here. */
 static void read_ahead(int fd, size_t size)
 {
 	ssize_t got;
@@ -239,7 +240,7 @@ static bool has_room(const struct lane *lane)
 	return lane == &turns.urgent || has_share(lane);
 }
 
-/* Reads the next request. True if it is alone, so that it can go on as it is, without being copied. */
+/* Read the next request. True if it is alone, so that it can go on without being copied. */
 static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 {
 	ssize_t second;
@@ -380,7 +381,7 @@ PyObject *turns_take(PyObject *module, PyObject *args)
 	return PyLong_FromLong(turns.eventfd);
 }
 
-/* waiting() -> (requests that wait, most of one uid under way) */
+/* waiting() -> (requests that wait, requests under way) */
 PyObject *turns_waiting(PyObject *module, PyObject *unused)
 {
 	(void)module;

@@ -27,7 +27,7 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class BackingRefused:
-    """The kernel will not pass this file through: serve it through the daemon."""
+    """The kernel's refusal of passthrough for this file: serve it through the daemon."""
 
     errno: int
     reason: str
@@ -45,16 +45,16 @@ class Backing:
 
     @property
     def live(self) -> int:
-        """How many ids are registered now."""
+        """Return the number of ids registered now."""
         return len(self._ids)
 
     def register(self, fd: int) -> int | BackingRefused:
-        """The id of the file behind fd, which may be closed afterwards.
+        """Register the file behind *fd*, which may be closed afterwards; return its id.
 
         The kernel opens the file for each handle with the opener's flags and this process's
-        credentials of now, so one id from an O_RDONLY descriptor serves readers and writers
+        credentials of now. So one id from an O_RDONLY descriptor serves readers and writers
         (and does not count as a writer against leases). BackingRefused where passthrough
-        cannot be had. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
+        is impossible. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
         """
         request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: else ioctl returns the bytes
         try:
@@ -70,7 +70,7 @@ class Backing:
         return backing_id
 
     def release(self, backing_id: int) -> None:
-        """Give an id back. Files that are open on it stay so. Raises KeyError if it is not
+        """Release an id. Files that are open on it stay open. Raises KeyError if it is not
         registered; an id that the kernel has dropped with its connection is no error."""
         self._ids.remove(backing_id)
         try:

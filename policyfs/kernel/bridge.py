@@ -78,14 +78,14 @@ _BACKING_SHIFT: Final = 31
 
 
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
-    """The file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
+    """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
-    start over there, and step over what is still open). flags: FH_* bits; FH_NOFLUSH says that
-    nobody needs to hear of its FLUSH but for locks (see hear_flushes): none is asked for then where
-    nobody can lock, or where it is open for reading only and nobody has asked for a byte range so far.
-    backing_id: from Backing.register, with FH_PASSTHROUGH only, which goes with no flag but FH_NOFLUSH:
-    the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
+    start over there, and skip the numbers still open). flags: FH_* bits. FH_NOFLUSH means that
+    its FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH where
+    nobody can lock, or where the handle is read-only and no byte range has been requested so far.
+    backing_id: from Backing.register, with FH_PASSTHROUGH only. FH_PASSTHROUGH goes with no flag but
+    FH_NOFLUSH: the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
     Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:
@@ -101,7 +101,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
 
 
 def fh_index(fh: int) -> int:
-    """The index that pack_fh was given."""
+    """Return the index that was given to pack_fh."""
     return fh & MAX_INDEX
 
 
@@ -109,8 +109,9 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 
 
 def open_reply(fh: int) -> bytes:
-    """struct fuse_open_out for a handle of pack_fh's, as the bridge makes it itself (fill_open) where
-    locks are taken and it may be written: without FOPEN_NOFLUSH.
+    """Return struct fuse_open_out for a handle of pack_fh, without FOPEN_NOFLUSH.
+
+    The bridge's own fill_open makes the same where locks are taken and the handle may be written.
     """
     if fh & _PASSTHROUGH_BIT:
         return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
@@ -118,19 +119,19 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Where requests for locks are taken: whether each FLUSH is to be heard.
+    """Where lock requests are taken: choose whether the daemon gets every FLUSH.
 
-    Else the bridge itself answers those of handles with FH_NOFLUSH, and no Python runs for them. At
-    first it does.
+    Otherwise the bridge itself answers the FLUSH of handles with FH_NOFLUSH, and no Python runs for them.
+    That is the state at first.
     """
     _bridge.hear_flushes(every)
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
-    """From now on requests of these opcodes go to *take* instead of libfuse; None ends it.
+    """From now on pass requests of these opcodes to *take* instead of libfuse; None ends it.
 
-    It is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT has no
-    answer, and is lost to libfuse (which makes no use of it) if it is among them.
+    *take* is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT has no
+    answer; if it is among the opcodes, libfuse (which makes no use of it) does not get it.
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -139,28 +140,28 @@ _OPCODES: Final = tuple((opcode.name, opcode.value) for opcode in Opcode)
 
 
 def counters() -> dict[str, int]:
-    """How many requests of each kind the daemon has read since attach(), by opcode name."""
+    """Return the number of requests that the daemon has read since attach(), by opcode name."""
     counts = _bridge.counters()
     return {name: counts[value] for name, value in _OPCODES}
 
 
 def prepare(flags: int, max_stack_depth: int) -> None:
-    """Start over, for a new session: INIT flags to ask for, and the stacking depth (0: none)."""
+    """Start over, for a new session: INIT flags to request, and the stacking depth (0: none)."""
     _bridge.prepare(flags, max_stack_depth)
 
 
 def attached() -> bool:
-    """Did pyfuse3's session come through the bridge. If not, its symbols are bound elsewhere."""
+    """True if pyfuse3's session came through the bridge; else its symbols are bound elsewhere."""
     return _bridge.attached()
 
 
 def init_answer() -> tuple[int, int, int, int, int] | None:
-    """Kernel minor, flags offered, flags agreed, max_stack_depth, max_write; None before INIT."""
+    """Return kernel minor, flags offered, flags agreed, max_stack_depth, max_write; None before INIT."""
     return _bridge.negotiated()
 
 
 def lost_replies() -> int:
-    """How many replies the kernel did not take since attach(), as after an abort."""
+    """Return the number of replies that the kernel did not take since attach(), as after an abort."""
     return _bridge.lost_replies()
 
 
@@ -169,9 +170,9 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 class RawRequest:
-    """The bytes of one request (struct fuse_in_header, then the body), parsed when asked.
+    """The bytes of one request (struct fuse_in_header, then the body), parsed on demand.
 
-    Kept are the first 8 KiB; of a WRITE the header and struct fuse_write_in only.
+    Only the first 8 KiB are kept; of a WRITE only the header and struct fuse_write_in.
     uid, gid, pid are the caller's as the kernel sent them: filesystem uid and gid, and the
     thread group's id in the daemon's pid namespace (0 if it has none there).
     """
@@ -189,61 +190,61 @@ class RawRequest:
 
     @property
     def length(self) -> int:
-        """The whole request's length in bytes, also of what is not kept."""
+        """Return the whole request's length in bytes, including bytes that are not kept."""
         return self._field(0)
 
     @property
     def opcode(self) -> int:
-        """One of protocol.Opcode, or a number newer than it."""
+        """Return one of protocol.Opcode, or a newer number."""
         return self._field(1)
 
     @property
     def unique(self) -> int:
-        """The request's number; bit 63 is set if it was sent before (RESEND)."""
+        """Return the request's number; bit 63 is set if it was sent before (RESEND)."""
         return self._field(2)
 
     @property
     def nodeid(self) -> int:
-        """The node it is about; of a name, the directory's."""
+        """Return the request's node; for a name, its directory."""
         return self._field(3)
 
     @property
     def uid(self) -> int:
-        """The caller's filesystem uid."""
+        """Return the caller's filesystem uid."""
         return self._field(4)
 
     @property
     def gid(self) -> int:
-        """The caller's filesystem gid."""
+        """Return the caller's filesystem gid."""
         return self._field(5)
 
     @property
     def pid(self) -> int:
-        """The caller's process id, 0 if it is outside the daemon's pid namespace."""
+        """Return the caller's process id, 0 if it is outside the daemon's pid namespace."""
         return self._field(6)
 
     @property
     def body(self) -> bytes:
-        """What follows the header: the opcode's own struct, then names."""
+        """Return the bytes after the header: the opcode's own struct, then names."""
         return self.data[HEADER_SIZE:]
 
 
 def raw_request() -> RawRequest:
-    """The request being processed. Right only before the handler's first await."""
+    """Return the request being processed. Right only before the handler's first await."""
     return RawRequest(_bridge.raw_request())
 
 
 def take_turns(most: int, room: int = 0) -> int:
-    """From now on the users (uids) of the session take turns, whoever has asked how much, and none has
-    more than *most* requests under way at once. 0: as the kernel sends them. Nor has anybody more than
-    is left of *room* (0: any number) for all others; who has none under way may have one.
+    """From now on make the users (uids) of the session take turns, each with at most *most* requests
+    under way. 0: in the kernel's order. Nor has a user more under way than are left of *room* (0: no limit)
+    for all others; a user with none under way may have one.
 
     Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
-    go on. Called after prepare(), which forgets it.
+    go on. Call it after prepare(), which forgets it.
     """
     return _bridge.take_turns(most, room)
 
 
 def waiting() -> tuple[int, int]:
-    """Requests that were read and wait for their turn; requests under way."""
+    """Return two counts: requests read and waiting for their turn; requests under way."""
     return _bridge.waiting()

@@ -1,7 +1,7 @@
-"""The control files of FUSE connections (fs/fuse/control.c): who can write `abort` ends a mount.
+"""The control files of FUSE connections (fs/fuse/control.c): writing to `abort` ends a mount.
 
-The kernel gives them to the uid that a mount admits. For an app mount that is the app, which could
-end its own mount, and with it the record of what it does. So the daemon takes them.
+The kernel gives them to the uid that a mount admits. In an app mount that is the app, which could
+end its own mount, and with it the record of its requests. So the daemon takes these files over.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _ABORT: Final = "abort"
 
 
 class ControlFiles:
-    """The fusectl file system, by a mount of our own that has no path.
+    """The fusectl file system, through a mount of our own that has no path.
 
-    There is one such file system for the machine, and it keeps whose its files are only as long as
-    it is mounted somewhere: INVARIANT: open for as long as a connection shall be out of reach.
+    The machine has one such file system, and it keeps the owners of its files only while
+    it is mounted somewhere. INVARIANT: open for as long as the connection must be out of the app's reach.
     """
 
     __slots__ = ("_mount_fd",)
@@ -29,7 +29,7 @@ class ControlFiles:
         self._mount_fd = mount_api.detached("fusectl", (), 0)
 
     def take(self, conn_id: int) -> None:
-        """Make a connection's control files root's. Raises OSError (EPERM without CAP_CHOWN)."""
+        """Make root the owner of a connection's control files. Raises OSError (EPERM without CAP_CHOWN)."""
         directory = os.open(str(conn_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._mount_fd)
         try:
             for name in os.listdir(directory):
@@ -39,7 +39,7 @@ class ControlFiles:
             os.close(directory)
 
     def abort(self, conn_id: int) -> bool:
-        """End a connection: every request in it fails, and the mount is dead. False if it is gone."""
+        """End a connection: all its requests fail, and the mount is dead. False if it is gone."""
         flags = os.O_WRONLY | os.O_CLOEXEC
         try:
             fd = os.open(f"{conn_id}/{_ABORT}", flags, dir_fd=self._mount_fd)
@@ -52,7 +52,7 @@ class ControlFiles:
         return True
 
     def close(self) -> None:
-        """Give the mount up. A second call does nothing."""
+        """Close the mount. A second call does nothing."""
         fd, self._mount_fd = self._mount_fd, -1
         with suppress(OSError):
             if fd >= 0:

@@ -1,5 +1,8 @@
-"""The kernel's mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount): a file system can be
-made, and looked at, before anybody can reach it. See fs/fsopen.c and include/uapi/linux/mount.h."""
+"""The mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount).
+
+With it a file system can be created and examined before any process can reach it. See fs/fsopen.c and
+include/uapi/linux/mount.h.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: int) -> int:
-    """Make a file system that is mounted nowhere yet; returns the descriptor of its mount.
+    """Create a file system that is mounted nowhere yet; return the descriptor of its mount.
 
     options: flags, and (name, value) pairs. attributes: MOUNT_* bits. Closing the descriptor of a
     mount that was not attached ends the file system. Raises OSError: ENOSYS before Linux 5.2, EPERM
-    without CAP_SYS_ADMIN, and what the file system answers.
+    without CAP_SYS_ADMIN, and errors of the file system.
     """
     context = _call(_FSOPEN, fstype.encode(), _CLOEXEC)
     try:
@@ -48,15 +51,15 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
 
 
 def attach(mount_fd: int, path: str) -> None:
-    """Put a detached mount on a directory. Raises OSError."""
+    """Attach a detached mount to a directory. Raises OSError."""
     _call(_MOVE_MOUNT, mount_fd, b"", _AT_FDCWD, os.fsencode(path), _FROM_EMPTY_PATH)
 
 
 def device_minor(mount_fd: int) -> int:
-    """Return the minor device number of a mount without asking its file system anything.
+    """Return the minor device number of a mount without a request to its file system.
 
     INVARIANT: an empty mask. For anything else the kernel would ask a FUSE daemon, which does not
-    serve yet, or refuse who is not the mount's user (fs/fuse/dir.c, fuse_getattr).
+    serve yet, or refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
     """
     answer = ctypes.create_string_buffer(256)
     if _libc.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):

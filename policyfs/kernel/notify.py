@@ -1,4 +1,4 @@
-"""Telling the kernel to forget what it caches: notifications on the FUSE device.
+"""Notifications on the FUSE device, which make the kernel forget cached data.
 
 A notification is one plain write to the device: struct fuse_out_header with unique 0 and the
 code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
@@ -44,11 +44,11 @@ _EXPIRE_ONLY: Final = 1
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
-"""What a write to an aborted, unmounted or never mounted connection says."""
+"""Errnos of a write to an aborted, unmounted or never mounted connection."""
 
 
 _Key: TypeAlias = bytes | int
-"""What is in the queue once only: a whole message, or a batch (by a number of its own)."""
+"""The key of a queue entry, queued once only: a whole message, or a batch (by a number of its own)."""
 
 
 def _message(code: int, body: bytes) -> bytes:
@@ -69,9 +69,9 @@ def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
-    """sent: taken by the kernel. absent: it did not know the node or name (normal). failed: any
-    other error, the latest in last_errors. refused: not queued for want of room. queued: waiting
-    now, a batch counting once."""
+    """Counts of notifications. sent: taken by the kernel. absent: the node or name was unknown to it
+    (normal). failed: any other error, the latest in last_errors. refused: not queued for want of room.
+    queued: waiting now, a batch counting once."""
 
     sent: int
     absent: int
@@ -82,14 +82,14 @@ class NotifierStats:
 
 
 class Notifier:
-    """Queues notifications and writes them from a thread of its own.
+    """Queue notifications, and write them from a thread of its own.
 
     INVARIANT: never from the event loop: INVAL_INODE waits in the kernel for a READ of the same
     inode to be answered, which only the loop can do.
 
-    Each method returns at once: True if what it asks for is queued (a notification that waits
-    in the queue already is not queued twice), False if it cannot be: the queue is full, the
-    notifier closed, or the kernel too old for it. Whoever gets False must not rely on the kernel
+    Each method returns at once. True: the notification is queued (one that waits
+    in the queue already is not queued twice). False: it cannot be, because the queue is full, the
+    notifier closed, or the kernel too old for it. After False, do not rely on the kernel
     to forget; drain() makes room.
     """
 
@@ -115,28 +115,26 @@ class Notifier:
         return self._put_one(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
 
     def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
-        """Forget a node's attributes, and all its pages if so told; *done* is called in the notifier's
-        thread when that is so.
-        """
+        """Forget a node's attributes and, with *pages*, its pages; then call *done* in that thread."""
         message = _message(_INVAL_INODE, _INODE.pack(nodeid, 0 if pages else -1, 0))
         return self._put(next(self._batches), _and_then(message, done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Forget the attributes and all pages of many nodes. However many, they take one place
-        in the queue, so that dropping everything does not depend on its size."""
+        """Forget the attributes and all pages of many nodes. They take one place in the queue, so that
+        dropping everything does not depend on its size."""
         return self._put(next(self._batches), _all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
-        """Forget that a name in a directory is that node, or that it is not there.
+        """Forget the node of a name in a directory, or that the name is absent.
 
-        expire_only: ask again at the next use, the gentle form. Without it (and on kernels
-        before 7.38) open files show "(deleted)" and what is mounted below is unmounted.
+        expire_only: look the name up again at the next use, the gentle form. Without it (and on kernels
+        before 7.38) open files show "(deleted)" and mounts below are unmounted.
         """
         flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
         return self._put_one(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """A name is gone; watchers with inotify are told. Only if it still is that node."""
+        """Report a removed name, also to inotify watchers, if the name still refers to that node."""
         return self._put_one(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
 
     def inc_epoch(self) -> bool:
@@ -144,10 +142,10 @@ class Notifier:
         return self._minor >= MINOR_INC_EPOCH and self._put_one(_INC_EPOCH, b"")
 
     def inc_epoch_now(self) -> bool:
-        """inc_epoch(), written before it returns: what is answered afterwards finds every name expired.
+        """Do inc_epoch(), written before it returns: every later answer finds all names expired.
 
-        The one notification that the event loop may send: the kernel only counts (fs/fuse/dev.c,
-        fuse_notify_inc_epoch). False if it did not.
+        The event loop may send it: the kernel only counts (fs/fuse/dev.c, fuse_notify_inc_epoch). False if
+        it did not.
         """
         if self._minor < MINOR_INC_EPOCH:
             return False
@@ -155,16 +153,16 @@ class Notifier:
             return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
-        """Forget the attributes of a node that somebody has open, written before it returns.
+        """Forget the attributes of an open node, written before it returns.
 
-        The event loop may send it, as inc_epoch_now(): where no page is to go the kernel waits for nothing
+        The event loop may send it, as inc_epoch_now(): without pages to drop the kernel waits for nothing
         of a node in use (fs/fuse/inode.c, fuse_reverse_inval_inode). False if it was not taken.
         """
         with self._changed:  # close() lets go of the descriptor
             return not self._closed and self._written(_message(_INVAL_INODE, _INODE.pack(nodeid, -1, 0))) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Forget these nodes where nothing uses them; FORGETs follow. Needs protocol 7.45."""
+        """Forget those of these nodes that are unused; FORGETs follow. Needs protocol 7.45."""
         if self._minor < MINOR_PRUNE:
             return False
         queued = True
@@ -175,7 +173,7 @@ class Notifier:
         return queued
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything queued so far, and since, is written. False if time ran out.
+        """Wait until everything queued so far, and since, is written. False after the timeout.
 
         Blocks: never call it on the event loop.
         """
@@ -187,7 +185,7 @@ class Notifier:
             return True
 
     def stats(self) -> NotifierStats:
-        """Counts so far."""
+        """Return the counts so far."""
         with self._changed:
             return NotifierStats(
                 sent=self._sent,
@@ -199,7 +197,7 @@ class Notifier:
             )
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Write what is queued, then end. False if the kernel still holds a write after
+        """Write all queued notifications, then end. False if the kernel still holds a write after
         timeout_s: only aborting the connection ends that one (fusectl.ControlFiles.abort)."""
         with self._changed:
             self._closed = True
@@ -247,7 +245,7 @@ class Notifier:
             return self._queue.popitem(last=False)[1]
 
     def _written(self, message: bytes) -> int:
-        """Write one; its errno."""
+        """Write one message; return its errno."""
         try:
             os.write(self._fd, message)
         except OSError as exc:
@@ -255,7 +253,7 @@ class Notifier:
         return 0
 
     def _send(self, message: bytes) -> bool:
-        """Write one; False if the connection is over, and nothing more is to be sent."""
+        """Write one message; False if the connection is over, so that no more are sent."""
         error = self._written(message)
         with self._changed:
             if error == 0:

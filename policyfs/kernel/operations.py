@@ -1,7 +1,7 @@
-"""Requests that pyfuse3 has no handlers for: one door, one task for each, one answer.
+"""Requests that pyfuse3 has no handlers for: one task and one answer for each.
 
 Each opcode with a handler here is taken out of the stream before libfuse sees it
-(``_operations.c``); those without go on to libfuse, which refuses them. The structures are the
+(``_operations.c``); the others go on to libfuse, which refuses them. The structures are the
 kernel's, include/uapi/linux/fuse.h; requests.py parses them.
 """
 
@@ -28,14 +28,14 @@ _UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, uma
 
 
 def _nothing() -> None:
-    """Of a request that counts nowhere."""
+    """Do nothing, for a request that is not counted."""
 
 
 class Request:
-    """One request: who asks, about which node, and what.
+    """One request: its caller, node, opcode and body.
 
-    uid, gid: the caller's for the file system; pid: its thread group, 0 if that is outside the
-    daemon's pid namespace. umask: of TMPFILE, else 0. body: all that follows the header.
+    uid, gid: the caller's for the file system. pid: its thread group, 0 if that is outside the
+    daemon's pid namespace. umask: of TMPFILE, else 0. body: all bytes after the header.
     """
 
     __slots__ = (
@@ -54,11 +54,11 @@ class Request:
         self._rests = rests
 
     def interruptible(self) -> trio.CancelScope:
-        """A scope that ends when a signal comes for the caller (or has come already).
+        """Return a scope that ends when a signal comes for the caller (or has come already).
 
-        If its ``cancelled_caught`` is set afterwards, the answer is EINTR. What is not done in
-        such a scope is finished, however many signals come, and the caller stays in its call until
-        then, even if it is killed: the kernel waits for the answer to what it has sent.
+        If its ``cancelled_caught`` is set afterwards, the answer is EINTR. Work outside
+        such a scope is finished, however many signals come. The caller stays in its system call until
+        then, even if it is killed: the kernel waits for the answer to every request that it has sent.
         """
         self._scope = trio.CancelScope()
         if self._interrupted:
@@ -66,27 +66,28 @@ class Request:
         return self._scope
 
     def rests(self) -> None:
-        """Give up the request's place among those of its uid that are under way (bridge.take_turns).
+        """Release the request's place among those of its uid that are under way (bridge.take_turns).
 
-        For a request that waits for another request of the same uid, such as one for a lock: it must not
+        For a request that waits for another request of the same uid, such as one for a lock. It must not
         keep that one out.
         """
         self._rests()
 
     def interrupt(self) -> None:
-        """A signal came for the caller."""
+        """Note a signal for the caller."""
         self._interrupted = True
         if self._scope is not None:
             self._scope.cancel()
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
-"""Returns the body of a reply. Raises FUSEError or OSError to refuse; anything else is a bug."""
+"""A handler that returns the body of a reply. It raises FUSEError or OSError to refuse; anything else is
+a bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is left to do of a request, in a thread: it may wait for the disk. Answered from there, with an
+    """The rest of a request, for a thread, since it may wait for the disk. The thread answers, with an
     empty body, so that the answer does not wait for the event loop.
     """
 
@@ -94,24 +95,24 @@ class Work:
 
 
 Quick = Callable[[Request], bytes | Work | None]
-"""A handler that never waits: the body of the reply, the work that is left, or None for the Handler to do
-all of it. Called in the middle of the read, before any other request is looked at."""
+"""A handler that never waits. It returns the body of the reply, the work that is left, or None to leave
+the request to the Handler. Called in the middle of the read, before any other request is looked at."""
 
 
 class BugLog(Protocol):
-    """Where unexpected exceptions go."""
+    """Receiver of unexpected exceptions."""
 
     def bug(self, where: str, error: BaseException) -> None:
         """Log a bug with its traceback and count it."""
 
 
 class Door:
-    """Hands requests to their handlers while serve() runs. One for a process, as its session."""
+    """Pass requests to their handlers while serve() runs. One for a process, as its session."""
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
     ) -> None:
-        """quick: asked first; what they leave is for the handler."""
+        """quick: handlers called first; they leave other requests to the handlers."""
         self._handlers = dict(handlers)
         self._quick = dict(quick or {})
         self._bugs = bugs
@@ -125,15 +126,15 @@ class Door:
 
     @property
     def init_flags(self) -> InitFlag:
-        """What INIT must ask for, so that the kernel sends what is handled here."""
+        """Return the INIT flags that make the kernel send the requests handled here."""
         locks = Opcode.SETLK in self._handlers
         return InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS if locks else InitFlag(0)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take requests until cancelled; then what is unanswered is EIO.
+        """Take requests until cancelled; then unanswered ones get EIO.
 
-        Of those that were taken together one begins in each turn of the event loop: many at once would
-        all be worked on before the next request is read, whoever sent it.
+        Of the requests taken together, one begins in each turn of the event loop. Otherwise many at once
+        would all be worked on before the next request is read, of any caller.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -159,7 +160,7 @@ class Door:
                         await self._work_done.wait()
 
     def _take(self, pending: Pending) -> None:
-        """Called by the bridge, on the loop's thread, in the middle of its read."""
+        """Take one request. Called by the bridge, on the loop's thread, in the middle of its read."""
         request = Request(pending.data, pending.rests)
         if request.opcode is Opcode.INTERRUPT:
             (unique,) = _INTERRUPT.unpack_from(request.body)
@@ -179,7 +180,7 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer now what needs no task: a task is two turns of the event loop."""
+        """Answer a request that needs no task, and return True: a task is two turns of the event loop."""
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False
@@ -211,14 +212,14 @@ class Door:
         self._work_done.set()
 
     def _outcome(self, opcode: Opcode, call: Callable[[], R]) -> tuple[int, R | None]:
-        """Errno and result of a call: nothing that it raises goes further."""
+        """Return the errno and result of a call, and raise nothing."""
         try:
             return 0, call()
         except Exception as error:  # noqa: BLE001 - nothing ends the mount
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Errno to answer with; what is no refusal is logged as a bug."""
+        """Return the errno of the answer; an exception that is no refusal is logged as a bug."""
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return error.errno or errno.EIO
         self._bugs.bug(opcode.name, error)

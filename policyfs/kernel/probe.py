@@ -1,5 +1,7 @@
-"""Is a policyfs mount alive? Asked so that neither a dead, nor a hung, nor an app's own mount
-can take the asker with it."""
+"""A check whether a policyfs mount is alive, which neither a dead nor a hung mount can block.
+
+It works on an app's own mount, too.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ _CANNOT_ASK: Final = 255  # the child could not become the mount's user
 
 
 class MountState(enum.Enum):
-    """NONE: no policyfs mount there. ALIVE: a daemon answers. DEAD: the connection is over, only
-    unmounting is left. SILENT: a daemon holds it and did not answer in time. CLOSED: the mount
-    belongs to another user, as whom this process cannot ask."""
+    """The state of a mount. NONE: no policyfs mount there. ALIVE: a daemon answers. DEAD: the connection is
+    over; only unmounting is left. SILENT: a daemon holds it and did not answer in time. CLOSED: the mount
+    belongs to another user, which this process cannot become."""
 
     NONE = "none"
     ALIVE = "alive"
@@ -30,10 +32,10 @@ class MountState(enum.Enum):
 
 
 def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
-    """The state of the topmost mount on a path, after timeout_s at most.
+    """Return the state of the topmost mount on a path, after timeout_s at most.
 
-    A forked child asks with one STATFS, as the user the mount belongs to: a request that the
-    daemon has read and does not answer cannot be interrupted, so nothing but a child may wait
+    A forked child sends one STATFS, as the mount's user. A request that the
+    daemon has read and does not answer cannot be interrupted, so only a child may wait
     for it. Raises OSError if the directories on the way do not exist.
     """
     path = resolve(path)
@@ -41,7 +43,7 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
     if not there or there[-1].fstype != FSTYPE:
         return MountState.NONE
     try:
-        root = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # asks the daemon nothing
+        root = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # sends the daemon no request
     except OSError as exc:
         return MountState.DEAD if exc.errno == errno.ENOTCONN else MountState.CLOSED
     try:
@@ -52,13 +54,13 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
         return MountState.SILENT
     if answer == _CANNOT_ASK:
         return MountState.CLOSED
-    # Any other errno came from a daemon that decided something. ECONNABORTED: it died over the question.
+    # Any other errno came from a daemon that decided something. ECONNABORTED: it died during the request.
     gone = answer in {errno.ENOTCONN, errno.ENODEV, errno.ECONNABORTED}
     return MountState.DEAD if gone else MountState.ALIVE
 
 
 def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
-    """The errno (0: none) that statfs gave the child, None if it gave none in time."""
+    """Return the errno (0: none) of the child's statfs, or None if it did not return in time."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -80,7 +82,7 @@ def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
 
 
 def _child(root: int, writer: int, mount: Mount) -> None:
-    """Asks and exits; holds nothing of the parent's open meanwhile, should it hang."""
+    """Call statfs and exit. Close all the parent's descriptors first, in case the call hangs."""
     answer = _CANNOT_ASK
     try:
         low, high = sorted((root, writer))
@@ -98,7 +100,7 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Be one whom the kernel lets through, in real, effective and saved ids."""
+    """Take the real, effective and saved ids of a user whom the kernel admits; False if not permitted."""
     if "allow_other" in mount.super_options:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Opcode(enum.IntEnum):
-    """What a request asks for. OTHER stands for every number the bridge cannot count apart."""
+    """The kind of a request. OTHER stands for every number that the bridge cannot count apart."""
 
     OTHER = 0
     LOOKUP = 1
@@ -109,9 +109,9 @@ WANTED: Final = (
     | InitFlag.INIT_EXT
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may lead round a hidden directory
 )
-"""Asked of every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse,
-WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon, locks, which are
-asked for where there are handlers for them (operations.py), and READDIRPLUS_AUTO, since pyfuse3
+"""Flags requested from every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse;
+WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks, which are
+requested where there are handlers for them (operations.py); and READDIRPLUS_AUTO, since pyfuse3
 has no plain READDIR."""
 
 NO_FLAGS: Final = InitFlag(0)

@@ -1,9 +1,9 @@
-"""Waiting for requests: the same meaning as pyfuse3's own wait, at a fraction of its cost.
+"""A faster wait for requests, with the meaning of pyfuse3's own.
 
 pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
-Python. Here a task that has answered a request looks at the device itself first, for some
-microseconds, since an app that got its answer often asks again soon; only an idle daemon goes
-to sleep in epoll. pyfuse3 finds its wait function in its module's namespace at each call, so that
+Python. Here a task that has answered a request first polls the device itself for some
+microseconds, since an app that got its answer often sends the next request soon. Only an idle daemon
+sleeps in epoll. pyfuse3 looks its wait function up in its module's namespace at each call, so
 it needs no change (docs/decisions/0002-waiting-for-requests.md).
 """
 
@@ -18,19 +18,19 @@ import trio
 from policyfs.kernel.bridge import pyfuse3, waiting
 
 _SPIN_NS: Final = 200_000
-"""As long as an app takes to read a photo and to close it, or the beginnings of some."""
+"""About the time in which an app reads a photo and closes it, or reads the start of several."""
 _SHORT_SPIN_NS: Final = 40_000
-"""While other requests are under way: what they wait for may come meanwhile, and must not wait long."""
+"""The spin while other requests are under way: their own events must not wait long for it."""
 _REQUESTS_PER_TURN: Final = 32
 """Requests answered in a row before other tasks (timers, finished threads) get their turn."""
 _TRY_EVERY: Final = 16
-"""While spinning does not pay, how often it is tried again."""
+"""The number of waits from one attempt at spinning to the next, while spinning does not pay."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
 
 class Readiness:
-    """One session's wait for requests. install() puts it in the place of pyfuse3's."""
+    """One session's wait for requests. install() replaces pyfuse3's wait by it."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
         """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
@@ -42,28 +42,29 @@ class Readiness:
         self._lock: trio.Lock | None = None
         self._ended = False
         self._in_a_row = 0
-        self._credit = _MOST  # how often spinning paid lately
+        self._credit = _MOST  # recent spins that paid
         self._skipped = 0
 
     def install(self) -> None:
-        """From now on pyfuse3's tasks wait here."""
+        """Make pyfuse3's tasks wait here from now on."""
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
-        """Is there any request but so many that are under way."""
+        """True if there are more requests than the *known* ones under way."""
         return waiting()[1] > known or bool(self._poll.poll(0))
 
     def end(self) -> None:
-        """Wake who waits: the session is over. In the trio run, once."""
+        """Wake the waiting tasks, because the session is over. Call it in the trio run, once."""
         trio.lowlevel.notify_closing(self._either.fileno())
 
     def close(self) -> None:
-        """Nobody waits here any more."""
+        """Close the descriptor; no task may wait any more."""
         self._either.close()
 
     async def wait(self) -> bool:
-        """True when a request may be there (a reader that comes too late gets EAGAIN, which the
-        bridge turns into a harmless EINTR); False when the session is over.
+        """Return True when a request may be there, and False when the session is over.
+
+        A reader that comes too late gets EAGAIN, which the bridge turns into a harmless EINTR.
         """
         if self._ended:
             return False
@@ -79,7 +80,7 @@ class Readiness:
         return await self._sleep()
 
     def _spin(self) -> bool:
-        """Look again and again for a while; less and less often while it finds nothing."""
+        """Poll for a while, and do so less often as long as nothing is found. True if a request came."""
         if self._credit < _WORTH:
             self._skipped += 1
             if self._skipped < _TRY_EVERY:
@@ -95,7 +96,7 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """One task at a time waits in epoll; the others behind a lock."""
+        """Wait in epoll, one task at a time; the others wait behind a lock."""
         if self._lock is None:
             self._lock = trio.Lock()
         try:

@@ -1,4 +1,4 @@
-"""Bodies of the requests that come through the door, and of their replies.
+"""The bodies of the requests that operations.py takes, and of their replies.
 
 Structures of the kernel's include/uapi/linux/fuse.h (7.45), named after them. Offsets and sizes
 in bytes. A body that is too short raises struct.error: the kernel sends none.
@@ -69,7 +69,7 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """ioctl(2): data has the bytes that command says are read by it, out_size what may be answered."""
+    """ioctl(2). data: the argument's bytes that *command* reads. out_size: largest reply."""
 
     fh: int
     flags: int
@@ -89,8 +89,8 @@ class Unnamed(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """fcntl(2) and flock(2) locks. owner: the kernel's 64-bit lock owner. start, end: the first and
-    the last byte (2^63 - 1: to the end). kind: fcntl.F_RDLCK, F_WRLCK or F_UNLCK. sleep: wait.
+    """fcntl(2) and flock(2) locks. owner: the kernel's 64-bit lock owner. kind: fcntl.F_RDLCK, F_WRLCK or
+    F_UNLCK. start, end: the first and the last byte (2^63 - 1: to the end). sleep: wait.
     """
 
     fh: int
@@ -111,39 +111,39 @@ class Fsync(NamedTuple):
 
 
 def fsync(request: Request) -> Fsync:
-    """Of FSYNC and FSYNCDIR."""
+    """Parse FSYNC and FSYNCDIR."""
     fh, flags = _FSYNC.unpack_from(request.body)
     return Fsync(fh, bool(flags & _FUSE_FSYNC_FDATASYNC))
 
 
 def fallocate(request: Request) -> Fallocate:
-    """Of FALLOCATE."""
+    """Parse FALLOCATE."""
     return Fallocate._make(_FALLOCATE.unpack_from(request.body))
 
 
 def seek(request: Request) -> Seek:
-    """Of LSEEK. A negative offset stays negative."""
+    """Parse LSEEK. A negative offset stays negative."""
     fh, offset, whence = _LSEEK.unpack_from(request.body)
     return Seek(fh, offset - (1 << 64) if offset >> 63 else offset, whence)
 
 
 def copy_range(request: Request) -> CopyRange:
-    """Of COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
+    """Parse COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
     return CopyRange._make(_COPY.unpack_from(request.body))
 
 
 def ioctl(request: Request) -> Ioctl:
-    """Of IOCTL."""
+    """Parse IOCTL."""
     return Ioctl._make(_IOCTL.unpack_from(request.body))
 
 
 def unnamed(request: Request) -> Unnamed:
-    """Of TMPFILE."""
+    """Parse TMPFILE."""
     return Unnamed._make(_CREATE.unpack_from(request.body))
 
 
 def lock(request: Request) -> Lock:
-    """Of GETLK, SETLK and SETLKW."""
+    """Parse GETLK, SETLK and SETLKW."""
     fh, owner, start, end, kind, pid, flags, _ = _LOCK.unpack_from(request.body)
     return Lock(
         fh, owner, start, end, kind, pid,
@@ -152,29 +152,29 @@ def lock(request: Request) -> Lock:
 
 
 def offset_reply(offset: int) -> bytes:
-    """To LSEEK."""
+    """Return the reply to LSEEK."""
     return _OFFSET_REPLY.pack(offset)
 
 
 def copied_reply(request: Request, count: int) -> bytes:
-    """To COPY_FILE_RANGE (at most 2^32 - 1 bytes) or COPY_FILE_RANGE_64."""
+    """Return the reply to COPY_FILE_RANGE (at most 2^32 - 1 bytes) or COPY_FILE_RANGE_64."""
     if request.opcode is Opcode.COPY_FILE_RANGE_64:
         return _OFFSET_REPLY.pack(count)
     return _WRITE_REPLY.pack(count, 0)
 
 
 def ioctl_reply(data: bytes) -> bytes:
-    """To IOCTL: result 0, and what the caller's argument gets."""
+    """Return the reply to IOCTL: result 0, and the data for the caller's argument."""
     return _IOCTL_REPLY.pack(0, 0, 0, 0) + data
 
 
 def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
-    """To GETLK: the lock that is in the way, or F_UNLCK. SETLK and SETLKW have an empty answer."""
+    """Return the reply to GETLK: the conflicting lock, or F_UNLCK. SETLK and SETLKW get an empty reply."""
     return _LOCK_REPLY.pack(start, end, kind, pid)
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """To TMPFILE, as to CREATE. The store's inode number is in the entry's st_rdev."""
+    """Return the reply to TMPFILE, as to CREATE. The store's inode number is in the entry's st_rdev."""
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)
@@ -189,9 +189,9 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 
 
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
-    """To STATX: what GETATTR answers, and when the file was made (0: not known).
+    """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known).
 
-    Of a device the entry's st_blocks is its number, as in every reply (place_ino in _bridge.c).
+    For a device the entry's st_blocks is its number, as in every reply (place_ino in _bridge.c).
     """
     device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)

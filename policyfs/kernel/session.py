@@ -21,14 +21,14 @@ from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
-"""How many file systems may be stacked below: 1 lets the store be any that is not itself
+"""Most file systems stacked below: 1 permits any store that is not itself
 stacked (an overlay is, and its files are refused with ELOOP)."""
 
 UNDER_WAY: Final = 32
-"""Requests of one uid that are worked on at once, at most; more wait, those of others go on."""
+"""Most requests of one uid worked on at once; more wait, while those of others go on."""
 IN_ALL: Final = 192
-"""Requests of all uids that are worked on at once: each has at most as many as are left for others, and one
-beyond that. So whoever comes later goes on, however many wait for a slow disk."""
+"""Limit of requests of all uids worked on at once: each uid has at most as many as are left for others.
+A uid with none may always have one, however many requests of others wait for a slow disk."""
 
 _READ_AHEAD_KIB: Final = 1024
 # sys/mount.h
@@ -40,7 +40,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class MountError(PolicyfsError):
-    """Mounting or unmounting failed; errno says why, 0 if it was refused before any call."""
+    """Mounting or unmounting failed; errno is the cause, 0 if it was refused before any call."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -58,8 +58,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What INIT agreed on. minor: the kernel's FUSE protocol, 7.minor. offered, flags: InitFlag
-    bits the kernel has, and those in use. max_write: bytes in one WRITE at most."""
+    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered, flags: InitFlag
+    bits the kernel has, and those in use. max_write: most bytes in one WRITE."""
 
     minor: int
     passthrough: bool
@@ -83,10 +83,10 @@ def mount_device(
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
-    Without allow_other the kernel lets nobody through, root included, whose real, effective
-    and saved uid are not all user_id and gids not all group_id. max_read: bytes in one READ at
-    most, 0 for the kernel's own limit. control: takes the connection's control files from user_id
-    before anybody can reach the mount. The descriptor is non-blocking and close-on-exec.
+    Without allow_other the kernel refuses every process, root's too, unless its real, effective
+    and saved uids are all user_id and its gids all group_id. max_read: most bytes in one READ,
+    0 for the kernel's own limit. control: takes the connection's control files from user_id
+    before any process can reach the mount. The descriptor is non-blocking and close-on-exec.
     Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
@@ -116,9 +116,9 @@ def mount_device(
 def _mount(
     path: str, options: list[str | tuple[str, str]], control: ControlFiles | None, *, read_only: bool
 ) -> int:
-    """Make the connection and attach it to a directory; returns its number.
+    """Create the connection and attach it to a directory; return its number.
 
-    INVARIANT: all that must hold before the first request is done between the two.
+    INVARIANT: everything that must hold before the first request is done between the two.
     """
     attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
     try:
@@ -141,8 +141,9 @@ def _mount(
 
 
 def _read_further_ahead(conn_id: int) -> None:
-    """Let the kernel ask for 1 MiB at a time of a mediated file that is read from end to end; 128 KiB is
-    what every device begins with. Where sysfs is read-only it stays so.
+    """Let the kernel read ahead 1 MiB at a time in a mediated file that is read from end to end.
+
+    Every device begins with 128 KiB, and keeps it where sysfs is read-only.
 
     INVARIANT: before INIT is answered: from then on the kernel takes no more than it had (fuse/inode.c,
     process_init_reply).
@@ -183,9 +184,9 @@ def attach(
 ) -> Readiness:
     """Make the mounted device pyfuse3's session, of which a process has one.
 
-    flags: INIT flags to ask for beside WANTED. INIT is answered when pyfuse3.main() runs. The
+    flags: INIT flags to request beside WANTED. INIT is answered when pyfuse3.main() runs. The
     session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
-    to be closed after pyfuse3.close(). What is returned is to be closed then, too; its end() comes
+    and is to be closed after pyfuse3.close(). Close the result then, too; call its end()
     after pyfuse3.terminate().
     Raises MountError if pyfuse3 does not run on the bridge: without it, its replies would be wrong.
     """
@@ -208,7 +209,7 @@ def attach(
 
 
 def negotiated() -> Negotiated | None:
-    """What INIT agreed on, None before it was answered."""
+    """Return the result of INIT, or None before it was answered."""
     answer = init_answer()
     if answer is None:
         return None
@@ -219,10 +220,10 @@ def negotiated() -> Negotiated | None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None:
-    """Unmount what is mounted topmost on a path, dead mounts too, without asking it anything.
+    """Unmount the topmost mount on a path, also a dead one, without sending it a request.
 
-    lazy: take it out of the tree at once and let open files finish. force: abort its connection
-    first, so that every request in it fails and nobody waits. Raises MountError: EBUSY while
+    lazy: detach it from the tree at once and let open files finish. force: abort its connection
+    first, so that all its requests fail and nobody waits. Raises MountError: EBUSY while
     files are open and lazy is not set, EINVAL if nothing is mounted there.
     """
     path = resolve(mountpoint)
@@ -240,7 +241,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
 
 
 def is_connected(device: Device) -> bool:
-    """Does the kernel still have the connection: requests may come or wait for their answers."""
+    """True if the kernel still has the connection, so that requests may come or wait for their answers."""
     poll = select.poll()
     poll.register(device.fd, select.POLLIN)
     return not any(events & select.POLLERR for _, events in poll.poll(0))

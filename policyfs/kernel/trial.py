@@ -1,7 +1,7 @@
-"""A trial mount: what this kernel really offers to FUSE, and to files of one file system.
+"""A trial mount, which finds the FUSE features of this kernel and of one file system's files.
 
-Mounts on an empty private directory, answers the kernel's INIT by hand, registers a backing
-file, and takes the mount away. No session is made, so a process may do it before it mounts.
+It mounts on an empty private directory, answers the kernel's INIT by hand, registers a backing
+file, and removes the mount. It makes no session, so a process may do it before it mounts.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _INIT_OUT: Final = struct.Struct("=IIIIHHIIHHIIH22x")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """minor: the kernel's FUSE protocol, 7.minor. offered: its INIT flags.
+    """The result. minor: the kernel's FUSE protocol, 7.minor. offered: its INIT flags.
 
-    backing: None if a file could be passed through, else why not.
+    backing: None if a file could be passed through, else the refusal.
     """
 
     minor: int
@@ -41,10 +41,10 @@ class Trial:
 
 
 def try_passthrough(directory: str | None = None) -> Trial:
-    """Try a mount, and passthrough for an unnamed file made in a directory (None: for a memfd).
+    """Try a mount, and passthrough for an unnamed file in *directory* (None: for a memfd).
 
-    Leaves nothing behind. Raises MountError where nothing can be mounted, and OSError where no
-    file can be made in the directory.
+    Leaves nothing behind. Raises MountError where mounting is impossible, and OSError where no
+    file can be created in the directory.
     """
     with _unnamed_file(directory) as file_fd, tempfile.TemporaryDirectory(prefix="policyfs-trial-") as where:
         device = mount_device(
@@ -63,7 +63,7 @@ def try_passthrough(directory: str | None = None) -> Trial:
 
 @contextlib.contextmanager
 def _unnamed_file(directory: str | None) -> Iterator[int]:
-    """A read-only descriptor of a regular file that has no name."""
+    """Yield a read-only descriptor of a regular file that has no name."""
     if directory is None:
         writable = os.memfd_create("policyfs-trial")
     else:
@@ -79,7 +79,7 @@ def _unnamed_file(directory: str | None) -> Iterator[int]:
 
 
 def _answer_init(fd: int) -> tuple[int, InitFlag]:
-    """Read the kernel's first request and agree to passthrough; returns minor and its flags."""
+    """Read the kernel's first request and agree to passthrough; return minor and its flags."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(_DEADLINE_MS):
