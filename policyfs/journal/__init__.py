@@ -1,1 +1,1 @@
-"""Where records end up: the journal of the trail on disk."""
+"""The journal of the trail on disk (layer 2)."""

@@ -1,4 +1,4 @@
-"""Accounts: of each app its budget of trail, and what is counted of it instead of told.
+"""Accounts: each app's budget of trail, and the counts of its events that exceed it.
 
 Not thread-safe: the journal calls it under its own lock.
 """
@@ -15,7 +15,7 @@ from policyfs.trail.fold import AppFold
 RATE: Final = 800_000
 """Bytes of trail that one app may cause each second, in the long run."""
 BURST: Final = 1_000_000
-"""And beyond that at once, after it was silent. So it is 1 MB/s at most over any five seconds."""
+"""Bytes beyond that at once, after a silence. So it is at most 1 MB/s over any five seconds."""
 
 ACCOUNTS: Final = 256
 """Apps, and uids of strangers, with an account of their own at one time; more strangers share one."""
@@ -30,14 +30,14 @@ class Limits(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Of one app."""
+    """The account of one app."""
 
     budget: Budget
     fold: AppFold
 
 
 class Accounts:
-    """Those of a mount. Clocks: now_ns only goes forward, an event's time may be stepped."""
+    """The accounts of a mount. Clocks: now_ns only goes forward, an event's time may be stepped."""
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
         """window_ns: see AppFold."""
@@ -59,19 +59,19 @@ class Accounts:
         return True
 
     def spend(self, event: Event, now_ns: int) -> float:
-        """An event goes on record. Returns how many seconds its app is beyond its budget by it.
+        """Charge a recorded event to its app. Return the seconds by which it is now beyond its budget.
 
-        A denial is charged twice: the line that says how often it came is paid for, too.
+        A denial is charged twice, so that the later line with the count of its repeats is paid for, too.
         """
         size = line_bytes(event) * (2 if event.decision == DENY and self._window_ns else 1)
         return self._of(event, now_ns).budget.spend(size, now_ns)
 
     def recorded(self, event: Event, now_ns: int) -> None:
-        """A denial went on record: from now on it stands for its repeats."""
+        """Note a recorded denial, which from now on stands for its repeats."""
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """What was counted and is to be written now. time_ns: of the clock that events have."""
+        """Return the counts that are due, as events. time_ns: of the clock that events have."""
         told: list[Event] = []
         for holder, account in list(self._all.items()):
             for event in account.fold.collect(time_ns, all_of_them=everything):

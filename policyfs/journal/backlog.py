@@ -1,6 +1,6 @@
 """The backlog: best-effort events that wait to be written, bounded in number and in bytes.
 
-No app gets more of it than is left for all others, so that who floods it loses its own events only.
+No app gets more of it than is left for all others, so that a flood loses only its own app's events.
 Not thread-safe: the journal calls it under its own lock.
 """
 
@@ -16,7 +16,7 @@ from policyfs.trail.event import Event, Holder, holder_of
 
 QUEUE: Final = 10_000
 QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""What may wait to be written: events, and bytes of memory."""
+"""Limits of the backlog: events, and bytes of memory."""
 
 _GAP_BYTES: Final = 512
 
@@ -35,25 +35,25 @@ class Backlog:
     """Events and gaps in the order in which they are to be written."""
 
     def __init__(self, events: int, size: int) -> None:
-        """events, size: how many may wait, and what they may take in memory, in bytes."""
+        """events, size: most waiting events, and their most bytes of memory."""
         self._most = _Share(events, size)
         self._items: deque[tuple[Item, int]] = deque()
         self._shares: dict[Holder, _Share] = {}
         self._gaps: dict[str, Gap] = {}
         self._events = 0
         self.size = 0
-        """What all of it takes in memory at most, in bytes."""
+        """Upper bound of the memory of all items, in bytes."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     @property
     def is_full(self) -> bool:
-        """True if nobody gets anything in."""
+        """True if no app can add an event."""
         return self._events >= self._most.events or self.size >= self._most.size
 
     def add(self, event: Event) -> bool:
-        """False if the event's app has as much as is left for all others."""
+        """Add an event; False if its app has as much as is left for all others."""
         share = self._shares.get(holder_of(event), _NOTHING)
         size = memory_bytes(event)
         left = _Share(self._most.events - self._events, self._most.size - self.size)
@@ -63,11 +63,11 @@ class Backlog:
         return True
 
     def force(self, event: Event) -> None:
-        """Add what may not be dropped, whatever there is already."""
+        """Add an event that may not be dropped, whatever there is already."""
         self._items.append((event, self._counted(event, 1)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """The gap of this reason that waits to be written, begun if there is none: one is enough."""
+        """Return the waiting gap of this reason, begun if there is none: one is enough."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
@@ -75,7 +75,7 @@ class Backlog:
         return gap
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Up to so many items from the front, and so many bytes of memory but for the first."""
+        """Take at most *count* items from the front, and at most *size* bytes of memory but for the first."""
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
@@ -85,19 +85,19 @@ class Backlog:
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """What was taken and could not be written is to be written first."""
+        """Return items that could not be written to the front."""
         for item in reversed(items):
             self._items.appendleft((item, self._counted(item, 1)))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self._items.clear()
         self._shares.clear()
         self._gaps.clear()
         self._events = self.size = 0
 
     def items(self) -> list[Item]:
-        """Everything, in order."""
+        """Return everything, in order."""
         return [item for item, _ in self._items]
 
     def _counted(self, item: Item, sign: int) -> int:

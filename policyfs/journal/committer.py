@@ -1,7 +1,7 @@
 """The committer: a thread that puts required events on record, those that wait together in one go.
 
-So the event loop never writes: it asks, looks for a moment whether that was enough, as it is where the
-disk is no obstacle, and else goes on with other requests until it is told.
+So the event loop never writes. It begins a commit and waits for a moment, which is enough where the
+disk is no obstacle. Otherwise it goes on with other requests until it is told.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Final
 from policyfs.journal.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""How long to look whether an event is on record: some 0.1 ms are enough for a page in memory. All others
-wait meanwhile: where the processors are busy, one app's records would add this to every second open.
+"""How long to wait for an event to be on record: some 0.1 ms are enough for a page in memory. All other
+requests wait meanwhile. On busy processors, one app's records would add this to every second open.
 """
 _PAUSE_S: Final = 0.02
-"""And for how long nobody looks once that was not enough, so that a slow disk takes a tenth of the loop."""
+"""Pause without such waits after one that failed, so that a slow disk costs at most a tenth of the loop."""
 
 
 class Commit:
-    """Tickets that are on their way. Thread-safe."""
+    """Tickets on their way to the record. Thread-safe."""
 
     __slots__ = ("_done", "_mutex", "_tell", "is_done", "tickets")
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self.tickets: Final = tickets
         self.is_done = False
-        """Each ticket says whether it is on record."""
+        """True once each ticket tells whether it is on record."""
         self._done = threading.Lock()
         self._done.acquire()
         self._mutex = threading.Lock()
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long for the end, in this thread; True if it has come."""
+        """Wait at most so many seconds for the end, in this thread; True if it has come."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Have this called at the end, by whatever thread; at once if that has come."""
+        """Have *tell* called at the end, by any thread; at once if that has come."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -50,7 +50,7 @@ class Commit:
             tell()
 
     def end(self) -> None:
-        """It is done."""
+        """Mark the commit as done."""
         with self._mutex:
             self.is_done = True
             tell = self._tell
@@ -63,7 +63,7 @@ class Committer:
     """The thread, which lives from the first commit on. Thread-safe, but for `at_once`."""
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None]) -> None:
-        """write: writes tickets, and says in each what came of it."""
+        """write: writes tickets, and sets the result in each."""
         self._write = write
         self._mutex = threading.Lock()
         self._waiting: list[Commit] = []
@@ -74,8 +74,8 @@ class Committer:
         self._looks_from_s = 0.0
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these written, soon and in another thread. After close(), and while the machine starts no
-        thread: here and now.
+        """Have these tickets written, soon and in another thread. After close(), and while the machine starts
+        no thread, write them here and now.
         """
         commit = Commit(tickets)
         with self._mutex:
@@ -101,7 +101,7 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these written, and wait for a moment, if that has a chance: see `Commit.is_done`."""
+        """Have these tickets written, and wait for a moment if that is promising: see `Commit.is_done`."""
         busy, now_s = self._busy, time.monotonic()
         commit = self.begin(tickets)
         if not busy and now_s >= self._looks_from_s and not commit.wait(_MOMENT_S):
@@ -109,7 +109,7 @@ class Committer:
         return commit
 
     def close(self) -> None:
-        """Write what waits, and end the thread. Idempotent."""
+        """Write the waiting tickets, and end the thread. Idempotent."""
         with self._mutex:
             self._closed, thread = True, self._thread
         self._some.release()
@@ -128,7 +128,7 @@ class Committer:
                 tickets = [ticket for commit in commits for ticket in commit.tickets]
                 try:
                     self._write(tickets)
-                except Exception as bug:  # noqa: BLE001 - told by each ticket; without this thread all would wait
+                except Exception as bug:  # noqa: BLE001 - kept in each ticket; the thread must go on
                     for ticket in tickets:
                         ticket.error = ticket.error and bug
                 finally:

@@ -1,13 +1,13 @@
-"""The journal of one mount's trail: what was decided is on record, or the caller hears of it.
+"""The journal of one mount's trail: a decision is on record, or the caller gets an error.
 
-Two strengths (`domain.Audit`). REQUIRED: `admit` gives a ticket, and the line is in the file once
-`commit` has returned without an error in it; until then nothing may be accessed. BEST_EFFORT: queued,
-written by `flush`; what did not fit into the queue is counted, and the count goes on record once there
-is room. Denials that repeat, and what an app causes beyond its budget (accounts.py), are counted and the
-counts recorded: but for allowed access that is REQUIRED, whose ticket says how long to wait instead.
+Two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket, and the line is in the file once
+`commit` has returned and the ticket has no error; until then nothing may be accessed. BEST_EFFORT: queued,
+and written by `flush`. Events that did not fit into the queue are counted, and the count goes on record
+once there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are counted and
+the counts recorded. The exception is allowed access that is REQUIRED: its ticket tells how long to wait.
 
-What survives: a crash or kill of the daemon loses the queue and the counts (at most what arrived since
-the last flush, and in the last window) and no REQUIRED line. A power loss may in addition lose lines
+Durability: a crash or kill of the daemon loses the queue and the counts (at most the events since
+the last flush, and of the last window) and no REQUIRED line. A power loss may in addition lose lines
 written since the last sync, which `flush` does at most once a second.
 
 Locks: `_lock` guards the writer (held while one slice is formatted and written, never during
@@ -75,15 +75,15 @@ class Journal:
         fold_ns: int = _SECOND_NS,
         sync_ns: int = _SECOND_NS,
     ) -> None:
-        """Open the trail in this directory, made with mode 0700 if missing, and go on with its chain.
+        """Open the trail in this directory, created with mode 0700 if missing, and continue its chain.
 
         segment_bytes: size at which a new segment is begun. keep: how many segments stay, 0
-        for all. queue, queue_bytes: how many best-effort events may wait, and what they may take
-        in memory. limits: of each app. clock_ns: ns since 1970; steady_ns: of a clock that only
-        goes forward. fold_ns: how long a denial stands for its repeats, 0 to record each, and
-        other counts are kept. sync_ns: least time between two syncs. Raises JournalError if
-        nothing can be written there, or another journal (which holds a lock on the directory)
-        already does.
+        for all. queue, queue_bytes: most best-effort events that wait, and their most bytes
+        of memory. limits: of each app. clock_ns: ns since 1970. steady_ns: of a clock that only
+        goes forward. fold_ns: how long a denial stands for its repeats (0 records each), and how
+        long other counts are kept. sync_ns: least time between two syncs. Raises JournalError if
+        nothing can be written there, or if another journal, which holds a lock on the directory, writes
+        there.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -117,8 +117,8 @@ class Journal:
     def record(self, event: Event, audit: Audit) -> None:
         """Put one event on record with this strength, at once and whatever its app's budget.
 
-        It may wait for the disk: on an event loop, `admit` it. Raises JournalError for a REQUIRED event
-        that could not be written; never for others, and never for what others queued.
+        It may wait for the disk: on an event loop, use `admit`. Raises JournalError for a REQUIRED event
+        that could not be written; never for other events, and never for queued events of other callers.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -126,7 +126,7 @@ class Journal:
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event over. Returns what is to be committed before the request may go on, if anything.
+        """Take an event over. Return the ticket to commit before the request may go on, or None.
 
         paid: its app has waited for it already. Never waits for the disk, never raises.
         """
@@ -149,9 +149,10 @@ class Journal:
         return None
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write these, and before them what little is queued. May wait for the disk: best from a thread.
+        """Write these tickets, and before them a few queued events. May wait for the disk: best from a
+        thread.
 
-        Never raises: each ticket then says whether it is on record.
+        Never raises: each ticket then tells whether it is on record.
         """
         with self._queue_lock:
             self._waiting += 1
@@ -164,11 +165,11 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these committed by a thread, and wait for that for no more than a moment. Event loop only."""
+        """Have these tickets committed by a thread, and wait at most for a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush(self) -> None:
-        """Write what is queued, in slices, and sync what was written if a sync is due.
+        """Write the queue, in slices, and sync the file if a sync is due.
 
         Call it every 50 to 100 ms, best from a thread: it may wait for the disk. Never raises: a
         failure to write shows in `stats`, keeps the queue, and is tried again at the next call.
@@ -184,9 +185,10 @@ class Journal:
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
     ) -> None:
-        """Record something of the mount's own life, now or before the next event. Never raises.
+        """Record an event of the mount's own life, now or before the next event. Never raises.
 
-        policy: the text that they name, which is kept. previous: of the one before it, if it is in force now.
+        policy: the text of the policy named there, which is kept. previous: the digest of the policy before
+        it, if it is now in force.
         """
         with self._lock:
             if self._closed:
@@ -203,10 +205,10 @@ class Journal:
                 self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
-        """Write and sync what is left, record the end, give the directory up. Idempotent.
+        """Write and sync the rest, record the end, and close the directory. Idempotent.
 
-        end: fields of the last record, which say why recording ends.
-        Never raises: what could not be written shows in `stats` (queued, dropped, last_error).
+        end: fields of the last record, with the reason of the end.
+        Never raises: events that could not be written show in `stats` (queued, dropped, last_error).
         """
         self._committer.close()
         with self._lock:
@@ -223,13 +225,13 @@ class Journal:
                 self._append(())
             except OSError as exc:
                 self._failed(exc)
-            self._finished = True  # from here on the descriptors may be anybody's
+            self._finished = True  # from here on the descriptors may be reused
             fds = self._writer.close()
             self._directory.close()
         self._sync(fds, self._writer.seq)
 
     def stats(self) -> JournalStats:
-        """A snapshot of the counts, taken without waiting for a writer."""
+        """Return a snapshot of the counts, without waiting for a writer."""
         writer = self._writer
         seq, head = writer.position
         return JournalStats(
@@ -304,7 +306,7 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> bool:
-        """One step of a flush; False if the queue is empty or cannot be written now."""
+        """Do one step of a flush; False if the queue is empty or cannot be written now."""
         with self._lock:
             batch = [] if self._finished else self._take()
             if not batch:
@@ -341,7 +343,7 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """A batch that cannot be put into lines would fail for ever and keep all others waiting."""
+        """Drop a batch that cannot be formatted: it would fail for ever and keep all others waiting."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         with self._queue_lock:
@@ -356,9 +358,9 @@ class Journal:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
     def _append(self, items: Sequence[Item]) -> None:
-        """Write these; what was refused while nothing could be written goes on record before them.
+        """Write these items, and before them the record of refusals during an outage.
 
-        In one piece with them: a disk that has room for the one but not for the other would
+        Both in one piece: a disk with room for one of them only would
         otherwise fill up with records of its own fullness.
         """
         outage = self._outage
@@ -366,7 +368,7 @@ class Journal:
         self._outage = None
 
     def _give_up_queue(self) -> None:
-        """At the end: what had no room is counted instead, which takes little."""
+        """Replace the queue by one count of its events at the end, because that takes little room."""
         with self._queue_lock:
             lost = self._queue.items()
         if not lost:
@@ -409,7 +411,7 @@ class Journal:
         self._sync(fds, seq)
 
     def _sync(self, fds: list[int], seq: int) -> None:
-        """fsync and close these descriptors; without `_lock`, for it may take long."""
+        """fsync and close these descriptors, without `_lock`, because it may take long."""
         failure: OSError | None = None
         for fd in fds:
             try:

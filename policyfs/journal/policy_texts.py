@@ -1,10 +1,10 @@
-"""The texts of policies that a trail names, kept by digest beside its segments, for root alone.
+"""The texts of the policies named in a trail, kept by digest beside its segments, for root alone.
 
-Each policy is a directory ``policies/DIGEST`` of its YAML files, so that it can be checked and mounted as it
+Each policy is a directory ``policies/DIGEST`` of its YAML files, which can be checked and mounted as it
 is. The file ``policies/in-force`` names the policy in force and the one before it.
 
 INVARIANT: a text is saved before the first record that names it is written, and removed after the last
-segment that does (writer.py, prune).
+segment with such a record (writer.py, prune).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PolicyText(NamedTuple):
-    """The texts of one policy. files: names and bytes, the names those of the store they are kept in."""
+    """The texts of one policy. files: names in the directory, and bytes."""
 
     digest: str
     files: tuple[tuple[str, bytes], ...]
@@ -55,13 +55,13 @@ def kept_digests(directory: Path) -> list[str]:
 
 
 def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
-    """Read the files of a policy that is kept: paths and bytes. Raises OSError."""
+    """Read the files of a kept policy: paths and bytes. Raises OSError."""
     place = directory / POLICIES / digest
     return [(str(place / name), (place / name).read_bytes()) for name in sorted(os.listdir(place))]
 
 
 def read_pointer(directory: Path) -> tuple[str, str]:
-    """Read the digests of the policy in force at last and of the one before; empty where not known."""
+    """Read the digests of the last policy in force and of the one before; empty if unknown."""
     try:
         words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -76,12 +76,12 @@ class PolicyTexts:
     def __init__(self, directory: TrailDirectory) -> None:
         self._directory = directory
         self._texts: dict[str, PolicyText] = {}
-        """Those in force and before it, and what is still to be saved."""
+        """Texts of the policy in force, of the one before it, and of unsaved ones."""
         self._unsaved: set[str] = set()
         self._pointer = ("", "")
         self._named: dict[str, int] = {}
         self.oldest_unknown = 0
-        """The segment up to which nobody has counted what is named: the newest when this daemon began."""
+        """Last segment whose records were not searched for policies: the newest when this daemon began."""
 
     def keep(self, policy: PolicyText) -> None:
         """Have a text saved before the next record is written."""
@@ -94,17 +94,17 @@ class PolicyTexts:
         self._unsaved.add(_POINTER)
 
     def again(self) -> None:
-        """Save all anew: the directory is another one."""
+        """Save all texts again, because the directory is another one."""
         self._unsaved.update(self._texts)
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
 
     def named(self, digest: str, segment: int) -> None:
-        """A record in this segment names the policy."""
+        """Note that a record in this segment names the policy."""
         self._named[digest] = segment
 
     def save(self) -> None:
-        """Save what is not saved yet, durably."""
+        """Save all unsaved texts, durably."""
         if not self._unsaved:
             return
         place = self._open(make=True)
@@ -186,7 +186,7 @@ def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
 
 
 def _remove(place: int, name: str) -> None:
-    """Remove a policy's directory with its files; one that is not there is fine."""
+    """Remove a policy's directory with its files; a missing one is fine."""
     try:
         there = os.open(name, _DIRECTORY, dir_fd=place)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Reading trails while they are written: all mounts under a trail root, oldest line first.
+"""Readers of trails that are being written: all mounts under a trail root, oldest line first.
 
-Only ever reads. Errors are OSError, apart from segments that rotation removes meanwhile.
+Nothing here writes. Errors are OSError, except for segments that rotation removes meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Chain(NamedTuple):
     directory: Path
 
     def segments(self) -> list[str]:
-        """Names of the segments, oldest first."""
+        """Return the names of the segments, oldest first."""
         return sort_names(os.listdir(self.directory))
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """The trails below a root, by mount id, or the one in it if it is a mount's own directory."""
+    """Return the trails below a root by mount id, or the root's own one if it is a mount's directory."""
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
     with os.scandir(root) as entries:
@@ -43,9 +43,9 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """The lines of a segment with their newlines; only the last may lack it.
+    """Yield the lines of a segment with their newlines; only the last may lack it.
 
-    patience_s: how long to wait for the rest of such a line, which may be being written.
+    patience_s: longest wait for the rest of such a line, which may still be in the making.
     """
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
@@ -58,9 +58,9 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Every line of a chain from the oldest, without those that may_match refuses.
+    """Yield every line of a chain from the oldest, without those that may_match refuses.
 
-    The last line is left out while it has no newline yet: it is being written, or was cut.
+    The last line is left out while it has no newline: it is being written, or was cut.
     """
     for name in chain.segments():
         try:
@@ -74,7 +74,7 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
-    """The last lines of a chain, oldest first, reading little more than they take.
+    """Return the last lines of a chain, oldest first, reading little more than their bytes.
 
     Their line numbers are counted from the end of the segment: -1 is its last.
     """
@@ -93,7 +93,7 @@ def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Up to count full lines from the end of a file, without their newlines."""
+    """Return at most *count* full lines from the end of a file, without their newlines."""
     fd = open_segment(path)
     try:
         position = os.fstat(fd).st_size
@@ -111,7 +111,7 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
 
 
 class _Reading:
-    """One chain being followed: the segment, how far it was read, and the piece of a line."""
+    """The reading position in a chain: the segment, the offset, and the first part of a line."""
 
     __slots__ = ("line", "offset", "piece", "segment")
 
@@ -123,7 +123,7 @@ class _Reading:
 
 
 class Follower:
-    """What is appended to any trail below a root, from now on; new segments and mounts too."""
+    """A reader of lines appended to any trail below a root, from now on; new segments and mounts too."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -133,7 +133,7 @@ class Follower:
             self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
 
     def poll(self) -> list[Record | BadLine]:
-        """The lines that were completed since the last call; empty if none."""
+        """Return the lines that were completed since the last call; empty if none."""
         found: list[Record | BadLine] = []
         for chain in self._chains():
             found.extend(self._poll_chain(chain))
@@ -158,7 +158,7 @@ class Follower:
 
 
 def _end(path: Path) -> int:
-    """Where the next line of a segment begins: behind its last newline."""
+    """Return the offset of a segment's next line: behind its last newline."""
     fd = open_segment(path)
     try:
         return read_tail(fd).offset

@@ -1,9 +1,10 @@
-"""Several recorders below one trail root: a chain for each daemon that lives, and what each saw of others.
+"""Several recorders below one trail root: one chain for each living daemon, and each one's view of the
+others.
 
-A daemon goes on with its mount's chain where the one before it has ended. Where that one still lives (its
+A daemon continues its mount's chain after the last daemon's end. Where that daemon still lives (its
 mount was detached while in use, or a container has it bound), the new one records in a chain of its own.
-Each begins with the last digests of all other chains (a record ``others``), so that none of them can
-disappear, or be sealed anew, without another one telling (trail/witness.py).
+Each begins with the last digests of all other chains (a record ``others``). So none of them can
+disappear, or be sealed anew, unless another one reveals it (trail/witness.py).
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from policyfs.trail import chain
 from policyfs.trail.witness import records_of
 
 _AT_ONCE: Final = 1000
-"""Daemons of one mountpoint that live at the same time, at most."""
+"""Most daemons of one mountpoint that live at the same time."""
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Name the chain, and its directory, of the nth daemon that lives for one mountpoint at a time."""
+    """Return the name of the chain, and its directory, of a mountpoint's nth daemon alive at one time."""
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
 
 def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) -> tuple[Journal, Path]:
-    """Open the first chain of a mountpoint in which nobody records; returns it and its directory.
+    """Open the first chain of a mountpoint in which no daemon records; return it and its directory.
 
-    Rotation (keep) stays within that chain: nobody prunes what another daemon writes. Raises JournalError.
+    Rotation (keep) stays within that chain: no daemon prunes another's. Raises JournalError.
     """
     for turn in range(1, _AT_ONCE + 1):
         name = recorder_id(mount_id, turn)
@@ -54,9 +55,9 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return the last settled line of each chain below a root as ``SEQ=DIGEST``, without one chain.
+    """Return the last settled line of each chain below a root as ``SEQ=DIGEST``, except the chain *but*.
 
-    A chain that cannot be read, or goes away meanwhile, is left out: it must not keep a mount from starting.
+    A chain that cannot be read, or is removed meanwhile, is left out: it must not keep a mount from starting.
     """
     found = {}
     for other in find_chains(root):

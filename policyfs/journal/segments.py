@@ -1,7 +1,7 @@
 """The directory of one mount's trail and the segment files in it.
 
-A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then when it
-was begun, so names sort by both. The directory is reached through one descriptor; names in it
+A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then the time of its
+beginning, so names sort by both. The directory is reached through one descriptor; names in it
 are never followed as symlinks. Errors are OSError; the journal turns them into its own.
 """
 
@@ -26,19 +26,19 @@ _TRIES: Final = 50
 
 
 def segment_number(name: str) -> int | None:
-    """The number in a segment's file name, or None if it is no segment's name."""
+    """Return the number in a segment's file name, or None if it is no segment's name."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def segment_name(number: int, time_ns: int) -> str:
-    """The file name of a segment begun at that time (ns since 1970)."""
+    """Return the file name of a segment begun at that time (ns since 1970)."""
     begun = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
     return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """The segment names among these, in the order of the chain."""
+    """Return the segment names among these, in the order of the chain."""
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
     return [name for _, name in sorted(numbered)]
 
@@ -49,8 +49,8 @@ class TrailDirectory:
     def __init__(self, path: str) -> None:
         """Create the directory (and the trail root above it) with mode 0700 if missing.
 
-        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if others than
-        its owner may write in it, and what the file system answers.
+        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if a user other than
+        its owner may write in it, and errors of the file system.
         """
         self.path = path
         for missing in (os.path.dirname(path), path):
@@ -60,9 +60,9 @@ class TrailDirectory:
         self._root = _identity(os.path.dirname(path) or ".")
 
     def reopen(self) -> None:
-        """Follow the path anew, as after the directory was moved away and made again.
+        """Open the path again, as after the directory was moved away and created again.
 
-        Makes it anew only in the very trail root where it was: where that is gone, or another, a file
+        Creates it only in the very trail root where it was. If that root is gone or replaced, a file
         system may have been unmounted, and the record would be hidden in the wrong one.
         """
         root = os.path.dirname(self.path) or "."
@@ -74,7 +74,7 @@ class TrailDirectory:
 
     @property
     def fd(self) -> int:
-        """The descriptor of the directory, until the next reopen()."""
+        """Return the descriptor of the directory, valid until the next reopen()."""
         return self._fd
 
     def is_current(self) -> bool:
@@ -87,25 +87,25 @@ class TrailDirectory:
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def names(self) -> list[str]:
-        """The names of the segments, in the order of the chain."""
+        """Return the names of the segments, in the order of the chain."""
         return sort_names(os.listdir(self._fd))
 
     def create(self, name: str) -> int:
-        """A new empty segment of mode 0600, opened to append."""
+        """Create an empty segment of mode 0600, opened to append."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self._fd)
 
     def append_to(self, name: str) -> int:
-        """An existing segment, opened to append. Raises OSError if it is no regular file."""
+        """Open an existing segment to append. Raises OSError if it is no regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
     def read(self, name: str) -> int:
-        """An existing segment, opened to read. Raises OSError if it is no regular file."""
+        """Open an existing segment to read. Raises OSError if it is no regular file."""
         return open_segment(name, dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
-        """Delete one segment; one that is gone already is fine."""
+        """Delete one segment; a missing one is fine."""
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class TrailDirectory:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Give up the descriptor and with it the lock."""
+        """Close the descriptor, which releases the lock."""
         os.close(self._fd)
 
 
@@ -126,7 +126,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """A segment opened to read. Raises OSError if it is no regular file; follows no symlink."""
+    """Open a segment to read. Raises OSError if it is no regular file; follows no symlink."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return _only_regular(os.open(path, flags, dir_fd=dir_fd))
 
@@ -161,20 +161,20 @@ _UNLOCK: Final = _flock(fcntl.F_UNLCK)
 class Segment:
     """The segment being written: whole batches of lines or nothing.
 
-    INVARIANT: while a batch is on its way, or half of one stands there, the file is locked from where that
-    batch begins (an OFD lock, which nobody ever waits for): see settled_tail().
+    INVARIANT: while a batch, or a part of one, is unfinished, the file is locked from the batch's
+    beginning on (an OFD lock, which nobody ever waits for): see settled_tail().
     """
 
     def __init__(self, name: str, number: int, fd: int, size: int) -> None:
         self.name = name
         self.number = number
         self.size = size
-        """Bytes of full lines in the file, which is where the next line begins."""
+        """Bytes of full lines in the file, the offset of the next line."""
         self._fd = fd
         self._torn = False
 
     def damage(self) -> str:
-        """Empty if the file is as this process left it, else what happened to it."""
+        """Return an empty text if the file is as this process left it, else the damage."""
         if self._torn:
             self._mend()
         info = os.fstat(self._fd)
@@ -185,7 +185,7 @@ class Segment:
         return ""
 
     def append(self, data: bytes) -> None:
-        """Write all of it or, after an OSError, none: a part that was written is cut off."""
+        """Write all of it or, after an OSError, none: a written part is cut off."""
         done = 0
         self._lock(_flock(fcntl.F_WRLCK, self.size))
         try:
@@ -206,11 +206,11 @@ class Segment:
         self._lock(_UNLOCK)
 
     def _lock(self, what: bytes) -> None:
-        with suppress(OSError):  # a file system without locks: then nobody can tell, and all goes on
+        with suppress(OSError):  # a file system without locks: settled_tail() then sees none, and all goes on
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
 
     def duplicate(self) -> int:
-        """A second descriptor, to sync without holding up writers; the caller closes it."""
+        """Return a second descriptor, to sync without holding up writers; the caller closes it."""
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def close(self) -> None:
@@ -219,10 +219,10 @@ class Segment:
 
 
 class Tail(NamedTuple):
-    """The end of a segment: its last full line, and what stands behind it.
+    """The end of a segment: its last full line, and the bytes behind it.
 
-    line: without its newline, None if no line of the file is whole. offset: where the rest
-    begins, in bytes. rest: bytes that are no line, empty unless the writer was cut off.
+    line: without its newline, None if no line of the file is whole. offset: of the bytes behind it.
+    rest: bytes that are no line, empty unless the writer was cut off.
     """
 
     line: bytes | None
@@ -238,7 +238,7 @@ def settled_tail(fd: int) -> bytes | None:
             return None
         begun = _unfinished_from(fd)
         if begun is not None and begun < tail.offset:
-            continue  # of a batch that came meanwhile
+            continue  # it belongs to a batch begun meanwhile
         data = tail.line + b"\n"
         if _pread_all(fd, tail.offset - len(data), len(data)) == data:
             return tail.line
@@ -246,7 +246,7 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def _unfinished_from(fd: int) -> int | None:
-    """Where a batch begins that is being written, None if there is none."""
+    """Return the offset of a batch that is being written, or None."""
     try:
         kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_RDLCK)))
     except OSError:
@@ -255,7 +255,7 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Find the last line of the right form, reading no more of the file than needed. end: of what counts."""
+    """Find the last line of the right form, reading no more than needed. end: of the bytes that count."""
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
     window = _FIRST_WINDOW

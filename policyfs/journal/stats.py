@@ -12,7 +12,7 @@ class JournalStats(NamedTuple):
     will never be recorded. refused: required events that failed. folded: repeated denials that
     were counted. seq, head: number and digest of the last line (keep a copy of them elsewhere,
     and nobody can shorten or reseal the trail unnoticed). failing: the last write failed. bugs:
-    how often queued events could not be put into lines (they are counted as dropped).
+    failures to format queued events as lines (the events are counted as dropped).
     """
 
     written: int

@@ -1,4 +1,4 @@
-"""Tickets: what becomes of required events, and why one could not be recorded."""
+"""Tickets: the results of required events, and the reasons why one could not be recorded."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from policyfs.trail.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
-"""Events, and what they take in memory, that are formatted and written in one go: about a millisecond of
+"""Most events, and most bytes of memory, that are formatted and written in one go: about a millisecond of
 the interpreter lock."""
 
 AHEAD: Final = 20
-"""Events of the queue that are written before a required one: if no more wait, all is in order."""
+"""Queued events that are written before a required one: if no more wait, all is in order."""
 
 
 class JournalError(PolicyfsError):
-    """An event that must be on record could not be recorded, or the trail not be opened."""
+    """A required event could not be recorded, or the trail could not be opened."""
 
 
 class Ticket:
-    """A required event that is to be committed. wait_s: its app is beyond its budget, and is to wait so
-    long before. error: None once it is on record, else why it is not.
+    """A required event to commit. wait_s: how long its app must wait first, because it is beyond its budget.
+
+    error: None once the event is on record, else the reason why it is not.
     """
 
     __slots__ = ("error", "event", "wait_s")
@@ -37,13 +38,13 @@ class Ticket:
         self.error: Exception | None = JournalError("not recorded yet")
 
     def check(self) -> None:
-        """Raises what kept the event off the record: JournalError, or a bug."""
+        """Raise the error that kept the event off the record: JournalError, or a bug."""
         if self.error is not None:
             raise self.error
 
 
 def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
-    """Tickets, parted into such groups as are written in one go."""
+    """Yield the tickets in groups that are written in one go."""
     group: list[Ticket] = []
     size = 0
     for ticket in tickets:
@@ -57,7 +58,7 @@ def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
 
 
 def open_directory(path: str) -> TrailDirectory:
-    """The trail's directory, made if it is missing. Raises JournalError."""
+    """Open the trail's directory, created if missing. Raises JournalError."""
     try:
         return TrailDirectory(path)
     except OSError as exc:
@@ -65,12 +66,12 @@ def open_directory(path: str) -> TrailDirectory:
 
 
 def cannot_record(directory: str, exc: OSError) -> JournalError:
-    """An error that says what to do about it."""
+    """Return an error with the reason and advice."""
     return JournalError(f"cannot record in the trail at {directory}: {reason_of(directory, exc)}")
 
 
 def reason_of(directory: str, exc: OSError) -> str:
-    """Why nothing can be written in a trail directory, and what to do about it."""
+    """Return the reason why a trail directory cannot be written, with advice."""
     help_text = {
         errno.EWOULDBLOCK: "another policyfs records there: is the mount already running?",
         errno.EPERM: "its owner alone may write in it: chown root and chmod 0700",

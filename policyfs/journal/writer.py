@@ -3,10 +3,10 @@
 Single-threaded; `journal.Journal` puts locks, the queue and the two audit strengths around it.
 
 INVARIANT: `position` moves only after the bytes are in the file, whole. A batch that the
-file system refused leaves the chain, the file and the pending notes as they were, so the same
+file system refused leaves the chain, the file and the pending notes unchanged, so the same
 batch can be tried again.
-INVARIANT: bytes of a full line are never rewritten. The only cut ever made takes back what this
-process wrote of a line that the file system then refused to take whole.
+INVARIANT: bytes of a full line are never rewritten. The only cut ever made removes the first part of a
+line that this process wrote and the file system then refused to take whole.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from policyfs.trail.line import LineFormatter, iso_time
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
-"""Segments that one record names, so that its line has a bound."""
+"""Segments named in one record, so that its line has a bound."""
 _REASON_CHARS: Final = 400
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
 """Fields of records that hold the digest of a policy."""
 
 
 class Gap:
-    """Events that are not on record: how many, when, and why.
+    """Events that are not on record: their number, times and reason.
 
     dropped: best-effort events that happened unrecorded. refused: requests that were answered
     with an error because they could not be recorded, so nothing was accessed.
@@ -57,7 +57,7 @@ class Gap:
         self.reason = cut_text(reason, _REASON_CHARS)
 
     def fields(self) -> dict[str, object]:
-        """What the gap record says besides type, seq and time."""
+        """Return the fields of the gap record besides type, seq and time."""
         return {
             "dropped": self.dropped,
             "refused": self.refused,
@@ -103,22 +103,22 @@ class ChainWriter:
 
     @property
     def seq(self) -> int:
-        """The sequence number of the last line; 0 before the first."""
+        """Return the sequence number of the last line; 0 before the first."""
         return self.position[0]
 
     @property
     def head(self) -> str:
-        """The digest of the last line."""
+        """Return the digest of the last line."""
         return self.position[1]
 
     @property
     def segment(self) -> str:
-        """The name of the segment being written; empty while there is none."""
+        """Return the name of the segment being written; empty while there is none."""
         return self._segment.name if self._segment else ""
 
     @property
     def segment_size(self) -> int:
-        """Bytes of full lines in the segment being written."""
+        """Return the bytes of full lines in the segment being written."""
         return self._segment.size if self._segment else 0
 
     @property
@@ -175,7 +175,7 @@ class ChainWriter:
         try:
             self.write(())
         except OSError:
-            # Nothing was deleted: the next attempt says so anew. What was noted meanwhile stays.
+            # Nothing was deleted: the next attempt says so anew. Notes added meanwhile stay.
             self._notes = [note for note in self._notes if note is not pruned]
             raise
         for name in doomed:
@@ -187,21 +187,21 @@ class ChainWriter:
             self._retire(self._segment)
 
     def begin_sync(self) -> tuple[list[int], int]:
-        """Descriptors to fsync (the caller does, and closes them) and the seq that this covers."""
+        """Return descriptors to fsync (the caller does, and closes them) and the seq that this covers."""
         fds, self._retired = self._retired, []
         if self._segment is not None:
             fds.append(self._segment.duplicate())
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """A sync begun at that seq has come through."""
+        """Note that a sync begun at that seq has succeeded."""
         self._synced_seq = max(self._synced_seq, seq)
 
     def sync_failed(self, reason: str) -> None:
-        """Go on in a new segment, with a record from where on lines may not have reached the disk.
+        """Continue in a new segment. A record tells from which line on the lines may not be on the disk.
 
         After a failed fsync the kernel considers the pages clean: a later one that succeeds
-        says nothing about them.
+        proves nothing about them.
         """
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
         self._synced_seq = self.seq
@@ -210,7 +210,7 @@ class ChainWriter:
             self._segment = None
 
     def close(self) -> list[int]:
-        """Descriptors still to be synced and closed by the caller; the writer is done."""
+        """Return descriptors for the caller to sync and close; the writer is done."""
         if self._segment is not None:
             self._retire(self._segment)
         fds, self._retired = self._retired, []
@@ -247,7 +247,7 @@ class ChainWriter:
             self._directory.sync()
         except OSError:
             segment.close()
-            with suppress(OSError):  # what is left of it is named by a record of its own on resumption
+            with suppress(OSError):  # a record names its remains when the chain is resumed
                 self._directory.remove(name)
             raise
         self.position = (seq, head)
@@ -287,7 +287,7 @@ class ChainWriter:
         if names:
             self._number = segment_number(names[-1]) or 0
             if not cuts:
-                # A clean end goes on in the same file, so that restarts do not use up `keep`.
+                # After a clean end the same file is continued, so that restarts do not use up `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.note("resume", self._origin())
         try:
