@@ -1,1 +1,1 @@
-"""The trail as pure logic: what an event is, how it becomes a line, how lines are chained and read."""
+"""The trail as pure logic: events, their lines, the chain of lines, and readers (layer 1)."""

@@ -1,8 +1,8 @@
-"""Bounds of an event: whatever an app names, its line and its place in memory stay small (pure).
+"""Bounds of an event: whatever names an app chooses, its line and its memory stay small (pure).
 
-An event within the bounds is recorded exactly. A longer path stands as its head, a mark and its tail,
-with its length and its digest: two paths that differ anywhere are told apart, and the head is a real
-directory above it. Lists and texts that are too long are cut, with the number of what was left out.
+An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
+with its length and its digest. So two paths that differ anywhere are told apart, and the head is a real
+directory above it. Lists and texts that are too long are cut, with the number of omitted items.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""Of a longer path, at most; both end at a slash where there is one, and a name of 255 bytes fits."""
+"""Most bytes of a longer path's ends. Both end at a slash where there is one; a name of 255 bytes fits."""
 
 MARK: Final = "\u2026".encode()
-"""Stands between head and tail: ``/…`` for the segments that are left out, ``…`` within a segment."""
+"""The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
 
 TEXT_CHARS: Final = 1024
-"""Of `exe` and `note`."""
+"""Most characters of `exe` and `note`."""
 
 RECORD_BYTES: Final = 44 * 1024
-"""Of a record that is no event: what its line may hold beside number, time and digest."""
+"""Most bytes of a record that is no event, beside number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
-"""Of the ids of the rules that decided, all together; half of it of each other list."""
+"""Most characters of the ids of the deciding rules together; half of it for each other list."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
-    """The path as it is recorded, and what tells the rest of it if it is longer than PATH_BYTES."""
+    """Return the path as recorded and, if it is longer than PATH_BYTES, the data about the rest."""
     if len(path) <= PATH_BYTES:
         return path, None
     end = path.rfind(b"/", 1, HEAD_BYTES + 1)
@@ -47,7 +47,7 @@ def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
 
 
 def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
-    """The text, or its beginning and its end if it is longer."""
+    """Return the text, or its beginning and its end if it is longer."""
     if len(text) <= chars:
         return text
     half = chars // 2 - 1
@@ -55,7 +55,7 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """The fields of a record that is no event, with texts cut so that its line is none too long."""
+    """Return the fields of a record that is no event, with texts cut so that its line is not too long."""
     for chars in (TEXT_CHARS, TEXT_CHARS // 8, TEXT_CHARS // 64):
         if len(json.dumps(fields)) <= RECORD_BYTES:
             return fields
@@ -82,7 +82,7 @@ def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
 
 
 def bounded(event: Event) -> Event:
-    """The event itself if it is within the bounds, else one that is. Twice makes no difference."""
+    """Return the event itself if it is within the bounds, else one that is. Twice makes no difference."""
     if (
         len(event.path) <= PATH_BYTES
         and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
@@ -132,11 +132,11 @@ def _bound(event: Event) -> Event:
 
 _EVENT_MEMORY: Final = 1024
 _RANGE_MEMORY: Final = 136
-"""Of an event and its numbers, and of one range: measured with sys.getsizeof, rounded up."""
+"""Bytes of an event and its numbers, and of one range: measured with sys.getsizeof, rounded up."""
 
 
 def memory_bytes(event: Event) -> int:
-    """What a bounded event takes in memory at most, in bytes."""
+    """Return an upper bound of a bounded event's memory, in bytes."""
     size = _EVENT_MEMORY + len(event.path) + 4 * (len(event.exe) + len(event.note))
     if event.new_path is not None:
         size += len(event.new_path)
@@ -144,17 +144,17 @@ def memory_bytes(event: Event) -> int:
 
 
 _LINE_FIXED: Final = 480
-"""Keys, times and digests that stand in every line, rounded up."""
+"""Bytes of the keys, times and digests in every line, rounded up."""
 _NUMBER: Final = 40
-"""A field with a number, and its key."""
+"""Bytes of a field with a number, and its key."""
 _WORST: Final = 12
-"""Bytes that one character may take as an escape (a pair of surrogates)."""
+"""Most bytes of one character as an escape (a pair of surrogates)."""
 _WORST_BYTE: Final = 8
-"""The same of a byte of a path that is no UTF-8, its share of base64 included."""
+"""The same for a byte of a path that is no UTF-8, its share of base64 included."""
 
 
 def line_bytes(event: Event) -> int:
-    """How long the line of a bounded event may be, in bytes: never less than it is, for most a bit more."""
+    """Return an upper bound of a bounded event's line, in bytes; for most events it is a bit too high."""
     size = _LINE_FIXED + _path_bytes(event.path)
     if event.new_path is not None:
         size += _path_bytes(event.new_path) + 40

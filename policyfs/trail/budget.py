@@ -1,4 +1,4 @@
-"""Budgets: how many bytes of trail one app may cause, by the second (pure)."""
+"""Budgets: the bytes of trail that one app may cause per second (pure)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ _SECOND_NS = 1_000_000_000
 
 
 class Budget:
-    """One app's: a bucket that fills by so many bytes a second up to a limit.
+    """One app's budget: a bucket that fills by so many bytes a second up to a limit.
 
-    It may be overdrawn, by what must be written whatever it costs; that is paid back before anything
+    It may be overdrawn by events that must be written in any case; that is paid back before anything
     more is spent. Times are ns of a clock that only goes forward. Not thread-safe.
     """
 
     __slots__ = ("_at_ns", "_burst", "_left", "_rate")
 
     def __init__(self, rate: int, burst: int, now_ns: int) -> None:
-        """rate: bytes a second. burst: bytes that an app which was silent may cause at once."""
+        """rate: bytes a second. burst: bytes that an app may cause at once after a silence."""
         self._rate = rate
         self._burst = burst
         self._left = float(burst)
         self._at_ns = now_ns
 
     def left(self, now_ns: int) -> float:
-        """Bytes that may be spent now; negative if it is overdrawn."""
+        """Return the bytes that may be spent now; negative if it is overdrawn."""
         if now_ns > self._at_ns:
             self._left = min(self._burst, self._left + (now_ns - self._at_ns) * self._rate / _SECOND_NS)
             self._at_ns = now_ns
         return self._left
 
     def spend(self, size: int, now_ns: int) -> float:
-        """Take so many bytes; returns the seconds until they have come in, 0 if they were there."""
+        """Spend *size* bytes; return the seconds until they are paid back, 0 if they were there."""
         self._left = self.left(now_ns) - size
         return max(0.0, -self._left / self._rate)
 
     def is_full(self, now_ns: int) -> bool:
-        """True if the app has been silent for long: a new budget would be the same."""
+        """True if the app has been silent for so long that a new budget would be the same."""
         return self.left(now_ns) >= self._burst

@@ -23,25 +23,25 @@ _HEX: Final = frozenset(b"0123456789abcdef")
 
 
 class Sealed(NamedTuple):
-    """A line taken apart: the bytes the digest covers, and the digest it states."""
+    """A parsed line: the bytes that the digest covers, and the digest that it states."""
 
     body: bytes
     chain: str
 
 
 def digest(previous: str, body: bytes) -> str:
-    """The chain digest (64 hex characters) of a line with this body after that digest."""
+    """Return the chain digest (64 hex characters) of a line with this body after that digest."""
     return hashlib.sha256(previous.encode("ascii") + body).hexdigest()
 
 
 def seal(previous: str, body: bytes) -> tuple[bytes, str]:
-    """The whole line, newline included, and its digest."""
+    """Return the whole line, newline included, and its digest."""
     chain = hashlib.sha256(previous.encode("ascii") + body).hexdigest()
     return b'%b,"chain":"%b"}\n' % (body, chain.encode("ascii")), chain
 
 
 def split(line: bytes) -> Sealed | None:
-    """Take a line (without its newline) apart; None if it does not have a line's form."""
+    """Split a line (without its newline) into body and digest; None if it does not have a line's form."""
     tail = line[-_TAIL_LEN:]
     stated = tail[len(_MARK) : -len(_END)]
     if (
@@ -59,6 +59,6 @@ _SEQ: Final = re.compile(rb'\{"type":"[a-z]+","seq":([0-9]{1,18}),')
 
 
 def seq_of(body: bytes) -> int | None:
-    """The sequence number that a body states, without parsing the rest of it."""
+    """Return the sequence number that a body states, without parsing the rest of it."""
     match = _SEQ.match(body)
     return int(match[1]) if match else None

@@ -14,10 +14,10 @@ WOULD_DENY: Final = "would_deny"
 """Allowed, but a rule or a mount in monitor mode would have denied it."""
 
 STRANGER: Final = "stranger"
-"""The `app` of a uid that is no app's."""
+"""The `app` of a uid that belongs to no app."""
 
 Holder = str | int
-"""Whose share an event counts towards: an app's name, or the uid of a stranger."""
+"""The principal that an event is charged to: an app's name, or the uid of a stranger."""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -27,7 +27,7 @@ OPERATIONS: Final = (
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 )  # fmt: skip
-"""The words for what was asked, see Event.operation."""
+"""The names of requested operations, see Event.operation."""
 
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
@@ -36,10 +36,10 @@ BY_APP: Final = "app"
 
 
 class Cut(NamedTuple):
-    """What is recorded of a path that is too long to stand there whole.
+    """The record of a path that is too long to be recorded whole.
 
-    head, tail: how many bytes of the recorded path, from its beginning and its end, are bytes of the
-    real one; between them stands a mark. size: length of the real path in bytes. sha256: its digest, in
+    head, tail: number of bytes of the recorded path, from its beginning and its end, that are bytes of the
+    real one; between them is a mark. size: length of the real path in bytes. sha256: its digest, in
     lower-case hex.
     """
 
@@ -55,21 +55,23 @@ class Event(NamedTuple):
     time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, as people know it.
     policy_generation: counts reloads of one mount, from 1. policy_digest: sha256 hex.
     app: the app's name or ``stranger``. exe: the caller's executable, empty if unknown.
-    operation: ``open``, ``create``, ``mkdir``, ``release`` and so on; syscall: what the
-    caller most likely called (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
+    operation: ``open``, ``create``, ``mkdir``, ``release`` and so on. syscall: the most likely
+    system call of the caller (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
     mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path where the request has two (rename, link).
-    decision: one of DECISIONS. errno: what the caller got, 0 for success; an allowed request
+    decision: one of DECISIONS. errno: the caller's result, 0 for success; an allowed request
     with an errno failed in the store. rules: ids of the rules that made the decision.
     would_deny, would_allow: ids of monitored rules that would have decided otherwise.
     io: ``passthrough``, ``mediated``, ... ; view: the label of the view. redacted: (offset,
-    length) in bytes of what reads as neutral. handle: links an open to its release.
-    bytes_read, bytes_written: what went through the daemon, None where the kernel did the
-    work. size_*: bytes, mtime_*: nanoseconds, at open and at release. repeats: 0 for an event
-    of its own; n > 0 says that this stands for n more of the denial recorded at since_ns or, with
-    folded, for n events since then that are not recorded one by one: of one ``directory`` (the path),
-    of one ``operation`` wherever, or of one ``app``; what they do not agree in is left empty.
-    path_cut, new_path_cut: set where a path was too long (`bounds`). redacted_ranges, redacted_bytes: of
-    all ranges, where redacted lists only the first. rules_left_out: how many ids the lists lack.
+    length) in bytes of each range that reads as neutral. handle: links an open to its release.
+    bytes_read, bytes_written: bytes that went through the daemon, None where the kernel did the
+    work. size_*: bytes, mtime_*: nanoseconds, at open and at release.
+
+    repeats: 0 for an event of its own. n > 0: this event stands for n more of the denial recorded at
+    since_ns. With folded, it stands for n events since then that are not recorded one by one: of one
+    ``directory`` (the path), of one ``operation`` in any place, or of one ``app``. Fields in which they do
+    not agree are empty. path_cut, new_path_cut: set where a path was too long (`bounds`). redacted_ranges,
+    redacted_bytes: of all ranges, where redacted lists only the first. rules_left_out: number of ids
+    missing in the lists.
 
     A named tuple rather than a dataclass, as one is made for every request: 1 µs against 5.
     """
@@ -115,10 +117,10 @@ class Event(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How many requests this event stands for (1, or the number of folded repeats)."""
+        """Return the number of requests that this event stands for (1, or the number of folded repeats)."""
         return self.repeats or 1
 
 
 def holder_of(event: Event) -> Holder:
-    """Whose share an event counts towards."""
+    """Return the principal that an event is charged to."""
     return event.app if event.app != STRANGER else event.uid

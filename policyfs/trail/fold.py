@@ -1,11 +1,11 @@
-"""Folding: what one app causes again and again is counted, not told each time (pure).
+"""Folding: repeated events of one app are counted, not recorded each time (pure).
 
 Two ways. A denial that is the same as one recorded less than a window ago is counted as its repeat. An
 app that is beyond its budget has its events counted together: by directory; where those are too many, by
-operation; and at the last by app. Counts are exact whatever comes.
+operation; and at last by app. Counts are always exact.
 
-Everything is kept for each app, and bounded for each: none can take another's place. What gave access and
-must be on record is never counted instead of told: the journal does not hand it in.
+Everything is kept for each app, and bounded for each: no app can use another's room. Required records of
+granted access are never counted instead of recorded: the journal does not pass them in.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
-"""How many denials that repeat, directories, operations and uids are counted at one time, of one app. What an
-app is counted for takes 0.6 MB on the trail in each window at the very most: the names that take most room.
+"""Most repeated denials, directories, operations and uids that are counted for one app at one time. The
+counts of an app take at most 0.6 MB on the trail in each window: with the longest names.
 """
 
 FOLD_BYTES: Final = 256 * 1024
-"""What the events kept of one app may take in memory."""
+"""Most bytes of memory for the events kept of one app."""
 
 _Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class _Run:
-    """So many events that one line will stand for. first: as it will be written, but for the counts."""
+    """Events that one line will stand for. first: the event as it will be written, but for the counts."""
 
     first: Event
     last_ns: int
@@ -76,14 +76,14 @@ def _key(event: Event) -> _Key:
 
 
 def _directory(event: Event) -> bytes:
-    """The directory of an event's path; of a path that was cut the part that is known to lie above it."""
+    """Return the directory of an event's path; for a path that was cut, the known part above it."""
     if event.path_cut is not None:
         return event.path[: event.path_cut.head]
     return event.path[: event.path.rfind(b"/")] or b"/"
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Where an event may be counted, the closest first: key, how far all agree, how many there may be."""
+    """Yield the groups that may count an event, the closest first: key, extent of agreement, most groups."""
     same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
     yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
@@ -91,7 +91,7 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
 
 def _together(event: Event, folded: str) -> Event:
-    """What the events of a group agree in, as far as `folded` says; the rest is left empty."""
+    """Return the fields in which the events of a group agree, as far as `folded` says; the rest is empty."""
     first = event._replace(
         path=_directory(event) if folded == BY_DIRECTORY else b"/",
         folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
@@ -105,12 +105,12 @@ def _together(event: Event, folded: str) -> Event:
 
 
 def _of_anybody(event: Event) -> Event:
-    """Of so many uids that none is named."""
+    """Return a group for so many uids that none is named."""
     return _together(event, BY_APP)._replace(uid=-1, gid=-1)
 
 
 class AppFold:
-    """What is counted of one app. Not thread-safe.
+    """The counts of one app. Not thread-safe.
 
     window_ns: how long a recorded denial stands for its repeats (0: each is recorded), and how long
     events are counted together before they are written.
@@ -129,7 +129,7 @@ class AppFold:
 
     @property
     def bytes(self) -> int:
-        """What is kept takes in memory, at most."""
+        """Return an upper bound of the memory of the kept events."""
         return self._bytes
 
     def absorb(self, event: Event) -> bool:
@@ -147,7 +147,7 @@ class AppFold:
         return True
 
     def recorded(self, event: Event) -> None:
-        """A denial went on record: from now on it stands for its repeats, if there is room to count them."""
+        """Note a recorded denial: from now on it stands for its repeats, if there is room to count them."""
         size = memory_bytes(event)
         if (
             event.decision == DENY
@@ -160,7 +160,7 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event) -> None:
-        """Count an event together with others, as closely as there is room for."""
+        """Count an event in a group, the closest one that has room."""
         for key, folded, limit in _groups_of(event):
             group = self._groups.get(key) or self._new_group(event, key, folded, limit)
             if group is not None:
@@ -182,7 +182,7 @@ class AppFold:
         return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
-        """The counts whose window is over, each as one event with ``repeats``; forgets them."""
+        """Return the counts whose window is over, each as one event with ``repeats``, and forget them."""
         for key in [key for key, run in self._runs.items() if all_of_them or not self._stands(run, now_ns)]:
             self._finish(self._runs.pop(key))
         for key in [key for key, run in self._groups.items() if all_of_them or not self._stands(run, now_ns)]:

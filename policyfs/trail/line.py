@@ -1,8 +1,8 @@
 """Events and the journal's own records as JSON line bodies, quickly and harmlessly (pure).
 
-The text of a line is made so that even ``cat`` on a trail does no harm: whatever is not
+Even ``cat`` on a trail does no harm. Every character that is not
 printable (controls, newlines, bidirectional overrides, zero-width and default-ignorable
-characters, lone surrogates) stands as a ``\\uXXXX`` escape. The JSON is the same to a parser.
+characters, lone surrogates) is written as a ``\\uXXXX`` escape. The JSON is the same to a parser.
 Bodies lack the closing brace: `chain.seal` appends the digest as the last field.
 """
 
@@ -19,22 +19,22 @@ from policyfs.trail.event import Cut, Event
 
 _MEMO_LIMIT: Final = 4096
 _MEMO_CHARS: Final = 1024
-"""Longer texts are not remembered, so that the memory for it has a bound: some 8 MiB."""
+"""Longer texts are not memoised, so that the memo has a bound: some 8 MiB."""
 _NS: Final = 1_000_000_000
 
 RANGES_LIMIT: Final = 256
-"""So many redacted ranges a line lists; a file made to have more cannot make lines endless."""
+"""Most redacted ranges in a line; a file made to have more cannot make lines endless."""
 
 LINE_BYTES: Final = 48 * 1024
-"""No line is longer, whatever is in it, digest and newline included. What the bounds of the single fields
-come to: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the mountpoint
+"""Most bytes of a line with any content, digest and newline included. The sum of the bounds of the single
+fields: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the mountpoint
 (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and digests (3).
 """
 
 INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Printable by category, yet drawn as nothing: what str.isprintable() does not know about."""
+"""Characters printable by category, yet drawn as nothing, unknown to str.isprintable()."""
 
 
 def is_plain(text: str) -> bool:
@@ -43,18 +43,18 @@ def is_plain(text: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """The text as a JSON string in which every character is visible and harmless."""
+    """Return the text as a JSON string in which every character is visible and harmless."""
     if is_plain(text):
         if "\\" in text or '"' in text:
             text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
-    # Escapes harmless letters beyond ASCII too, but in C: a long path made of controls must not
+    # Escapes harmless letters beyond ASCII too, but in C: a long path of control characters must not
     # cost the daemon milliseconds.
     return json.dumps(text)
 
 
 def iso_time(time_ns: int) -> str:
-    """Nanoseconds since 1970 as ``2026-03-01T08:15:00.000000001Z``, exact."""
+    """Return nanoseconds since 1970 as ``2026-03-01T08:15:00.000000001Z``, exact."""
     seconds, rest = divmod(time_ns, _NS)
     return f"{_whole_second(seconds)}{rest:09d}Z"
 
@@ -81,7 +81,7 @@ def _list(values: tuple[str, ...]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """A JSON string of so many bytes at most: of a longer one the beginning and the end."""
+    """Return a JSON string of at most *limit* bytes: of a longer one the beginning and the end."""
     quoted = quote(text)
     keep = limit
     while len(quoted.encode()) > limit:
@@ -91,7 +91,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """Makes the body of an event's line (about 5 µs); remembers the parts that repeat.
+    """Makes the body of an event's line (about 5 µs) and memoises the parts that repeat.
 
     Not thread-safe: the journal calls it under its own lock.
     """
@@ -103,7 +103,7 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """The body of the line of a bounded event, without the chain digest, as UTF-8."""
+        """Return the body of the line of a bounded event, without the chain digest, as UTF-8."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)
@@ -117,7 +117,7 @@ class LineFormatter:
         ).encode()
 
     def record(self, kind: str, seq: int, time_ns: int, fields: dict[str, object]) -> bytes:
-        """The body of one of the journal's own records (header, gap, ...), as ASCII."""
+        """Return the body of one of the journal's own records (header, gap, ...), as ASCII."""
         head = {"type": kind, "seq": seq, "time": iso_time(time_ns)}
         return json.dumps(head | fields, separators=(",", ":"))[:-1].encode("ascii")
 
@@ -187,7 +187,7 @@ def _verdict_text(event: Event) -> str:
 
 
 def _details(event: Event) -> str:
-    """The fields that most events lack: only those that are set appear in the line."""
+    """Return the fields that most events lack: only fields that are set appear in the line."""
     parts: list[str] = []
     if event.redacted:
         ranges = ",".join(f"[{offset},{length}]" for offset, length in event.redacted)

@@ -1,4 +1,4 @@
-"""Questions to a trail: which records, of which time, in which order (pure)."""
+"""Queries of a trail: which records, of which time, in which order (pure)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _CHAR: Final = (
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
-    """A moment as people write it, as ns since 1970.
+    """Parse a time as people write it, as ns since 1970.
 
     ``10m``, ``2h``, ``1d12h``, ``3w``: that long before now. ``now``, ``today``,
     ``yesterday``: the day's first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``,
-    ``...Z``, ``...+01:00``). ``@SECONDS``: since 1970. now must have a time zone; zone is the
-    one of days and of times without one, None for the machine's. Raises ValueError with a
+    ``...Z``, ``...+01:00``). ``@SECONDS``: since 1970. now must have a time zone. zone is the
+    one for days and for times without one, None for the machine's. Raises ValueError with a
     message for people.
     """
     word = text.strip()
@@ -67,10 +67,10 @@ def _ns(moment: datetime) -> int:
 
 
 def compile_glob(text: str) -> re.Pattern[bytes]:
-    """A path glob of the policy language as a pattern over whole paths (bytes).
+    """Compile a path glob of the policy language to a pattern over whole paths (bytes).
 
     ``*`` and ``?`` within a segment, ``**`` as a whole segment, ``/P/***`` for /P and all below,
-    ``{a,b}``, ``\\`` to quote. One that does not begin with a slash holds at any depth.
+    ``{a,b}``, ``\\`` to quote. A glob that does not begin with a slash holds at any depth.
     Raises ValueError with a message for people.
     """
     if not text.startswith("/"):
@@ -83,8 +83,8 @@ def compile_glob(text: str) -> re.Pattern[bytes]:
 
 
 def literal_digest(text: str) -> str:
-    """The sha256 (hex) of the path that a glob stands for, if it stands for a single one that is too long
-    to be recorded whole; else empty.
+    """Return the sha256 (hex) of a glob's path, if it stands for a single path that is too long to be
+    recorded whole; else empty.
     """
     path = re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode("utf-8", "surrogateescape")
     if not text.startswith("/") or re.search(r"(?<!\\)(?:\\\\)*[*?{]", text) or len(path) <= PATH_BYTES:
@@ -140,12 +140,12 @@ def _segment(part: str, whole: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events are asked for; an empty set and None ask for all.
+    """The selected events; an empty set and None select all.
 
     since_ns is inclusive, until_ns exclusive (ns since 1970). rules: any of them decided, or
-    would have. path: a pattern from `compile_glob`, over either path of the request. Of a path that was
-    cut it is held against what is recorded, in which ``…`` stands for what is not. path_sha256: the
-    digest of a path that was cut, from `literal_digest`; it is enough if this is an event's.
+    would have. path: a pattern from `compile_glob`, over either path of the request. A path that was
+    cut is matched as recorded, with ``…`` for its omitted part. path_sha256: the
+    digest of a path that was cut, from `literal_digest`; an event with this digest matches, too.
     """
 
     since_ns: int | None = None
@@ -159,13 +159,13 @@ class Filter:
     path_sha256: str = ""
 
     def covers(self, time_ns: int) -> bool:
-        """True if the moment lies in the time asked for."""
+        """True if the time lies in the selected period."""
         if self.since_ns is not None and time_ns < self.since_ns:
             return False
         return self.until_ns is None or time_ns < self.until_ns
 
     def matches(self, event: Event) -> bool:
-        """True if the event is one that is asked for."""
+        """True if the event is selected."""
         return (
             self.covers(event.time_ns)
             and (not self.apps or event.app in self.apps)
@@ -192,7 +192,7 @@ def _sha256(cut: Cut | None) -> str:
 
 
 class Prefilter:
-    """Tells most lines that a filter will refuse from their bytes, ten times faster than parsing.
+    """Refuses most lines that a filter will refuse by their bytes, ten times faster than parsing.
 
     It never refuses a line, as policyfs writes them, that the filter accepts.
     """
@@ -230,7 +230,7 @@ def _time_bytes(time_ns: int | None) -> bytes | None:
 
 
 def merge(streams: Iterable[Iterable[Record | BadLine]]) -> Iterator[Record | BadLine]:
-    """Several chains as one, by time; lines of one chain keep their order whatever its clock did."""
+    """Merge several chains by time; lines of one chain keep their order whatever its clock did."""
     keyed = [_with_time(index, stream) for index, stream in enumerate(streams)]
     for _, _, _, item in heapq.merge(*keyed, key=lambda entry: entry[:3]):
         yield item

@@ -1,6 +1,6 @@
-"""Lines of a trail back into values, tolerant of anything a file may hold (pure).
+"""Parser of a trail's lines, tolerant of anything that a file may hold (pure).
 
-A line is read whatever its chain says: whether it can be believed is `verify`'s matter. A line
+A line is read whatever its chain says: `verify` checks whether it can be believed. A line
 that is no record becomes a `BadLine` with its place and the reason, never an exception.
 """
 
@@ -28,7 +28,7 @@ class WrongFieldError(ValueError):
 
 
 class Place(NamedTuple):
-    """Where a line stands: the mount's id, the segment's file name, the line from 1."""
+    """The place of a line: the mount's id, the segment's file name, the line from 1."""
 
     mount_id: str
     segment: str
@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The name by which `show` finds this record: ``MOUNT:SEQ``."""
+        """Return the name by which `show` finds this record: ``MOUNT:SEQ``."""
         return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
 
 
@@ -59,7 +59,7 @@ class BadLine(NamedTuple):
 
 
 def parse_id(text: str) -> tuple[str, int]:
-    """An id as (start of the mount's id, seq). Raises ValueError with a message for people."""
+    """Parse an id as (start of the mount's id, seq). Raises ValueError with a message for people."""
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no event id: it looks like 0123abcd:42")
@@ -67,7 +67,7 @@ def parse_id(text: str) -> tuple[str, int]:
 
 
 def parse_time(text: str) -> int:
-    """The exact ns since 1970 of a time as `line.iso_time` writes it. Raises ValueError."""
+    """Parse a time as `line.iso_time` writes it, as exact ns since 1970. Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"time {text[:40]!r} is not of the form 2026-03-01T08:15:00.000000000Z")
@@ -78,7 +78,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_line(raw: bytes, place: Place) -> Record | BadLine:
-    """Read one line, with or without its newline."""
+    """Parse one line, with or without its newline."""
     try:
         fields = json.loads(raw)
         if not isinstance(fields, dict):
@@ -92,7 +92,7 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """The event that an ``event`` line tells. Raises ValueError naming the field that is wrong."""
+    """Return the event of an ``event`` line. Raises ValueError naming the field that is wrong."""
     return Event(
         time_ns=time_ns,
         mount=_text(fields, "mount"),

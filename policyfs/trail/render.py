@@ -1,4 +1,4 @@
-"""How records, summaries and reports read: rows, sheets and sentences for people (pure)."""
+"""Records, summaries and reports as rows, sheets and sentences for people (pure)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOGETHER: Final = {
 
 
 def local_time(time_ns: int, zone: tzinfo | None) -> str:
-    """``2026-03-01 08:15:00.123`` in the zone, None for the machine's own."""
+    """Return ``2026-03-01 08:15:00.123`` in the zone, None for the machine's own."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         moment = datetime.fromtimestamp(seconds, zone)
@@ -42,9 +42,9 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 
 
 class RowPrinter:
-    """Turns records into rows one by one; a column grows when something wider comes.
+    """Turns records into rows one by one; a column grows when a wider cell comes.
 
-    On a terminal a row goes on in lines below where its WHY has no room beside the path.
+    On a terminal a row continues in lines below if its WHY has no room beside the path.
     """
 
     def __init__(self, columns: int | None, zone: tzinfo | None = None) -> None:
@@ -55,11 +55,11 @@ class RowPrinter:
         self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
 
     def head(self) -> str:
-        """The heading."""
+        """Return the heading."""
         return self._line(_HEAD)
 
     def row(self, item: Record | BadLine, again: Again | None = None) -> str:
-        """One row of text for a record. again: how often it came (rows.py)."""
+        """Return one row of text for a record. again: its repeats (rows.py)."""
         if isinstance(item, BadLine):
             return self._sentence(f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}")
         time = local_time(item.time_ns, self._zone)
@@ -109,18 +109,18 @@ class RowPrinter:
         return "  ".join([*fixed, path, reason]).rstrip()
 
     def _cut(self, index: int, cell: str) -> str:
-        """On a narrow terminal times lack the year and the milliseconds."""
+        """Cut a cell: on a narrow terminal times lack the year and the milliseconds."""
         return cell[5:-4] if self._narrow and index == 0 and cell != _HEAD[0] else cell
 
 
 def paths(event: Event) -> str:
-    """The path of an event, or both of them."""
+    """Return the path of an event, or both of them."""
     text = shown_path(event.path)
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
 
 def why(event: Event, again: Again | None = None, zone: tzinfo | None = None) -> str:
-    """What made the answer: errno, rules, how the bytes go, what is hidden, repeats."""
+    """Return the grounds of the answer: errno, rules, road of the bytes, hidden bytes, repeats."""
     parts = [errno_name(event.errno)] if event.errno else []
     parts += [shown(rule) for rule in event.rules]
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
@@ -148,7 +148,7 @@ def _how_often(again: Again, zone: tzinfo | None) -> str:
 
 
 def describe(record: Record) -> str:
-    """A sentence about one of the journal's own records."""
+    """Return a sentence about one of the journal's own records."""
     fields = record.fields
     if record.kind in TROUBLE:
         return shown(describe_trouble(record))
@@ -171,14 +171,14 @@ def describe(record: Record) -> str:
 
 
 def _ended(record: Record) -> str:
-    """A sentence about the end of a mount, and who ended it."""
+    """Return a sentence about the end of a mount, and its cause."""
     fields = record.fields
     what = "recording ended" if record.kind == "close" else "unmounted while in use"
     return what if "cause" not in fields else f"{what}: {_by(fields)}"
 
 
 def _of_the_mount(record: Record) -> str:
-    """A sentence about a start, or a change of policy."""
+    """Return a sentence about a start, or a change of policy."""
     fields = record.fields
     digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
     reason = shown(" ".join(str(fields.get("reason", "")).split()))
@@ -192,7 +192,7 @@ def _of_the_mount(record: Record) -> str:
 
 
 def _of_the_quarantine(record: Record) -> str:
-    """A sentence about a refused file that the administrator released or dropped."""
+    """Return a sentence about a refused file that the administrator released or dropped."""
     fields = record.fields
     what = "dropped" if fields.get("done") == "drop" else "released"
     to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
@@ -201,14 +201,14 @@ def _of_the_quarantine(record: Record) -> str:
 
 
 def _by(fields: Fields) -> str:
-    """By whom, as far as a record says."""
+    """Return the person or process behind a record, as far as it is recorded."""
     words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
     cause, how, exe, pid, uid = words
     return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
 
 
 def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:
-    """Everything that one record says, a field per line."""
+    """Return all fields of one record, a field per line."""
     pairs = [("id", shown(record.id)), ("local time", local_time(record.time_ns, zone))]
     event = record.event
     for name, value in record.fields.items():
@@ -234,7 +234,7 @@ def _place(place: Place) -> str:
 
 
 def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) -> list[str]:
-    """A summary on about one screen."""
+    """Return a summary on about one screen."""
     if summary.first_ns is None or summary.last_ns is None:
         lines = ["no events"]
     else:
@@ -285,7 +285,7 @@ def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | No
 
 
 def summary_json(summary: Summary) -> Fields:
-    """A summary as one JSON object; counts by name and decision."""
+    """Return a summary as one JSON object; counts by name and decision."""
 
     def nested(counts: Counter[tuple[str, str]]) -> Fields:
         out: dict[str, dict[str, int]] = {}
@@ -316,7 +316,7 @@ def summary_json(summary: Summary) -> Fields:
 
 
 def report_lines(report: Report) -> list[str]:
-    """What a verification found, the first break first."""
+    """Return the result of a verification as lines, the first break first."""
     name = shown(report.mount_id)
     verdict = "BROKEN" if not report.whole else "whole, but INCOMPLETE" if report.missing else "whole"
     segments = "1 segment" if report.segments == 1 else f"{report.segments} segments"
@@ -330,7 +330,7 @@ def report_lines(report: Report) -> list[str]:
 
 
 def report_json(report: Report) -> Fields:
-    """A verification's result as one JSON object."""
+    """Return a verification's result as one JSON object."""
 
     def places(found: Sequence[tuple[Place, str]]) -> list[Fields]:
         return [{"segment": place.segment, "line": place.line, "what": what} for place, what in found]

@@ -1,8 +1,8 @@
 """Rows of a listing: a refusal that was tried again is one row with a count (pure).
 
 An app that is refused a file tries again: by another call, from another process, and the journal adds
-counts of its own (fold.py). All that have app, uid, paths, errno, rules, cause and policy in common are one
-refusal. The trail keeps each; only listings for people fold them.
+counts of its own (fold.py). All events with the same app, uid, paths, errno, rules, cause and policy are
+one refusal. The trail keeps each event; only listings for people fold them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.record import BadLine, Record
 
 WINDOW_NS: Final = 3600 * 1_000_000_000
-"""How long a row stands for its repeats."""
+"""The time for which a row stands for its repeats."""
 
 AT_ONCE_NS: Final = 10 * 1_000_000_000
-"""The same where somebody watches: a new attempt is to be seen."""
+"""The same for live listings: a new attempt is to be seen."""
 
 HELD: Final = 10_000
-"""Rows that wait for repeats, at most."""
+"""Most rows that wait for repeats."""
 
 
 class Again(NamedTuple):
-    """How often a refusal came. operations: how often by each, the most frequent first. last_ns: of the last
-    one. more: these are repeats of a row that was told before.
+    """The repeats of a refusal. times: their number. operations: the number by operation, the most frequent
+    first. last_ns: of the last one. more: these are repeats of a row that was shown before.
     """
 
     times: int
@@ -36,7 +36,7 @@ class Again(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row: a record, and how often it came if that was more than once."""
+    """One row: a record, and its repeats if there were any."""
 
     item: Record | BadLine
     again: Again | None = None
@@ -70,7 +70,7 @@ _Key = tuple[object, ...]
 
 
 def _key(event: Event) -> _Key | None:
-    """What the records of one refusal have in common; None for what is no single refusal."""
+    """Return the fields that all records of one refusal share; None if the event is no single refusal."""
     if event.decision != DENY or event.folded:
         return None
     return (
@@ -91,7 +91,7 @@ def _key(event: Event) -> _Key | None:
 class Rows:
     """Makes rows of records that come by time. A row waits while older ones may still get repeats.
 
-    at_once: a refusal is told when it comes, and its repeats once, when it stands no longer.
+    at_once: a refusal is shown when it comes, and its repeats once, at the end of its window.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -101,7 +101,7 @@ class Rows:
         self._waiting: deque[tuple[_Key | None, _Group]] = deque()
 
     def add(self, item: Record | BadLine) -> list[Row]:
-        """Take one record; returns the rows that are complete with it."""
+        """Add one record; return the rows that are complete with it."""
         event = item.event if isinstance(item, Record) else None
         key = None if event is None else _key(event)
         ready = [] if event is None else list(self.due(event.time_ns))
@@ -126,12 +126,12 @@ class Rows:
         return ready
 
     def rest(self) -> Iterator[Row]:
-        """Return the rows that still wait."""
+        """Yield the rows that still wait."""
         while self._waiting:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Return the rows that wait for nothing any more at this time."""
+        """Yield the rows that wait for nothing any more at this time."""
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

@@ -1,4 +1,4 @@
-"""What a trail says in numbers (pure)."""
+"""Numbers about a trail (pure)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from policyfs.trail.record import BadLine, Record
 _PATHS_LIMIT: Final = 100_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
-"""Records that say that the trail is not whole at this place."""
+"""Kinds of records that report a defect of the trail at this place."""
 
 
 class Summary:
-    """Counts over the events that are added; repeats of a denial count as often as they came."""
+    """Counts over the added events; a denial with repeats counts as often as it was repeated."""
 
     def __init__(self) -> None:
         self.events = 0

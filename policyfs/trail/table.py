@@ -1,8 +1,8 @@
 """Records as text for people: tables and sheets in which no name can do harm (pure).
 
-Whoever names a file writes into the trail. So every character that a terminal would not show
+An app that names a file writes into the trail. So every character that a terminal would not show
 as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones,
-bytes that are no UTF-8) stands as an escape such as ``\\x1b`` or ``\\u202e``; a backslash of the
+bytes that are no UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the
 name itself is doubled, so that no name can imitate an escape.
 """
 
@@ -20,7 +20,7 @@ _LEAST: Final = 12
 
 
 def shown(text: str) -> str:
-    """The text with every character visible and harmless."""
+    """Return the text with every character visible and harmless."""
     if is_plain(text) and "\\" not in text:
         return text
     return "".join(map(_shown_char, text))
@@ -32,7 +32,7 @@ def _shown_char(char: str) -> str:
     if is_plain(char):
         return char
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as surrogateescape brings it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as surrogateescape decodes it
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -40,12 +40,12 @@ def _shown_char(char: str) -> str:
 
 
 def shown_path(path: bytes) -> str:
-    """A path with every character visible and harmless; bytes that are no UTF-8 as ``\\xff``."""
+    """Return a path with every character visible and harmless; bytes that are no UTF-8 as ``\\xff``."""
     return shown(path.decode("utf-8", "surrogateescape"))
 
 
 def width(text: str) -> int:
-    """How many terminal columns the (already harmless) text takes."""
+    """Return the number of terminal columns of the (already harmless) text."""
     if text.isascii():
         return len(text)
     return sum(_char_width(char) for char in text)
@@ -58,7 +58,7 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """The text cut in its middle to at most this many columns (the ends of a path tell most)."""
+    """Cut the text in its middle to at most this many columns (the ends of a path tell most)."""
     if width(text) <= columns:
         return text
     if columns <= 1:
@@ -95,7 +95,7 @@ def wrap(text: str, columns: int) -> list[str]:
 
 
 def pad(text: str, columns: int) -> str:
-    """The text filled up with spaces to this many columns."""
+    """Fill the text up with spaces to this many columns."""
     return text + " " * (columns - width(text))
 
 
@@ -107,10 +107,10 @@ def table(
     flexible: int | None = None,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Lines of a table. Cells must be harmless already (`shown`).
+    """Return the lines of a table. Cells must be harmless already (`shown`).
 
-    columns: the terminal's width, None for as wide as it takes. flexible: the column that
-    gives way if the table is too wide. right: the columns that are aligned to the right.
+    columns: the terminal's width, None for no limit. flexible: the column that
+    shrinks if the table is too wide. right: the columns that are aligned to the right.
     """
     widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
     if columns is not None and flexible is not None:
@@ -131,6 +131,6 @@ def _pad_left(text: str, columns: int) -> str:
 
 
 def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of ``name  value``, aligned. Values must be harmless already."""
+    """Return lines of ``name  value``, aligned. Values must be harmless already."""
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]

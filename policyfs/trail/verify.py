@@ -1,7 +1,7 @@
-"""Is a mount's trail whole: every line as it was written, none missing, none moved (pure).
+"""Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
 
-What it proves and what not stands in docs/audit.md: whoever can write the files can also make
-a new chain from some line on. Against that helps a digest kept elsewhere (`expect`).
+docs/audit.md tells how far the proof goes: a process that can write the files can also make
+a new chain from some line on. A digest kept elsewhere (`expect`) helps against that.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _BREAKS_LIMIT: Final = 100
 
 
 class Break(NamedTuple):
-    """One place at which the chain does not hold. line is 0 where a whole segment is meant."""
+    """One place at which the chain does not hold. line is 0 for a whole segment."""
 
     place: Place
     what: str
 
 
 class Report(NamedTuple):
-    """What a verification found: whole is True if there is no break at all.
+    """The result of a verification: whole is True if there is no break at all.
 
-    breaks: the first hundred, in order. notes: what the journal itself recorded as trouble,
+    breaks: the first hundred, in order. notes: defects that the journal itself recorded,
     and other things worth a look. seq, head: of the last line. missing: texts of policies that records
-    name, and that are not kept beside them: the chain may be whole all the same.
+    name and that are not kept beside them; the chain may still be whole.
     """
 
     mount_id: str
@@ -55,7 +55,7 @@ class _Cut(NamedTuple):
 
 
 class Verifier:
-    """Reads the segments of one chain in order; `report` says what was found."""
+    """Reads the segments of one chain in order; `report` returns the result."""
 
     def __init__(self, mount_id: str, expect: Mapping[int, str] | None = None) -> None:
         """expect: digests (hex) that the lines of these sequence numbers must have."""
@@ -73,7 +73,7 @@ class Verifier:
         self._breaks: list[Break] = []
         self._notes: list[Break] = []
         self.policies: dict[str, Place] = {}
-        """Digests of policies that records of starts and changes name, with the last such record."""
+        """Digests of the policies named in records of starts and changes, with the last such record."""
 
     def segment(self, name: str, number: int, lines: Iterable[bytes]) -> None:
         """Check one segment; each line with its newline, the last perhaps without."""
@@ -93,7 +93,7 @@ class Verifier:
             self._empty.append(name)
 
     def report(self) -> Report:
-        """The result, once all segments were read."""
+        """Return the result, once all segments were read."""
         for name, cut in self._cuts.items():
             self._break(name, cut.line, "cut in half or no line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
@@ -153,7 +153,7 @@ class Verifier:
                 "or one of the two was changed",
             )
         if previous != self._head and isinstance(previous, str) and len(previous) == 64:
-            # What came before is gone by rotation (_check_oldest) or named above: go on from here.
+            # Earlier lines were removed by rotation (_check_oldest) or reported above: go on from here.
             self._head, self._seq = previous, record.seq - 1
 
     def _check_digest(self, record: Record, sealed: chain.Sealed) -> None:
@@ -206,7 +206,7 @@ def _in_order(found: Break) -> tuple[bool, str, int]:
 
 
 def describe_trouble(record: Record) -> str:
-    """A sentence for people about a gap, damage or recovered record."""
+    """Return a sentence for people about a gap, damage or recovered record."""
     fields = record.fields
     if record.kind == "recovered":
         return (

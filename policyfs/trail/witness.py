@@ -1,4 +1,4 @@
-"""What chains say of each other: last digests that were seen when another recorder began (pure)."""
+"""Chains as witnesses of each other: last digests seen when another recorder began (pure)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from policyfs.trail.record import BadLine, Place, parse_line
 
 _PREFIX: Final = b'{"type":"others",'
 _PART_BYTES: Final = 40 * 1024
-"""Of one record, below line.LINE_BYTES with all else that stands in its line."""
+"""Bytes of one record: with the rest of its line it stays below line.LINE_BYTES."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """One chain seen by another. place: of the record that says so. seq, head: the last line then.
+    """One chain seen by another. place: of the record of it. seq, head: the last line at that time.
 
     A record that saw no other chain is a sighting of the chain "". first: the place of the first record of
     the same start, where several were needed.
@@ -31,7 +31,7 @@ class Sighting(NamedTuple):
 
 
 def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
-    """Return the fields of the ``others`` records that tell these heads, each short enough for a line."""
+    """Return the fields of the ``others`` records of these heads, each short enough for a line."""
     parts: list[dict[str, str]] = [{}]
     size = 0
     for seen, head in heads.items():
@@ -47,7 +47,7 @@ def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
 
 
 def sightings(mount_id: str, segment: str, lines: Iterable[bytes]) -> list[Sighting]:
-    """Read the ``others`` records of a segment. What is no record is `verify`'s matter."""
+    """Read the ``others`` records of a segment. Invalid lines are left to `verify`."""
     found = []
     first = Place(mount_id, segment, 0)
     for number, raw in enumerate(lines, start=1):
@@ -71,9 +71,10 @@ def sightings(mount_id: str, segment: str, lines: Iterable[bytes]) -> list[Sight
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Find the chains that were seen and are not there; True with those at the last start of their witness.
+    """Find the chains that were seen and are gone; True for those of their witness's last start.
 
-    A witness that began anew since has seen that the chain was gone: then it is known, and only worth a note.
+    A witness that started again since has seen that the chain was gone. So that is known, and only worth a
+    note.
     """
     latest: dict[str, Place] = {}
     gone = []
@@ -85,7 +86,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """Compares the lines of one chain with what other chains saw of it."""
+    """Compares the lines of one chain with other chains' sightings of it."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
@@ -95,7 +96,7 @@ class Witness:
         self._wrong: list[tuple[Place, str]] = []
 
     def following(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Hand the lines of the next segment on, and look at each."""
+        """Yield the lines of the next segment, and check each."""
         for raw in lines:
             if self._open or not self._first:
                 self._line(raw)
@@ -113,9 +114,9 @@ class Witness:
                 self._wrong.append((sighting.place, what))
 
     def finish(self) -> list[tuple[Place, str]]:
-        """Return what does not fit, with the records that tell, once the chain was read to its end."""
+        """Return the mismatches, with the records that reveal them, once the chain was read to its end."""
         for seq, missing in sorted(self._open.items()):
-            if seq >= self._first:  # what is older was removed by rotation, or `verify` misses it
+            if seq >= self._first:  # older lines were removed by rotation, or `verify` misses them
                 what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
                 self._wrong.append((missing[0].place, what))
         return self._wrong
