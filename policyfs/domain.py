@@ -1,6 +1,6 @@
 """The words of policyfs as frozen types: layer 0, imported by every layer, importing none.
 
-The words themselves are defined in docs/architecture.md ("Words"). Everything here is
+docs/architecture.md ("Words") defines the words themselves. Everything here is
 immutable and hashable, so that decisions can be memoised on it.
 """
 
@@ -30,7 +30,7 @@ services and containers (up to 1879048191, UIDS-GIDS.md) and SSSD to accounts (u
 
 
 class FileType(enum.Enum):
-    """What an inode is, as far as policy cares. SPECIAL: a fifo, a socket or a device."""
+    """The type of an inode, as far as policy cares. SPECIAL: a fifo, a socket or a device."""
 
     REGULAR = "regular"
     DIRECTORY = "directory"
@@ -47,17 +47,17 @@ FIXED_KINDS: Final = {
     FileType.SYMLINK: KIND_SYMLINK,
     FileType.SPECIAL: KIND_SPECIAL,
 }
-"""Kinds of what has no bytes of its own, whatever is in it."""
+"""Kinds of inodes without bytes of their own, whatever their content."""
 
 OWNER_NONE: Final = "none"
 """The owner of a file that no app owns (reserved, never an app's name)."""
 
 
 class Facts(NamedTuple):
-    """What is known of a file at decision time; ``None`` in a field means unknown.
+    """The known facts of a file at decision time; ``None`` in a field means unknown.
 
     kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words
-    of REDACTIONS that nothing in the file tells anything of; only those that somebody looked for.
+    of REDACTIONS that were searched for in the file without any finding.
     """
 
     kind: str | None = None
@@ -69,7 +69,7 @@ NO_FACTS: Final = Facts()
 
 
 class Need(enum.IntFlag):
-    """The facts that an answer may hang on."""
+    """The facts that an answer may depend on."""
 
     NOTHING = 0
     KIND = 1
@@ -77,7 +77,7 @@ class Need(enum.IntFlag):
 
 
 class Audit(enum.IntEnum):
-    """How strongly an event must be recorded; the strongest of several wins."""
+    """The strength with which an event must be recorded; the strongest of several wins."""
 
     OFF = 0
     BEST_EFFORT = 1
@@ -86,11 +86,11 @@ class Audit(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, as the rules can tell callers apart.
+    """The author of a request, as the rules can tell callers apart.
 
     key: small int; two callers with one key get the same answers from one engine, always.
-    app: the app's name, or None for a stranger. uid: the caller's uid, where rules may ask
-    for it (None for an app mount's principal before the caller is known).
+    app: the app's name, or None for a stranger. uid: the caller's uid, where rules may depend on
+    it (None for an app mount's principal before the caller is known).
     """
 
     key: int
@@ -99,20 +99,20 @@ class Principal:
 
     @property
     def lane(self) -> str | int | None:
-        """Key of the sniffing workers that serve this principal alone: the app's name, else the uid."""
+        """Return the key of this principal's own sniffing workers: the app's name, else the uid."""
         return self.app if self.app is not None else self.uid
 
     @property
     def label(self) -> str:
-        """The name shown to people: the app's, or ``stranger``."""
+        """Return the name shown to people: the app's, or ``stranger``."""
         return self.app if self.app is not None else "stranger"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One rule that spoke: its id, its effect, and why it counted.
+    """One rule that counted in a decision: its id, its effect, and the reason.
 
-    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation it spoke on.
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation it counted for.
     certain is False if it matched because a fact was unknown. monitor: it was only recorded.
     """
 
@@ -127,15 +127,15 @@ class RuleMatch:
 class Decision:
     """The answer to one request: allow or deny, obligations, and the rules that made it.
 
-    errno is 0 exactly when allowed. redact: what must not be readable in the bytes (already
-    empty where every redact rule lists the kind in raw_types). content: each element is a set
-    of kind patterns (``image/*`` allowed) of which what is written must match one, or a ban (see
-    ban()) of what it may not tell with the kinds that are let through unread; all elements must be
-    met. Both are empty in a denial. bare: a
-    directory seen only because something below it may be seen.
-    quarantine: what does not meet the content requirements is kept for the administrator.
+    errno is 0 exactly when allowed. redact: words for data that must not be readable in the bytes (already
+    empty where every redact rule lists the kind in raw_types). content: content requirements, all of which
+    must be met. Each is a set of kind patterns (``image/*`` allowed), of which the written file must match
+    one. Or it is a ban (see ban()) of what the file may tell, with the kinds that are let through unread.
+    Both are empty in a denial. bare: a
+    directory seen only because a path below it may be seen.
+    quarantine: a file that fails the content requirements is kept for the administrator.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
-    as ``would_deny``, when what is written does not meet them.
+    as ``would_deny``, when a written file fails them.
     """
 
     allowed: bool
@@ -152,7 +152,7 @@ class Decision:
 
     @property
     def in_draft(self) -> bool:
-        """True if what is written is put aside and judged as a whole when it is complete."""
+        """True if written bytes are put aside as a draft and judged as a whole when it is complete."""
         return self.quarantine or bool(banned(self.content))
 
 
@@ -161,15 +161,17 @@ _CLEAN: Final = "clean "
 
 
 def ban(words: frozenset[str]) -> str:
-    """The content pattern that a file meets in which nothing was found to tell of these words: ``no location,
-    time``. DENY_UNKNOWN among them: nor was anything that is not understood.
+    """Return the content pattern for files in which nothing tells of these words: ``no location, time``.
+
+    With DENY_UNKNOWN among the words, the files may also have no part that is not understood.
     """
     return _BAN + ", ".join(sorted(words))
 
 
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
-    """All words that the bans among some content requirements name; those that files are to be cleaned of
-    with ``clean`` before them.
+    """Return all words that the bans among some content requirements name.
+
+    Words that files are to be cleaned of have ``clean`` before them.
     """
     patterns = [pattern for kinds in content for pattern in kinds]
     forbidden = [text.removeprefix(_BAN) for text in patterns if text.startswith(_BAN)]
@@ -179,37 +181,39 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def cleaning(words: frozenset[str]) -> str:
-    """The content pattern that a file meets from which all that may tell of these words was taken out:
-    ``clean location, time``.
+    """Return the content pattern for files that were cleaned of these words: ``clean location, time``.
+
+    Cleaned: all that may tell of them was taken out.
     """
     return _CLEAN + ", ".join(sorted(words))
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Of what banned() answers, the words that files are cleaned of."""
+    """Return the words to clean files of, from a result of banned()."""
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
 def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
-    """Of what banned() answers, the words that a file is refused for which was cleaned of some; DENY_UNKNOWN
-    among them only if there are any. What was cleaned of a word tells nothing of it.
+    """Return the words that still forbid a cleaned file, from a result of banned().
+
+    A word that the file was cleaned of no longer counts. DENY_UNKNOWN counts only beside another word.
     """
     left = frozenset(word for word in words if not word.startswith(_CLEAN)) - cleaned_of
     return left if left - {DENY_UNKNOWN} else frozenset()
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """The content requirements that are about kinds alone: beside a ban stand the kinds it lets through."""
+    """Return the content requirements about kinds alone, without bans and the kinds beside them."""
     return tuple(kinds for kinds in content if not banned((kinds,)))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One presentation of a regular file's bytes, named by the obligations an app may have on it.
+    """One presentation of a regular file's bytes, named by an app's possible obligations on it.
 
     key: small int, unique within one engine: two apps whose answers could ever differ in bytes
-    or checks have different keys, 0 is the raw view. redact, checked and bans (words that what is
-    written may tell nothing of) say what obligations are possible (facts decide what holds now).
+    or checks have different keys, 0 is the raw view. redact, checked and bans (words that written bytes
+    may tell nothing of) name the possible obligations; facts decide which hold now.
     """
 
     key: int
@@ -224,7 +228,7 @@ class View:
 
     @property
     def label(self) -> str:
-        """The name shown to people, e.g. ``checked+redacted(location)``."""
+        """Return the name shown to people, e.g. ``checked+redacted(location)``."""
         parts = ["checked"] if self.checked else []
         if self.redact:
             parts.append(f"redacted({','.join(sorted(self.redact))})")
@@ -235,15 +239,15 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 
 
 REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
-"""The words for what a policy can hide in files; redact/core/categories.py says what each covers."""
+"""The words for data that a policy can hide in files; redact/core/categories.py defines each."""
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
-"""Stands among the words where a rule refuses files in which something cannot be understood. As a
+"""A member of a set of words where a rule refuses files in which something cannot be understood. As a
 member of the set it adds up over rules as the words do: the strictest wins."""
 
 TO_TELL: Final = "found to tell"
-"""Stands among the words where a file is looked through before it is stored: what cannot be understood in
-it counts only if a search of it finds something, or if DENY_UNKNOWN stands there, too."""
+"""A member of a set of words where a file is searched before it is stored. Then a part that cannot be
+understood counts only if a search of it finds something, or if DENY_UNKNOWN is a member, too."""
 
 REDACTABLE_KINDS: Final = frozenset(
     {
@@ -302,7 +306,7 @@ REDACTABLE_KINDS: Final = frozenset(
 class Patch:
     """Replacement bytes at an offset of a file (bytes); never changes the file's size.
 
-    Either data, or so many zeros instead: a video's position track is megabytes of them.
+    Either data, or a number of zeros: a video's position track is megabytes of them.
     """
 
     offset: int
@@ -311,20 +315,20 @@ class Patch:
 
     @property
     def size(self) -> int:
-        """How many bytes are replaced."""
+        """Return the number of replaced bytes."""
         return len(self.data) or self.zeros
 
     @property
     def end(self) -> int:
-        """One past the last byte that is replaced."""
+        """Return the offset behind the last replaced byte."""
         return self.offset + self.size
 
     def part(self, start: int, end: int) -> bytes:
-        """The replacement for [start, end) of the file, which lies within the patch."""
+        """Return the replacement for [start, end) of the file, which lies within the patch."""
         if self.data:
             return self.data[start - self.offset : end - self.offset]
         return bytes(end - start)
 
     def shifted(self, by: int) -> Patch:
-        """The same bytes, so many bytes further on."""
+        """Return the same patch, *by* bytes further on."""
         return Patch(self.offset + by, self.data, self.zeros)

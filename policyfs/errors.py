@@ -18,11 +18,11 @@ ERRNO_RANK: Final = {
     errno.EROFS: 3,
     errno.EXDEV: 4,
 }
-"""Which errno says least: of several, the one with the lowest rank is answered."""
+"""Errnos by what they reveal: of several, the one with the lowest rank, which says least, is the answer."""
 
 
 class PolicyfsError(Exception):
-    """A condition the person can act on. The message says what is wrong and what to do."""
+    """A condition that the user can act on. The message gives the problem and the remedy."""
 
     exit_code: int = EXIT_REFUSED
 
@@ -34,5 +34,5 @@ class UsageError(PolicyfsError):
 
 
 def errno_name(code: int) -> str:
-    """Symbolic name of an errno (``EACCES``), or ``errno N`` for one Python does not know."""
+    """Return the symbolic name of an errno (``EACCES``), or ``errno N`` for one Python does not know."""
     return errno.errorcode.get(code, f"errno {code}")

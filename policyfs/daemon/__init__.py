@@ -1,1 +1,1 @@
-"""The daemon: built, run, watched and ended; what it says of itself."""
+"""The daemon: its parts, its run, its end, and its status (layer 4)."""

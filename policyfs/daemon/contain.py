@@ -1,6 +1,6 @@
-"""What the daemon gives up: the network and most capabilities before its first thread, most system
-calls before its first request.
+"""The rights that the daemon gives up.
 
+Before its first thread: the network and most capabilities. Before its first request: most system calls.
 Opening passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
 first user namespace, so the daemon stays root. See docs/threat-model.md, "The daemon itself".
 """
@@ -23,25 +23,25 @@ DAEMON: Final = frozenset({
     Capability.DAC_OVERRIDE,  # stores of mode 0700 and any owner: the policy decides, not mode bits
     Capability.DAC_READ_SEARCH,  # files by handle, for the watch
     Capability.FOWNER,  # chmod, utimens, xattrs of files that belong to apps
-    Capability.FSETID,  # setgid directories, and what natively keeps its setgid bit
+    Capability.FSETID,  # setgid directories, and files that natively keep their setgid bit
     Capability.KILL,  # workers that hang; they have another uid
     Capability.SETGID, Capability.SETUID,  # new files are made with the caller's identity
-    Capability.SETFCAP,  # taking file capabilities away
+    Capability.SETFCAP,  # removing file capabilities
     Capability.LEASE,  # leases on files that belong to apps
     Capability.SYS_PTRACE,  # the trail names the program: /proc/PID/exe of any uid
     Capability.SYS_ADMIN,  # backing ids, fanotify, trusted xattrs, umount
 })  # fmt: skip
 WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
-"""With --posix: devices, for callers of whom the kernel has asked CAP_MKNOD before."""
+"""With --posix: devices, for callers whose CAP_MKNOD the kernel has checked before."""
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """How far a daemon is contained. missing: what does not hold, for people; empty if all does.
+    """The containment of a daemon. missing: the parts that do not hold, for people; empty if all hold.
 
-    no_network: it is in a network namespace that has nothing but its own loopback.
+    no_network: its network namespace has nothing but its own loopback.
     """
 
     capabilities: tuple[str, ...]
@@ -52,23 +52,22 @@ class Containment:
 
 
 def leave_network() -> bool:
-    """A network namespace of its own, with nothing in it, for this process and all that it starts.
+    """Enter an empty network namespace, with this process and all that it starts.
 
-    Before any thread. False where the kernel has none to give; a mount does not fail for that. What
-    the kernel itself does for a network store goes on in the namespace in which that was mounted.
+    Before any thread. False where the kernel has none to give; a mount does not fail for that. The kernel's
+    own work for a network store continues in the namespace in which the store was mounted.
     """
     return not ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET)
 
 
 def give_up_rights(*, special_files: bool = False) -> None:
-    """Keep DAEMON of all capabilities (with special_files: WITH_DEVICES, if it has them). Before any
-    thread, since each has its own.
+    """Keep only the capabilities in DAEMON (with special_files: WITH_DEVICES, if it has them).
 
-    Raises PolicyfsError if something is left that should not be.
+    Before any thread, since each has its own. Raises PolicyfsError if more are left.
     """
     try:
         no_new_privs()
-        # A core would hold what the daemon has read of files, on a disk where nobody looks for it.
+        # A core would hold data of files that the daemon has read, on a disk where nobody looks for it.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         libc.keep_capabilities()
         kept = WITH_DEVICES if special_files else DAEMON
@@ -81,11 +80,10 @@ def give_up_rights(*, special_files: bool = False) -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Only the system calls of policyfs.linux.seccomp from now on, in every thread, those to come too.
+    """Permit only the system calls of policyfs.linux.seccomp from now on, in every thread, also new ones.
 
-    special_files: making fifos, sockets and devices is among them.
-
-    False where the kernel or this machine has no filter. Raises PolicyfsError if it is refused.
+    special_files: creating fifos, sockets and devices is among them. False where the kernel or this machine
+    has no filter. Raises PolicyfsError if it is refused.
     """
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)
@@ -94,7 +92,7 @@ def close_door(*, special_files: bool = False) -> bool:
 
 
 def containment(pid: int | str = "self") -> Containment:
-    """What holds of a daemon now, by the kernel's own word. Raises OSError if it is gone."""
+    """Return the containment of a daemon as the kernel reports it. Raises OSError if it is gone."""
     rights = rights_of(pid)
     alone = set(_interfaces(pid)) <= {"lo"}
     return Containment(
@@ -107,7 +105,7 @@ def containment(pid: int | str = "self") -> Containment:
 
 
 def _interfaces(pid: int | str) -> list[str]:
-    """Names of the network interfaces that a process sees."""
+    """Return the names of the network interfaces that a process sees."""
     table = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii", errors="replace")
     return [line.partition(":")[0].strip() for line in table.splitlines()[2:]]
 

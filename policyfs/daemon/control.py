@@ -1,7 +1,7 @@
-"""The control socket of a mount: one JSON line asked, one answered.
+"""The control socket of a mount: one JSON line as the request, one as the answer.
 
-Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, ending (somebody is
-about to unmount), staying (it was not unmounted after all).
+Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, previous (reload the
+policy before), ending (an unmount is about to happen), staying (it did not happen), abort (end the mount).
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ _DEADLINE_S: Final = 10.0
 
 
 def runtime_dir() -> Path:
-    """Where control sockets are: POLICYFS_RUNTIME_DIR, else /run/policyfs."""
+    """Return the directory of control sockets: POLICYFS_RUNTIME_DIR, else /run/policyfs."""
     return Path(os.environ.get("POLICYFS_RUNTIME_DIR") or "/run/policyfs")
 
 
 def mount_id(mountpoint: str) -> str:
-    """The name of a mount: 16 hex digits of the SHA-256 of its absolute mountpoint."""
+    """Return the name of a mount: 16 hex digits of the SHA-256 of its absolute mountpoint."""
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
 
 
 def socket_path(mountpoint: str) -> Path:
-    """The control socket of the mount at an absolute mountpoint."""
+    """Return the control socket of the mount at an absolute mountpoint."""
     return runtime_dir() / f"{mount_id(mountpoint)}.sock"
 
 
 def leaving_path(mountpoint: str, pid: int) -> Path:
-    """The control socket of a daemon that lives on after its mount has left its mountpoint."""
+    """Return the control socket of a daemon that lives on after its mount has left its mountpoint."""
     return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """The control sockets of all such daemons, some of which may be dead."""
+    """Return the control sockets of all such daemons, some of which may be dead."""
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer, or refused; then exit_code is of its reason."""
+    """The daemon of a mount did not answer, or refused; then exit_code is that of its reason."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class ControlError(PolicyfsError):
 
 
 class NoDaemonError(ControlError):
-    """Nobody listens at a control socket: the mount is not there, or its daemon is gone."""
+    """Nobody listens at a control socket: the mount does not exist, or its daemon is gone."""
 
 
 def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
@@ -105,8 +105,9 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket. That of a daemon which lives on goes aside, that of a dead one away.
-    Nobody can connect before answer_on().
+    """Bind the control socket. Nobody can connect before answer_on().
+
+    The old socket of a living daemon is renamed, that of a dead one removed.
     """
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
@@ -149,7 +150,7 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove the name of our control socket, which may be another by now."""
+    """Remove the name of our control socket, unless it is another daemon's by now."""
     for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
@@ -163,21 +164,23 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 
 def peer_of(connected: socket.socket) -> Peer:
-    """The process at the other end."""
+    """Return the process at the other end."""
     pid, uid, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Peer(pid, uid)
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
-    """Let clients connect to a claimed socket: whoever can, finds the daemon ready."""
+    """Let clients connect to a claimed socket: the daemon is ready for them."""
     server.listen(8)
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))
 
 
 async def serve(listener: trio.SocketListener, commands: dict[str, Command], bugs: BugLog) -> None:
-    """Answer commands until cancelled. A client that stalls or breaks off harms nobody, and neither
-    does a command that raises what it should not: that is a bug on record, and an error to the client.
+    """Answer commands until cancelled.
+
+    A client that stalls or breaks off harms nobody. Neither does a command with an unexpected exception:
+    it is logged as a bug, and the client gets an error.
     """
 
     async def answer(stream: trio.SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""Why a mount ends, and who ended it, as far as the kernel says: for the trail and the exit code."""
+"""The end of a mount: its cause, and its author as far as the kernel tells, for trail and exit code."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ DETACHED: Final = "detached"
 class MountEnd:
     """The end of a mount.
 
-    cause: ``signal``; ``command`` (policyfs umount); ``outside``: the mount or its connection was taken
-    away by somebody whom the kernel does not name (umount, fusermount3, fusectl); ``error``. how: which
-    signal, which command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: of the process, where known.
+    cause: ``signal``; ``command`` (policyfs umount); ``outside``: the mount or its connection was
+    removed by a process that the kernel does not name (umount, fusermount3, fusectl); ``error``. how: the
+    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: of the process, where known.
     """
 
     cause: str
@@ -41,11 +41,11 @@ class MountEnd:
 
     @property
     def ordered(self) -> bool:
-        """True if somebody told the daemon to end, so that nothing has to mount again."""
+        """True if the daemon was told to end, so that it need not be mounted again."""
         return self.cause in {"signal", "command"}
 
     def fields(self) -> dict[str, object]:
-        """The fields for a record of the trail."""
+        """Return the fields for a record of the trail."""
         found: dict[str, object] = {"cause": self.cause, "how": self.how}
         if self.pid is not None:
             found |= {"pid": self.pid, "uid": self.uid, "exe": self.exe}
@@ -53,36 +53,36 @@ class MountEnd:
 
 
 class EndOfMount:
-    """Keeps what is known of the end of one mount. The first known reason stays."""
+    """The known end of one mount. The first known cause stays."""
 
     def __init__(self) -> None:
         self._announced: MountEnd | None = None
         self._end: MountEnd | None = None
 
     def announce(self, end: MountEnd) -> None:
-        """Somebody says that they are about to unmount."""
+        """Note a client's announcement that it is about to unmount."""
         self._announced = end
 
     def withdraw(self) -> None:
-        """The unmount that was announced did not happen."""
+        """Drop the announcement, because the unmount did not happen."""
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:
-        """The mount ends so, unless more is known; returns what counts."""
+        """End the mount with this cause, unless a better one is known; return the cause that counts."""
         if self._end is None:
             self._end = self._announced or end
         return self._end
 
     @property
     def end(self) -> MountEnd:
-        """The end as far as it is known: an error of the daemon where nothing is."""
+        """Return the end as far as it is known, else an error of the daemon."""
         return self._end or MountEnd("error", "the daemon failed")
 
 
 class SignalReader:
-    """Signals with their senders, by signalfd(2).
+    """A reader of signals with their senders, by signalfd(2).
 
-    INVARIANT: made on the main thread while the signals are blocked in all threads; later threads
+    INVARIANT: created on the main thread while the signals are blocked in all threads; later threads
     inherit that. They stay blocked.
     """
 
@@ -102,7 +102,7 @@ class SignalReader:
             return MountEnd("signal", name, pid, uid, executable(pid)) if pid else MountEnd("signal", name)
 
     def close(self) -> None:
-        """Give the descriptor up."""
+        """Close the descriptor."""
         os.close(self._fd)
 
 
@@ -111,19 +111,20 @@ class MountTable:
 
     def __init__(self) -> None:
         self._file = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
-        # The file itself is always readable: a change is an exceptional condition, which trio does not
-        # wait for. An epoll inside becomes readable by it.
+        # The file itself is always readable. A change is an exceptional condition, which trio does not
+        # wait for. An epoll that contains the file becomes readable by it.
         self._changes = select.epoll()
         self._changes.register(self._file, select.EPOLLPRI)
 
     async def changed(self) -> None:
         """Wait for the next change since the last call."""
         await trio.lowlevel.wait_readable(self._changes.fileno())
-        self._changes.poll(0)  # takes the condition back: fs/proc_namespace.c, mounts_poll
+        self._changes.poll(0)  # clears the condition: fs/proc_namespace.c, mounts_poll
 
     def at(self, path: str) -> list[Mount]:
-        """The mounts on exactly this absolute path without symlinks, topmost last. Opens nothing: whoever
-        has used up all descriptors cannot hide that the mount is gone.
+        """Return the mounts on exactly this absolute path without symlinks, topmost last.
+
+        Opens nothing: a process that uses up all descriptors cannot hide that the mount is gone.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
         with open(self._file, "rb", closefd=False) as lines:
@@ -131,6 +132,6 @@ class MountTable:
         return [mount for mount in there if mount.path == path]
 
     def close(self) -> None:
-        """Give the descriptors up."""
+        """Close the descriptors."""
         self._changes.close()
         os.close(self._file)

@@ -1,9 +1,9 @@
-"""Garbage collection while others wait: of what is new, a little at a time; of everything, when nobody asks.
+"""Garbage collection in small steps while requests come, and in full when none come.
 
-A full collection goes through every object there is: with 110,000 files known to the kernel it took 0.4 s,
-and everybody waited. Here what has outlived a collection is frozen (gc.freeze): later ones leave it out.
-Reference counts free frozen objects as ever; only a circle that was alive when it was frozen stays, until
-nothing has been asked for some seconds and everything is gone through once.
+A full collection visits every object: with 110,000 files known to the kernel it took 0.4 s,
+and every request waited. Here the objects that survive a collection are frozen (gc.freeze), and later ones
+leave them out. Reference counts free frozen objects as before. Only a circle that was alive when it was
+frozen stays, until no request has come for some seconds and a full collection is done.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Final
 _YOUNG: Final = 700
 _MIDDLE: Final = 10
 _NEVER: Final = 1 << 30
-"""Python's own full collections."""
+"""Threshold that turns Python's own full collections off."""
 _DUE: Final = 2
-"""Collections of the middle generation, of 7,000 objects more each, after which one of all that is new is
-due: some 20 ms."""
+"""Collections of the middle generation, each after 7,000 new objects, after which one of all new objects
+is due: some 20 ms."""
 OFTEN_S: Final = 1.0
-"""So long after the last at most, if anything was asked. Python counts what was made less what was freed:
-where a full cache drops an old answer for each new one it sees nothing new, while 100,000 objects are."""
+"""Longest time between two collections while requests come. Python counts created objects less freed ones.
+A full cache drops an old answer for each new one: Python then counts none, while 100,000 objects are new."""
 IDLE_S: Final = 5.0
 MOST_FREEZES: Final = 1000
-"""Before everything is due: one may leave behind what requests under way hold, some KiB."""
+"""Freezes until a full collection is due: each may leave behind objects of requests under way, some KiB."""
 _NEVER_IDLE: Final = 50
-"""So many times as many freezes, and everything is gone through whoever waits."""
+"""After so many times as many freezes a full collection is done even while requests come."""
 
 
 class Garbage:
     """Collects for one process, when tick() is called several times a second.
 
-    freezes: so many since everything was gone through.
+    freezes: their number since the last full collection.
     """
 
     def __init__(self, requests: Callable[[], int], *, most_freezes: int = MOST_FREEZES) -> None:
-        """requests: counts all that were ever read. most_freezes: after so many, everything is due."""
+        """requests: counts all requests ever read. most_freezes: as MOST_FREEZES."""
         self._requests = requests
         self._most_freezes = most_freezes
         self._seen = self._collected = -1
@@ -45,12 +45,12 @@ class Garbage:
         self.freezes = 0
 
     def start(self) -> None:
-        """Freeze what is there now."""
+        """Freeze all present objects."""
         _collect()
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
 
     def tick(self, now_s: float | None = None) -> None:
-        """Collect what is due. now_s: as time.monotonic() says."""
+        """Do the collection that is due, if any. now_s: of time.monotonic()."""
         now_s = time.monotonic() if now_s is None else now_s
         asked = self._requests()
         if gc.get_count()[2] >= _DUE or (asked != self._collected and now_s - self._collected_s >= OFTEN_S):
@@ -67,6 +67,6 @@ class Garbage:
 
 
 def _collect() -> None:
-    """Collect what is not frozen, and freeze what is left of it."""
+    """Collect the objects that are not frozen, and freeze the survivors."""
     gc.collect()
     gc.freeze()

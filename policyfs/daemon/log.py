@@ -13,7 +13,7 @@ Log = structlog.typing.FilteringBoundLogger
 
 
 def configure(stream: TextIO | None = None, *, as_json: bool) -> Log:
-    """A logger that writes to *stream* (standard error)."""
+    """Return a logger that writes to *stream* (default: standard error)."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     )
@@ -33,7 +33,7 @@ def configure(stream: TextIO | None = None, *, as_json: bool) -> Log:
 
 
 class Bugs:
-    """Counts and logs what should never happen."""
+    """Counts and logs bugs."""
 
     def __init__(self, logger: Log) -> None:
         self._logger = logger

@@ -1,4 +1,4 @@
-"""Options of one mount, as the command line gives them, checked."""
+"""The checked command-line options of one mount."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from policyfs.fs.path_bounds import MAX_NODES
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """What `policyfs mount` was asked for; paths absolute, sizes in bytes.
+    """The options of `policyfs mount`; paths absolute, sizes in bytes.
 
-    user_id, group_ids: whom an app mount admits (None with any_uid, and for a shared mount). policy_modes:
-    show owners and modes by the policy to everyone, not only to apps of which the policy says so. told:
-    what the trail says of the start besides: all options as they were given, and by whom.
+    user_id, group_ids: admitted by an app mount (None with any_uid, and for a shared mount). policy_modes:
+    show owners and modes by the policy to everyone, not only to apps that the policy names for it. told:
+    further fields for the trail's record of the start: all options as given, and the user who gave them.
     """
 
     store: str
@@ -45,7 +45,7 @@ class MountOptions:
 
     @property
     def admitted(self) -> Admitted | None:
-        """Whom the daemon is to admit, where the kernel cannot say so."""
+        """Return the uid and groups that the daemon itself must admit, None where the kernel does it."""
         if self.user_id is None or self.kernel_admits:
             return None
         return Admitted(self.user_id, frozenset(self.group_ids))

@@ -17,14 +17,14 @@ Sources = Sequence[SourceText]
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles texts as the mount was asked to."""
+    """Reads the texts of a mount's policy, and compiles texts with the mount's options."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
 
 
 class Policies:
-    """What is in force in a mount, and what was before. Blocking calls: for threads."""
+    """The policy in force in a mount, and the one before it. Blocking calls: for threads."""
 
     def __init__(self, loader: Loader) -> None:
         """Load the first policy. Raises PolicyfsError."""
@@ -32,10 +32,10 @@ class Policies:
         self._sources = loader.read()
         self.engine = loader.compile(self._sources)
         self.previous = ""
-        """The digest of the policy before this one, empty where none is known."""
+        """The digest of the policy before this one, empty if unknown."""
 
     def begin(self, journal: Journal, directory: Path, told: dict[str, object]) -> None:
-        """Record the start of the mount. told: what else its record says."""
+        """Record the start of the mount. told: further fields of the record."""
         self._journal, self._directory = journal, directory
         digest = self.engine.digest
         last, before = read_pointer(directory)
@@ -44,7 +44,7 @@ class Policies:
         journal.tell("mount", fields, policy=policy_text(digest, self._sources), previous=self.previous)
 
     def read(self, *, previous: bool) -> Sources:
-        """Read the texts that are to be in force: the file's, or those of the policy before."""
+        """Read the texts to put in force: those of the file, or those of the policy before."""
         if not previous:
             return self._loader.read()
         if not self.previous:

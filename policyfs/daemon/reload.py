@@ -1,4 +1,4 @@
-"""A reload: the policy is read anew, and takes the place of the one in force."""
+"""A reload: the policy is read again, and replaces the one in force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policyfs.policy.model import Policy
 
 _DRAIN_S: Final = 5.0
 _SETTLE_S: Final = 1.0
-"""A reload waits so long at most for opens that the kernel tries a second time."""
+"""The longest wait of a reload for opens that the kernel tries a second time."""
 
 
 class Reload:
@@ -32,9 +32,9 @@ class Reload:
         self._lock = trio.Lock()
 
     async def reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
-        """Take the policy anew, or the one before it. Either way it is on record.
+        """Reload the policy, or go back to the one before it. Either way the result is on record.
 
-        Raises PolicyfsError for a policy that cannot be taken; then the old one stays in force.
+        Raises PolicyfsError for a policy that cannot be used; then the old one stays in force.
         """
         async with self._lock:
             policies, sources = self._policies, None
@@ -56,7 +56,7 @@ class Reload:
             return {"digest": engine.digest, "generation": gate.generation}
 
     def _check_app(self, policy: Policy) -> None:
-        """Refuse a policy that does not know the app of an app mount, or not the user that it admits."""
+        """Refuse a policy without the app of an app mount, or without the user or groups that it admits."""
         name, uid = self._options.app, self._options.user_id
         if name is None:
             return

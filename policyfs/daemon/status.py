@@ -1,4 +1,4 @@
-"""What `policyfs status` says of a mount: one plain JSON object."""
+"""The answer to `policyfs status`: one plain JSON object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from policyfs.trail.line import iso_time
 
 
 class Reported(Protocol):
-    """What a running daemon can be asked for."""
+    """The parts of a running daemon that its status reports."""
 
     fs: FileSystem
     facts: StoreFacts
@@ -46,7 +46,7 @@ class Reported(Protocol):
 
 
 def describe(daemon: Reported) -> control.Json:
-    """The state of a daemon, now. Counts; sizes in bytes."""
+    """Return the present state of a daemon. Counts; sizes in bytes."""
     options, engine, journal = daemon.options, daemon.fs.gate.engine, daemon.journal.stats()
     return {
         "mountpoint": options.mountpoint,

@@ -1,4 +1,4 @@
-"""Background tasks of the daemon: their bugs are logged, and end neither them nor the mount."""
+"""Background tasks of the daemon: their bugs are logged, and end neither the tasks nor the mount."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final, Protocol
 import trio
 
 PAUSE_S: Final = 1.0
-"""Before a task that failed is started again, so that one that always fails costs little."""
+"""Pause before a failed task is started again, so that one that always fails costs little."""
 
 
 class BugLog(Protocol):
-    """Where unexpected exceptions go, loudly."""
+    """Receiver of unexpected exceptions."""
 
     def bug(self, where: str, error: BaseException) -> None:
         """Log a bug with its traceback and count it."""
