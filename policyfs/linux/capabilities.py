@@ -1,4 +1,4 @@
-"""Capabilities and no_new_privs of processes of policyfs: given up for good, and read back.
+"""Capabilities and no_new_privs of policyfs's processes: dropped for good, and read back.
 
 Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
 """
@@ -28,7 +28,7 @@ _SECCOMP_MODES: Final = ("off", "strict", "filter")
 
 
 class Capability(enum.IntEnum):
-    """Those that policyfs has a use for, by their numbers."""
+    """The capabilities that policyfs uses, by their numbers."""
 
     CHOWN = 0
     DAC_OVERRIDE = 1
@@ -48,18 +48,18 @@ class Capability(enum.IntEnum):
 
 
 ZYGOTE: Final = frozenset({
-    Capability.DAC_READ_SEARCH,  # modules and libraries, wherever they are
+    Capability.DAC_READ_SEARCH,  # modules and libraries, in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""What launcher and zygote need: to give workers another uid, to shut them in, to end them."""
+"""The capabilities of launcher and zygote: to give workers another uid, to confine them, to end them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a process may: capabilities by number (effective, permitted, bounding, inheritable and
-    ambient sets), and whether exec can give it more. seccomp: ``off``, ``strict`` or ``filter``.
+    """The rights of a process: capabilities by number (effective, permitted, bounding, inheritable and
+    ambient sets), and whether exec can add to them. seccomp: ``off``, ``strict`` or ``filter``.
 
-    Of several threads the sets are united, and the weakest of their other properties counts.
+    For several threads the sets are united, and the weakest of their other properties counts.
     """
 
     effective: frozenset[int]
@@ -71,16 +71,16 @@ class Rights:
 
 
 def no_new_privs() -> None:
-    """No exec gives this thread, or what it starts, anything that it lacks. Raises OSError."""
+    """Forbid that an exec gives this thread, or its descendants, more rights. Raises OSError."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def keep(wanted: frozenset[Capability]) -> None:
-    """Give up every capability but these, for good: out of the bounding set too, and nothing is
-    handed on by exec but what root gets of the bounding set.
+    """Drop every capability but these, for good: out of the bounding set too. Exec then hands on
+    nothing but root's share of the bounding set.
 
-    Of the calling thread and of threads that it starts later. What it does not have it does not
-    get. Raises OSError where even that is refused.
+    For the calling thread and threads that it starts later. A capability that it lacks is not
+    added. Raises OSError where even that is refused.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
@@ -101,15 +101,16 @@ def _drop_from_bounding_set(number: int) -> None:
     try:
         _prctl(_PR_CAPBSET_DROP, number)
     except OSError as error:
-        # Without CAP_SETPCAP it stays what whoever started us has made of it; with no_new_privs an
+        # Without CAP_SETPCAP it stays as our parent process left it; with no_new_privs an
         # exec gains nothing by it.
         if error.errno != errno.EPERM:
             raise
 
 
 def rights_of(pid: int | str = "self") -> Rights:
-    """The rights of a process (a pid, or ``self``), of all its threads together; of the calling thread
-    alone by ``thread-self``. Raises OSError if it is gone.
+    """Return the rights of a process (a pid, or ``self``), of all its threads together.
+
+    ``thread-self``: of the calling thread alone. Raises OSError if the process is gone.
     """
     found = [_rights_of_thread(text) for text in _threads(pid)]
     if not found:
@@ -146,7 +147,7 @@ def _rights_of_thread(status: str) -> Rights:
 
 
 def name_of(number: int) -> str:
-    """CAP_... as man pages write it; of others than policyfs uses the number."""
+    """Return a capability's name as in man pages (CAP_...), or the number of an unknown one."""
     try:
         return f"CAP_{Capability(number).name}"
     except ValueError:

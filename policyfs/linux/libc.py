@@ -28,7 +28,7 @@ RENAME_EXCHANGE: Final = 2
 UTIME_NOW: Final = (1 << 30) - 1
 UTIME_OMIT: Final = (1 << 30) - 2
 TIME_NOW: Final = -(1 << 63)
-"""For utimens_fd: the kernel's own current time, in the place of nanoseconds since 1970."""
+"""The kernel's own current time for utimens_fd, instead of nanoseconds since 1970."""
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
@@ -65,7 +65,7 @@ _str: Final = ctypes.c_char_p
 _ptr: Final = ctypes.c_void_p
 
 STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
-"""statx(2), raw, for statx.py: a wrapper more would cost a third of the call."""
+"""statx(2), raw, for statx.py: one more wrapper would cost a third of the call."""
 
 _OPENAT2: Final = 437  # linux/unistd.h, alike on all machines; glibc has no wrapper
 _syscall: Final = _bind("syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long, _str, _ptr, ctypes.c_size_t)
@@ -97,7 +97,7 @@ _NO_ID: Final = 0xFFFFFFFF
 
 
 def fail(name: bytes | None = None) -> OSError:
-    """The OSError for the errno that the last wrapped call left in this thread."""
+    """Return the OSError for the errno that the last wrapped call left in this thread."""
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code), name)
 
@@ -105,8 +105,8 @@ def fail(name: bytes | None = None) -> OSError:
 def check_name(name: bytes) -> bytes:
     """Return *name* if it is one path component, else raise OSError(EINVAL).
 
-    The kernel never sends another kind; a slip of ours must not become a way out of the store.
-    Length is left to the file system (ENAMETOOLONG).
+    The kernel never sends another kind; a mistake of ours must not become a way out of the store.
+    The file system checks the length (ENAMETOOLONG).
     """
     if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
         raise OSError(errno.EINVAL, "not a single file name", name)
@@ -114,7 +114,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Relative paths of single names, joined as long as a system call takes.
+    """Join single names to relative paths, each as long as a system call takes; yield them.
 
     Raises OSError(EINVAL) as check_name().
     """
@@ -130,7 +130,7 @@ def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _checked(names: list[bytes]) -> bytes:
-    """The path of names of which each is one (as check_name() says)."""
+    """Return the path of names, each of which passes check_name()."""
     path = b"/".join(names)
     framed = b"/" + path + b"/"
     if path.count(b"/") != len(names) - 1 or any(wrong in framed for wrong in _NO_NAMES):
@@ -139,18 +139,18 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """The magic link of one of our descriptors: reaches the very object, whatever its name is now."""
+    """Return the magic link of one of our descriptors: it reaches the object whatever its name is now."""
     return b"/proc/self/fd/%d" % fd
 
 
 def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> None:
-    """renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
+    """Call renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
     if _renameat2(old_dir, old, new_dir, new, flags):
         raise fail(old)
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
-    """openat2(2) of a relative path that leaves *dirfd* by no step and follows no symlink (ELOOP).
+    """Call openat2(2) for a relative path that never leaves *dirfd* and follows no symlink (ELOOP).
 
     *path*: less than 4,096 bytes (PATH_MAX). Linux 5.6.
     """
@@ -162,10 +162,10 @@ def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
 
 
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:
-    """Hard link to the object behind *fd* (O_PATH will do), not following it if a symlink.
+    """Create a hard link to the object behind *fd* (O_PATH will do), not following it if a symlink.
 
-    linkat(2) with AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH and says ENOENT without it; the magic
-    link does not.
+    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH and returns ENOENT without it; the magic
+    link does not need it.
     """
     if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
         return
@@ -176,13 +176,13 @@ def link_fd(fd: int, new_dir: int, new: bytes) -> None:
 
 
 def chown_fd(fd: int, uid: int, gid: int) -> None:
-    """fchownat(2) on the object behind *fd* (O_PATH and symlinks too); -1 leaves an id alone."""
+    """Call fchownat(2) on the object behind *fd* (O_PATH and symlinks too); -1 leaves an id unchanged."""
     if _fchownat(fd, b"", uid & _NO_ID, gid & _NO_ID, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
         raise fail()
 
 
 def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-    """utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time alone.
+    """Call utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time unchanged.
 
     Times in nanoseconds since 1970, negative ones allowed, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
     """
@@ -197,13 +197,13 @@ def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
+    """Call fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
     if _fallocate(fd, mode, offset, length):
         raise fail()
 
 
 def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
-    """getdents64(2): bytes of linux_dirent64 records put into *buffer*, 0 at the end."""
+    """Call getdents64(2): return the bytes of linux_dirent64 records put into *buffer*, 0 at the end."""
     count = int(_getdents64(fd, buffer, len(buffer)))
     if count < 0:
         raise fail()
@@ -211,10 +211,10 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def get_xattr(fd: int, name: bytes) -> bytes | None:
-    """Value (at most 1 KiB, else ERANGE) of an xattr of what is behind *fd* (O_PATH too).
+    """Return the value (at most 1 KiB, else ERANGE) of an xattr of the object behind *fd* (O_PATH too).
 
-    None where there is none or the file system has no such xattrs: os.getxattr would make an
-    exception of what is the common case here.
+    None where there is none or the file system has no such xattrs: os.getxattr would raise an
+    exception in what is the common case here.
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
@@ -226,7 +226,7 @@ def get_xattr(fd: int, name: bytes) -> bytes | None:
 
 
 def file_system_type(fd: int) -> int:
-    """f_type of fstatfs(2), the magic number of linux/magic.h, as an unsigned 32-bit number."""
+    """Return f_type of fstatfs(2), the magic number of linux/magic.h, as an unsigned 32-bit number."""
     buffer = (ctypes.c_long * 32)()
     if _fstatfs(fd, buffer):
         raise fail()
@@ -234,10 +234,10 @@ def file_system_type(fd: int) -> int:
 
 
 def file_handle(fd: int) -> bytes:
-    """name_to_handle_at(2) of what is behind *fd* (O_PATH too): type (int32) and opaque bytes.
+    """Return name_to_handle_at(2) of the object behind *fd* (O_PATH too): type (int32) and opaque bytes.
 
     Unique within one file system for as long as the inode lives, and not used again after.
-    Where handles cannot be opened, the identifying kind is taken (AT_HANDLE_FID, Linux 6.5).
+    Where handles cannot be opened, the identifying kind is returned (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
@@ -250,7 +250,7 @@ def file_handle(fd: int) -> bytes:
 
 
 def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
-    """open_by_handle_at(2) of a file_handle(). ESTALE once the inode is gone.
+    """Call open_by_handle_at(2) for a file_handle(). ESTALE once the inode is gone.
 
     *mount_fd*: any descriptor on that file system that is not O_PATH. Needs
     CAP_DAC_READ_SEARCH. O_CLOEXEC is added.
@@ -264,7 +264,7 @@ def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
 
 
 def fanotify_init(flags: int, event_flags: int) -> int:
-    """fanotify_init(2): a descriptor that events are read from. Needs CAP_SYS_ADMIN."""
+    """Call fanotify_init(2): return a descriptor to read events from. Needs CAP_SYS_ADMIN."""
     fd = int(_fanotify_init(flags, event_flags))
     if fd < 0:
         raise fail()
@@ -272,13 +272,13 @@ def fanotify_init(flags: int, event_flags: int) -> int:
 
 
 def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int) -> None:
-    """fanotify_mark(2) on the directory *dirfd* itself (not O_PATH)."""
+    """Call fanotify_mark(2) on the directory *dirfd* itself (not O_PATH)."""
     if _fanotify_mark(fd, flags, mask, dirfd, b"."):
         raise fail()
 
 
 def signalfd(signals: set[int]) -> int:
-    """signalfd(2), non-blocking: a descriptor that those (blocked) signals are read from."""
+    """Call signalfd(2): return a non-blocking descriptor to read those (blocked) signals from."""
     wanted = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in signals))
     fd = int(_signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK))
     if fd < 0:
@@ -289,11 +289,11 @@ def signalfd(signals: set[int]) -> int:
 class Identity:
     """File-system identity of this thread lent to one caller: ``with Identity(uid, gid, umask):``.
 
-    What is created inside belongs to that uid and gid from its first moment, with the kernel's
+    A file created inside belongs to that uid and gid from its first moment, with the kernel's
     own rules for setgid parents, the grpid mount option, default ACLs, id-mapped mounts and file
-    systems without owners; no chown can fail or be raced, and a crash leaves nothing of root's.
-    Permission is not asked of the caller: the capabilities that setfsuid(2) takes away from the
-    thread (capabilities(7), "Effect of user ID changes") are put back at once.
+    systems without owners. No chown can fail or be raced, and a crash leaves no file of root's.
+    The caller's permission is not checked: the capabilities that setfsuid(2) removes from the
+    thread (capabilities(7), "Effect of user ID changes") are restored at once.
 
     INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to
     the thread, but the umask to the whole process. Other threads that create files meanwhile
@@ -316,7 +316,7 @@ class Identity:
         self._old_umask = os.umask(self._umask & 0o777)
         self._old_gid = int(_setfsgid(self._gid))
         self._old_uid = int(_setfsuid(self._uid))
-        # setfsuid and setfsgid report no failure; an id that is no id asks without changing.
+        # setfsuid and setfsgid report no failure; an invalid id returns the present one and changes nothing.
         if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
             self.__exit__()
             raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
@@ -332,15 +332,15 @@ class Identity:
 
 
 NOBODY: Final = 65534
-"""The uid that data is written as: never one to which a file system keeps blocks in reserve."""
+"""The uid that data is written as: never one for which a file system reserves blocks."""
 
 
 class NoReserve:
-    """Takes root's claim to reserved blocks from this thread: ``with NoReserve(): os.pwrite(...)``.
+    """Removes root's claim to reserved blocks from this thread: ``with NoReserve(): os.pwrite(...)``.
 
-    ext4, f2fs and ubifs keep blocks for root and go by the fsuid of the thread that writes (fs/ext4/balloc.c,
+    ext4, f2fs and ubifs reserve blocks for root, by the fsuid of the thread that writes (fs/ext4/balloc.c,
     ext4_has_free_clusters), or of the one that registered a backing file. The capabilities that setfsuid(2)
-    takes away are put back, so that nothing else changes. INVARIANT: no ``await`` inside, and nothing made.
+    removes are restored, so that nothing else changes. INVARIANT: no ``await`` inside, and nothing created.
     """
 
     __slots__ = ("_old_uid",)
@@ -366,12 +366,12 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities of this process's threads, which all have the same: asked once. At first more than
-anybody has, which capset(2) refuses."""
+"""The capabilities of this process's threads, which all have the same: read once. At first more than
+any thread has, so that capset(2) refuses."""
 
 
 class _Fixup:
-    """on: setfsuid(2) takes capabilities away, as it does where nobody has said otherwise."""
+    """on: setfsuid(2) removes capabilities, as is the default."""
 
     def __init__(self) -> None:
         self.on = True
@@ -381,7 +381,7 @@ _fixup: Final = _Fixup()
 
 
 def keep_capabilities() -> bool:
-    """Let setfsuid(2) leave capabilities alone from now on, in threads to come, too (capabilities(7),
+    """Let setfsuid(2) leave capabilities alone from now on, also in later threads (capabilities(7),
     SECBIT_NO_SETUID_FIXUP): it saves NoReserve half of its time. Needs CAP_SETPCAP, else False.
 
     Before any thread, and after the start of processes that give up rights by changing their uid.

@@ -1,6 +1,6 @@
 """Mounts as values, from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-Nothing here asks a mounted file system, which may be dead, hung, or closed to everybody but one app.
+Nothing here sends a request to a mounted file system, which may be dead, hung, or closed to all but one app.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 FSTYPE: Final = "fuse.policyfs"
 MOUNTINFO: Final = "/proc/self/mountinfo"
-_MAX_SYMLINKS: Final = 40  # as the kernel has it
+_MAX_SYMLINKS: Final = 40  # the kernel's own limit
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -35,7 +35,7 @@ class Mount:
 
     @property
     def device_name(self) -> str:
-        """``major:minor``, as proc files have it."""
+        """Return ``major:minor``, as in proc files."""
         return f"{self.device >> 20}:{self.device & 0xFFFFF}"
 
 
@@ -46,7 +46,7 @@ def _unescape(text: str) -> str:
 
 
 def parse_mount(line: str) -> Mount:
-    """One line of mountinfo, decoded as latin-1. Raises ValueError if it is not one."""
+    """Parse one line of mountinfo, decoded as latin-1. Raises ValueError if it is not one."""
     left, _, right = line.rstrip("\n").partition(" - ")
     fields = left.split(" ")
     major, minor = fields[2].split(":")
@@ -64,7 +64,7 @@ def parse_mount(line: str) -> Mount:
 
 
 def mounts(pid: int | None = None) -> list[Mount]:
-    """Every mount of a process's mount namespace (None: ours), in the kernel's order.
+    """Return every mount of a process's mount namespace (None: ours), in the kernel's order.
 
     Raises OSError if there is no such process.
     """
@@ -74,13 +74,13 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 
 def mount_of_fd(fd: int) -> Mount | None:
-    """The mount that one of our descriptors lies on; None if it is in no namespace of ours."""
+    """Return the mount that one of our descriptors lies on; None if it is in no namespace of ours."""
     wanted = mount_id_of_fd(fd)
     return next((mount for mount in mounts() if mount.mount_id == wanted), None)
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
-    """The mnt_id of descriptor *fd* of process *pid* (None: ours), from fdinfo."""
+    """Return the mnt_id of descriptor *fd* of process *pid* (None: ours), from fdinfo."""
     with open(f"/proc/{'self' if pid is None else pid}/fdinfo/{fd}", "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):
@@ -89,12 +89,12 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
 
 
 def mounts_at(path: str) -> list[Mount]:
-    """The mounts on exactly this absolute path without symlinks, topmost last."""
+    """Return the mounts on exactly this absolute path without symlinks, topmost last."""
     return [mount for mount in mounts() if mount.path == path]
 
 
 def resolve(path: str) -> str:
-    """The absolute path without symlinks; what is mounted on its end is not asked.
+    """Return the absolute path without symlinks, with no request to a mount on its end.
 
     Raises OSError: ENOENT and the like for the directories on the way, ELOOP.
     """
@@ -111,7 +111,7 @@ def resolve(path: str) -> str:
 
 
 def is_mountpoint(path: str) -> bool:
-    """Is anything mounted on exactly this path. False too if it does not exist."""
+    """True if something is mounted on exactly this path. False too if it does not exist."""
     try:
         return bool(mounts_at(resolve(path)))
     except OSError:

@@ -1,4 +1,4 @@
-"""The processor's share of this process and the length of its turns (sched_setattr(2))."""
+"""The processor share of this process and the length of its turns (sched_setattr(2))."""
 
 from __future__ import annotations
 

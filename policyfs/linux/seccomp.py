@@ -1,12 +1,12 @@
-"""Filters of system calls (seccomp): what a daemon which serves has left, and a builder for shorter lists.
+"""Filters of system calls (seccomp): the serving daemon's list, and a builder for shorter lists.
 
-The daemon stays root with CAP_SYS_ADMIN, which the kernel wants for passthrough. What makes that
-dangerous in the hands of an attacker are calls it never needs once the mount is there: executing
+The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker
+could use that through calls that the daemon never needs once the mount is there: executing
 programs, new processes, mounting, namespaces, kernel modules, BPF, tracing others, the network,
 executable memory. A call that is not listed fails, and does nothing.
 
-Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h; arguments are looked at in their lower 32
-bits, which is all that the kernel itself takes of them where it does so.
+Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. Only the lower 32 bits of arguments are checked,
+as the kernel itself uses only these there.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system answers so: fs/error_boundary.py takes it for the bug it is,
-where EPERM would be taken for an answer."""
+"""The errno of a refused call. No file system returns it. So fs/error_boundary.py treats it as the bug that
+it is; EPERM would look like an answer."""
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -86,7 +86,7 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 _NEWEST: Final = 466
-"""The last call of Linux 6.15. Newer ones libc is to do without, as under an older kernel."""
+"""The last call of Linux 6.15. libc must do without newer ones, as under an older kernel."""
 
 _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -99,7 +99,7 @@ _IOCTLS: Final = (
     0x80086601, 0x80087601,  # FS_IOC_GETFLAGS, FS_IOC_GETVERSION
     0x5401, 0x5421, 0x5450, 0x5451,  # TCGETS, FIONBIO, FIONCLEX, FIOCLEX
 )  # fmt: skip
-_SPECIAL_FILES: Final = 0x7000  # of S_IFMT: what S_IFREG and 0 have not
+_SPECIAL_FILES: Final = 0x7000  # bits of S_IFMT that S_IFREG and 0 lack
 
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # SECCOMP_RET_*
@@ -124,9 +124,9 @@ class _Program(ctypes.Structure):
 
 
 def close_door(pid: int, *, special_files: bool = False) -> bool:
-    """From now on every thread of this process has the listed calls only, for good.
+    """Limit every thread of this process to the listed calls, for good.
 
-    pid: of this process, the one it may send signals to. special_files: may it make fifos, sockets
+    pid: of this process, the one it may send signals to. special_files: permit creating fifos, sockets
     and devices. False where there is no list for this machine or the kernel has no seccomp.
     Raises OSError if a thread could not be included.
     """
@@ -134,8 +134,8 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
         return False
-    # SPEC_ALLOW: what runs here is the daemon's own code; slowing all of it against speculation
-    # (the default of kernels before 5.16) guards nothing.
+    # SPEC_ALLOW: only the daemon's own code runs here; slowing all of it against speculation
+    # (the default of kernels before 5.16) protects nothing.
     number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
     if not _install(number, unknown_program(machine), flags):
         return False
@@ -154,15 +154,15 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 
 
 def unknown_program(machine: str) -> bytes:
-    """The filter by which this kernel does not know the calls that libc can do without.
+    """Return the filter that makes this kernel answer ENOSYS to calls that libc can do without.
 
-    A filter of its own, since the other one's refusals are logged, and this is no refusal: clone3
+    A filter of its own, since the other one logs its refusals, and this is no refusal: clone3
     comes with every thread. The strictest answer of all filters counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
         *_native(machine),
-        (_JUMP_EQUAL, 1, 0, clone3),  # its flags cannot be looked at; libc then takes clone
+        (_JUMP_EQUAL, 1, 0, clone3),  # a filter cannot read its flags; libc then uses clone
         (_JUMP_ABOVE, 0, 1, _NEWEST),
         _UNKNOWN,
         _YES,
@@ -170,7 +170,7 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """The classic BPF program for a machine as uname names it; None where there is no list."""
+    """Return the classic BPF program for a machine as uname names it; None where there is no list."""
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -181,7 +181,8 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
 
 
 def short_program(machine: str, names: Collection[str]) -> bytes | None:
-    """A filter that allows these calls, mmap and mprotect without PROT_EXEC; all others fail with EPERM.
+    """Return a filter that allows these calls, and mmap and mprotect without PROT_EXEC; others fail with
+    EPERM.
 
     None where there is no list for the machine.
     """
@@ -195,7 +196,7 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
 
 
 def install(machine: str, program: bytes) -> bool:
-    """Have this thread, and what it starts, go by a filter. False where the kernel has no seccomp.
+    """Apply a filter to this thread and its descendants. False where the kernel has no seccomp.
 
     Raises OSError where the kernel refuses.
     """
@@ -205,7 +206,7 @@ def install(machine: str, program: bytes) -> bool:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """looked_at: calls that go by their arguments, first: the kernel remembers the answers of the others."""
+    """looked_at: calls decided by their arguments, first: the kernel remembers the answers of the others."""
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]
@@ -216,7 +217,7 @@ def _program(
 
 
 def _native(machine: str) -> list[Instruction]:
-    """Kills what comes by another architecture's numbers; then the number is loaded."""
+    """Return code that kills on another architecture's numbers, and then loads the number."""
     return [
         (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -232,7 +233,7 @@ def _packed(program: list[Instruction]) -> bytes:
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
-    """Calls that are allowed with some arguments only; each block ends in an answer."""
+    """Return the calls that are allowed with some arguments only; each block ends in an answer."""
     return {
         "mmap": _without(2, _PROT_EXEC),
         "mprotect": _without(2, _PROT_EXEC),

@@ -58,31 +58,31 @@ class Stat(NamedTuple):
 
     @property
     def ftype(self) -> FileType:
-        """Regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
+        """Return regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
     def same_inode(self, other: Stat) -> bool:
-        """Are these attributes of one and the same object, also where its number was used before."""
+        """True if both are attributes of the same object; an inode that reuses the number is another one."""
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
-    """Attributes of *name* in the directory *dirfd*, of the symlink itself if it is one.
+    """Return the attributes of *name* in the directory *dirfd*, of the symlink itself if it is one.
 
-    Raises OSError: EINVAL for what is no single name, else as statx(2).
+    Raises OSError: EINVAL for an invalid single name, else as statx(2).
     """
     return _statx(dirfd, check_name(name), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
 def fstatx(fd: int) -> Stat:
-    """Attributes of the object behind *fd*, O_PATH or not. Raises OSError as statx(2)."""
+    """Return the attributes of the object behind *fd*, O_PATH or not. Raises OSError as statx(2)."""
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
 def cached_device(path: str) -> str:
-    """Return the device (``major:minor``) that a path leads to, without asking its file system anything.
+    """Return the device (``major:minor``) of a path, without a request to its file system.
 
-    With an empty mask a FUSE daemon is not asked (fs/fuse/dir.c, fuse_getattr). Raises OSError.
+    With an empty mask no FUSE daemon gets a request (fs/fuse/dir.c, fuse_getattr). Raises OSError.
     """
     buffer = _BUFFER()
     if STATX(AT_FDCWD, os.fsencode(path), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, buffer):
