@@ -1,7 +1,7 @@
 """``policyfs audit``: read, search, sum up and verify the trail.
 
 Reads files only, so it works with no mount running and on a copy of a trail. All mounts below
-the trail root read as one. docs/audit.md is its manual.
+the trail root are read as one. docs/audit.md is its manual.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TAIL_RECORDS: Final = 1000
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trail``, for commands that read what lies in a trail root."""
+    """Add ``--trail``, for commands that read a trail root."""
     parser.add_argument(
         "--trail",
         metavar="DIR",
@@ -63,7 +63,7 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``audit`` and what it can do to the command line."""
+    """Add ``audit`` and its actions to the command line."""
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -126,14 +126,14 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action. Returns the exit code; raises PolicyfsError for people to read."""
+    """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
     actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "policy": _policy,
                "verify": _verify}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read has enough (head, a pager that was left): nothing more can be said there.
+        # The reader has stopped (head, a pager that was left): nothing more can be printed there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
@@ -179,7 +179,7 @@ def _filter(args: argparse.Namespace) -> Filter:
 
 
 def _read(args: argparse.Namespace, wanted: Filter) -> Iterator[Record | BadLine]:
-    """Everything that may matter to a filter, from all mounts, by time."""
+    """Return all records that a filter may select, from all mounts, by time."""
     chains, may_match = _chains(args), Prefilter(wanted).may_match
     check_names(chains, {"app": args.app, "operation": args.op, "rule": args.rule})
     return merge([records(chain, may_match) for chain in chains])
@@ -210,7 +210,7 @@ class _Printer:
 
 
 class _Single:
-    """Makes a row of each record: for programs, and for people who ask for it (--each)."""
+    """Makes a row of each record: for programs, and for people who use --each."""
 
     def add(self, item: Record | BadLine) -> list[Row]:
         return [Row(item)]
@@ -230,10 +230,10 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 
 
 def _tail(args: argparse.Namespace) -> int:
-    # First know where the end is, then read up to it: nothing falls between the two.
+    # First find the end, then read up to it: nothing is lost between the two.
     follower = Follower(Path(args.trail)) if args.follow else None
     printer, rows = _Printer(as_json=args.json), _rows(args)
-    # Of more records than rows are asked for: some may be one row.
+    # Read more records than the wanted rows: several may be one row.
     count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
     last_seq: dict[str, int] = {}
     newest: deque[Row] = deque(maxlen=args.lines)
@@ -252,9 +252,9 @@ def _tail(args: argparse.Namespace) -> int:
 
 
 def _follow(follower: Follower, printer: _Printer, rows: Rows | _Single, last_seq: dict[str, int]) -> None:
-    """Print what comes, until Ctrl-C or until nobody reads any more."""
+    """Print new rows, until Ctrl-C or until nobody reads any more."""
     reader_gone = select.poll()
-    reader_gone.register(sys.stdout.fileno(), 0)  # POLLERR comes unasked when the pipe's reader left
+    reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
     while True:
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
@@ -296,7 +296,7 @@ def _search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Tell on stderr that an answer may lack something, so that it never passes for complete."""
+    """Tell on stderr that an answer may be incomplete, so that it never looks complete."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

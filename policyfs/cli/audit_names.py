@@ -1,4 +1,4 @@
-"""`policyfs audit`: names that a question asks for, checked before a typing error passes for "no event"."""
+"""`policyfs audit`: checks of the names in a query, so that a typing error does not look like "no event"."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Names = dict[str, set[str]]
 
 
 def check_names(chains: list[Chain], asked: Mapping[str, Iterable[str]]) -> None:
-    """Check names of apps, operations and rules: those of the policies that are kept and on the trail count.
+    """Check names of apps, operations and rules against those of the kept policies and of the trail.
 
-    asked: ``app``, ``operation``, ``rule`` to names. Raises UsageError with what may have been meant.
+    asked: ``app``, ``operation``, ``rule`` to names. Raises UsageError with similar names.
     """
     if not chains:
         return
@@ -66,12 +66,12 @@ def _of_policies(chains: list[Chain]) -> Iterator[Names]:
             sources = [SourceText(*file) for file in read_policy(chain.directory, digest)]
             policy = parse_policy(sources)
         except (OSError, PolicyfsError):
-            continue  # one that was refused, or pruned meanwhile
+            continue  # a policy that was refused, or pruned meanwhile
         yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in policy.rules}}
 
 
 def _of_lines(chains: list[Chain]) -> Iterator[Names]:
-    """The names in each segment: of what is older than the policies that are kept."""
+    """Yield the names in each segment, also in those older than the kept policies."""
     for chain in chains:
         for segment in chain.segments():
             found: Names = {what: set() for what in _FIELDS}

@@ -1,4 +1,4 @@
-"""`policyfs audit policy`: the policies that a trail names, and the texts that are kept of them."""
+"""`policyfs audit policy`: the policies that a trail names, and their kept texts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _text(chains: list[Chain], digest: str) -> int:
 
 
 def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
-    """Find the policies that records name and whose texts were changed, and those that are missing."""
+    """Find the policies named in records whose texts were changed, and those whose texts are missing."""
     changed, missing = [], []
     for digest, place in named.items():
         name = f"the text of policy {shown(digest[:16])} ({POLICIES}/)"

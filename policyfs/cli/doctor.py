@@ -1,4 +1,4 @@
-"""`policyfs doctor`: what this machine and one store will make slow or impossible, and what to do."""
+"""`policyfs doctor`: limits and missing features of this machine and one store, each with a remedy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. todo: what a person can do about it, empty if nothing need be done."""
+    """The result of one check. todo: the remedy for a person, empty if none is needed."""
 
     name: str
     state: State
@@ -59,7 +59,7 @@ class Finding:
 
 
 def check_kernel(release: str) -> Finding:
-    """The kernel's version (uname -r) against the one that brought FUSE passthrough."""
+    """Compare the kernel's version (uname -r) with the first one that has FUSE passthrough."""
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         return Finding("kernel", State.SLOW, f"cannot read the version {release!r}", "see `passthrough`")
@@ -74,7 +74,7 @@ def check_kernel(release: str) -> Finding:
 
 
 def check_device(path: str = "/dev/fuse") -> Finding:
-    """/dev/fuse can be opened."""
+    """Check that /dev/fuse can be opened."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 
 
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
-    """fusectl is mounted: the only way to free what waits in a hung mount."""
+    """Check that fusectl is mounted: the only way to free processes that wait in a hung mount."""
     if mounts_at(str(directory)):
         return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
     todo = f"mount -t fusectl none {directory}"
@@ -95,7 +95,7 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
 
 
 def check_fusermount(path: str | None) -> Finding:
-    """No setuid program unmounts for the uid that an app mount admits. path: of fusermount3."""
+    """Check that no setuid program unmounts for the uid of an app mount. path: of fusermount3."""
     found = None if path is None else os.stat(path)
     if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
         return Finding("fusermount", State.OK, "no app can unmount its own mount")
@@ -108,7 +108,7 @@ def check_fusermount(path: str | None) -> Finding:
 
 
 def check_capability(status: str, uid_map: str) -> Finding:
-    """CAP_SYS_ADMIN in the initial user namespace, from /proc/self/{status,uid_map}."""
+    """Check CAP_SYS_ADMIN in the initial user namespace, from /proc/self/{status,uid_map}."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     if match is None or not int(match[1], 16) >> CAP_SYS_ADMIN & 1:
         return Finding(
@@ -144,7 +144,7 @@ def linked_libfuse(extension: Path | None = None) -> str:
 
 
 def check_libfuse(extension: Path | None = None) -> Finding:
-    """The libfuse that pyfuse3 will use. extension: see linked_libfuse."""
+    """Check the libfuse that pyfuse3 will use. extension: see linked_libfuse."""
     try:
         library = linked_libfuse(extension)
     except (LookupError, OSError) as error:
@@ -162,7 +162,7 @@ def check_libfuse(extension: Path | None = None) -> Finding:
 
 
 def check_bridge() -> Finding:
-    """The C bridge and pyfuse3 can be loaded."""
+    """Check that the C bridge and pyfuse3 can be loaded."""
     try:
         from policyfs.kernel.bridge import pyfuse3
     except ImportError as error:
@@ -172,7 +172,7 @@ def check_bridge() -> Finding:
 
 
 def check_descriptors(limit: int) -> Finding:
-    """The limit on open files (the hard one: the daemon raises its own to it)."""
+    """Check the limit on open files (the hard one: the daemon raises its own to it)."""
     if limit < DESCRIPTORS_BAD:
         todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
         return Finding("descriptors", State.BAD, f"{limit} at most: apps would soon get EMFILE", todo)
@@ -183,7 +183,7 @@ def check_descriptors(limit: int) -> Finding:
 
 
 def check_libmagic() -> Finding:
-    """libmagic can be loaded and knows a JPEG."""
+    """Check that libmagic can be loaded and knows a JPEG."""
     todo = "apt install libmagic1 (and libmagic-mgc); without it every rule that asks for a type denies"
     try:
         import magic
@@ -199,7 +199,7 @@ def check_libmagic() -> Finding:
 
 
 def check_trail(root: str) -> Finding:
-    """A file can be written where the trail goes (or where it would be made)."""
+    """Check that a file can be written in the trail's directory, or in the one above it."""
     where = Path(root)
     while not where.exists() and where != where.parent:
         where = where.parent
@@ -213,7 +213,7 @@ def check_trail(root: str) -> Finding:
 
 
 def check_trail_place(root: str, store: str) -> Finding:
-    """The trail and the store are not on one file system, which apps could fill."""
+    """Check that the trail and the store are not on one file system, which apps could fill."""
     where = Path(root)
     while not where.exists() and where != where.parent:
         where = where.parent
@@ -229,7 +229,7 @@ def check_trail_place(root: str, store: str) -> Finding:
 
 
 def check_filter(machine: str, kernel_has: bool) -> Finding:
-    """A daemon that serves can be left with few system calls. machine: as uname -m names it."""
+    """Check that a serving daemon can be limited to few system calls. machine: as uname -m names it."""
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
         what = f"no list of system calls for {machine}: a daemon that is taken over has all of them"
@@ -241,7 +241,7 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
 
 
 def check_daemons() -> Iterator[Finding]:
-    """What holds of each daemon that runs here, by the kernel's own word."""
+    """Yield the containment of each daemon that runs here, as the kernel reports it."""
     for mount in mounts():
         if mount.fstype != FSTYPE:
             continue
@@ -256,7 +256,7 @@ def check_daemons() -> Iterator[Finding]:
 
 
 def daemon_finding(name: str, held: Containment) -> Finding:
-    """What a daemon has left, as a finding."""
+    """Return a daemon's containment as a finding."""
     if held.missing:
         return Finding(name, State.OFF, "; ".join(held.missing), "start it anew; see `system calls`")
     what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"
@@ -267,7 +267,7 @@ def daemon_finding(name: str, held: Containment) -> Finding:
 
 
 def check_passthrough(store: str | None) -> Finding:
-    """A trial mount: passthrough for a file of the store, or for a copy in memory."""
+    """Try a mount, and passthrough for a file of the store, or for a copy in memory."""
     from policyfs.kernel.session import MountError
     from policyfs.kernel.trial import try_passthrough
 
@@ -287,7 +287,7 @@ def check_passthrough(store: str | None) -> Finding:
 
 
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
-    """What the store's file system can do, by a probe of it."""
+    """Yield the features of the store's file system, as a probe found them."""
     if facts.read_only:
         todo = "mount it writable, unless nobody shall write"
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes say EROFS", todo)
@@ -348,7 +348,7 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
 
 
 def check_closed(store: str) -> Finding:
-    """Apps cannot get at the store by its path: it is closed itself, or a directory above it is."""
+    """Check that apps cannot reach the store by its path: it is closed, or a directory above it is."""
     top = Path(store).resolve()
     for where in (top, *top.parents):
         found = where.stat()
@@ -364,7 +364,7 @@ def check_closed(store: str) -> Finding:
 
 
 def probe_store(store: str) -> Iterator[Finding]:
-    """check_store after opening the directory; what is wrong with the path is a finding too."""
+    """Open the directory and yield check_store; an error of the path is a finding too."""
     try:
         fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -381,7 +381,7 @@ def probe_store(store: str) -> Iterator[Finding]:
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:
-    """Every finding, the machine's first. What fails in an unforeseen way is bad, not silent."""
+    """Return every finding, the machine's first."""
     checks: list[Callable[[], Finding]] = [
         lambda: check_kernel(os.uname().release),
         check_device,
@@ -411,7 +411,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
 
 
 def render(findings: list[Finding]) -> str:
-    """A table for people: state, name, what, and below it what to do."""
+    """Return a table for people: state, name, result, and the remedy below it."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Find the problems of a mount in its status, for `policyfs status` and whatever watches it."""
+"""Problems of a mount, from its status: for `policyfs status` and for monitoring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
 def problems(status: control.Json) -> Iterator[str]:
-    """Sentences about what does not work in a mount as it should; none for a sound one."""
+    """Yield sentences about the defects of a mount; none for a sound one."""
     trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
     if status.get("leaving"):
         yield "it has left its mountpoint and lives on elsewhere"

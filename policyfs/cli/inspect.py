@@ -1,4 +1,4 @@
-"""`policyfs inspect`: what policyfs finds in a file, and what an app reads instead."""
+"""`policyfs inspect`: the findings in a file, and the bytes that an app reads instead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PREVIEW_BYTES: Final = 32
 _HEX_BYTES: Final = 8
 _LOOKED_AT_BYTES: Final = 1 << 16
 _TEXT_CHARACTERS: Final = 3
-"""Fewer printable characters are as likely numbers."""
+"""Fewer printable characters are more likely numbers."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Exit code 0 if an app under these words reads the file as it is, or its view was saved; else 1."""
+    """Return 0 if an app under these words reads the file as it is, or if its view was saved; else 1."""
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     with opened(args.file) as fd:
         size = os.fstat(fd).st_size
@@ -51,7 +51,7 @@ def _words(text: str) -> frozenset[str]:
 def _report(
     name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan, fd: int
 ) -> Iterator[str]:
-    """The findings as people read them."""
+    """Yield the findings as lines for people."""
     yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
     if plan.outcome is Outcome.REFUSE:
         yield f"an app cannot open it (EACCES): {plan.reason}"
@@ -76,7 +76,7 @@ def _report(
 
 
 def _preview(fd: int, finding: Finding) -> str:
-    """The first bytes of what was found: as text where they are text, else in hexadecimal."""
+    """Return the first bytes of a finding: as text where they are text, else in hexadecimal."""
     data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
     text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
     more = "..." if finding.length > _PREVIEW_BYTES else ""
@@ -86,7 +86,7 @@ def _preview(fd: int, finding: Finding) -> str:
 
 
 def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
-    """What an app finds in a finding's place, in a word."""
+    """Return a word for the bytes that an app reads in a finding's place."""
     end = finding.offset + min(finding.length, _LOOKED_AT_BYTES)
     old = os.pread(fd, end - finding.offset, finding.offset)
     new = bytearray(old)
@@ -133,7 +133,7 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
 
 
 def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
-    """Writes what an app would read to a new file. Raises PolicyfsError; then no file is left."""
+    """Write the bytes that an app would read to a new file. Raises PolicyfsError; then no file is left."""
     try:
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:

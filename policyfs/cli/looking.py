@@ -1,4 +1,4 @@
-"""Files looked into from the command line: by the confined workers of a mount where root asks."""
+"""Inspection of files from the command line, by a mount's confined workers if root runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    """The regular file at a path, as an O_RDONLY descriptor. Raises PolicyfsError."""
+    """Yield an O_RDONLY descriptor of the regular file at a path. Raises PolicyfsError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -33,15 +33,15 @@ def opened(path: str) -> Iterator[int]:
 
 
 def kind_in_worker(fd: int) -> str | None:
-    """The content kind of a file; None if it cannot be told. Needs root. Raises SnifferError."""
+    """Return the content kind of a file; None if unknown. Needs root. Raises SnifferError."""
     return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
 
 
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
-    """A file's content kind and what of it is hidden under some words of a policy.
+    """Return a file's content kind, and the redaction plan under some words of a policy.
 
-    Root's files are parsed by a confined worker; anybody else risks no more than their own rights, and
-    parses here. Raises SnifferError.
+    For root a confined worker parses the file. Any other user risks no more than their own rights, and the
+    file is parsed here. Raises SnifferError.
     """
     from policyfs.content.worker import Detector, Passed, SniffError  # libmagic: other commands do without
     from policyfs.redact.plan import Outcome, Plan, locate
@@ -57,7 +57,7 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
-    """One question to one worker, which ends with it."""
+    """Ask one worker one question; the worker then ends."""
     import trio
 
     from policyfs.content.sniffer import Sniffer

@@ -17,8 +17,9 @@ _MODULES: Final = ("mount", "umount", "manage", "policy", "inspect", "audit", "q
 
 
 def build_parser(first: str = "") -> argparse.ArgumentParser:
-    """The whole command line. first: its first word, if it is known already: `mount` becomes a daemon, which
-    is to hold nothing of the other commands.
+    """Build the whole command line. first: its first word, if it is known already.
+
+    `mount` becomes a daemon, which is to hold nothing of the other commands.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",
@@ -32,7 +33,7 @@ def build_parser(first: str = "") -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code (0 fine, 1 refused or found something, 2 usage,
+    """Run one command. Return its exit code (0 fine, 1 refused or found something, 2 usage,
     3 policy does not compile); argparse leaves by SystemExit(2).
     """
     words = sys.argv[1:] if arguments is None else arguments

@@ -1,4 +1,4 @@
-"""`policyfs status` and `reload`: dealing with mounts that are there."""
+"""`policyfs status` and `reload`: commands for running mounts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def known(mountpoint: str) -> str:
-    """The absolute path of a mountpoint without symlinks. Raises PolicyfsError."""
+    """Return the absolute path of a mountpoint without symlinks. Raises PolicyfsError."""
     from policyfs.linux.mountinfo import resolve
 
     try:
@@ -44,7 +44,7 @@ def known(mountpoint: str) -> str:
 
 
 def run_status(args: argparse.Namespace) -> int:
-    """State of one mount, or of all. Ends with 1 if one is not well."""
+    """Print the state of one mount, or of all. Return 1 if one is not well."""
     silent: list[str] = []
     one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
     found = _all_status(silent) if one is None else [one]
@@ -70,7 +70,7 @@ def _problems(status: control.Json) -> list[str]:
 
 
 def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
-    """Ask the daemon of the mount at a path; where none answers, say what there is instead."""
+    """Ask the daemon of the mount at a path; without an answer, raise an error that explains the state."""
     try:
         return control.ask(control.socket_path(path), command, timeout_s)
     except control.NoDaemonError as error:
@@ -78,7 +78,7 @@ def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
 
 
 def _instead(path: str) -> str:
-    """What is at a mountpoint for which no daemon answers, and what to do."""
+    """Return the state of a mountpoint without an answering daemon, and the remedy."""
     from policyfs.kernel.probe import MountState, mount_state
 
     state = mount_state(path)
@@ -103,7 +103,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:
-    """The status of every mount that answers. silent: gets the mountpoints of which nothing is known."""
+    """Return the status of every mount that answers. silent: gets the mountpoints of all others."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
@@ -126,7 +126,7 @@ def _all_status(silent: list[str]) -> list[control.Json]:
 
 
 def _as_text(status: control.Json) -> str:
-    """One screen for people; the whole is in --json."""
+    """Return one screen for people; --json has everything."""
     policy, passthrough = part(status, "policy"), part(status, "passthrough")
     handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
@@ -163,15 +163,15 @@ def _contained(held: control.Json) -> str:
 
 
 def part(status: control.Json, name: str) -> control.Json:
-    """One part of a status; empty where a daemon of another version has none."""
+    """Return one part of a status; empty where a daemon of another version has none."""
     found = status.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def run_reload(args: argparse.Namespace) -> int:
-    """Take the policy anew, in each mount, and where an earlier one of its mountpoint lives on.
+    """Reload the policy in each mount, and in earlier mounts of its mountpoint that live on.
 
-    What one of them refuses is said, and the others are asked all the same.
+    A refusal of one of them is printed, and the others are still reloaded.
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or say --all")

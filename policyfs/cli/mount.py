@@ -139,7 +139,7 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Refuse modes by the policy where they are wrong: beside the kernel's own checks, and for a backup."""
+    """Refuse modes by the policy where they are wrong: with the kernel's own checks, and for a backup."""
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
     told = told if args.app is None else told & {args.app}
@@ -162,7 +162,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
 
 
 def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tuple[int, ...]]:
-    """uid and primary groups that an app mount admits; None and none for all of a shared one."""
+    """Return the uid and primary groups that an app mount admits; None and () for a shared mount."""
     if args.app is None:
         if args.any_uid or args.uid is not None or args.gid:
             raise UsageError("--any-uid, --uid and --gid go with --app")
@@ -204,7 +204,7 @@ def _primary_group(uid: int) -> int:
 
 
 def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
-    """Absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
+    """Return the absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
     # Imported here, as below: commands that mount nothing need no FUSE.
     from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
@@ -221,7 +221,7 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     except OSError as error:
         raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}; create the directory") from error
     state = mount_state(path)
-    # Killed, and the kernel holds a thread of it: its connection, and who waits in it, end by force only.
+    # The daemon was killed, and the kernel holds a thread of it: only force ends its connection and requests.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
         if not clear_dead and not _agrees(f"A dead mount is in the way at {path}. Unmount it?"):
@@ -249,12 +249,12 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
 
 
 def _lies_in(path: str, directory: str) -> bool:
-    """Is an absolute path that directory or below it."""
+    """True if an absolute path is that directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _agrees(question: str) -> bool:
-    """Ask a person at a terminal; without one the answer is no."""
+    """Ask a person at a terminal; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -270,7 +270,7 @@ def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, 
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise _Left
 
-    # Until the daemon blocks signals, to read them itself, they end it in order.
+    # Until the daemon blocks signals, to read them itself, they end it in an orderly way.
     for number in _ENDING:
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
@@ -289,7 +289,7 @@ def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, 
 
 
 class _Left(BaseException):
-    """A signal that ends the daemon, before it listens to signals."""
+    """A signal that ends the daemon before it reads signals itself."""
 
 
 def _in_background(options: MountOptions, loader: Loader, log_file: Path, start: Start) -> int:
@@ -320,7 +320,7 @@ def _in_background(options: MountOptions, loader: Loader, log_file: Path, start:
 
 
 def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
-    """In the forked child: detach, serve, never return."""
+    """Detach and serve, in the forked child; never return."""
     code = EXIT_REFUSED
     try:
         os.setsid()

@@ -15,12 +15,12 @@ _NO_LOGIN: Final = 0xFFFFFFFF
 
 
 def trail_root(given: str | None = None) -> str:
-    """The trail root: as given, else what $POLICYFS_TRAIL_DIR says, else the usual place."""
+    """Return the trail root: as given, else from $POLICYFS_TRAIL_DIR, else the default."""
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
 
 
 def starter(command: str) -> dict[str, object]:
-    """Describe who runs a command: the process, and the user who logged in for it, where the kernel knows."""
+    """Describe the caller of a command: the process, and the login user where the kernel knows it."""
     from policyfs.fs.access.audit import executable
 
     parent = os.getppid()

@@ -1,4 +1,4 @@
-"""`policyfs policy check|explain`: what a policy says, before anything is mounted."""
+"""`policyfs policy check|explain`: a policy's errors and answers, before anything is mounted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UnreadableError(PolicyfsError):
 
 
 def read_sources(path: str) -> list[SourceText]:
-    """The texts of a policy: one file, or every `*.yaml` of a directory.
+    """Read the texts of a policy: one file, or every `*.yaml` of a directory.
 
     Raises UnreadableError.
     """
@@ -50,7 +50,7 @@ def read_sources(path: str) -> list[SourceText]:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Check each policy by itself; say all that is wrong with all of them."""
+    """Check each policy by itself, and print all errors of all of them."""
     code = EXIT_OK
     for path in args.policy:
         try:
@@ -118,7 +118,7 @@ def _plural(count: int, noun: str) -> str:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    """Say what one request would be answered and why. Denied is an answer too: exit code 0."""
+    """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
     if args.app is None and args.uid is None:
         raise UsageError("who asks? say --app NAME or --uid N (a uid of no app is a stranger)")
     engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
@@ -141,7 +141,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 
 def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.Namespace) -> Iterator[str]:
-    """What the answer leaves open because the question did not say what is there."""
+    """Yield hints where the answer is open because the question did not describe the file."""
     decision = explained.decision
     if decision.redact and facts.kind is None:
         yield "can it be opened: only if its kind can be cleaned; say --kind TYPE or --content FILE"
@@ -152,7 +152,7 @@ def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.
 
 
 def _refusal(decision: Decision, kind: str | None) -> str | None:
-    """Why the table of kinds (docs/redaction.md) lets a file under redaction not be opened, if so."""
+    """Return the reason why the table of kinds (docs/redaction.md) forbids to open it redacted, or None."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
     from policyfs.redact.core.kinds import Treatment
@@ -165,7 +165,7 @@ def _refusal(decision: Decision, kind: str | None) -> str | None:
 
 
 def _asker(engine: Engine, args: argparse.Namespace) -> Principal:
-    """The principal that --app and --uid name. Raises UsageError."""
+    """Return the principal that --app and --uid name. Raises UsageError."""
     if args.app is None:
         return engine.principal(args.uid)
     app = next((app for app in engine.policy.apps if app.name == args.app), None)
@@ -183,7 +183,7 @@ def _file_type(args: argparse.Namespace) -> FileType:
 
 
 def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
-    """What is said to be known of the file; what is not said is unknown."""
+    """Return the facts given on the command line; all others are unknown."""
     if args.kind is not None and not re.fullmatch(r"[a-z0-9_.+-]+/[a-z0-9_.+-]+", args.kind):
         raise UsageError(f"--kind is a MIME type in lower case, such as image/jpeg, not {args.kind!r}")
     kind = args.kind if args.content is None else _sniffed(args.content)
@@ -196,7 +196,7 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
 
 
 def _sniffed(path: str) -> str | None:
-    """The content kind of a file, found out by the same confined workers as in a mount."""
+    """Return the content kind of a file, found by the same confined workers as in a mount."""
     if os.geteuid() != 0:
         raise PolicyfsError("--content needs root (to read the file without rights); or say --kind TYPE")
     with opened(path) as fd:
@@ -241,7 +241,7 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `policy` and what it can do to the command line."""
+    """Add `policy` and its actions to the command line."""
     parser = subparsers.add_parser("policy", help="check a policy, and ask it questions")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="does it compile; every error at once, with its place")

@@ -1,4 +1,4 @@
-"""`policyfs quarantine`: the files that rules with `on_refused: quarantine` have refused.
+"""`policyfs quarantine`: the files refused by rules with `on_refused: quarantine`.
 
 Reads and changes the mounts' state only, so it works with no mount running. docs/operations.md is its manual.
 """
@@ -24,12 +24,12 @@ from policyfs.trail.render import local_time
 from policyfs.trail.table import sheet, shown, shown_path, table
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
-"""What a record says of a file that is released or dropped."""
+"""Fields of a record about a file that is released or dropped."""
 _TAKEN: Final = "exists already, and nothing is overwritten: move it away, or release with --to FILE"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``quarantine`` and what it can do to the command line."""
+    """Add ``quarantine`` and its actions to the command line."""
     parser = subparsers.add_parser("quarantine", help="refused files: look at them, release or drop them")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
@@ -70,7 +70,7 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 
 def _places(root: str) -> list[Quarantine]:
-    """The quarantines of all mounts below a trail root, or of the one whose directory it is."""
+    """Return the quarantines of all mounts below a trail root, or of the one whose directory it is."""
     path = Path(root)
     if not path.is_dir():
         raise PolicyfsError(f"there is no trail at {root}; name its directory with --trail")
@@ -151,7 +151,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
-    """Put on the trail what is about to be done with a file; without that it is not done."""
+    """Put the coming action on the trail; without a record it is not done."""
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
     fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}
@@ -179,7 +179,7 @@ def _release(args: argparse.Namespace) -> int:
 
 
 def _into_store(entry: Entry, about: About, source: int) -> str:
-    """Under its own name in the store, reached step by step and through no symlink. Returns its path."""
+    """Put a file under its own name in the store, step by step and through no symlink. Return its path."""
     *above, name = about.path.lstrip(b"/").split(b"/")
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:
@@ -207,7 +207,7 @@ def _to_file(entry: Entry, source: int, where: str) -> str:
 
 
 def _told(error: OSError, where: str) -> PolicyfsError:
-    """Explain why a file cannot be released, and what to do."""
+    """Return an error that explains why a file cannot be released, with the remedy."""
     shown_where = shown(where)
     if error.errno == errno.EEXIST:
         return PolicyfsError(f"{shown_where} {_TAKEN}")

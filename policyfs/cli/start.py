@@ -1,4 +1,4 @@
-"""`policyfs mount`: who starts a mount, with which options, and its record on the trail if it fails."""
+"""`policyfs mount`: the start of a mount, its author and options, and its record if it fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_OPTIONS: Final = frozenset({"run", "command"})
 class Start:
     """One start of a mount, until it answers.
 
-    root: the trail root. told: the fields of its record that say who asked for what.
+    root: the trail root. told: the fields of its record about the caller and the options.
     """
 
     def __init__(self, root: Path, told: dict[str, object], mountpoint: str, places: list[str]) -> None:
@@ -38,7 +38,7 @@ class Start:
         return cls(root, {"options": options, **starter("policyfs mount")}, mountpoint, places)
 
     def answered(self) -> None:
-        """The mount answers: what fails from now on is no failed start."""
+        """Note that the mount answers: a later failure is no failed start."""
         self._is_over = True
 
     def failed(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""`policyfs umount`: unmounting, what a dead daemon has left, and what lives on elsewhere."""
+"""`policyfs umount`: unmount, clear dead mounts, and report mounts that live on elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_umount(args: argparse.Namespace) -> int:
-    """Unmount by the daemon, or, where none answers, what is left of it."""
+    """Unmount through the daemon or, where none answers, remove what is left of the mount."""
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)
@@ -66,7 +66,7 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) -> int:
-    """Wait for the daemon, which ends after its mount, or say where it lives on."""
+    """Wait for the daemon, which ends after its mount, or report where it lives on."""
     until = time.monotonic() + _END_S
     while (living := _living(path, pids)) and not all(status["leaving"] for status in living):
         if time.monotonic() > until:
@@ -99,7 +99,7 @@ def _users(status: control.Json) -> list[str]:
 
 
 def _living(path: str, pids: frozenset[object] | None = None) -> list[control.Json]:
-    """The status of each daemon of a mountpoint, of those that have left it, too. pids: only of these."""
+    """Return the status of each daemon of a mountpoint, also of those that left it. pids: only of these."""
     found = []
     for socket_path in (control.socket_path(path), *control.leaving_paths(path)):
         with contextlib.suppress(control.ControlError):  # it has just ended, or was killed
@@ -108,13 +108,13 @@ def _living(path: str, pids: frozenset[object] | None = None) -> list[control.Js
 
 
 def _tell(path: str, command: str) -> None:
-    """Let the daemon put on record who unmounts. One that does not answer is unmounted all the same."""
+    """Let the daemon record the author of the unmount. One that does not answer is unmounted all the same."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """What is not on record when the daemon ends will never be: say so while somebody looks."""
+    """Warn that events are not on record: once the daemon has ended, they never will be."""
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:
@@ -128,7 +128,7 @@ def _warn_of_the_trail(path: str) -> None:
 
 
 def daemon_died(path: str) -> bool:
-    """Nobody answers a mount's control socket any more, or who did is dead but for a thread.
+    """True if nobody answers a mount's control socket any more, or only a killed process holds it.
 
     A daemon that was killed while the kernel held one of its threads keeps its connection, and
     every request in it waits for ever: then only force ends the mount. False if it is not known.
@@ -147,7 +147,7 @@ def daemon_died(path: str) -> bool:
     except OSError:
         return True
     fields = dict(line.split(":\t", 1) for line in lines)
-    # Killed, and yet not dead: it waits for a store that does not answer.
+    # Killed, but not dead: it waits for a store that does not answer.
     killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
     return killed or fields["State"][0] in "ZX"
 

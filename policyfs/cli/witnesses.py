@@ -1,4 +1,4 @@
-"""`policyfs audit verify`: what the chains below one trail root say of each other."""
+"""`policyfs audit verify`: the testimony of the chains below one trail root about each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policyfs.trail.witness import Sighting, sightings
 
 
 def all_sightings(chains: list[Chain]) -> list[Sighting]:
-    """What each chain says of others. Before any of them is verified: they may grow meanwhile."""
+    """Return each chain's sightings of others. Call it before any is verified: they may grow meanwhile."""
     found = []
     for chain in chains:
         for name in chain.segments():
@@ -22,14 +22,14 @@ def all_sightings(chains: list[Chain]) -> list[Sighting]:
 
 
 def names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
-    """Names of the directories at the trail root, those without a segment too: empty is not gone."""
+    """Return the names of the directories at the trail root, also of those without a segment."""
     if any(chain.directory == root for chain in chains):
         root = root.resolve().parent  # one mount's own directory was named
     return frozenset(os.listdir(root))
 
 
 def with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """The report of a chain with the chains that it has seen and that are not there (witness.vanished)."""
+    """Add to a chain's report the chains that it has seen and that are gone (witness.vanished)."""
     mine = [(sighting, known) for sighting, known in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
         Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing")
