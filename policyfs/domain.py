@@ -86,7 +86,7 @@ class Audit(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The author of a request, as the rules can tell callers apart.
+    """A caller, as far as the rules can tell callers apart.
 
     key: small int; two callers with one key get the same answers from one engine, always.
     app: the app's name, or None for a stranger. uid: the caller's uid, where rules may depend on

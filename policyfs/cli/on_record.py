@@ -1,4 +1,4 @@
-"""Records of what commands do without a daemon: a mount that failed, files that left the quarantine."""
+"""Records of commands that work without a daemon: a mount that failed, files that left the quarantine."""
 
 from __future__ import annotations
 

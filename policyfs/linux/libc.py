@@ -214,7 +214,7 @@ def get_xattr(fd: int, name: bytes) -> bytes | None:
     """Return the value (at most 1 KiB, else ERANGE) of an xattr of the object behind *fd* (O_PATH too).
 
     None where there is none or the file system has no such xattrs: os.getxattr would raise an
-    exception in what is the common case here.
+    exception in the common case.
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))

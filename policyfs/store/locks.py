@@ -343,7 +343,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Unlink the holder from its handles, whose end concerns it no more: its locks have ended."""
+        """Unlink the holder from its handles: their end no longer matters, as its locks have ended."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:

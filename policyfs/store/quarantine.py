@@ -49,7 +49,7 @@ class FullError(Exception):
 
 
 class WrongEntryError(Exception):
-    """The quarantine has an entry that policyfs did not put there."""
+    """An entry of the quarantine is not as policyfs made it."""
 
 
 @dataclass(frozen=True, slots=True)

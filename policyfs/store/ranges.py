@@ -22,7 +22,7 @@ KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
 ZERO_RANGE: Final = 16
 
-_FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); what comes back is an int
+_FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); the result is an int
 _FLAGS: Final = struct.Struct("=i4x")
 
 

@@ -1,4 +1,4 @@
-"""Bounds of an event: whatever names an app chooses, its line and its memory stay small (pure).
+"""Bounds of an event: its line and its memory stay small for any name that an app chooses (pure).
 
 An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
 with its length and its digest. So two paths that differ anywhere are told apart, and the head is a real

@@ -140,7 +140,7 @@ def _segment(part: str, whole: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The selected events; an empty set and None select all.
+    """A selection of events; an empty set and None select all.
 
     since_ns is inclusive, until_ns exclusive (ns since 1970). rules: any of them decided, or
     would have. path: a pattern from `compile_glob`, over either path of the request. A path that was
