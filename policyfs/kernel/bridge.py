@@ -82,7 +82,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
     start over there, and skip the numbers still open). flags: FH_* bits. FH_NOFLUSH means that
-    its FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH where
+    the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH where
     nobody can lock, or where the handle is read-only and no byte range has been requested so far.
     backing_id: from Backing.register, with FH_PASSTHROUGH only. FH_PASSTHROUGH goes with no flag but
     FH_NOFLUSH: the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).

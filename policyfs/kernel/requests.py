@@ -69,7 +69,7 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """ioctl(2). data: the argument's bytes that *command* reads. out_size: largest reply."""
+    """ioctl(2). in_size: bytes that *command* reads, behind this struct. out_size: largest reply."""
 
     fh: int
     flags: int

@@ -1,6 +1,6 @@
 """The features of a store's file system, found by trying them where possible.
 
-The file system's name counts only where no trial can tell: whether a lease can be relied on.
+The file system's name counts only where no trial can tell, as for the reliability of leases.
 Trials use one unnamed file (O_TMPFILE) and leave nothing behind. Only in an empty store a name
 is created for a moment, to see whether it is found in another case.
 """

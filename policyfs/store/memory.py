@@ -25,7 +25,7 @@ _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
 HUGE_PAGE: Final = 2 << 20
-"""Bytes of a huge page on most machines; where they are larger, huge pages only are not used."""
+"""Bytes of a huge page on most machines; where they have another size, no mount has huge pages only."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 _UNLIMITED: Final = 1 << 60

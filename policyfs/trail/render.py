@@ -120,7 +120,7 @@ def paths(event: Event) -> str:
 
 
 def why(event: Event, again: Again | None = None, zone: tzinfo | None = None) -> str:
-    """Return the grounds of the answer: errno, rules, road of the bytes, hidden bytes, repeats."""
+    """Return the grounds of the answer: errno, rules, mode, hidden bytes, repeats."""
     parts = [errno_name(event.errno)] if event.errno else []
     parts += [shown(rule) for rule in event.rules]
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]

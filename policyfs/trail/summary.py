@@ -11,7 +11,7 @@ from policyfs.trail.record import BadLine, Record
 _PATHS_LIMIT: Final = 100_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
-"""Kinds of records that report a defect of the trail at this place."""
+"""Kinds of records that report a defect of the trail at their place."""
 
 
 class Summary:
