@@ -85,7 +85,7 @@ class Backlog:
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Return items that could not be written to the front."""
+        """Put items that could not be written back to the front."""
         for item in reversed(items):
             self._items.appendleft((item, self._counted(item, 1)))
 
