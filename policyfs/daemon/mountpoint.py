@@ -1,4 +1,4 @@
-"""The mount of one daemon in the tree of mounts: made, watched, and taken away."""
+"""The mount of one daemon in the tree of mounts: created, watched, and removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLE_LOOK_S: Final = 1.0
 
 
 class Mountpoint:
-    """A mounted FUSE device. Closed, it leaves no dead mount behind.
+    """A mounted FUSE device. close() leaves no dead mount behind.
 
     readiness: of the session, None until it runs.
     """
@@ -36,7 +36,7 @@ class Mountpoint:
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
         with self._undo:
-            self._table = MountTable()  # from before the mount on, so that its end is a change
+            self._table = MountTable()  # opened before the mount, so that the mount's end is a change
             self._undo.callback(self._table.close)
             self._control_files = self._open_control_files()
             self.device = session.mount_device(
@@ -56,22 +56,22 @@ class Mountpoint:
         return any(mount.device == self.device.conn_id for mount in self._table.at(self._path))
 
     async def gone(self) -> None:
-        """Return once the mount was taken out of the tree while it is in use (umount -l)."""
+        """Return once the mount was removed from the tree while in use (umount -l)."""
         while self.is_mounted:
-            # A change that comes right before the wait is not told: the kernel's poll consumes it.
+            # A change right before the wait is not reported: the kernel's poll consumes it.
             with trio.move_on_after(_TABLE_LOOK_S):
                 await self._table.changed()
-            await trio.sleep(_TABLE_PAUSE_S)  # what changes meanwhile is seen in one go
+            await trio.sleep(_TABLE_PAUSE_S)  # several changes are seen at once
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Note that the mount lives on elsewhere, after gone(). None: its session has ended."""
+        """Record that the mount lives on elsewhere, after gone(). None if its session has ended."""
         if not session.is_connected(self.device):
             return None
         return self._end.by(MountEnd("outside", DETACHED))
 
     async def finish(self) -> None:
-        """Unmount and let the session end. A busy mount is detached all the same, and its users named."""
+        """Unmount and let the session end. A busy mount is detached, and its users are logged."""
         if not self.is_mounted:  # the mount that is there now is another daemon's
             self.leave()
             return
@@ -80,7 +80,7 @@ class Mountpoint:
         except session.MountError as error:
             if error.errno == errno.EBUSY:
                 who: list[Holder] = []
-                with contextlib.suppress(OSError):  # whoever it is, the mount goes
+                with contextlib.suppress(OSError):  # without their names the mount is detached, too
                     who = await trio.to_thread.run_sync(holders, os.fsencode(self._path))
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
@@ -97,9 +97,9 @@ class Mountpoint:
     def cut_off(self) -> None:
         """Answer the requests that still wait with an error.
 
-        An app that waited for an answer would hang; so would a notification that waits for a lock
-        which that app holds (in the kernel, where nothing can end it), and with it this process,
-        which then would keep the connection, and the app, for ever.
+        Otherwise an app that waits for an answer would hang. So would a notification that waits for a lock
+        which that app holds (in the kernel, where nothing can end it), and with it this process. It
+        would then keep the connection, and the app, for ever.
         """
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
@@ -109,18 +109,18 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def close(self) -> None:
-        """Unmount what is still mounted, and close the device. A second call does nothing."""
+        """Remove the mount if it is still there, and close the device. A second call does nothing."""
         self._undo.close()
 
     async def _unmount(self) -> None:
         """Unmount, and end. MountError if it is busy.
 
-        The session ends by itself with the last mount of it. Where a mount namespace that was made
-        meanwhile (a container's) has another, it would go on: it is cut off there.
+        The session ends by itself with its last mount. A mount namespace created
+        meanwhile (a container's) may have another mount, which would go on: it is cut off there.
         """
         await trio.to_thread.run_sync(session.unmount, self._path)
         with trio.move_on_after(_LAST_MOUNT_S):
-            while session.is_connected(self.device):  # noqa: ASYNC110 - nothing tells of it
+            while session.is_connected(self.device):  # noqa: ASYNC110 - there is no event for it
                 await trio.sleep(0.01)
             return
         self._log.warning("cut off where another mount namespace still has it mounted")
@@ -132,7 +132,7 @@ class Mountpoint:
                 session.unmount(self._path, lazy=True)
 
     def _open_control_files(self) -> ControlFiles | None:
-        """None in a user namespace, where fusectl cannot be mounted: then an app may end its own mount."""
+        """Return None in a user namespace without fusectl; then an app may end its own mount."""
         try:
             control_files = ControlFiles()
         except OSError as error:
