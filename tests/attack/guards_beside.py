@@ -34,9 +34,9 @@ def copies_of_any_view() -> None:
     """copy_file_range takes the store's file, whatever the view of it is."""
 
     async def copy(self: Ranges, source: Any, source_at: int, target: Any, to: int, length: int) -> int:
-        fd = self._opener.backing_fd(source)
+        fd = self._open_files.backing_fd(source)
         try:
-            return await self._io.copy_into(target, fd, source_at, to, length)
+            return await self._writer.copy_into(target, fd, source_at, to, length)
         finally:
             os.close(fd)
 
