@@ -108,7 +108,7 @@ def _living(path: str, pids: frozenset[object] | None = None) -> list[control.Js
 
 
 def _tell(path: str, command: str) -> None:
-    """Let the daemon record the author of the unmount. One that does not answer is unmounted all the same."""
+    """Let the daemon record the author of the unmount, which goes on also without an answer."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 

@@ -175,7 +175,7 @@ class ChainWriter:
         try:
             self.write(())
         except OSError:
-            # Nothing was deleted: the next attempt says so anew. Notes added meanwhile stay.
+            # Nothing was deleted: the next attempt records it again. Notes added meanwhile stay.
             self._notes = [note for note in self._notes if note is not pruned]
             raise
         for name in doomed:

@@ -149,7 +149,7 @@ class Notifier:
         """
         if self._minor < MINOR_INC_EPOCH:
             return False
-        with self._changed:  # close() lets go of the descriptor
+        with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
@@ -158,7 +158,7 @@ class Notifier:
         The event loop may send it, as inc_epoch_now(): without pages to drop the kernel waits for nothing
         of a node in use (fs/fuse/inode.c, fuse_reverse_inval_inode). False if it was not taken.
         """
-        with self._changed:  # close() lets go of the descriptor
+        with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(_message(_INVAL_INODE, _INODE.pack(nodeid, -1, 0))) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:

@@ -96,7 +96,7 @@ class Work:
 
 Quick = Callable[[Request], bytes | Work | None]
 """A handler that never waits. It returns the body of the reply, the work that is left, or None to leave
-the request to the Handler. Called in the middle of the read, before any other request is looked at."""
+the request to the Handler. Called in the middle of the read, before any other request."""
 
 
 class BugLog(Protocol):

@@ -244,7 +244,7 @@ def _tells_mapped_store(trial: int) -> bool:
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:
-    """True if an xattr can be set and removed or, on a read-only store, asked for."""
+    """True if an xattr can be set and removed or, on a read-only store, looked up."""
     try:
         os.setxattr(fd, name, b"1")
         os.removexattr(fd, name)
