@@ -148,7 +148,7 @@ class Sniffer:
         """
         size = _checked_size(fd)
         reply = await self._ask(Command.KIND_FD, fd, size, b"", lane)
-        return None if isinstance(reply, _FailedError) else self._kind(reply.payload)
+        return None if isinstance(reply, _FailedError) else self._kind(reply.payload, lane)
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with these bytes; None if unknown.
@@ -158,7 +158,7 @@ class Sniffer:
         if len(head) > SNIFF_BYTES:
             raise ValueError(f"a head of {len(head)} bytes; only {SNIFF_BYTES} decide")
         reply = await self._ask(Command.KIND_HEAD, None, 0, head, lane)
-        return None if isinstance(reply, _FailedError) else self._kind(reply.payload)
+        return None if isinstance(reply, _FailedError) else self._kind(reply.payload, lane)
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
@@ -179,8 +179,7 @@ class Sniffer:
         try:
             return await self._unpacked(reply.payload, fd, size)
         except WireError as error:
-            self._note("lied", f"a worker's plan was malformed: {error}")
-            self._pool.kill_lane(lane)
+            self._lied(lane, f"plan was malformed: {error}")
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
@@ -373,12 +372,17 @@ class Sniffer:
             raise _FailedError("refused", reply.reason)
         return reply
 
-    def _kind(self, payload: bytes) -> str | None:
+    def _kind(self, payload: bytes, lane: Hashable) -> str | None:
         kind = payload.decode("ascii", "replace")
         if is_kind(kind):
             return kind
-        self._note("died", "a worker's kind was no MIME type")
+        self._lied(lane, "kind was no MIME type")
         return None
+
+    def _lied(self, lane: Hashable, answer: str) -> None:
+        """Note an answer that no honest worker gives, and end the lane's workers."""
+        self._note("lied", f"a worker's {answer}")
+        self._pool.kill_lane(lane)
 
     def _note(self, why: str, text: str) -> None:
         self._failed[why] += 1

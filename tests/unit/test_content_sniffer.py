@@ -358,6 +358,30 @@ def test_a_worker_serves_one_lane_in_all_its_life(start, jpeg_fd):
     trio.run(main)
 
 
+@pytest.mark.parametrize("ask", ["kind_of_fd", "locate"])
+def test_a_worker_whose_kind_is_no_mime_type_has_lied_and_does_not_go_on(start, jpeg_fd, monkeypatch, ask):
+    sniffer = start(workers=1, deadline_s=30)
+    honest = WorkerLink.ask
+
+    async def lies(self, command, fd, size, payload):
+        reply = await honest(self, command, fd, size, payload)
+        return reply._replace(payload=reply.payload.replace(b"image/jpeg", b"image jpeg"))
+
+    async def main() -> None:
+        more = (frozenset({"location"}),) if ask == "locate" else ()
+        assert await sniffer.kind_of_fd(jpeg_fd, lane="a") == "image/jpeg"
+        [liar] = sniffer._pool.idle
+        monkeypatch.setattr(WorkerLink, "ask", lies)
+        answer = await getattr(sniffer, ask)(jpeg_fd, *more, lane="a")
+        assert (answer if ask == "kind_of_fd" else answer[0]) is None
+        assert liar not in sniffer._pool.workers
+        assert sniffer.stats().failed == {"lied": 1}
+        monkeypatch.undo()
+        assert await sniffer.kind_of_fd(jpeg_fd, lane="a") == "image/jpeg"
+
+    trio.run(main)
+
+
 def test_a_spare_always_waits(start, jpeg_fd):
     sniffer = start(workers=2, deadline_s=60)
 
