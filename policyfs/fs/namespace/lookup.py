@@ -1,4 +1,4 @@
-"""Lookup, attributes and listings: what `see` shows."""
+"""Lookup of names, and attributes as the caller may see them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,6 @@ class Listing:
     holder: Holder
     entries: list[Entry | None] | None = None
     generation: int = 0
-    served: int = 0
 
 
 class DirectoryListings:
@@ -197,9 +196,8 @@ class DirectoryListings:
         LOOKUP comes anyway.
         """
         listing = self._listings[index]
-        if start == 0 and listing.served:
+        if start == 0:
             await self._drop(listing)
-            listing.served = 0
         self._answering += 1
         try:
             await self._fill(listing, start, token)
@@ -234,7 +232,6 @@ class DirectoryListings:
                 break
             if held is not None:
                 held.lookups += 1
-        listing.served = max(position, 1)
 
     def _dots(self, node: Node, position: int) -> tuple[bytes, pyfuse3.EntryAttributes, None]:
         above = node if position == 0 or node.parent is None else node.parent
