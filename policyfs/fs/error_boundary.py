@@ -1,4 +1,4 @@
-"""The boundary to pyfuse3: whatever a handler raises becomes an errno; nothing ends the loop."""
+"""The boundary to pyfuse3: any exception of a handler becomes an errno; none ends the loop."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
-"""System call errors that only a bug of ours can cause: an app never sees these. EBADRQC: a call that
-the daemon's own filter refuses (policyfs/linux/seccomp.py)."""
+"""System call errors that only a bug of ours can cause: an app never sees these. EBADRQC: the daemon's
+own filter refuses the call (policyfs/linux/seccomp.py)."""
 
 
 class BugLog(Protocol):
-    """Where unexpected exceptions go, loudly."""
+    """The log of unexpected exceptions."""
 
     def bug(self, where: str, error: BaseException) -> None:
         """Log a bug with its traceback and count it."""
@@ -47,10 +47,11 @@ def _refusal(bugs: BugLog, where: str, error: Exception) -> pyfuse3.FUSEError:
 def guarded(
     handler: Callable[Concatenate[S, P], Coroutine[object, object, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
-    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO. What it
-    has noted in its ledger is on record before the answer, or that is EIO.
+    """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
 
-    INVARIANT: every coroutine handed to pyfuse3 is wrapped: an exception other than FUSEError
+    The handler's ledger entries are on record before the answer. If that fails, the answer is EIO.
+
+    INVARIANT: every coroutine handed to pyfuse3 is wrapped. An exception other than FUSEError
     would end the main loop and with it the mount.
     """
 
@@ -71,7 +72,7 @@ def guarded(
 
 
 def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Wrap a handler that never waits and notes nothing in a ledger: as `guarded` does."""
+    """Wrap a handler as `guarded` does, but one that never waits and notes nothing in a ledger."""
 
     @functools.wraps(handler)
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,6 +1,6 @@
-"""One mount's file system, assembled: rooms of fs/ get to know each other here, and nowhere else.
+"""The assembly of one mount's file system: the rooms of fs/ are connected here, and nowhere else.
 
-The foundation (store, journal, sniffer, leases, watch) is built by the daemon and handed in.
+The daemon builds the foundation (store, journal, sniffer, leases, watch) and passes it in.
 """
 
 from __future__ import annotations
@@ -84,17 +84,17 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 
 _FOLDING_SAID: Final = 1000
-"""Of how many directories it is said that they are closed."""
+"""The number of directories for which the log says that they are closed."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 1024
-"""How many requests may wait for locks, in all."""
+"""The limit of requests that wait for locks, in all."""
 _LOCKED_RANGES: Final = 4096
-"""How many byte ranges one lock owner may have in one file."""
+"""The limit of byte ranges that one lock owner has in one file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """Parts that open files, and serve their bytes."""
+    """The parts that open files and serve their bytes."""
 
     views: Views
     hidden: HiddenWords
@@ -107,7 +107,7 @@ class _Opening:
 
 
 class FileSystem:
-    """All parts of one mount. The notifier comes once the session runs."""
+    """All parts of one mount. The notifier is added once the session runs."""
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
@@ -155,7 +155,7 @@ class FileSystem:
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
     ) -> _Opening:
-        """Build the parts that open files, and serve their bytes."""
+        """Build the parts that open files and serve their bytes."""
         settings, base, facts = self._settings, self._base, self._base.facts
         cache = self.kernel_cache
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
@@ -214,7 +214,7 @@ class FileSystem:
         )  # fmt: skip
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
-        """Build the parts that read, write and make durable."""
+        """Build the parts that read, write and sync files."""
         remote, cache = self._base.facts.remote, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker)
@@ -283,7 +283,7 @@ class FileSystem:
     def _handlers(
         self, fs: FsContext, opening: _Opening, data: DataOperations, names: NameOperations
     ) -> None:
-        """Build the parts that take requests."""
+        """Build the handlers of requests."""
         bugs, cache = self._bugs, self.kernel_cache
         self._operations = RawHandlers(fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs)
         lock_limits = Limits(self._settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
@@ -295,7 +295,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """The owners and modes of this mount; the kernel keeps no attributes where they differ by caller."""
+        """Build the owners and modes of this mount. Where they differ by caller, the kernel keeps none."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
@@ -317,7 +317,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self) -> QuarantineQueue:
-        """Make the queue of refused files. Files that still wait in it at the end are kept then."""
+        """Make the queue of refused files. Files that still wait in it at the end are kept at the end."""
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
@@ -328,21 +328,21 @@ class FileSystem:
         return queue
 
     def requests(self) -> dict[Opcode, Handler]:
-        """Handlers of the requests that pyfuse3 does not know."""
+        """Return the handlers of the requests that pyfuse3 does not know."""
         return self._operations.handlers() | self.locks.requests()
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Handlers that are asked before those, and do not wait."""
+        """Return the handlers that are tried before those of requests(), and do not wait."""
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:
-        """Nothing in a directory that finds names whatever their case is shown; said once of each."""
+        """Log that a directory is closed since it finds names whatever their case; once for each."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
             self._base.warn("this directory finds names whatever their case: it is closed", node.path())
 
     def use(self, engine: Engine) -> None:
-        """Decide by another policy from now on, and let the kernel forget what the old one allowed."""
+        """Decide by another policy from now on, and make the kernel forget answers under the old one."""
         self.gate.use(engine)
         self.timeouts.use(engine)
         self.modes.use(engine)
@@ -351,7 +351,7 @@ class FileSystem:
         self.kernel_cache.reset()
 
     def expire(self) -> None:
-        """Give up what was kept for a moment only; called several times a second."""
+        """Release resources that are kept for a moment only; called several times a second."""
         if self.kernel_cache.notifier is not None:
             self.pruning.prune(self.kernel_cache.notifier)
         self.passthrough.expire()
@@ -360,8 +360,8 @@ class FileSystem:
         self.copies.sweep()
 
     def close(self) -> None:
-        """Give up everything that was made here."""
-        for handle in self.handles:  # cut off while they were open
+        """Release everything that was made here."""
+        for handle in self.handles:  # still open at the end of the mount
             if handle.writable and handle.node.open is not None and handle.node.open.draft is not None:
                 self.drafts.give_up(handle, handle.node.open.draft)
         self._undo.close()

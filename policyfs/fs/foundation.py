@@ -21,15 +21,15 @@ from policyfs.store.watch import Watch
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a mount is to behave. app: whose mount it is, None for a shared one. Sizes in bytes.
+    """The settings of one mount. Sizes are in bytes.
 
-    directories, lock_owners, descriptors, copies: how many descriptors may be kept for directories, locks,
-    open files and frozen copies. nodes: how many files and directories the kernel may know. latches: the
-    file through which the daemons of one store keep out of each other's way. device_fd: of the FUSE
-    connection; None switches passthrough off. posix: behave natively where no rule asks for anything.
-    policy_modes: show everyone modes by the policy (see ShownModes). any_uid: an app's mount that admits
-    every uid. admitted: whom one with several groups admits. read_only: nobody writes. quarantine: what each
-    app may have there.
+    app: the app of an app mount, None for a shared mount. directories, lock_owners, descriptors, copies:
+    limits of the descriptors kept for directories, locks, open files and frozen copies. nodes: limit of the
+    files and directories that the kernel knows. latches: the file that holds the locks between the daemons
+    of one store. device_fd: the descriptor of the FUSE connection; None switches passthrough off. posix:
+    behave natively where no rule has a requirement. policy_modes: show everyone modes by the policy (see
+    ShownModes). any_uid: an app mount that admits every uid. admitted: the callers that an app mount with
+    several groups admits. read_only: nobody writes. quarantine: the limits of each app there.
     """
 
     mountpoint: str
@@ -54,9 +54,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What the file system stands on; all of it is closed by who made it.
+    """The parts below the file system. Their maker closes them.
 
-    warn: says in the daemon's log what is wrong with a path of the store.
+    warn: logs a problem with a path of the store.
     """
 
     tree: Tree

@@ -1,4 +1,4 @@
-"""The FUSE requests, as pyfuse3 hands them over. Handlers translate; nothing is decided here."""
+"""Handlers of the FUSE requests that pyfuse3 knows. They translate, and decide nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
 _AT_ONCE: Final = 16
-"""Nodes given up, between two looks at the clock."""
+"""The number of forgotten nodes between two looks at the clock."""
 
 
 class Handlers(pyfuse3.Operations):
@@ -78,8 +78,8 @@ class Handlers(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET and BATCH_FORGET: the kernel gave up references.
 
-        Short of memory, or when many names are given up with a directory, it sends tens of thousands, in as
-        many messages as it likes. Nobody waits for the answer; a few at a time are worked on for all of them.
+        It sends tens of thousands, in any number of messages, when memory is short or when a directory
+        with many names goes. Nobody waits for an answer, so one task does them all, a few at a time.
         """
         self._forgets.extend(inode_list)
         if self._forgetting:
@@ -91,7 +91,7 @@ class Handlers(pyfuse3.Operations):
             self._forgetting = False
 
     def _forget_some(self) -> bool:
-        """Work on a few of what was given up; returns whether there are more."""
+        """Forget a few references. True if there are more."""
         for _ in range(min(_AT_ONCE, len(self._forgets))):
             self._nodes.forget(*self._forgets.popleft())
         return bool(self._forgets)
@@ -138,7 +138,7 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all
         """STATFS."""
-        found = await trio.to_thread.run_sync(self._tree.statvfs)  # df asks it of stores that hang, too
+        found = await trio.to_thread.run_sync(self._tree.statvfs)  # df calls it on hanging stores, too
         reply = pyfuse3.StatvfsData()
         reply.f_bsize, reply.f_frsize = found.f_bsize, found.f_frsize
         reply.f_blocks, reply.f_bfree, reply.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
@@ -180,7 +180,7 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def flush(self, fh: int) -> None:
-        """FLUSH: some descriptor of the handle was closed."""
+        """FLUSH: a descriptor of the handle was closed."""
         (owner,) = _FLUSH_OWNER.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         self._locks.flushed(handle, owner)
@@ -188,12 +188,12 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def release(self, fh: int) -> None:
-        """RELEASE: the last descriptor and mapping is gone."""
+        """RELEASE: the last descriptor and the last mapping are gone."""
         handle = self._handles.get(fh)
         try:
             try:
                 self._locks.released(handle)
-            finally:  # whatever a store says to the end of a lock, the file is closed
+            finally:  # the file is closed, also if the store cannot release a lock
                 await self._data.sync.finish(handle)
         finally:
             self._opener.close(handle)
@@ -299,5 +299,5 @@ class Handlers(pyfuse3.Operations):
 
 
 def _time(given_ns: int, now: int) -> int:
-    """A time to set; "now" stays that, so that the store's clock says when, as for ctime."""
+    """Return the time to set. "Now" is kept as TIME_NOW, so that the store's clock decides, as for ctime."""
     return TIME_NOW if now else given_ns

@@ -1,7 +1,7 @@
-"""The longest path: how many levels deep and how many bytes long one may be within a mount.
+"""The limits of a path within a mount, in levels and bytes.
 
-The kernel bounds a path by PATH_MAX only where one call names all of it; relative calls go on below
-that for ever. Here every path is bounded, so that no decision, event or walk grows without end.
+The kernel bounds a path by PATH_MAX only where one call names all of it. Relative calls can go deeper
+without end. Here every path is bounded, so that no decision, event or walk grows without end.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import errno
 from typing import Final
 
 MAX_NODES: Final = 40_000
-"""Files and directories that the kernel may know, unless said otherwise: 50 MiB, with names of 250 bytes."""
+"""The default limit of files and directories that the kernel knows: 50 MiB, with names of 250 bytes."""
 MAX_LEVELS: Final = 1000
-"""Names in the longest path; the root has none."""
+"""The number of names in the longest path; the root has none."""
 MAX_PATH_BYTES: Final = 16 * 1024
-"""Bytes of the longest path, from its first slash on."""
+"""The size of the longest path in bytes, from its first slash on."""
 KEPT_NAMES: Final = 128
-"""Names of one node that are known one by one; of those beyond, only the path states are."""
+"""The number of names of one node that are kept one by one; of further names only the path states are."""
 
 
 class PathTooLongError(OSError):

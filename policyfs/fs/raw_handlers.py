@@ -1,4 +1,4 @@
-"""The requests that pyfuse3 does not know, from the door. Handlers translate; nothing is decided here."""
+"""Handlers of the requests that pyfuse3 does not know. They translate, and decide nothing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _AT_ONCE: Final = 2
-"""Requests of one app that may each have a thread for long."""
+"""The limit of one app's requests that have a thread for long, each."""
 _FLAGS: Final = struct.Struct("=II")
 
 
 class RawHandlers:
-    """Handlers by opcode, for one mount's door."""
+    """The handlers of one mount, by opcode."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class RawHandlers:
         self._turns = Turns(_AT_ONCE)
 
     def handlers(self) -> dict[Opcode, Handler]:
-        """What the door is to take."""
+        """Return the handlers by opcode."""
         return {
             Opcode.FALLOCATE: self.fallocate,
             Opcode.LSEEK: self.lseek,
@@ -65,7 +65,7 @@ class RawHandlers:
         }
 
     def quick_handlers(self) -> dict[Opcode, Quick]:
-        """Handlers that are asked first, and do not wait."""
+        """Return the handlers that are tried first, and do not wait."""
         return {Opcode.FSYNC: self.fsync_now, Opcode.FSYNCDIR: self.fsyncdir_now}
 
     def _node(self, request: Request) -> Node:
@@ -73,14 +73,14 @@ class RawHandlers:
 
     @guarded_now
     def fsync_now(self, request: Request) -> Work | None:
-        """FSYNC of a file of which nothing is held."""
+        """FSYNC of a file without held bytes."""
         asked = requests.fsync(request)
         sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
         return None if sync is None else Work(sync)
 
     @guarded
     async def fsync(self, request: Request) -> bytes:
-        """FSYNC, of every file."""
+        """FSYNC of any file."""
         asked = requests.fsync(request)
         await self._sync.fsync(self._handles.get(asked.fh), datasync=asked.datasync)
         return b""
@@ -116,7 +116,7 @@ class RawHandlers:
 
     @guarded
     async def copy_file_range(self, request: Request) -> bytes:
-        """COPY_FILE_RANGE, in both sizes."""
+        """COPY_FILE_RANGE and COPY_FILE_RANGE_64."""
         asked = requests.copy_range(request)
         source, target = self._handles.get(asked.fh_in), self._handles.get(asked.fh_out)
         if asked.flags:
@@ -127,9 +127,7 @@ class RawHandlers:
 
     @guarded
     async def ioctl(self, request: Request) -> bytes:
-        """IOCTL: FS_IOC_GETFLAGS, which tells no more than stat does. No other
-        (docs/decisions/0025-one-ioctl.md).
-        """
+        """IOCTL: only FS_IOC_GETFLAGS, which tells no more than stat (docs/decisions/0025-one-ioctl.md)."""
         asked = requests.ioctl(request)
         if asked.command != _FS_IOC_GETFLAGS:
             raise OSError(errno.ENOTTY, "not through this mount")
@@ -147,7 +145,7 @@ class RawHandlers:
 
     @guarded
     async def statx(self, request: Request) -> bytes:
-        """STATX: GETATTR with the time of birth."""
+        """STATX: GETATTR with the birth time."""
         node = self._node(request)
         stat = await self._lookup.look(node, self._gate.caller(request))
         return requests.statx_reply(self._lookup.attributes(node, stat), stat.btime_ns)

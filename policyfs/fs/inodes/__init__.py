@@ -1,1 +1,1 @@
-"""Nodes, their names and handles, and the way from a node to the store."""
+"""Nodes, their names and handles, and the resolution of a node to its place in the store."""

@@ -1,4 +1,4 @@
-"""What lives only while a file is open: handles, and the state that all handles of a node share."""
+"""The state of open files: handles, and the state that all handles of a node share."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _HANDLES: Final = 1 << 18
-"""How many files may be open at once; one costs the daemon less than a kilobyte."""
+"""The limit of files that are open at once; one costs the daemon less than a kilobyte."""
 
 
 class Caller:
-    """Who sent a request: the process, and the principal that the policy in force knows it as.
+    """The sender of a request: its process, and its principal under the policy in force.
 
-    principal is asked for anew each time: principals of one policy mean nothing to another, and
-    the policy may change while a request is under way.
+    The principal is looked up anew each time, since the policy may change while a request is under way,
+    and principals of one policy mean nothing to another.
     """
 
     __slots__ = ("_who", "gid", "pid", "uid", "umask")
@@ -52,12 +52,12 @@ class Caller:
 
     @property
     def holder(self) -> Holder:
-        """Whose share of what is limited it takes from: the app's, or a stranger's own."""
+        """The quota key: the app's name, or the uid if the caller is no app."""
         return self.principal.app or self.uid
 
 
 class Mode(enum.Enum):
-    """Who answers reads and writes of a node: the kernel or the daemon."""
+    """The mode of a node: the kernel or the daemon answers its reads and writes."""
 
     PASSTHROUGH = "passthrough"
     MEDIATED = "mediated"
@@ -65,43 +65,43 @@ class Mode(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class OpenState:
-    """What all handles of one node share, from the first open to the last release."""
+    """The state that all handles of one node share, from the first open to the last release."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held while bytes are judged that then are written, or a way for them is made (Lifecycle.enter)."""
+    """Held while bytes are judged before their write, or a byte path is prepared (Lifecycle.enter)."""
     handles: int = 0
-    """How many are open."""
+    """The number of open handles."""
     writers: int = 0
-    """How many of them may write."""
+    """The number of handles that may write."""
     mode: Mode = Mode.MEDIATED
     backing_id: int = 0
     """The kernel's id of the backing file in passthrough, else 0."""
     copy: Copy | None = None
     """The frozen copy of a COPY node, pinned."""
     version: Version | None = None
-    """The version that the copy was made of."""
+    """The file's version in the copy."""
     lease: Lease | None = None
     """Of a LEASED node: the read lease, while it holds."""
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     patches: tuple[Patch, ...] = ()
-    """Of a LEASED node: what is read instead of its bytes."""
+    """Of a LEASED node: the bytes that are shown instead of the file's."""
     cut: bool = False
-    """Whether the file got another size by its path, through this node."""
+    """True if the file got another size by its path, through this node."""
     generation: int = 0
     """The policy that *patches* are for."""
     located: tuple[str | None, Plan] | None = None
-    """Kind and plan for all that the view hides, found under the lease."""
+    """The kind, and the plan for all categories that the view hides, found under the lease."""
     head: Head | None = None
     """Held or remembered first bytes of a checked node."""
     draft: Draft | None = None
-    """What was written and is not looked through yet."""
+    """The written bytes that are not checked yet."""
     fd: int = -1
-    """Of a file whose last name was taken away through this mount while it was open, else -1."""
+    """A descriptor of the file, if its last name was removed through this mount while open; else -1."""
     stat: Stat | None = None
-    """What the file was when it was opened last, for one whose name went in the store."""
+    """The file's attributes at the last open, for a file that lost its name in the store."""
     locked: Version | None = None
-    """The version that the kernel was last made to ask for since somebody locked the file here."""
+    """The version at the last lock, for which the kernel was made to ask for attributes again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,62 +114,62 @@ class Handle:
     caller: Caller
     """The process that opened it."""
     flags: int
-    """Of open(2)."""
+    """The flags of open(2)."""
     fd: int
     """The daemon's descriptor of the backing file, -1 where passthrough needs none."""
     fh: int = 0
     """The number that the kernel sends back (bridge.pack_fh)."""
     mode: Mode = Mode.MEDIATED
     emptied: bool = False
-    """Whether the app is under redaction and got to write by emptying the file."""
+    """True if the app is under redaction, and may write because it emptied the file."""
     created: bool = False
-    """Whether the file came into being with this handle."""
+    """True if the file was created with this handle."""
     by_kind: bool = False
-    """Whether the file's kind decided that it may be opened."""
+    """True if the decision to open the file depended on its kind."""
     recorded_late: bool = False
-    """Whether others went on while its open was put on record."""
+    """True if other requests went on while its open was put on record."""
     seen: Version | None = None
-    """Where *emptied*: the version that its own last write left."""
+    """Where *emptied*: the file's version after its own last write."""
     before: Version | None = None
-    """The version of the file that the open found, for the record."""
+    """The file's version at the open, for the record."""
     bytes_read: int = 0
-    """Through the daemon."""
+    """Bytes read through the daemon."""
     bytes_written: int = 0
-    """Through the daemon."""
+    """Bytes written through the daemon."""
     noted: bool = False
-    """Whether a monitored requirement of kinds that it did not meet is on record."""
+    """True if it did not meet a monitored requirement of kinds, and that is on record."""
     generation: int = 0
-    """The policy that allowed the open."""
+    """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """Of the file that a frozen copy was made of; None where they are asked of the file itself."""
+    """The facts of the file in its frozen copy; None where the file itself is looked at."""
     hidden: frozenset[str] | None = None
-    """What is hidden in the copy that it shows; None where its bytes are looked at when they are read."""
+    """The categories hidden in the copy that it shows; None where bytes are checked at each read."""
     copy: Copy | None = None
     """That copy, pinned for *payer*."""
     payer: str | None = None
-    """Whose share of copies it takes: an app's name, or None."""
+    """The app whose share of copies it takes, or None."""
 
     @property
     def hides(self) -> frozenset[str]:
-        """What this handle never shows."""
+        """The categories that this handle never shows."""
         return self.node.view.redact if self.hidden is None else self.hidden
 
     @property
     def readable(self) -> bool:
-        """Was it opened for reading."""
+        """True if it was opened for reading."""
         return self.flags & os.O_ACCMODE != os.O_WRONLY
 
     @property
     def writable(self) -> bool:
-        """Was it opened for writing."""
+        """True if it was opened for writing."""
         return self.flags & os.O_ACCMODE != os.O_RDONLY
 
 
 class HandleTable:
     """All open handles of a mount, by the 64-bit number that the kernel sends back.
 
-    descriptors: how many of the daemon's all handles may hold. Nobody gets more than there is left
-    for all others: neither of those nor of handles.
+    descriptors: the limit of the daemon's descriptors that all handles hold. No app gets more descriptors,
+    or more handles, than it leaves for all others.
     """
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
@@ -187,10 +187,10 @@ class HandleTable:
         return iter([kept.handle for kept in self._by_fh.values()])
 
     def new_index(self, caller: Caller) -> int:
-        """An index (bridge.MAX_INDEX at most) that no open handle has.
+        """Return an index (bridge.MAX_INDEX at most) that no open handle has.
 
-        Raises OSError: EMFILE if the caller's app has its share of what can be open, ENFILE if there
-        is no index left.
+        Raises OSError: EMFILE if the caller's app has used up its share of open files or descriptors,
+        ENFILE if there is no index left.
         """
         self.shares.check(caller.holder)
         self.descriptors.check(caller.holder)
@@ -201,7 +201,7 @@ class HandleTable:
         raise OSError(errno.ENFILE, "too many open files")
 
     def add(self, handle: Handle) -> None:
-        """Keep a handle under its ``fh``. What descriptor it has, it has by now."""
+        """Keep a handle under its ``fh``. Its descriptor, if it has one, must be set before."""
         kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
         self._by_node.setdefault(handle.node, {})[handle.fh] = handle
         self._used.add(handle.index)
@@ -214,8 +214,9 @@ class HandleTable:
         kept.descriptors += 1
 
     def charge(self, node: Node) -> bool:
-        """Count one more descriptor, for a file that is open, as that of one who has it open; False
-        if that one has its share already. It counts as long as the handle lives.
+        """Charge one more descriptor of an open file to one of its handles, until that is released.
+
+        False if every holder of a handle has used up its share.
         """
         for fh in self._by_node.get(node, {}):
             kept = self._by_fh[fh]
@@ -228,11 +229,11 @@ class HandleTable:
         return False
 
     def get(self, fh: int) -> Handle:
-        """The handle of a number that the kernel sent. KeyError if it is not open."""
+        """Return the handle of a number that the kernel sent. KeyError if it is not open."""
         return self._by_fh[fh].handle
 
     def pop(self, fh: int) -> Handle | None:
-        """Forget a handle; None if it is not there."""
+        """Remove and return a handle; None if it is not there."""
         kept = self._by_fh.pop(fh, None)
         if kept is None:
             return None
@@ -247,11 +248,11 @@ class HandleTable:
         return handle
 
     def of_node(self, node: Node) -> list[Handle]:
-        """The open handles of one node."""
+        """Return the open handles of one node."""
         return list(self._by_node.get(node, {}).values())
 
     def descriptor_of(self, node: Node) -> int:
-        """A descriptor of the store's file behind an open node, the caller's to close; -1 without one."""
+        """Return a descriptor of the store's file behind an open node, or -1. The caller closes it."""
         state = node.open
         if state is not None and state.copy is not None:
             return -1
@@ -269,7 +270,7 @@ def open_state(handle: Handle) -> OpenState:
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A handle in the table, for whom it counts, and how many descriptors it counts for."""
+    """A handle in the table, the holder of its share, and the number of its descriptors there."""
 
     handle: Handle
     holder: Holder

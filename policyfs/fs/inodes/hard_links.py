@@ -1,9 +1,9 @@
 """The names of a node besides its first: hard links.
 
-A request by number is decided by the path states of the names, not by the names, so that a file with
-very many costs no more than one with a few. KEPT_NAMES are known one by one. Of a name beyond that
-only the state is kept, until the node is forgotten: it may be one that the file has lost meanwhile,
-which can only make the answer stricter.
+A request by number is decided by the path states of the names, not by the names. So a file with very
+many names costs no more than one with a few. KEPT_NAMES are kept one by one. Of a further name only the
+state is kept, until the node is forgotten. The file may have lost that name meanwhile, which can only
+make the answer stricter.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""So many names are looked at for one in reach, of those that are known longest."""
+"""The number of names that are tried for one in reach, the longest known first."""
 
 
 class HardLinks:
-    """Names that a node has besides its first one, and the states of their paths.
+    """The names of a node besides its first one, and the states of their paths.
 
-    beyond: states of names that are not kept, as they were found.
+    beyond: path states of names that are not kept, as of the time when they were found.
     """
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
@@ -40,11 +40,11 @@ class HardLinks:
         self.beyond: set[PathState] = set()
 
     def __len__(self) -> int:
-        """Names that are kept."""
+        """Return the number of kept names."""
         return len(self._names)
 
     def __iter__(self) -> Iterator[tuple[Node, bytes]]:
-        """Directory and name of each that is kept, the longest known first."""
+        """Yield directory and name of each kept name, the longest known first."""
         return iter([(parent, name) for (_, name), parent in self._names.items()])
 
     def has(self, parent: Node, name: bytes) -> bool:
@@ -53,11 +53,11 @@ class HardLinks:
 
     @property
     def lost(self) -> bool:
-        """True if names beyond those kept may have other states by now than those they were found with."""
+        """True if names that are not kept may have other states now than when they were found."""
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
-        """Add a name. False if it is not kept, but only the state of its path."""
+        """Add a name. False if not the name, but only the state of its path is kept."""
         if len(self._names) < KEPT_NAMES - 1:
             self._names[parent.nodeid, name] = parent
             if self._seen == self._placement.moved and not parent.out_of_reach:
@@ -81,7 +81,7 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Take out the name that is known longest, one in reach if there is one; None without any."""
+        """Remove and return the longest known name, one in reach if possible. None if there is no name."""
         if not self._names:
             return None
         looked_at = list(itertools.islice(self, _LOOKED_AT))
@@ -90,11 +90,11 @@ class HardLinks:
         return found
 
     def turn(self, parent: Node, name: bytes) -> None:
-        """Let a name that was looked at be the last to be looked at again."""
+        """Move a name to the end of the order in which names are looked at."""
         self._names[parent.nodeid, name] = self._names.pop((parent.nodeid, name))
 
     def states(self) -> Iterator[PathState]:
-        """The distinct states of all names in reach."""
+        """Yield the distinct states of all names in reach."""
         if self._seen != self._placement.moved:
             self._seen = self._placement.moved
             self._counted.clear()
@@ -112,6 +112,6 @@ class HardLinks:
 
 
 def check_room(parent: Node, name: bytes) -> None:
-    """Raise PathTooLongError if a name in a directory is beyond what a path may be."""
+    """Raise PathTooLongError if a name in a directory would make its path too long."""
     if not parent.has_room(name):
         raise PathTooLongError(name)

@@ -1,8 +1,8 @@
 """The table of a mount's nodes, by number and by backing inode.
 
-One directory has one node. A regular file has one node for each view of it and path class
-(design: "Views of one file must be separate nodeids"), and in a redacted view one for each
-version that somebody holds open. Node numbers are never used twice in the life of a mount.
+One directory has one node. A regular file has one node for each of its views and path classes
+(docs/architecture/views.md). In a redacted view it has one for each version that is open. Node numbers
+are never used twice in the life of a mount.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from policyfs.policy.decide import PathState
 class NodeTable:
     """All nodes of a mount, by number and by backing inode.
 
-    several_devices: were files of another device number met (btrfs subvolumes have their own). gone: counts
-    the nodes that were dropped.
+    several_devices: True once a file had another device number (btrfs subvolumes have their own). gone: the
+    number of dropped nodes.
     """
 
     def __init__(self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """state: of the root's path; child: the policy's step from a directory's state to a name's in it."""
+        """state: the root's path state. child: the policy's step from a directory's state to a name's in it."""
         self._root_dev = root.dev
         self.several_devices = False
         self.gone = 0
@@ -50,7 +50,7 @@ class NodeTable:
         return iter(list(self._by_id.values()))
 
     def get(self, nodeid: int) -> Node:
-        """The node of a number that the kernel sent.
+        """Return the node of a number that the kernel sent.
 
         Raises KeyError if it was forgotten, PathTooLongError if it is out of reach.
         """
@@ -60,36 +60,36 @@ class NodeTable:
         return node
 
     def find(self, nodeid: int) -> Node | None:
-        """The node of a number, or None."""
+        """Return the node of a number, or None."""
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """The inode number, made distinct where another file system is mounted in the store."""
+        """Return the inode number, made distinct where another file system is mounted in the store."""
         if stat.dev == self._root_dev:
             return stat.ino
         self.several_devices = True
         return (stat.dev << 64) | stat.ino
 
     def same_inode(self, ino_key: int) -> Iterator[Node]:
-        """Every node of a backing inode."""
+        """Yield every node of a backing inode."""
         node = self._by_ino.get(ino_key)
         while node is not None:
             yield node
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
-        """So many of those that nobody was given by this for longest; they are the youngest from now on."""
+        """Return *count* nodes in turn: those that this method returned longest ago, or never."""
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
         return taken
 
     def is_same(self, node: Node, stat: Stat) -> bool:
-        """Is *stat* the very inode of *node* (number, file system and birth)."""
+        """True if *stat* is of the node's own inode (number, file system and birth time)."""
         return node.ino == self.key_of(stat) and node.btime_ns == stat.btime_ns
 
     def add(self, stat: Stat, ftype: FileType, view: View, byte_path: BytePath, state: PathState) -> Node:
-        """A new node for a backing inode, without a name yet."""
+        """Add and return a new node for a backing inode, without a name yet."""
         self._last_id += 1
         key = self.key_of(stat)
         node = Node(self._last_id, key, stat.btime_ns, ftype, view, byte_path, state, self._placement)
@@ -99,13 +99,13 @@ class NodeTable:
         return node
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """*told* hears of every directory's node that is dropped: nothing will ask for it again."""
+        """Call *told* with every node of a directory that is dropped: nobody will ask for it again."""
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
 
     def add_name(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that *node* was reached as *name* in *parent*; says nothing new for a known name."""
+        """Note that *node* was reached as *name* in *parent*; a known name changes nothing."""
         if node.parent is parent and node.name == name:
             return
         if node.parent is None:
@@ -120,7 +120,7 @@ class NodeTable:
         parent.children += 1
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
-        """Let a node that has no name have this one. What is below finds out by itself."""
+        """Set the first name of a node that has none. The nodes below find out by themselves."""
         was_in, node.was_in = node.was_in, None
         node.parent, node.name = parent, name
         if node.children:
@@ -135,13 +135,13 @@ class NodeTable:
         self.root.place()
 
     def drop_name(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that *name* in *parent* is no longer *node*; unknown names are ignored."""
+        """Note that *name* in *parent* no longer leads to *node*; unknown names are ignored."""
         if node.parent is parent and node.name == name:
             self._unlist(node, parent, name)
             node.parent = None
             other = None if node.links is None else node.links.pop()
             if other is None:
-                node.was_in = parent  # its path stays that which it had
+                node.was_in = parent  # its path stays the last one
                 return
             self._set_first(node, *other)
         elif node.links is None or not node.links.drop(parent, name):
@@ -154,7 +154,7 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Let another of its names be the first. True if that one is in reach, False if there is none."""
+        """Make another of a node's names its first. True if there is one and it is in reach."""
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()
         if other is None or node.links is None or first[0] is None:
@@ -169,7 +169,7 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found by a name: if it was known by another, the store moved it."""
+        """Note that a directory was found by a name: if it had another, it was moved in the store."""
         if node.parent is parent and node.name == name:
             return
         before = node.last_state
@@ -180,26 +180,26 @@ class NodeTable:
             self._placement.unlike += 1
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Let a node without a name be known as *name* in a directory, as if it had had it."""
+        """Give a node without a name the path of *name* in a directory, as if that were its last name."""
         node.was_in, node.name = parent, name
         parent.children += 1
         node.find_out(elsewhere=True)
 
     @property
     def moves(self) -> int:
-        """Counts what changed the path of nodes that are known."""
+        """The number of changes to the paths of known nodes."""
         return self._placement.moved
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
-        """The directory that is known as *name* in *parent*, without a look at the store."""
+        """Return the directory that is known as *name* in *parent*, without a look at the store."""
         return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:
-        """The nodes of a backing inode that are known as *name* in *parent*, or may be."""
+        """Return the nodes of a backing inode that have *name* in *parent*, or may have it."""
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Go by another policy from now on: its state of the root, and its step to a name."""
+        """Use another policy from now on: its state of the root, and its step to a name."""
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state
@@ -208,18 +208,18 @@ class NodeTable:
     # -- life ---------------------------------------------------------------------------------
 
     def forget(self, nodeid: int, lookups: int) -> None:
-        """The kernel gave up *lookups* references to a node."""
+        """Subtract *lookups* references to a node that the kernel gave up."""
         node = self._by_id.get(nodeid)
         if node is not None and nodeid != ROOT_ID:
             node.lookups = max(0, node.lookups - lookups)
             self._collect(node)
 
     def closed(self, node: Node) -> None:
-        """A node's last handle was released."""
+        """Note that a node's last handle was released."""
         self._collect(node)
 
     def _collect(self, node: Node) -> None:
-        """Drop a node that nothing refers to any more, and then maybe the directories above."""
+        """Drop a node without references, and then the directories above that have none any more."""
         unused = [node]
         while unused:
             node = unused.pop()

@@ -1,6 +1,6 @@
 """Writes of an open file that have not reached the store: a held head or a draft, as passive state.
 
-What becomes of them is decided in fs/checked: head_writes.py and drafts.py.
+The code that stores or drops them is in fs/checked: head_writes.py and drafts.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policyfs.store.frozen import Version
 
 
 class Refusal(NamedTuple):
-    """Why a file was refused. quarantine: it is to be kept. generation: of the policy that judged it."""
+    """The reason of a refusal. quarantine: True if the file must be kept. generation: the policy's."""
 
     kind: str | None
     reason: str
@@ -26,10 +26,10 @@ class Refusal(NamedTuple):
 class Head:
     """State of one checked node's head while it is open for writing.
 
-    held: bytes that are not in the store yet, None once they are (or the file had some).
-    created: the file was created by this session and may be removed if refused.
-    refused: a write was refused, so an empty remainder is no honest empty file.
-    left: what the file was right after the last change of ours, until somebody asks.
+    held: bytes that are not in the store yet; None once they are, or if the file had bytes before.
+    created: True if this session created the file, so that it may be removed if refused.
+    refused: True if a write was refused, so that an empty remainder was not meant as an empty file.
+    left: the file's version right after our last change, until it is compared.
     """
 
     __slots__ = ("created", "held", "left", "refused")
@@ -41,18 +41,20 @@ class Head:
         self.left: Version | None = None
 
     def size(self, stored: int) -> int:
-        """The file's size as its writer sees it, with held bytes."""
+        """Return the file's size as its writer sees it, with held bytes."""
         return stored if self.held is None else max(stored, len(self.held))
 
 
 class Draft:
-    """fd: of the unnamed file, ours. created: the store's file was created by this session. changed:
-    there is something that the store does not have. refused: it was looked through in vain. base: the
-    size and mtime of the store's file that it began with, or left there last; None if it is known that
-    somebody else has changed the file since. refusal: why it was refused last, None if its content never
-    was; unchanged: nothing was written into it since. times_ns: access and modification times that were set
-    after the last write. cleaned_of: words that the store's version of it was cleaned of, while this one was
-    not.
+    """The written bytes of a file that are not checked yet, in an unnamed file.
+
+    fd: descriptor of the unnamed file, ours. created: True if this session created the store's file.
+    changed: True if it has changes that the store does not have. refused: True if its check failed.
+    base: size and mtime of the store's file when the draft began, or after it was last stored; None if
+    another writer has changed the file since. refusal: the last refusal of its content, or None.
+    unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
+    times that were set after the last write. cleaned_of: categories of which the version in the store was
+    cleaned, while the draft was not.
     """
 
     __slots__ = (
@@ -69,13 +71,13 @@ class Draft:
         self.cleaned_of: frozenset[str] = frozenset()
 
     def touch(self) -> None:
-        """Something is written into it."""
+        """Note a write into it."""
         self.changed, self.unchanged, self.times_ns = True, False, None
 
     def dated(self, before: Stat, now: Stat) -> None:
-        """Somebody set the times of the store's file, through this node: what it was right before, and is.
+        """Note new times of the store's file, set through this node. before, now: the file's attributes.
 
-        INVARIANT: that somebody else changed the file before is not covered up by its new times.
+        INVARIANT: the new times do not hide an earlier change by another writer.
         """
         self.base = base_of(now) if base_of(before) == self.base else None
         self.times_ns = now.atime_ns, now.mtime_ns
@@ -86,12 +88,12 @@ class Draft:
         return os.fstat(self.fd).st_size
 
     def give(self) -> int:
-        """Its descriptor, which is the caller's to close from here on."""
+        """Return its descriptor, which the caller closes from here on."""
         fd, self.fd = self.fd, -1
         return fd
 
     def close(self) -> None:
-        """Give it up. A second call does nothing."""
+        """Discard it. A second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

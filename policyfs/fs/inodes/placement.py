@@ -1,7 +1,7 @@
-"""Where a node is: the directory above, the state of its path for the policy, its depth and length.
+"""The place of a node: the directory above, and its path's state for the policy, depth and length.
 
-A move of a directory touches nothing below it: it is counted, and each node below finds out when it is
-next asked for. So a rename costs the same whatever is below, and so does a reload.
+A move of a directory touches no node below it. The move is counted, and each node below brings its place
+up to date at the next request. So the cost of a rename or reload does not depend on the nodes below.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from policyfs.policy.decide import PathState
 
 _TOO_DEEP: Final = MAX_LEVELS + 1
 _CUT: Final = b"..."
-"""In the place of what is above, in a path too long to be told whole. (A whole one begins with a slash.)"""
+"""The start of a path that is too long to be told whole. (A whole path begins with a slash.)"""
 
 
 class Placement:
-    """What all nodes of a table go by to know where they are.
+    """The data that all nodes of a table share to find their places.
 
-    child: the policy's step from a directory's state to that of a name in it. moved: counts what changes
-    the path of nodes that are known. unlike: counts what may have changed the decisions on a path that
-    is known no more (a reload; a directory that was moved in the store).
+    child: the policy's step from a directory's state to that of a name in it. moved: counts changes to
+    the paths of known nodes. unlike: counts events that may have changed the decisions on paths that are
+    no longer known (a reload; a directory that was moved in the store).
     """
 
     __slots__ = ("child", "moved", "unlike")
@@ -47,11 +47,11 @@ class PlacedNode:
         self.size_bytes = 0
         """Bytes of the path, as of *seen*."""
         self.seen = placement.moved
-        """The count of Placement.moved that these three are of."""
+        """The value of Placement.moved for which these three are right."""
         self.parent: Self | None = None
-        """The directory that it is in; None: in none by now."""
+        """The directory that it is in; None if it is in none any more."""
         self.was_in: Self | None = None
-        """The directory of its last name (as *name*), of one that has none."""
+        """The directory of its last name (*name*), if it has no name any more."""
         self.name = b""
         """Its name in that directory."""
 
@@ -64,13 +64,13 @@ class PlacedNode:
 
     @property
     def out_of_reach(self) -> bool:
-        """True if its path is longer than any may be: a directory above was moved there."""
+        """True if its path is longer than the limits: a directory above was moved to a long path."""
         if self.seen != self._placement.moved:
             self.find_out()
         return self.levels > MAX_LEVELS
 
     def has_room(self, name: bytes) -> bool:
-        """True if a name in this directory is not beyond what a path may be."""
+        """True if the path of a name in this directory is within the limits."""
         return not self.out_of_reach and self.levels < MAX_LEVELS and self.has_bytes(name)
 
     def has_bytes(self, name: bytes) -> bool:
@@ -84,7 +84,7 @@ class PlacedNode:
     def find_out(self, *, elsewhere: bool = False) -> None:
         """Bring state and length of the path up to date, with those of the directories above.
 
-        elsewhere: it is in another directory, or has another name, than when that was done last.
+        elsewhere: its directory or name has changed since that was done last.
         """
         now, chain = self._placement.moved, [self]
         if elsewhere:
@@ -93,12 +93,12 @@ class PlacedNode:
         while at is not None and at.seen != now and len(chain) <= MAX_LEVELS:
             chain.append(at)
             at = at.above
-        if len(chain) > MAX_LEVELS:  # whatever is above
+        if len(chain) > MAX_LEVELS:  # too deep, also without the directories further up
             self.levels, self.seen = _TOO_DEEP, now
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # What was counted together with the one above stays as it was if that one has.
+            # A node that was up to date together with the one above stays as it was if that one did.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue
@@ -108,7 +108,7 @@ class PlacedNode:
             as_it_was = node.last_state is state and node.levels == levels and node.size_bytes == size_bytes
 
     def place(self) -> None:
-        """Take state and length of the path from those of the directory above, which are current."""
+        """Compute state and length of the path from those of the directory above, which are current."""
         self.seen = self._placement.moved
         above = self.above
         if above is None:
@@ -121,10 +121,10 @@ class PlacedNode:
         self.last_state = self._placement.child(above.last_state, self.name)
 
     def path(self) -> bytes:
-        """The path within the mount by its first name, for the trail; ``/`` for the root.
+        """Return the path within the mount by the first name, for the trail; ``/`` for the root.
 
-        Of what lost its last name, the path it had. Of what is out of reach, the end of it, behind
-        three dots in place of the rest.
+        A node that lost its last name keeps its last path. If a node is out of reach, three dots and the
+        end of its path are returned.
         """
         parts: list[bytes] = []
         size = 0

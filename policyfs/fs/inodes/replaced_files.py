@@ -1,12 +1,12 @@
-"""Files whose name another file has just taken: they can be opened for a moment longer.
+"""Replaced files, whose name another file has just taken. They can be opened for a moment longer.
 
 Natively an open that has found a file opens it, also if a rename takes its name before the open is
 done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename:
-the app would see ESTALE. So the file that is replaced stays within reach for _KEPT_S.
+the app would see ESTALE. So a replaced file stays within reach for _KEPT_S.
 
-What is replaced elsewhere (in the store, through another mount) is not known in time. But the first
-try has failed then, and what the kernel's second LOOKUP finds by that name is kept within reach, for
-one open: a later one, of who asks the name no more, is to find what has it by then.
+A replacement elsewhere (in the store, through another mount) is not known in time, and the first try
+fails. Then the file that the kernel's second LOOKUP finds by that name is kept within reach, for one
+open. A later open that comes without a LOOKUP must find the file that has the name by then.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from policyfs.fs.inodes.node import Node
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _MISSED_S: Final = 5.0
-"""The kernel's second try comes within so long."""
+"""The longest time until the kernel's second try."""
 
 
 class ReplacedFiles:
-    """Descriptors of replaced files, by node; few and short-lived, for they hold disk space."""
+    """Descriptors of replaced files, by node; few and short-lived, since they hold disk space."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -36,8 +36,9 @@ class ReplacedFiles:
         return len(self._kept)
 
     def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
-        """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name; once: or
-        that may, before it is opened.
+        """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
+
+        once: keep it for one open only, since the node may lose its name before that.
         """
         self._let_go(node.nodeid)
         if once:
@@ -47,31 +48,32 @@ class ReplacedFiles:
             self._let_go(next(iter(self._kept)))
 
     def find(self, node: Node) -> int:
-        """The descriptor kept for a node, still ours; -1 if there is none."""
+        """Return the descriptor kept for a node, which stays ours; -1 if there is none."""
         kept = self._kept.get(node.nodeid)
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node) -> None:
-        """The open has come that a node was kept for."""
+        """Note the open for which a node was kept."""
         if node.nodeid in self._once:
             self._let_go(node.nodeid)
         if self._missed:
             self._missed.pop(node.path(), None)
 
     def missed(self, node: Node) -> None:
-        """An open did not find what LOOKUP had found: the name of a node leads elsewhere."""
+        """Note that an open did not find the file of its LOOKUP: the node's name leads elsewhere."""
         self._missed[node.path()] = time.monotonic() + _MISSED_S
         while len(self._missed) > _MOST:
             self._missed.popitem(last=False)
 
     def is_wanted(self, node: Node) -> bool:
-        """Is a node that was just found by its name to be kept, since an open missed what it found there
-        before. (The kernel may look twice before it tries again.)
+        """True if a node that was just found by its name must be kept: an open missed that name before.
+
+        (The kernel may look twice before it tries again.)
         """
         return bool(self._missed) and self._missed.get(node.path(), 0.0) >= time.monotonic()
 
     def expire(self) -> None:
-        """Close what was kept long enough; called from time to time."""
+        """Close descriptors that were kept long enough; called from time to time."""
         while self._kept:
             nodeid, (_, until) = next(iter(self._kept.items()))
             if until >= time.monotonic():

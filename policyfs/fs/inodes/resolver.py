@@ -1,10 +1,10 @@
-"""Places: from a node to the directory descriptor and name that lead to it now.
+"""The resolver: from a node to the directory descriptor and name that lead to it now.
 
-A directory is opened by all names on the way to it at once, from the nearest one whose descriptor is
-kept: one system call that follows no symlink, whatever the depth. What it leads to is checked against
-the node's identity, so that what was swapped in the store meanwhile is ESTALE and nothing else. Each
-step from one directory to the next is besides checked by itself once, and again when a move of it was
-reported (docs/decisions/0030-bounded-paths.md).
+A directory is opened by all names on the way to it at once, from the nearest directory with a kept
+descriptor: one system call that follows no symlink, at any depth. The result is checked against the
+node's identity, so that a directory that was swapped in the store meanwhile is ESTALE. Each step from one
+directory to the next is also checked by itself once, and again after a move of it was reported
+(docs/decisions/0030-bounded-paths.md).
 Descriptors of directories are kept in a bounded LRU; no file has one.
 """
 
@@ -27,32 +27,32 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""How many removed directories stay within reach of those who still are in them, at most (at least a
-quarter of it, and otherwise a quarter of the descriptors that directories may have)."""
+"""The upper limit of removed directories that stay within reach of processes in them. The limit is a
+quarter of the descriptors for directories, but at least a quarter of this number."""
 
 UNWATCHED_S: Final = 1.0
-"""How long a directory descriptor is believed when no watch reports moves in the store."""
+"""The time for which a directory descriptor is trusted when no watch reports moves in the store."""
 
 
 _NAMES_TRIED: Final = 16
-"""How many names of a node one request looks at."""
+"""The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""Names opened at once from which on the directory above gets a descriptor, too: for others in it."""
+"""If more names are opened at once, the directory above gets a descriptor, too: for others in it."""
 
 _ON_THE_WAY_S: Final = 5.0
-"""How long a walk along a path may take from one name to the next."""
+"""The longest time that a walk along a path takes from one name to the next."""
 
 
 class DirectoryGoneError(OSError):
-    """A directory was removed or moved, and another has not its name: ESTALE."""
+    """A directory was removed or moved, and no other has its name: ESTALE."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
 
 
 class _Kept(NamedTuple):
-    """A directory's descriptor. seen_s: when all names on the way were last seen to lead to it (of
-    time.monotonic()); moves: and at which count of Resolver.moves.
+    """A directory's descriptor. seen_s, moves: the time (of time.monotonic()) and the value of
+    Resolver.moves at the last check that all names on the way lead to it.
     """
 
     fd: int
@@ -63,11 +63,11 @@ class _Kept(NamedTuple):
 class Resolver:
     """Finds nodes in the store.
 
-    on_open is told of each directory when it gets a descriptor (the watch learns its handle),
-    on_folding of each that gets none since it finds names whatever their case: no rule would hold
-    in it (docs/decisions/0009-no-case-insensitive-stores.md).
-    INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, for
-    the LRU may close it then.
+    on_open: called with each directory when it gets a descriptor (the watch learns its handle).
+    on_folding: called with each directory that gets none since it finds names whatever their case: no
+    rule would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
+    INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, since the
+    LRU may close it then.
     """
 
     def __init__(
@@ -109,8 +109,9 @@ class Resolver:
         self._forget_removed(0)
 
     def drop(self, nodeid: int) -> None:
-        """Forget the descriptor of a directory that may have moved. If it was removed, the descriptor
-        is all that leads there, and is kept for those who are in it.
+        """Forget the descriptor of a directory that may have moved.
+
+        If the directory was removed, only the descriptor leads there, and is kept for processes in it.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -127,31 +128,33 @@ class Resolver:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
                 raise
-            return True  # network and FUSE stores have no answer for what is gone
+            return True  # network and FUSE stores fail for a removed directory
 
     def drop_all(self) -> None:
-        """Believe nothing without a look at it: after the watch lost events."""
+        """Trust no descriptor without a new check: after the watch lost events."""
         self._losses += 1
         self._moves += 1
 
     def moved(self, node: Node) -> None:
-        """A directory was moved in the store: what is below it leads elsewhere, too. Whatever that is,
-        each descriptor is looked at before it is used again.
+        """Note that a directory was moved in the store, and the directories below with it.
+
+        Each descriptor is checked before it is used again.
         """
         node.linked = -1
         self._moves += 1
 
     @property
     def moves(self) -> int:
-        """Counts what may have led directories elsewhere."""
+        """The number of events that may have moved directories."""
         return self._moves
 
     def keep_removed(self, node: Node, fd: int) -> None:
-        """A directory is about to be removed: *fd* (ours from now on) reaches it while it is known,
-        so that who works in it sees what is natively seen there: nothing.
+        """Keep the descriptor of a directory that is about to be removed, while the directory is known.
+
+        fd: ours from now on. A process in the directory sees an empty one, as natively.
         """
         for nodeid in list(self._removed):
-            if not self._is_removed(self._removed[nodeid]):  # it was not, after all
+            if not self._is_removed(self._removed[nodeid]):  # its removal failed
                 os.close(self._removed.pop(nodeid))
         if node.nodeid in self._removed:
             os.close(self._removed[node.nodeid])
@@ -159,8 +162,9 @@ class Resolver:
         self._forget_removed(self._kept)
 
     def removed_fd(self, node: Node) -> int:
-        """O_PATH descriptor of a directory that was removed while somebody may be in it, until the next
-        await; -1 if it was not, or nothing leads there.
+        """Return the O_PATH descriptor of a removed directory that may be in use; -1 if there is none.
+
+        It is valid until the next await.
         """
         entry = self._fds.get(node.nodeid)
         fd = self._removed.get(node.nodeid, -1) if entry is None else entry.fd
@@ -171,7 +175,7 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
+        """Return the O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
         entry = self._fds.get(node.nodeid)
@@ -185,12 +189,12 @@ class Resolver:
         return self._reach(node)
 
     def dirfd_on_the_way(self, node: Node) -> int:
-        """As dirfd(), for a step along a path. FileNotFoundError if the directory was there when the
-        path led to it, a moment ago, and is gone before anybody was in it.
+        """Return the descriptor as dirfd() does, for a step along a path.
 
-        As natively; with ESTALE the kernel walks the path once more, and the app would see it if
-        another directory went away meanwhile. Whoever asks later may be in a directory that was moved,
-        and must not be told that its files are gone.
+        Raises FileNotFoundError, as natively, if the path led to the directory a moment ago, and it went
+        before any process was in it. After ESTALE the kernel would walk the path once more, and if another
+        directory went meanwhile, the app would see the ESTALE. A later caller may be in a directory that
+        was moved, and must not be told that its files are gone.
         """
         try:
             return self.dirfd(node)
@@ -200,7 +204,7 @@ class Resolver:
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
     def _is_current(self, kept: _Kept) -> bool:
-        """True if a descriptor needs no look at the store before it is used."""
+        """True if a descriptor can be used without a look at the store."""
         if kept.moves != self._moves:
             return False
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
@@ -218,19 +222,20 @@ class Resolver:
             at = at.parent
             if at.nodeid in self._fds or at.nodeid == ROOT_ID:
                 start = self._start(at)
-        # It leads here only as long as what is above does, and is believed no longer than that.
+        # It is trusted no longer than the directory above that the walk starts from.
         return self._walk(start.fd, chain[::-1], start.seen_s)
 
     def _start(self, node: Node) -> _Kept | None:
-        """The descriptor of a directory, if it needs no look at the store."""
+        """Return the descriptor of a directory if it can be used without a look at the store, else None."""
         if node.nodeid == ROOT_ID:
             return _Kept(self._tree.root_fd, time.monotonic(), self._moves)
         kept = self._fds.get(node.nodeid)
         return kept if kept is not None and self._is_current(kept) else None
 
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain, from the one that *fd* is: at once, but for steps that
-        were not checked by themselves since they may have changed.
+        """Open the last directory of a chain that starts below *fd*.
+
+        Steps that were checked since they may have changed are opened together, all others one by one.
         """
         together: list[Node] = []
         losses = self._losses
@@ -276,8 +281,10 @@ class Resolver:
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
-        """INVARIANT: the name still is what was decided on (finding facts may have let others in),
-        and nothing awaits between this and the change. ESTALE makes the kernel look again.
+        """Raise StaleNodeError if a name no longer leads to the inode that was decided on.
+
+        INVARIANT: nothing awaits between this check and the change. (The search for facts before may have
+        let other requests in.) ESTALE makes the kernel look again.
         """
         try:
             now = self._tree.stat(self.dirfd(parent), name)
@@ -291,7 +298,7 @@ class Resolver:
             raise StaleNodeError
 
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
-        """Directory descriptor, name and attributes of a node by the first name that still leads to it.
+        """Find directory descriptor, name and attributes of a node by the first name that leads to it.
 
         Names that lead elsewhere now are dropped from the node, _NAMES_TRIED at a time. Not for the root.
         Raises OSError(ESTALE) if none was found, PathTooLongError if they are out of reach.
@@ -312,11 +319,11 @@ class Resolver:
         raise OSError(errno.ESTALE, "no name leads to this file any more")
 
     def renamed(self, node: Node) -> bool:
-        """Has a file another name than those it is known by; they are brought up to date, _NAMES_TRIED
-        at a time: the first one, and those that were looked at longest ago.
+        """Bring a file's known names up to date. True if they changed and one is left.
 
-        Names that lead elsewhere are dropped; one that has none left takes those by which other nodes
-        of the same file were found since.
+        _NAMES_TRIED are checked at a time: the first, and those that were checked longest ago. Names that
+        lead elsewhere are dropped. A node without a name left takes the names by which other nodes of the
+        same file were found since.
         """
         changed = False
         for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):
@@ -339,7 +346,7 @@ class Resolver:
         return node.parent is not None and changed
 
     def open_checked(self, node: Node) -> int:
-        """Open a node's object by a name that it has (O_PATH). The descriptor is the caller's to close.
+        """Open a node's object by one of its names (O_PATH). The caller closes the descriptor.
 
         Raises StaleNodeError if another object has taken the name this very moment.
         """
@@ -353,7 +360,7 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open what has a name now; None if that is not the node's object. The caller closes it."""
+        """Open the object that has a name now; None if it is not the node's. The caller closes it."""
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, self._tree.fstat(fd)):
             return fd
@@ -361,7 +368,7 @@ class Resolver:
         return None
 
     def _found(self, node: Node, parent: Node, name: bytes) -> tuple[int, Stat] | None:
-        """Directory descriptor and attributes, if the name leads to the node."""
+        """Return directory descriptor and attributes if the name leads to the node, else None."""
         try:
             dirfd = self.dirfd(parent)
             stat = self._tree.stat(dirfd, name)
