@@ -1,1 +1,1 @@
-"""Writes whose content is checked before it reaches the store."""
+"""Checked writes: content is checked before it reaches the store."""

@@ -1,8 +1,8 @@
-"""Changing a file while no other daemon of the store does: see store/latches.py.
+"""Locks for changes to one file, between the daemons of the store (see store/latches.py) and in this one.
 
-Either on the loop, with no await inside (`on`), or on a thread where the change may wait for the disk
-(`in_thread`). While a thread changes a file, whoever wants to change it on the loop waits, and the other
-way round; two on the loop never meet.
+A change runs on the loop, with no await inside (`on`), or on a thread if it may wait for the disk
+(`in_thread`). While a thread changes a file, changes on the loop wait, and the other way round. Two
+changes on the loop never meet.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import trio
 from policyfs.store.latches import Latches
 
 _WAIT_S: Final = 5.0
-"""How long another daemon may take: more than a change in memory takes, and than most disks do."""
+"""The longest wait for another daemon: longer than a change in memory, and than one on most disks."""
 _PAUSE_S: Final = 0.0005
 T = TypeVar("T")
 
 
 class ChangeLock:
-    """Keeps the daemons of one store, and the threads of this one, apart for a change."""
+    """A lock for each change, between the daemons of one store and the threads of this one."""
 
     def __init__(self, latches: Latches) -> None:
         self._latches = latches
@@ -33,10 +33,10 @@ class ChangeLock:
 
     @asynccontextmanager
     async def on(self, fd: int) -> AsyncIterator[None]:
-        """While in it, no other daemon changes the file behind *fd* by what it judged, or cuts it.
+        """Keep all other daemons from judged changes and truncations of the file behind *fd*.
 
-        INVARIANT: no await inside; what the change hangs on is looked at inside, for it may have come
-        to a wait. Raises OSError(EBUSY) if another daemon stands still in the midst of its change.
+        INVARIANT: no await inside. The conditions of the change are checked inside, since this may have
+        waited. Raises OSError(EBUSY) if another daemon does not finish its change.
         """
         at = await self._taken(fd, beside_loop=True)
         self._on_loop[at] += 1
@@ -49,10 +49,10 @@ class ChangeLock:
             self._latches.give(at)
 
     async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
-        """Run a change on a thread, with nothing else of the above beside it; *fence* right before.
+        """Run a change on a thread, without any other change to the file; call *fence* right before.
 
-        INVARIANT: the change looks by itself at what it hangs on: some time passes until it runs.
-        Raises what the two raise, and OSError(EBUSY) as on().
+        INVARIANT: the change checks its conditions itself, since some time passes until it runs.
+        Raises the exceptions of both, and OSError(EBUSY) as on() does.
         """
         at = await self._taken(fd, beside_loop=False)
         done = self._in_thread[at] = trio.Event()
@@ -65,7 +65,7 @@ class ChangeLock:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool) -> int:
-        """The latch of a file. INVARIANT: nothing is awaited between the last look and the return."""
+        """Take the latch of a file. INVARIANT: no await between the last check and the return."""
         at = self._latches.number(fd)
         until = trio.current_time() + _WAIT_S
         while True:

@@ -1,8 +1,8 @@
-"""Files that are stored without what they may not tell: ``require: {clean: [...]}``.
+"""Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
-What goes into the store is what an app under ``redact`` of the same words would read, whoever wrote it. The
-draft keeps what was written, since its writer may go on with it, and may move the file to where it is
-stored as it is.
+The store gets the bytes that an app under ``redact`` of the same words would read, whoever wrote them. The
+draft keeps the written bytes, since its writer may go on with it, and may move the file to a place where
+it is stored unchanged.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from policyfs.redact.core.values import Finding, Outcome, Plan
 from policyfs.store.tree import Tree
 
 _NAMED: Final = 3
-"""Findings that the trail names of a file that was cleaned."""
+"""The number of findings that the trail names for a cleaned file."""
 _PIECE: Final = 1 << 20
 _ZEROS: Final = bytes(_PIECE)
 
 
 @dataclass(slots=True)
 class Cleaned:
-    """What a draft is without what it may not tell. fd: of an unnamed file, close()'s to close; -1 if nothing
-    was to go. note: what went, for the trail. refusal: why it cannot be cleaned.
+    """A draft without the forbidden data. fd: of an unnamed file, closed by close(); -1 if there was nothing
+    to remove. note: the removed data, for the trail. refusal: why it cannot be cleaned.
     """
 
     kind: str | None
@@ -37,24 +37,26 @@ class Cleaned:
     refusal: str = ""
 
     def close(self) -> None:
-        """Give it up."""
+        """Close the unnamed file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 class Cleaner:
-    """Cleans drafts of one mount, into unnamed files."""
+    """The cleaner of one mount: it cleans drafts into unnamed files."""
 
     def __init__(self, tree: Tree, plans: PlanFinder, copy_all: Callable[[int, int, int], None]) -> None:
-        """copy_all: copies so many bytes of a file into an empty one, on a worker thread."""
+        """copy_all: copies the first bytes of a file into an empty one, on a worker thread. Arguments: source
+        and target descriptor, number of bytes.
+        """
         self._tree = tree
         self._plans = plans
         self._copy_all = copy_all
 
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
-        """Clean what is behind *fd* (O_RDONLY; nobody writes it meanwhile). owner: uid and gid that the copy
-        is counted for. Raises what the store says.
+        """Clean the file behind *fd* (O_RDONLY; nobody writes it meanwhile). owner: uid and gid of the copy,
+        for their quota. Raises OSError of the store.
         """
         kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
         if plan.outcome is Outcome.REFUSE:
@@ -72,7 +74,7 @@ class Cleaner:
         return cleaned
 
     async def is_clean(self, fd: int, words: frozenset[str], lane: Hashable) -> bool:
-        """True if there is nothing to go from the file behind *fd*."""
+        """True if there is nothing to remove from the file behind *fd*."""
         if not os.fstat(fd).st_size:
             return True
         _, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
@@ -93,7 +95,7 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """What went, for the trail; never the file's own words."""
+    """Describe the removed data for the trail; never in the file's own words."""
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED

@@ -1,12 +1,12 @@
-"""Files that are looked through as a whole before they reach the store: ``require: {no: [...]}``.
+"""Drafts: files are checked as a whole before they reach the store (``require: {no: [...]}``).
 
-What an app writes there goes into a **draft**: an unnamed file beside the store's. At FLUSH, fsync and
-the last RELEASE the draft is looked through, and only what tells nothing of the forbidden words is
-copied into the store's file. Until then the store's file is what it was, also where it was opened
-with O_TRUNC: what is refused has destroyed nothing. Who writes sees the draft.
+The bytes that an app writes there go into a **draft**: an unnamed file beside the store's. At FLUSH, fsync
+and the last RELEASE the draft is checked. It is copied into the store's file only if it tells nothing of
+the forbidden words. Until then the store's file is unchanged, also if it was opened with O_TRUNC: a
+refused draft has destroyed nothing. The writer sees the draft.
 
-A refused draft answers EPERM and stays, since FLUSH comes at every dup's close and a program may
-still mend it; with the last RELEASE it goes away, and with it a file that this session created.
+A refused draft answers EPERM and stays, since FLUSH comes at every dup's close and a program may still
+mend it. At the last RELEASE it is dropped, and a file that this session created is removed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE
 
 _PIECE: Final = 1 << 20
-"""Bytes that go into the store at a time, while no other daemon changes the file."""
+"""The number of bytes that go into the store at a time, while no other daemon changes the file."""
 _WRITING: Final = Call("write", "write")
 
 
 class Drafts:
-    """Drafts of one mount. All work on one is under its node's lock."""
+    """The drafts of one mount. All work on a draft is done under its node's lock."""
 
     def __init__(
         self,
@@ -66,20 +66,20 @@ class Drafts:
         self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
-        """The node's draft, with nothing in it: O_TRUNC. Raises what begin() does.
+        """Return the node's draft, emptied (O_TRUNC). Raises as begin() does.
 
-        From here on the handle writes all that comes to be in the file, in place of what is there now.
+        From here on all bytes of the file come from this handle's writes.
         """
         draft = await self._begin(handle, state, None)
         handle.seen = version_of(self._tree.fstat(handle.fd))
         return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
-        """The node's draft; a new one begins as what the file is now.
+        """Return the node's draft. A new one begins as a copy of the file.
 
-        Raises OSError: EOPNOTSUPP where the store has no unnamed files to keep things apart in; and what
-        *fence* raises, which is asked once the file was copied: another app may have begun to write it
-        meanwhile, and what it wrote is not to be read back from here.
+        Raises OSError: EOPNOTSUPP if the store has no unnamed files. Raises the exceptions of *fence*, which
+        is called once the file was copied: another app may have begun to write it meanwhile, and its bytes
+        must not be read back from here.
         """
         return await self._begin(handle, state, fence)
 
@@ -91,7 +91,7 @@ class Drafts:
             return state.draft
         head = state.head
         stat = self._tree.fstat(handle.fd)
-        # The caller's, as what it writes natively would be: its quota counts it.
+        # The caller's own, as a natively written file would be: the caller's quota counts it.
         caller = handle.caller
         fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
         draft = Draft(fd, stat, created=head is not None and head.created)
@@ -113,7 +113,7 @@ class Drafts:
         return draft
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
-        """As write(2); append: at the draft's end."""
+        """Write as write(2) does; append: at the draft's end."""
         draft.touch()
         at = draft.size if append else offset
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
@@ -124,16 +124,18 @@ class Drafts:
         draft.touch()
 
     async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
-        """fallocate(2)."""
+        """Allocate as fallocate(2) does."""
         draft.touch()
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
 
     async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
-        """Into the store with it, if it may. Raises FUSEError(EPERM), on record, if it tells what it must
-        not, what *fence* raises, and OSError: EBUSY if somebody else has changed the file meanwhile.
+        """Store the draft if its check allows it.
 
-        Where files are cleaned, the store gets it without what it may not tell, and the draft stays what was
-        written: a file that is moved to where it may be as it is has lost nothing.
+        Raises FUSEError(EPERM), on record, if it tells forbidden data; the exceptions of *fence*; OSError:
+        EBUSY if another writer has changed the file meanwhile.
+
+        If files are cleaned, the store gets a cleaned copy, and the draft keeps the written bytes: a file
+        that is then moved to a place where it need not be cleaned has lost nothing.
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
@@ -160,28 +162,29 @@ class Drafts:
     async def finish(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
-        """At the last RELEASE nobody is left to be told: what may not stay is on record, and goes. is_last:
-        does nobody else write the file by now, in whatever view. What this policy has refused is not judged
-        again.
+        """Store the draft at the last RELEASE, or note on record that it is refused. No app gets the answer.
+
+        A refused file that this session created, and that is empty in the store, is removed. A refusal by
+        the present policy is not judged again. is_last: True if no other handle writes the file, in any view.
         """
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
             try:
                 await self.settle(handle, draft, decision, fence)
-            except Exception:  # noqa: BLE001 - whatever it is: the store has what it had
+            except Exception:  # noqa: BLE001 - whatever it is: the store is unchanged
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
 
     def give_up(self, handle: Handle, draft: Draft) -> None:
-        """Nobody writes it any more: it goes, into the quarantine if that is asked of what was refused."""
+        """Drop a draft that nobody writes any more; into the quarantine if its refusal requires that."""
         refusal = draft.refusal
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
             self._quarantine.take(handle, draft.give(), refusal)
         draft.close()
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
-        """Look it through by descriptors that cannot write. Returns what it was cleaned to, if asked for."""
+        """Check a draft through read-only descriptors. Return its cleaned copy if cleaning is required."""
         lane, words = handle.caller.principal.lane, banned(decision.content)
         cleans, done = to_clean(words), frozenset[str]()
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
@@ -209,7 +212,7 @@ class Drafts:
         return cleaned
 
     async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
-        """The kind of a file, and why it may not be stored where none of these words may be told."""
+        """Return a file's kind, and why it may not be stored where these words are forbidden ("": it may)."""
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
@@ -221,8 +224,8 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
         done: frozenset[str],
     ) -> None:  # fmt: skip
-        """Refuse what meets a requirement neither by its kind nor by what was found in it. unclean: why it
-        cannot be cleaned. why: what it tells. done: words that it was cleaned of.
+        """Refuse a draft that fails a requirement by its kind or its content. unclean: why it cannot be
+        cleaned. why: the forbidden data in it. done: words that it was cleaned of.
         """
         kinds = kinds_only(decision.content)
         if not meets(kind, kinds):
@@ -236,7 +239,7 @@ class Drafts:
     async def _may_lose(
         self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
     ) -> None:
-        """Refuse to clean a file whose other names would lose what it tells by that."""
+        """Refuse to clean a file with several names if its other names would lose data by that."""
         if self._tree.fstat(handle.fd).nlink <= 1:
             return
         fd = self._tree.reopen(handle.fd, os.O_RDONLY)
@@ -262,14 +265,14 @@ class Drafts:
         self._rejections.refuse(handle, decision, kind, note)
 
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
-        """Make the store's file what the draft is (or what it was cleaned to, behind *source*), piece by
-        piece: no other daemon is kept waiting long.
+        """Copy the draft (or its cleaned copy) from *source* into the store's file, piece by piece.
 
-        In place, and cut to its length last: room that was given up in between would be anybody's.
+        So no other daemon waits long. The file is written in place, and cut to its length last: space that
+        was freed in between could go to others.
 
-        INVARIANT: before each piece the file is what the one before left, or what the draft began with.
-        So *fence* is asked before the first: from then on all that is in the file is of this draft.
-        What the store said no to can be tried again: that is what this draft left, too.
+        INVARIANT: before each piece the file is as the last piece left it, or as the draft began. *fence* is
+        called before the first piece. From then on all bytes in the file are of this draft. After an error of
+        the store this can be tried again: draft.base is then the state that the failed piece left.
         """
         size, at, done = draft.size, 0, False
         while not done:
@@ -285,7 +288,7 @@ class Drafts:
                 if base_of(now) != draft.base:
                     raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
                 if version_of(now) != version_of(allowed[0]):
-                    return None  # its mode, perhaps: the fence is to see it
+                    return None  # perhaps only its mode has changed: the fence must see that
                 return self._put_piece(handle, draft, source, size, at)
 
             reached = await self._change_lock.in_thread(handle.fd, fenced, put)
@@ -293,9 +296,7 @@ class Drafts:
                 at, done = reached, reached >= size
 
     def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
-        """The next piece of what is behind *source* into the store, on a thread; returns where the one after
-        it begins.
-        """
+        """Copy the next piece of *source* into the store, on a thread. Return the next piece's offset."""
         try:
             if at == 0:
                 self._make_room(handle.fd, size)
@@ -312,10 +313,10 @@ class Drafts:
             draft.base, handle.seen = base_of(left), version_of(left)
 
     def _make_room(self, fd: int, size: int) -> None:
-        """Raises OSError (ENOSPC, EDQUOT) where the store has no room for a file of that size.
+        """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.
 
-        INVARIANT: before anything of the file is given up. The draft takes its place beside it, so a
-        disk may have room for one of them only. Holes of the file need room, too.
+        INVARIANT: called before any byte of the file is overwritten. The draft takes space beside the file,
+        so a disk may have room for only one of them. Holes of the file need space, too.
         """
         now = self._tree.fstat(fd).size
         if not size:
@@ -325,7 +326,7 @@ class Drafts:
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return  # a store that cannot tell
-            self._tree.truncate_fd(fd, now)  # gives back what it got of it behind the end
+            self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
 
 
@@ -335,7 +336,7 @@ def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
 
 
 def _copy_all(source: int, target: int, size: int) -> None:
-    """Bytes of a file into an empty one, on a worker thread."""
+    """Copy the first *size* bytes of a file into an empty one, on a worker thread."""
     at = 0
     while at < size and (data := os.pread(source, min(_PIECE, size - at), at)):
         put_all(target, data, at)

@@ -1,15 +1,15 @@
-"""The first bytes of a file whose content is checked: held until their kind is known.
+"""Heads: the first bytes of a checked file, held until their kind is known.
 
-Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O around it. What a head is at each
-event (docs/architecture/checked-writes.md):
+Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of a head
+(docs/architecture/checked-writes.md):
 
-- a file that is empty in the store starts with an empty head, held here and not written;
-- as soon as the head sniffs as an allowed kind it is written to the store, and from then on
-  every write into the first HEAD_BYTES is judged on the bytes as they would be after it;
-- a head that can no longer become an allowed kind refuses the write that made it so;
-- at FLUSH and fsync a head that is not allowed answers EPERM and stays held, since FLUSH comes
-  at every dup's close; at the last RELEASE it is thrown away, and with it a file that this
-  session created. A file that never got a byte stands as an empty file: it carries nothing.
+- A file that is empty in the store starts with an empty head, held here and not written.
+- As soon as the head sniffs as an allowed kind, it is written to the store. From then on every write
+  into the first HEAD_BYTES is judged by the resulting bytes.
+- If a write makes a head that can no longer become an allowed kind, that write is refused.
+- At FLUSH and fsync a head that is not allowed answers EPERM and stays held, since FLUSH comes
+  at every dup's close. At the last RELEASE it is dropped, and a file that this session created is
+  removed. A file that never got a byte stays as an empty file: it carries nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from __future__ import annotations
 from typing import Final
 
 HEAD_BYTES: Final = 64 * 1024
-"""How much of a file is held and judged: enough for libmagic to name any kind it knows."""
+"""The number of bytes that are held and judged: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
-"""libmagic needs this many bytes at most before a prefix without a known signature is named."""
+"""The most bytes that libmagic needs to name a prefix without a known signature."""
 
 _SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
     ("image/jpeg", 0, b"\xff\xd8\xff"),
@@ -49,28 +49,28 @@ _SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
     ("video/x-msvideo", 0, b"RIFF"),
     ("application/pdf", 0, b"%PDF-"),
 )
-"""How files of a kind begin: published signatures (offset, bytes) of the formats."""
+"""The first bytes of files by kind: published signatures (offset, bytes) of the formats."""
 
 _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)
 
 
 def kind_in(kind: str, patterns: frozenset[str]) -> bool:
-    """Does a content kind match one of the kinds or ``type/*`` patterns."""
+    """True if a content kind matches one of the kinds or ``type/*`` patterns."""
     return kind in patterns or "*" in patterns or f"{kind.partition('/')[0]}/*" in patterns
 
 
 def meets(kind: str | None, content: tuple[frozenset[str], ...]) -> bool:
-    """Does a kind meet every content requirement; an unknown kind (None) meets none."""
+    """True if a kind meets every content requirement; an unknown kind (None) meets none."""
     if not content:
         return True
     return kind is not None and all(kind_in(kind, patterns) for patterns in content)
 
 
 def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
-    """Could bytes that begin with *head* still become a kind that every requirement allows?
+    """True if bytes that begin with *head* may still become a kind that every requirement allows.
 
-    Exact for kinds whose signature is known; a pattern with others (``text/*``) is given
-    _TEXT_CHUNK bytes before the answer is no.
+    Exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the answer is no
+    only from _TEXT_CHUNK bytes on.
     """
     return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
 
@@ -90,7 +90,7 @@ def _agrees(head: bytes, offset: int, signature: bytes) -> bool:
 
 
 def overlay(head: bytes, offset: int, data: bytes) -> bytes:
-    """The first HEAD_BYTES of a file with *data* written at *offset* (a gap reads as zeros)."""
+    """Return the first HEAD_BYTES of a file after a write of *data* at *offset* (a gap reads as zeros)."""
     if offset >= HEAD_BYTES:
         return (head + b"\0" * (HEAD_BYTES - len(head)))[:HEAD_BYTES]
     if offset > len(head):

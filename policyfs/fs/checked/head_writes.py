@@ -25,7 +25,7 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 T = TypeVar("T")
 _TRIES: Final = 100
-"""How often something is judged anew because others change the file meanwhile."""
+"""The limit of new judgements because other writers change the file meanwhile."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
@@ -33,7 +33,7 @@ Fence = Callable[[], None]
 
 
 def put_all(fd: int, data: bytes, offset: int) -> None:
-    """Write all of *data*, or raise what the store says."""
+    """Write all of *data*, or raise OSError of the store."""
     view = memoryview(data)
     while view:
         done = ranges.write(fd, view, offset)
@@ -41,9 +41,11 @@ def put_all(fd: int, data: bytes, offset: int) -> None:
 
 
 def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
-    """Write what of *data*, which is meant for *offset*, lies behind *start*: all before is in the store.
+    """Write the part of *data*, which is meant for *offset*, that lies behind *start*.
 
-    INVARIANT: what this returns is in the store: write(2) says it to the app.
+    All before *start* is in the store. Return the number of bytes of *data* that are in the store.
+
+    INVARIANT: that number is true: it is the app's result of write(2).
     """
     done = min(len(data), start - offset)
     if done < len(data):
@@ -60,28 +62,28 @@ def _restless() -> OSError:
 
 
 def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
-    """Which of the first HEAD_BYTES are zeros after a fallocate(2) of a file of this size."""
+    """Return the byte range of the first HEAD_BYTES (begin, end) that fallocate(2) sets to zeros."""
     end = min(offset + length, HEAD_BYTES)
     if mode & KEEP_SIZE:
         end = min(end, size)
     if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
         return offset, end
-    return (min(offset, size) if mode & ZERO_RANGE else size), end  # what grows has zeros from its end on
+    return (min(offset, size) if mode & ZERO_RANGE else size), end  # growth: zeros from its end on
 
 
 class HeadSniffer(Protocol):
     """The sniffer, as far as heads need it."""
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
-        """Content kind of a file that begins so; None if sniffing failed."""
+        """Return the content kind of a file that begins with *head*; None if sniffing failed."""
 
 
 class Checker:
-    """Judges writes by what the file would be. All of its work on a node is under the node's lock.
+    """Judges writes by the resulting file. All of its work on a node is done under the node's lock.
 
-    INVARIANT: what a judgement went by is looked at again right before the change, in one piece with
-    it (fs/alone): another daemon of the store may have changed the file meanwhile. Then it is judged
-    anew. All of it that may wait for the disk is done on threads.
+    INVARIANT: the basis of a judgement is checked again right before the change, atomically with it
+    (change_lock.py): another daemon of the store may have changed the file meanwhile. Then the write is
+    judged anew. All steps that may wait for the disk are done on threads.
     """
 
     def __init__(
@@ -101,12 +103,12 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool = False,
     ) -> int:  # fmt: skip
-        """Write *data* if the file then still meets the decision's content requirements. append: at
-        its end, which is at *offset* now: what others add meanwhile (another view, the store) stays.
+        """Write *data* if the file then still meets the decision's content requirements. append: at the
+        file's end, which is at *offset* now: bytes that others add meanwhile (another view, the store) stay.
 
-        Returns how much was written, as write(2) does: less where the store has no room for more.
-        Raises FUSEError(EPERM), on record, if it does not, what *fence* raises, and what the store
-        says; then nothing of it was written.
+        Return the number of written bytes, as write(2) does: less if the store has no room for more.
+        Raises FUSEError(EPERM), on record, if the file would not meet them; the exceptions of *fence*;
+        OSError of the store. Then no byte was written.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -124,7 +126,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file that has its head in the store. None: it has another one by now."""
+        """Write into a file that has its head in the store. None: its head has changed by now."""
         judged = await self._judge_stored(handle, head, offset, data, decision)
         at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
         return await self._change(
@@ -156,7 +158,7 @@ class Checker:
         return len(data)
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """Somebody else has written the file since its head was held: it goes in now, if it may."""
+        """Store a held head now, if it is allowed, once another writer has written the file."""
         for _ in range(_TRIES):
             if head.held is None or not self._tree.fstat(handle.fd).size:
                 return
@@ -170,17 +172,18 @@ class Checker:
         raise _restless()
 
     async def _head_of(self, handle: Handle) -> bytes:
-        """The first HEAD_BYTES of what is in the store."""
+        """Return the first HEAD_BYTES of the store's file."""
         return await read_store(handle.fd, 0, HEAD_BYTES)
 
     async def _change(
         self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
     ) -> T | None:
-        """Change the file on a thread, which may wait for the disk. None: it is not what was judged.
+        """Change the file on a thread, since that may wait for the disk. None: the file has changed since it
+        was judged.
 
-        judged: its first HEAD_BYTES, or that it has so many (None). INVARIANT: between the fence and the
-        change nobody has written the file: else what the fence has allowed was another file. What the
-        change left is told in the same breath (head.left): what others write after it is not ours.
+        judged: its first HEAD_BYTES at the judgement; None: it only must have that many. INVARIANT: nobody
+        wrote the file between the fence and the change: else the fence has allowed another version. The
+        resulting version (head.left) is read together with the change: later writes of others are not ours.
         """
         allowed: list[Version] = []
         head.left = None
@@ -202,7 +205,7 @@ class Checker:
         return done[0]
 
     async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
-        """Put a held head into the store, if that is what was judged still."""
+        """Store a held head if the store's file is still the judged one. True if so."""
         held = head.held or b""
 
         def put() -> bool:
@@ -212,7 +215,10 @@ class Checker:
         return bool(await self._change(handle, head, judged, fence, put))
 
     def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
-        """Are the first HEAD_BYTES in the store what a judgement went by (see _judge_stored). May wait."""
+        """True if the first HEAD_BYTES in the store are still those of the judgement (see _judge_stored).
+
+        May wait for the disk.
+        """
         if judged is None:
             return self._tree.fstat(handle.fd).size >= HEAD_BYTES
         return os.pread(handle.fd, HEAD_BYTES, 0) == judged
@@ -220,8 +226,8 @@ class Checker:
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
     ) -> bytes | None:
-        """Judge *data* laid over the file, and tell what of it that went by: its first HEAD_BYTES, or
-        that there are so many (None).
+        """Judge the file with *data* written into it. Return the basis of the judgement: the file's first
+        HEAD_BYTES, or None if it only must have that many.
         """
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
@@ -238,7 +244,7 @@ class Checker:
             await self._refuse(handle, head, decision, kind, "")
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size, as write(): what remains must meet the requirements, or be empty."""
+        """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty."""
         for _ in range(_TRIES):
             if size:
                 await self._unhold(handle, head, decision, fence)
@@ -272,10 +278,10 @@ class Checker:
         self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
         fence: Fence,
     ) -> None:  # fmt: skip
-        """fallocate(2): judged as the zeros that it makes, if it makes any.
+        """Allocate as fallocate(2) does, judged as a write of the zeros that it makes, if it makes any.
 
-        EOPNOTSUPP where it would change a head that is held: there is nothing in the store yet that
-        space could be reserved in, or zeros put between. Programs write instead, and that is judged.
+        EOPNOTSUPP if it would change a held head: the store's file is still empty, with nothing to set to
+        zeros. Programs write instead, and that is judged.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -299,7 +305,7 @@ class Checker:
         raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """At FLUSH and fsync: write a held head if it is allowed, else EPERM; it stays held."""
+        """Store a held head at FLUSH and fsync if it is allowed; else EPERM, and it stays held."""
         if not head.held:
             return
         if not decision.allowed:  # the policy changed since it was opened
@@ -318,21 +324,23 @@ class Checker:
     async def finish(
         self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
-        """At the last RELEASE: write a held head that is allowed, else leave nothing behind. is_last: asked
-        right before the name goes: does nobody else write the file by now, in whatever view.
+        """Store a held head at the last RELEASE if it is allowed, else drop it.
+
+        A refused file that this session created is removed if it is empty. is_last: called right before
+        that; True if no other handle writes the file by now, in any view.
         """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
             after = overlay(stored, 0, head.held or b"")
             meant = meets(await self._kind(handle, after), decision.content)
             if handle.node.open is not None and handle.node.open.writers > 1:
-                return  # opened again meanwhile: what becomes of the head is that writer's to see
+                return  # opened again meanwhile: the head is handled at that writer's close
             if not meant:
                 break
             try:
                 if await self._committed(handle, head, stored, fence):
                     return
-            except pyfuse3.FUSEError:  # the fence's: nobody is left to be told, and it is on record
+            except pyfuse3.FUSEError:  # the fence's: it is on record, and no app waits for the answer
                 break
         refused = bool(head.held) or head.refused
         head.held = None
@@ -343,7 +351,7 @@ class Checker:
         return await self._sniffer.kind_of_head(head, lane=handle.caller.principal.lane)
 
     async def note_monitored(self, handle: Handle, decision: Decision) -> None:
-        """Content requirements in monitor mode: record, once a handle, what would not meet them."""
+        """Record, once for each handle, content that fails requirements in monitor mode."""
         if handle.noted or not handle.bytes_written or not decision.monitored_content:
             return
         kind = await self._kind(handle, await self._head_of(handle))
@@ -356,15 +364,15 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """The head is an allowed kind: into the store with it, all of it. Where the store has no room the
-        file is what it was, and the head stays held.
+        """Store a whole head of an allowed kind. If the store has no room, the file stays as it was, and the
+        head stays held.
         """
         size = self._tree.fstat(handle.fd).size
         before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""
         try:
             put_all(handle.fd, data, 0)
         except OSError:
-            # INVARIANT: a part of a head was judged by nobody, so none may be left.
+            # INVARIANT: no part of a head may be left in the store, since it was not judged by itself.
             self._tree.truncate_fd(handle.fd, size)
             put_all(handle.fd, before, 0)
             raise

@@ -1,7 +1,8 @@
-"""Moves that are allowed for a file's kind: the kind must be proven, for its writers come along.
+"""Moves that depend on a file's kind: the kind must be proven, since the file's writers come along.
 
-What may be moved because it is of one kind, and is then made another by somebody who had it open all the
-while, would show at the new path what the old one hid. Within one path class nothing is gained.
+Otherwise a file could be moved because of its kind, and then be made another kind by a process that had it
+open all the time. Then the new path would show data that the old one hid. Within one path class nothing is
+gained by that.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.policy.decide import End, Engine, PathState
 
 ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-"""What cannot be moved there, but may be copied."""
+"""The decision for a file that cannot be moved there, but may be copied."""
 
 
 class Source(NamedTuple):
-    """A file that is about to get another name. settled: its kind was found under a lease of its own, and
-    who decides asks whether that holds (fs/checked/moved_file.py).
+    """A file that is about to get another name. settled: True if its kind was found under a lease of its
+    own. The caller checks whether that lease holds (fs/checked/moved_file.py).
     """
 
     end: End
@@ -27,7 +28,7 @@ class Source(NamedTuple):
     settled: bool = False
 
     def without_kind(self, to: PathState) -> End | None:
-        """The same with its kind unknown, if it gets other rules at *to* and nothing proves its kind."""
+        """Return the end with its kind unknown, if *to* has other rules and nothing proves the kind."""
         proven = self.settled or not self.evidence.asked or self.evidence.holds()
         if proven or self.end.state is to:
             return None
@@ -38,7 +39,8 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """The answer to rename(2); EXDEV if it hangs on a kind that nothing proves. there: what has the new name.
+    """Decide a rename(2); EXDEV if it depends on a kind that nothing proves. there: the file that has the new
+    name.
 
     INVARIANT: no await between this and the rename.
     """
@@ -59,7 +61,7 @@ def decide_rename(
 def decide_link(
     engine: Engine, who: Principal, linked: Source, to: PathState, *, same_directory: bool
 ) -> Decision:
-    """The answer to link(2) by one of the file's names, likewise."""
+    """Decide a link(2) by one of the file's names, likewise."""
 
     def decide(source: End) -> Decision:
         return engine.link(who, source, End(to, source.ftype, source.facts), same_directory=same_directory)

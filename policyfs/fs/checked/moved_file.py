@@ -1,9 +1,9 @@
-"""Files that nobody can change: what is moved to where content is required.
+"""Files that are moved to a place with content requirements: nobody may be able to change them.
 
-A descriptor or a mapping from where anything may be written would come along with a rename and
-write on, past every check. So the file must be without writers: it is looked at under a read
-lease (store/leases), which the kernel grants only while no writer and no writable mapping lives
-anywhere, and which still has to hold when the name changes.
+A descriptor or a mapping from a place without requirements would come along with a rename and write on,
+past every check. So the file must have no writers. It is checked under a read lease (store/leases), which
+the kernel grants only while no writer and no writable mapping exists anywhere. The lease must still hold
+when the name changes.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from policyfs.store.leases import Lease, LeaseKeeper
 
 
 class Named:
-    """One file by a descriptor (O_PATH at least), which is closed with it."""
+    """One file by its descriptor (O_PATH at least), which close() closes."""
 
     __slots__ = ("fd", "ino", "why")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """Why it may not be where something must not be told, if it was looked through for that."""
+        """Why it may not be at a place with forbidden words, if it was searched for them."""
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
-        """True if the file has one name only: what is written by another would be asked what that asks."""
+        """True if the file has one name only: a write by another name would get that name's requirements."""
         return os.fstat(self.fd).st_nlink == 1
 
     def close(self) -> None:
-        """Give the descriptor up."""
+        """Close the descriptor."""
         os.close(self.fd)
 
 
 class Unsettled(Named):
-    """One file that cannot be looked at now: somebody writes it, or the store knows no leases."""
+    """One file that cannot be checked now: it has a writer, or the store has no leases."""
 
     __slots__ = ()
 
     def holds(self) -> bool:
-        """False: nothing is known of it."""
+        """Return False: nothing is proven."""
         return False
 
 
 class Settled(Named):
-    """One file under a lease, with what was found under it: its kind (None: sniffing failed), and words
-    that it tells nothing of. bare: may it have extended attributes.
+    """One file under a lease, with the facts found under it: its kind (None: sniffing failed), and the words
+    that it tells nothing of (free_of). bare: True if it must have no ``user.*`` attributes.
     """
 
     __slots__ = ("_bare", "_lease", "free_of", "kind")
@@ -68,8 +68,8 @@ class Settled(Named):
         self.free_of = free_of
 
     def holds(self) -> bool:
-        """True if nobody could change the file since it was looked at, nor can by another name, and it
-        brings no extended attributes where it must not. A lease does not keep those away.
+        """True if nobody could change the file since its check, nor can by another name, and it brings no
+        forbidden extended attributes. A lease does not prevent new ones.
         """
         return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 
@@ -77,13 +77,13 @@ class Settled(Named):
         return any(name.startswith("user.") for name in os.listxattr(self.fd))
 
     def close(self) -> None:
-        """Let writers come."""
+        """Release the lease, so that writers get in, and close the descriptor."""
         self._lease.release()
         super().close()
 
 
 class MovedFiles:
-    """Looks at files under leases. keeper is None where leases mean nothing on this store."""
+    """Checks files under leases. keeper is None where leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -102,11 +102,12 @@ class MovedFiles:
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
-        """The file *name* in *parent*, if it is the one that *stat* tells of and has no writer. words: what
-        it may have to tell nothing of; None: nobody asks what is in it.
+        """Return a file, by its name, under a lease; None if it has a writer, or is not the one in *stat*.
+
+        words: the words that it may have to tell nothing of; None: its content does not matter.
 
         The kind is sniffed anew: stat does not change with each store to a mapping, so a kind
-        that was found while the file had a writer says nothing.
+        that was found while the file had a writer proves nothing.
         """
         if self._keeper is None:
             return None

@@ -1,8 +1,8 @@
-"""Refused files on their way into the quarantine: handed over at the last release, kept in the background.
+"""The queue of refused files before the quarantine: added at the last release, copied in the background.
 
-Nobody waits for it: the app has had its answer, and the file is copied on a thread. What waits holds a
-descriptor, and room in the store that counts for its app: so no app has more than a few there, and
-what comes then is dropped, on record, as it is where the quarantine is full.
+No app waits for it: the app has had its answer, and the file is copied on a thread. A waiting file holds a
+descriptor, and space in the store that counts for its app. So each app may have only a few there. Further
+ones are dropped, on record, as they are when the quarantine is full.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from policyfs.store.tree import Tree
 
 CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
-"""Files of one app that may wait to be kept; strangers count as one."""
+"""The limit of waiting files of one app; all strangers count as one app."""
 _END_S: Final = 10.0
-"""Longest time that a daemon goes on to keep waiting files at its end."""
+"""The longest time that a daemon goes on to copy waiting files at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """Of one mount. Event loop only, but for the copying. warn: see Foundation."""
+    """The queue of one mount. Event loop only, except for the copying. warn: see Foundation."""
 
     def __init__(
         self, *, tree: Tree, recorder: Recorder, quarantine: Quarantine, limits: Limits, mount: str,
@@ -69,13 +69,13 @@ class QuarantineQueue:
         self._kept = self._dropped = 0
 
     def stats(self) -> QuarantineStats:
-        """Counts so far."""
+        """Return the counts so far."""
         return QuarantineStats(self._kept, self._dropped, len(self._waiting))
 
     def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
-        """Have what is behind *fd* kept; the descriptor is ours from here on. handle: its last writer's.
+        """Queue the file behind *fd*; the descriptor is ours from here on. handle: its last writer's.
 
-        Raises FUSEError(EIO) if it is dropped and that cannot be recorded.
+        Raises FUSEError(EIO) if the file is dropped and that cannot be recorded.
         """
         app = handle.caller.principal.app or STRANGERS
         item = _Waiting(handle, fd, refusal, self._about(handle, app, refusal))
@@ -101,11 +101,11 @@ class QuarantineQueue:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Keep what comes, until cancelled."""
+        """Copy queued files into the quarantine, until cancelled."""
         await trio.to_thread.run_sync(self._quarantine.clean)
         while True:
             while self._waiting:
-                with trio.CancelScope(shield=True):  # INVARIANT: what is kept is on record
+                with trio.CancelScope(shield=True):  # INVARIANT: every kept file is on record
                     await self._keep(self._pop())
             self._come = trio.Event()
             await self._come.wait()
@@ -126,7 +126,7 @@ class QuarantineQueue:
             self._warn(f"not on record: {note}", item.about.path)
 
     def _keep_now(self, item: _Waiting) -> tuple[Decision, str]:
-        """On a thread: copy it. Returns what is to be recorded."""
+        """Copy a file, on a thread. Return the decision and the note for the record."""
         try:
             entry = self._quarantine.keep(item.fd, item.about, self._limits)
         except FullError as error:
@@ -144,7 +144,7 @@ class QuarantineQueue:
         self._dropped += not decision.allowed
 
     def close(self) -> None:
-        """Keep what waits, but not for long: a daemon that ends has to end. After the event loop."""
+        """Copy the waiting files, but not for longer than _END_S. Called after the event loop has ended."""
         until = time.monotonic() + _END_S
         while self._waiting:
             item = self._pop()

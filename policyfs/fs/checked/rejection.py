@@ -1,4 +1,4 @@
-"""What becomes of content that may not be where it was written: told, on record, and gone."""
+"""The refusal of written content: answered, recorded, and removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import NamesForgotten
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
-"""What finding a file says that somebody moves or removes meanwhile."""
+"""Errors of a search for a file that is moved or removed meanwhile."""
 
 
 class Rejections:
@@ -27,7 +27,7 @@ class Rejections:
         self._forget_names = forget_names
 
     def refuse(self, handle: Handle, decision: Decision, kind: str | None, note: str) -> NoReturn:
-        """Raises FUSEError(EPERM), on record with the content rules of the decision."""
+        """Raise FUSEError(EPERM), on record with the content rules of the decision."""
         rules = self.rules_of(decision)
         refusal = Decision(allowed=False, errno=errno.EPERM, rules=rules, audit=Audit.REQUIRED)
         self._gate.refuse(
@@ -36,11 +36,11 @@ class Rejections:
 
     @staticmethod
     def rules_of(decision: Decision) -> tuple[RuleMatch, ...]:
-        """The rules of a decision that ask something of content."""
+        """Return the rules of a decision that require something of content."""
         return tuple(match for match in decision.rules if match.effect == "content")
 
     def remove(self, handle: Handle) -> None:
-        """Remove the name of a file whose content was refused, also where somebody has moved it."""
+        """Remove the name of a file whose content was refused, also if the file was moved."""
         for removed in (self._by_name, self._by_descriptor):
             try:
                 removed(handle)
@@ -56,7 +56,7 @@ class Rejections:
         self._tree.unlink(dirfd, name)
 
     def _by_descriptor(self, handle: Handle) -> None:
-        """It was moved in the store or through another mount, and nobody has asked for it here since."""
+        """Remove a file that was moved in the store or another mount, and not looked up here since."""
         dirfd, name = self._tree.find(handle.fd)
         try:
             self._tree.unlink(dirfd, name)
@@ -65,6 +65,6 @@ class Rejections:
 
 
 def must_be(content: Iterable[frozenset[str]]) -> str:
-    """The note of a refusal for a kind that some content requirements do not have."""
+    """Return the note of a refusal for a kind that fails content requirements."""
     wanted = " and ".join("one of " + ", ".join(sorted(patterns)) for patterns in content)
     return f"content must be {wanted}"

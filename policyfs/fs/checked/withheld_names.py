@@ -1,11 +1,11 @@
-"""Names of new files whose content was refused at a close: shown to nobody until it is accepted.
+"""Withheld names: a new file whose content was refused at a close is shown to nobody until it is accepted.
 
-FLUSH comes at every dup's close, so a refused one is no end: the file keeps its name in the store, and its
-writer may still mend it. But close() has said that it is not there, and a name without its bytes is nothing
-to show. It comes back with a FLUSH or fsync that is accepted, and goes for good with the last release.
+FLUSH comes at every dup's close, so a refused one is not the end: the file keeps its name in the store, and
+its writer may still mend it. But close() has failed, and a name without its bytes must not be shown. The
+name comes back with a FLUSH or fsync that is accepted. At the last release it is removed.
 
-What others would put under such a name would take the place of what its writer may still mend: the name is
-taken (EBUSY, EEXIST). close() answers before the kernel releases the file, so they wait a moment before that.
+No other file may take such a name, since the writer may still mend its file: the name is taken (EBUSY,
+EEXIST). close() answers before the kernel releases the file, so requests wait a moment before that error.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.linux.statx import Stat
 
 _WAIT_S: Final = 0.5
-"""Longest wait for a name whose file is about to be released."""
+"""The longest wait for a name whose file is about to be released."""
 _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
     """Files of one mount whose names are withheld. Event loop only.
 
-    forget_names: the kernel is to forget the names of a node; forget_now: it has when that returns.
+    forget_names: makes the kernel forget the names of a node. forget_now: the same, done when it returns.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class WithheldNames:
         return len(self._files)
 
     async def hide(self, node: Node) -> None:
-        """Show a file's names to nobody from now on: nor does the kernel when this returns."""
+        """Hide a file's names from everyone from now on. When this returns, the kernel has forgotten them."""
         if node.ino in self._files:
             return
         self._files[node.ino] = node.btime_ns, trio.Event()
@@ -72,11 +72,11 @@ class WithheldNames:
         return found is not None and found[0] == stat.btime_ns
 
     def may_have(self, number: int) -> bool:
-        """True if a file with this inode number, on whatever file system, may be withheld."""
+        """True if the names of a file with this inode number, on any file system, may be withheld."""
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:
-        """Wait a moment for the end of a withheld file. Raises OSError(EBUSY) if it goes on."""
+        """Wait a moment until a file's names are no longer withheld. Raises OSError(EBUSY) if they stay."""
         if not self.has(stat):
             return
         _, ended = self._files[self._nodes.key_of(stat)]

@@ -91,7 +91,7 @@ class OpenState:
     generation: int = 0
     """The policy that *patches* are for."""
     located: tuple[str | None, Plan] | None = None
-    """The kind, and the plan for all categories that the view hides, found under the lease."""
+    """The kind, and the plan for all words that the view hides, found under the lease."""
     head: Head | None = None
     """Held or remembered first bytes of a checked node."""
     draft: Draft | None = None
@@ -143,7 +143,7 @@ class Handle:
     facts: Facts | None = None
     """The facts of the file in its frozen copy; None where the file itself is looked at."""
     hidden: frozenset[str] | None = None
-    """The categories hidden in the copy that it shows; None where bytes are checked at each read."""
+    """The words hidden in the copy that it shows; None where bytes are checked at each read."""
     copy: Copy | None = None
     """That copy, pinned for *payer*."""
     payer: str | None = None
@@ -151,7 +151,7 @@ class Handle:
 
     @property
     def hides(self) -> frozenset[str]:
-        """The categories that this handle never shows."""
+        """The words for data that this handle never shows."""
         return self.node.view.redact if self.hidden is None else self.hidden
 
     @property

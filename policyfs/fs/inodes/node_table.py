@@ -27,7 +27,7 @@ class NodeTable:
     """
 
     def __init__(self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """state: the root's path state. child: the policy's step from a directory's state to a name's in it."""
+        """state: the root's path state. child: the policy's step from a directory's state to a name in it."""
         self._root_dev = root.dev
         self.several_devices = False
         self.gone = 0

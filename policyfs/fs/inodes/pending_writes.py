@@ -53,7 +53,7 @@ class Draft:
     base: size and mtime of the store's file when the draft began, or after it was last stored; None if
     another writer has changed the file since. refusal: the last refusal of its content, or None.
     unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
-    times that were set after the last write. cleaned_of: categories of which the version in the store was
+    times that were set after the last write. cleaned_of: words of which the version in the store was
     cleaned, while the draft was not.
     """
 

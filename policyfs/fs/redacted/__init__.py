@@ -1,1 +1,1 @@
-"""Redacted bytes: frozen copies, leased files, and the plans that both go by."""
+"""Redacted bytes: frozen copies, leased files, and the plans for both."""

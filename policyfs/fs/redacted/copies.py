@@ -1,4 +1,4 @@
-"""Redacted bytes: frozen copies, located and patched in the copy, shared while they are current."""
+"""Frozen copies of files: located and patched in the copy, and shared while they are current."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""After a copy found no room files go as large ones do for so long: the look-up and the open that
-follow a refusal have to agree, whoever else looks in between."""
+"""After a copy found no room, files are treated as large ones for this time: the look-up and the open
+after a refusal must agree, also if other requests come in between."""
 _NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
-"""Below this a copy of what is in memory is made on the event loop: a thread's hand-over costs more."""
+"""The largest file in memory that is copied on the event loop: passing it to a thread would cost more."""
 _WRITTEN_NS = 60 * 10**9
-"""After so long what was written has gone to the disk (vm.dirty_expire_centisecs: 30 s)."""
+"""The time after which written bytes are on the disk (vm.dirty_expire_centisecs: 30 s)."""
 
 
 _PLANS_MAX = 3
-"""Plans made for one copy: what is to be hidden may hang on the kind, or change with a reload meanwhile."""
+"""The limit of plans for one copy: the words to hide may depend on the kind, or change with a reload."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """Every copy is in use and the cap is reached: the file goes as a large one does."""
+    """There is no room for another copy: the file is treated as a large one."""
 
 
 class _Key(NamedTuple):
-    """What a copy shows: which file, in which version, and what it hides. lane: whom alone it is shown to,
-    since it hangs on the word of that app's worker; None: everybody.
+    """The key of a copy: the file, its version, and the hidden words (what). lane: the only lane that may
+    see it, since its plan is from that app's worker alone; None: every app may.
     """
 
     ino_key: int
@@ -63,19 +63,19 @@ def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: str | int | None)
 
 
 def version_of_key(key: KindKey) -> Version:
-    """The version of a file's bytes that a key tells of."""
+    """Return the version of a file's bytes in a key."""
     return Version(key.size, key.mtime_ns, key.ctime_ns)
 
 
 def _file(key: _Key) -> _Key:
-    """The same of no version in particular, whoever is shown it."""
+    """Return the key without version and lane."""
     return key._replace(version=_NO_VERSION, lane=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A finished copy: its kind (None: sniffing failed), what was hidden, and where. settled: nobody wrote
-    the file while it was made.
+    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges. settled:
+    True if nobody wrote the file while it was made.
     """
 
     copy: Copy
@@ -87,7 +87,7 @@ class Redacted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The file cannot be shown: the decision on its kind, or the locator's reason."""
+    """A file that cannot be shown: the decision on its kind, or the locator's reason."""
 
     decision: Decision
     kind: str | None
@@ -95,7 +95,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy that its lane alone is shown, and the kind and plan by which it was made. racy: as in Said."""
+    """A copy that only its lane may see, and the kind and plan of its making. racy: as in Said."""
 
     key: _Key
     copy: Copy
@@ -105,7 +105,7 @@ class _Unshared(NamedTuple):
 
 
 class _Patched(NamedTuple):
-    """A copy that was patched and sealed. found: the plan by which; located: what that was asked to hide."""
+    """A copy that was patched and sealed. found: its plan; located: the words that the plan was made for."""
 
     found: Found
     hidden: frozenset[str]
@@ -114,12 +114,12 @@ class _Patched(NamedTuple):
 
 
 Judge = Callable[[Facts], Decision]
-"""Decides the request under way for facts: the kind is known only once the copy is made."""
+"""Decides the current request from facts: the kind is known only once the copy is made."""
 
 
 class Redactor:
-    """Makes and keeps copies. keeper: None where leases mean nothing. size_cap: of a copy in memory, in
-    bytes. apart: several apps share the cache, and each has a share of its own.
+    """The maker and keeper of copies. keeper: None where leases mean nothing. size_cap: limit of a copy in
+    memory, in bytes. apart: True if several apps use the cache, and each has its own share.
     """
 
     def __init__(
@@ -149,9 +149,9 @@ class Redactor:
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
-        """Does a file go as a frozen copy for them now (else: under a lease).
+        """True if a file is served to *who* as a frozen copy now, False if under a lease.
 
-        INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there: the
+        INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there, since the
         kernel tries once more only.
         """
         if self._full_until and time.monotonic() < self._full_until.get(who.label, 0.0):
@@ -163,11 +163,11 @@ class Redactor:
         return self._copies.has_room(size if copy is None else copy, self.payer(who))
 
     def payer(self, who: Principal) -> str | None:
-        """Whose share of the cache a copy counts for; None where one app has it all to itself."""
+        """Return the app whose share of the cache a copy counts for; None if one app has the whole cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
-        """There is no room for them; others may still have some."""
+        """Note that *who* has no room left, and return the error. Others may still have room."""
         now = time.monotonic()
         self._full_until = {name: until for name, until in self._full_until.items() if until > now}
         self._full_until[who.label] = now + _FULL_S
@@ -182,10 +182,9 @@ class Redactor:
         judge: Judge,
         who: Principal,
     ) -> Redacted | Refused:
-        """The copy that a caller may read of the file behind *fd* (O_RDONLY), pinned once
-        for its payer().
+        """Return a copy of the file behind *fd* (O_RDONLY) that a caller may read, pinned once for payer().
 
-        judge decides for the kind found in the copy.
+        judge: decides for the kind found in the copy.
         Raises FrozenTooLarge, NoRoom, OSError.
         """
         stat = self._tree.fstat(fd)
@@ -198,7 +197,7 @@ class Redactor:
         return await self._make(fd, ino_key, stat, what, owner, judge, who)
 
     def known(self, ino_key: int, stat: Stat, what: frozenset[str], who: Principal) -> Copy | None:
-        """The finished copy of a file in the version that *stat* tells, if there is one for them."""
+        """Return the finished copy of the version in *stat* that *who* may see, or None."""
         copy = self._peek(ino_key, stat, what, who)
         return self._copies.get(copy.key) if copy is not None and self._is_current(copy, what) else None
 
@@ -207,14 +206,17 @@ class Redactor:
         return self._copies.peek(key) or self._copies.peek(key._replace(lane=who.lane))
 
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
-        """Will a copy do for the version that it was made of. Where nothing is to be hidden, a reader has a
-        copy because of a writer, and is to see what that has written by now: stat does not tell.
+        """True if a copy can still serve the version that it was made of.
+
+        If there is nothing to hide, a reader gets a copy because the file has a writer, and must see its
+        latest bytes: stat does not show them.
         """
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
-        """A finished copy once more, pinned, if this caller may read just what it shows. NoRoom if
-        their share of the cache is in use.
+        """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
+
+        Raises NoRoom if their share of the cache is used up.
         """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
@@ -245,7 +247,7 @@ class Redactor:
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
-                # Neither the machine has memory for it, nor the store room for what a clone has of its own.
+                # The machine has no memory for it, or the store no room for a clone's own blocks.
                 raise self._full(who) from None
         if isinstance(patched_copy, Refused):
             copy.close()
@@ -275,8 +277,9 @@ class Redactor:
         judge: Judge,
         who: Principal,
     ) -> _Patched | Refused:
-        """Locate in the copy, patch and seal it. The copy is the caller's to close where it is refused; it is
-        closed where this raises.
+        """Locate in the copy, patch and seal it.
+
+        If the result is Refused, the caller closes the copy. If this raises, the copy is closed.
         """
         try:
             read_only = freezing.open_readonly(copy)
@@ -288,7 +291,7 @@ class Redactor:
                         read_only, located, lane=who.lane, proof=proof, version=version
                     )
                     decision = judge(Facts(found.kind, owner))
-                    # INVARIANT: a copy is patched by a plan that was asked to hide what is to be hidden.
+                    # INVARIANT: a copy is patched by a plan that was made for just the words to hide.
                     if not decision.allowed or not decision.redact or decision.redact == located:
                         break
                     if not tries:
@@ -312,16 +315,18 @@ class Redactor:
         return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:
-        """A second worker has found the plan of a copy: others may be shown it. Not if the file may have
-        changed unseen since the first look: then that copy may show other bytes.
+        """Share a copy with all apps: a second worker has found the same plan.
 
-        INVARIANT: what is shared is the very copy that was patched by the plan that both found. Another may
-        have its key by now, made by what the same app's worker said later.
+        Do not share it if the file may have changed unseen since the first look: then that copy may show
+        other bytes.
+
+        INVARIANT: only the very copy that was patched by the plan of both workers is shared. Another copy
+        may have its key by now, made by a later plan of the same app's worker.
         """
         name = said.version, said.what, said.lane
         held = self._unshared.get(name)
         if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
-            return  # what that copy was made by is looked at by itself
+            return  # that copy's own plan gets its own second look
         del self._unshared[name]
         if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
@@ -331,13 +336,13 @@ class Redactor:
             latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
-        """A second worker has found something else: nobody opens that copy any more."""
+        """Drop a copy since a second worker has found another plan: nobody opens it any more."""
         held = self._unshared.pop((said.version, said.what, said.lane), None)
         if held is not None:
             self._copies.drop(held.key)
 
     def _drop_others(self, key: _Key) -> None:
-        """Other versions of the file need no copy but for those who have it open."""
+        """Drop the copies of other versions of the file. Handles that have one open keep it."""
         _, most = self._copies.limits
         if len(self._made) > 2 * most:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
@@ -353,7 +358,7 @@ class Redactor:
         latest.add(key)
 
     async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
-        """A copy, and a proof of which version of the file it is; None if there was a writer."""
+        """Return a copy, and a proof of its version; None as proof if the file had a writer."""
         lease = None if self._keeper is None else self._keeper.grant(fd)
         try:
             before = version_key(self._tree.fstat(fd))
@@ -369,7 +374,7 @@ class Redactor:
             root = self._tree.root_fd if self._reflink else None
             return freeze(fd, self._size_cap, root, self._reflink, self._places)
 
-        if self._reflink:  # what was changed lately is written out before it is cloned
+        if self._reflink:  # the kernel writes recent changes to the disk before it clones
             quick = time.time_ns() - stat.ctime_ns > _WRITTEN_NS
         else:
             quick = stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
@@ -377,7 +382,7 @@ class Redactor:
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """*data*, read at *offset*, with the patches (in order) that touch it laid over it."""
+    """Return *data*, read at *offset*, with the patches that touch it applied. patches: in order."""
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     out: bytearray | None = None

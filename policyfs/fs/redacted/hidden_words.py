@@ -1,4 +1,4 @@
-"""Words of what the policy hides in an open file from the app that has it open."""
+"""The words for data that the policy hides in an open file from its app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from policyfs.fs.inodes.handles import Handle
 
 
 class HiddenWords:
-    """Redactions in force for open files, by their owners now."""
+    """The redactions in force for open files, by the files' present owners."""
 
     def __init__(self, fs: FsContext) -> None:
         self._tree = fs.tree

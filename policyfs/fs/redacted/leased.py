@@ -1,11 +1,11 @@
 """Large files in a redacted view without reflink: served from the file itself, under a read lease.
 
-Granted only while no writer and no writable mapping exists anywhere; every read is followed by
-the question whether the lease still holds, and only then are the bytes sent (store/leases). A
-refused or lost lease answers EBUSY until the writer is done, as a file that is still pending.
+A lease is granted only while no writer and no writable mapping exists anywhere. After every read the
+lease is checked, and the bytes are sent only if it still holds (store/leases). If the lease is refused or
+lost, the answer is EBUSY until the writer is done, as for a file that is still pending.
 
-Such files are never passed through, also where they hold nothing to hide: what keeps a writer out
-ends before what the app keeps does (docs/decisions/0022-large-clean-files-stay-mediated.md).
+Such files are never passed through, also if they hold nothing to hide: the lease that keeps a writer out
+ends before the app's mappings do (docs/decisions/0022-large-clean-files-stay-mediated.md).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _BUSY: Final = "somebody has the file open for writing, or mapped; it can be rea
 _NO_LEASES: Final = "too large to copy, and leases mean nothing on this store"
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
-"""After a break no lease is taken for so long. A writer in another mount asks without waiting, every
-few milliseconds: readers that took the lease again at once would keep it out for ever."""
+"""The time after a break in which no lease is taken. A writer in another mount tries without waiting,
+every few milliseconds: readers that took the lease again at once would keep it out for ever."""
 _RESTING_MAX: Final = 1024
 
 _READING: Final = Call("read", "read")
 
 PagesDropped = Callable[[int], None]
-"""Told the number of a node whose cached pages the kernel must drop."""
+"""Makes the kernel drop the cached pages of a node, by its number."""
 
 
 class Armed(NamedTuple):
-    """A file that is to be read under a lease. reason: why it cannot be shown, "" if it can."""
+    """The result for a file to be read under a lease. reason: why it cannot be shown, "" if it can."""
 
     decision: Decision
     kind: str | None
@@ -54,7 +54,7 @@ class Armed(NamedTuple):
 
 
 class LeasedFiles:
-    """Leases of one mount. keeper is None where leases mean nothing on this store."""
+    """The leases of one mount. keeper is None where leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class LeasedFiles:
 
     @property
     def live(self) -> int:
-        """Leases held now."""
+        """The number of leases held now."""
         return 0 if self._keeper is None else len(self._keeper)
 
     def report(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Go on if the file can be shown, else refuse on record: EBUSY while somebody writes it."""
+        """Refuse on record if the file cannot be shown: EBUSY while somebody writes it."""
         if not armed.reason:
             return
         error = 0
@@ -103,7 +103,7 @@ class LeasedFiles:
         )  # fmt: skip
 
     async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
-        """Take the lease and locate under it, under the node's lock. *fd*: O_RDONLY, of the file."""
+        """Take the lease and locate under it, while holding the node's lock. *fd*: O_RDONLY, of the file."""
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
@@ -127,7 +127,7 @@ class LeasedFiles:
             decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         elif lease.holds():
             state.located = kind, plan
-        if not lease.holds():  # a writer came while we looked: what was found means nothing
+        if not lease.holds():  # a writer came while we looked: the result means nothing
             return self._busy(state, blank)
         if not decision.allowed:
             return Armed(decision, kind, "denied for its kind")
@@ -141,7 +141,9 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """INVARIANT: not by the lease's own descriptor: a worker that outlives us would keep it."""
+        """Find kind and plan. INVARIANT: *fd* is not the lease's own descriptor: a worker that outlives us
+        would keep the lease.
+        """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
 
@@ -151,7 +153,7 @@ class LeasedFiles:
         return Armed(blank, None, _BUSY)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Bytes of a LEASED node. EBUSY, on record, if the lease is gone and cannot be had again."""
+        """Read bytes of a LEASED node. EBUSY, on record, if the lease is lost and not granted again."""
         node, state = handle.node, handle.node.open
         if state is None:
             raise OSError(errno.ESTALE, "not open")
@@ -172,25 +174,25 @@ class LeasedFiles:
         )  # fmt: skip
 
     def _current(self, state: OpenState) -> bool:
-        """Do the ranges hold for what is read now: nobody has written, and the policy is the same."""
+        """True if the patches are right for bytes read now: nobody wrote, and the policy is the same."""
         lease = state.lease
         return lease is not None and state.generation == self._gate.generation and lease.holds()
 
     async def _rest(self, ino_key: int) -> None:
-        """Leave a moment after a break to who broke it."""
+        """Wait a moment after a break, so that the writer that broke the lease gets in."""
         until = self._resting.pop(ino_key, 0.0)
         if (left := until - time.monotonic()) > 0:
             self._resting[ino_key] = until
             await trio.sleep(left)
 
     def give_way(self, ino_key: int) -> None:
-        """A write-open of this mount is coming: let go of every lease on the file."""
+        """Release every lease on a file before a write-open of this mount."""
         for node in self._nodes.same_inode(ino_key):
             if node.open is not None and node.open.lease is not None:
                 self._broken(node)
 
     def _broken(self, node: Node) -> None:
-        """A writer is coming: drop ranges and pages, and let go at once."""
+        """Drop patches and pages and release the lease at once, since a writer is coming."""
         self.breaks += 1
         now = time.monotonic()
         if len(self._resting) >= _RESTING_MAX:
@@ -201,7 +203,7 @@ class LeasedFiles:
         self._drop_pages(node.nodeid)
 
     def disconnect(self, state: OpenState) -> None:
-        """The node's last handle is gone."""
+        """Release the lease after the node's last handle was closed."""
         self._drop(state)
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Plans of redaction: from a worker, or remembered where it is certain what the bytes are.
+"""Redaction plans: from a worker, or from memory if the version of the bytes is proven.
 
-What a worker says serves the app for which it was asked. It is remembered once a second worker has found the
+A worker's plan serves the app for which it was made. It is remembered once a second worker has found the
 same (second_looks.py).
 """
 
@@ -18,28 +18,28 @@ class PlanSource(Protocol):
     """The sniffer, as far as redaction needs it."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Content kind of the file behind *fd*, None if sniffing failed."""
+        """Return the content kind of the file behind *fd*, None if sniffing failed."""
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Sniff and locate in the very bytes behind *fd*. version: of the file, as far as stat tells it."""
+        """Sniff and locate in the very bytes behind *fd*. version: the file's, as far as stat shows it."""
 
 
 class PlanMemory(Protocol):
     """Plans of earlier times (content/disk_cache.py)."""
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """What was found in this version of a file with *what* hidden."""
+        """Return the kind and the plan to hide *what* in this version of a file, or None."""
 
     def put_plan(self, key: KindKey, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Keep it."""
+        """Store a kind and a plan."""
 
 
 class Proof(NamedTuple):
-    """That certain bytes are those of a version of a file.
+    """A proof that bytes are of one version of a file.
 
-    holds: asked once the bytes were read: did the read lease hold from the stat on until now. fd: a
+    holds: called after the bytes were read; True if the read lease held from the stat until now. fd: a
     descriptor of the file itself.
     """
 
@@ -49,7 +49,7 @@ class Proof(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file's kind (None: nobody could look) and plan. shared: two workers found so, not one app's alone."""
+    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same."""
 
     kind: str | None
     plan: Plan
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 
 PlanNews = Callable[[Said], None]
-"""Told what came of a plan that was one app's alone."""
+"""Called with the result of the second look at a plan that was one app's alone."""
 
 
 def _ignore(_: Said) -> None:
@@ -65,9 +65,9 @@ def _ignore(_: Said) -> None:
 
 
 class PlanFinder:
-    """Finds plans. memory: None where nothing is kept; second: None where nothing is looked at again.
+    """The finder of plans. memory: None if no plans are kept; second: None without second looks.
 
-    on_confirmed, on_denied: told of plans for which a second look was taken.
+    on_confirmed, on_denied: called with plans after their second look.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> tuple[str | None, Plan]:
-        """The kind of the file behind *fd* (O_RDONLY), and where in it *what* is hidden.
+        """Find the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: which version of which file it is, as far as stat tells: where workers fail over it, that
-        is remembered. By default the proof's.
+        version: the file and its version, as far as stat shows it, by default the proof's. Workers' failures
+        over it are remembered.
 
-        INVARIANT: without a proof nothing is remembered, or taken from memory. While a writer lives stat
+        INVARIANT: without a proof nothing is remembered, or taken from memory. While a writer lives, stat
         proves nothing, and an old plan on new bytes is a leak.
         """
         kind, plan, _ = await self.find(fd, what, lane=lane, proof=proof, version=version)
@@ -108,8 +108,8 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """The same, and whether it may be shown to others than the lane."""
-        if not what:  # nothing is to be hidden, and only the kind decides
+        """Find kind and plan as locate() does, and whether other lanes may use them."""
+        if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
         if version is None and proof is not None:
             version = proof.version
@@ -119,17 +119,17 @@ class PlanFinder:
         if known is not None:
             return Found(*known, shared=True)
         kind, plan = await self._source.locate(fd, what, lane=lane, version=version)
-        # No kind: nobody could look, the next one tries again.
+        # No kind: sniffing failed, and the next request tries again.
         if kind is not None and self._second is not None and proof.holds():
             self._second.ask(proof.fd, said_now(proof.version, what, lane, kind, plan), self)
         return Found(kind, plan, shared=False)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """A second worker has found the same: everybody may go by it."""
+        """Remember a plan that a second worker has found, too: every app may use it."""
         if self._memory is not None and plan is not None and said.what is not None:
             self._memory.put_plan(said.version, said.what, said.kind, plan)
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """It has found something else."""
+        """Report that the second worker has found something else."""
         self.on_denied(said)

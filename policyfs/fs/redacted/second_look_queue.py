@@ -1,4 +1,4 @@
-"""Second looks that wait: apps take turns, and none can take all places from the others."""
+"""The queue of second looks: apps take turns, and none can take all places from the others."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 WAITING_MAX: Final = 16_384
-"""Looks that wait, some 500 bytes each; what comes beyond that stays with its app."""
+"""The limit of waiting looks, about 500 bytes each. A plan that finds no place stays with its app."""
 
 Look = TypeVar("Look")
 
 
 class WaitingLooks(Generic[Look]):
-    """Looks by lane and key. A lane's own go in the order of coming. Event loop only.
+    """Looks by lane and key. Those of one lane leave in the order of arrival. Event loop only.
 
-    A lane gets another place while it has no more than are free. So one alone can have half of all, two a
-    third each, and a lane that has none is let in always.
+    A lane gets another place while it has no more places than are free. So one lane alone can have half of
+    all places, two a third each, and a lane without places always gets one.
     """
 
     def __init__(self) -> None:
@@ -27,22 +27,22 @@ class WaitingLooks(Generic[Look]):
         return self._count
 
     def get(self, lane: Hashable, key: Hashable) -> Look | None:
-        """The look that waits under a lane's key."""
+        """Return the look that waits under a lane's key, or None."""
         looks = self._lanes.get(lane)
         return None if looks is None else looks.get(key)
 
     def has_room(self, lane: Hashable) -> bool:
-        """May one more look of a lane wait."""
+        """True if one more look of a lane may wait."""
         return len(self._lanes.get(lane, ())) <= WAITING_MAX - self._count
 
     def put(self, lane: Hashable, key: Hashable, look: Look) -> None:
-        """Let a look wait, in the place of the one under that key."""
+        """Add a look to the queue, or replace the one under that key."""
         looks = self._lanes.setdefault(lane, OrderedDict())
         self._count += key not in looks
         looks[key] = look
 
     def pop(self) -> Look:
-        """Take out the oldest look of the lane whose turn it is. KeyError if none waits."""
+        """Remove and return the oldest look of the next lane in turn. KeyError if none waits."""
         lane, looks = next(iter(self._lanes.items()), (None, None))
         if looks is None:
             raise KeyError("no look waits")
@@ -55,6 +55,6 @@ class WaitingLooks(Generic[Look]):
         return look
 
     def clear(self) -> None:
-        """Give up all that wait."""
+        """Drop all looks."""
         self._lanes.clear()
         self._count = 0

@@ -1,10 +1,10 @@
-"""Second looks: what one app's worker said of a file is looked at again before anybody else goes by it.
+"""Second looks: the result of one app's worker is checked by another worker before other apps use it.
 
-A worker that was taken over can say of a file what it likes, and put bytes that it saw in one file into
-another's plan. So what it says serves its own app. Once nothing waits for a worker, a fresh one, which has
-seen no other file and ends afterwards, is asked the same. Only what both found is remembered, and shown to
-other apps. Where the two differ, or an app's workers contradict each other, that app loses its workers and
-what they said.
+A hostile file may take over a worker. Then the worker can return any result, and put bytes of one file into
+another file's plan. So a result serves only the worker's own app. Once no app waits for a worker, a fresh
+one, which has seen no other file and ends afterwards, is asked the same. Only a result that both found is
+remembered, and used for other apps. If the two differ, or an app's workers contradict each other, that
+app's workers are ended and their results dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _PATIENCE_S: Final = 0.25
-"""So long a look waits for a moment in which no app waits for a worker. It takes the processor from none."""
+"""The longest time for which a look waits until no app waits for a worker. It delays no app."""
 _RACY_S: Final = 0.06
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -35,7 +35,7 @@ class FreshSource(Protocol):
     """The sniffer, as far as second looks need it."""
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """What a worker that has seen no other file says; None without an answer."""
+        """Return the result of a worker that has seen no other file; None without an answer."""
 
     async def when_idle(self) -> None:
         """Return once no app waits for a worker."""
@@ -45,8 +45,8 @@ class FreshSource(Protocol):
 
 
 class Said(NamedTuple):
-    """What an app's worker said of a version of a file. what: hidden by the plan; None: it was asked for the
-    kind alone, and plan is None. racy: the file may have changed since and look the same.
+    """The result of an app's worker for a version of a file. what: words that the plan hides; None: only the
+    kind was requested, and plan is None. racy: the file may have changed since with the same stat.
     """
 
     version: KindKey
@@ -57,26 +57,27 @@ class Said(NamedTuple):
     racy: bool
 
     def agrees(self, kind: str, plan: Plan | None) -> bool:
-        """Return True if another answer says the same of the bytes."""
+        """Return True if another result is the same."""
         if self.kind != kind or self.plan is None or plan is None:
             return self.kind == kind and self.plan is plan
         return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)
 
 
 class Verdict(Protocol):
-    """What happens once a second look was taken."""
+    """The receiver of a second look's result."""
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """The fresh worker found the same. plan: as it says."""
+        """Note that the fresh worker found the same. plan: the fresh worker's."""
 
     def denied(self, said: Said) -> None:
-        """It found something else."""
+        """Note that the fresh worker found something else."""
 
 
 @dataclass(slots=True)
 class SecondLookStats:
-    """Counts since the start; waiting is now. dropped: looks that could not be taken, for a writer say.
-    differed: a worker had said something else than the fresh one, or than its app's workers before.
+    """Counts since the start; waiting is the present number. dropped: looks that were not possible, because
+    of a writer for example. differed: a worker's result was not that of the fresh worker, or of its app's
+    workers before.
     """
 
     waiting: int = 0
@@ -86,8 +87,8 @@ class SecondLookStats:
 
 
 class SecondLooks:
-    """Looks that wait, and the task that takes them. keeper: None where leases mean nothing: then nothing
-    proves that the bytes are still the same, and none is taken.
+    """The waiting looks, and the task that takes them. keeper: None where leases mean nothing. Then nothing
+    proves that the bytes are still the same, and no look is taken.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class SecondLooks:
         keeper: LeaseKeeper | None,
         warn: Callable[[str, bytes], None],
     ) -> None:
-        """warn: says something, of a path of the mount, in the daemon's log."""
+        """warn: writes a message about a path of the mount into the daemon's log."""
         self._tree = tree
         self._source = source
         self._keeper = keeper
@@ -108,13 +109,13 @@ class SecondLooks:
         self._stats = SecondLookStats()
 
     def ask(self, fd: int, said: Said, verdict: Verdict) -> None:
-        """Have the file behind *fd* looked at again, some time. Nothing is kept of the descriptor."""
+        """Queue a second look at the file behind *fd*. The descriptor is not kept."""
         if self._keeper is None:
             return
         key = said.version, said.what
         job = self._jobs.get(said.lane, key)
         if job is not None:
-            # INVARIANT: what an app is shown last is what is compared. An honest answer vouches for no other.
+            # INVARIANT: the result that an app uses last is compared. An honest result proves no other one.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(said.lane, key, _Job(job.handle, said, verdict))
                 self._differs(job, said.plan, "its app's workers contradict each other", racy=said.racy)
@@ -131,7 +132,7 @@ class SecondLooks:
         self._more.set()
 
     async def run(self) -> None:
-        """Take one look after the other, for as long as this runs."""
+        """Take one look after the other, until cancelled."""
         while True:
             while not len(self._jobs):
                 self._more = trio.Event()
@@ -145,7 +146,7 @@ class SecondLooks:
                 self._stats.dropped += 1
 
     def stats(self) -> SecondLookStats:
-        """A snapshot for ``status``."""
+        """Return the counts for ``status``."""
         self._stats.waiting = len(self._jobs)
         return self._stats
 
@@ -156,7 +157,7 @@ class SecondLooks:
         self.close()
 
     def close(self) -> None:
-        """Give up what waits. A second call does nothing."""
+        """Drop all waiting looks. A second call does nothing."""
         self._jobs.clear()
         root, self._root = self._root, -1
         if root >= 0:
@@ -164,10 +165,10 @@ class SecondLooks:
 
     async def _take(self, job: _Job) -> None:
         if job.said.version.is_racy(time.time_ns()):
-            await trio.sleep(_RACY_S)  # nothing can be kept of what may change within one tick
+            await trio.sleep(_RACY_S)  # a version that may change within one clock tick cannot be kept
         fd = self._open(job.handle)
         try:
-            # INVARIANT: no worker gets the descriptor that has the lease: one that outlives us would keep it.
+            # INVARIANT: no worker gets the descriptor with the lease: one that outlives us would keep it.
             leased = self._tree.reopen(fd, os.O_RDONLY)
             try:
                 found = await self._under_lease(fd, leased, job.said)
@@ -186,7 +187,7 @@ class SecondLooks:
         return libc.open_handle(self._root, handle, _READ)
 
     async def _under_lease(self, fd: int, leased: int, said: Said) -> tuple[str, Plan | None] | None:
-        """What a fresh worker says of this very version; None if nothing proves that it is that."""
+        """Return a fresh worker's result for this very version; None if nothing proves the version."""
         scope = trio.CancelScope()
 
         def broken(lease: Lease) -> None:
@@ -214,10 +215,10 @@ class SecondLooks:
             self._differs(job, plan, "a fresh one found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Another answer is not what a job's is. racy: both may be right, each of other bytes."""
+        """Handle a result that differs from a job's. racy: both may be right, for different bytes."""
         said = job.said
         job.verdict.denied(said)
-        if racy or _gave_up(plan) or _gave_up(said.plan):  # for want of time or memory, maybe: nobody lied
+        if racy or _gave_up(plan) or _gave_up(said.plan):  # maybe for lack of time or memory: nobody lied
             self._stats.dropped += 1
             return
         self._stats.differed += 1
@@ -226,23 +227,23 @@ class SecondLooks:
 
 
 class KindsConfirmed:
-    """Has kinds looked at again, and keeps for everybody what was found twice."""
+    """Second looks at kinds: a kind that was found twice is kept for all apps."""
 
     def __init__(self, kinds: KindCache, second: SecondLooks) -> None:
         self._kinds = kinds
         self._second = second
 
     def ask(self, fd: int, version: KindKey, kind: str, lane: Hashable) -> None:
-        """A lane's worker said that the file behind *fd* is of this kind."""
+        """Queue a second look at the kind that a lane's worker found in the file behind *fd*."""
         self._second.ask(fd, said_now(version, None, lane, kind, None), self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """A second worker says so, too."""
+        """Keep a kind for all apps, since a second worker found it, too."""
         del plan
         self._kinds.put(said.version, said.kind)
 
     def denied(self, said: Said) -> None:
-        """It says something else."""
+        """Drop a lane's kind, since the second worker found another."""
         self._kinds.drop_own(said.version, said.lane)
 
 
@@ -255,7 +256,7 @@ class _Job(NamedTuple):
 def said_now(
     version: KindKey, what: frozenset[str] | None, lane: Hashable, kind: str, plan: Plan | None
 ) -> Said:
-    """What a worker has just said."""
+    """Return a worker's result as of now."""
     return Said(version, what, lane, kind, plan, version.is_racy(time.time_ns()))
 
 
