@@ -1,1 +1,1 @@
-"""The gate: decisions, the facts they hang on, their views, and their record."""
+"""The gate: decisions, the facts and views they depend on, and their record."""

@@ -1,4 +1,4 @@
-"""Callers of a mount, as the kernel tells of them, and the ones that a mount admits."""
+"""Callers of a mount, as the kernel describes them, and the callers that a mount admits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Context(Protocol):
-    """Who sent a request, as the kernel says it."""
+    """The sender of a request, as the kernel describes it."""
 
     @property
     def uid(self) -> int:
@@ -18,17 +18,17 @@ class Context(Protocol):
 
     @property
     def pid(self) -> int:
-        """The thread group, 0 where the daemon cannot see it."""
+        """The thread group, 0 if the daemon cannot see it."""
 
     @property
     def umask(self) -> int:
-        """Of requests that create something, else 0."""
+        """The umask of a request that creates something, else 0."""
 
 
 class Admitted(NamedTuple):
     """The callers of an app mount with several groups: one uid, with any of these primary groups.
 
-    The kernel admits one group to a mount, or everybody: here the daemon refuses the others.
+    The kernel admits one group to a mount, or everybody. So the daemon refuses the others here.
     """
 
     uid: int

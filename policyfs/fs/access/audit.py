@@ -1,6 +1,7 @@
-"""From decisions to the trail: builds events and enforces `required`.
+"""The record of decisions on the trail: this builds events and enforces `required`.
 
-`decided` is for refusals, and for what `ledger.recorded_first` calls; `recorded` for opens, which wait.
+`decided` is for refusals, and for methods under `ledger.recorded_first`; `recorded` is for opens, which
+wait.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _EXE_MAX: Final = 1024
 
 
 class Call(NamedTuple):
-    """What the caller asked for, in the words of the trail: operation and likely system call."""
+    """The caller's request in the words of the trail: operation and likely system call."""
 
     operation: str
     syscall: str
@@ -32,8 +33,8 @@ _RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
-    """What an event may say beside who, what and where. error: what the request ended in, if something
-    other than the decision refused it.
+    """Optional fields of an event. error: the request's errno, if it was refused by something other than the
+    decision.
     """
 
     new_path: bytes | None
@@ -48,7 +49,7 @@ class Details(TypedDict, total=False):
 
 
 class Recorder:
-    """Writes what the gate decided. One per mount."""
+    """Records the gate's decisions. One for each mount."""
 
     def __init__(self, sink: Sink, mount: str) -> None:
         self._sink = sink
@@ -59,18 +60,18 @@ class Recorder:
         self._digest = ""
 
     def use_policy(self, generation: int, digest: str) -> None:
-        """Events from now on name this policy."""
+        """Name this policy in events from now on."""
         self._generation = generation
         self._digest = digest
 
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. A refusal is on record before the request is answered, or that is EIO.
+        """Record a decision. A refusal is on record before the answer, or the answer is EIO.
 
-        What was allowed and must be on record is so when this returns: it raises UnrecordedError for
-        `ledger.recorded_first` or, where that has not been asked, waits for the disk; FUSEError(EIO) if
-        it could not be recorded.
+        An allowance that must be on record is on record when this returns. If that takes longer, this raises
+        UnrecordedError for `ledger.recorded_first`, or waits for the disk if the method is not under that.
+        Raises FUSEError(EIO) if it could not be recorded.
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:
@@ -95,7 +96,7 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision; where it must be on record, wait until it is. Returns whether others went on
+        """Record a decision; if it must be on record, wait until it is. True if other requests went on
         meanwhile. Raises FUSEError(EIO) if it could not be recorded, PacedError for `ledger.paced`.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
@@ -114,7 +115,7 @@ class Recorder:
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
     ) -> Event | None:
-        """The event of a decision, None if it is not to be recorded."""
+        """Build the event of a decision; None if it need not be recorded."""
         if decision.audit is Audit.OFF and not decision.would_deny:
             return None
         error = details.get("error", 0)
@@ -138,7 +139,7 @@ class Recorder:
         )
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
-        """Record the end of a handle: what went through the daemon, or what changed."""
+        """Record the end of a handle: the bytes that went through the daemon, or the file's change."""
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
         event = self._event(handle.caller, _RELEASE, path, ALLOW, "", handle.before)._replace(
             io=handle.mode.value,
@@ -154,7 +155,7 @@ class Recorder:
     def _event(
         self, caller: Caller, call: Call, path: bytes, verdict: str, exe: str, before: Version | None
     ) -> Event:
-        """What every event says: when, where, under which policy, who, what, and the file before."""
+        """Build an event with the common fields: time, mount, policy, caller, call, and the file before."""
         return Event(
             time_ns=time.time_ns(),
             mount=self._mount,
@@ -174,7 +175,7 @@ class Recorder:
         )
 
     def _executable(self, pid: int) -> str:
-        """What the process runs, looked up at most once in _EXE_S for one process."""
+        """Return a process's executable, looked up at most once in _EXE_S for each process."""
         now = time.monotonic()
         known = self._executables.get(pid)
         if known is not None and now - known[0] < _EXE_S:
@@ -187,7 +188,7 @@ class Recorder:
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
-    """The rules an event names: none that allowed what was refused all the same."""
+    """Return the rules that an event names. If the decision is a denial, rules that allow are left out."""
     matches = [
         match
         for match in decision.rules
@@ -197,8 +198,8 @@ def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
 
 
 def executable(pid: int) -> str:
-    """What the process runs, cut if that is long; empty for one that is gone or in a namespace that we
-    cannot see.
+    """Return the path of a process's executable, cut if it is long. It is empty if the process is gone, or in
+    a namespace that we cannot see.
     """
     if pid <= 0:
         return ""

@@ -1,7 +1,7 @@
-"""Facts for decisions: who owns a file, and what kind sniffing says it is. Only when asked.
+"""Facts for decisions: a file's owner, and its kind by sniffing. They are found only when needed.
 
-A remembered kind is used only under a read lease that is held at that moment, and remembered only if such a
-lease held while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A remembered kind is used only under a read lease that is held at that moment. A kind is remembered only if
+such a lease held while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class KindSource(Protocol):
     """The sniffer, as far as facts need it."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Content kind of the file behind *fd*, None if sniffing failed."""
+        """Return the content kind of the file behind *fd*, None if sniffing failed."""
 
 
 class OwnerSource(Protocol):
     """The recorded owners."""
 
     def get(self, fd: int, stat: Stat) -> str:
-        """The owning app, or OWNER_NONE."""
+        """Return the owning app, or OWNER_NONE."""
 
     def set(self, fd: int, stat: Stat, owner: str) -> None:
         """Record the owner."""
 
 
 LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Has a file (descriptor, version) looked at again of which a lane's worker said a kind (second_looks.py)."""
+"""Queues a second look (second_looks.py) at a file: descriptor, version, kind, and the lane that found it."""
 
 
 def _never_again(*_: object) -> None:
@@ -46,10 +46,10 @@ def _never_again(*_: object) -> None:
 
 
 class FactFinder:
-    """Finds the facts that an answer hangs on, and no others.
+    """Finds the facts that a decision depends on, and no others.
 
-    keeper: grants read leases; None where they mean nothing. times_tell: whether stat shows that a file was
-    written once its writer has gone (see StoreFacts); else no kind is remembered, but for seeing.
+    keeper: grants read leases; None where they mean nothing. times_tell: True if stat shows that a file was
+    written, once its writer has gone (see StoreFacts). Otherwise kinds are remembered for seeing only.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class FactFinder:
         self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Facts of *name* in *dirfd*, whose attributes are *stat*. Unknown ones are None.
+        """Find the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
 
-        lane: for whom it is sniffed: lanes take turns, so that one app's bad files hold up another's
-        by one file at most. evidence, seeing: see kind_of().
+        lane: the app that the file is sniffed for. Lanes take turns, so that one app's bad files delay
+        another app by one file at most. evidence, seeing: see kind_of().
 
         All uses of *dirfd* come before the first await.
         """
@@ -103,7 +103,7 @@ class FactFinder:
         self, fd: int, need: Need, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Facts of the file behind a descriptor (O_PATH will do where no kind is needed)."""
+        """Find the facts of the file behind a descriptor (O_PATH is enough if no kind is needed)."""
         owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
@@ -112,11 +112,11 @@ class FactFinder:
         return Facts(await self.kind_of(fd, lane, evidence=evidence, seeing=seeing), owner)
 
     def stat(self, fd: int) -> Stat:
-        """Attributes of the file behind a descriptor."""
+        """Return the attributes of the file behind a descriptor."""
         return self._tree.fstat(fd)
 
     def owner_at(self, dirfd: int, name: bytes, stat: Stat) -> str:
-        """The recorded owner of *name* in *dirfd*."""
+        """Return the recorded owner of *name* in *dirfd*."""
         fd = self._tree.open_path(dirfd, name)
         try:
             return self.owners.get(fd, stat)
@@ -126,25 +126,25 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """The kind of the open file *fd* (no O_PATH): remembered where a lease proves it, else sniffed.
+        """Find the kind of the open file *fd* (no O_PATH): remembered if a lease proves it, else sniffed.
 
-        evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing:
-        nothing but a name and attributes hangs on it; where no lease can prove it, stat will do.
-        Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if that
-        demands a lease and there is none.
+        evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing: True
+        if only the sight of a name and attributes depends on it. Then stat is enough where leases prove
+        nothing. Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if
+        *evidence* demands a lease and none is granted.
         """
-        if self._keeper is None:  # a store that may take its time to open a file anew
+        if self._keeper is None:  # such a store may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
         return await self._kind_of_own(self._tree.reopen(fd, os.O_RDONLY), lane, evidence, seeing=seeing)
 
     async def _kind_of_own(
         self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
     ) -> str | None:
-        """kind_of() by a descriptor of our own, which is closed, or *evidence*'s from now on."""
+        """Find the kind by a descriptor of our own, which is closed, or kept by *evidence* from now on."""
         lease: Lease | None = None
         try:
             lease = None if self._keeper is None else self._keeper.grant(fd)
-            # INVARIANT: taken under the lease. What was written before it shows in these times.
+            # INVARIANT: taken under the lease. Earlier writes show in these times.
             stat = self._tree.fstat(fd)
             expected = None if evidence is None else evidence.expected
             if expected is not None and not stat.same_inode(expected):
@@ -178,8 +178,8 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
-        """INVARIANT: no worker gets the lease's descriptor, since one that outlives us would keep the lease;
-        and none that can write.
+        """Sniff a file. INVARIANT: no worker gets a descriptor that can write, or the lease's own: a worker
+        that outlives us would keep the lease.
         """
         if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)
@@ -190,17 +190,19 @@ class FactFinder:
             os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """The remembered kind of this version, if a lease is held: then the bytes are that version's."""
+        """Return the remembered kind of this version if a lease is held, which proves the version."""
         if lease is None or not self._remembers:
             return None
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """The kind that was found under the same stat, where nothing could prove it. For seeing only."""
+        """Return the kind found under the same stat, where no lease can prove it. For seeing only."""
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """May what was sniffed be remembered: under a lease that held all the time; for seeing by stat."""
+        """True if a sniffed kind may be remembered: the lease held all the time, or for seeing, stat is the
+        same.
+        """
         if self._remembers:
             return lease is not None and lease.holds()
         return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)

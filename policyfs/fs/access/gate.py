@@ -1,7 +1,7 @@
-"""The one door: every request is decided here, recorded here, and refused here.
+"""The gate: every request is decided here, recorded here, and refused here.
 
-Handlers translate, the gate decides, the engine knows. A request that arrives by node number is
-decided for every name that the node is known by, and the strictest answer counts.
+Handlers translate, the gate decides, the engine knows. A request by node number is decided for every known
+name of the node, and the strictest answer counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
 
 _REMEMBERED: Final = 1 << 14
-"""How many paths are remembered as hidden or not; beyond that all are forgotten."""
+"""The limit of paths that are remembered as hidden or not; beyond it all are forgotten."""
 
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
@@ -41,8 +41,8 @@ class PolicyChangedError(OSError):
 
 
 class Unseen(NamedTuple):
-    """Denials of seeing that hang on a path and on no fact: of whatever is there, and of all but a
-    directory. None: it may be seen, by its type or by a fact.
+    """Denials of `see` that depend on a path alone and on no fact. whatever: for every object there.
+    but_directory: for all but a directory. None: the object may be seen, depending on its type or a fact.
     """
 
     whatever: Decision | None
@@ -56,13 +56,13 @@ def _nobody_has_it_open(_node: Node) -> int:
 class Gate:
     """Decides requests of one mount under the policy in force.
 
-    INVARIANT: states and principals of one policy mean nothing to another, and any await may
-    bring another. So nothing of a policy is used after an await unless the generation is still
-    the same (unchanged()); what came by node number is decided again instead.
+    INVARIANT: states and principals of one policy mean nothing to another, and the policy may change at
+    any await. So nothing of a policy is used after an await unless the generation is still the same
+    (unchanged()). A request by node number is decided again instead.
 
-    app: the app whose mount this is, None for a shared mount. posix: was it mounted with --posix.
-    admitted: all others are refused. open_fd: a descriptor of a node's file, of one who has it open (the
-    caller's to close), or -1.
+    app: the app of an app mount, None for a shared mount. posix: True if mounted with --posix. admitted:
+    the only callers that are admitted; None: all. open_fd: returns a descriptor of a node's file from an
+    open handle (the caller closes it), or -1.
     """
 
     def __init__(
@@ -97,26 +97,26 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Who sent the request: the mount's app, or the app of the caller's uid.
+        """Return the caller of a request: the mount's app, or the app of the caller's uid.
 
-        Raises OSError (EACCES), as the kernel would say, for one whom the mount does not admit.
+        Raises OSError (EACCES, as the kernel does) if the mount does not admit the caller.
         """
         if not self.admits(ctx):
             raise OSError(errno.EACCES, "not admitted to this mount")
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     def admits(self, ctx: Context) -> bool:
-        """May this caller use the mount at all. LOOKUP asks; for all else see caller()."""
+        """True if this caller may use the mount. For LOOKUP; all other requests use caller()."""
         admitted = self._admitted
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
-        """Go on only if the policy is the one of that generation. Raises PolicyChangedError."""
+        """Raise PolicyChangedError unless the policy is the one of that generation."""
         if generation != self.generation:
             raise PolicyChangedError
 
     def principal(self, uid: int) -> Principal:
-        """The principal of a uid under the policy in force."""
+        """Return the principal of a uid under the policy in force."""
         known = self._principals.get(uid)
         if known is None:
             if len(self._principals) > 4096:
@@ -133,9 +133,9 @@ class Gate:
     async def at(
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
     ) -> Decision:
-        """Decide on what *name* in *dirfd* is now; finds the facts that the answer hangs on.
+        """Decide on the object that *name* in *dirfd* is now, and find the facts for that.
 
-        Raises PolicyChangedError if the policy changed while they were found.
+        Raises PolicyChangedError if the policy changed while facts were found.
         """
         generation, ftype = self.generation, stat.ftype
         need = self.engine.needs(who, ops, state, ftype)
@@ -148,7 +148,7 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """The engine's answer, with directories above that hide by their owners taken in."""
+        """Return the engine's decision, or a denial if a directory above hides the path by its owner."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
@@ -157,10 +157,10 @@ class Gate:
         return self.hidden(who, state, parent) or decision
 
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
-        """The state of a name that LOOKUP asks for, and what of it is hidden by its path alone.
+        """Return the state of a name in a LOOKUP, and the denials by its path alone.
 
-        Where all but a directory is hidden this takes as long for a name that was asked for or listed
-        before as for one that is new (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        If all but a directory is hidden, this takes as long for a name that was looked up or listed before
+        as for a new one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
@@ -194,24 +194,24 @@ class Gate:
         return Unseen(but_directory if directory == file else None, but_directory)
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
-        """May the caller do everything at this path, whatever is there, with nothing asked in return.
+        """True if the caller may do everything at this path, with any object there and no obligation.
 
-        Only on a mount with --posix. There special files and suid bits are as natively: what goes
-        round the daemon goes round no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
+        Only on a mount with --posix. There special files and suid bits are as natively: access past the
+        daemon breaks no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
         """
         return (
             self._posix and self.engine.unrestricted(who, state) and self.hidden(who, state, parent) is None
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """False for fifos, sockets and devices: opening them never asks the daemon (see free)."""
+        """False for fifos, sockets and devices: the kernel opens them without the daemon (but see free)."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """Does the caller see all that is in the directory at this path, whatever it is.
+        """True if the caller sees every entry in the directory at this path, of any type.
 
-        False, too, where the kernel tells everybody what it was told of the directory, and not
-        everybody sees the same in it.
+        False, too, if the kernel gives its answers about the directory to all callers, and not all callers
+        see the same entries.
         """
         key = (state, who.key)
         found = self._shown.get(key)
@@ -225,13 +225,13 @@ class Gate:
         return found
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
-        """The denial, if a directory above hides what is at this path by its owner."""
+        """Return the denial if a directory above hides this path by its owner, else None."""
         if parent is None or not self.engine.owner_matters_above(state):
             return None
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """The denial, if a directory above one of a node's names of that state hides it by its owner."""
+        """Return the denial if a directory above hides a name of that state by its owner, else None."""
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -240,10 +240,10 @@ class Gate:
     async def node(
         self, caller: Caller, ops: Op, node: Node, *, fd: int = -1, evidence: KindEvidence | None = None
     ) -> Decision:
-        """Decide on a node that came by number: the strictest of all its names. ESTALE if it is gone.
+        """Decide on a request by node number: the strictest answer of all names. ESTALE if the node is gone.
 
-        fd: an O_RDONLY descriptor of it, where there is one: cheaper than finding it by name. evidence:
-        keeps what proves its kind.
+        fd: an O_RDONLY descriptor of it, if there is one: cheaper than a search by name. evidence: keeps the
+        proof of its kind.
         """
         renamed = False
         while True:
@@ -260,12 +260,12 @@ class Gate:
                     return decision
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """Was an open file refused by a name that it has no more, so that it is to be judged again. Once."""
+        """True if an open file was refused, and its known names have changed: judge it again, once."""
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 
     def need(self, who: Principal, ops: Op, node: Node) -> Need:
-        """The facts that an answer about a node hangs on, by any of its names."""
+        """Return the facts that a decision on a node depends on, by any of its names."""
         need = Need.NOTHING
         for state in node.states():
             need |= self.engine.needs(who, ops, state, node.ftype)
@@ -275,7 +275,7 @@ class Gate:
         self, node: Node, need: Need, who: Principal, fd: int = -1,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Facts of a node by a descriptor, or by a name that leads to it."""
+        """Find the facts of a node by a descriptor, or by a name that leads to it."""
         behind = functools.partial(
             self.facts.behind, need=need, lane=who.lane, evidence=evidence, seeing=seeing
         )
@@ -283,16 +283,16 @@ class Gate:
         if held < 0 and node.parent is None and node.open is not None:
             held = node.open.fd  # an open file that has no name any more
         if held < 0 and node.parent is None and node.ftype is FileType.DIRECTORY:
-            held = self._resolver.dirfd(node)  # removed, and somebody is in it
+            held = self._resolver.dirfd(node)  # removed, and a process is in it
         if held >= 0:
             return await behind(held)
         try:
             dirfd, name, stat = self._resolver.locate(node)
         except OSError as error:
             removed = self._resolver.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
-            if removed >= 0:  # elsewhere, while somebody is in it
+            if removed >= 0:  # removed elsewhere, while a process is in it
                 return await behind(removed)
-            # Renamed or replaced elsewhere, and open here: it still is what it is.
+            # Renamed or replaced elsewhere, and open here: the open file is still the same.
             held = self._open_fd(node) if error.errno == errno.ESTALE else -1
             if held < 0:
                 raise
@@ -305,21 +305,21 @@ class Gate:
         return await self.facts.find(need, dirfd, name, stat, who.lane, evidence=evidence, seeing=seeing)
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
-        """Every fact that a caller's answers about a path could hang on, whatever the operation."""
+        """Return every fact that a caller's decisions at a path may depend on, for any operation."""
         need = Need.NOTHING
         for op in Op.ALL:
             need |= self.engine.needs(who, op, state, ftype)
         return need
 
     def possible(self, who: Principal, node: Node) -> Op:
-        """READ, WRITE and ATTR, as far as some facts would allow them under all names of a node."""
+        """Return which of READ, WRITE and ATTR may be allowed, with some facts, under all names of a node."""
         possible = Op.READ | Op.WRITE | Op.ATTR
         for state in node.states():
             possible &= self.engine.possible(who, state, node.ftype)
         return possible
 
     def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
-        """Decide on a node with the facts given: the strictest of all its names."""
+        """Decide on a node with the given facts: the strictest answer of all its names."""
         worst: Decision | None = None
         for state in node.states():
             above: list[Node] = node.directories(state) if self.engine.owner_matters_above(state) else []
@@ -330,10 +330,10 @@ class Gate:
         return worst
 
     async def handle(self, handle: Handle, ops: Op) -> Decision:
-        """Decide again, under the policy in force, on what an open handle is used for.
+        """Decide again, under the policy in force, on the use of an open handle.
 
-        The facts are those of the file behind the handle, whatever its name is now; of a frozen
-        copy, those of the file when it was made.
+        The facts are those of the file behind the handle, under any name. For a frozen copy they are those
+        of the file when the copy was made.
         """
         node, renamed = handle.node, False
         while True:
@@ -354,7 +354,7 @@ class Gate:
         return await self.facts.behind(handle.fd, need, who.lane)
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
-        """Would the answer on a node be a denial if nobody knew of what kind it is."""
+        """True if the decision on a node would be a denial with an unknown kind."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     # -- answers --------------------------------------------------------------------------------
@@ -381,8 +381,8 @@ class Gate:
         note: str = "",
         error: int = 0,
     ) -> NoReturn:
-        """Record a refusal and raise its errno (*error*, else the decision's; EIO if it must be on
-        record and cannot be). A refusal that no rule asked for is recorded as required.
+        """Record a refusal and raise its errno: *error*, else the decision's; EIO if it must be on record and
+        cannot be. A refusal with *error* is recorded as required.
         """
         if error and decision.audit is not Audit.REQUIRED:
             decision = Decision(allowed=False, errno=error, rules=decision.rules, audit=Audit.REQUIRED)

@@ -1,8 +1,8 @@
-"""Directories that hide what is below them by their owner, looked at from below.
+"""Directories that hide the paths below them by their owner.
 
-A rule may hide all that is below a directory by who owns it, so that a request deep in a tree hangs on
-the owner of each directory above. Owners are remembered with the directory, and the answer with the
-one that was asked about, so that this costs no look at the store for each level of each request.
+A rule may hide all paths below a directory by the directory's owner. Then a request deep in a tree depends
+on the owner of each directory above. Owners are remembered for each directory, and answers for the parent
+directory of a request. So a request does not cost a look at the store for each level.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from policyfs.policy.decide import PathState
 from policyfs.store.tree import Tree
 
 _ANSWERS: Final = 1 << 14
-"""How many answers are remembered; beyond that all are forgotten."""
+"""The limit of remembered answers; beyond it all are forgotten."""
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]
-"""The policy's denial, if one of some directories hides what is below it, root first."""
+"""Returns the policy's denial if one of the directories, root first, hides the paths below it."""
 
 
 class _Owner(NamedTuple):
@@ -38,7 +38,7 @@ class _Owner(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What was decided, as of which counts, and when (of time.monotonic())."""
+    """A remembered answer, the counts that it is right for, and its time (of time.monotonic())."""
 
     denial: Decision | None
     counts: tuple[int, int, int, int]
@@ -46,7 +46,7 @@ class _Answer(NamedTuple):
 
 
 class HidingOwners:
-    """Remembers the owners of directories. watched: does a watch report when one changes."""
+    """Remembers the owners of directories. watched: True if a watch reports changes of owners."""
 
     def __init__(
         self,
@@ -70,17 +70,17 @@ class HidingOwners:
         self._known.pop(node.nodeid, None)
 
     def changed(self, node: Node) -> None:
-        """The attributes of a directory changed elsewhere, maybe its owner."""
+        """Forget a directory's owner: its attributes changed elsewhere."""
         if self._known.pop(node.nodeid, None) is not None:
             self._changes += 1
 
     def changed_all(self) -> None:
-        """Events were lost: any owner may be another one now."""
+        """Forget all owners: events were lost, and any owner may have changed."""
         self._known.clear()
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """The denial, if *parent* or a directory above it hides what is in *parent* by its owner.
+        """Return the denial if *parent* or a directory above hides the names in *parent* by its owner.
 
         generation: the policy's. Raises OSError(ESTALE) if the path does not lead there any more.
         """
@@ -102,7 +102,7 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """The directories from the root down to *parent* with their owners, and when the oldest was read."""
+        """Return the directories from the root to *parent* with their owners, and the oldest read's time."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:
@@ -119,9 +119,9 @@ class HidingOwners:
         return chain, since_s
 
     def _read(self, nodes: list[Node], now_s: float) -> None:
-        """Read the owners that are not known, of directories that lead one to the next from the root.
+        """Read the unknown owners of directories that lead one to the next from the root.
 
-        INVARIANT: with descriptors of its own, since those of Places may be closed by others' coming.
+        INVARIANT: uses descriptors of its own, since the Resolver may close its own ones for others.
         """
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:

@@ -1,7 +1,7 @@
-"""Proof of a content kind: a read lease, held while a decision counts on the kind.
+"""Proof of a content kind: a read lease, held while a decision depends on the kind.
 
-A kind that was found is the file's only as long as nobody writes it, and stat does not tell: a store to a
-page that is dirty already changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A kind is right only as long as nobody writes the file, and stat does not show that: a store to a page that
+is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from policyfs.store.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """A kind was needed, somebody writes the file, and what is found in it now would prove nothing."""
+    """A kind was needed, but somebody writes the file, so that sniffing it now would prove nothing."""
 
 
 class KindEvidence:
-    """Keeps the read lease under which a request's kind was found, from the decision to its effect.
+    """The read lease under which a request's kind was found, kept from the decision to its effect.
 
-    asked: a kind was looked for. owner: the file's, if that was needed, too. expected: the file that must
-    have been looked at (None: whatever has the name). proven_only: see demand().
+    asked: True if a kind was needed. owner: the file's, if that was needed, too. expected: the file that
+    must be sniffed (None: any file that has the name). proven_only: see demand().
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
@@ -38,7 +38,7 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Let nobody sniff a file whose lease is refused: UnprovenKindError instead."""
+        """Raise UnprovenKindError, instead of sniffing, if the lease is refused later."""
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
@@ -49,7 +49,7 @@ class KindEvidence:
     def holds(self) -> bool:
         """True if nobody could write the file since before its kind was found.
 
-        INVARIANT: ask right before the effect, with no await in between.
+        INVARIANT: called right before the effect, with no await in between.
         """
         return self._lease is not None and self._lease.holds()
 
@@ -63,7 +63,7 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Close once what runs now has been answered: the loop's next turn comes after the reply."""
+        """Close after the current request was answered: the loop's next turn comes after the reply."""
         if self._lease is None:
             self.close()
         else:

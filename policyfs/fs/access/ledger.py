@@ -1,11 +1,11 @@
-"""Ledgers: what one request has to have on record, and the wait for it off the event loop.
+"""Ledgers: the records that one request must have, and the wait for them off the event loop.
 
-A thread writes (journal/committer.py). Where that takes no more than a moment the request goes on as if it
-had been written here. Else others go on meanwhile: a refusal is noted in the request's ledger, and the reply
-waits until it is on record (boundary.guarded). What gives access is on record before the access: an open
-waits for it in the middle; what changes the store is decided, recorded, and decided again, and done if that
-comes to the very same event (`recorded_first`). So nothing is done by a decision that is older than the
-last await.
+A thread writes the records (journal/committer.py). If that takes only a moment, the request goes on as if
+it had been written here. Otherwise other requests go on meanwhile. A refusal is noted in the request's
+ledger, and the reply waits until it is on record (error_boundary.guarded). An allowance is on record before
+the access. An open waits for that in the middle. A change of the store is decided, recorded, and decided
+again, and made if the second event is the same (`recorded_first`). So no change follows from a decision
+that is older than the last await.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""How often what is about to be done is recorded anew because it has changed meanwhile."""
+"""The limit of records for one change, made anew because its event has changed meanwhile."""
 
 
 class Sink(Protocol):
     """The journal, as far as recording needs it."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event over; what it returns is to be committed. paid: its app has waited for it."""
+        """Take an event; a returned ticket must be committed. paid: True if its app has waited for it."""
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write these, in this thread; each then says whether it is on record."""
+        """Write the tickets in this thread; each then knows whether it is on record."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these written in another thread, and wait for that for no more than a moment."""
+        """Start to write the tickets in another thread, and wait for that for only a moment."""
 
 
 class Commits:
-    """What must be on record of one mount, on its way. Event loop only."""
+    """The commits of one mount's required records. Event loop only."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Have it written. None if its app is beyond its budget and is to wait before; then nothing is
-        done yet. Raises FUSEError(EIO) if it could not be recorded.
+        """Start to write a ticket. None if its app is beyond its budget and must wait before; then nothing
+        is done yet. Raises FUSEError(EIO) if it could not be recorded.
         """
         if ticket.wait_s > 0:
             return None
@@ -65,7 +65,9 @@ class Commits:
         return commit
 
     async def wait(self, ticket: Ticket, commit: Commit | None) -> None:
-        """Wait until it is on record, as `at_once` has left it. Raises FUSEError(EIO) if it could not be."""
+        """Wait until a ticket is on record. commit: the result of `at_once`. Raises FUSEError(EIO) if it
+        could not be recorded.
+        """
         if commit is None:
             await trio.sleep(ticket.wait_s)
             commit = self.sink.at_once([ticket])
@@ -81,8 +83,8 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Have it written, and wait until it is on record. Returns whether others went on meanwhile.
-        Raises FUSEError(EIO) if it could not be recorded.
+        """Write a ticket and wait until it is on record. True if other requests went on meanwhile. Raises
+        FUSEError(EIO) if it could not be recorded.
         """
         commit = self.at_once(ticket)
         if commit is not None and commit.is_done:
@@ -92,7 +94,7 @@ class Commits:
 
 
 def check(ticket: Ticket) -> None:
-    """Raises FUSEError(EIO) if it is not on record."""
+    """Raise FUSEError(EIO) if a ticket is not on record."""
     try:
         ticket.check()
     except JournalError:
@@ -100,7 +102,7 @@ def check(ticket: Ticket) -> None:
 
 
 class UnrecordedError(Exception):
-    """What is about to be done must be on record before, and is not yet: it takes longer than a moment."""
+    """A change must be on record before it is made, and writing its record takes longer than a moment."""
 
     def __init__(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         super().__init__("not on record yet")
@@ -110,7 +112,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """An app is beyond its budget. The request is to be left and begun anew after so many seconds."""
+    """An app is beyond its budget. Its request must be abandoned, and begun anew after wait_s seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -118,7 +120,7 @@ class PacedError(Exception):
 
 
 class Ledger:
-    """Of one request."""
+    """The ledger of one request."""
 
     __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
 
@@ -128,35 +130,35 @@ class Ledger:
         self._first = False
         self._recorded: Event | None = None
         self.closed = False
-        """The request is answered: nobody waits for what a task of it would add."""
+        """True once the request is answered: nobody would wait for records of its remaining tasks."""
         self.waits_outside = False
-        """Who is beyond its budget is to raise PacedError, see `paced`."""
+        """True if a request beyond its app's budget must raise PacedError, see `paced`."""
         self.paid = False
-        """It has waited for what it will have recorded next."""
+        """True if the request has waited already for its next record."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
-        """The reply waits until this is on record."""
+        """Make the reply wait until a ticket is on record."""
         self._commits = commits
         self._waiting.append((ticket, commit))
 
     async def settle(self) -> None:
-        """Wait for all that was added. Raises FUSEError(EIO) if it could not be recorded."""
+        """Wait for all added tickets. Raises FUSEError(EIO) if one could not be recorded."""
         while self._waiting and self._commits is not None:
             await self._commits.wait(*self._waiting.pop())
 
     @property
     def is_first(self) -> bool:
-        """True where `recorded_first` has called: what must be on record may be left for it."""
+        """True under `recorded_first`, which can wait for required records."""
         return self._first
 
     def has(self, event: Event) -> bool:
-        """True, once, if this very event is what `recorded_first` has put on record."""
+        """True, once, if `recorded_first` has put this very event on record."""
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """In it what must be on record is recorded by `record`."""
+        """Within this, required records are made by `record`."""
         before, self._first = self._first, True
         try:
             yield
@@ -164,13 +166,13 @@ class Ledger:
             self._first, self._recorded = before, None
 
     async def record(self, missing: UnrecordedError) -> None:
-        """Wait until this is on record. Raises FUSEError(EIO) if it could not be recorded."""
+        """Wait until the missing event is on record. Raises FUSEError(EIO) if it could not be recorded."""
         await missing.commits.wait(missing.ticket, missing.commit)
         self._recorded = missing.ticket.event
 
 
 def _same(event: Event) -> Event:
-    """The event, bounded, without what may differ when it is decided again."""
+    """Return the event, bounded, without the fields that may differ when it is decided again."""
     return bounded(event)._replace(time_ns=0, exe="")
 
 
@@ -178,14 +180,14 @@ _LEDGER: Final[ContextVar[Ledger | None]] = ContextVar("ledger", default=None)
 
 
 def current() -> Ledger | None:
-    """The ledger of the request that is being worked on; None in other tasks."""
+    """Return the ledger of the current request; None in other tasks."""
     own = _LEDGER.get()
     return None if own is None or own.closed else own
 
 
 @contextmanager
 def ledger() -> Iterator[Ledger]:
-    """A ledger for the request that is worked on inside."""
+    """Provide a ledger for the request inside."""
     made = Ledger()
     token = _LEDGER.set(made)
     try:
@@ -198,9 +200,9 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Of a method that opens: have its app wait for its budget with nothing in hand, and begin anew then.
+    """Wrap a method that opens: if its app is beyond its budget, abandon the open, wait, and begin anew.
 
-    So no lease, lock or descriptor of the request is held meanwhile that others would wait for.
+    So the request holds no lease, lock or descriptor meanwhile for which others would wait.
     """
 
     @functools.wraps(method)
@@ -224,11 +226,12 @@ def paced(
 def recorded_first(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Of a method that decides, records and then changes the store: have it on record without blocking.
+    """Wrap a method that decides, records and then changes the store: write the record without blocking.
 
-    Where it must be on record the method is left, before it has changed anything, and called again when
-    that is so: it decides anew, and goes on if its event is the one on record. INVARIANT: between its last
-    await and the change it records once, and before that it changes nothing.
+    If a record is required and takes long, the method is left before it has changed anything, and called
+    again once the record is written. It decides anew, and goes on if its event is the one on record.
+    INVARIANT: between its last await and the change the method records once, and before that it changes
+    nothing.
     """
 
     @functools.wraps(method)
@@ -242,6 +245,6 @@ def recorded_first(
                     except UnrecordedError as error:
                         missing = error
                     await own.record(missing)
-        return await method(*args, **kwargs)  # what changes faster than it can be recorded is written within
+        return await method(*args, **kwargs)  # changes too fast: this call writes the record itself
 
     return wrapper

@@ -1,9 +1,9 @@
-"""Owner, group and mode as the policy allows the asking app, for programs that judge by them.
+"""Owner, group and mode as the policy allows the calling app, for programs that go by them.
 
-Smbd, FTP and NFS servers in user space look at mode bits, and refuse by themselves what the store's own bits
-do not give. By choice (`modes: policy`) such an app is shown everything with a group of its own and the bits
-that access(2) answers to it, and as its own what it may change the attributes of. They are words only: what
-is allowed is decided at the gate, whatever was shown.
+Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves where the store's own
+bits do not give it. By choice (`modes: policy`) such an app is shown every file with its own group and with
+the bits that access(2) answers to it. Files whose attributes it may change are shown as its own. This grants
+nothing: the gate decides, whatever was shown.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """Decides whose attributes are the policy's, and what they say.
+    """The choice of the apps that are shown the policy's attributes, and these attributes.
 
-    by_mount: for everyone (see apps_with_modes). any_uid: whoever comes is the mount's app, and the kernel
-    may tell one of them what it was told for another: so all three classes have the bits. read_only: nobody
-    writes.
+    by_mount: True if everyone is (see apps_with_modes). any_uid: every caller is the mount's app, and the
+    kernel may show one uid the attributes for another: so all three classes have the bits. read_only:
+    nobody writes.
     """
 
     def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:
@@ -41,7 +41,7 @@ class ShownModes:
         self._classes = _ALL_CLASSES if any_uid else _OWNER_AND_GROUP
         self._read_only = read_only
         self.apps: frozenset[str | None] = frozenset()
-        """Names of the apps concerned, None among them for strangers."""
+        """The names of these apps; None in it stands for strangers."""
         self.use(gate.engine)
 
     def use(self, engine: Engine) -> None:
@@ -51,14 +51,14 @@ class ShownModes:
 
     @property
     def in_use(self) -> bool:
-        """True if what is told of a file may hang on the caller's uid."""
+        """True if a file's attributes may depend on the caller's uid."""
         return bool(self.apps)
 
     def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
-        """Replace owner, group and mode by those that the caller's rights amount to, if it is shown these.
+        """Replace owner, group and mode by those of the caller's rights, if the caller is one of the apps.
 
-        INVARIANT: the owner is replaced for nobody who may not change attributes. The kernel lets the owner
-        take leases (fcntl F_SETLEASE), which keep everybody else waiting who opens the file.
+        INVARIANT: the owner is replaced only for callers that may change attributes. The kernel lets the
+        owner take leases (fcntl F_SETLEASE), and then every other open of the file waits.
         """
         if caller.principal.app not in self.apps:
             return stat

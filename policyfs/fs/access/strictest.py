@@ -1,4 +1,4 @@
-"""Several decisions about one file, made into the one that holds for all of its names."""
+"""The combination of several decisions about one file into one for all of its names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from policyfs.errors import ERRNO_RANK
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """The stricter of two answers: a denial over an allowance, the errno that says least, all
-    obligations of both, on record as strongly as either asks.
+    """Return the stricter of two decisions, or both combined. A denial wins over an allowance; of two denials
+    the errno that tells least counts. Obligations add up, and the stronger audit level counts.
     """
     if one is None or one == other:
         return other

@@ -1,18 +1,18 @@
-"""Which node of a file a caller gets: by view, path class, and byte path.
+"""The choice of a caller's node of a file: by view, path class, and byte path.
 
-See docs/architecture/views.md. In a redacted view a file that the caller may see whole now
-(its own) or that somebody writes through this view is LIVE, mediated and judged read by read;
-any other is a frozen COPY, or LEASED where it is too large to copy. A COPY or LEASED node that
-nobody has open takes on whatever version is current; one that is open keeps its own, and newer
-opens go to another node: OPEN answers ESTALE and the kernel looks the name up again.
+See docs/architecture/views.md. In a redacted view a file is LIVE, mediated and judged read by read, if the
+caller may see all of it now (its own), or if somebody writes it through this view. Any other file is a
+frozen COPY, or LEASED if it is too large to copy. A COPY or LEASED node without open handles takes the
+current version. An open node keeps its own version, and newer opens go to another node: OPEN answers ESTALE
+and the kernel looks the name up again.
 
-Where a file may be read only for its kind, what is read is proven to be of that kind: raw under a lease
-that holds until the open is answered (fs/opening/opener.py), else a COPY or LEASED node of the same view
+If a file may be read only because of its kind, the bytes are proven to be of that kind: raw under a lease
+that holds until the open is answered (fs/opening/opener.py), else by a COPY or LEASED node of the same view
 (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 
 A LIVE, COPY or LEASED node of a redacted view belongs to one app (or one stranger's uid). The kernel
-keeps the pages that a LIVE node's writer wrote, and no other app that is under redaction may read those. What
-the others show is what one app's worker said, until a second one has found the same (second_looks.py).
+keeps the pages that a LIVE node's writer wrote, and no other app that is under redaction may read those. COPY
+and LEASED nodes show the result of one app's worker until a second one has found the same (second_looks.py).
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from policyfs.store.frozen import Version
 
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
-"""So often the kernel looks a name up before its second try: to see whether its entry holds, and anew."""
+"""The number of look-ups before the kernel's second try: one to revalidate its entry, and one anew."""
 _SWEPT_FROM: Final = 256
-"""So many things that are waited for before those that never came are looked for."""
+"""The number of expected requests from which on those that never came are removed."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
-"""Does a file (attributes, inode) go as a frozen copy, with this hidden, for them now."""
+"""True if a file (attributes, inode) is served to a principal as a frozen copy with these words hidden."""
 
 
 def version_of(stat: Stat) -> Version:
-    """The version of a file's bytes, as far as stat tells."""
+    """Return the version of a file's bytes, as far as stat shows it."""
     return Version(stat.size, stat.mtime_ns, stat.ctime_ns)
 
 
 class Views:
-    """Chooses and makes the nodes of regular files."""
+    """The choice and the making of nodes of regular files."""
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
         proves_raw: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """proves_raw: may a raw file be passed through under a lease that proves its kind."""
+        """proves_raw: True if a raw file may be passed through under a lease that proves its kind."""
         self._nodes = nodes
         self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
-        self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) that was sent back, until when
-        self._coming: dict[tuple[int, int], float] = {}  # (inode, thread) that is to write, until when
+        self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) sent back: deadline
+        self._coming: dict[tuple[int, int], float] = {}  # (inode, thread) expected to write: deadline
         self._pending: dict[tuple[int, int], float] = {}
         self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
-        self._kept: dict[int, tuple[int, float]] = {}  # nodes made for a second try: whose, until when
+        self._kept: dict[int, tuple[int, float]] = {}  # nodes for a second try: thread, deadline
 
     # -- which byte path -----------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ class Views:
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> BytePath:  # fmt: skip
-        """Choose the byte path of a caller's open of a file now. *owner* is called only where it matters."""
+        """Choose the byte path of a caller's open of a file now. *owner* is called only if it matters."""
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
             return plain
@@ -85,15 +85,15 @@ class Views:
         return self._snapshot(stat, key, view, caller)
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
-        """The byte path of bytes that do not change while they are read."""
+        """Return the byte path for bytes that do not change while they are read."""
         copyable = self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
 
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
     ) -> bool:
-        """Must a reader of a view in which nothing is hidden go by a copy, or read under a lease: the file's
-        kind decides on it, and nothing proves the kind of the file itself.
+        """True if a reader needs a copy or a lease in a view in which nothing is hidden: the decision depends
+        on the file's kind, and nothing proves the kind of the file itself.
         """
         if self._is_pending(key, view, caller):
             return False
@@ -109,21 +109,21 @@ class Views:
         return not engine.decide(who, ops, state, FileType.REGULAR, facts).allowed
 
     def unproven(self, ino_key: int, caller: Caller) -> None:
-        """A reader's open is sent back to LOOKUP: somebody writes the file, and its kind decides."""
+        """Note that a reader's open is sent back to LOOKUP: the file has a writer, and its kind decides."""
         now = time.monotonic()
         if len(self._unproven) >= _SWEPT_FROM:
             self._unproven = {key: until for key, until in self._unproven.items() if until > now}
         self._unproven[ino_key, caller.pid] = now + _PENDING_S
 
     def proven(self, ino_key: int, caller: Caller) -> None:
-        """The reader that was sent back is there."""
+        """Note that the reader that was sent back has come."""
         self._unproven.pop((ino_key, caller.pid), None)
 
     @staticmethod
     def hidden_now(
         engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]
     ) -> frozenset[str]:
-        """What must be hidden from a caller for the file's owner now, of whatever kind it is."""
+        """Return the words to hide from a caller for the file's owner now, if its kind is unknown."""
         need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
@@ -132,7 +132,7 @@ class Views:
         return decision.redact
 
     def expect_writer(self, ino_key: int, view: View) -> None:
-        """A write-open of this view was sent back to LOOKUP: let it find the LIVE node."""
+        """Note that a write-open of this view was sent back to LOOKUP, so that it finds the LIVE node."""
         now = time.monotonic()
         for key, until in list(self._pending.items()):
             if until < now:
@@ -140,9 +140,10 @@ class Views:
         self._pending[ino_key, view.key] = now + _PENDING_S
 
     def outdated(self, view: View, caller: Caller) -> None:
-        """An open of a frozen copy was sent back: what that thread looks up next gets nodes of its own, so
-        that the kernel's one second try meets nobody else's version. Of whichever file: another may have
-        taken the name. The kernel looks up twice, and the file may be another one each time.
+        """Note that an open of a frozen copy was sent back: the thread's next look-ups get their own nodes.
+
+        So the kernel's one second try meets no other caller's version. This holds for any file, since another
+        may have taken the name. The kernel looks up twice, and the file may be another one each time.
         """
         now = time.monotonic()
         if len(self._outdated) >= _SWEPT_FROM:
@@ -150,12 +151,13 @@ class Views:
         self._outdated[view.key, caller.pid] = now + _PENDING_S, _LOOKED_UP
 
     def writer_came(self, ino_key: int, view: View) -> None:
-        """The expected writer has its node."""
+        """Note that the expected writer has its node."""
         self._pending.pop((ino_key, view.key), None)
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
-        """A thread's write-open was sent back to LOOKUP, whatever its view is there, and what the policy is
-        by then: let it find a writer's node.
+        """Note that a thread's write-open was sent back to LOOKUP, so that it finds a writer's node.
+
+        This holds for any view, and also if the policy has changed by then.
         """
         now = time.monotonic()
         if len(self._coming) >= _SWEPT_FROM:
@@ -163,7 +165,7 @@ class Views:
         self._coming[ino_key, caller.pid] = now + _PENDING_S
 
     def expect_nothing(self, ino_key: int, caller: Caller) -> None:
-        """That thread's open has been answered."""
+        """Note that the thread's open was answered."""
         if self._coming:
             self._coming.pop((ino_key, caller.pid), None)
 
@@ -190,8 +192,8 @@ class Views:
     def whose(caller: Caller, view: View, byte_path: BytePath) -> str | int | None:
         """Return the principal that a node of this view and byte path serves; None: everyone with the view.
 
-        What a copy or a large file shows may hang on the word of one app's worker (second_looks.py). What is
-        hidden from others than its writer, until it is cleaned, is nobody else's to read.
+        The bytes of a copy or a large file may depend on the result of one app's worker (second_looks.py).
+        Data that is hidden from all but its writer, until it is cleaned, must not be read by others.
         """
         shared = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
         if byte_path is BytePath.RAW or shared:
@@ -202,7 +204,7 @@ class Views:
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         caller: Caller,
     ) -> Node:  # fmt: skip
-        """The node for a view of a file by this name; a new one where none fits."""
+        """Return the node for a view of a file by this name; a new one if none fits."""
         key = self._nodes.key_of(stat)
         best: Node | None = None
         whose = self.whose(caller, view, byte_path)
@@ -231,8 +233,9 @@ class Views:
         self._kept[node.nodeid] = caller.pid, now + _PENDING_S
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """Whether a node was made for a second try of the caller's thread (False: of another's), that has
-        not opened it yet: nobody else finds it. None if it is anybody's.
+        """True if a node was made for a second try of the caller's thread, which has not opened it yet.
+
+        False if it was made for another thread: then this caller must not find it. None if it is for all.
         """
         kept = self._kept.get(node.nodeid) if node.open is None else None
         return None if kept is None or kept[1] < time.monotonic() else kept[0] == caller.pid
@@ -256,7 +259,7 @@ class Views:
 
     @staticmethod
     def serves(node: Node, version: Version) -> bool:
-        """Can an open of this version of the file be served by the node."""
+        """True if the node can serve an open of this version of the file."""
         if node.open is None or node.open.version is None or not node.open.handles:
             return True
         return node.open.version == version
@@ -265,14 +268,14 @@ class Views:
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         caller: Caller,
     ) -> Node:  # fmt: skip
-        """A node for a file that has no name yet; by *name* in *parent* it is known on the trail."""
+        """Add a node for a file without a name. The trail has it as *name* in *parent*."""
         node = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
         node.whose = self.whose(caller, view, byte_path)
         self._nodes.keep_in(node, parent, name)
         return node
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
-        """The one node of a directory, or of a symlink."""
+        """Return the one node of a directory or a symlink."""
         ftype = stat.ftype
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
             one_name = ftype is FileType.DIRECTORY or node.is_all(state)
@@ -288,5 +291,5 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """Prefer the node that is open (its version fits), so that one version has one node."""
+    """True if only *node* is open (its version fits): it is preferred, so that one version has one node."""
     return node.open is not None and best.open is None

@@ -1,1 +1,1 @@
-"""Opens: from the decision to the handle, and how long it lives."""
+"""Opens: from the decision to the handle, and the handle's lifecycle."""

@@ -1,4 +1,4 @@
-"""The store's file behind a node: a descriptor by a name that leads to it, or by what still has it open."""
+"""The store's file behind a node: a descriptor by a name that leads to it, or from an open descriptor."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.linux.statx import Stat
 
 _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
-"""What opening by a name says where it no longer leads to the file."""
+"""Errors of an open by a name that no longer leads to the file."""
 
 
 class BackingFiles:
-    """Descriptors of backing files. remote: another process or machine answers for the store, and to open a
-    file may take long.
+    """Descriptors of backing files. remote: True if another process or machine serves the store, so that an
+    open may take long.
     """
 
     def __init__(self, fs: FsContext, *, replaced_files: ReplacedFiles, remote: bool = False) -> None:
@@ -33,7 +33,7 @@ class BackingFiles:
         self._remote = remote
 
     def find(self, node: Node) -> tuple[int, Stat]:
-        """An O_RDONLY descriptor of a node's file, the caller's to close, and its attributes."""
+        """Open a node's file O_RDONLY. Return descriptor, which the caller closes, and attributes."""
         if node.parent is None:
             return self.reopen_unlinked(node)
         try:
@@ -44,8 +44,10 @@ class BackingFiles:
         return self.reopen_unlinked(node)
 
     async def find_apart(self, node: Node) -> tuple[int, Stat]:
-        """find(), and of a store that may take its time elsewhere than on the loop: to open a file of which
-        somebody reads a page that does not come waits for that page (fs/fuse/file.c, fuse_finish_open).
+        """Open a node's file as find() does, but on a thread if the store is remote.
+
+        Such an open waits while another process reads a page of the file that does not come
+        (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:
             return self.find(node)
@@ -59,12 +61,12 @@ class BackingFiles:
         except OSError as error:
             if error.errno not in _MOVED:
                 raise
-            return self.find(node)  # it has gone or moved: what still leads there
+            return self.find(node)  # gone or moved: try its other names and descriptors
         stat = self._stat_if_same(node, fd)
         return self.find(node) if stat is None else (fd, stat)
 
     def open_named(self, node: Node) -> tuple[int, Stat]:
-        """An O_RDONLY descriptor by the first name that still leads to the node. ESTALE without one."""
+        """Open a node's file O_RDONLY by the first name that leads to it. ESTALE without such a name."""
         for parent, name in itertools.islice(node.all_names(), 1):
             try:
                 fd = self._tree.open_file(self._resolver.dirfd(parent), name, os.O_RDONLY)
@@ -84,7 +86,7 @@ class BackingFiles:
         return fd, stat
 
     def _stat_if_same(self, node: Node, fd: int) -> Stat | None:
-        """The attributes behind a descriptor if it is of the node's file; None, and it is closed, if not."""
+        """Return the file's attributes if a descriptor is of the node's file; else close it, return None."""
         stat = self._tree.fstat(fd)
         if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
             return stat
@@ -92,7 +94,7 @@ class BackingFiles:
         return None
 
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
-        """A file without a name can be opened again only while the daemon holds it (/proc/self/fd)."""
+        """Open a file without a name again, by a descriptor of the daemon (/proc/self/fd); else ESTALE."""
         if node.open is not None and node.open.fd >= 0:
             fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
             return fd, self._tree.fstat(fd)

@@ -1,8 +1,8 @@
-"""The four ways in which an app gets a file's bytes; each node has one of them for its life (BytePath).
+"""The four byte paths, by which an app gets a file's bytes. Each node has one of them for ever (BytePath).
 
-Raw: the store's bytes, in passthrough, or mediated where the kernel refuses. Live: the file itself, mediated,
-each request judged. Copy: one frozen copy with the hidden parts neutral (copy_path.py). Leased: the file
-itself, patched as it is read, while a read lease proves that nobody writes it.
+Raw: the store's bytes, in passthrough, or mediated if the kernel refuses that. Live: the file itself,
+mediated, with each request judged. Copy: one frozen copy with neutral bytes in its hidden parts
+(copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that nobody writes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class PathServer(Protocol):
     """Opens and reads the nodes of one byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve a reader from what is registered with the kernel already: steps 1 to 7, without a descriptor.
+        """Serve a reader by a backing id that the kernel has already: steps 1 to 7, without a descriptor.
 
-        False: it has to be looked at from the start. Sets stat, decision, handle and state.
+        False if the open must go through all steps. Sets stat, decision, handle and state.
         """
 
     async def connect(self, opening: OpenContext) -> None:
-        """Step 7: make a way for the bytes, in the open state and in what is shown of *opening*."""
+        """Prepare the bytes (step 7): set the open state, and the fields of step 7 in *opening*."""
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Return bytes of a mediated handle whose app may read now."""
+        """Return bytes of a mediated handle. Its app may read now."""
 
 
 class RawPath:
@@ -56,13 +56,13 @@ class RawPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve the node by its backing id, while it is open or was closed a moment ago."""
+        """Serve the node by its backing id if it is open, or was closed a moment ago."""
         node = opening.request.node
         if not self._passthrough.has(node):
             return False
         await self._preconditions.decide(opening)
         self._preconditions.demand_proof(opening)
-        if not self._passthrough.has(node):  # sniffing may have taken longer than it is kept
+        if not self._passthrough.has(node):  # it may have expired while the file was sniffed
             return False
         _, _, opening.stat = self._resolver.locate(node)  # the name still leads to this very inode
         self._preconditions.check_view(node, opening.request.caller)
@@ -76,7 +76,7 @@ class RawPath:
         request, handle = opening.request, opening.handle
         self._passthrough.choose(request.node, opening.shared, opening.fd)
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
-            # Pages that others read before, or read later, would be shown: of another kind, maybe.
+            # Pages of earlier or later reads by others would be shown, and may be of another kind.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
@@ -85,7 +85,7 @@ class RawPath:
 
 
 class LivePath:
-    """The file itself: an app's own under redaction, and files whose writes are looked at."""
+    """The file itself: an app's own under redaction, and files with checked writes."""
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
         self._tree = fs.tree
@@ -109,7 +109,7 @@ class LivePath:
         """Read the file itself while nothing in it is hidden from the app, else a copy of it."""
         state, redacts = open_state(handle), bool(handle.node.view.redact)
         if state.draft is not None:
-            fd = os.dup(state.draft.fd)  # it may be given up meanwhile
+            fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
             try:
                 if redacts and self._hidden.of(handle):
                     return await self._read_hidden(handle, fd, offset, size)
@@ -120,13 +120,13 @@ class LivePath:
             return state.head.held[offset : offset + size]
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
-            # INVARIANT: asked after the bytes were read. Another app's write-open makes the
+            # INVARIANT: called after the bytes were read. Another app's write-open makes the
             # owner `none` before it is answered, so bytes read before that are the owner's.
             return data
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
-        """Read a redacted copy of the file behind *fd*: the handle's own, or its draft."""
+        """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft."""
         node, caller, who = handle.node, handle.caller, handle.caller.principal
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
 

@@ -1,8 +1,9 @@
 """The byte path of a frozen copy: a redacted view of a file that is not too large, for reading.
 
-The copy is made, or found again, for the file as it is now (fs/redacted/copies.py), and pinned twice: for
-the node, which shows one copy as long as it is open, and for the handle, as part of its app's share. An open
-that needs another copy than others have open is stale: LOOKUP leads to a node for the new version.
+The copy is made, or found in the cache, for the file's present version (fs/redacted/copies.py). It is pinned
+twice: for the node, which shows one copy as long as it is open, and for the handle, as part of its app's
+share. If other handles of the node have another copy open, the open is stale: LOOKUP then leads to a node for
+the new version.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class CopyPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Open a copy that was made of the file as it is now and that the kernel knows already.
+        """Open a copy of the file's present version that is registered with the kernel already.
 
-        False where any of that is not so, or the decision is another than the one it was made for. No await.
+        False if there is none, or if it was made for another decision. No await.
         """
         request = opening.request
         node, who = request.node, request.caller.principal
@@ -78,7 +79,7 @@ class CopyPath:
         return True
 
     async def connect(self, opening: OpenContext) -> None:
-        """Serve the handle from the node's frozen copy, made or found for the file as it is now."""
+        """Serve the handle from the node's frozen copy, made or found for the file's present version."""
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
         judge = _Judge(self._gate, request)
@@ -90,7 +91,7 @@ class CopyPath:
             opening.stat = stat = self._tree.fstat(opening.fd)
             current = in_the_making or state.version in (version_of(stat), handle.before)
             if state.copy is None:
-                state.version = version_of(stat)  # whoever looks another version up gets another node
+                state.version = version_of(stat)  # look-ups of other versions get other nodes
             try:
                 made = await self._copy_for(opening, stat, judge, current=current)
                 if isinstance(made, Refused):
@@ -104,7 +105,7 @@ class CopyPath:
             self._show(opening, made, judge.decision, opening.owner)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the copy, where the kernel cannot."""
+        """Read from the copy, if the kernel does not."""
         return await read_store(handle.fd, offset, size)
 
     def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:
@@ -118,16 +119,16 @@ class CopyPath:
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Find the copy for an open, pinned: the node's own while it is current, else one of the file now.
+        """Find the copy for an open, pinned: the node's own if it is current, else a copy of the file now.
 
-        current: the node's shows the file as it was when this open came, or later.
+        current: True if the node's copy shows the file as it was when this open came, or later.
         """
         handle, state, node = opening.handle, opening.shared, opening.request.node
         who, owner = handle.caller.principal, opening.owner
         handle.payer = self._redactor.payer(who)
         try:
-            # Its own, also where another view has put one of its own into the cache since, and where the
-            # file has changed while this open waited for that very copy.
+            # The node's own copy is right also if another view has put another one into the cache since, or
+            # if the file has changed while this open waited for that very copy.
             if state.copy is not None and (node.parent is None or current):
                 made = self._redactor.again(state.copy, owner, judge, who)
                 if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
@@ -142,8 +143,9 @@ class CopyPath:
             self._without_copy(opening.request)
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
-        """The file is too large for a copy: LOOKUP will find the node for large files. A reader that was
-        sent here because somebody writes a raw file was sent back once already: EBUSY.
+        """Refuse an open since there is no copy: ESTALE, so that LOOKUP finds the node for large files.
+
+        A reader of a raw file with a writer was sent back once already: EBUSY.
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
@@ -151,13 +153,14 @@ class CopyPath:
 
     @staticmethod
     def _give_up(state: OpenState) -> None:
-        """Where others read another version through the node, this open goes to a node of its own."""
+        """Raise StaleNodeError if others read another version through the node."""
         if state.handles > 1:
             raise StaleNodeError
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
-        """Pin exactly one copy per open node; another one while others have it open is stale. Where
-        they have gone meanwhile, the new copy takes the place of theirs.
+        """Pin exactly one copy for the open node. Raises StaleNodeError while others have another one open.
+
+        If they have closed it meanwhile, the new copy replaces theirs.
         """
         old = state.copy
         if old is copy:

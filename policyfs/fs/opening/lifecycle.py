@@ -1,8 +1,8 @@
-"""How long what is open lives: a handle, from the decision to its release, and the state that all handles
-of a node share, from the first open to the last release.
+"""The lifecycle of open files: of a handle, from the decision to its release, and of the state that all
+handles of a node share, from the first open to the last release.
 
-An open is begin(), its byte path and finish(), whichever byte path it is. Each enter() has one
-leave(): when the open fails after it, else when the file is released.
+Every open is begin(), its byte path and finish(). Each enter() has one leave(): when the open fails after
+it, else when the file is released.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from policyfs.store.frozen import Version
 
 
 class Lifecycle:
-    """Handles and open states of one mount, as they come and go."""
+    """The handles and open states of one mount: their making and their end."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Lifecycle:
         forget_size: SizeForgotten,
         remote: bool = False,
     ) -> None:
-        """remote: the store tells some errors of writing only when a file is closed."""
+        """remote: True if the store reports some write errors only when a file is closed."""
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
@@ -44,14 +44,14 @@ class Lifecycle:
         self._remote = remote
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
-        """A handle that is not connected yet, right after the decision that allows it."""
+        """Make a handle without a byte path yet, right after the decision that allows it."""
         handle = Handle(self._handles.new_index(caller), node, caller, flags, -1)
         handle.before = version_of(stat)
         handle.generation = self._gate.generation
         return handle
 
     def begin(self, opening: OpenContext) -> None:
-        """Make the handle of an open that meets its conditions, and enter the node's open state for it."""
+        """Make the handle of an open that meets its preconditions, and enter the node's open state for it."""
         request = opening.request
         handle = self.new_handle(request.node, request.caller, request.flags, opening.stat)
         handle.emptied, handle.by_kind = opening.emptied, opening.by_kind
@@ -59,12 +59,12 @@ class Lifecycle:
         opening.state = self.enter(request.node, writing=handle.writable)
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Reserve the node's open state: it lives until as many leave()s.
+        """Reserve the node's open state: it lives until the same number of leave() calls.
 
-        INVARIANT: all open nodes of an inode through which the daemon writes have one lock, so that
-        what was judged in one view is still so when it is written, whatever other views do meanwhile.
-        Nobody waits for one such lock while holding another. Copies and leases have locks of their
-        own: what takes long there must not hold up a writer.
+        INVARIANT: all open nodes of an inode through which the daemon writes have one lock, so that a
+        judgement in one view is still right when the bytes are written, also if other views write.
+        No task waits for one such lock while it holds another. Copies and leases have locks of their
+        own: long steps there must not delay a writer.
         """
         if node.open is None:
             node.open = OpenState()
@@ -78,8 +78,9 @@ class Lifecycle:
         return node.open
 
     async def show_size(self, handle: Handle, version: Version) -> None:
-        """What is read here was changed elsewhere since the kernel was told its size: it must ask
-        again, for it reads no further than the size it knows. (In passthrough it goes by the file.)
+        """Make the kernel ask for the size again if the file was changed elsewhere since it was told.
+
+        The kernel reads no further than the size that it knows. (In passthrough it uses the file's own.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED and node.was_told_another(version):
@@ -87,7 +88,7 @@ class Lifecycle:
             node.tell(version)
 
     def finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
-        """Number the handle and put it into the table, if the policy still is the one that allowed it."""
+        """Number the handle and put it into the table. PolicyChangedError if the policy has changed."""
         self._gate.unchanged(handle.generation)
         node = handle.node
         state.stat = stat
@@ -95,7 +96,7 @@ class Lifecycle:
             flags = 0 if self._remote and handle.writable else FH_NOFLUSH
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
-            # A writer's close is always heard: a reload may come to ask something of what it writes.
+            # A writer's close always comes to us: after a reload there may be requirements for its bytes.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
             keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
@@ -106,10 +107,10 @@ class Lifecycle:
         self._handles.add(handle)
 
     def leave(self, handle: Handle, state: OpenState) -> None:
-        """Take back one enter(); the last one gives everything up."""
+        """Undo one enter(); the last one releases everything."""
         node = handle.node
         if handle.fd >= 0:
-            with contextlib.suppress(OSError):  # nobody is left to hear it: FLUSH has asked before
+            with contextlib.suppress(OSError):  # nobody gets this error: FLUSH has reported before
                 os.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)

@@ -15,9 +15,9 @@ from policyfs.fs.opening.backing_file import BackingFiles
 
 
 class OpenFiles:
-    """Open files of one mount, for operations that change their names or attributes.
+    """The open files of one mount, for operations that change their names or attributes.
 
-    forget_attributes: makes the kernel ask for the attributes of a node, by its number.
+    forget_attributes: makes the kernel ask for the attributes of a node again, by its number.
     """
 
     def __init__(
@@ -31,18 +31,19 @@ class OpenFiles:
         self._forget_attributes = forget_attributes
 
     def backing_fd(self, handle: Handle) -> int:
-        """A descriptor of the store's file behind a handle, whatever its view; the caller's to close.
+        """Return a descriptor of the store's file behind a handle, in any view. The caller closes it.
 
-        For reading at least. Of a copy's reader it is the file that has the name now. ESTALE if
-        neither a descriptor nor a name leads to it.
+        It can read at least. For the reader of a copy, it is the file that has the name now. ESTALE if
+        neither a descriptor nor a name leads to the file.
         """
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
         return self._backing_files.find(handle.node)[0]
 
     def keep(self, node: Node, fd: int) -> None:
-        """A file that is open loses its last name: *fd*, ours from now on, leads to it for fstat and
-        the like. Who has its share of descriptors goes without.
+        """Keep *fd*, ours from now on, for an open file that loses its last name: for fstat and the like.
+
+        It is not kept if the apps that have the file open have used up their shares of descriptors.
         """
         if node.open is not None and self._handles.charge(node):
             node.open.fd = fd
@@ -51,12 +52,12 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
-        """In it names or attributes of a file change, and none of its bytes: who writes under redaction
-        what it has emptied (Handle.seen) goes on. INVARIANT: no await inside.
+        """Wrap a change of a file's names or attributes, but not of its bytes: handles under redaction that
+        emptied the file may write on (Handle.seen). INVARIANT: no await inside.
 
-        The kernel knows that they changed of the node that it named and is answered with. Of others of the
-        same file (views, names that rules tell apart) it is told: the watch leaves out what we do ourselves.
-        answered: is the answer of the node that was named, and no other.
+        The kernel knows of the change for the node of the request and of the answer. For other nodes of the
+        file (other views, names that rules distinguish) it is told here, since the watch leaves out our own
+        changes. answered: True if the answer is about the request's own node.
         """
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [
@@ -74,13 +75,13 @@ class OpenFiles:
                 self._forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
-        """A descriptor of the node's object, the caller's to close."""
+        """Return a descriptor of the node's object. The caller closes it."""
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
             return os.dup(node.open.fd)
         if node.parent is None and handle is not None and handle.fd >= 0:
             return os.dup(handle.fd)
-        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and somebody is in it
+        if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and a process is in it
             return os.dup(self._resolver.dirfd(node))
         return self._resolver.open_checked(node)

@@ -1,4 +1,4 @@
-"""Opening files: nine steps, each with its reason in docs/architecture/opening.md.
+"""The nine steps of an open, each with its reason in docs/architecture/opening.md.
 
 A refused open has destroyed nothing: O_TRUNC comes last.
 """
@@ -63,7 +63,7 @@ class Opener:
         try:
             await self._open(opening)
         except PacedError:
-            paced_out = True  # no answer yet: it begins anew, as the try that it is
+            paced_out = True  # no answer yet: the same try begins anew
             raise
         except OSError as error:
             stale = error.errno == errno.ESTALE
@@ -82,7 +82,7 @@ class Opener:
         return opening.handle
 
     async def _open(self, opening: OpenContext) -> None:
-        """The nine steps. What is registered with the kernel already needs no descriptor: a shorter way."""
+        """Take the nine steps; fewer if the bytes are registered with the kernel already."""
         node = opening.request.node
         path = self._paths[node.byte_path]
         try:
@@ -120,7 +120,7 @@ class Opener:
         self._lifecycle.finish(handle, state, opening.stat)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record, and go on only if all it rests on is still so."""
+        """Put the open on record, and go on only if policy and proof are still the same."""
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,
@@ -133,7 +133,7 @@ class Opener:
             self._preconditions.still_proven(opening)
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
-        """A handle of our own for truncate(2) by path: all steps of a write-open, but no byte path."""
+        """Open our own handle for truncate(2) by path: all steps of a write-open, but no byte path."""
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")
         opening = OpenContext(OpenRequest(node, caller, flags, call, Op.SEE | Op.WRITE))
@@ -167,7 +167,7 @@ class Opener:
     async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
-        """A handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
+        """Open a handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
         opening = OpenContext(OpenRequest(node, caller, flags, call, ops_of(flags)))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
         self._lifecycle.begin(opening)
@@ -180,7 +180,7 @@ class Opener:
             await self._register(opening)
             await self._record(opening)
         except BaseException:
-            handle.fd = -1  # the caller's still
+            handle.fd = -1  # *fd* stays the caller's
             self._handles.pop(handle.fh)
             self._lifecycle.leave(handle, opening.shared)
             raise
@@ -192,7 +192,7 @@ class Opener:
     # -- release ---------------------------------------------------------------------------------
 
     def close(self, handle: Handle) -> None:
-        """The kernel released a handle: record it and give up what it held."""
+        """Record the release of a handle, and release its resources."""
         state = handle.node.open
         if state is None:
             raise RuntimeError("a handle of a node that is not open")

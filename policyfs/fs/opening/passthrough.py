@@ -1,4 +1,4 @@
-"""Passthrough or mediated: the choice for a node, made at its first open, and the backing ids."""
+"""The mode of a node, passthrough or mediated, chosen at its first open, and the backing ids."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may tell errors of 
 
 
 class Passthrough:
-    """Registers backing files. backing is None where the mount was told not to pass through. tells_each:
-    the store tells what became of written bytes to the open file alone that wrote them. The kernel's own, in
-    passthrough, nobody can ask at close and fsync; so the store's files are not passed, copies are. reserves:
-    the store keeps blocks for root, which writes in passthrough must not get: the kernel writes with the
-    identity of who has registered.
+    """Registers backing files. backing: None if passthrough is switched off.
+
+    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough that
+    is the kernel's own file, and nobody can ask it at close and fsync. So the store's files are not passed
+    through; copies are. reserves: True if the store reserves blocks for root. Writes in passthrough must not
+    use these, but the kernel writes with the identity of the process that registered the file.
     """
 
     def __init__(self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False) -> None:
@@ -37,14 +38,14 @@ class Passthrough:
         self.refused: Counter[str] = Counter()
 
     def switch_off(self, why: str) -> None:
-        """The kernel did not agree: everything is mediated, and `status` says why."""
+        """Mediate everything, since the kernel did not agree to passthrough; `status` says why."""
         self.expire(everything=True)
         self._backing = None
         self.why = why
 
     @property
     def enabled(self) -> bool:
-        """May files be passed through."""
+        """True if files may be passed through."""
         return self._backing is not None
 
     def report(self) -> dict[str, object]:
@@ -58,14 +59,14 @@ class Passthrough:
 
     @property
     def live(self) -> int:
-        """Backing ids registered now."""
+        """The number of backing ids registered now."""
         return 0 if self._backing is None else self._backing.live
 
     def choose(self, node: Node, state: OpenState, fd: int) -> None:
         """Set the mode of a node that is being opened; *fd* is an O_RDONLY descriptor of its bytes.
 
         INVARIANT: one backing id per node while any handle lives, and a node that was mediated
-        once stays so: what the kernel forbids to mix would be EIO to the app.
+        once stays mediated: a mix, which the kernel forbids, would be EIO to the app.
         """
         if state.backing_id or self.take_idle(node, state):
             return
@@ -89,8 +90,8 @@ class Passthrough:
             return backing.register(fd)
 
     def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
-        """Set the mode of a node that shows a frozen copy. A copy is registered once, for as long as
-        it lives, whoever shows it (the kernel takes one id for several nodes).
+        """Set the mode of a node that shows a frozen copy. A copy is registered once for its whole life, for
+        all nodes that show it (the kernel takes one id for several nodes).
         """
         if not state.backing_id:
             if not copy.backing_id:
@@ -101,7 +102,7 @@ class Passthrough:
                 self.passed += 1
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
-        """Use again the id of a node's file that was closed a moment ago. False: there is none."""
+        """Reuse the backing id of a node's file that was closed a moment ago. False if there is none."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is None:
             return False
@@ -110,11 +111,11 @@ class Passthrough:
         return True
 
     def has(self, node: Node) -> bool:
-        """Is the node's file registered, open or idle."""
+        """True if the node's file is registered, open or idle."""
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """The node's last handle is gone: a file's id is kept for _IDLE_S, a copy's by the copy."""
+        """Release a node's id after its last handle: a file's after _IDLE_S, a copy's with the copy."""
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return
@@ -126,13 +127,13 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """A name of the file is gone: its space must not wait for us."""
+        """Release a file's idle id, since a name of it was removed: its space must not wait for us."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])
 
     def expire(self, *, everything: bool = False) -> None:
-        """Release what was idle for too long; called from time to time."""
+        """Release ids that were idle for too long; called from time to time."""
         oldest = time.monotonic() - _IDLE_S
         while self._idle:
             nodeid, (backing_id, since) = next(iter(self._idle.items()))

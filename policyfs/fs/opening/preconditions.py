@@ -1,4 +1,4 @@
-"""Conditions of an open: the decision, the right node, a proven kind, and rule 5 of the policy language."""
+"""Preconditions of an open: the decision, the right node, a proven kind, rule 5 of the policy language."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NEVER_PROVEN: Final = "its kind decides, and nothing proves it on this store to
 _NOT_EMPTIED: Final = "under redaction a file of another owner is written only by emptying it first"
 
 _FMODE_EXEC: Final = 0x20
-"""In the flags of an open that execve(2) makes (include/linux/fs.h); it stays open while the program runs."""
+"""A flag of an open by execve(2) (include/linux/fs.h); the file stays open while the program runs."""
 
 
 class Preconditions:
-    """Checks before an app gets a handle. leases_mean: a read lease proves that nobody writes."""
+    """Checks before an app gets a handle. leases_mean: True if a read lease proves that nobody writes."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, leases_mean: bool = False
@@ -40,7 +40,7 @@ class Preconditions:
     async def decide(self, opening: OpenContext) -> None:
         """Set the decision and the owner, or refuse on record.
 
-        A reader of a file that somebody writes gets a copy, in which the kind is found: not here as well.
+        A reader of a file with a writer gets a copy, and the kind is found in the copy, not here.
         """
         request, evidence = opening.request, opening.evidence
         node, caller = request.node, request.caller
@@ -68,7 +68,7 @@ class Preconditions:
             opening.evidence.close()  # its own open for writing would break the lease
 
     def check_view(self, node: Node, caller: Caller) -> None:
-        """The node must be of the caller's view, by every name it has, and not another app's own."""
+        """Raise ESTALE unless the node has the caller's view, by all its names, and is not another app's."""
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
             if view is not node.view and not (view.raw and node.view.raw):
@@ -77,13 +77,13 @@ class Preconditions:
             raise StaleNodeError
 
     def check_path(self, opening: OpenContext) -> None:
-        """The node must be of the byte path that this open takes now."""
+        """Raise ESTALE unless the node has the byte path of this open now."""
         request = opening.request
         node, caller, writing = request.node, request.caller, request.writing
         try:
             self.check_view(node, caller)
         except StaleNodeError:
-            if writing:  # the kernel looks up once more only: the node it gets must be a writer's
+            if writing:  # the kernel looks up only once more: it must find a writer's node
                 self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
             raise
         if node.parent is None and node.byte_path is not BytePath.COPY:
@@ -101,11 +101,11 @@ class Preconditions:
             raise StaleNodeError
 
     def demand_proof(self, opening: OpenContext) -> None:
-        """Refuse an open for reading that is allowed for the file's kind, unless a lease proves the kind.
+        """Refuse an open for reading that depends on the file's kind, unless a lease proves the kind.
 
-        A reader is sent back to LOOKUP, for a node that shows a copy. Where no name leads to one, and for a
-        request to write as well: EBUSY while somebody writes, EACCES where leases mean nothing, on record.
-        A request to write alone gets no bytes.
+        A reader is sent back to LOOKUP, for a node that shows a copy. If no name leads to one, or if the open
+        is also for writing: EBUSY while somebody writes, EACCES where leases mean nothing, on record. An open
+        for writing alone needs no proof, since it reads no bytes.
         Sets by_kind. INVARIANT: no await between this and a reader's last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
@@ -119,7 +119,7 @@ class Preconditions:
         opening.by_kind = True
 
     def still_proven(self, opening: OpenContext) -> None:
-        """Refuse a reader whose file's kind is not proven any more: others went on during the record.
+        """Refuse a reader if other requests went on during the record and the kind is no longer proven.
 
         INVARIANT: no await between this and the reply.
         """
@@ -128,7 +128,7 @@ class Preconditions:
             self.unproven(request.node, request.caller, request.call, writing=False)
 
     def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
-        """Refuse an open whose file's kind is not proven: ESTALE to a reader, else for good."""
+        """Refuse an open, since the file's kind is not proven: ESTALE to a reader, else a lasting error."""
         if not writing and node.parent is not None:
             self._views.unproven(node.ino, caller)
             self._views.outdated(node.view, caller)
@@ -162,7 +162,7 @@ class Preconditions:
         if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: opening.owner):
             return
         if opening.stat.size and not request.empties:
-            self._views.writer_came(node.ino, node.view)  # no writer comes: readers go the way they went
+            self._views.writer_came(node.ino, node.view)  # no writer comes: readers keep their byte path
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
         opening.emptied = True

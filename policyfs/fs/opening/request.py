@@ -1,4 +1,4 @@
-"""One open: its request, and the results of its steps so far."""
+"""The request of one open, and the results of its steps so far."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ops_of(flags: int) -> Op:
 
 @functools.lru_cache(maxsize=256)
 def describe(flags: int) -> str:
-    """Open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
+    """Return open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
     mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
     return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
 
@@ -47,25 +47,25 @@ class OpenRequest:
     node: Node
     caller: Caller
     flags: int
-    """Of open(2)."""
+    """The flags of open(2)."""
     call: Call
-    """As it is put on record."""
+    """The call for the record."""
     ops: Op
     """The operations that the policy must allow."""
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int) -> Self:
-        """A request of open(2)."""
+        """Return a request of open(2)."""
         return cls(node, caller, flags, Call("open", describe(flags)), ops_of(flags))
 
     @property
     def writing(self) -> bool:
-        """Whether it may change the file."""
+        """True if it may change the file."""
         return bool(self.ops & Op.WRITE)
 
     @property
     def empties(self) -> bool:
-        """Whether it cuts the file to nothing."""
+        """True if it empties the file."""
         return bool(self.flags & os.O_TRUNC)
 
 
@@ -77,31 +77,31 @@ class OpenContext:
     evidence: KindEvidence = field(default_factory=KindEvidence)
     """The lease under which the file's kind was found."""
     fd: int = -1
-    """Step 1: an O_RDONLY descriptor of the file, closed with the open; -1 where none is needed."""
+    """Step 1: an O_RDONLY descriptor of the file, closed at the end of the open; -1 if none is needed."""
     stat: Stat = field(init=False)
     """Step 1: the file's attributes."""
     decision: Decision = field(init=False)
-    """Step 2, or step 7 where that finds the kind in the bytes that it shows."""
+    """Step 2: the decision. Step 7 replaces it if it finds the kind in the bytes that it shows."""
     owner: str = OWNER_NONE
-    """Step 2: the app that owns the file, where the open hangs on it."""
+    """Step 2: the app that owns the file, if the open depends on it."""
     by_kind: bool = False
-    """Step 3: whether the file's kind decided."""
+    """Step 3: True if the decision depended on the file's kind."""
     emptied: bool = False
-    """Step 4: whether the app gets to write by emptying the file."""
+    """Step 4: True if the app may write because it empties the file."""
     handle: Handle = field(init=False)
-    """After step 4: what the app gets."""
+    """After step 4: the app's new handle."""
     state: OpenState | None = None
     """After step 4: the node's open state, entered once for this open."""
     bytes_fd: int = -1
-    """Step 7: where a mediated handle reads from; -1: from the file."""
+    """Step 7: the descriptor that a mediated handle reads from; -1: the file's."""
     version: Version | None = None
-    """Step 7: of the bytes that are shown; None: the file's."""
+    """Step 7: the version of the shown bytes; None: the file's."""
     kind: str | None = None
-    """Step 7: of the bytes that are shown, for the record."""
+    """Step 7: the kind of the shown bytes, for the record."""
     redacted: tuple[tuple[int, int], ...] = ()
-    """Step 7: byte ranges (offset, size) that are hidden, for the record."""
+    """Step 7: the hidden byte ranges (offset, size), for the record."""
     note: str = ""
-    """Step 7: for the record."""
+    """Step 7: a note for the record."""
 
     @property
     def shared(self) -> OpenState:

@@ -1,7 +1,7 @@
-"""Opens that were answered with ESTALE and that the kernel tries once more, and no more than that.
+"""Second tries of opens: the kernel tries an open once more after ESTALE, and only once.
 
-The second try must find the node that this open needs, by the policy that LOOKUP went by: a second ESTALE
-is the app's. So a reload waits a moment for second tries to end (settled).
+The second try must find the node that this open needs, under the same policy as its LOOKUP: a second ESTALE
+would reach the app. So a reload waits a moment until second tries have ended (settled).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 import trio
 
 _COMES_S: Final = 0.25
-"""A second try comes within so long, or never: its name is gone, or its thread."""
+"""The longest time until a second try. Later none comes: its name is gone, or its thread."""
 _LOOKS_S: Final = 0.001
 _MOST: Final = 4096
 
 
 class SecondTries:
-    """Threads whose open was sent back, by number, until their second try has ended."""
+    """Threads (by number) with an open that was answered with ESTALE, until their second try has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,20 +27,20 @@ class SecondTries:
         self._under_way: dict[int, int] = {}
 
     def begins(self, thread: int) -> bool:
-        """An open of a thread begins: True if it is a second try, which must be told of its end."""
+        """Note the start of a thread's open. True if it is a second try: then call ends() at its end."""
         if self._awaited.pop(thread, None) is None:
             return False
         self._under_way[thread] = self._under_way.get(thread, 0) + 1
         return True
 
     def ends(self, thread: int) -> None:
-        """A second try was answered, whatever the answer is."""
+        """Note that a second try was answered, with any answer."""
         left = self._under_way.pop(thread) - 1
         if left:
             self._under_way[thread] = left
 
     def sent_back(self, thread: int) -> None:
-        """A first try was answered with ESTALE."""
+        """Note that a first try was answered with ESTALE."""
         if len(self._awaited) >= _MOST:
             self._forget_late()
         if len(self._awaited) < _MOST:
@@ -49,10 +49,10 @@ class SecondTries:
     async def settled(self, most_s: float) -> bool:
         """Wait until no second try is awaited or under way; False if that took longer than *most_s* seconds.
 
-        INVARIANT: no await between this and what they must not see half of.
+        INVARIANT: no await between this and the change that second tries must not see half done.
         """
         with trio.move_on_after(most_s):
-            while self._is_any():  # noqa: ASYNC110 - some never come, and nothing tells of that
+            while self._is_any():  # noqa: ASYNC110 - some never come, and no event reports that
                 await trio.sleep(_LOOKS_S)
             return True
         return False

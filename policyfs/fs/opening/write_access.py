@@ -1,4 +1,4 @@
-"""A writer's arrival: leases are broken, set-id bits and capabilities go, and O_TRUNC comes last."""
+"""The access of writers: leases are broken, set-id bits and capabilities cleared, and O_TRUNC comes last."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
-"""Longer than the kernel's lease-break-time: after it the holder has lost its lease by force."""
+"""Longer than the kernel's lease-break-time, after which the holder has lost its lease by force."""
 
 
 class WriteAccess:
-    """Descriptors for writing, for one mount. remote: to open a file of the store may take long."""
+    """Descriptors for writing, for one mount. remote: True if an open in the store may take long."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
@@ -46,7 +46,7 @@ class WriteAccess:
         self._remote = remote
 
     async def grant(self, opening: OpenContext) -> None:
-        """Give the handle of an open that may change the file a descriptor for writing."""
+        """Set a descriptor for writing in the handle, if the open may change the file."""
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd)
@@ -55,7 +55,7 @@ class WriteAccess:
     async def writer(self, node: Node, fd: int) -> int:
         """Return a descriptor for writing, after every lease on the file is broken.
 
-        It is kept while the handle lives, so that no lease comes between it and the kernel's
+        It is kept while the handle lives, so that nobody can take a lease before the kernel's
         own open of the backing file.
         """
         self._leased.give_way(node.ino)
@@ -72,12 +72,12 @@ class WriteAccess:
             os.close(probe)
 
     def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        """Take rights of the old content away, and note the version that the writer begins with."""
+        """Clear rights of the old content, and note the version that the writer begins with."""
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel keeps the mode
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
-            self._forget_names(node)  # who sees them may hang on the owner
+            self._forget_names(node)  # their visibility may depend on the owner
         self._views.writer_came(node.ino, node.view)
         if not handle.flags & os.O_TRUNC:
             self.see(handle)
@@ -85,7 +85,7 @@ class WriteAccess:
     def see(self, handle: Handle) -> None:
         """Note the version that an app under redaction begins to write on: empty, by rule 5.
 
-        ESTALE if another writer was quicker: the kernel opens again, and that is decided anew.
+        ESTALE if another writer was quicker: the kernel opens again, and that open is decided anew.
         """
         stat = self._tree.fstat(handle.fd)
         if handle.emptied and stat.size:
@@ -93,14 +93,14 @@ class WriteAccess:
         handle.seen = version_of(stat)
 
     async def empty(self, opening: OpenContext) -> None:
-        """Carry out O_TRUNC, once everything that could refuse has passed.
+        """Carry out O_TRUNC, after every step that could refuse the open.
 
-        No write that was judged on the old bytes may come after: here, or in another daemon.
+        No write that was judged by the old bytes may come after it: here, or in another daemon.
         """
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
-        # A reader's goes to the file itself: it has no draft to settle, and no bytes are none's.
+        # A reader's O_TRUNC empties the file itself: a reader has no draft, and an empty file tells nothing.
         if state.draft is not None or (opening.decision.in_draft and handle.writable):
             async with state.lock:
                 await self._drafts.empty(handle, state)
@@ -113,7 +113,7 @@ class WriteAccess:
             self.see(handle)
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call what opens a file: see BackingFiles.find_apart()."""
+        """Call a function that opens a file, on a thread if the store is remote (see find_apart())."""
         if self._remote:
             return await trio.to_thread.run_sync(function, *arguments)
         return function(*arguments)
