@@ -1,1 +1,1 @@
-"""What the kernel may remember: attributes and their timeouts, invalidation, pruning."""
+"""The kernel's caches: attributes and their timeouts, invalidation, pruning."""

@@ -1,4 +1,4 @@
-"""Attributes and timeouts: what the kernel is told of a node, and how long it may believe it."""
+"""Attributes of nodes in replies to the kernel, and their timeouts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.store.frozen import Version
 
 LONG_S: Final = 86_400.0
-"""Timeout where a watch reports every change of a name or a directory."""
+"""The timeout if a watch reports every change of a name or a directory."""
 UNWATCHED_S: Final = 1.0
-"""Timeout where no watch runs: the longest that a change in the store may go unseen."""
+"""The timeout without a watch: the longest time for which a change in the store is not seen."""
 COLD_S: Final = 60.0
-"""The longest that a regular file's attributes are believed: a program that holds a file open
-and writes now and then, or truncates it by path, is seen by no watch before it closes."""
+"""The longest timeout of a regular file's attributes: if a program keeps a file open and writes now and
+then, or truncates it by path, no watch reports that before it closes the file."""
 
 
 class Timeouts:
-    """How long the kernel may keep what one caller was told, by policy and by watch.
+    """The kernel's timeouts of replies to one caller, by policy and by watch.
 
-    alone: only one app looks through this mount. guarded: some callers are refused here, not by the kernel,
-    which is to answer none of them by itself. watched: whether changes in the store are
-    reported at the moment; reported: whether those in a directory are. forgets_absent: whether the
-    kernel can be made to forget names that it knows not to be there (INC_EPOCH). told_apart: whether some
-    app is shown owners and modes that are its own (modes.py).
+    alone: True if only one app uses this mount. guarded: True if some callers are refused here and not by
+    the kernel, so that the kernel must answer no request from its caches. watched: True if changes in the
+    store are reported at the moment. reported: True for a directory if changes in it are. forgets_absent:
+    True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if some app is shown
+    its own owners and modes (access/shown_modes.py).
     """
 
     def __init__(self, *, alone: bool, guarded: bool = False) -> None:
@@ -43,11 +43,11 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Follow this engine's word on what depends on the caller."""
+        """Use this engine's answers to which paths depend on the caller."""
         self._engine = engine
 
     def entry(self, state: PathState) -> float:
-        """Seconds for which a name (found or not) at this path is the same for all callers."""
+        """Return the seconds for which a name (found or not) at this path is the same for all callers."""
         if self._guarded:
             return 0.0
         if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
@@ -55,32 +55,32 @@ class Timeouts:
         return LONG_S if self.watched else UNWATCHED_S
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Seconds for a name and the node that it leads to; 0 for one that serves a single open of a raw
-        file, because nothing proved its kind: the next open may find that proof again.
+        """Return the seconds for a name and its node. 0 for a node that serves a single open of a raw file
+        because nothing proved the file's kind: the next open may find a proof again.
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
         return self.entry(state)
 
     def outlast(self, old: PathState, new: PathState) -> bool:
-        """Would an entry of the one path be kept at the other for longer than one of its own.
+        """True if an entry of the old path would be kept at the new one for longer than the new one's own.
 
-        In a rename the kernel takes it along, with its time (fs/fuse/dir.c, fuse_rename_common).
+        In a rename the kernel moves the entry with its time (fs/fuse/dir.c, fuse_rename_common).
         """
         return self.entry(old) > self.entry(new)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
-        """Seconds for a name that is not there, or hidden from the caller.
+        """Return the seconds for a name that is absent, or hidden from the caller.
 
-        by_kind: what is in the file decides who sees it there. Then hidden may mean that sniffing
-        failed, which must not last; so neither does absent, or the two could be told apart.
+        by_kind: True if a file's kind decides who sees it there. Then a name may be hidden because sniffing
+        failed, which must not last. So absent names do not last either, or one could tell them apart.
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
 
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
-        """Seconds for the attributes. A regular file's grow with the time since its last change; a
-        directory's are short until the watch knows it by its handle.
+        """Return the seconds for a node's attributes. A regular file's grow with the time since its last
+        change. A directory's are short until the watch knows it by its handle.
         """
         if self.told_apart and not self.alone:
             return 0.0
@@ -98,7 +98,7 @@ class Timeouts:
         return min(COLD_S, max(UNWATCHED_S, age))
 
     def listing(self, state: PathState) -> bool:
-        """May the kernel keep a directory's listing for every caller."""
+        """True if the kernel may keep a directory's listing for every caller."""
         if self.alone:
             return True
         if self._guarded:
@@ -109,8 +109,8 @@ class Timeouts:
 def fill(
     stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
 ) -> pyfuse3.EntryAttributes:
-    """The reply for a node: st_ino carries the node number, st_rdev the store's inode number, and
-    of a device st_blocks its number (kernel/bridge puts them where they belong).
+    """Return the reply for a node. st_ino has the node number, st_rdev the store's inode number, and
+    st_blocks a device's number (kernel/bridge puts them where they belong).
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)
@@ -132,8 +132,8 @@ def fill(
 
 
 def shown_size(node: Node, stat: Stat) -> int:
-    """A file's size as this node's readers see it: held bytes count, a pinned copy has its own, unless
-    the file was cut through this very node: then its size is what that made it, as natively.
+    """Return a file's size as this node's readers see it. Held bytes count, and a pinned copy has its own
+    size. But if the file was truncated through this very node, that size counts, as natively.
     """
     state = node.open
     if state is None:
@@ -146,21 +146,21 @@ def shown_size(node: Node, stat: Stat) -> int:
 
 
 def shown_version(node: Node, stat: Stat) -> Version:
-    """The version whose size is shown."""
+    """Return the version whose size is shown."""
     held = None if node.open is None else _held(node.open)
     return Version(stat.size, stat.mtime_ns, stat.ctime_ns) if held is None else held
 
 
 def _held(state: OpenState) -> Version | None:
-    """The version that readers of a node have before them, also where the file has gone on. A copy in the
-    making is none yet, and may never come to be.
+    """Return the version that readers of a node are shown, also if the file has changed since. None while a
+    copy is still in the making: it may fail.
     """
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None
 
 
 def absent(entry_s: float) -> pyfuse3.EntryAttributes:
-    """A negative entry: the kernel may believe for *entry_s* seconds that the name is not there."""
+    """Return a negative entry: the kernel may keep the name as absent for *entry_s* seconds."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
     entry.entry_timeout = entry_s

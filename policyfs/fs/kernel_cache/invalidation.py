@@ -1,8 +1,8 @@
-"""Changes from elsewhere: turns what the watch reports into what the kernel must forget.
+"""Changes made elsewhere: this turns the watch's events into invalidations of the kernel's caches.
 
-It keeps names, attributes, pages and listings that the kernel was allowed to keep true within milliseconds,
-and so what the daemon remembers of directories: where they are and who owns them. Access depends on no more
-of it: an open is always decided anew.
+So names, attributes, pages and listings in the kernel are up to date within milliseconds. So are the places
+and owners of directories that the daemon remembers. Access depends on nothing else of it: an open is always
+decided anew.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 
 
 class Invalidation:
-    """The watch of one mount. Without one, timeouts stay short (attrs.UNWATCHED_S), and so they do
-    from the moment when a directory is reached that the watch does not cover: one of another file
-    system, mounted in the store. (Its handles mean nothing here: they may be those of others.)
+    """The watch of one mount. Without one, timeouts stay short (attributes.UNWATCHED_S). They also become
+    short once a directory is reached that the watch does not cover: one of another file system, mounted in
+    the store. (Its handles mean nothing here: directories here may have the same ones.)
     """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
@@ -46,7 +46,7 @@ class Invalidation:
         self.events = 0
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
-        """Told of directories whose owner may be another one."""
+        """Notified of directories whose owner may have changed."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -57,15 +57,15 @@ class Invalidation:
 
     @property
     def watching(self) -> bool:
-        """Does a watch run that covers all that was reached."""
+        """True if a watch runs that covers every directory reached so far."""
         return self._covered
 
     def fileno(self) -> int:
-        """Readable when there is something to take(). -1 without a watch."""
+        """Return a descriptor that is readable when there are events to take(). -1 without a watch."""
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """A directory was reached: its events come under this handle."""
+        """Note the handle of a directory that was reached: its events come under this handle."""
         if self._watch is None:
             return
         try:
@@ -73,7 +73,7 @@ class Invalidation:
             if inside:
                 handle = self._learned[node.nodeid] = self._watch.dir_handle(fd)
                 self._directories[handle] = node
-        except OSError:  # no handle, so no event will ever be told to be of this directory
+        except OSError:  # no handle, so no event can be matched to this directory
             inside = False
         if not inside:
             self._covered = self._timeouts.watched = False
@@ -84,16 +84,16 @@ class Invalidation:
             del self._directories[handle]
 
     def start(self) -> None:
-        """The first events can come: long timeouts are safe from now on."""
+        """Allow long timeouts: from now on events are read."""
         self._timeouts.watched = self._covered
         self._timeouts.reported = self.knows
 
     def knows(self, node: Node) -> bool:
-        """Do events of a directory find it."""
+        """True if events of a directory can be matched to it."""
         return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
-        """Read a part of what is there and send what it means. Returns whether more may be there."""
+        """Read some events and send the invalidations for them. True if there may be more events."""
         if self._watch is None:
             return False
         lost = False
@@ -106,20 +106,20 @@ class Invalidation:
                 try:
                     lost = not self._apply(event, notifier, resolver)
                 except OSError:
-                    # What changed cannot be found out (open_by_handle_at has answered ENOMEM for a
-                    # file that was going away): as if the event were lost.
+                    # The changed object cannot be found (open_by_handle_at has answered ENOMEM for a
+                    # file that was being removed): treated as a lost event.
                     lost = True
         if lost:
             self.reset(notifier, resolver)
         return self._watch.has_more
 
     def reset(self, notifier: Notifier, resolver: Resolver) -> None:
-        """Events were lost or the policy changed: everything that the kernel keeps is dropped once."""
+        """Drop everything that the kernel keeps, once: events were lost, or the policy changed."""
         resolver.drop_all()
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
-        # All or nothing, however many there are: a refusal means that the notifier is closed.
+        # All or none, for any number: a refusal means that the notifier is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         if not notifier.inc_epoch():  # a kernel before 7.44: name by name
             for node in known:
@@ -127,10 +127,10 @@ class Invalidation:
                     notifier.inval_entry(parent.nodeid, name, True)
 
     def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """False if the notifier could not take it all."""
+        """Send the invalidations for an event. False if the notifier could not take them all."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
-            return True  # elsewhere on the file system: nothing there was ever shown to the kernel
+            return True  # elsewhere on the file system: the kernel knows no name there
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
             # An attribute may be an owner, and other bytes another kind: both change who sees the name.
@@ -140,7 +140,7 @@ class Invalidation:
         return taken & self._target(event, notifier, resolver)
 
     def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Attributes and pages of the object itself, where a node knows it."""
+        """Invalidate attributes and pages of the changed object itself, if it has a node."""
         if event.target_handle is None or self._watch is None:
             return True
         directory = self._directories.get(event.target_handle)
@@ -155,7 +155,7 @@ class Invalidation:
         hint = inode_hint(event.target_handle)
         unknown = hint is not None and next(self._nodes.same_inode(hint), None) is None
         if unknown and not self._nodes.several_devices:
-            return True  # a file that the kernel was never told of
+            return True  # the kernel does not know this file
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:
             return True
@@ -165,11 +165,11 @@ class Invalidation:
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
-        """Attributes; pages too, unless the kernel reads the file itself and keeps none of ours.
+        """Invalidate a node's attributes; pages too, unless the kernel reads the file itself.
 
-        Nothing where the kernel knows this very version: a late event must not hit an app that has
-        opened the file since. (The kernel throws away a GETATTR reply that a notification overtakes,
-        and a read then ends at the size that it knew before.)
+        Nothing is sent if the kernel knows this very version: a late event must not disturb an app that has
+        opened the file since. (The kernel drops a GETATTR reply that a notification overtakes, and a read
+        then ends at the size that it knew before.)
         """
         if node.was_told(version) and node.cached in {None, version}:
             return True

@@ -1,8 +1,8 @@
-"""A bound on what the kernel knows by number: beyond it, the oldest that nothing uses is asked back.
+"""A bound on the nodes that the kernel knows: beyond it, the kernel is asked to forget the oldest unused.
 
-Each file or directory that is looked up has a node here for as long as the kernel knows it, and the kernel
-forgets when its own memory is short, never when the daemon's is. So one app that makes or looks up files
-without end would have the daemon grow by as many nodes.
+Each file or directory that is looked up has a node here as long as the kernel knows it. The kernel forgets
+when its own memory is short, never when the daemon's is. So an app that makes or looks up files without end
+would make the daemon grow without end.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Final, Protocol
 from policyfs.fs.inodes.node_table import NodeTable
 
 _MARGIN: Final = 256
-"""So many more go than must, so that what comes until the next time finds room."""
+"""The number of nodes that are pruned beyond the excess, to make room until the next time."""
 _AT_ONCE: Final = 2_048
-"""Nodes asked for in one notification, which the kernel works on in one go: some milliseconds."""
+"""The limit of nodes in one notification, which the kernel works on in one go: a few milliseconds."""
 _LONGEST_PAUSE: Final = 64
 
 
 class Notify(Protocol):
-    """What tells the kernel to forget nodes that nothing uses; False where it cannot be told."""
+    """The notifier that asks the kernel to forget unused nodes; False if it cannot be asked."""
 
     def prune(self, nodeids: list[int], /) -> bool: ...
 
 
 class Pruning:
-    """Keeps a table of nodes near its bound, as far as apps do not use more of them at the same time.
+    """Keeps a table of nodes near its bound, unless apps use more nodes at the same time.
 
-    The kernel gives back what no process has open, is in, maps or watches, and below which it knows nothing
-    (fs/fuse/dev.c, fuse_notify_prune). asked: nodes that it was asked for, each time counted.
+    The kernel forgets a node if no process has it open, is in it, maps or watches it, and if it knows no name
+    below it (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes in all notifications.
     """
 
     def __init__(self, nodes: NodeTable, most: int) -> None:
@@ -40,18 +40,18 @@ class Pruning:
         self.asked = 0
 
     def prune(self, notify: Notify) -> None:
-        """Ask for what is beyond the bound; called several times a second."""
+        """Ask the kernel to forget nodes beyond the bound; called several times a second."""
         excess = len(self._nodes) - self._most
         if excess <= 0 or self._rests():
             return
         oldest = self._nodes.oldest(min(excess + _MARGIN, _AT_ONCE))
-        # A child has its number after its directory, but for moves: it goes first, and sets that free.
+        # Except after moves, a child has a higher number than its directory: it goes first and frees that.
         idle = sorted((node.nodeid for node in oldest if node.is_idle), reverse=True)
         if idle and notify.prune(idle):
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """Whether to wait, longer each time that nothing came of it: everything is in use."""
+        """True if it is time to pause: longer each time that no node was freed, since all are in use."""
         if self._resting > 0:
             self._resting -= 1
             return True

@@ -1,4 +1,4 @@
-"""Making files, directories and symlinks."""
+"""The creation of files, directories and symlinks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from policyfs.policy.decide import PathState
 
 
 class Creator:
-    """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new things belong to who makes them."""
+    """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new objects belong to the caller."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Creator:
     def _may_create(
         self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
     ) -> tuple[PathState, Decision]:
-        """On create the owner is the caller and the kind is unknown."""
+        """Decide on a new object: its owner is the caller, and a file's kind is unknown."""
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
@@ -82,7 +82,7 @@ class Creator:
                 self._take_back(node, fd, parent, name, stat)
                 raise
             if decision.audit is Audit.REQUIRED:
-                stat = self._tree.fstat(fd)  # somebody may have found it while it was put on record
+                stat = self._tree.fstat(fd)  # others may have used it while it was put on record
         except BaseException:
             os.close(fd)
             raise
@@ -90,7 +90,7 @@ class Creator:
         return handle, entry
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file that its maker is refused; not what somebody else has begun to use meanwhile."""
+        """Remove a new file whose open is refused, unless another process has begun to use it meanwhile."""
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
         if others or self._tree.fstat(fd).size:
             return
@@ -102,14 +102,14 @@ class Creator:
     ) -> int:
         await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
         dirfd = self._resolver.dirfd(parent)
-        # Whoever may write at once would leave suid in place: see native.Native.may_set_ids.
+        # A handle that may write at once would leave suid in place: see SetIdBits.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         try:
             return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-        # Somebody made it since the kernel looked, or it is hidden from this caller.
+        # It was made since the kernel's LOOKUP, or it is hidden from this caller.
         stat = self._tree.stat(dirfd, name)
         if stat.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "exists, hidden from everyone")
@@ -120,8 +120,8 @@ class Creator:
         raise OSError(errno.EEXIST, "exists, hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
-        """Go on if no withheld file has the name. Raises OSError: ESTALE once it has it no more, since what
-        was decided before that wait may be another by now; else EBUSY, or EEXIST if exclusive.
+        """Wait if a withheld file has the name. Raises OSError: ESTALE once the name is free, since decisions
+        from before that wait may be wrong now; EBUSY, or EEXIST if exclusive, if it stays taken.
         """
         if not self._withheld_names:
             return
@@ -139,7 +139,7 @@ class Creator:
         raise StaleNodeError
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
-        """Record the owner of what was just made; on failure it is removed again."""
+        """Record the owner of a new object; on failure remove the object."""
         try:
             stat = self._tree.fstat(fd)
             if caller.principal.app is not None:
@@ -164,10 +164,11 @@ class Creator:
         call: Call,
         make: Callable[[int], int],
     ) -> pyfuse3.EntryAttributes:
-        """mkdir, symlink and mknod: *make* gets the directory's descriptor and makes the name.
+        """Make an object for mkdir, symlink or mknod. *make* gets the directory's descriptor, makes the name,
+        and returns a descriptor of the new object, or -1.
 
-        It returns a descriptor of what it has made, or -1. INVARIANT: for regular files it has one: by its
-        name another file could be found, moved there meanwhile, and would be given to the caller.
+        INVARIANT: for a regular file it returns a descriptor: by the name another file could be found, moved
+        there meanwhile, and would be given to the caller.
         """
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
@@ -193,7 +194,7 @@ class Creator:
     async def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make a symlink; its target is data to us, resolved by the caller's kernel."""
+        """Make a symlink. Its target is only data for us; the caller's kernel resolves it."""
 
         def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
@@ -204,8 +205,8 @@ class Creator:
     async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file. Anything else is EPERM, since opening it goes round the daemon,
-        but where there is nothing to go round (Gate.free).
+        """Make an empty regular file. Other types are EPERM, since the kernel opens them without the daemon,
+        unless the policy is free of requirements there (Gate.free).
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
@@ -218,7 +219,7 @@ class Creator:
             )  # fmt: skip
 
         def make(dirfd: int) -> int:
-            # Asked again: a reload or a move may have come while the request was put on record.
+            # Checked again: a reload or a move may have come while the request was put on record.
             still = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)
             who = (caller.umask, caller.uid, caller.gid)
             if ftype is FileType.REGULAR:

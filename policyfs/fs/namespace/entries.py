@@ -1,4 +1,4 @@
-"""Names of a directory that a request is about: found, kept within reach, dropped; and refused moves."""
+"""Directory entries of a request: they are found, kept within reach, dropped; and refusals of moves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WHY_ELSEWHERE: Final = (
 
 
 class HiddenError(OSError):
-    """One end of a request is hidden from the caller, by this decision. key: of its inode."""
+    """One end of a request is hidden from the caller, by this decision. key: the key of its inode."""
 
     def __init__(self, decision: Decision, key: int) -> None:
         super().__init__(decision.errno, "hidden from the caller")
@@ -41,7 +41,7 @@ class HiddenError(OSError):
 
 
 class Entries:
-    """Directory entries of one mount, as requests that change names need them."""
+    """The directory entries of one mount, for requests that change names."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class Entries:
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """One end of a request with everything the policy may ask of it. ENOENT if it is not there.
+        """Find one end of a request, with all facts that the policy may need. ENOENT if it is not there.
 
-        evidence: keeps what proves its kind. moves_to: where what is there would go, which may hang on
-        more facts than it does here.
+        evidence: keeps the proof of its kind. moves_to: the path state that it would move to, which may
+        depend on more facts than its present one.
         """
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
@@ -96,9 +96,9 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """What has the new name of a rename already. What the caller may not see he may not replace.
+        """Find the object that has the new name of a rename, or None. A hidden one cannot be replaced.
 
-        moves_to: where it would go, in an exchange; then something must be there.
+        moves_to: the path state that it would move to, in an exchange; then there must be one.
         """
         try:
             await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))
@@ -113,10 +113,10 @@ class Entries:
 
     @staticmethod
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:
-        """What a refused rmdir or rename says, of the nodes that it names.
+        """Return the errno of a refused rmdir or rename of these nodes.
 
-        After ENOENT the kernel drops the directory, also for those who are in it (fs/fuse/dir.c,
-        fuse_rmdir, fuse_rename_common): one that others may be in says EACCES instead.
+        After ENOENT the kernel drops the directory, also for processes in it (fs/fuse/dir.c, fuse_rmdir,
+        fuse_rename_common). So for a directory that others may be in, it is EACCES instead.
         """
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
@@ -125,8 +125,8 @@ class Entries:
         return self._tree.open_file(dirfd, name, os.O_RDONLY)
 
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
-        """A name is going away: open files that only it leads to, and a directory that somebody may
-        be in, stay within reach (fstat and the like); for a moment also a file that is replaced.
+        """Keep objects that lose a name within reach (for fstat and the like): open files without another
+        name, a directory that a process may be in, and for a moment a file that is replaced.
         """
         for node in self._nodes.named(ino_key, parent, name):
             if node.ftype is FileType.DIRECTORY:
@@ -160,7 +160,7 @@ class Entries:
         error: int = 0,
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
-        """looked_at: what was found of the ends is told where a content requirement refuses them."""
+        """Refuse a move on record. looked_at: the checked ends, for the note of a content requirement."""
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
@@ -170,5 +170,5 @@ class Entries:
 
 
 def gone_version(stat: Stat) -> Version | None:
-    """What is said of a file that goes; of anything else only that it went."""
+    """Return the version of a removed file, for its record; None for other types."""
     return version_of(stat) if stat.ftype is FileType.REGULAR else None

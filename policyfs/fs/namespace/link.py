@@ -1,4 +1,4 @@
-"""link: one more name for a file."""
+"""The link request: one more name for a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from policyfs.policy.decide import End
 
 
 class Linker:
-    """Makes hard links as the policy allows, for every name that the file has."""
+    """Makes hard links, if the policy allows it for every name of the file."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, lookup: Lookup, open_files: OpenFiles, tmpfiles: Tmpfiles,
@@ -46,7 +46,7 @@ class Linker:
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """One more name for a file; decided for every name that it is known by."""
+        """Give a file one more name; decided for each of its known names."""
         call = Call("link", "link")
         check_room(parent, name)
         if node.ftype is FileType.DIRECTORY:
@@ -76,7 +76,7 @@ class Linker:
             facts = await self._gate.facts_of(node, need, who, evidence=evidence)
             await stack.enter_async_context(self._change_lock.on(fd))
             self._gate.unchanged(generation)
-            self._resolver.locate(node)  # by a name that it still has: another daemon may have moved it
+            self._resolver.locate(node)  # drops dead names: another daemon may have moved the file
             if not self._nodes.is_same(node, self._tree.fstat(fd)):
                 raise StaleNodeError
             decision: Decision | None = None

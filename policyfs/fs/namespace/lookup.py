@@ -29,7 +29,7 @@ _RELOADS: Final = 10
 
 
 class Lookup:
-    """Answers LOOKUP, GETATTR, OPENDIR and READDIRPLUS of one mount."""
+    """Answers LOOKUP, GETATTR, READLINK and ACCESS of one mount."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class Lookup:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """The entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
+        """Return the entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
 
-        Decided anew where a reload comes in between. Not ESTALE: the kernel would try the whole open once
-        more, which may need that second try for itself.
+        If a reload comes in between, it is decided anew. It is not answered with ESTALE: the kernel would try
+        the whole open once more, and the open may need that second try for itself.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):
@@ -66,18 +66,18 @@ class Lookup:
         return await self._lookup(parent, name, caller)
 
     def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """EACCES to one whom the mount does not admit, unless that took a directory from who is in it."""
+        """Refuse a caller that the mount does not admit (EACCES), but keep a directory in use by others."""
         held = self._held_directory(parent, name)
         if held is None:
             raise pyfuse3.FUSEError(errno.EACCES)
         return held
 
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """One decision. Raises PolicyChangedError; PathTooLongError, whatever is there, for a
-        name that is out of reach.
+        """Decide once on a LOOKUP. Raises PolicyChangedError; PathTooLongError for every name that is out of
+        reach, present or not.
 
-        INVARIANT: what is hidden by its path is answered without a look at the store, so that it
-        takes as long as a name that is not there (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        INVARIANT: a name that is hidden by its path is answered without a look at the store, so that it
+        takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         check_room(parent, name)
         state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
@@ -98,7 +98,7 @@ class Lookup:
             if unseen.but_directory is not None:
                 return self._not_there(parent, name, state, caller, unseen.but_directory)
             if withheld_names:
-                raise pyfuse3.FUSEError(errno.ENOENT)  # and it may be there again any moment
+                raise pyfuse3.FUSEError(errno.ENOENT)  # not cached: it may be shown again at any moment
             return self._nothing(state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
@@ -118,7 +118,7 @@ class Lookup:
     def _not_there(
         self, parent: Node, name: bytes, state: PathState, caller: Caller, decision: Decision
     ) -> pyfuse3.EntryAttributes:
-        """Hidden answers as absent does, also in what the kernel may keep of the answer."""
+        """Reply as for an absent name, with the same negative-cache timeout."""
         call, path = Call("lookup", "lookup"), child_path(parent, name)
         if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
             self._gate.refuse(caller, call, path, decision)
@@ -126,10 +126,10 @@ class Lookup:
         return self._nothing(state, caller)
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
-        """A hidden directory that others use stays in place for them.
+        """Return an entry of a hidden directory that others use, None for any other name.
 
-        This caller gets ENOENT from the GETATTR, ACCESS, OPENDIR or LOOKUP that follows: a failed
-        revalidation would take the others' working directory away. Anything else is not there.
+        This caller gets ENOENT from the next GETATTR, ACCESS, OPENDIR or LOOKUP. A failed revalidation here
+        would take the others' working directory away.
         """
         node = None if self._timeouts.alone else self._nodes.directory(parent, name)
         if node is None or not node.lookups:
@@ -146,14 +146,14 @@ class Lookup:
     def entry(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """The reply for a name that the caller sees; counts one kernel reference to its node."""
+        """Return the reply for a name that the caller sees; counts one kernel reference to its node."""
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
             self._keep_for_open(node, parent, name)
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep within reach what has a name now, for the open that comes."""
+        """Keep the object that has a name now within reach, for the open that follows."""
         try:
             fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:
@@ -162,7 +162,7 @@ class Lookup:
             self._replaced_files.keep(node, fd, once=True)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
-        """The reply that gives a node to the kernel; counts one reference."""
+        """Return the reply that gives a node to the kernel; counts one kernel reference."""
         node.lookups += 1
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
@@ -172,7 +172,7 @@ class Lookup:
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
-        """The caller's node of what *name* is."""
+        """Return the caller's node for the object *name*."""
         if stat.ftype is not FileType.REGULAR:
             return self.views.directory(stat, state, parent, name, RAW_VIEW)
         engine = self._gate.engine
@@ -187,18 +187,19 @@ class Lookup:
     # -- attributes -----------------------------------------------------------------------------
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Attributes of a node."""
+        """Return the attributes of a node, as a reply."""
         return self.attributes(node, await self.look(node, caller))
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """What a caller is told of a node, if it may see it."""
+        """Return a node's attributes as shown to a caller that may see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
-        """Attributes as a caller is told them: of a directory in which something may be hidden from it,
-        nothing that counts what is there; owner and mode by the policy where it is shown these.
+        """Return attributes as shown to a caller. If names in a directory may be hidden from it, the
+        directory's link count and size are neutral. Owner and mode are the policy's for apps that are shown
+        these.
         """
         shown = self._modes.shown(stat, node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
@@ -206,7 +207,7 @@ class Lookup:
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """What the store says of a node now. ESTALE if no name leads to it and nobody has it open."""
+        """Return a node's attributes in the store now. ESTALE if no name leads to it and it is not open."""
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
@@ -225,16 +226,16 @@ class Lookup:
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
         if fd >= 0 and node.byte_path is not BytePath.COPY:
             return self._tree.fstat(fd)
-        return node.open.stat._replace(nlink=0)  # taken away in the store: as it was at the open
+        return node.open.stat._replace(nlink=0)  # removed in the store: as it was at the open
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
-        """The reply to GETATTR and SETATTR."""
+        """Return the reply to GETATTR and SETATTR."""
         timeout = self._timeouts.attr(node.state, node, stat)
         node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
-        """Target of a symlink, as data."""
+        """Return the target of a symlink, as data."""
         await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
         fd = self._resolver.open_checked(node)
         try:
@@ -243,7 +244,7 @@ class Lookup:
             os.close(fd)
 
     async def access(self, node: Node, mode: int, caller: Caller) -> bool:
-        """access(2) and chdir(2): may the caller do what *mode* (R_OK, W_OK, X_OK) asks."""
+        """Return the answer to access(2) and chdir(2). mode: R_OK, W_OK, X_OK."""
         ops = Op.SEE
         if node.ftype is not FileType.DIRECTORY:
             ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)
@@ -255,12 +256,12 @@ class Lookup:
 
 
 def _uncounted(stat: Stat) -> Stat:
-    """A directory's attributes without its number of links, which counts directories in it (1 says
-    that it does not), and its size, which on many file systems counts the letters of the names.
+    """Return a directory's attributes without its real link count, which counts directories in it (1 means
+    that it does not), and size, which on many file systems counts the letters of the names.
     """
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
 
 
 def child_path(parent: Node, name: bytes) -> bytes:
-    """Path within the mount of a name in a directory, for the trail."""
+    """Return the path within the mount of a name in a directory, for the trail."""
     return parent.path().rstrip(b"/") + b"/" + name

@@ -17,7 +17,7 @@ from policyfs.fs.namespace.xattr import ExtendedAttributes
 
 @dataclass(frozen=True, slots=True)
 class NameOperations:
-    """One mount's operations on names and attributes, one object for one family of system calls."""
+    """One mount's operations on names and attributes: one object for each family of system calls."""
 
     lookup: Lookup
     listings: DirectoryListings

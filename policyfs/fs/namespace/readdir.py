@@ -1,4 +1,4 @@
-"""Listings: what readdir shows of a directory, as it was when the app began to read it."""
+"""Listings: snapshots of directories for readdir, taken when the app begins to read."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 _WITH_NODE: Final = 8
-"""For how many of them a name counts that is answered with its node and attributes."""
+"""The work for a name with its node and attributes, in bare names."""
 _LISTED: Final = 2_000_000
-"""How many names the listings that are open may keep together; a name takes some 150 bytes."""
+"""The limit of names that all open listings keep together; a name takes about 150 bytes."""
 _DROPPED: Final = 512
-"""Names given up at a time."""
+"""The number of names that are dropped at a time."""
 _LISTING_COSTS: Final = 8
-"""For how many names an open directory counts by itself."""
+"""The share of an open directory itself, in names."""
 
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
@@ -49,8 +49,8 @@ Entry = tuple[bytes, int, int]
 class Listing:
     """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
 
-    entries: of the names that the caller may see by the policy of that generation; None in place
-    of one that a newer policy hides.
+    entries: the entries that the caller may see by the policy of *generation*; None in place
+    of an entry that a newer policy hides.
     """
 
     index: int
@@ -82,18 +82,18 @@ class DirectoryListings:
         self._listings: dict[int, Listing] = {}
         self.shares = Shares(_LISTED, "listed names")
         self._last_listing = 0
-        self._answering = 0  # listings that a request asks for now
+        self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """Is there any request but so many that ask for listings."""
+        """True if there are other requests than the given number of requests for listings."""
 
     def __len__(self) -> int:
-        """Directories that are open."""
+        """Return the number of open directories."""
         return len(self._listings)
 
     @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Start a listing. Its snapshot is taken when the first entries are asked for: where the
-        kernel has kept the listing nobody will.
+        """Start a listing. Its snapshot is taken at the first READDIR: if the kernel has kept the listing,
+        none comes.
         """
         call = Call("list", "opendir")
         decision = await self._gate.require(caller, Op.SEE, node, call)
@@ -102,7 +102,7 @@ class DirectoryListings:
             self._last_listing = self._last_listing % 0xFFFFFF + 1
         self.shares.check(caller.holder)
         listing = Listing(self._last_listing, node, caller, caller.holder)
-        self._resolver.dirfd(node)  # it is still there
+        self._resolver.dirfd(node)  # raises if it is gone
         self._gate.recorder.decided(caller, call, node.path(), decision)
         self._listings[listing.index] = listing
         self.shares.take(listing.holder, _LISTING_COSTS)
@@ -110,7 +110,7 @@ class DirectoryListings:
         return pack_fh(listing.index, cached)
 
     async def _current(self, listing: Listing, start: int) -> list[Entry | None]:
-        """The listing's snapshot, taken if there is none, without what the policy hides by now."""
+        """Return the listing's snapshot, without names that the policy hides now; take it if needed."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
             try:
@@ -127,13 +127,13 @@ class DirectoryListings:
         return listing.entries
 
     def _keep(self, listing: Listing, entries: list[Entry | None]) -> None:
-        """The listing's snapshot, counted for whom it was taken. EMFILE if that one has its share."""
+        """Store a listing's snapshot, and count it for its holder. EMFILE if that one's share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
 
     async def _drop(self, listing: Listing) -> None:
-        """The snapshot is given up, in parts: 100,000 names in one go would keep others waiting for 5 ms."""
+        """Drop a snapshot in parts: 100,000 names at once would keep other requests waiting for 5 ms."""
         entries, listing.entries = listing.entries, None
         while entries:
             self.shares.give(listing.holder, min(_DROPPED, len(entries)))
@@ -141,7 +141,7 @@ class DirectoryListings:
             await trio.lowlevel.checkpoint()
 
     async def _snapshot(self, listing: Listing) -> list[Entry | None]:
-        """All names that the caller sees now; long directories in slices, so that others go on.
+        """Collect all names that the caller sees now; in slices, so that other requests go on.
 
         Raises PolicyChangedError.
         """
@@ -192,8 +192,8 @@ class DirectoryListings:
     async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer from position *start* (0: the beginning, which takes a new snapshot).
 
-        Where the kernel may keep entries they come with their nodes; else names only, since the
-        LOOKUP comes anyway.
+        If the kernel may keep entries, they come with their nodes. Otherwise only names do, since a
+        LOOKUP follows anyway.
         """
         listing = self._listings[index]
         if start == 0:
@@ -243,7 +243,7 @@ class DirectoryListings:
         node = listing.node
         state = self._gate.engine.child(node.state, name)
         timeout = self._timeouts.entry(state)
-        if timeout and node.has_room(name):  # what is out of reach is listed by its name
+        if timeout and node.has_room(name):  # names out of reach are listed without a node
             try:
                 stat = self._tree.stat(self._resolver.dirfd(node), name)
             except OSError:
@@ -263,25 +263,25 @@ class DirectoryListings:
         return _name_only(ino, kind << 12), None
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
-        """Is what has the name now what the snapshot decided on, if that hung on more than the name."""
+        """True if this name still leads to the snapshot's inode, or if only the name decided."""
         engine, ftype = self._gate.engine, stat.ftype
         if stat.ino == ino or engine.owner_matters_above(state):
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, index: int) -> int:
-        """Descriptor of the directory of an open listing, until the next await."""
+        """Return the descriptor of an open listing's directory, valid until the next await."""
         return self._resolver.dirfd(self._listings[index].node)
 
     async def releasedir(self, index: int) -> None:
-        """The listing is closed."""
+        """Close a listing."""
         listing = self._listings.pop(index)
         await self._drop(listing)
         self.shares.give(listing.holder, _LISTING_COSTS)
 
 
 def _next_part(parts: Generator[list[Entry], None, None]) -> list[Entry]:
-    """More of a listing, [] at its end: also of a directory that was removed while the caller is in it."""
+    """Return more entries, [] at the end: also for a directory that was removed while the caller is in it."""
     try:
         return next(parts, [])
     except FileNotFoundError:
@@ -289,7 +289,7 @@ def _next_part(parts: Generator[list[Entry], None, None]) -> list[Entry]:
 
 
 def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
-    """A directory entry without a node: name, inode number and type."""
+    """Return a directory entry without a node: name, inode number and type."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
     entry.st_rdev = ino

@@ -1,4 +1,4 @@
-"""rename: a name moves, with NOREPLACE, or two change places."""
+"""The rename request: a name moves (also with NOREPLACE), or two names change places."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from policyfs.policy.decide import End, PathState
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 10
-"""How often a rename is decided anew because more was written meanwhile."""
+"""The limit of new decisions on a rename because more was written meanwhile."""
 
 
 class _HeldError(Exception):
-    """What is about to take another's name is not in the store yet: this handle's writer has it held."""
+    """A file that is about to replace another has bytes that are not in the store yet: this handle's."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -43,18 +43,18 @@ class _HeldError(Exception):
 
 
 class _Side(NamedTuple):
-    """One side of a rename: a name and its path's state, and the file that had it. end: None without one."""
+    """One side of a rename: a name, its path's state, and the object that had it. end: None without one."""
 
     parent: Node
     name: bytes
     state: PathState
     end: End | None
     key: int
-    """Of the file's inode, 0 without one."""
+    """The key of the object's inode, 0 without one."""
 
 
 class Renamer:
-    """Moves names as the policy allows, and keeps the nodes' names true."""
+    """Moves names as the policy allows, and keeps the nodes' names up to date."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Renamer:
         change_lock: ChangeLock,
         forget_all_names: Callable[[], None],
     ) -> None:
-        """forget_all_names: makes the kernel ask for every name again, before anything more is answered."""
+        """forget_all_names: makes the kernel look up every name again, before our next answer."""
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -84,10 +84,10 @@ class Renamer:
     async def rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
-        """rename(2), with NOREPLACE or EXCHANGE.
+        """Rename as rename(2) does, with NOREPLACE or EXCHANGE.
 
-        A file that takes another's name is judged first, if its writer has something held (heads, drafts)
-        and is still to close it: refused after that, it would be gone together with what it replaced.
+        A file that replaces another is judged first, if it has held bytes (a head or a draft) and its writer
+        has not closed it yet. If it was refused later, both files would be gone.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -164,7 +164,7 @@ class Renamer:
         self._entries.refuse_move(caller, call, path, new_path, decision, error, looked_at)
 
     def _follow(self, who: Principal, old: _Side, new: _Side, *, exchange: bool) -> None:
-        """Let nodes follow their files to the other name, and the kernel forget it where it must."""
+        """Move nodes with their files to the other name, and make the kernel forget names where needed."""
         if old.end is not None:
             self._forget_times(who, old.state, new.state, old.end.ftype)
         moved = self._nodes.named(old.key, old.parent, old.name)
@@ -180,7 +180,7 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, state: PathState, ftype: FileType, parent: Node
     ) -> Decision:
-        """The decision, or EXDEV if what moves there would not be shown to the caller."""
+        """Return the decision, or EXDEV if the moved object would not be shown to the caller there."""
         shown = self._gate.shows(who, state, ftype, parent)
         return decision if shown else stricter(decision, ELSEWHERE)
 
@@ -188,10 +188,10 @@ class Renamer:
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int,
     ) -> None:  # fmt: skip
-        """Move the very file that was looked at, or nothing (ESTALE: the kernel asks again).
+        """Move the very file that was checked, or none (ESTALE: the kernel tries again).
 
-        renameat2 goes by name, and between our last look and it somebody may swap the file through
-        another mount or in the store. So nothing is replaced before it is known what was moved.
+        renameat2 goes by name, and between our last check and it the file may be swapped through another
+        mount or in the store. So no file is replaced before it is known which file was moved.
         """
         if replaced is not None and replaced.same_inode(moved) and not flags:
             return  # two names of one file: rename(2) does nothing, both stay
@@ -201,7 +201,7 @@ class Renamer:
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
         if not self._tree.stat(new_dir, new).same_inode(moved):
-            with contextlib.suppress(FileExistsError):  # its old name is taken: it must not stay either
+            with contextlib.suppress(FileExistsError):  # its old name may be taken: then move it aside
                 self._tree.rename2(new_dir, new, old_dir, old, swap or _NOREPLACE)
                 raise StaleNodeError
             self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
@@ -210,9 +210,9 @@ class Renamer:
             self._tree.unlink(old_dir, old)
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
-        """Until *stack* is closed no other daemon names such a file anew, or gives it attributes.
+        """Keep other daemons from giving such a file a name or attributes until *stack* is closed.
 
-        INVARIANT: no await after this (fs/alone). Two are taken in the order of their numbers.
+        INVARIANT: no await after this (checked/change_lock.py). Two locks are taken in inode order.
         """
         for named in sorted(filter(None, ends), key=lambda named: named.ino):
             await stack.enter_async_context(self._change_lock.on(named.fd))
@@ -221,11 +221,11 @@ class Renamer:
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
         end: End, to: PathState,
     ) -> tuple[End, Named | None]:  # fmt: skip
-        """One end that is about to move, and what has to hold of it then (None: nothing).
+        """Return an end that is about to move, and the file whose state must hold then (None: no condition).
 
-        Where content is required at its new path and was not before, of this app or of another that may
-        have it open, it is looked at while nobody can change it, until *stack* is closed; if that cannot
-        be had, it never holds. A file that moves between such places either way must have one name.
+        If its new path has more content requirements, for this app or for another that may have it open, the
+        file is checked under a lease, until *stack* is closed. Without a lease it never holds. A file that
+        moves between such places, in either direction, must have one name.
         """
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
@@ -249,7 +249,10 @@ class Renamer:
         return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
-        """What moves to where not all see it, or what is in it, must be asked for there at once."""
+        """Make the kernel forget all names, if not all callers see the moved object or its entries there.
+
+        Also if the old path's entries may be kept for longer.
+        """
         if old is new:
             return
         seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed
@@ -257,7 +260,7 @@ class Renamer:
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:
-        """Move nodes to another name. Nodes below a directory find out when they are asked for."""
+        """Move nodes to another name. Nodes below a directory find out at their next request."""
         for node in nodes:
             self._nodes.add_name(node, new.parent, new.name)
             self._nodes.drop_name(node, old.parent, old.name)
@@ -266,7 +269,7 @@ class Renamer:
 
 
 def _aside(moved: Stat) -> bytes:
-    """A name for a file that was swapped in and whose own name is taken: nothing is lost."""
+    """Return a name for a file that was swapped in and whose own name is taken, so that it is not lost."""
     return b"swapped-%d-%d" % (moved.ino, time.time_ns())
 
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What SETATTR asks for; None leaves a field alone. Times in ns, size in bytes."""
+    """The change that SETATTR requests; None leaves a field alone. Times in ns, size in bytes."""
 
     mode: int | None
     uid: int | None
@@ -42,7 +42,7 @@ class Change:
 
     @property
     def attributes(self) -> bool:
-        """Does it change more than the size."""
+        """True if it changes more than the size."""
         fields = (self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns)
         return any(field is not None for field in fields)
 
@@ -77,7 +77,7 @@ class AttributeSetter:
     async def setattr(
         self, node: Node, change: Change, handle: Handle | None, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes: truncation is a write, all else is `attr`."""
+        """Change attributes. A truncation is a write; all other changes are `attr`."""
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
         fd = self._open_files.descriptor(node, handle)
@@ -112,8 +112,8 @@ class AttributeSetter:
             try:
                 await self._writer.truncate(opened, size, by_path=True)
                 if node.open is not None and node.open.draft is not None:
-                    await self._sync.flush(opened)  # what may not stay is told here: nothing comes after
-            finally:  # a draft that was refused is not left to those who have the file open
+                    await self._sync.flush(opened)  # the last chance to report a refusal
+            finally:  # a refused draft is not left to other handles of the file
                 await self._sync.finish(opened)
         finally:
             self._opener.close(opened)
@@ -134,7 +134,7 @@ class AttributeSetter:
         call = Call("attr", "+".join(names))
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         stat = self._tree.fstat(fd)
-        if self._set_id_bits is None:  # else the kernel has asked, who knows the caller's groups
+        if self._set_id_bits is None:  # else the kernel has checked: it knows the caller's groups
             self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         if change.uid is not None or change.gid is not None:
@@ -160,9 +160,9 @@ class AttributeSetter:
             self._tree.clear_killpriv(fd)
 
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
-        """chown(path, -1, -1), or a write to a file with suid: as natively, ctime moves and suid goes.
+        """Handle chown(path, -1, -1), or a write to a file with suid: as natively, set ctime and clear suid.
 
-        Whoever may not change attributes just gets them: he may be the one who writes.
+        A caller that may not change attributes gets no error, since it may be the writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)
@@ -187,10 +187,9 @@ class AttributeSetter:
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
-        """The policy may let an app change attributes, never give files away: chown as natively.
+        """Raise EPERM for a chown that is refused natively: the policy never lets an app give files away.
 
-        Only root changes the owner, and only root or the owner the group, to the caller's own
-        (other groups of the caller are not in the request: EPERM, as if it were no member).
+        Only root changes the owner. Only root and the owner change the group, to a group of the caller.
         """
         if caller.uid == 0:
             return
@@ -203,8 +202,8 @@ class AttributeSetter:
     # -- inode flags --------------------------------------------------------------------------------
 
     async def inode_flags(self, node: Node, caller: Caller) -> int:
-        """FS_*_FL bits (immutable, append-only, ...): what stat does not tell of attributes. ENOTTY
-        where the store has none. They cannot be changed through the mount.
+        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not tell. ENOTTY if the
+        store has none. They cannot be changed through the mount.
         """
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:

@@ -1,8 +1,8 @@
-"""suid, sgid and ACLs where a mount has the kernel's own mode-bit checks (--posix): as natively.
+"""suid, sgid and ACLs on a mount with the kernel's own mode-bit checks (--posix): as natively.
 
-The mount itself never honours suid and sgid (MS_NOSUID). What the kernel has decided before it sends
-SETATTR or CREATE it has decided with the caller's groups at hand: who may change a mode, and
-whether sgid is to be dropped for one who is not in the group. Here is what it leaves to us.
+The mount itself never honours suid and sgid (MS_NOSUID). Before the kernel sends SETATTR or CREATE, it has
+decided who may change a mode, and whether sgid is dropped for a caller outside the group: it knows the
+caller's groups. The rest is done here.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ class SetIdBits:
         self._keeper = keeper
 
     async def may_set_ids(self, stack: contextlib.ExitStack, fd: int, mode: int) -> bool:
-        """May what is behind *fd* (O_PATH will do) get that mode as it is, or is it to go without
-        suid and sgid. The answer holds until *stack* is closed.
+        """True if the object behind *fd* (O_PATH is enough) may get that mode with suid and sgid in it.
 
-        A file gets them only while nobody has it open for writing, in any mount or in the store:
-        a write through a descriptor that is open already is not seen here, and would leave in
-        place what it must clear (Linux: file_remove_privs).
+        The answer holds until *stack* is closed. A file gets them only while nobody has it open for writing,
+        in any mount or in the store: a write through an open descriptor is not seen here, and would not clear
+        them as it must (Linux: file_remove_privs).
         """
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True
@@ -47,7 +46,7 @@ class SetIdBits:
         reader = self._tree.reopen(fd, os.O_RDONLY)
         stack.callback(os.close, reader)
         for attempt in range(_TRIES):
-            if attempt:  # whoever has closed it just now: RELEASE comes after close(2) has returned
+            if attempt:  # a writer may have closed it just now: RELEASE comes after close(2) has returned
                 await trio.sleep(_TRY_S)
             lease = self._keeper.grant(reader)
             if lease is not None:
@@ -57,7 +56,7 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """Would chown(path, -1, -1) take something away, which only the owner may (notify_change)."""
+        """True if chown(path, -1, -1) would clear suid or sgid, which only the owner may (notify_change)."""
         mode = stat.mode
         if stat_bits.S_ISDIR(mode) or not mode & _IDS:
             return False
@@ -66,16 +65,17 @@ class SetIdBits:
         return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
-        """After chown(2): the store's kernel has cleared what it clears for root; for others sgid
-        goes also without group execution, unless they are in the group (setattr_should_drop_sgid).
+        """Clear sgid after a chown(2) by a caller outside the group, also without group execution.
+
+        (setattr_should_drop_sgid; the store's kernel has cleared only the bits that it clears for root.)
         """
         mode = self._tree.fstat(fd).mode
         if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
 
     def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set an ACL, as the owner: the kernel has asked for that. As after chmod, sgid goes for one who
-        is not in the group (posix_acl_update_mode).
+        """Set an ACL; the kernel has checked that the caller may. As after chmod, sgid is cleared for a
+        caller outside the group (posix_acl_update_mode).
         """
         before = self._tree.fstat(fd)
         self._tree.set_acl(fd, name, value)
@@ -85,12 +85,12 @@ class SetIdBits:
 
 
 def _outside(stat: Stat, caller: Caller) -> bool:
-    """Is the caller neither root nor in the group of what has these attributes."""
+    """True if the caller is neither root nor in the group of the object with these attributes."""
     return caller.uid != 0 and stat.gid not in caller_groups(caller)
 
 
 def caller_groups(caller: Caller) -> set[int]:
-    """The caller's groups: its gid, and what /proc says of its others (gone process: none)."""
+    """Return the caller's groups: its gid, and its other groups in /proc (none if the process is gone)."""
     try:
         return {caller.gid, *pyfuse3.get_sup_groups(caller.pid)}
     except (OSError, RuntimeError, ValueError):

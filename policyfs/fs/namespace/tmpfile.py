@@ -1,8 +1,8 @@
 """Files without a name: open(2) with O_TMPFILE.
 
-Whoever may create a file in the directory may create one there that has no name yet. It is decided
-on, and stands on the trail, under the name UNNAMED in that directory. Naming it is making a file at
-the new path, and is decided as that. Until then it is what an open file is whose name was removed.
+A file without a name is decided, and recorded on the trail, as a creation of the name UNNAMED in its
+directory. Giving it a name is decided as a creation at the new path. Until then it is treated as an open
+file whose name was removed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 UNNAMED: Final = b"#unnamed"
-"""What a rule's path must match for a file that has no name: ``*`` does, ``*.jpg`` does not."""
+"""The name that a rule's path must match for a file without a name: ``*`` does, ``*.jpg`` does not."""
 
 
 class Tmpfiles:
-    """Makes files without a name, for one mount."""
+    """The files without a name of one mount."""
 
     def __init__(self, fs: FsContext, *, lookup: Lookup, opener: Opener, open_files: OpenFiles) -> None:
         self._tree = fs.tree
@@ -46,7 +46,7 @@ class Tmpfiles:
     async def open(
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Handle, pyfuse3.EntryAttributes]:
-        """A new file in a directory, open. EOPNOTSUPP where the store has no such files."""
+        """Create and open a new file in a directory. EOPNOTSUPP if the store has no such files."""
         check_room(parent, UNNAMED)
         who, path = caller.principal, child_path(parent, UNNAMED)
         call = Call("create", describe(flags))
@@ -81,11 +81,11 @@ class Tmpfiles:
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file its name: what making it there, open as it is, would have needed.
+        """Give a file its name. This needs the rights to create it there, open as it is.
 
-        What was written into it so far was judged by the view that it is open in, and whoever has it
-        open goes on writing in that view. So at the new path each of them must have the same view,
-        and the rights that they have it open with; else EXDEV or what the policy says.
+        Its writes so far were judged by the view that it is open in, and its handles go on writing in that
+        view. So at the new path each app that has it open must have the same view, and the rights of its
+        handle; else EXDEV or the policy's errno.
         """
         check_room(parent, name)
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)
@@ -134,6 +134,6 @@ class Tmpfiles:
 
 
 def _rights(handle: Handle) -> Op:
-    """What a handle was opened for."""
+    """Return the operations that a handle was opened for."""
     rights = Op.READ if handle.readable else Op(0)
     return rights | Op.WRITE if handle.writable else rights

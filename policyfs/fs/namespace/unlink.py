@@ -1,4 +1,4 @@
-"""unlink and rmdir."""
+"""The unlink and rmdir requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 
 
 class Remover:
-    """Removes names as the policy allows. What is open stays within reach."""
+    """Removes names as the policy allows. Open objects stay within reach."""
 
     def __init__(self, fs: FsContext, *, entries: Entries, open_files: OpenFiles) -> None:
         self._tree = fs.tree
@@ -27,7 +27,7 @@ class Remover:
 
     @recorded_first
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
-        """unlink and rmdir."""
+        """Remove a name as unlink(2) and rmdir(2) do."""
         with KindEvidence() as evidence:
             await self._remove(parent, name, caller, evidence, directory=directory)
 

@@ -1,4 +1,4 @@
-"""Extended attributes: an app's user.* ones, and ACLs where the kernel checks them."""
+"""Extended attributes: those in user.*, and ACLs if the kernel checks them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class ExtendedAttributes:
         self._set_id_bits = set_id_bits
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Value of a user.* xattr. ENODATA for any other namespace, under redaction, and without `read`.
+        """Return the value of a user.* xattr. ENODATA for other namespaces, under redaction, without `read`.
 
-        ACLs: only where the kernel asks for them to check them (--posix). They say no more than modes do.
+        ACLs: only if the kernel needs them for its own checks (--posix). They tell no more than modes do.
         """
         if self._set_id_bits is not None and name in ACLS:
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
@@ -59,7 +59,7 @@ class ExtendedAttributes:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Names of the user.* xattrs, and of ACLs where shown; none under redaction or without `read`."""
+        """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
         if not await self._shows_xattrs(node, caller, "listxattr"):
             return []
         acls = [] if self._set_id_bits is None else self._with_fd(node, self._tree.acl_names)
@@ -67,20 +67,20 @@ class ExtendedAttributes:
 
     async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
         """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
-        xattrs of whatever they see.
+        xattrs of every object that they see.
         """
         await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return decision.allowed and not await self._hides_xattrs(node, caller, decision)
 
     async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
-        """True if the caller is under redaction of the file. reading: what was decided on `read`."""
+        """True if the caller is under redaction of the file. reading: the decision on `read`."""
         if reading is None:
             reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """Is the caller under redaction of the file, whatever its kind."""
+        """True if the caller is under redaction of the file with an unknown kind."""
         owner = None
         need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
         if need & Need.OWNER:
@@ -90,8 +90,8 @@ class ExtendedAttributes:
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP; that, too,
-        where nothing may be told.
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP. EOPNOTSUPP, too,
+        where xattrs are forbidden (xattr_bans.py).
         """
         facts = await self._bans.facts(node, caller)
         call = Call("xattr", "setxattr")
@@ -100,7 +100,7 @@ class ExtendedAttributes:
         with contextlib.ExitStack() as stack:
             path_fd = self._open_files.descriptor(node)
             stack.callback(os.close, path_fd)
-            # Until it is set, no other daemon moves the file to where it could not be.
+            # Until it is set, no other daemon moves the file to a place without extended attributes.
             async with self._change_lock.on(path_fd):
                 if _is_user(name):
                     self._bans.check(node, caller, call, facts)
@@ -130,7 +130,7 @@ class ExtendedAttributes:
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and await self._hides_xattrs(node, caller):
-            # The answer must not depend on what is there: it would tell, and a change would destroy it.
+            # The answer must not depend on existing xattrs: it would tell them, and a change destroy them.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")
         return decision
@@ -144,5 +144,5 @@ class ExtendedAttributes:
 
 
 def _is_user(name: bytes) -> bool:
-    """user.* without what could be taken for ours."""
+    """True for names in user.*, except those that look like our own."""
     return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

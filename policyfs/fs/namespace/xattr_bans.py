@@ -1,6 +1,6 @@
-"""Extended attributes where ``require: {no: [...]}`` holds: they could tell what no file there may tell.
+"""The ban of extended attributes under ``require: {no: [...]}``: they could tell the forbidden data.
 
-None is set there, whatever is in it, and a file that has some is not moved or linked in (Settled.holds).
+None is set there, with any content, and a file that has some is not moved or linked in (Settled.holds).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class AttributeBans:
         self._gate = gate
 
     async def facts(self, node: Node, caller: Caller) -> Facts:
-        """Find the facts that check() hangs on; nothing is looked at where no rule forbids anything."""
+        """Find the facts that check() depends on; none are looked up if no rule forbids anything."""
         if not self._words(node, caller, NO_FACTS):
             return NO_FACTS
         need = Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
         return await self._gate.facts_of(node, need, caller.principal)
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
-        """Raises FUSEError(EOPNOTSUPP), on record, where a rule forbids that something is told.
+        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids words there.
 
-        INVARIANT: no await between this and the change: it asks for the names that the node has now.
+        INVARIANT: no await between this and the change, since it uses the names that the node has now.
         """
         words = self._words(node, caller, facts)
         if not words:
