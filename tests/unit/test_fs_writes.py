@@ -223,6 +223,34 @@ async def test_a_file_opened_only_to_empty_it_does_not_keep_a_refused_one_alive(
         await made.release(reader)
 
 
+@on_trio
+@pytest.mark.parametrize("syscall", ["rename", "fsync"])
+async def test_a_writer_that_ends_while_another_request_settles_its_bytes(
+    store: Path, monkeypatch, syscall: str
+) -> None:
+    """A rename onto a file, and fsync by a reader, settle the handle of a writer, which may be released."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        reader = await made.open("/new", os.O_RDONLY, MAPS) if syscall == "fsync" else None
+        assert await made.write(handle, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
+        decide = made.gate.handle
+
+        async def ends(of, ops):
+            if of is handle:
+                monkeypatch.undo()
+                await made.release(handle)
+            return await decide(of, ops)
+
+        monkeypatch.setattr(made.gate, "handle", ends)
+        if reader is None:
+            moved = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
+            assert await errno_of(moved) == errno.ENOENT, "it was refused with its release"
+        else:
+            assert await errno_of(made.sync.fsync(reader, datasync=False)) in {0, errno.ESTALE}
+            await made.release(reader)
+        assert (store / "a.jpg").read_bytes() == PHOTO
+
+
 # ---------------------------------------------------------------- content
 
 

@@ -104,8 +104,9 @@ class FileSync:
             return state.writers <= 1 and not self._guard.written_elsewhere(handle.node)
 
         try:
-            change = await self._change(handle)
-            await self._held_by(state).finish(change, is_last)
+            change = await self._change(handle, state)
+            if state.writers <= 1:  # else that writer goes on with the held bytes
+                await self._held_by(state).finish(change, is_last)
         finally:
             if state.writers <= 1:
                 self._withheld_names.show(handle.node)
@@ -115,12 +116,13 @@ class FileSync:
         nothing_held = state.head is None and state.draft is None
         if not handle.writable or (nothing_held and not handle.node.view.checked):
             return
-        change = await self._change(handle)
-        await self._held_by(state).settle(change)
+        change = await self._change(handle, state)
+        if handle.fd >= 0:  # else it was released meanwhile: a rename settles the handle of another
+            await self._held_by(state).settle(change)
 
-    async def _change(self, handle: Handle) -> Change:
+    async def _change(self, handle: Handle, state: OpenState) -> Change:
         decision = await self._gate.handle(handle, WRITE)
-        return Change(handle, open_state(handle), decision, self._guard.fence(handle))
+        return Change(handle, state, decision, self._guard.fence(handle))
 
     def _held_by(self, state: OpenState) -> HeadCheckedWrites | DraftWrites:
         return self._head_checked if state.draft is None else self._draft

@@ -59,7 +59,8 @@ class FileWriter:
             change = await self._allowed(handle, back=back)
             if back:
                 async with change.state.lock:
-                    handle.bytes_written += await self._path(change).write_back(change, offset, data)
+                    written = await self._path(change).write_back(change, offset, data)
+                handle.bytes_written += written
                 return len(data)
             if kill_priv:
                 self._tree.clear_killpriv(handle.fd)

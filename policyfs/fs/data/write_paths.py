@@ -167,9 +167,11 @@ class HeadCheckedWrites:
         self._wrote(handle, head)
 
     async def settle(self, change: Change) -> None:
-        handle, head = change.handle, change.state.head
+        handle, state, head = change.handle, change.state, change.state.head
         if head is not None and head.held:
-            async with change.state.lock:
+            async with state.lock:
+                if handle.fd < 0 or state.head is not head:  # released or emptied meanwhile
+                    return
                 await self._checker.settle(handle, head, change.decision, change.fence)
                 self._wrote(handle, head)
         await self._checker.note_monitored(handle, change.decision)
@@ -226,8 +228,10 @@ class DraftWrites:
             await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        handle, draft = change.handle, _draft(change)
-        async with change.state.lock:
+        handle, state, draft = change.handle, change.state, _draft(change)
+        async with state.lock:
+            if handle.fd < 0 or state.draft is not draft:  # released meanwhile
+                return
             await self._drafts.settle(handle, draft, change.decision, change.fence)
             self._guard.wrote(handle)
 

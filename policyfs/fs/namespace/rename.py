@@ -135,7 +135,7 @@ class Renamer:
             for place in filter(None, ((new_state, old_end.ftype, new_parent), back)):
                 decision = self._shown(caller.principal, decision, *place)
             if not decision.allowed:
-                self._refuse(caller, call, (here, to), decision, (sure, sure_there))
+                self._refuse(caller, call, (path, new_path), (here, to), decision, (sure, sure_there))
             gone = None
             if new_stat is not None and not exchange and new_key != old_key:  # two names of one file stay
                 gone = gone_version(new_stat)
@@ -155,13 +155,12 @@ class Renamer:
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _refuse(
-        self, caller: Caller, call: Call, sides: tuple[_Side, _Side], decision: Decision,
-        looked_at: tuple[Named | None, ...],
+        self, caller: Caller, call: Call, paths: tuple[bytes, bytes], sides: tuple[_Side, _Side],
+        decision: Decision, looked_at: tuple[Named | None, ...],
     ) -> NoReturn:  # fmt: skip
         named = [node for side in sides for node in self._nodes.named(side.key, side.parent, side.name)]
-        path, new_path = (child_path(side.parent, side.name) for side in sides)
         error = self._entries.errno(decision, named)
-        self._entries.refuse_move(caller, call, path, new_path, decision, error, looked_at)
+        self._entries.refuse_move(caller, call, *paths, decision, error, looked_at)
 
     def _follow(self, who: Principal, old: _Side, new: _Side, *, exchange: bool) -> None:
         """Move nodes with their files to the other name, and make the kernel forget names where needed."""

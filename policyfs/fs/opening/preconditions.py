@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Final, NoReturn
 
-from policyfs.domain import Audit, Decision, Facts, Op
+from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
@@ -56,6 +56,7 @@ class Preconditions:
             opening.decision = self._gate.judge(
                 caller.principal, request.ops, node, Facts(None, evidence.owner)
             )
+        opening.owner = OWNER_NONE
         if opening.fd >= 0 and (request.writing or evidence.asked or node.view.redact):
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
