@@ -1,4 +1,4 @@
-"""Wiring: one daemon for one mount, from options to an answering file system and back."""
+"""The wiring of one daemon for one mount: from options to a running file system, and back."""
 
 from __future__ import annotations
 
@@ -52,17 +52,18 @@ _FLUSH_S: Final = 0.05
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
-"""Everybody waits for this process: it goes before whoever only computes, or keeps it busy."""
+"""Priority and time slice of this process. All apps wait for it, so it runs before processes that only
+compute, or that keep it busy."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
-"""One for each request under way, for one of each uid that comes then, and for what has no caller."""
+"""One task for each request under way, and more for new uids and for requests without a caller."""
 _THREADS: Final = _MAX_TASKS + 32
-"""Threads for calls that block, at most: more than tasks, so that one app's slow reads, of which there
-are session.UNDER_WAY, never wait for a thread, and nobody for theirs."""
+"""The limit of threads for calls that block. It is higher than that of tasks, so that one app's slow reads
+(session.UNDER_WAY of them) never wait for a thread, and no other app waits for theirs."""
 
 
 class Daemon:
-    """Everything that serves one mount. Built in order; torn down in reverse by close()."""
+    """All parts that serve one mount. Built in order; torn down in reverse by close()."""
 
     def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
         self._options = options
@@ -72,9 +73,9 @@ class Daemon:
         self._listening = trio.Event()
         self._end = EndOfMount()
         self.started_ns = time.time_ns()
-        """When this daemon began, in ns since 1970."""
+        """The start time of this daemon, in ns since 1970."""
         self.leaving = False
-        """Its mount has left the mountpoint, and lives on in open files or elsewhere."""
+        """True if its mount has left the mountpoint, and lives on in open files or elsewhere."""
         with _undone_on_error(self._undo):
             self.policies = Policies(loader)
             self._build(self.policies.engine)
@@ -83,7 +84,7 @@ class Daemon:
         self._build_processes(engine)
         self._build_trail()
         owners, watch = self._build_store()
-        # From here on signals wait until we read them: there is a mount to be taken away, in order.
+        # From here on signals wait until we read them, since there is a mount that must be removed in order.
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
         self._garbage = Garbage(lambda: sum(counters().values()))
@@ -103,7 +104,7 @@ class Daemon:
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
 
     def _build_processes(self, engine: Engine) -> None:
-        """Start the workers, and give up the rights that nobody needs."""
+        """Start the workers, and drop rights that no part needs."""
         # INVARIANT: the keeper blocks its signal before any thread starts.
         self._keeper = LeaseKeeper()
         self._undo.callback(self._keeper.close)
@@ -129,7 +130,7 @@ class Daemon:
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         _check_store(options.store, facts)
-        # Where inode numbers are not kept nothing can be recorded by them, and nobody owns anything.
+        # If the store does not keep inode numbers, no owner can be recorded by them: files have no owner.
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
@@ -156,8 +157,9 @@ class Daemon:
         )  # fmt: skip
 
     def _copies_at_most(self, wanted: int) -> int:
-        """Copies are memory of ours: where a control group limits that, half of it at most, or the
-        kernel would end the daemon, or its workers, in the middle of a copy.
+        """Limit the memory for copies to half of a control group's memory, if there is such a limit.
+
+        Otherwise the kernel would end the daemon, or its workers, in the middle of a copy.
         """
         limit = group_limit()
         if limit is None or wanted <= limit // 2:
@@ -180,7 +182,7 @@ class Daemon:
 
     @property
     def end(self) -> MountEnd:
-        """Why and by whom the mount has ended."""
+        """The end of the mount: its cause and the process behind it."""
         return self._end.end
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -215,7 +217,7 @@ class Daemon:
                          self.fs.quarantine.run)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
-                await self._listening.wait()  # who finds the socket may send signals, too
+                await self._listening.wait()  # a process that finds the socket may send signals, too
                 commands = {"status": self._status, "reload": self._reload_command,
                             "previous": self._previous_command,
                             "ending": self._ending, "staying": self._staying,
@@ -229,7 +231,7 @@ class Daemon:
                 await self.sniffer.aclose()
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
-        """The FUSE session; its end is the end of the daemon."""
+        """Run the FUSE session; its end is the end of the daemon."""
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if not end.ordered:
@@ -264,7 +266,7 @@ class Daemon:
                 self._log.warning("reload refused, the old policy stays", reason=str(error))
 
     async def _places(self) -> None:
-        """Step aside once the mount was taken out of the tree while it is in use."""
+        """Release the control socket's name once the mount was detached from the tree while in use."""
         await self._mountpoint.gone()
         end = self._mountpoint.detached()
         if end is None:
@@ -274,7 +276,7 @@ class Daemon:
         self.leaving = True
         control.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
-            # It was the app, by fusermount3: it would go on in there under this policy for ever.
+            # The app has detached it, by fusermount3: it could use the mount under this policy for ever.
             self._mountpoint.leave()
 
     async def _flush(self) -> None:
@@ -299,24 +301,24 @@ class Daemon:
             try:
                 await in_slices(partial(changes.take, notifier, places))
             except Exception:
-                changes.reset(notifier, places)  # what was not told is lost
+                changes.reset(notifier, places)  # its invalidations are lost
                 raise
-            await trio.sleep(_WATCH_PAUSE_S)  # what comes meanwhile is read in one go
+            await trio.sleep(_WATCH_PAUSE_S)  # events that come meanwhile are read in one go
 
     # -- commands -----------------------------------------------------------------------------------
 
     async def _ending(self, peer: control.Peer) -> control.Json:
-        """`policyfs umount` is about to unmount."""
+        """Note that `policyfs umount` is about to unmount."""
         self._end.announce(_by("policyfs umount", peer))
         return {}
 
     async def _staying(self, _: control.Peer) -> control.Json:
-        """What it had announced did not happen."""
+        """Note that the announced unmount did not happen."""
         self._end.withdraw()
         return {}
 
     async def _abort(self, peer: control.Peer) -> control.Json:
-        """`policyfs umount --abort`: end, whoever still uses the mount."""
+        """End the mount, also while it is in use (`policyfs umount --abort`)."""
         self._end.by(_by("policyfs umount --abort", peer))
         self._mountpoint.leave()
         return {}
@@ -325,7 +327,7 @@ class Daemon:
         return await self._reload.reload(_by("policyfs reload", peer))
 
     async def _previous_command(self, peer: control.Peer) -> control.Json:
-        """`policyfs reload --previous`: go back to the policy before the one in force."""
+        """Go back to the policy before the one in force (`policyfs reload --previous`)."""
         return await self._reload.reload(_by("policyfs reload --previous", peer), previous=True)
 
     async def _status(self, _: control.Peer) -> control.Json:
@@ -338,27 +340,27 @@ class Daemon:
 
     @property
     def options(self) -> MountOptions:
-        """What was asked for."""
+        """The options of the mount."""
         return self._options
 
     @property
     def bugs(self) -> int:
-        """Unexpected exceptions so far; each was an EIO to an app."""
+        """The number of unexpected exceptions so far; each was an EIO to an app."""
         return self._bugs.count
 
     def fuse_counters(self) -> dict[str, int]:
-        """Requests that reached the daemon, by opcode."""
+        """Return the number of requests that reached the daemon, by opcode."""
         return counters()
 
     @property
     def lost_replies(self) -> int:
-        """Replies that the kernel did not take."""
+        """The number of replies that the kernel did not take."""
         return lost_replies()
 
     # -- end ----------------------------------------------------------------------------------------
 
     def _close_journal(self) -> None:
-        """End the trail, and leave its last digest where `audit verify --expect` can be told it."""
+        """End the trail, and log its last digest, for `audit verify --expect`."""
         self.journal.close(self._end.end.fields())
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
@@ -368,7 +370,7 @@ class Daemon:
             )
 
     def close(self) -> None:
-        """Give up everything, in reverse order."""
+        """Close all parts, in reverse order."""
         self._undo.close()
 
 

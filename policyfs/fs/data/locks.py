@@ -1,11 +1,11 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
-A lock is of the file, not of a view: who sees a frozen copy locks the file that it was made of. Nothing
-is decided here: a lock says nothing of bytes, and the handle that it is asked through was decided on.
-The kernel itself sees to it that only who may write gets an exclusive byte range.
+A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. Nothing is
+decided here: a lock tells nothing of bytes, and its handle was decided on. The kernel itself ensures that
+only a writer gets an exclusive byte range.
 
-Whoever gets a lock is to see what the one before did, so the kernel is made to forget what it keeps
-of the node before the lock is granted: its size, and where the daemon serves them its pages.
+The new holder of a lock must see the changes of the last one. So before a lock is granted, the kernel is
+made to forget the node's size, and its pages if the daemon serves them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ from policyfs.store.spans import LAST_BYTE
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
 _SLOWER: Final = 1.5
-"""How soon a lock that somebody outside holds is asked for again: at first, at most, and the factor."""
+"""The pause before a lock that a process outside holds is tried again: the first, the longest (_LAST_S), and
+the factor between two (_SLOWER)."""
 _EACH_S: Final = 0.0005
-"""And how much later for each request that waits, so that a crowd of them costs no more."""
+"""The addition to the pause for each waiting request, so that many of them do not cost more."""
 
 FindFile = Callable[[Handle], int]
-"""A descriptor of the store's file behind a handle, the caller's to close. ESTALE if nothing leads there."""
+"""Returns a descriptor of the store's file behind a handle; the caller closes it. ESTALE if none leads there.
+"""
 
 
 class Forget(Protocol):
-    """Make the kernel forget what it keeps of a node; it has when this returns."""
+    """Makes the kernel forget its caches of a node; done when this returns."""
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
-        """Its attributes, and its pages if so told."""
+        """Forget the node's attributes, and if *pages*, its pages."""
 
 
 class Locks:
@@ -61,7 +63,7 @@ class Locks:
         forget_now: Callable[[int], None],
         bugs: BugLog,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of a node that is open, before it returns."""
+        """forget_now: makes the kernel forget the attributes of an open node, before it returns."""
         self._table = table
         self._tree = fs.tree
         self._handles = fs.handles
@@ -73,15 +75,15 @@ class Locks:
         self.bugs = bugs
 
     def requests(self) -> dict[Opcode, Handler]:
-        """Handlers of the lock requests."""
+        """Return the handlers of the lock requests."""
         return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Handlers of the lock requests that need not wait: most of them."""
+        """Return the handlers of lock requests that need not wait: most of them."""
         return {Opcode.SETLK: self.setlk_now, Opcode.SETLKW: self.setlk_now}
 
     def stats(self) -> LockStats:
-        """What there is now."""
+        """Return the present counts."""
         return self._table.stats()
 
     # -- requests -----------------------------------------------------------------------------------
@@ -107,9 +109,9 @@ class Locks:
 
     @guarded_now
     def setlk_now(self, request: Request) -> bytes | None:
-        """SETLK and SETLKW that need no waiting: for nobody's lock, and for no page to be forgotten.
+        """SETLK and SETLKW that need not wait for another lock, or until the kernel has forgotten pages.
 
-        A database takes and gives back nine locks for one commit.
+        None for the others. A database takes and releases nine locks for one commit.
         """
         lock = requests.lock(request)
         asked = _asked(lock)
@@ -133,7 +135,7 @@ class Locks:
 
     @guarded
     async def setlk(self, request: Request) -> bytes:
-        """SETLK and SETLKW: lock; SETLKW waits for it, until a signal comes. setlk_now() has been asked."""
+        """SETLK and SETLKW: lock; SETLKW waits until a signal comes. setlk_now() was called before."""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -148,10 +150,10 @@ class Locks:
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
-        """The owner's descriptor, one that may write where an exclusive byte range is asked for.
+        """Return the lock owner's descriptor, a writable one if an exclusive byte range is requested.
 
-        It is no more of a writer than the handle, which has a writable descriptor of its own for as
-        long as it lives: leases on the file are broken before.
+        It can write only if the handle can, which has a writable descriptor of its own as long as it lives:
+        leases on the file are broken before.
         """
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
@@ -165,8 +167,8 @@ class Locks:
         return holder
 
     def _open(self, handle: Handle, flags: int) -> int:
-        """An open file description of the handle's file that nobody else has. ENOLCK if nothing leads
-        there any more: it was opened for reading only, and its last name went in the store.
+        """Open a new open file description of the handle's file. ENOLCK if the file cannot be reached: it was
+        opened for reading only, and its last name was removed in the store.
         """
         try:
             found = self._find_file(handle)
@@ -178,7 +180,7 @@ class Locks:
             os.close(found)
 
     async def _wait(self, request: Request, holder: Holder, asked: Asked, fh: int) -> None:
-        """Until the lock is had. EINTR when a signal comes first."""
+        """Wait until the lock is granted. EINTR if a signal comes first."""
         answers: list[int] = []
         answered = trio.Event()
 
@@ -189,19 +191,19 @@ class Locks:
         waiter = self._table.wait(holder, asked, fh, told)
         self._pause_s = _FIRST_S
         self._somebody_waits.set()
-        request.rests()  # who has the lock may be of the same uid, and must come through to let go
+        request.rests()  # the holder may have the same uid, and its unlock request must get through
         try:
             with request.interruptible():
                 await answered.wait()
         finally:
             self._table.cancel(waiter)
-        # What was granted in the same moment stays granted: whoever is killed drops it at its end.
+        # A lock that was granted in the same moment stays granted: a killed process drops it at its end.
         error = answers[0] if answers else errno.EINTR
         if error:
             raise OSError(error, os.strerror(error))
 
     def _changed(self, handle: Handle, holder: Holder) -> bool:
-        """May the kernel know less of the file than whoever had the lock before has made of it."""
+        """True if the kernel may not know the changes of the lock's last holder."""
         node, state = handle.node, handle.node.open
         if state is None or node.byte_path is BytePath.COPY:  # a copy stays as it was opened
             return False
@@ -213,21 +215,21 @@ class Locks:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def flushed(self, handle: Handle, owner: int) -> None:
-        """A process closed a descriptor of the file: all its POSIX locks there go (fcntl(2)).
+        """Release a process's POSIX locks on a file after it closed one of its descriptors (fcntl(2)).
 
-        INVARIANT: before the first await of FLUSH, so that who asks after close(2) gets them.
+        INVARIANT: before the first await of FLUSH, so that a request after close(2) can get them.
         """
         self._table.drop(_inode(handle.node), Owner(owner, flock=False))
 
     def released(self, handle: Handle) -> None:
-        """The last descriptor of an open file is gone: its flock and OFD locks go.
+        """Release the flock and OFD locks of an open file after its last descriptor was closed.
 
         INVARIANT: before the first await of RELEASE, which the kernel sends before close(2) returns.
         """
         self._table.released(handle.fh)
 
     async def ask_again(self) -> None:
-        """A task of the mount: ask again for locks that are held outside of it, and by nobody here."""
+        """Try again for locks that are held only outside of this mount; a task of the mount."""
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:
@@ -237,7 +239,7 @@ class Locks:
             self._somebody_waits = trio.Event()
 
     def close(self) -> None:
-        """Give up every lock."""
+        """Release every lock."""
         with contextlib.suppress(trio.RunFinishedError):
             self._table.close()
 

@@ -1,8 +1,8 @@
-"""Ranges of open files: fallocate, holes, and copies that the store makes by itself.
+"""Byte ranges of open files: fallocate, holes, and copies within the store.
 
-What is done to ranges of the store's file is done only where the app has the store's file before
-it: in a raw view. Elsewhere bytes are judged or hidden one by one, and a range either needs no
-judging (see FileWriter.allocate), or is refused in the way that makes programs read and write instead.
+Operations on ranges are done on the store's file only if the app sees that very file: in a raw view. In
+other views bytes are judged or hidden one by one. There an operation either needs no judgement (see
+FileWriter.allocate), or is refused with the errno that makes programs read and write instead.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
-"""What fallocate may be asked for. Shifting ranges moves bytes past what was judged or hidden."""
+"""The permitted modes of fallocate. A mode that shifts ranges would move bytes past judged or hidden ones."""
 
 _COPY_MOST: Final = 64 << 20
-"""Bytes copied for one request at most: a caller who is killed waits for no more than that. A
-multiple of every block size, so that what follows can share blocks, too."""
+"""The limit of bytes copied for one request, so that a killed caller waits for no more than that. A multiple
+of every block size, so that the next request can share blocks, too."""
 
 
 def _as_stored(handle: Handle) -> bool:
-    """Do readers of the handle see just what is in the store's file.
+    """True if readers of the handle see exactly the bytes of the store's file.
 
-    Not while somebody has a mediated file open for writing: what he stores through a mapping is in
-    the kernel's pages alone until they are written back, and the store still has a hole there.
+    False while a mediated file has a writer: its stores to a mapping are only in the kernel's pages until
+    they are written back, and the store still has a hole there.
     """
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
@@ -54,17 +54,17 @@ class Ranges:
         self._open_files = open_files
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
-        """fallocate(2). EOPNOTSUPP for what is not in _MODES."""
+        """Allocate as fallocate(2) does. EOPNOTSUPP for modes that are not in _MODES."""
         if mode not in _MODES:
             raise OSError(errno.EOPNOTSUPP, "not through this mount")
         await self._writer.allocate(handle, mode, offset, length)
 
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
-        """Where data or a hole begins. Who may not read the file's own bytes is told of no holes.
+        """Return the offset of the next data or hole. An app that may not read the raw bytes sees no holes.
 
-        A redacted range is a hole that is none, a held head or a page that is not written back is
-        data that is not there: such a file is one extent of data up to its end, which is right
-        for any file.
+        A redacted range looks like a hole and is none; a held head, or a page that is not written back, is
+        data without blocks in the store. Such a file is one extent of data up to its end, which is a right
+        answer for any file.
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
@@ -81,7 +81,7 @@ class Ranges:
         return offset if whence == os.SEEK_DATA else size
 
     async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
-        """copy_file_range(2) from raw to raw, both decided again. Returns how much was copied.
+        """Copy as copy_file_range(2) does, from raw to raw view, both decided again. Return the copied bytes.
 
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
         """

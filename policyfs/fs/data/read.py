@@ -18,7 +18,7 @@ _OTHER_VIEW: Final = "opened in a view that does not hide what the policy hides 
 
 
 class FileReader:
-    """Bytes of mediated handles, as their apps may see them now."""
+    """Reads bytes of mediated handles, as their apps may see them now."""
 
     def __init__(self, fs: FsContext, paths: Mapping[BytePath, PathServer]) -> None:
         self._gate = fs.gate
@@ -27,7 +27,7 @@ class FileReader:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Return up to *size* bytes from *offset*. Raises FUSEError for a refusal, OSError otherwise."""
         if handle.mode is Mode.PASSTHROUGH:
-            # readahead(2) and POSIX_FADV_WILLNEED ask us even so, and nobody gets what we say: the
+            # readahead(2) and POSIX_FADV_WILLNEED send a READ even so, and nobody gets the answer: the
             # kernel reads the file itself. The app sees no error.
             raise OSError(errno.EOPNOTSUPP, "the kernel reads this file itself")
         await self.may_read(handle, Call("read", "read"))
@@ -36,9 +36,9 @@ class FileReader:
         return data
 
     async def may_read(self, handle: Handle, call: Call) -> bool:
-        """Refuse a read that the policy in force denies, or that the handle's view hides too little for.
+        """Refuse a read if the policy in force denies it, or must hide more than the handle's view does.
 
-        Returns whether the app could read; False only for a handle that was not opened for reading.
+        True if the app may read; False only for a handle that was not opened for reading.
         """
         node = handle.node
         decision = await self._gate.handle(handle, _READ)

@@ -1,4 +1,4 @@
-"""FLUSH, fsync and the last release: held bytes are judged, reach the store, and are durable."""
+"""FLUSH, fsync and the last release: held bytes are judged, stored, and made durable."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from policyfs.fs.inodes.handles import Handle, OpenState, open_state
 
 
 class FileSync:
-    """Ends of writing, for handles of one mount.
+    """FLUSH, fsync and the last release for handles of one mount.
 
-    backing_fd: a descriptor of the store's file behind a handle, the caller's to close. remote: another
-    process or machine answers for the store.
+    backing_fd: returns a descriptor of the store's file behind a handle; the caller closes it. remote: True
+    if another process or machine serves the store.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class FileSync:
         self._remote = remote
 
     async def flush(self, handle: Handle) -> None:
-        """Put held bytes into the store at a close of some descriptor, if they are allowed, else EPERM.
+        """Put held bytes into the store when a descriptor is closed, if they are allowed; else EPERM.
 
-        A network store may say only when a file is closed that it has no room, or could not send what
-        was written: so it is, by a descriptor more, while the app waits for the answer.
+        A network store may report a lack of room, or a failed write, only at a close. So another descriptor
+        of the file is closed while the app waits for the answer.
 
-        The names of a new file whose content is refused are withheld before the app is told.
+        The names of a new file with refused content are withheld before the app gets the answer.
         """
         try:
             await self.settle(handle)
@@ -63,7 +63,7 @@ class FileSync:
             await trio.to_thread.run_sync(os.close, os.dup(handle.fd))
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
-        """Make the file durable, by whichever handle and in whichever view it was written."""
+        """Make the file durable, with the writes of all its handles in all views."""
         await self.settle(self._writer_of(handle))
         fd = self._fd_to_sync(handle)
         if fd >= 0:
@@ -78,13 +78,13 @@ class FileSync:
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
     async def settle(self, handle: Handle) -> None:
-        """Judge the bytes that are held of the file, and put them into the store. Raises as flush()."""
+        """Judge the file's held bytes, and put them into the store. Raises as flush() does."""
         await self._settle(handle)
         if self._withheld_names and not self._is_doomed(handle):
             self._withheld_names.show(handle.node)
 
     def holding(self, ino_key: int) -> Handle | None:
-        """Return a writable handle of a file of which bytes are held, or None."""
+        """Return a writable handle of a file with held bytes, or None."""
         for node in self._nodes.same_inode(ino_key):
             state = node.open
             if state is None:
@@ -95,7 +95,7 @@ class FileSync:
         return None
 
     async def finish(self, handle: Handle) -> None:
-        """Put held bytes into the store, or give them up, before the release of the last writer."""
+        """Put held bytes into the store, or drop them, before the release of the last writer."""
         state = open_state(handle)
         if (state.head is None and state.draft is None) or not handle.writable or state.writers > 1:
             return
@@ -128,7 +128,7 @@ class FileSync:
         return self._head_checked if state.draft is None else self._draft
 
     def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file; -1 where a reader's file is gone: nothing can be durable."""
+        """Return a descriptor of the file; -1 if a reader's file is gone: nothing can be durable."""
         try:
             return self._backing_fd(handle)
         except OSError as error:
@@ -149,7 +149,7 @@ class FileSync:
         return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)
 
     def _is_doomed(self, handle: Handle) -> bool:
-        """Return True for a new file of which all content so far was refused: its last release removes it."""
+        """Return True for a new file whose content was all refused so far: its last release removes it."""
         state = open_state(handle)
         held = state.draft or state.head
         return bool(held and held.refused and held.created and not self._tree.fstat(handle.fd).size)

@@ -24,7 +24,7 @@ _NO_CONTENT: Final = Decision(allowed=True, errno=0)
 
 
 class FileWriter:
-    """Changes of mediated handles. Each is decided first, and then takes one of three ways."""
+    """Changes through mediated handles. Each is decided first, and then takes one of three write paths."""
 
     def __init__(
         self,
@@ -47,13 +47,14 @@ class FileWriter:
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
     ) -> int:
-        """Write as the handle's app may now. append: at the end of the file, wherever that is.
+        """Write if the handle's app may do so now. append: at the present end of the file.
 
         back: the kernel writes a page back that was changed through a mapping. That never makes a
-        file longer: what lies behind its end was cut off since.
+        file longer: bytes behind its end were cut off since.
 
-        The kernel has put the bytes into its page before it asks us. Where they are refused that
-        page must go: whoever has it mapped would see, and write back, what the file never held.
+        The kernel has put the bytes into its page before it sends the write. If they are refused, that
+        page must be dropped: processes that have it mapped would see, and write back, bytes that the file
+        never held.
         """
         try:
             change = await self._allowed(handle, back=back)
@@ -72,23 +73,23 @@ class FileWriter:
         return written
 
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
-        """Set the size of an open file. by_path: it was opened for just that, by truncate(2)."""
+        """Set the size of an open file. by_path: True if it was opened only for truncate(2)."""
         change = await self._allowed(handle, size)
         await self._path(change).truncate(change, size, by_path=by_path)
 
     async def set_size(self, handle: Handle, size: int) -> None:
-        """Set the size of a raw file, for which the caller has decided."""
+        """Set the size of a raw file, after our caller has decided on it."""
         change = Change(handle, open_state(handle), _NO_CONTENT, self._guard.fence(handle, size))
         await self._direct.truncate(change, size, by_path=False)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
-        """Reserve space or make zeros: fallocate(2) with such a mode."""
+        """Reserve space or make zeros, as fallocate(2) with one of the permitted modes."""
         change = await self._allowed(handle, call=Call("write", "fallocate"))
         self._tree.clear_killpriv(handle.fd)
         await self._path(change).allocate(change, mode, offset, length)
 
     async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
-        """Copy a range of *fd* into a raw handle's file, within the store. Returns the bytes copied."""
+        """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
         change = await self._allowed(handle, call=Call("write", "copy_file_range"))
         if change.decision.content:  # a policy that came after the open
             raise OSError(errno.EOPNOTSUPP, "what is written here is looked at: write it")
@@ -101,7 +102,7 @@ class FileWriter:
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Decide on a change, and refuse it by the policy or rule 5. INVARIANT: no await at its end."""
+        """Decide on a change, and refuse it by the policy or rule 5. INVARIANT: no await after the checks."""
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
@@ -110,7 +111,7 @@ class FileWriter:
         return Change(handle, open_state(handle), decision, fence)
 
     def _path(self, change: Change) -> WritePath:
-        """Choose the way for a change, also by a requirement that came after the open."""
+        """Choose the write path for a change, also by requirements that came after the open."""
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:
             return self._draft

@@ -1,7 +1,7 @@
 """Rule 5: under redaction an app changes a part of a file only if all of the file is its own.
 
 A file is the app's own while the app is its owner, or after the app has emptied it and nobody else has
-written it since (Handle.seen). So a check goes before each change of bytes, and a note after it.
+written it since (Handle.seen). So there is a check before each change of bytes, and a note after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOT_ALL_ITS_OWN: Final = "under redaction, and not all in the file is this app'
 
 
 class WriteGuard:
-    """Checks before a file's bytes change, notes after it. drop_pages: told the other nodes of the file."""
+    """Checks before a change of a file's bytes, notes after it. drop_pages: called for its other nodes."""
 
     def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
         self._tree = fs.tree
@@ -36,11 +36,11 @@ class WriteGuard:
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
-        """Return a check that refuses a write, or a truncation to *size*, that rule 5 forbids now.
+        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now.
 
-        INVARIANT: called right before bytes change, with no await between. back: a page that the app had
-        mapped comes back, and in it the neutral bytes that it was shown: the app's ownership of the file is
-        no reason to lose the hidden ones.
+        INVARIANT: the check is called right before bytes change, with no await between. back: a page that the
+        app had mapped is written back, with the neutral bytes that the app was shown. These must not replace
+        the hidden bytes, also if the app owns the file.
         """
 
         def check() -> None:
@@ -48,7 +48,7 @@ class WriteGuard:
                 return
             stat = self._tree.fstat(handle.fd)
             wrote_all = handle.emptied and handle.seen == version_of(stat)
-            # A passing writer's bytes, put between two of our looks, could not be told from our own.
+            # Bytes that another writer puts between two of our checks would look like our own.
             if wrote_all and not self.written_elsewhere(handle.node):
                 return
             if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
@@ -72,13 +72,13 @@ class WriteGuard:
         )
 
     def emptied(self, handle: Handle) -> None:
-        """Note that the app cut the file to nothing: from here on it writes all of its bytes."""
+        """Note that the app emptied the file: from here on it writes all of its bytes."""
         handle.emptied = handle.emptied or self.may_hide(handle)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
-        """Note that bytes of the store's file changed: pages, size and times told of its other nodes are old.
+        """Note a change of the store's file: the kernel's pages, size and times of its other nodes are old.
 
-        version: as a thread saw it right after its change; by default as it is now.
+        version: the file's version right after a thread's change; by default the present one.
         """
         version = version or version_of(self._tree.fstat(handle.fd))
         node = handle.node

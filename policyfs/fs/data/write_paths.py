@@ -1,9 +1,9 @@
-"""The three ways in which an app's changes come into the store's file.
+"""The three write paths, by which an app's changes come into the store's file.
 
-DirectWrites: at once, where no rule looks at content. HeadCheckedWrites: after the file that would come of
-them was judged by its first bytes. DraftWrites: into an unnamed file beside it, which is looked through as a
-whole before the store's file changes. Which way a change takes is chosen anew each time (FileWriter): the
-policy may have changed since the last one.
+DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after the resulting file was
+judged by its first bytes. DraftWrites: into an unnamed file beside it, which is checked as a whole before the
+store's file changes. The path is chosen anew for each change (FileWriter), since the policy may have changed
+since the last one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from policyfs.store import ranges
 from policyfs.store.tree import Tree
 
 _INLINE_WRITE: Final = 64 * 1024
-"""A write up to this size goes to the page cache from the loop; larger ones, and those to a store that
-another process or machine answers for, from a thread."""
+"""The largest write that goes to the page cache from the loop. Larger ones, and those to a store that another
+process or machine serves, go from a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +45,47 @@ class Change:
 
 
 class WritePath(Protocol):
-    """One way for changes. Its methods raise OSError of the store, and FUSEError for a refusal, on record."""
+    """One write path. Its methods raise OSError of the store, and FUSEError for a refusal, on record."""
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """Write *data*, as write(2). append: at the file's end. Returns the number of bytes written."""
+        """Write *data* as write(2) does. append: at the file's end. Return the number of bytes written."""
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping, up to the file's end, under the node's lock.
 
-        Returns the number of its bytes that are in the file.
-        INVARIANT: a page that was not written whole is an error: no app sees a count.
+        Return the number of its bytes that are in the file.
+        INVARIANT: a page that is not written whole is an error, since no app gets the count.
         """
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        """Set the size. by_path: for truncate(2), not ftruncate(2)."""
+        """Set the size. by_path: True for truncate(2), False for ftruncate(2)."""
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """Reserve space, or make zeros, as fallocate(2)."""
+        """Reserve space or make zeros, as fallocate(2) does."""
 
 
 class HeldWrites(WritePath, Protocol):
-    """A way on which bytes are held before they reach the store."""
+    """A write path that holds bytes before they reach the store."""
 
     async def settle(self, change: Change) -> None:
-        """At FLUSH and fsync: judge the bytes that are held, and put them into the store."""
+        """Judge the held bytes and put them into the store, at FLUSH and fsync."""
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
-        """Before the last writer's RELEASE: put the held bytes into the store, or give them up."""
+        """Put the held bytes into the store, or drop them, before the last writer's RELEASE."""
 
 
 class DirectWrites:
-    """Changes of a file whose content no rule looks at. Nothing is held."""
+    """Changes of a file without content requirements. No bytes are held."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, change_lock: ChangeLock, *, remote: bool) -> None:
-        """remote: another process or machine answers for the store."""
+        """remote: True if another process or machine serves the store."""
         self._tree = tree
         self._guard = guard
         self._change_lock = change_lock
         self._remote = remote
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """INVARIANT: under redaction no await between the fence, which was just asked, and the write."""
+        """Write at once. INVARIANT: under redaction no await between the fence, called before, and this."""
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         if slow and not self._guard.may_hide(handle):
@@ -96,7 +96,7 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """INVARIANT: as write(). The node's lock was waited for, so the fence is asked again."""
+        """Write a page. INVARIANT: as write(). The fence is called again, since the lock was waited for."""
         change.fence()
         data = data[: max(0, self._tree.fstat(change.handle.fd).size - offset)]
         if data:
@@ -114,7 +114,7 @@ class DirectWrites:
         self._guard.wrote(handle)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """INVARIANT: as write()."""
+        """Allocate at once. INVARIANT: as write()."""
         handle = change.handle
         if handle.node.view.redact:
             ranges.allocate(handle.fd, mode, offset, length)
@@ -124,7 +124,7 @@ class DirectWrites:
 
 
 class HeadCheckedWrites:
-    """Changes of a file that must be of some kind: judged by its future first bytes, under a lock."""
+    """Changes of a file that must be of some kind: judged by its resulting first bytes, under a lock."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker) -> None:
         self._tree = tree
@@ -192,7 +192,7 @@ class HeadCheckedWrites:
 
 
 class DraftWrites:
-    """Changes of a file that may tell none of some words, or is cleaned of them: they go into its draft."""
+    """Changes of a file with forbidden words, or words that it is cleaned of: they go into its draft."""
 
     def __init__(self, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
         self._guard = guard
@@ -242,7 +242,7 @@ class DraftWrites:
             if state.writers <= 1:
                 state.draft = None
                 self._drafts.give_up(handle, draft)
-                if draft.refused or draft.cleaned_of:  # the store has something else
+                if draft.refused or draft.cleaned_of:  # the store has other bytes
                     self._drop_pages(handle.node.nodeid)
 
     async def _begin(self, change: Change) -> Draft:

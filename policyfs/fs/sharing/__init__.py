@@ -1,1 +1,1 @@
-"""Fair shares: what there is only so much of, turns of requests, and pauses in long ones."""
+"""Fairness between apps: shares of limited resources, turns of requests, and pauses in long ones."""

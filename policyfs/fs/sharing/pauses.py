@@ -1,4 +1,4 @@
-"""Pauses in work that takes long, so that the others need not wait for all of it."""
+"""Pauses in long work, so that other requests need not wait for all of it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 import trio
 
 SLICE: Final = 64
-"""Names after which others get their turn in any case: some 0.2 ms."""
+"""The number of names after which others get their turn in any case: about 0.2 ms."""
 _LOOK: Final = 16
-"""Names after which to look whether others wait: some 0.05 ms. A request of theirs takes a few turns of
-the event loop, and waits for us at each."""
+"""The number of names between two checks whether others wait: about 0.05 ms. A request of theirs takes a few
+turns of the event loop, and waits for us at each."""
 
 
 SLICE_S: Final = 0.001
-"""Of work that nobody waits for. A turn may come as seldom as after 32 requests (kernel/readiness.py), so a
-slice is not too small."""
+"""The slice of work that nobody waits for. It is not too small, since the next turn may come only after 32
+requests (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:
-    """Call *go_on* until it returns False, and let others have a turn after each SLICE_S of it.
+    """Call *go_on* until it returns False, and give others a turn after each SLICE_S.
 
-    A call takes a small part of a slice.
+    One call must take only a small part of a slice.
     """
     until = time.perf_counter() + SLICE_S
     while go_on():
@@ -33,7 +33,7 @@ async def in_slices(go_on: Callable[[], bool]) -> None:
 
 
 class Pauses:
-    """Of one request. others_wait: is another request there, or under way."""
+    """The pauses of one request. others_wait: True if another request waits or is under way."""
 
     __slots__ = ("_look", "_others_wait", "_work")
 
@@ -43,7 +43,7 @@ class Pauses:
         self._look = _LOOK
 
     def due(self, work: int = 1) -> bool:
-        """Count what was done, in names; True when it is time to let others in."""
+        """Count work, in names. True if it is time to give others a turn."""
         self._work += work
         if self._work < self._look:
             return False

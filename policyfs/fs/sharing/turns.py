@@ -1,7 +1,7 @@
-"""Turns: how many requests of one app are worked on at once, where each may take a thread for long.
+"""Turns: a limit of one app's requests at once, for requests that may need a thread for long.
 
-Threads are few, and all apps' reads and writes of what is not in memory need them. Whoever has as
-many requests under way as it may waits for one of its own to end, and for nobody else's.
+Threads are few, and all apps' reads and writes of bytes that are not in memory need them. An app at its
+limit waits until one of its own requests ends, and for no other app's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """Event loop only. most: requests of one app at once."""
+    """The turns of all apps. Event loop only. most: the limit of requests of one app at once."""
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
@@ -27,7 +27,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for one of an app's turns, in the order of coming, and have it inside."""
+        """Wait for one of an app's turns, in the order of arrival, and hold it inside."""
         limiter = self._limiters.get(holder)
         if limiter is None:
             limiter = self._limiters[holder] = trio.CapacityLimiter(self._most)
