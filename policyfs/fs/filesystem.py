@@ -84,7 +84,7 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 
 _FOLDING_SAID: Final = 1000
-"""The number of directories for which the log says that they are closed."""
+"""The limit of directories for which the log says that they are closed."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 1024
 """The limit of requests that wait for locks, in all."""
@@ -295,7 +295,7 @@ class FileSystem:
         self.handlers = Handlers(fs, names=names, data=data, opener=self.opener, locks=locks, bugs=bugs)
 
     def _shown_modes(self) -> ShownModes:
-        """Build the owners and modes of this mount. Where they differ by caller, the kernel keeps none."""
+        """Build the shown owners and modes. If they differ by caller, the kernel keeps no attributes."""
         settings = self._settings
         modes = ShownModes(
             self.gate, by_mount=settings.policy_modes, any_uid=settings.any_uid, read_only=settings.read_only
@@ -317,7 +317,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self) -> QuarantineQueue:
-        """Make the queue of refused files. Files that still wait in it at the end are kept at the end."""
+        """Make the queue of refused files. At the end of the mount, waiting files are quarantined, too."""
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
@@ -336,7 +336,7 @@ class FileSystem:
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:
-        """Log that a directory is closed since it finds names whatever their case; once for each."""
+        """Log that a directory is closed since it ignores the case of names; once for each."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
             self._base.warn("this directory finds names whatever their case: it is closed", node.path())

@@ -158,7 +158,7 @@ class Ledger:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Within this, required records are made by `record`."""
+        """Let `record` make the required records inside."""
         before, self._first = self._first, True
         try:
             yield

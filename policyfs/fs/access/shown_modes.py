@@ -3,7 +3,7 @@
 Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves where the store's own
 bits do not give it. By choice (`modes: policy`) such an app is shown every file with its own group and with
 the bits that access(2) answers to it. Files whose attributes it may change are shown as its own. This grants
-nothing: the gate decides, whatever was shown.
+nothing: the gate decides, without regard to the shown modes.
 """
 
 from __future__ import annotations

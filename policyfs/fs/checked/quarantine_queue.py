@@ -144,7 +144,7 @@ class QuarantineQueue:
         self._dropped += not decision.allowed
 
     def close(self) -> None:
-        """Copy the waiting files, but not for longer than _END_S. Called after the event loop has ended."""
+        """Copy waiting files for at most _END_S, drop the others. Called after the end of the event loop."""
         until = time.monotonic() + _END_S
         while self._waiting:
             item = self._pop()

@@ -81,7 +81,7 @@ class Ranges:
         return offset if whence == os.SEEK_DATA else size
 
     async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
-        """Copy as copy_file_range(2) does, from raw to raw view, both decided again. Return the copied bytes.
+        """Copy as copy_file_range(2) does, both views raw and decided again. Return the number of bytes.
 
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
         """

@@ -85,7 +85,7 @@ class DirectWrites:
         self._remote = remote
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """Write at once. INVARIANT: under redaction no await between the fence, called before, and this."""
+        """Write at once. INVARIANT: under redaction no await between the fence, just called, and this."""
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         if slow and not self._guard.may_hide(handle):

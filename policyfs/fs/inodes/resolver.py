@@ -64,8 +64,8 @@ class Resolver:
     """Finds nodes in the store.
 
     on_open: called with each directory when it gets a descriptor (the watch learns its handle).
-    on_folding: called with each directory that gets none since it finds names whatever their case: no
-    rule would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
+    on_folding: called with each directory that gets none since it ignores the case of names: no rule
+    would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
     INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, since the
     LRU may close it then.
     """
@@ -235,7 +235,7 @@ class Resolver:
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
         """Open the last directory of a chain that starts below *fd*.
 
-        Steps that were checked since they may have changed are opened together, all others one by one.
+        Steps that are checked already (Node.linked) are opened together, all others one by one.
         """
         together: list[Node] = []
         losses = self._losses

@@ -162,7 +162,7 @@ class AttributeSetter:
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
         """Handle chown(path, -1, -1), or a write to a file with suid: as natively, set ctime and clear suid.
 
-        A caller that may not change attributes gets no error, since it may be the writer.
+        A caller that may not change attributes changes none here, but gets no error: it may be the writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)

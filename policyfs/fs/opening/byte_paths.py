@@ -95,7 +95,7 @@ class LivePath:
         self._redactor = redactor
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """False: nothing of it is registered."""
+        """Return False: nothing of it is registered."""
         del opening
         return False
 
@@ -161,7 +161,7 @@ class LeasedPath:
         self._leased = leased
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """False: nothing of it is registered."""
+        """Return False: nothing of it is registered."""
         del opening
         return False
 

@@ -109,7 +109,7 @@ class CopyPath:
         return await read_store(handle.fd, offset, size)
 
     def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:
-        """Let the handle show a copy."""
+        """Make the handle show a copy."""
         handle, frozen = opening.handle, made.copy.frozen
         handle.facts, handle.hidden = Facts(made.kind, owner), made.hidden
         self._passthrough.choose_copy(opening.request.node, opening.shared, made.copy)

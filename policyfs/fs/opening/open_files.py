@@ -55,9 +55,9 @@ class OpenFiles:
         """Wrap a change of a file's names or attributes, but not of its bytes: handles under redaction that
         emptied the file may write on (Handle.seen). INVARIANT: no await inside.
 
-        The kernel knows of the change for the node of the request and of the answer. For other nodes of the
+        For the node in the request and its reply, the kernel knows of the change. For other nodes of the
         file (other views, names that rules distinguish) it is told here, since the watch leaves out our own
-        changes. answered: True if the answer is about the request's own node.
+        changes. answered: True if the reply is about the node in the request.
         """
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [

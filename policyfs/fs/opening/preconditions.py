@@ -141,8 +141,8 @@ class Preconditions:
     def check_running(self, node: Node, flags: int) -> None:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
 
-        The kernel looks whether a file is being executed (fs/namei.c, handle_truncate) only after
-        OPEN was answered, and the bytes would be gone. Any other writer it refuses by itself.
+        The kernel checks whether a file is being executed (fs/namei.c, handle_truncate) only after OPEN was
+        answered, when the bytes would be gone. Any other writer it refuses by itself.
         """
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
@@ -151,9 +151,9 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "it is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Rule 5: under redaction an app writes a file that it does not own only by emptying it.
+        """Set emptied, or refuse on record, if an app under redaction writes a file that it does not own.
 
-        Sets emptied; refuses on record otherwise.
+        By rule 5 it may write such a file only by emptying it.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
