@@ -155,7 +155,7 @@ class LivePath:
 
 
 class LeasedPath:
-    """A large file in a redacted view, read under a lease (redacted/leased.py)."""
+    """A file too large to copy that is redacted, or allowed for its kind, read under a lease."""
 
     def __init__(self, leased: LeasedFiles) -> None:
         self._leased = leased
