@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import pwd
 import re
@@ -152,7 +153,9 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
         return
     app = next((app for app in engine.policy.apps if app.name == args.app), None)
     if app is not None and app.modes is Modes.STORE:
-        raise UsageError(f"--modes policy: the policy says modes: store of the app {app.name}; take one away")
+        raise UsageError(
+            f"--modes policy: the policy has `modes: store` for the app {app.name}; remove one of the two"
+        )
     if app is not None:
         raise UsageError(
             f"--modes policy: the app {app.name} reads everything as it is and writes nothing, as a backup"
@@ -219,7 +222,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     try:
         path = resolve(mountpoint)
     except OSError as error:
-        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}; create the directory") from error
+        todo = "; create the directory" if error.errno == errno.ENOENT else ""
+        raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}{todo}") from error
     state = mount_state(path)
     # The daemon was killed, and the kernel holds a thread of it: only force ends its connection and requests.
     held = state is MountState.SILENT and daemon_died(path)

@@ -215,7 +215,9 @@ def _told(error: OSError, where: str) -> PolicyfsError:
         return PolicyfsError(
             f"{shown_where}: its directory is not there any more; make it, or release with --to FILE"
         )
-    return PolicyfsError(f"{shown_where} cannot be written: {error.strerror}; it stays in the quarantine")
+    return PolicyfsError(
+        f"{shown_where} cannot be written: {error.strerror}; the file stays in the quarantine"
+    )
 
 
 def _drop(args: argparse.Namespace) -> int:

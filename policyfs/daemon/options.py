@@ -45,7 +45,7 @@ class MountOptions:
 
     @property
     def admitted(self) -> Admitted | None:
-        """Return the uid and groups that the daemon itself must admit, None where the kernel does it."""
+        """Return the uid and groups that the daemon must check; None if the kernel does, or for all."""
         if self.user_id is None or self.kernel_admits:
             return None
         return Admitted(self.user_id, frozenset(self.group_ids))

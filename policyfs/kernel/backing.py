@@ -52,7 +52,7 @@ class Backing:
         """Register the file behind *fd*, which may be closed afterwards; return its id.
 
         The kernel opens the file for each handle with the opener's flags and this process's
-        credentials of now. So one id from an O_RDONLY descriptor serves readers and writers
+        credentials at registration. So one id from an O_RDONLY descriptor serves readers and writers
         (and does not count as a writer against leases). BackingRefused where passthrough
         is impossible. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
         """

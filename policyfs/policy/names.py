@@ -232,7 +232,7 @@ class Captured(NamedTuple):
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """Return the pattern, with the captures that ``bind`` sets replaced by its values."""
+        """Return the pattern with ``bind``'s values in place of the captures that it sets."""
         tokens: list[Token] = []
         for token in self.tokens:
             if token is Wild.APP and bind.app is not None:

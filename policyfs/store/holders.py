@@ -88,7 +88,7 @@ def holders_of(device: str) -> list[Holder]:
 
 
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
-    """Yield a process's descriptors and directories on a file system, under any mount of it."""
+    """Yield a process's descriptors, cwd and root on a file system, under any mount of it."""
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
         with contextlib.suppress(OSError):
             if cached_device(f"/proc/{pid}/{name}") == device:

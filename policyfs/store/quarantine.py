@@ -112,7 +112,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None if it is incomplete (being written, left by a crash) or damaged (why)."""
+    """One kept file. about: None if it is damaged, being written, or left by a crash; why: which one."""
 
     id: str
     app: str

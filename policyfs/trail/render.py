@@ -178,7 +178,7 @@ def _ended(record: Record) -> str:
 
 
 def _of_the_mount(record: Record) -> str:
-    """Return a sentence about a start, or a change of policy."""
+    """Return a sentence about the start of a mount, or a change of its policy."""
     fields = record.fields
     digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
     reason = shown(" ".join(str(fields.get("reason", "")).split()))

@@ -56,7 +56,7 @@ class RawPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve the node by its backing id if it is open, or was closed a moment ago."""
+        """Use the node's backing id again if the node is open, or was closed a moment ago."""
         node = opening.request.node
         if not self._passthrough.has(node):
             return False

@@ -259,7 +259,7 @@ class _Locator:
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Claim an item's data: as a picture, as cleaned metadata, or as data to be removed."""
+        """Claim an item's data: to stay (a picture, cleaned metadata), or to be removed."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return

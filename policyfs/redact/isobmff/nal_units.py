@@ -121,7 +121,7 @@ def clean_sei(body: bytes, inner: Inner) -> bytes:
 
 
 def _messages(body: bytes, inner: Inner) -> Iterator[Tells]:
-    """Yield the categories of each message. Emulation prevention (H.265 7.3.1.1) is removed before."""
+    """Yield the categories of each SEI message, without the emulation prevention (H.265 7.3.1.1)."""
     plain = Fields(body.replace(b"\0\0\3", b"\0\0").rstrip(b"\0").removesuffix(b"\x80"))
     try:
         while plain.at < len(plain.data):

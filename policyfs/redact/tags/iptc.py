@@ -125,7 +125,7 @@ class Resource:
 
 
 def resources(block: bytes) -> Iterator[Resource]:
-    """Yield resource blocks up to the first bytes that are none."""
+    """Yield resource blocks; stop at the first bytes that begin no block."""
     at = 0
     while block[at : at + 4] in _SIGNATURES and at + 7 <= len(block):
         head = at
