@@ -199,7 +199,7 @@ def test_a_mount_shows_them_to_everyone_but_backups(mounts: Mounts, store: Path)
         (BACKUP, ("--modes", "policy", "--posix"), "does not go with --posix"),
         (POLICY, ("--posix",), "modes: policy of the app owner does not go with --posix"),
         (BACKUP, ("--modes", "policy", "--app", "backup"), "as a backup does"),
-        (BACKUP, ("--modes", "policy", "--app", "kept"), "modes: store of the app kept"),
+        (BACKUP, ("--modes", "policy", "--app", "kept"), "`modes: store` for the app kept"),
     ],
     ids=["posix", "policy-posix", "backup", "store"],
 )
