@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from policyfs.domain import Decision, Op
+from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.ledger import PacedError, paced
 from policyfs.fs.access.views import version_of
@@ -22,7 +22,7 @@ from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.byte_paths import PathServer
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.preconditions import Preconditions
-from policyfs.fs.opening.request import OpenContext, OpenRequest, ops_of
+from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.fs.opening.stale_retries import SecondTries
 from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.linux.statx import Stat
@@ -136,7 +136,7 @@ class Opener:
         """Open our own handle for truncate(2) by path: all steps of a write-open, but no byte path."""
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")
-        opening = OpenContext(OpenRequest(node, caller, flags, call, Op.SEE | Op.WRITE))
+        opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.decision = await self._gate.require(caller, opening.request.ops, node, call)
         opening.fd, opening.stat = self._backing_files.open_named(node)
         try:
@@ -168,7 +168,7 @@ class Opener:
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
         """Open a handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
-        opening = OpenContext(OpenRequest(node, caller, flags, call, ops_of(flags)))
+        opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
         self._lifecycle.begin(opening)
         handle = opening.handle

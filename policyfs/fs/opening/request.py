@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from policyfs.domain import OWNER_NONE, Decision, Op
 from policyfs.fs.access.audit import Call
@@ -40,33 +40,42 @@ def describe(flags: int) -> str:
     return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+class _Asked(NamedTuple):
+    """The meaning of flags, found once for each value: an open is short."""
+
+    call: Call
+    ops: Op
+    writing: bool
+    empties: bool
+
+
+@functools.lru_cache(maxsize=256)
+def _asked(flags: int) -> _Asked:
+    ops = ops_of(flags)
+    return _Asked(Call("open", describe(flags)), ops, bool(ops & Op.WRITE), bool(flags & os.O_TRUNC))
+
+
+class OpenRequest(NamedTuple):
     """An app's request to open a node."""
 
     node: Node
     caller: Caller
     flags: int
-    """The flags of open(2)."""
+    """Of open(2)."""
     call: Call
-    """The call for the record."""
+    """As it is put on record."""
     ops: Op
     """The operations that the policy must allow."""
+    writing: bool
+    """Whether it may change the file."""
+    empties: bool
+    """Whether it cuts the file to nothing."""
 
     @classmethod
-    def of(cls, node: Node, caller: Caller, flags: int) -> Self:
-        """Return a request of open(2)."""
-        return cls(node, caller, flags, Call("open", describe(flags)), ops_of(flags))
-
-    @property
-    def writing(self) -> bool:
-        """True if it may change the file."""
-        return bool(self.ops & Op.WRITE)
-
-    @property
-    def empties(self) -> bool:
-        """True if it empties the file."""
-        return bool(self.flags & os.O_TRUNC)
+    def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
+        """Return the request for these flags of open(2). call: another one than open, for the record."""
+        asked = _asked(flags)
+        return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
 
 
 @dataclass(slots=True)
