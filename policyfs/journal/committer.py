@@ -14,8 +14,8 @@ from typing import Final
 from policyfs.journal.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""How long to wait for an event to be on record: some 0.1 ms are enough for a page in memory. All other
-requests wait meanwhile. On busy processors, one app's records would add this to every second open.
+"""Longest wait on the loop for an event to be on record: some 0.1 ms are enough for a page in memory. All
+other requests wait meanwhile. On busy processors, one app's records would add this to every second open.
 """
 _PAUSE_S: Final = 0.02
 """Pause without such waits after one that failed, so that a slow disk costs at most a tenth of the loop."""

@@ -119,7 +119,7 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Where lock requests are taken: choose whether the daemon gets every FLUSH.
+    """Choose whether the daemon gets every FLUSH, as it must once it takes lock requests.
 
     Otherwise the bridge itself answers the FLUSH of handles with FH_NOFLUSH, and no Python runs for them.
     That is the state at first.

@@ -168,13 +168,17 @@ def test_repeats_of_a_recorded_denial_are_answered_while_full_but_new_ones_are_r
     assert [event.repeats for event in folded] == [1]
 
 
+def record_four_segments(journal: Journal, directory: Path) -> None:
+    while len(segments(directory)) < 4:
+        journal.record(an_event(b"/" + b"x" * 900), Audit.REQUIRED)
+
+
 def test_a_removal_that_could_not_be_recorded_is_tried_again_and_recorded_once(small: Path) -> None:
     directory = small / MOUNT_ID
     clock = Clock()
     ballast = Ballast(small)
     with a_journal(small, clock, segment_bytes=8192, keep=2) as journal:
-        while len(segments(directory)) < 4:
-            journal.record(an_event(b"/" + b"x" * 900), Audit.REQUIRED)
+        record_four_segments(journal, directory)
         ballast.leave(0)
         fill(journal)
         for _ in range(3):
@@ -194,8 +198,7 @@ def test_damage_found_by_a_removal_that_could_not_be_recorded_is_told_later(smal
     clock = Clock()
     ballast = Ballast(small)
     with a_journal(small, clock, segment_bytes=8192, keep=2) as journal:
-        while len(segments(directory)) < 4:
-            journal.record(an_event(b"/" + b"x" * 900), Audit.REQUIRED)
+        record_four_segments(journal, directory)
         segments(directory)[-1].unlink()
         ballast.leave(0)
         clock.forward(2)

@@ -9,7 +9,7 @@ since the last one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -144,10 +144,10 @@ class HeadCheckedWrites:
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         handle, head = change.handle, _head(change)
         data = data[: max(0, head.size(self._tree.fstat(handle.fd).size) - offset)]
-        view = memoryview(data)
-        while view:
-            done = await self._checker.write(handle, head, offset, bytes(view), change.decision, change.fence)
-            view, offset = view[done:], offset + done
+        await _write_whole(
+            lambda at, part: self._checker.write(handle, head, at, part, change.decision, change.fence),
+            offset, data,
+        )  # fmt: skip
         self._wrote(handle, head)
         return len(data)
 
@@ -207,10 +207,7 @@ class DraftWrites:
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         draft = await self._begin(change)
         data = data[: max(0, draft.size - offset)]
-        view = memoryview(data)
-        while view:
-            done = await self._drafts.write(draft, offset, bytes(view), append=False)
-            view, offset = view[done:], offset + done
+        await _write_whole(lambda at, part: self._drafts.write(draft, at, part, append=False), offset, data)
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
@@ -247,6 +244,14 @@ class DraftWrites:
 
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)
+
+
+async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: int, data: bytes) -> None:
+    """Write all of *data* from *offset* on, by writes that may each take a part."""
+    view = memoryview(data)
+    while view:
+        done = await write(offset, bytes(view))
+        view, offset = view[done:], offset + done
 
 
 def _head(change: Change) -> Head:

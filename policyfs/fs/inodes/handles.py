@@ -129,7 +129,7 @@ class Handle:
     recorded_late: bool = False
     """True if other requests went on while its open was put on record."""
     seen: Version | None = None
-    """Where *emptied*: the file's version after its own last write."""
+    """If *emptied*: the file's version after its own last write."""
     before: Version | None = None
     """The file's version at the open, for the record."""
     bytes_read: int = 0

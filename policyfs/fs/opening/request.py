@@ -67,9 +67,9 @@ class OpenRequest(NamedTuple):
     ops: Op
     """The operations that the policy must allow."""
     writing: bool
-    """Whether it may change the file."""
+    """True if it may change the file."""
     empties: bool
-    """Whether it cuts the file to nothing."""
+    """True if it empties the file."""
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
