@@ -1,0 +1,265 @@
+"""tests/unit mirrors policyfs/: each module with logic has a file of tests, named after it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.support.documents import CHECKOUT
+
+PACKAGE: Final = CHECKOUT / "policyfs"
+UNIT: Final = CHECKOUT / "tests/unit"
+LOGIC: Final = (
+    ast.If, ast.IfExp, ast.BoolOp, ast.Match, ast.Try, ast.For, ast.AsyncFor, ast.While, ast.comprehension,
+)  # fmt: skip
+"""Branches and loops. A module whose functions have none (constants, protocols, wiring) needs no tests."""
+
+WITHOUT: Final = {
+    "cli/audit_names.py": "mounts",
+    "cli/audit_policy.py": "mounts",
+    "cli/health.py": "mounts",
+    "cli/looking.py": "mounts",
+    "cli/main.py": "mounts",
+    "cli/manage.py": "mounts",
+    "cli/mount.py": "mounts",
+    "cli/on_record.py": "mounts",
+    "cli/quarantine.py": "mounts",
+    "cli/start.py": "mounts",
+    "cli/umount.py": "mounts",
+    "cli/witnesses.py": "mounts",
+    "content/launcher.py": "mounts",
+    "content/pieces.py": "mounts",
+    "content/pool.py": "mounts",
+    "daemon/daemon.py": "mounts",
+    "daemon/mountpoint.py": "mounts",
+    "daemon/options.py": "mounts",
+    "daemon/policies.py": "mounts",
+    "daemon/reload.py": "mounts",
+    "daemon/status.py": "mounts",
+    "domain.py": "not yet",
+    "fs/access/audit.py": "mounts",
+    "fs/access/facts.py": "mounts",
+    "fs/access/kind_proof.py": "mounts",
+    "fs/access/shown_modes.py": "mounts",
+    "fs/access/strictest.py": "mounts",
+    "fs/access/views.py": "mounts",
+    "fs/checked/change_lock.py": "mounts",
+    "fs/checked/cleaning.py": "mounts",
+    "fs/checked/drafts.py": "mounts",
+    "fs/checked/head_writes.py": "mounts",
+    "fs/checked/move_proof.py": "mounts",
+    "fs/checked/moved_file.py": "mounts",
+    "fs/checked/quarantine_queue.py": "mounts",
+    "fs/checked/rejection.py": "mounts",
+    "fs/data/locks.py": "mounts",
+    "fs/data/read.py": "mounts",
+    "fs/data/sync.py": "mounts",
+    "fs/data/write.py": "mounts",
+    "fs/data/write_guard.py": "mounts",
+    "fs/data/write_paths.py": "mounts",
+    "fs/error_boundary.py": "mounts",
+    "fs/filesystem.py": "mounts",
+    "fs/inodes/hard_links.py": "mounts",
+    "fs/inodes/node.py": "mounts",
+    "fs/inodes/pending_writes.py": "mounts",
+    "fs/inodes/placement.py": "mounts",
+    "fs/inodes/replaced_files.py": "mounts",
+    "fs/kernel_cache/forgetting.py": "mounts",
+    "fs/kernel_cache/invalidation.py": "mounts",
+    "fs/namespace/create.py": "mounts",
+    "fs/namespace/entries.py": "mounts",
+    "fs/namespace/link.py": "mounts",
+    "fs/namespace/lookup.py": "mounts",
+    "fs/namespace/rename.py": "mounts",
+    "fs/namespace/setattr.py": "mounts",
+    "fs/namespace/tmpfile.py": "mounts",
+    "fs/namespace/unlink.py": "mounts",
+    "fs/namespace/xattr.py": "mounts",
+    "fs/namespace/xattr_bans.py": "mounts",
+    "fs/opening/backing_file.py": "mounts",
+    "fs/opening/byte_paths.py": "mounts",
+    "fs/opening/copy_path.py": "mounts",
+    "fs/opening/lifecycle.py": "mounts",
+    "fs/opening/open_files.py": "mounts",
+    "fs/opening/opener.py": "mounts",
+    "fs/opening/passthrough.py": "mounts",
+    "fs/opening/preconditions.py": "mounts",
+    "fs/opening/request.py": "mounts",
+    "fs/opening/stale_retries.py": "mounts",
+    "fs/opening/write_access.py": "mounts",
+    "fs/raw_handlers.py": "mounts",
+    "fs/redacted/copies.py": "mounts",
+    "fs/redacted/hidden_words.py": "mounts",
+    "fs/redacted/plans.py": "mounts",
+    "fs/redacted/second_look_queue.py": "mounts",
+    "fs/report.py": "mounts",
+    "fs/sharing/turns.py": "mounts",
+    "journal/accounts.py": "the journal",
+    "journal/backlog.py": "the journal",
+    "journal/policy_texts.py": "the journal",
+    "journal/recorders.py": "the journal",
+    "journal/ticket.py": "the journal",
+    "journal/writer.py": "the journal",
+    "kernel/backing.py": "mounts",
+    "kernel/fusectl.py": "mounts",
+    "kernel/mount_api.py": "mounts",
+    "kernel/operations.py": "mounts",
+    "kernel/probe.py": "mounts",
+    "kernel/session.py": "mounts",
+    "kernel/trial.py": "mounts",
+    "linux/capabilities.py": "mounts",
+    "linux/libc.py": "mounts",
+    "linux/seccomp.py": "mounts",
+    "linux/statx.py": "mounts",
+    "policy/automaton.py": "not yet",
+    "policy/callers.py": "not yet",
+    "policy/classes.py": "not yet",
+    "policy/compose.py": "not yet",
+    "policy/document.py": "not yet",
+    "policy/errors.py": "not yet",
+    "policy/facts.py": "not yet",
+    "policy/mixed.py": "not yet",
+    "policy/names.py": "not yet",
+    "policy/nodes.py": "not yet",
+    "policy/profile.py": "not yet",
+    "policy/resolve.py": "not yet",
+    "policy/sample_callers.py": "not yet",
+    "policy/scope.py": "not yet",
+    "policy/shape.py": "not yet",
+    "policy/states.py": "not yet",
+    "policy/synced.py": "not yet",
+    "policy/syntax.py": "not yet",
+    "policy/table.py": "not yet",
+    "policy/views.py": "not yet",
+    "policy/visibility.py": "not yet",
+    "redact/audio/amr.py": "whole files",
+    "redact/audio/flac.py": "whole files",
+    "redact/audio/mp3.py": "whole files",
+    "redact/audio/ogg.py": "whole files",
+    "redact/core/bounded_inflate.py": "whole files",
+    "redact/core/categories.py": "whole files",
+    "redact/core/cleaners.py": "whole files",
+    "redact/core/edits.py": "whole files",
+    "redact/core/intervals.py": "whole files",
+    "redact/core/kinds.py": "whole files",
+    "redact/core/reader.py": "whole files",
+    "redact/core/tag_names.py": "whole files",
+    "redact/core/unreferenced.py": "whole files",
+    "redact/core/zlib_exact.py": "whole files",
+    "redact/exif/containers.py": "whole files",
+    "redact/exif/empty_values.py": "whole files",
+    "redact/exif/ifd.py": "whole files",
+    "redact/exif/ifd_walk.py": "whole files",
+    "redact/exif/raw_tags.py": "whole files",
+    "redact/exif/tags.py": "whole files",
+    "redact/exif/time_zone_cities.py": "whole files",
+    "redact/heif/meta.py": "whole files",
+    "redact/heif/properties.py": "whole files",
+    "redact/heif/tables.py": "whole files",
+    "redact/images/gif.py": "whole files",
+    "redact/images/jxl.py": "whole files",
+    "redact/images/png_text.py": "whole files",
+    "redact/images/webp.py": "whole files",
+    "redact/isobmff/box_edits.py": "whole files",
+    "redact/isobmff/colour.py": "whole files",
+    "redact/isobmff/item_data.py": "whole files",
+    "redact/isobmff/moof.py": "whole files",
+    "redact/isobmff/moov.py": "whole files",
+    "redact/isobmff/nal_units.py": "whole files",
+    "redact/isobmff/picture_tracks.py": "whole files",
+    "redact/isobmff/samples.py": "whole files",
+    "redact/isobmff/sei.py": "whole files",
+    "redact/isobmff/sei_messages.py": "whole files",
+    "redact/isobmff/sidx.py": "whole files",
+    "redact/isobmff/udta.py": "whole files",
+    "redact/isobmff/udta_names.py": "whole files",
+    "redact/jpeg/markers.py": "whole files",
+    "redact/jpeg/samsung_trailer.py": "whole files",
+    "redact/jpeg/segments.py": "whole files",
+    "redact/jpeg2000/codestream.py": "whole files",
+    "redact/matroska/clusters.py": "whole files",
+    "redact/matroska/codec_private.py": "whole files",
+    "redact/matroska/ebml.py": "whole files",
+    "redact/matroska/elements.py": "whole files",
+    "redact/matroska/tag_names.py": "whole files",
+    "redact/pdf/keys.py": "whole files",
+    "redact/pdf/object_scan.py": "whole files",
+    "redact/pdf/objects.py": "whole files",
+    "redact/pdf/streams.py": "whole files",
+    "redact/pdf/xref.py": "whole files",
+    "redact/registry.py": "whole files",
+    "redact/riff/aiff.py": "whole files",
+    "redact/riff/avi.py": "whole files",
+    "redact/riff/chunks.py": "whole files",
+    "redact/riff/info_list.py": "whole files",
+    "redact/riff/wav.py": "whole files",
+    "redact/tags/ape_lyrics.py": "whole files",
+    "redact/tags/id3.py": "whole files",
+    "redact/tags/vorbis.py": "whole files",
+    "redact/xmp/embedded_images.py": "whole files",
+    "redact/xmp/properties.py": "whole files",
+    "redact/xmp/vendor_properties.py": "whole files",
+    "store/ofd.py": "not yet",
+    "trail/budget.py": "not yet",
+    "trail/event.py": "not yet",
+}
+"""Modules with logic and without a file of tests: where they are tested instead. No module is added.
+
+mounts: their work is calls on a mount (tests/mount, tests/attack). whole files: by the tests of the format
+that they are part of. the journal: by test_journal_journal.py. not yet: only beside others.
+"""
+
+
+def _functions(tree: ast.Module) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+
+
+def has_logic(source: str) -> bool:
+    return any(
+        isinstance(part, LOGIC) for function in _functions(ast.parse(source)) for part in ast.walk(function)
+    )
+
+
+def file_of(module: Path) -> Path:
+    return UNIT / f"test_{'_'.join(module.relative_to(PACKAGE).with_suffix('').parts)}.py"
+
+
+def without() -> set[str]:
+    """Name the modules that have logic and no file of tests."""
+    return {
+        module.relative_to(PACKAGE).as_posix()
+        for module in PACKAGE.rglob("*.py")
+        if not file_of(module).exists() and has_logic(module.read_text("utf-8"))
+    }
+
+
+def test_a_module_with_logic_has_a_file_of_tests() -> None:
+    """If not: write tests/unit/test_<package>_<module>.py."""
+    assert without() - WITHOUT.keys() == set()
+
+
+def test_who_has_one_is_not_in_the_list() -> None:
+    """Nor who was moved, or has no logic any more: take the line out."""
+    assert WITHOUT.keys() - without() == set()
+
+
+def test_logic_is_a_branch_or_a_loop_in_a_function() -> None:
+    for plain in (
+        "A = [b for b in c] if d else e",
+        "class A(Protocol):\n    def b(self) -> int: ...",
+        "def a(b):\n    with b as c:\n        return c + 1",
+    ):
+        assert not has_logic(plain), plain
+    for body in (
+        "if b: c()",
+        "for d in b: c()",
+        "return b or c",
+        "return [d for d in b]",
+        "return lambda: b or c",
+    ):
+        assert has_logic(f"def a(b):\n    {body}"), body
+    assert has_logic("A = lambda b: b if b else 0")
