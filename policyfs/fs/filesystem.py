@@ -217,8 +217,8 @@ class FileSystem:
         """Build the parts that read, write and sync files."""
         remote, cache = self._base.facts.remote, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
-        head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker)
         draft = DraftWrites(guard, self.drafts, cache.drop_pages)
+        head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=remote)
         reader = FileReader(fs, opening.paths)
         writer = FileWriter(
@@ -226,7 +226,7 @@ class FileSystem:
             drop_pages=cache.drop_pages,
         )  # fmt: skip
         sync = FileSync(
-            fs, guard=guard, head_checked=head_checked, draft=draft,
+            fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
             withheld_names=opening.withheld_names, backing_fd=opening.open_files.backing_fd, remote=remote,
         )  # fmt: skip
         return DataOperations(

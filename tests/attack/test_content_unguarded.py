@@ -12,7 +12,18 @@ from typing import Final
 
 import pytest
 
-from tests.attack.test_content_refused import CAMERA, CREATE, OTHER, POLICY, RIGHT, WAYS, WRONG, Script
+from tests.attack.test_content_refused import (
+    CAMERA,
+    CREATE,
+    OTHER,
+    POLICY,
+    RIGHT,
+    WAYS,
+    WRONG,
+    Script,
+    reserved,
+    with_a_hole,
+)  # fmt: skip
 from tests.support.corners import Corner
 from tests.support.mounts import Mount
 from tests.support.processes import call_as, start_as, wait_for
@@ -59,6 +70,13 @@ def test_an_app_mount_lets_no_wrong_content_in(mounts: Mounts, empty_store: Path
 def test_it_is_in_where_nothing_is_judged(without, empty_store: Path) -> None:
     corner = places(without("content-unjudged", POLICY, empty_store))
     for way in (WAYS[0], *WAYS[2:5]):
+        assert tried(corner, way, WRONG["text"]) == [], way.__name__
+        assert (corner.store / f"DCIM/{way.__name__}-{len(WRONG['text'])}").read_bytes() == WRONG["text"]
+
+
+def test_it_is_in_where_a_draft_is_unread(without, empty_store: Path) -> None:
+    corner = places(without("draft-unread", POLICY, empty_store))
+    for way in (with_a_hole, reserved):
         assert tried(corner, way, WRONG["text"]) == [], way.__name__
         assert (corner.store / f"DCIM/{way.__name__}-{len(WRONG['text'])}").read_bytes() == WRONG["text"]
 

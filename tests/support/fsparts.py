@@ -225,17 +225,17 @@ class Parts:
         )
         guard = WriteGuard(fs, hidden, self.dropped_pages.append)
         checker = Checker(fs, self.sniffed, change_lock, rejections)
-        held = {
-            "guard": guard,
-            "head_checked": HeadCheckedWrites(tree, guard, checker),
-            "draft": DraftWrites(guard, drafts, self.dropped_pages.append),
-        }
+        draft = DraftWrites(guard, drafts, self.dropped_pages.append)
+        head_checked = HeadCheckedWrites(tree, guard, checker, draft)
+        held = {"guard": guard, "head_checked": head_checked, "draft": draft}
         self.reader = FileReader(fs, paths)
         self.writer = FileWriter(
             fs, direct=DirectWrites(tree, guard, change_lock, remote=False),
             drop_pages=self.dropped_pages.append, **held,
         )  # fmt: skip
-        self.sync = FileSync(fs, withheld_names=withheld_names, backing_fd=open_files.backing_fd, **held)
+        self.sync = FileSync(
+            fs, checker=checker, withheld_names=withheld_names, backing_fd=open_files.backing_fd, **held
+        )
         self.lookup = Lookup(
             fs, views=views, timeouts=self.timeouts, replaced_files=replaced_files,
             withheld_names=withheld_names,

@@ -265,7 +265,8 @@ async def test_a_write_judged_on_the_old_bytes_does_not_follow_their_end(store: 
             opened.append(await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, MAPS))
 
         await between(made, made.write(first, 3, b"words of mine"), empty)
-        assert await errno_of(made.write(first, 5, b"words of mine")) == errno.EPERM
+        assert await errno_of(made.write(first, 5, b"words of mine")) == 0  # into a draft
+        assert await errno_of(made.sync.flush(first)) == errno.EPERM
         for handle in (first, *opened):
             await made.release(handle)
     assert (store / "a.jpg").read_bytes() in (b"", PHOTO)
@@ -404,6 +405,50 @@ async def test_what_comes_far_behind_a_held_head_is_written_where_it_belongs(sto
         assert await made.write(handle, 100_000, b"behind") == 6
         await made.release(handle)
     assert (store / "empty").read_bytes() == bytes(100_000) + b"behind"
+
+
+@on_trio
+async def test_blocks_in_any_order_by_several_writers_come_to_be_one_file(store: Path) -> None:
+    """One writer begins a draft while another's first bytes are judged, and while a flush waits for them."""
+    photo = PHOTO + bytes(3 * HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        first, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        second = await made.open("/new", os.O_RDWR, MAPS)
+        assert await made.write(first, 0, photo[:1]) == 1  # held: it may become a JPEG
+        said: list[int] = []
+
+        async def others() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.write, second, HEAD_BYTES, photo[HEAD_BYTES:])
+                await trio.testing.wait_all_tasks_blocked()
+                said.append(await errno_of(made.sync.flush(first)))
+
+        assert await between(made, made.write(first, 1, photo[1:2]), others) == 0
+        assert said == [errno.EPERM], "not all of its beginning is there"
+        assert (store / "new").read_bytes() == b""
+        assert await made.write(second, 0, photo[:HEAD_BYTES]) == HEAD_BYTES
+        assert await errno_of(made.sync.flush(first)) == 0
+        assert (store / "new").read_bytes() == photo
+        for handle in (first, second):
+            await made.release(handle)
+    assert (store / "new").read_bytes() == photo
+
+
+@on_trio
+async def test_what_a_session_has_made_is_not_the_next_ones_to_remove(store: Path) -> None:
+    """A file that got a draft, and was accepted: who empties it and writes other content leaves its name."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        reader = await made.open("/new", os.O_RDONLY, MAPS)  # keeps the state of the node
+        assert await made.write(handle, 100, PHOTO[100:]) == len(PHOTO) - 100
+        assert await made.write(handle, 0, PHOTO[:100]) == 100
+        await made.release(handle)
+        assert (store / "new").read_bytes() == PHOTO
+        handle = await made.open("/new", os.O_RDWR | os.O_TRUNC, MAPS)
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        await made.release(handle)
+        assert (store / "new").read_bytes() == b""
+        await made.release(reader)
 
 
 @on_trio

@@ -107,9 +107,7 @@ class Drafts:
         except BaseException:
             draft.close()
             raise
-        if head is not None:
-            head.held = None
-        state.draft = draft
+        state.draft, state.head = draft, None
         return draft
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:

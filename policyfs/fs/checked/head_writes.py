@@ -71,6 +71,10 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
     return (min(offset, size) if mode & ZERO_RANGE else size), end  # growth: zeros from its end on
 
 
+class UnknownBeginningError(Exception):
+    """A change that leaves a gap before or in bytes that are held. Such a file needs a draft."""
+
+
 class HeadSniffer(Protocol):
     """The sniffer, as far as heads need it."""
 
@@ -108,7 +112,7 @@ class Checker:
 
         Return the number of written bytes, as write(2) does: less if the store has no room for more.
         Raises FUSEError(EPERM), on record, if the file would not meet them; the exceptions of *fence*;
-        OSError of the store. Then no byte was written.
+        OSError of the store; UnknownBeginningError. Then no byte was written.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -140,21 +144,21 @@ class Checker:
         """Write into a file that is empty in the store. None: it is not any more."""
         del append
         held = head.held or b""
-        if offset >= HEAD_BYTES and len(held) < HEAD_BYTES:
-            await self._refuse(handle, head, decision, None, "its beginning is not known yet")
+        if offset > len(held):
+            raise UnknownBeginningError
         after = overlay(held, offset, data)
         kind = await self._kind(handle, after)
         if meets(kind, decision.content):
 
             def put() -> int:
                 self._commit(handle, head, after)
-                return _rest(handle.fd, data, offset, max(offset, len(after)))
+                return _rest(handle.fd, data, offset, len(after))
 
             return await self._change(handle, head, b"", fence, put)
         if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
             head.held = after
         else:
-            await self._refuse(handle, head, decision, kind, "")
+            await self._refuse(handle, head, decision, kind)
         return len(data)
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
@@ -241,19 +245,22 @@ class Checker:
     async def _judge(self, handle: Handle, head: Head, after: bytes, decision: Decision) -> None:
         kind = await self._kind(handle, after)
         if not meets(kind, decision.content):
-            await self._refuse(handle, head, decision, kind, "")
+            await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty."""
+        """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty.
+
+        Raises as write() does.
+        """
         for _ in range(_TRIES):
             if size:
                 await self._unhold(handle, head, decision, fence)
             elif self._tree.fstat(handle.fd).size:
                 head.held = None
             if head.held is not None:
-                if size > HEAD_BYTES:
-                    await self._refuse(handle, head, decision, None, "its beginning is not known yet")
-                head.held = overlay(head.held, size, b"") if size > len(head.held) else head.held[:size]
+                if size > len(head.held):
+                    raise UnknownBeginningError
+                head.held = head.held[:size]
                 return
             if size == 0:
                 await self._change_lock.in_thread(
@@ -280,8 +287,8 @@ class Checker:
     ) -> None:  # fmt: skip
         """Allocate as fallocate(2) does, judged as a write of the zeros that it makes, if it makes any.
 
-        EOPNOTSUPP if it would change a held head: the store's file is still empty, with nothing to set to
-        zeros. Programs write instead, and that is judged.
+        Raises as write() does. UnknownBeginningError also if bytes are held: the store's file is still empty,
+        with nothing to set to zeros.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -290,7 +297,7 @@ class Checker:
                 head.held = b""
             if mode != KEEP_SIZE:
                 if head.held is not None:
-                    raise OSError(errno.EOPNOTSUPP, "its beginning is not known yet: write it")
+                    raise UnknownBeginningError
                 first, end = _zeroed(mode, offset, length, self._tree.fstat(handle.fd).size)
                 after = overlay(before, first, bytes(end - first)) if first < end else before
                 if after != before:
@@ -316,7 +323,7 @@ class Checker:
                 return
             kind = await self._kind(handle, head.held)
             if not meets(kind, decision.content):
-                await self._refuse(handle, head, decision, kind, "")
+                await self._refuse(handle, head, decision, kind)
             if await self._committed(handle, head, b"", fence):
                 return
         raise _restless()
@@ -379,8 +386,6 @@ class Checker:
         head.held = None
         head.created = False
 
-    async def _refuse(
-        self, handle: Handle, head: Head, decision: Decision, kind: str | None, note: str
-    ) -> NoReturn:
+    async def _refuse(self, handle: Handle, head: Head, decision: Decision, kind: str | None) -> NoReturn:
         head.refused = True
-        self._rejections.refuse(handle, decision, kind, note or must_be(decision.content))
+        self._rejections.refuse(handle, decision, kind, must_be(decision.content))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import trio
 
+from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write import WRITE
@@ -31,6 +32,7 @@ class FileSync:
         guard: WriteGuard,
         head_checked: HeadCheckedWrites,
         draft: DraftWrites,
+        checker: Checker,
         withheld_names: WithheldNames,
         backing_fd: Callable[[Handle], int],
         remote: bool = False,
@@ -42,6 +44,7 @@ class FileSync:
         self._guard = guard
         self._head_checked = head_checked
         self._draft = draft
+        self._checker = checker
         self._withheld_names = withheld_names
         self._backing_fd = backing_fd
         self._remote = remote
@@ -106,7 +109,9 @@ class FileSync:
         try:
             change = await self._change(handle, state)
             if state.writers <= 1:  # else that writer goes on with the held bytes
-                await self._held_by(state).finish(change, is_last)
+                async with state.lock:
+                    await self._held_by(state).finish(change, is_last)
+                await self._checker.note_monitored(handle, change.decision)
         finally:
             if state.writers <= 1:
                 self._withheld_names.show(handle.node)
@@ -117,8 +122,11 @@ class FileSync:
         if not handle.writable or (nothing_held and not handle.node.view.checked):
             return
         change = await self._change(handle, state)
-        if handle.fd >= 0:  # else it was released meanwhile: a rename settles the handle of another
+        async with state.lock:
+            if handle.fd < 0:  # released meanwhile: a rename settles the handle of another
+                return
             await self._held_by(state).settle(change)
+        await self._checker.note_monitored(handle, change.decision)
 
     async def _change(self, handle: Handle, state: OpenState) -> Change:
         decision = await self._gate.handle(handle, WRITE)

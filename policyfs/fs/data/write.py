@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import trio
 
@@ -17,6 +18,7 @@ from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.store import ranges
 
+T = TypeVar("T")
 WRITE: Final = Op.SEE | Op.WRITE
 """The operations that a change of bytes needs."""
 _WRITING: Final = Call("write", "write")
@@ -65,7 +67,9 @@ class FileWriter:
                 return len(data)
             if kill_priv:
                 self._tree.clear_killpriv(handle.fd)
-            written = await self._path(change).write(change, offset, data, append=append)
+            written = await self._on_path(
+                change, lambda path: path.write(change, offset, data, append=append)
+            )
         except Exception:
             self._drop_pages(handle.node.nodeid)
             raise
@@ -75,7 +79,7 @@ class FileWriter:
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of an open file. by_path: True if it was opened only for truncate(2)."""
         change = await self._allowed(handle, size)
-        await self._path(change).truncate(change, size, by_path=by_path)
+        await self._on_path(change, lambda path: path.truncate(change, size, by_path=by_path))
 
     async def set_size(self, handle: Handle, size: int) -> None:
         """Set the size of a raw file, after our caller has decided on it."""
@@ -86,7 +90,7 @@ class FileWriter:
         """Reserve space or make zeros, as fallocate(2) with one of the permitted modes."""
         change = await self._allowed(handle, call=Call("write", "fallocate"))
         self._tree.clear_killpriv(handle.fd)
-        await self._path(change).allocate(change, mode, offset, length)
+        await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
 
     async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
@@ -109,6 +113,19 @@ class FileWriter:
         fence = self._guard.fence(handle, size, back=back)
         fence()
         return Change(handle, open_state(handle), decision, fence)
+
+    async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
+        """Make a change on its write path: under the node's lock if bytes may be held.
+
+        INVARIANT: the path is chosen under that lock, since another change may begin a draft meanwhile; and
+        the fence is called again, since the lock was waited for.
+        """
+        path = self._path(change)
+        if path is self._direct:
+            return await make(path)
+        async with change.state.lock:
+            change.fence()
+            return await make(self._path(change))
 
     def _path(self, change: Change) -> WritePath:
         """Choose the write path for a change, also by requirements that came after the open."""

@@ -3,7 +3,7 @@
 DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after the resulting file was
 judged by its first bytes. DraftWrites: into an unnamed file beside it, which is checked as a whole before the
 store's file changes. The path is chosen anew for each change (FileWriter), since the policy may have changed
-since the last one.
+since the last one, and a draft may have begun.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import trio
 from policyfs.domain import Decision
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
-from policyfs.fs.checked.head_writes import Checker, put_all
+from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError, put_all
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head
@@ -45,15 +45,17 @@ class Change:
 
 
 class WritePath(Protocol):
-    """One write path. Its methods raise OSError of the store, and FUSEError for a refusal, on record."""
+    """One write path. Its methods raise OSError of the store, and FUSEError for a refusal, on record.
+
+    write_back, and all methods of HeldWrites, are called under the node's lock.
+    """
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
         """Write *data* as write(2) does. append: at the file's end. Return the number of bytes written."""
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page of a mapping, up to the file's end, under the node's lock.
+        """Write a page of a mapping, up to the file's end. Return the number of its bytes in the file.
 
-        Return the number of its bytes that are in the file.
         INVARIANT: a page that is not written whole is an error, since no app gets the count.
         """
 
@@ -123,76 +125,8 @@ class DirectWrites:
         self._guard.wrote(handle)
 
 
-class HeadCheckedWrites:
-    """Changes of a file that must be of some kind: judged by its resulting first bytes, under a lock."""
-
-    def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker) -> None:
-        self._tree = tree
-        self._guard = guard
-        self._checker = checker
-
-    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        handle, head = change.handle, _head(change)
-        async with change.state.lock:
-            at = head.size(self._tree.fstat(handle.fd).size) if append else offset
-            written = await self._checker.write(
-                handle, head, at, data, change.decision, change.fence, append=append
-            )
-        self._wrote(handle, head)
-        return written
-
-    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        handle, head = change.handle, _head(change)
-        data = data[: max(0, head.size(self._tree.fstat(handle.fd).size) - offset)]
-        await _write_whole(
-            lambda at, part: self._checker.write(handle, head, at, part, change.decision, change.fence),
-            offset, data,
-        )  # fmt: skip
-        self._wrote(handle, head)
-        return len(data)
-
-    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        del by_path
-        handle, head = change.handle, _head(change)
-        async with change.state.lock:
-            await self._checker.truncate(handle, head, size, change.decision, change.fence)
-        if size == 0:
-            self._guard.emptied(handle)
-        self._wrote(handle, head)
-
-    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        handle, head = change.handle, _head(change)
-        async with change.state.lock:
-            await self._checker.allocate(handle, head, mode, offset, length, change.decision, change.fence)
-        self._wrote(handle, head)
-
-    async def settle(self, change: Change) -> None:
-        handle, state, head = change.handle, change.state, change.state.head
-        if head is not None and head.held:
-            async with state.lock:
-                if handle.fd < 0 or state.head is not head:  # released or emptied meanwhile
-                    return
-                await self._checker.settle(handle, head, change.decision, change.fence)
-                self._wrote(handle, head)
-        await self._checker.note_monitored(handle, change.decision)
-
-    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
-        state, head = change.state, change.state.head
-        if head is not None:
-            async with state.lock:
-                await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
-                # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
-                if state.writers <= 1:
-                    state.head = None
-        await self._checker.note_monitored(change.handle, change.decision)
-
-    def _wrote(self, handle: Handle, head: Head) -> None:
-        version, head.left = head.left, None
-        self._guard.wrote(handle, version)
-
-
 class DraftWrites:
-    """Changes of a file with forbidden words, or words that it is cleaned of: they go into its draft."""
+    """Changes of a file that is checked as a whole: they go into its draft."""
 
     def __init__(self, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
         self._guard = guard
@@ -200,9 +134,8 @@ class DraftWrites:
         self._drop_pages = drop_pages
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        async with change.state.lock:
-            draft = await self._begin(change)
-            return await self._drafts.write(draft, offset, data, append=append)
+        draft = await self._begin(change)
+        return await self._drafts.write(draft, offset, data, append=append)
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         draft = await self._begin(change)
@@ -212,38 +145,107 @@ class DraftWrites:
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
         del by_path
-        async with change.state.lock:
-            if size == 0:
-                await self._drafts.empty(change.handle, change.state)
-            else:
-                self._drafts.truncate(await self._begin(change), size)
         if size == 0:
+            await self._drafts.empty(change.handle, change.state)
             self._guard.emptied(change.handle)
+        else:
+            self._drafts.truncate(await self._begin(change), size)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        async with change.state.lock:
-            await self._drafts.allocate(await self._begin(change), mode, offset, length)
+        await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        handle, state, draft = change.handle, change.state, _draft(change)
-        async with state.lock:
-            if handle.fd < 0 or state.draft is not draft:  # released meanwhile
-                return
-            await self._drafts.settle(handle, draft, change.decision, change.fence)
-            self._guard.wrote(handle)
+        await self._drafts.settle(change.handle, _draft(change), change.decision, change.fence)
+        self._guard.wrote(change.handle)
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)
-        async with state.lock:
-            await self._drafts.finish(handle, draft, change.decision, change.fence, is_last)
-            if state.writers <= 1:
-                state.draft = None
-                self._drafts.give_up(handle, draft)
-                if draft.refused or draft.cleaned_of:  # the store has other bytes
-                    self._drop_pages(handle.node.nodeid)
+        await self._drafts.finish(handle, draft, change.decision, change.fence, is_last)
+        if state.writers <= 1:
+            state.draft = state.head = None
+            self._drafts.give_up(handle, draft)
+            if draft.refused or draft.cleaned_of:  # the store has other bytes
+                self._drop_pages(handle.node.nodeid)
 
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)
+
+
+class HeadCheckedWrites:
+    """Changes of a file that must be of some kind: judged by its resulting first bytes.
+
+    draft: takes the file over at a change that leaves a gap before its beginning is known. Programs that
+    write blocks in parallel, or that reserve a file's length first, do so.
+    """
+
+    def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:
+        self._tree = tree
+        self._guard = guard
+        self._checker = checker
+        self._draft = draft
+
+    async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
+        handle, head = change.handle, _head(change)
+        at = head.size(self._tree.fstat(handle.fd).size) if append else offset
+        try:
+            written = await self._checker.write(
+                handle, head, at, data, change.decision, change.fence, append=append
+            )
+        except UnknownBeginningError:
+            return await self._draft.write(change, offset, data, append=append)
+        self._wrote(handle, head)
+        return written
+
+    async def write_back(self, change: Change, offset: int, data: bytes) -> int:
+        handle, head = change.handle, _head(change)
+        data = data[: max(0, head.size(self._tree.fstat(handle.fd).size) - offset)]
+        try:
+            await _write_whole(
+                lambda at, part: self._checker.write(handle, head, at, part, change.decision, change.fence),
+                offset, data,
+            )  # fmt: skip
+        except UnknownBeginningError:
+            return await self._draft.write_back(change, offset, data)
+        self._wrote(handle, head)
+        return len(data)
+
+    async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        handle, head = change.handle, _head(change)
+        try:
+            await self._checker.truncate(handle, head, size, change.decision, change.fence)
+        except UnknownBeginningError:
+            await self._draft.truncate(change, size, by_path=by_path)
+            return
+        if size == 0:
+            self._guard.emptied(handle)
+        self._wrote(handle, head)
+
+    async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
+        handle, head = change.handle, _head(change)
+        try:
+            await self._checker.allocate(handle, head, mode, offset, length, change.decision, change.fence)
+        except UnknownBeginningError:
+            await self._draft.allocate(change, mode, offset, length)
+            return
+        self._wrote(handle, head)
+
+    async def settle(self, change: Change) -> None:
+        handle, head = change.handle, change.state.head
+        if head is not None and head.held:
+            await self._checker.settle(handle, head, change.decision, change.fence)
+            self._wrote(handle, head)
+
+    async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
+        state, head = change.state, change.state.head
+        if head is not None:
+            await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
+            # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
+            if state.writers <= 1:
+                state.head = None
+
+    def _wrote(self, handle: Handle, head: Head) -> None:
+        version, head.left = head.left, None
+        self._guard.wrote(handle, version)
 
 
 async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: int, data: bytes) -> None:
