@@ -98,7 +98,11 @@ class _Opening:
 
     views: Views
     hidden: HiddenWords
+    redactor: Redactor
+    lifecycle: Lifecycle
     paths: dict[BytePath, PathServer]
+    backing_files: BackingFiles
+    write_access: WriteAccess
     open_files: OpenFiles
     change_lock: ChangeLock
     checker: Checker
@@ -117,12 +121,14 @@ class FileSystem:
         self._replaced_files = ReplacedFiles()
         self._undo.callback(self._replaced_files.close)
         finder, plans = self._finders(keeper)
-        fs = self._context(engine, finder)
+        self.context = fs = self._context(engine, finder)
         self.modes = self._shown_modes()
-        opening = self._opening(fs, finder, plans, keeper)
-        data = self._data(fs, opening)
-        names = self._names(fs, opening, data, MovedFiles(fs, base.sniffer, plans, keeper))
-        self._handlers(fs, opening, data, names)
+        self.opening = self._opening(fs, finder, plans, keeper)
+        self.data = self._data(fs, self.opening)
+        self.names = self._names(
+            fs, self.opening, self.data, MovedFiles(fs, base.sniffer, plans, keeper)
+        )
+        self._handlers(fs, self.opening, self.data, self.names)
 
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
         """Build the parts that all others use: nodes, handles, the resolver, the gate."""
@@ -187,31 +193,39 @@ class FileSystem:
             fs, passthrough=passthrough, leased=leased, forget_size=cache.forget_size, remote=facts.remote
         )
         hidden = HiddenWords(fs)
-        paths: dict[BytePath, PathServer] = {
-            BytePath.RAW: RawPath(
-                fs, preconditions=preconditions, passthrough=passthrough, lifecycle=lifecycle
-            ),
-            BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
-            BytePath.COPY: CopyPath(
-                fs, passthrough=passthrough, redactor=redactor, preconditions=preconditions,
-                lifecycle=lifecycle,
-            ),
-            BytePath.LEASED: LeasedPath(leased),
-        }  # fmt: skip
+        paths = self._byte_paths(fs, hidden, redactor, preconditions, lifecycle)
         backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
+        write_access = WriteAccess(
+            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
+            forget_names=cache.forget_names, remote=facts.remote,
+        )  # fmt: skip
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
-            write_access=WriteAccess(
-                fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
-                forget_names=cache.forget_names, remote=facts.remote,
-            ),
-            replaced_files=self._replaced_files,
+            write_access=write_access, replaced_files=self._replaced_files,
         )  # fmt: skip
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
-            views, hidden, paths, open_files, change_lock, Checker(fs, base.sniffer, change_lock, rejections),
+            views, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files, change_lock,
+            Checker(fs, base.sniffer, change_lock, rejections),
             WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now), keeper,
         )  # fmt: skip
+
+    def _byte_paths(
+        self, fs: FsContext, hidden: HiddenWords, redactor: Redactor, preconditions: Preconditions,
+        lifecycle: Lifecycle,
+    ) -> dict[BytePath, PathServer]:  # fmt: skip
+        """Build the servers of the four byte paths."""
+        return {
+            BytePath.RAW: RawPath(
+                fs, preconditions=preconditions, passthrough=self.passthrough, lifecycle=lifecycle
+            ),
+            BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
+            BytePath.COPY: CopyPath(
+                fs, passthrough=self.passthrough, redactor=redactor, preconditions=preconditions,
+                lifecycle=lifecycle,
+            ),
+            BytePath.LEASED: LeasedPath(self.leased),
+        }  # fmt: skip
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
         """Build the parts that read, write and sync files."""

@@ -6,77 +6,31 @@ writer that comes between two steps) is done here step by step: the sniffer answ
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
-from policyfs.content.cache import KindCache
 from policyfs.domain import Audit
-from policyfs.fs.access.audit import Recorder
-from policyfs.fs.access.facts import FactFinder
-from policyfs.fs.access.gate import Gate
-from policyfs.fs.access.hiding_owners import HidingOwners
-from policyfs.fs.access.shown_modes import ShownModes
-from policyfs.fs.access.views import Views
-from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.checked.drafts import Drafts
-from policyfs.fs.checked.head_writes import Checker
-from policyfs.fs.checked.moved_file import MovedFiles
-from policyfs.fs.checked.rejection import Rejections
-from policyfs.fs.checked.withheld_names import WithheldNames
-from policyfs.fs.context import FsContext
-from policyfs.fs.data.operations import DataOperations
-from policyfs.fs.data.ranges import Ranges
-from policyfs.fs.data.read import FileReader
-from policyfs.fs.data.sync import FileSync
-from policyfs.fs.data.write import FileWriter
-from policyfs.fs.data.write_guard import WriteGuard
-from policyfs.fs.data.write_paths import DirectWrites, DraftWrites, HeadCheckedWrites
-from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
-from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
-from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.inodes.resolver import Resolver
-from policyfs.fs.kernel_cache.attributes import Timeouts
-from policyfs.fs.namespace.create import Creator
-from policyfs.fs.namespace.entries import Entries
-from policyfs.fs.namespace.link import Linker
-from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.operations import NameOperations
-from policyfs.fs.namespace.readdir import DirectoryListings
-from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.setattr import AttributeSetter
-from policyfs.fs.namespace.tmpfile import Tmpfiles
-from policyfs.fs.namespace.unlink import Remover
-from policyfs.fs.namespace.xattr import ExtendedAttributes
-from policyfs.fs.namespace.xattr_bans import AttributeBans
-from policyfs.fs.opening.backing_file import BackingFiles
-from policyfs.fs.opening.byte_paths import LeasedPath, LivePath, RawPath
-from policyfs.fs.opening.copy_path import CopyPath
-from policyfs.fs.opening.lifecycle import Lifecycle
-from policyfs.fs.opening.open_files import OpenFiles
-from policyfs.fs.opening.opener import Opener
-from policyfs.fs.opening.passthrough import Passthrough
-from policyfs.fs.opening.preconditions import Preconditions
-from policyfs.fs.opening.write_access import WriteAccess
-from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.hidden_words import HiddenWords
-from policyfs.fs.redacted.leased import LeasedFiles
-from policyfs.fs.redacted.plans import PlanFinder
+from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.foundation import Foundation, Settings
+from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.journal.committer import Committer
 from policyfs.journal.journal import JournalError
 from policyfs.journal.ticket import Ticket
 from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.core.patches import MemorySource
-from policyfs.store.copies import CopyCache
 from policyfs.store.facts import probe
-from policyfs.store.latches import Latches
 from policyfs.store.owner import Owners
+from policyfs.store.quarantine import Limits, Quarantine
 from policyfs.store.tree import Tree
 from policyfs.trail.event import Event
 
@@ -155,144 +109,99 @@ class Sink:
                 self.events.append(ticket.event)
 
 
+class Notes:
+    """What the kernel is asked to forget, by the numbers of nodes."""
+
+    def __init__(self) -> None:
+        self.pages: list[int] = []
+        self.sizes: list[int] = []
+
+    def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> None:
+        del length
+        if offset == 0:
+            self.pages.append(nodeid)
+
+    def inval_attributes_now(self, nodeid: int) -> None:
+        self.sizes.append(nodeid)
+
+    def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
+        del pages
+        self.sizes.append(nodeid)
+        done()
+        return True
+
+    def inval_inodes(self, nodeids: Iterable[int]) -> bool:
+        self.sizes += nodeids
+        return True
+
+    def inval_entry(self, parent: int, name: bytes, expire: bool) -> None:
+        """It knows no names."""
+
+    def inc_epoch_now(self) -> bool:
+        return True
+
+    def inc_epoch(self) -> bool:
+        return True
+
+
 class Parts:
-    """One file system on a store, shared by all uids (or the mount of *app*)."""
+    """One file system on a store, shared by all uids (or the mount of *app*), without watch and leases."""
 
     def __init__(self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64) -> None:
         self.store = store
-        self.sink, self.sniffed = Sink(), Sniffed()
-        self.dropped_pages: list[int] = []
-        self.forgotten: list[Node] = []
-        self.sizes_forgotten: list[int] = []
-        self.attributes_forgotten: list[int] = []
+        self.sink, self.sniffed, self.notes = Sink(), Sniffed(), Notes()
+        self.bugs: list[BaseException] = []
         self.tree = tree = Tree.open(str(store))
-        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
-        self.handles = handles = HandleTable()
-        self.timeouts = Timeouts(alone=app is not None)
-        self.timeouts.use(engine)
-        self.resolver = resolver = Resolver(
-            tree, nodes, capacity=descriptors, watched=lambda: True, on_open=lambda node, fd: None
+        facts = replace(
+            probe(tree.root_fd), leases=False, reflink=False, times_tell=False, fanotify=False, remote=False
         )
-        owners = Owners(probe(tree.root_fd).trusted_xattr)
+        self.owners = owners = Owners(facts.trusted_xattr)
         assert owners.how == "xattr", "this test needs a store with trusted xattrs"
-        self.owners = owners
-        self.owners_above = HidingOwners(tree, nodes, resolver, owners, watched=lambda: True)
-        self.gate = gate = Gate(
+        self._beside = contextlib.ExitStack()
+        beside = Path(self._beside.enter_context(tempfile.TemporaryDirectory()))
+        self.whole = whole = FileSystem(
+            Settings(
+                mountpoint="/mnt", store=str(store), app=app, device_fd=None, copy_bytes=1 << 24,
+                cache_bytes=1 << 26, directories=descriptors, descriptors=64,
+                quarantine=Limits(1 << 20, 100), latches=str(beside / "lock"),
+            ),
             engine,
-            owners_above=self.owners_above,
-            app=app,
-            resolver=resolver,
-            facts=FactFinder(tree, owners, self.sniffed, KindCache()),
-            recorder=Recorder(self.sink, "/mnt"),
-            open_fd=handles.descriptor_of,
-        )
-        self.fs = fs = FsContext(tree, nodes, handles, resolver, gate)
-        self.copies = CopyCache(1 << 26)
-        plans = PlanFinder(self.sniffed, None)
-        self.redactor = redactor = Redactor(
-            tree, plans, None, self.copies, reflink=False, size_cap=1 << 24, places=None
-        )
-        views = Views(nodes, gate.facts, redactor.copyable)
-        self.passthrough = passthrough = Passthrough(None)
-        self.leased = leased = LeasedFiles(fs, plans, None, self.dropped_pages.append)
-        self._latches = Latches(f"{store}.lock")
-        change_lock = ChangeLock(self._latches)
-        self.withheld_names = withheld_names = WithheldNames(nodes, self.forgotten.append, self._forget_now)
-        rejections = Rejections(fs, self.forgotten.append)
-        drafts = Drafts(fs, kinds=self.sniffed, plans=plans, change_lock=change_lock, rejections=rejections)
-        replaced_files = ReplacedFiles()
-        self.backing_files = BackingFiles(fs, replaced_files=replaced_files)
-        self.write_access = WriteAccess(
-            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
-            forget_names=self.forgotten.append,
+            Foundation(
+                tree=tree, facts=facts, owners=owners, sniffer=self.sniffed, keeper=None,
+                watch=None, journal=self.sink, quarantine=Quarantine(beside / "quarantine"),
+                remembered=None, warn=lambda message, path: None,
+            ),
+            self,
         )  # fmt: skip
-        self.lifecycle = Lifecycle(fs, passthrough=passthrough, leased=leased, forget_size=self._forget_size)
-        preconditions = Preconditions(fs, views=views, replaced_files=replaced_files)
-        hidden = HiddenWords(fs)
-        served = {"preconditions": preconditions, "passthrough": passthrough, "lifecycle": self.lifecycle}
-        paths = {
-            BytePath.RAW: RawPath(fs, **served),
-            BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
-            BytePath.COPY: CopyPath(fs, redactor=redactor, **served),
-            BytePath.LEASED: LeasedPath(leased),
-        }
-        self.opener = Opener(
-            fs, paths=paths, preconditions=preconditions, lifecycle=self.lifecycle,
-            backing_files=self.backing_files, write_access=self.write_access, replaced_files=replaced_files,
+        whole.timeouts.watched = True
+        whole.kernel_cache.notifier = self.notes
+        self.fs, self.data, self.names = whole.context, whole.data, whole.names
+        self.nodes, self.handles, self.resolver, self.gate = (
+            whole.nodes, whole.handles, whole.resolver, whole.gate,
         )  # fmt: skip
-        self.open_files = open_files = OpenFiles(
-            fs, backing_files=self.backing_files, forget_attributes=self.attributes_forgotten.append
-        )
-        guard = WriteGuard(fs, hidden, self.dropped_pages.append)
-        checker = Checker(fs, self.sniffed, change_lock, rejections)
-        draft = DraftWrites(guard, drafts, self.dropped_pages.append)
-        head_checked = HeadCheckedWrites(tree, guard, checker, draft)
-        held = {"guard": guard, "head_checked": head_checked, "draft": draft}
-        self.reader = FileReader(fs, paths)
-        self.writer = FileWriter(
-            fs, direct=DirectWrites(tree, guard, change_lock, remote=False),
-            drop_pages=self.dropped_pages.append, **held,
-        )  # fmt: skip
-        self.sync = FileSync(
-            fs, checker=checker, withheld_names=withheld_names, backing_fd=open_files.backing_fd, **held
-        )
-        self.lookup = Lookup(
-            fs, views=views, timeouts=self.timeouts, replaced_files=replaced_files,
-            withheld_names=withheld_names,
-            modes=ShownModes(gate, by_mount=False, any_uid=False, read_only=False),
-        )  # fmt: skip
-        self.listings = DirectoryListings(
-            fs, timeouts=self.timeouts, lookup=self.lookup, withheld_names=withheld_names
-        )
-        self.creator = Creator(fs, lookup=self.lookup, opener=self.opener, withheld_names=withheld_names)
-        self.tmpfiles = Tmpfiles(fs, lookup=self.lookup, opener=self.opener, open_files=open_files)
-        entries = Entries(
-            fs, open_files=open_files, replaced_files=replaced_files, passthrough=passthrough,
-            withheld_names=withheld_names,
-        )  # fmt: skip
-        self.remover = Remover(fs, entries=entries, open_files=open_files)
-        self.linker = Linker(
-            fs, entries=entries, lookup=self.lookup, open_files=open_files, tmpfiles=self.tmpfiles,
-            change_lock=change_lock, withheld_names=withheld_names,
-        )  # fmt: skip
-        self.renamer = Renamer(
-            fs, entries=entries, open_files=open_files, sync=self.sync,
-            moved_files=MovedFiles(fs, self.sniffed, plans, None), timeouts=self.timeouts,
-            change_lock=change_lock, forget_all_names=lambda: self.forgotten.append(self.root),
-        )  # fmt: skip
-        self.attribute_setter = AttributeSetter(
-            fs, lookup=self.lookup, opener=self.opener, open_files=open_files, writer=self.writer,
-            sync=self.sync, set_id_bits=None,
-        )  # fmt: skip
-        self.xattrs = ExtendedAttributes(
-            fs, open_files=open_files, bans=AttributeBans(gate), change_lock=change_lock, set_id_bits=None
-        )
-        self.names = NameOperations(
-            self.lookup, self.listings, self.creator, self.tmpfiles, self.linker, self.remover, self.renamer,
-            self.attribute_setter, self.xattrs,
-        )  # fmt: skip
-        ranges = Ranges(fs, reader=self.reader, writer=self.writer, open_files=open_files)
-        self.data = DataOperations(self.reader, self.writer, self.sync, ranges)
+        self.copies, self.passthrough, self.timeouts = whole.copies, whole.passthrough, whole.timeouts
+        self.opener, self.leased = whole.opener, whole.leased
+        self.owners_above = whole.changes.owners_above
+        # Each by its name in the file system: `redactor`, `writer`, `renamer` ...
+        for part in (whole.opening, whole.data, whole.names):
+            for name in part.__slots__:
+                setattr(self, name, getattr(part, name))
 
-    async def _forget_now(self, node: Node) -> None:
-        self.forgotten.append(node)
-
-    async def _forget_size(self, nodeid: int) -> None:
-        self.sizes_forgotten.append(nodeid)
+    def bug(self, where: str, error: BaseException) -> None:
+        """Take note of an unexpected exception."""
+        del where
+        self.bugs.append(error)
 
     def close(self) -> None:
         for handle in list(self.handles):
             self.opener.close(handle)
-        self.copies.close()
-        self.resolver.close()
+        self.whole.close()
         self.tree.close()
-        self._latches.close()
+        self._beside.close()
 
     def reload(self, engine: Engine) -> None:
-        """What the daemon does at a reload."""
-        self.gate.use(engine)
-        self.timeouts.use(engine)
-        self.nodes.use(engine.root, engine.child)
+        """Decide by another policy, as after a reload."""
+        self.whole.use(engine)
 
     def caller(self, uid: int) -> Caller:
         """A process of that uid."""

@@ -131,9 +131,9 @@ async def test_the_size_of_an_old_copy_is_taken_back_by_the_next_open(photo) -> 
         photo.write_bytes(LONGER)
         assert (await made.lookup.getattr(node, thread(made, 1))).st_size == len(PHOTO)
         await made.release(old)
-        made.sizes_forgotten.clear()
+        made.notes.sizes.clear()
         await made.opener.open(node, os.O_RDONLY, thread(made, 1))
-        assert made.sizes_forgotten == [node.nodeid]
+        assert made.notes.sizes == [node.nodeid]
 
 
 @on_trio

@@ -32,7 +32,7 @@ async def test_after_a_break_no_lease_is_taken_for_a_moment(tmp_path: Path) -> N
         start = time.monotonic()
         await leased._rest(node.ino)
         assert time.monotonic() - start < leased_module._REST_S, "the moment is over"
-        assert made.dropped_pages == [node.nodeid]
+        assert made.notes.pages == [node.nodeid]
 
 
 @on_trio
