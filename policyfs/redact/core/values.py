@@ -11,7 +11,7 @@ from typing import Final
 
 from policyfs.domain import Patch
 
-DETECTOR_VERSION: Final = 15
+DETECTOR_VERSION: Final = 16
 """Version, raised whenever a file could get another plan than before: cached plans are then void."""
 
 MAX_FINDINGS: Final = 500

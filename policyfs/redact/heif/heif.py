@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.bitstreams.nal_units import CODECS, walk_nals
+from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Format, Part, Start
@@ -29,7 +31,6 @@ from policyfs.redact.isobmff.boxes import Box, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground
 from policyfs.redact.isobmff.moov import clean_movie
 from policyfs.redact.isobmff.mp4 import MAX_MOVIE_BYTES
-from policyfs.redact.isobmff.nal_units import CODECS, walk_nals, walk_obus
 from policyfs.redact.isobmff.picture_tracks import claim_tracks
 from policyfs.redact.isobmff.samples import clean_pictures
 from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from policyfs.redact.bitstreams.decoder_config import clean_config, length_bytes
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.free_text import bytes_tell_place
@@ -22,7 +23,6 @@ from policyfs.redact.core.tag_names import told
 from policyfs.redact.isobmff.boxes import FREE, Box, full_box, read_boxes
 from policyfs.redact.isobmff.colour import is_colour
 from policyfs.redact.isobmff.item_data import Span
-from policyfs.redact.isobmff.nal_units import clean_config, length_bytes
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024

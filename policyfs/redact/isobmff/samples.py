@@ -9,31 +9,20 @@ formats.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import ByteSource, difference, is_blank
+from policyfs.redact.isobmff.frames import clean_frames
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.moov import Track
-from policyfs.redact.isobmff.sei import (
-    MAX_UNITS,
-    SAMPLE_UNITS,
-    TRIED_UNITS,
-    Codec,
-    Counter,
-    clean_sample,
-    codec_of,
-    too_many,
-)
-from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
+from policyfs.redact.isobmff.stbl import Extents, Samples
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
 
 MAX_TEXT_SAMPLES: Final = 20_000
 MAX_TEXT_BYTES: Final = 1 << 19
-_TRIED: Final = 8
 _MAX_PICTURES: Final = 500
 _MAX_PICTURE_BYTES: Final = 1 << 25
 _EVERY_PICTURE: Final = 64
@@ -56,7 +45,6 @@ _MODIFIERS: Final = frozenset(
 _PICTURES: Final = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb", b"gif ", b"tiff", b"jp2 ", b"mjp2"})
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.: ]?[01]\d[-/.: ]?[0-3]\d|\b\d\d?[/.]\d\d?[/.](?:19|20)\d\d\b")
 _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
-_CODEC_BOX: Final = re.compile(rb"avcC|hvcC")
 
 
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
@@ -178,85 +166,7 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
         return Found()
     if formats & _PICTURES:
         return _photos(track.samples(), source, inner)
-    codec = _codec(track)
-    if codec is None:
-        return Found()
-    found = _frames(track, codec, source, inner)
-    if runs is not None:
-        found.add(_runs(runs, codec, source, inner))
-    return found
-
-
-def _runs(runs: Extents, codec: Codec, source: ByteSource, inner: Inner) -> Found:
-    """Clean the samples of fragments, run by run: their units follow each other without a gap."""
-    tried, found = set(_spread(range(len(runs.starts)))), Found()
-    for number in sorted(tried):
-        start, size = runs.starts[number], runs.ends[number] - runs.starts[number]
-        found.add(clean_sample(source, start, size, codec, inner, Counter(TRIED_UNITS)))
-    if not found.notes:
-        return found
-    found, units = Found(), Counter(MAX_UNITS)
-    for start, end in zip(runs.starts, runs.ends, strict=True):
-        found.add(clean_sample(source, start, end - start, codec, inner, units))
-    if units.left <= 0:
-        raise TooMuchError("user data in too many frames")
-    return found
-
-
-def _codec(track: Track) -> Codec | None:
-    """Return the codec of a track, or None.
-
-    None also for protected samples, in which nothing that looks like a message is one. If no entry has
-    a box for it, any bytes that look like one are taken, as lax readers do.
-    """
-    if {b"encv", b"drmi"} & set(track.entries.formats):
-        return None
-    if len(track.entries.codecs) > 1:
-        raise NotThisKindError("its frames are coded in two ways")
-    for codec in track.entries.codecs:
-        return codec
-    found = _CODEC_BOX.search(track.parameters)
-    return None if found is None else codec_of(found[0], track.parameters[found.end() :][:32])
-
-
-def _frames(track: Track, codec: Codec, source: ByteSource, inner: Inner) -> Found:
-    samples = track.samples()
-    count, keys = len(samples), _key_frames(track, len(samples))
-    some = {0, 1, 2, count - 1, *_spread(keys), *_spread(range(count))}
-    tried = sorted(number for number in some if 0 <= number < count)
-    found = _cleaned(samples, tried, codec, source, inner)
-    told = NOTHING
-    for note in found.notes:
-        told |= note.tells
-    if not told:
-        return found
-    # Encoders sign the frames that a player can start from; cameras may date every frame.
-    wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
-    too_many(len(wanted))
-    others = sorted(set(wanted).difference(tried))
-    found.add(_cleaned(samples, others, codec, source, inner))
-    return found
-
-
-def _key_frames(track: Track, count: int) -> list[int] | range:
-    listed = numbers(part_of(track.table.stss, 8, 4), "I")
-    return [number - 1 for number in listed if 0 < number <= count] if track.table.stss else range(count)
-
-
-def _spread(frames: list[int] | range) -> Iterator[int]:
-    """Return some of these, evenly spread."""
-    step = max(1, len(frames) // _TRIED)
-    return iter(frames[::step][: _TRIED + 1])
-
-
-def _cleaned(
-    samples: Samples, wanted: Iterable[int], codec: Codec, source: ByteSource, inner: Inner
-) -> Found:
-    found, units = Found(), Counter(SAMPLE_UNITS)
-    for at, size in samples.places(wanted):
-        units.left = SAMPLE_UNITS
-        found.add(clean_sample(source, at, size, codec, inner, units))
-    return found
+    return clean_frames(track, source, inner, runs)
 
 
 def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:

@@ -8,13 +8,17 @@ description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Final, NamedTuple
 
+from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams.decoder_config import ARRAYS_AT, Framing, array_units, framing
+from policyfs.redact.bitstreams.nal_units import HEVC
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.reader import Fields
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
-from policyfs.redact.isobmff.sei import Codec, clean_parameters, codec_of
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_uuid
 from policyfs.redact.isobmff.udta_names import key_tells
 
@@ -50,14 +54,14 @@ class Entries(NamedTuple):
     """A track's sample entries.
 
     formats: their types. sounds: for each entry of sound, (bytes, samples): so many samples of plain
-    sound take so many bytes. tells: categories of timed metadata by the names of its keys. codecs: the
-    codecs and unit formats of the frames of pictures, from all entries.
+    sound take so many bytes. tells: categories of timed metadata by the names of its keys. framings: those of
+    the frames of pictures, from all entries.
     """
 
     formats: tuple[bytes, ...]
     sounds: tuple[tuple[int, int], ...]
     tells: Tells
-    codecs: frozenset[Codec] = frozenset()
+    framings: frozenset[Framing] = frozenset()
 
 
 NO_ENTRIES: Final = Entries((), (), NOTHING)
@@ -68,7 +72,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
     boxes = block.listed(box.body + 8, box.end)
     formats: list[bytes] = []
     sounds: list[tuple[int, int]] = []
-    codecs: set[Codec] = set()
+    framings: set[Framing] = set()
     tells = NOTHING
     for entry in boxes:
         if entry.cut:
@@ -81,7 +85,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             continue
         block.wipe(entry.body, entry.body + 6, "stsd", "reserved", UNKNOWN)
         if handler in PICTURE:
-            codecs |= _visual(block, entry)
+            framings |= _visual(block, entry)
         elif handler in SOUND:
             sounds.append(_frame(block, entry))
             _sound(block, entry)
@@ -95,7 +99,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _other(block, entry)
     # Not a box: that would be an entry.
     block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
-    return Entries(tuple(formats), tuple(sounds), tells, frozenset(codecs))
+    return Entries(tuple(formats), tuple(sounds), tells, frozenset(framings))
 
 
 def _behind(boxes: Boxes) -> int:
@@ -115,7 +119,7 @@ def _vendor(block: Block, entry: Box) -> None:
         block.wipe(entry.body + 12, min(entry.body + 16, entry.end), "stsd", "vendor", Tells.DEVICE)
 
 
-def _visual(block: Block, entry: Box) -> set[Codec]:
+def _visual(block: Block, entry: Box) -> set[Framing]:
     start, end = entry.body + 42, entry.body + 74
     _vendor(block, entry)
     name = block.data[start:end]
@@ -128,8 +132,8 @@ def _visual(block: Block, entry: Box) -> set[Codec]:
     if depth & 0x1F in (1, 2, 4, 8) and colours == 0:
         behind = at + 8 + 8 * (block.number(at + 6, 2) + 1)
         at = behind if behind <= entry.end else at
-    said = (codec_of(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
-    return {codec for codec in said if codec is not None}
+    said = (framing(box.kind, block.body(box)[:32]) for box in _extensions(block, entry, at))
+    return {coded for coded in said if coded is not None}
 
 
 def _sound(block: Block, entry: Box) -> None:
@@ -183,7 +187,7 @@ def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
 def _extension(block: Block, box: Box) -> None:
     kind = box.kind
     if kind in (b"avcC", b"hvcC"):
-        clean_parameters(block, box)
+        _configuration(block, box)
     elif kind in _CODEC:
         if kind == b"damr" and block.goes(Tells.DEVICE):
             block.wipe(box.body, min(box.body + 4, box.end), "stsd", "vendor", Tells.DEVICE)
@@ -195,6 +199,21 @@ def _extension(block: Block, box: Box) -> None:
         clean_uuid(block, box, "stsd")
     else:
         block.free(box, "stsd")
+
+
+def _configuration(block: Block, box: Box) -> None:
+    """Clean SEI messages in an ``hvcC`` box; those of an ``avcC`` are in the samples."""
+    if box.size > sei.MAX_UNIT_BYTES:
+        block.free(box, "stsd", broken=True)
+        return
+    if box.kind not in ARRAYS_AT:
+        return
+    with contextlib.suppress(ValueError):
+        for kind, start, end in array_units(Fields(block.body(box), ARRAYS_AT[box.kind])):
+            at, stop = box.body + start, box.body + end
+            unit = sei.blanked(block.data[at:stop], HEVC.header, block.inner) if kind in HEVC.sei else None
+            if unit is not None and block.put(at, unit.data):
+                block.note(at, stop, "hvcC", "SEI", unit.tells)
 
 
 _WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"

@@ -11,9 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams.decoder_config import ARRAYS_AT, array_units
+from policyfs.redact.bitstreams.nal_units import HEVC
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.reader import Fields
 from policyfs.redact.matroska.tag_names import tag_tells
 
 MAX_PRIVATE_BYTES: Final = 1 << 20
@@ -32,7 +36,6 @@ _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.
 
 _PADDING, _COMMENT = 1, 4
 _KEPT_FLAC: Final = frozenset({0, 3})
-_SEI_PREFIX, _SEI_SUFFIX = 39, 40
 _SCRIPT: Final = re.compile(
     rb"(?:\xef\xbb\xbf)?\[(?:Script Info|V4\+? Styles|V4 Styles\+|Events)\]\s*"
     rb"|(?:ScriptType|PlayRes[XY]|LayoutRes[XY]|WrapStyle|ScaledBorderAndShadow|Collisions|Timer|PlayDepth"
@@ -170,38 +173,16 @@ def _flac(data: bytes, hide: Tells) -> bytes | None:
 
 
 def _without_sei(data: bytes) -> bytes | None:
-    """Return an HEVCDecoderConfigurationRecord with blanked SEI messages."""
-    out, at = bytearray(data), 23
-    if len(data) < at:
+    """Return an HEVCDecoderConfigurationRecord with filler for all SEI units; None if it is cut off."""
+    at = ARRAYS_AT[b"hvcC"]
+    if len(data) <= at:
         return data
-    for _ in range(data[22]):
-        kind, count = data[at] & 0x3F if at < len(data) else 0, int.from_bytes(data[at + 1 : at + 3])
-        at += 3
-        for _ in range(count):
-            if at + 2 > len(data):
-                return None
-            size = int.from_bytes(data[at : at + 2])
-            start, at = at + 2, at + 2 + size
-            if at > len(data):
-                return None
-            if kind in (_SEI_PREFIX, _SEI_SUFFIX):
-                _blank_sei(out, start, at)
-    out[at:] = bytes(max(0, len(data) - at))
+    out, fields = bytearray(data), Fields(data, at)
+    try:
+        for kind, start, end in array_units(fields):
+            if kind in HEVC.sei and end - start > HEVC.header:
+                out[start + HEVC.header : end] = sei.filler(end - start - HEVC.header)
+    except ValueError:
+        return None
+    out[fields.at :] = bytes(len(out) - fields.at)
     return bytes(out)
-
-
-def _blank_sei(out: bytearray, start: int, end: int) -> None:
-    """Turn the messages of an SEI unit into blanks; its two bytes of header, types and sizes stay."""
-    at = start + 2
-    while at + 2 < end and out[at] != 0x80:
-        while at < end and out[at] == 0xFF:
-            at += 1
-        at, size = at + 1, 0
-        while at < end and out[at] == 0xFF:
-            size, at = size + 255, at + 1
-        if at >= end:
-            return
-        size, at = size + out[at], at + 1
-        stop = min(end - 1, at + size)
-        out[at:stop] = b" " * max(0, stop - at)
-        at = stop

@@ -1,0 +1,122 @@
+"""NAL units of H.264, H.265 and H.266 behind lengths (ISO/IEC 14496-15): one walk, and one table of codecs.
+
+A picture item is a chain of such units. The walk shows that its bytes are one, and finds the units
+that carry no picture. SEI messages that a decoder does not need become filler of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.bitstreams import sei
+from policyfs.redact.core.cleaners import Found, Inner, Note
+from policyfs.redact.core.patches import ByteSource, difference, zeros
+
+MAX_PADDING_BYTES: Final = 1 << 12
+"""Zeros allowed behind the last unit, where a writer rounds sizes up."""
+
+
+class Codec(NamedTuple):
+    """Sizes of a NAL unit's header, and the place of its type: a byte of it, a shift and a mask."""
+
+    name: str
+    header: int
+    byte: int
+    shift: int
+    mask: int
+    sei: frozenset[int]
+    kept: frozenset[int]
+    """Types of slices, parameter sets and ends; all others (filler, reserved) may hold anything."""
+    slices: int
+    """Types below this are slices of pictures."""
+
+    def type(self, head: bytes) -> int:
+        return head[self.byte] >> self.shift & self.mask
+
+
+AVC: Final = Codec(
+    "H.264", 1, 0, 0, 0x1F, frozenset({6}), frozenset({*range(1, 6), *range(7, 12), *range(13, 22)}), 6
+)
+_HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
+HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
+_VVC_KEPT: Final = frozenset({*range(11), *range(12, 23)})
+_VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
+CODECS: Final = MappingProxyType(
+    {
+        **dict.fromkeys((b"avc1", b"avc2", b"avc3", b"avc4"), AVC),
+        **dict.fromkeys((b"hvc1", b"hev1", b"hvt1", b"lhv1", b"lhe1", b"hvc2", b"hev2"), HEVC),
+        **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), _VVC),
+    }
+)
+"""Item or sample entry type -> codec.
+
+Types 48 and 49 of H.265 are the file format's own: units that hold or refer to others.
+"""
+
+
+class Unit(NamedTuple):
+    """A unit as its length states it: perhaps none, or beyond the end. head: the start of its header."""
+
+    start: int
+    end: int
+    head: bytes
+
+
+def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterator[Unit]:
+    """Yield the units from an offset on; whoever takes them ends the walk at one that cannot be."""
+    while at < source.size:
+        head = source.read(at, length_size + codec.header)
+        start = at + length_size
+        at = start + int.from_bytes(head[:length_size])
+        yield Unit(start, at, head[length_size:])
+
+
+def walk_nals(
+    source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
+) -> Found | None:
+    """Walk a chain of NAL units behind lengths; replace SEI that tells by filler.
+
+    None if it is no such chain, or has no slice of a picture. cut: the last unit may be cut off,
+    because the file ends there. Raises TooMuchError.
+    """
+    found, slices, size = Found(), 0, source.size
+    for unit in units(source, 0, codec, length_size):
+        inner.budget.part()
+        at = unit.start - length_size
+        if len(unit.head) < codec.header:
+            if not cut:
+                return None
+            found.patches += zeros(source, at, size)
+            break
+        if slices and size - at <= MAX_PADDING_BYTES and not any(source.read(at, size - at)):
+            break
+        if unit.end - unit.start < codec.header or unit.head[0] & 0x80:
+            return None
+        if unit.end > size and not cut:
+            return None
+        kind = codec.type(unit.head)
+        slices += kind < codec.slices
+        if kind not in codec.kept:
+            _replace(source, kind, unit.start, min(unit.end, size), codec, inner, found)
+    return found if slices else None
+
+
+def _replace(
+    source: ByteSource, kind: int, start: int, end: int, codec: Codec, inner: Inner, found: Found
+) -> None:
+    """Replace a unit of a type that may hold anything; of an SEI unit, only one that tells."""
+    body = start + codec.header
+    if body >= end:
+        return
+    if end - body > sei.MAX_UNIT_BYTES:
+        changed = list(zeros(source, body, end))
+    else:
+        old = source.read(start, end - start)
+        filler = old[: codec.header] + b"\xff" * (end - body - 1) + b"\x80"
+        new = sei.filled(old, codec.header, inner) if kind in codec.sei else filler
+        changed = list(difference(start, old, new))
+    if changed:
+        found.patches += changed
+        found.notes.append(Note(body, end - body, "NAL", "SEI" if kind in codec.sei else f"type {kind}"))

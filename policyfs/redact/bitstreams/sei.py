@@ -1,0 +1,197 @@
+"""SEI messages of H.264, H.265 and H.266: one walk and one allow list for pictures, movies and settings.
+
+Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder.
+Numbers for showing the picture stay, and a time code is a time. Messages that are not listed may
+hold anything, messages within messages (scalable nesting) too. A unit keeps its size: the payloads
+that go become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex
+D, H.274 (payload types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Inner
+from policyfs.redact.core.free_text import told_in
+
+MAX_UNIT_BYTES: Final = 1 << 16
+"""Size beyond which an SEI unit is not looked into."""
+FILLER: Final = 3
+_T35: Final = 4
+_UNREGISTERED: Final = 5
+_UUID_BYTES: Final = 16
+_TRAILING: Final = b"\x80"
+_ESCAPED: Final = b"\0\0\3"
+_BLANK: Final = 0x20
+_MAX_COUNTER_BYTES: Final = 8
+_MAX_NUMBERS_BYTES: Final = 255
+"""Size of a message of numbers, at most; a longer one may be anything."""
+_MAX_REGISTERED_BYTES: Final = 1024
+"""Size of captions and dynamic range, at most: HDR10+ has some 900 bytes."""
+_TELLS: Final = MappingProxyType(
+    {
+        **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132), NOTHING),
+        **dict.fromkeys((137, 144, 147, 148, 150, 151, 152, 153, 154, 155, 156, 165, 168), NOTHING),
+        **dict.fromkeys((176, 177, 178, 179, 180, 200), NOTHING),
+        136: Tells.TIME,
+    }
+)
+"""Payload type -> categories."""
+_UUIDS: Final = MappingProxyType(
+    {
+        bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"): Tells.DEVICE | Tells.OTHER,  # x264
+        bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"): Tells.DEVICE | Tells.OTHER,  # x265
+        bytes.fromhex("47564adc5c4c433f94efc5113cd143a8"): Tells.DEVICE | Tells.OTHER,  # VideoToolbox
+        b"MISPmicrosectime": Tells.TIME,
+        b"MISPnanosectime\0": Tells.TIME,
+    }
+)
+_SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
+"""First bytes of the UUIDs of phones' encoders that mark each frame with a number of a few bytes."""
+_CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
+"""Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
+
+
+class Message(NamedTuple):
+    """An SEI message.
+
+    tells: its categories. places: offsets in the unit of the bytes that go with it: its payload, behind
+    a known UUID. whole: all of it is in the unit.
+    """
+
+    tells: Tells
+    places: Sequence[int]
+    whole: bool
+
+
+def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
+    """Yield the messages of a unit behind its header (H.264 section 7.3.2.3, H.265 section 7.3.5).
+
+    Bytes behind the last one that are none are one of unknown categories; one alone tells nothing.
+    Raises TooMuchError.
+    """
+    plain, places = _unescaped(unit, header)
+    inner.budget.search(len(plain))
+    end = len(plain.rstrip(b"\0").removesuffix(_TRAILING))
+    at = 0
+    while at < end:
+        inner.budget.part()
+        alone = len(plain) - at == 1
+        try:
+            kind, at = _number(plain, at)
+            size, at = _number(plain, at)
+        except IndexError:
+            yield Message(NOTHING if alone else UNKNOWN, (), whole=False)
+            return
+        tells, kept = _judged(kind, plain[at : at + size], inner.hide)
+        yield Message(tells, places[at + kept : at + size], at + size <= end)
+        at += size
+
+
+def _number(plain: bytes, at: int) -> tuple[int, int]:
+    """Read a number in 255s and a rest; return it and the offset behind it. IndexError: it is cut off."""
+    start = at
+    while plain[at] == 0xFF:
+        at += 1
+    return 255 * (at - start) + plain[at], at + 1
+
+
+def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
+    """Return the categories of a message, and the bytes at its start that stay in any case: a known UUID.
+
+    hide: the categories to find in its text.
+    """
+    if kind == FILLER:
+        return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
+    if kind == _T35:
+        known = len(payload) <= _MAX_REGISTERED_BYTES and payload.startswith(_CAPTIONS_AND_RANGE)
+        return (NOTHING if known else UNKNOWN), 0
+    if kind == _UNREGISTERED:
+        tells = _unregistered_tells(payload)
+        if tells is None:
+            return UNKNOWN, 0
+        return tells | told_in(payload[_UUID_BYTES:], hide), _UUID_BYTES
+    return (_TELLS.get(kind, UNKNOWN) if len(payload) <= _MAX_NUMBERS_BYTES else UNKNOWN), 0
+
+
+def _unregistered_tells(payload: bytes) -> Tells | None:
+    """Return the categories of user data behind a UUID; None if the UUID is unknown."""
+    if payload[:4] in _SHORT and _UUID_BYTES <= len(payload) <= _UUID_BYTES + _MAX_COUNTER_BYTES:
+        return Tells.DEVICE | Tells.OTHER
+    return _UUIDS.get(payload[:_UUID_BYTES])
+
+
+def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
+    """Return the payload without emulation prevention bytes, and each byte's offset in the unit."""
+    if _ESCAPED not in unit:
+        return unit[header:], range(header, len(unit))
+    plain, places, zeros = bytearray(), [], 0
+    for at in range(header, len(unit)):
+        byte = unit[at]
+        if zeros >= 2 and byte == 3:
+            zeros = 0
+            continue
+        zeros = zeros + 1 if byte == 0 else 0
+        plain.append(byte)
+        places.append(at)
+    return bytes(plain), places
+
+
+# --- neutral forms ---
+
+
+@dataclass(frozen=True, slots=True)
+class Blanked:
+    """An SEI unit with payloads as blanks, and the categories of these."""
+
+    data: bytes
+    tells: Tells
+
+
+def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
+    """Blank the payloads that go in an SEI unit; None if it stays as it is. Raises TooMuchError."""
+    out, told = bytearray(unit), NOTHING
+    for message in messages(unit, header, inner):
+        if message.tells & inner.hide:
+            told |= message.tells
+            for at in message.places:
+                out[at] = _BLANK
+    _escape_again(out, unit, header)
+    data = bytes(out)
+    return Blanked(data, told) if data != unit else None
+
+
+def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
+    """Keep emulation prevention bytes valid: two zeros before each, a small number behind it."""
+    at = unit.find(_ESCAPED, header)
+    while at >= 0:
+        out[at : at + 2] = b"\0\0"
+        if at + 3 < len(unit) and out[at + 3] == _BLANK:
+            out[at + 3] = 1
+        at = unit.find(_ESCAPED, at + 2)
+
+
+def filled(unit: bytes, header: int, inner: Inner) -> bytes:
+    """Return an SEI unit as it is, or as filler if a message in it goes. Raises TooMuchError."""
+    kept = all(one.whole and not one.tells & inner.hide for one in messages(unit, header, inner))
+    return unit if kept else unit[:header] + filler(len(unit) - header)
+
+
+def filler(size: int) -> bytes:
+    """Return filler messages (payload type 3) of size bytes in all, with the trailing bit."""
+    if size < 3:
+        return _TRAILING.ljust(size, b"\0")
+    room, lead = size - 1, b""
+    while True:
+        rest = room - len(lead) - 1  # size bytes and payload
+        payload = rest - 1 - rest // 256
+        lengths = b"\xff" * (payload // 255) + bytes((payload % 255,))
+        if payload >= 0 and len(lengths) + payload == rest:
+            return lead + bytes((FILLER,)) + lengths + b"\xff" * payload + _TRAILING
+        if len(lead) >= 4 or room - len(lead) < 4:
+            return _TRAILING.ljust(size, b"\0")
+        lead += bytes((FILLER, 0))

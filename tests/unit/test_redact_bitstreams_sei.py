@@ -1,0 +1,109 @@
+"""SEI messages: one walk and one answer, whatever form the removed ones take."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC
+from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import locate
+from tests.fuzz.richer import FILMS
+from tests.support.inners import Plain
+
+X265 = bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")
+WORDS = ("location", "device", "time", "people", "all-metadata")
+
+
+def message(kind: int, payload: bytes) -> bytes:
+    def number(value: int) -> bytes:
+        return b"\xff" * (value // 255) + bytes((value % 255,))
+
+    return number(kind) + number(len(payload)) + payload
+
+
+def escaped(payload: bytes) -> bytes:
+    """With emulation prevention bytes (H.264 section 7.4.1)."""
+    out, zeros = bytearray(), 0
+    for byte in payload:
+        if zeros >= 2 and byte <= 3:
+            out.append(3)
+            zeros = 0
+        out.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return bytes(out)
+
+
+def unit(*payloads: bytes) -> bytes:
+    return b"\x4e\1" + escaped(b"".join(payloads)) + b"\x80"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (message(5, X265 + b"x265 options"), {"device", "all-metadata"}),
+        (message(5, b"MISPmicrosectime" + bytes(12)), {"time", "all-metadata"}),
+        (message(5, bytes(range(16)) + b"who knows"), set(WORDS)),
+        (message(5, b"short"), set(WORDS)),
+        (message(4, b"\xb5\0\x31GA94"), set()),
+        (message(4, b"\xb5\0\x99"), set(WORDS)),
+        (message(136, bytes(4)), {"time", "all-metadata"}),
+        (message(137, bytes(24)), set()),
+        (message(137, bytes(256)), set(WORDS)),
+        (message(3, b"\xff" * 300), set()),
+        (message(3, b"filler that is none"), set(WORDS)),
+        (message(133, b"\0"), set(WORDS)),
+        (message(300, b"\0"), set(WORDS)),
+    ],
+)
+def test_what_goes_goes_from_pictures_and_movies_alike(word, said):
+    for name in WORDS:
+        inner = Plain(hidden_by([name]))
+        for whole in (unit(word), unit(message(137, bytes(24)), word)):
+            gone = name in said
+            assert (sei.blanked(whole, HEVC.header, inner) is not None) == gone, name
+            assert (sei.filled(whole, HEVC.header, inner) != whole) == gone, name
+
+
+def test_a_message_that_is_cut_off_goes_from_a_picture():
+    inner = Plain(hidden_by(["location"]))
+    cut = b"\x4e\1" + message(137, bytes(24))[:-4]
+    for odd in (cut, cut[:4] + b"\xff\xff", b"\x4e\1\5", b"\x4e\1\xff"):
+        assert sei.filled(odd, HEVC.header, inner) != odd
+        assert len(sei.filled(odd, HEVC.header, inner)) == len(odd)
+
+
+def test_any_bytes_keep_their_size_and_are_done_in_one_go():
+    rng = Random(7)
+    for _ in range(3000):
+        some = bytes(
+            rng.choice((0, 0, 0, 1, 3, 4, 5, 5, 16, 136, 128, 255)) for _ in range(rng.randrange(60))
+        )
+        inner = Plain(hidden_by([rng.choice(WORDS)]))
+        for header in (AVC.header, HEVC.header):
+            whole = some[:header].ljust(header, b"\1") + some
+            new = sei.filled(whole, header, inner)
+            assert len(new) == len(whole)
+            assert new[:header] == whole[:header]
+            assert sei.filled(new, header, inner) == new
+            blanked = sei.blanked(whole, header, inner)
+            assert blanked is None or len(blanked.data) == len(whole)
+
+
+def test_filler_is_a_chain_of_messages_of_nothing():
+    inner = Plain(hidden_by(["all-metadata"]))
+    for size in range(1, 1100):
+        filler = sei.filler(size)
+        assert len(filler) == size
+        assert sei.filled(b"\x4e\1" + filler, HEVC.header, inner) == b"\x4e\1" + filler
+
+
+def test_the_options_of_an_encoder_go_from_matroskas_settings():
+    film = next(film for film in FILMS if b"x264 47." in film)
+    plan = locate("video/x-matroska", frozenset({"device"}), MemorySource(film))
+    out = apply(film, plan.patches)
+    assert b"x264 47." not in out
+    assert b"\x4e\1" + sei.filler(27) in out
