@@ -20,7 +20,7 @@ help:
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make man         the manual pages, after a change of the command line or the policy language"
-	@echo "make docs        docs/modules.md and docs/redaction-parts.md, after a module or a part of a format changed"
+	@echo "make docs        docs/modules.md and the tables of redaction, after a module or a format changed"
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # The stamp is newer than the lock file, the metadata and the C sources once all is installed.

@@ -249,58 +249,6 @@ TO_TELL: Final = "found to tell"
 """A member of a set of words where a file is searched before it is stored. Then a part that cannot be
 understood counts only if a search of it finds something, or if DENY_UNKNOWN is a member, too."""
 
-REDACTABLE_KINDS: Final = frozenset(
-    {
-        "image/jpeg",
-        "image/png",
-        "image/tiff",
-        "image/x-canon-cr2",
-        "image/x-olympus-orf",
-        "image/x-panasonic-rw2",
-        "image/vnd.microsoft.icon",
-        "image/bmp",
-        "image/x-fuji-raf",
-        "audio/amr",
-        "audio/x-aiff",
-        "video/x-msvideo",
-        "audio/x-wav",
-        "application/ogg",
-        "video/ogg",
-        "audio/ogg",
-        "audio/flac",
-        "audio/mp4",
-        "audio/x-m4a",
-        "video/3gpp",
-        "video/3gpp2",
-        "video/mp4",
-        "video/quicktime",
-        "video/x-m4v",
-        "application/pdf",
-        "application/rdf+xml",
-        "application/x-location+json",
-        "video/x-matroska",
-        "video/webm",
-        "audio/x-matroska",
-        "audio/webm",
-        "image/webp",
-        "image/gif",
-        "audio/mpeg",
-        "audio/aac",
-        "image/heic",
-        "image/heic-sequence",
-        "image/heif",
-        "image/heif-sequence",
-        "image/avif",
-        "image/x-canon-cr3",
-        "image/jxl",
-        "image/jp2",
-        "image/jpx",
-        "image/jph",
-        "image/x-jp2-codestream",
-    }
-)
-"""Content kinds that redact/registry.py has a locator for; ``raw_types`` must not name them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patch:

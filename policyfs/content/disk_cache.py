@@ -24,10 +24,11 @@ from typing import Final
 import magic
 
 from policyfs.content.cache import KindKey
+from policyfs.content.detector_version import DETECTOR_VERSION
 from policyfs.content.kinds import is_kind
 from policyfs.content.plans import pack_plan, unpack_plan
 from policyfs.content.protocol import WireError
-from policyfs.redact.core.values import DETECTOR_VERSION, Plan
+from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
 """Rows beyond which the database is emptied: some 200 MB, for ten times as many files as people have."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policyfs.domain import KIND_EMPTY
+from policyfs.formats import BRANDS, OTHER_NAMES, STARTS, Use, starts_for
 
 SNIFF_BYTES: Final = 64 * 1024
 """Bytes at the start of a file that decide its kind.
@@ -21,63 +21,8 @@ More would cost time and gain little: tar, ISO 9660 and every media container ar
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 
-_ALIASES: Final = {
-    "application/x-empty": KIND_EMPTY,
-    "application/x-gzip": "application/gzip",
-    "application/x-zip-compressed": "application/zip",
-    "application/mp4": "video/mp4",
-    "application/xml": "text/xml",
-    "application/x-ogg": "application/ogg",
-    "application/vnd.adobe.photoshop": "image/vnd.adobe.photoshop",
-    "audio/aiff": "audio/x-aiff",
-    "audio/mp3": "audio/mpeg",
-    "audio/mpegapplication/octet-stream": "audio/mpeg",  # file 5.3x after an ID3 tag
-    "audio/vnd.wave": "audio/x-wav",
-    "audio/wav": "audio/x-wav",
-    "audio/wave": "audio/x-wav",
-    "audio/x-flac": "audio/flac",
-    "audio/x-hx-aac-adif": "audio/aac",
-    "audio/x-hx-aac-adts": "audio/aac",
-    "audio/x-midi": "audio/midi",
-    "audio/x-mp3": "audio/mpeg",
-    "image/jpg": "image/jpeg",
-    "image/pjpeg": "image/jpeg",
-    "image/x-adobe-dng": "image/tiff",
-    "image/x-ms-bmp": "image/bmp",
-    "image/x-nikon-nef": "image/tiff",
-    "image/x-pentax-pef": "image/tiff",
-    "image/x-png": "image/png",
-    "image/x-samsung-srw": "image/tiff",
-    "image/x-sony-arw": "image/tiff",
-    "image/x-webp": "image/webp",
-    "text/json": "application/json",
-    "video/avi": "video/x-msvideo",
-    "video/mkv": "video/x-matroska",
-    "video/msvideo": "video/x-msvideo",
-    "video/x-mp4": "video/mp4",
-}
-"""Names that versions of libmagic, and other tools, use for one kind -> the name used here.
-
-It is libmagic 5.44's name, except where that is a private one.
-"""
-
-_SIGNATURES: Final = (
-    (re.compile(rb"\xff\xd8\xff"), re.compile(r"image/jpeg")),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), re.compile(r"image/a?png")),
-    (re.compile(rb"GIF8"), re.compile(r"image/gif")),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), re.compile(r"image/webp")),
-    (re.compile(rb"(?:II[*+]\0|MM\0[*+])"), re.compile(r"image/.*")),
-    (
-        re.compile(rb"\0\0\0\x0c(?:jP  |JXL )\r\n\x87\n"),
-        re.compile(r"image/.*|video/mj2|application/octet-stream"),
-    ),
-    (re.compile(rb"\xff\x4f\xff\x51\0"), re.compile(r"image/.*")),
-    (re.compile(rb"....ftyp", re.DOTALL), re.compile(r"(?:image|video|audio)/.*|application/octet-stream")),
-)
-"""First bytes that every reader relies on -> the kinds allowed for them."""
-
-_UNNAMED: Final = ((b"IIU\0", "image/x-panasonic-rw2"),)
-"""First bytes -> kinds without a name in libmagic."""
+_ONLY: Final = tuple((one, re.compile(one.only)) for one in STARTS if one.only)
+_UNNAMED: Final = starts_for(Use.UNNAMED)
 
 
 def normalise(answer: str) -> str | None:
@@ -87,12 +32,12 @@ def normalise(answer: str) -> str | None:
     run-together answers of some versions. ``application/octet-stream`` is an answer, not a failure.
     """
     name = answer.partition(";")[0].strip().lower()
-    name = _ALIASES.get(name, name)
+    name = OTHER_NAMES.get(name, name)
     if not _NAME.fullmatch(name):
         half = len(name) // 2  # "image/x-iconimage/x-icon": two entries matched, one said it twice
         if name[:half] != name[half:]:
             return None
-        name = _ALIASES.get(name[:half], name[:half])
+        name = OTHER_NAMES.get(name[:half], name[:half])
     return name if _NAME.fullmatch(name) else None
 
 
@@ -108,11 +53,16 @@ def settle(kind: str, head: bytes) -> str | None:
     made that it calls one kind while every image viewer opens it as another. Either name would be wrong
     for some rule; unknown fails closed for all of them.
     """
-    for signature, kinds in _SIGNATURES:
-        if signature.match(head) and not kinds.fullmatch(kind):
+    for start, allowed in _ONLY:
+        at, more = start.also
+        if (
+            head.startswith(start.data, start.offset)
+            and head.startswith(more, at)
+            and not allowed.fullmatch(kind)
+        ):
             return None
     if kind == "application/octet-stream":
-        return next((name for start, name in _UNNAMED if head.startswith(start)), kind)
+        return next((name for name, at, data in _UNNAMED if head.startswith(data, at)), kind)
     return kind
 
 
@@ -123,16 +73,6 @@ _NO_MOVIE: Final = frozenset(
 """Brands of pictures in the same kind of boxes: no movies, or not only movies."""
 _MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
-
-
-_PICTURE_BRANDS: Final = (
-    (frozenset((b"crx ",)), "image/x-canon-cr3"),
-    (frozenset((b"avif", b"avis", b"avio", b"MA1A", b"MA1B")), "image/avif"),
-    (frozenset((b"heic", b"heix", b"hevc", b"hevx", b"MiHB", b"MiHE", b"MiHA")), "image/heic"),
-    (frozenset((b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heim", b"heis")), "image/heif"),
-    (frozenset((b"jph ",)), "image/jph"),
-)
-"""Compatible brands, the most specific ones first -> the picture's kind."""
 _JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
@@ -146,7 +86,7 @@ def picture_kind(head: bytes) -> str | None:
     if head[at + 4 : at + 8] != b"ftyp" or size % 4 or not 16 <= size <= 1024:
         return None
     brands = {head[at + 8 : at + 12], *(head[i : i + 4] for i in range(at + 16, at + size, 4))}
-    return next((kind for those, kind in _PICTURE_BRANDS if brands & those), None)
+    return next((kind for kind, those in BRANDS if brands & those), None)
 
 
 def movie_kind(head: bytes) -> str | None:

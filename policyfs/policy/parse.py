@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from policyfs.domain import REDACTABLE_KINDS
+from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.compose import UnreadableError, compose, decode
 from policyfs.policy.errors import PolicyError, PolicyErrors
 from policyfs.policy.model import Policy, Where

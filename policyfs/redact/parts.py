@@ -1,13 +1,20 @@
-"""The parts of each kind of file, and the words that remove them: docs/redaction-parts.md."""
+"""Tables of the documentation: kinds and their treatment, parts of files and the words that remove them."""
 
 from __future__ import annotations
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells, in_words
-from policyfs.redact.registry import parts
+from policyfs.redact.registry import kind_rows, parts
+
+
+def kinds_as_markdown() -> str:
+    """Return the table of docs/redaction.md, in the order of kind_rows()."""
+    lines = ["", "| kind | under `redact: [location]` | why |", "|---|---|---|"]
+    lines += [f"| `{row.kind}` | {row.treatment.value} | {row.why} |" for row in kind_rows()]
+    return "\n".join(lines) + "\n"
 
 
 def as_markdown() -> str:
-    """Return the table of the documentation, in the order of parts()."""
+    """Return the table of docs/redaction-parts.md, in the order of parts()."""
     lines = ["", "| files | part | holds | goes under | becomes |", "|---|---|---|---|---|"]
     for part in parts():
         cells = (part.kinds, part.where, part.holds, _words(part.tells), part.becomes)

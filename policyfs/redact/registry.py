@@ -1,4 +1,4 @@
-"""All formats in one list; the locators, the table of kinds, the parts and the cleaners come from it.
+"""Locators, parts and the table of kinds by the rows of formats.py, and the cleaners for embedded files.
 
 The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
 compares the two.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.audio import amr, flac, mp3, ogg
+from policyfs.formats import FORMATS, WITHOUT_LOCATOR, Format, Use, starts_for
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_NESTING,
@@ -23,38 +24,30 @@ from policyfs.redact.core.cleaners import (
     budget_for,
 )
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.core.kinds import NOTHING_IN, Format, KindRow, Part, Treatment, refused_rows
+from policyfs.redact.core.kinds import NOTHING_IN, KindRow, Part, Treatment
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
-from policyfs.redact.documents import sidecars
 from policyfs.redact.exif.exif import clean_tiff
-from policyfs.redact.heif import heif
-from policyfs.redact.images import bmp, gif, jxl, png, webp
-from policyfs.redact.isobmff import mp4
-from policyfs.redact.jpeg import jpeg
-from policyfs.redact.jpeg2000 import jp2
-from policyfs.redact.matroska import matroska
-from policyfs.redact.pdf import pdf
-from policyfs.redact.raw import cr3, raf, tiff
-from policyfs.redact.riff import aiff, avi, wav
 from policyfs.redact.tags.iptc import clean_iim, clean_irb
 from policyfs.redact.xmp.packet import clean_xmp
 
-_MODULES: Final = (
-    jpeg, tiff, raf, cr3, heif, jxl, jp2, png, webp, gif, bmp,
-    mp4, matroska, avi, mp3, flac, ogg, wav, aiff, amr, pdf, sidecars,
-)  # fmt: skip
-FORMATS: Final[tuple[Format, ...]] = tuple(one for module in _MODULES for one in module.FORMATS)
-"""Every format that is redacted, photos first. All lists of formats and kinds are made from this one."""
+
+def _locator(one: Format) -> Locator:
+    module, _, function = one.locator.partition(":")
+    locator: Locator = getattr(import_module(f"policyfs.redact.{module}"), function)
+    return locator
+
+
 LOCATORS: Final[Mapping[str, Locator]] = MappingProxyType(
-    {kind: one.locate for one in FORMATS for kind in one.kinds}
+    {kind: locator for one in FORMATS for locator in [_locator(one)] for kind in one.kinds}
 )
 """Content kind -> its locator; exactly the kinds with the treatment "redacted" in the table."""
-_PICTURES: Final = tuple(start for one in FORMATS for start in one.pictures)
+_PICTURES: Final = starts_for(Use.PICTURE)
 
 
 def parts() -> tuple[Part, ...]:
     """Return every part of every format, photos first."""
-    return tuple(part for one in FORMATS for part in one.parts)
+    modules = dict.fromkeys(one.locator.partition(":")[0] for one in FORMATS)
+    return tuple(part for name in modules for part in import_module(f"policyfs.redact.{name}").PARTS)
 
 
 def kind_rows() -> tuple[KindRow, ...]:
@@ -63,7 +56,8 @@ def kind_rows() -> tuple[KindRow, ...]:
     A kind may be read raw under redaction, redacted, or refused. All other kinds are refused.
     """
     located = (KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items())
-    return (NOTHING_IN, *located, *refused_rows())
+    refused = (KindRow(kind, Treatment.REFUSED, why) for kind, why in WITHOUT_LOCATOR.items())
+    return (NOTHING_IN, *located, *refused)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from policyfs.domain import REDACTABLE_KINDS
+from policyfs.formats import REDACTABLE_KINDS
 from tests.fuzz import richer, richer_boxes
 from tests.property import (
     test_redact_fuzz,

@@ -143,7 +143,6 @@ WITHOUT: Final = {
     "redact/core/cleaners.py": "whole files",
     "redact/core/edits.py": "whole files",
     "redact/core/intervals.py": "whole files",
-    "redact/core/kinds.py": "whole files",
     "redact/core/reader.py": "whole files",
     "redact/core/tag_names.py": "whole files",
     "redact/core/unreferenced.py": "whole files",

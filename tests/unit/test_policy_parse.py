@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.domain import DENY_UNKNOWN, REDACTABLE_KINDS, REDACTIONS, Audit, Op, banned, to_clean
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Audit, Op, banned, to_clean
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import App, Block, Effect, Where, Who
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
 from policyfs.redact.core.categories import WORDS
-from policyfs.redact.core.kinds import Treatment
-from policyfs.redact.registry import LOCATORS, kind_rows
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\n"
 APPS = "apps:\n  camera: {uid: 10010}\n  maps: {uid: 10012, grants: [media.location]}\n"
@@ -218,10 +216,6 @@ class TestRule:
 
 class TestWhatRedactionKnows:
     """policy/ and redact/ never import each other: what they both say is held together here."""
-
-    def test_kinds_with_a_locator(self):
-        located = {row.kind for row in kind_rows() if row.treatment is Treatment.LOCATOR}
-        assert located == REDACTABLE_KINDS == set(LOCATORS)
 
     def test_what_can_be_redacted(self):
         assert WORDS.keys() >= REDACTIONS

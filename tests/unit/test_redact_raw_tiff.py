@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from policyfs.formats import FORMATS
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from policyfs.redact.raw.tiff import FORMATS
 from tests.support import jpegs, tiffs
 from tests.support.jpegs import (
     EXIF_IFD,
@@ -291,7 +291,7 @@ class Counting:
         return self._head[offset : offset + size].ljust(size, b"\0")
 
 
-@pytest.mark.parametrize("kind", FORMATS[0].kinds)
+@pytest.mark.parametrize("kind", next(one.kinds for one in FORMATS if "image/tiff" in one.kinds))
 def test_pixels_are_not_read(kind):
     size = 2 << 30
     tags = [entry for entry in picture("II", 8) if entry[0] not in (0x0111, 0x0117)]

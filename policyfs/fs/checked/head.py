@@ -16,41 +16,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from policyfs.formats import Use, starts_for
+
 HEAD_BYTES: Final = 64 * 1024
 """The number of bytes that are held and judged: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
 """The most bytes that libmagic needs to name a prefix without a known signature."""
 
-_SIGNATURES: Final[tuple[tuple[str, int, bytes], ...]] = (
-    ("image/jpeg", 0, b"\xff\xd8\xff"),
-    ("image/png", 0, b"\x89PNG\r\n\x1a\n"),
-    ("image/gif", 0, b"GIF8"),
-    ("image/webp", 0, b"RIFF"),
-    ("image/tiff", 0, b"II*\0"),
-    ("image/tiff", 0, b"MM\0*"),
-    ("image/x-ms-bmp", 0, b"BM"),
-    ("image/bmp", 0, b"BM"),
-    ("image/heic", 4, b"ftyp"),
-    ("image/heif", 4, b"ftyp"),
-    ("image/avif", 4, b"ftyp"),
-    ("video/mp4", 4, b"ftyp"),
-    ("video/3gpp", 4, b"ftyp"),
-    ("video/quicktime", 4, b"ftyp"),
-    ("video/x-m4v", 4, b"ftyp"),
-    ("audio/x-m4a", 4, b"ftyp"),
-    ("video/x-matroska", 0, b"\x1aE\xdf\xa3"),
-    ("video/webm", 0, b"\x1aE\xdf\xa3"),
-    ("audio/flac", 0, b"fLaC"),
-    ("audio/ogg", 0, b"OggS"),
-    ("video/ogg", 0, b"OggS"),
-    ("application/ogg", 0, b"OggS"),
-    ("audio/x-wav", 0, b"RIFF"),
-    ("video/x-msvideo", 0, b"RIFF"),
-    ("application/pdf", 0, b"%PDF-"),
-)
-"""The first bytes of files by kind: published signatures (offset, bytes) of the formats."""
-
+_SIGNATURES: Final = starts_for(Use.HEAD)
 _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 
 MAX_FRAMES: Final = 1_000_000
@@ -52,14 +52,3 @@ def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
             raise TooMuchError("too many frames of sound")
         at += index
     return at
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/amr": "speech frames and nothing else",
-        },
-        locate=locate_amr,
-        parts=PARTS,
-    ),
-)

@@ -14,7 +14,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.free_text import bytes_tell_place
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front
@@ -258,14 +258,3 @@ def _crc16(data: bytes) -> int:
     for byte in data:
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
     return value
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/flac": "comments, pictures and all other blocks are examined",
-        },
-        locate=locate_flac,
-        parts=PARTS,
-    ),
-)

@@ -14,7 +14,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
@@ -253,20 +253,3 @@ def crc16(data: bytes) -> int:
         for _ in range(8):
             value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
     return value
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/mpeg": "ID3, APE and Lyrics3 tags are examined",
-        },
-        locate=locate_mp3,
-        parts=PARTS,
-    ),
-    Format(
-        kinds={
-            "audio/aac": "ID3, APE and Lyrics3 tags are examined",
-        },
-        locate=locate_adts,
-    ),
-)

@@ -17,7 +17,7 @@ from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import Window
@@ -350,16 +350,3 @@ class _Locator:
                 new = bytearray(apply(old, [patch.shifted(-page.at) for patch in mine]))
                 new[22:26] = bytes(4)
                 self.edits.put(page.at + 22, old[22:26], page_checksum(bytes(new)).to_bytes(4, "little"))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/ogg": "comments are examined; unknown streams are refused",
-            "video/ogg": "comments are examined; unknown streams are refused",
-            "application/ogg": "comments are examined; unknown streams are refused",
-        },
-        locate=locate_ogg,
-        parts=PARTS,
-    ),
-)

@@ -11,9 +11,6 @@ from typing import Final
 
 from policyfs.domain import Patch
 
-DETECTOR_VERSION: Final = 16
-"""Version, raised whenever a file could get another plan than before: cached plans are then void."""
-
 MAX_FINDINGS: Final = 500
 """Findings listed in a plan; patches are never cut short."""
 

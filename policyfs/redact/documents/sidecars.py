@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.free_text import tells_place
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.xmp.properties import speaks_of_place
 
@@ -245,20 +245,3 @@ def _blanked(text: str, data: bytes, spans: list[_Span]) -> Found:
     pieces.append(text[done:])
     found.patches += difference(0, data, "".join(pieces).encode())
     return found
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "application/rdf+xml": "an XMP sidecar: each property, as in a photo",
-        },
-        locate=locate_xmp_sidecar,
-        parts=PARTS,
-    ),
-    Format(
-        kinds={
-            "application/x-location+json": "Takeout's JSON, member by member",
-        },
-        locate=locate_takeout,
-    ),
-)

@@ -16,7 +16,7 @@ from policyfs.redact.bitstreams.nal_units import CODECS, walk_nals
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.containers import (
     MAX_BLOCK_BYTES,
@@ -319,26 +319,3 @@ def _is_picture(item: Item) -> bool:
 
 def _media_type(item: Item) -> bytes:
     return item.content.partition(b";")[0].strip()
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/heic": "EXIF, XMP and all other items are examined",
-            "image/heif": "EXIF, XMP and all other items are examined",
-            "image/avif": "EXIF, XMP and all other items are examined",
-            "image/heic-sequence": "items and tracks are examined",
-            "image/heif-sequence": "items and tracks are examined",
-        },
-        locate=locate_heif,
-        parts=PARTS,
-        pictures=(
-            Start("image/heic", 4, b"ftypheic"),
-            Start("image/heic", 4, b"ftypheix"),
-            Start("image/heic", 4, b"ftypmif1"),
-            Start("image/heic", 4, b"ftypmif2"),
-            Start("image/avif", 4, b"ftypavif"),
-            Start("image/avif", 4, b"ftypavis"),
-        ),
-    ),
-)

@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import SIGNATURE, is_profile
 
@@ -148,20 +148,3 @@ def _icon(edits: Edits, start: int, size: int) -> int:
         return size
     # The height is that of the picture and its mask together.
     return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/bmp": "what is no picture becomes zeros",
-        },
-        locate=locate_bmp,
-        parts=PARTS,
-    ),
-    Format(
-        kinds={
-            "image/vnd.microsoft.icon": "what is no picture becomes zeros; PNGs are redacted",
-        },
-        locate=locate_ico,
-    ),
-)

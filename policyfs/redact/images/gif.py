@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import is_blank, told_by_named
 from policyfs.redact.images.png import is_profile
@@ -198,15 +198,3 @@ def _joined(data: bytes) -> bytes:
         out += data[at + 1 : at + 1 + data[at]]
         at += data[at] + 1
     return bytes(out)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/gif": "comments, XMP and all other extensions are examined",
-        },
-        locate=locate_gif,
-        parts=PARTS,
-        pictures=(Start("image/gif", 0, b"GIF8"),),
-    ),
-)

@@ -14,7 +14,7 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_exif_block, clean_xmp_block, cleaned_at
 from policyfs.redact.isobmff.boxes import Box, read_boxes
@@ -156,15 +156,3 @@ class _Locator:
         self.pieces += 1
         self.whole = box.kind == b"jxlc" or number >> 31 == 1
         return True
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/jxl": "EXIF, XMP and all other boxes are examined",
-        },
-        locate=locate_jxl,
-        parts=PARTS,
-        pictures=(Start("image/jxl", 0, b"\0\0\0\x0cJXL \r\n\x87\n"),),
-    ),
-)

@@ -20,7 +20,7 @@ from policyfs.redact.core.bounded_inflate import inflated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.images.png_text import clean_packed_exif, clean_text
@@ -316,15 +316,3 @@ def is_profile(data: bytes) -> bool:
     """True if these bytes are an ICC profile (ICC.1:2022, 7.2), with nothing but padding behind."""
     size = int.from_bytes(data[:4])
     return data[36:40] == b"acsp" and 128 <= size <= len(data) <= size + 4 and not data[size:].strip(b"\0")
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/png": "EXIF, XMP, texts and all other chunks are examined",
-        },
-        locate=locate_png,
-        parts=PARTS,
-        pictures=(Start("image/png", 0, b"\x89PNG\r\n\x1a\n"),),
-    ),
-)

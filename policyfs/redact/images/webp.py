@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.images.png import is_profile
 from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad
@@ -142,15 +142,3 @@ class _Locator:
         for name in self.dropped - self.kept:
             flags &= ~_FLAGS[name]
         self.edits.put(chunk.start, old, bytes([flags, 0, 0, 0]))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/webp": "EXIF, XMP and all other chunks are examined",
-        },
-        locate=locate_webp,
-        parts=PARTS,
-        pictures=(Start("image/webp", 0, b"RIFF"),),
-    ),
-)

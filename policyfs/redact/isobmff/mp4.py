@@ -18,7 +18,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, read_boxes
@@ -391,20 +391,3 @@ def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) 
             if current[1] > end:
                 break
             current = next(rest, None)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "video/mp4": "user data, metadata boxes and timed metadata are examined",
-            "video/quicktime": "likewise",
-            "video/x-m4v": "likewise",
-            "video/3gpp": "likewise",
-            "video/3gpp2": "likewise",
-            "audio/mp4": "likewise",
-            "audio/x-m4a": "likewise",
-        },
-        locate=locate_movie,
-        parts=PARTS,
-    ),
-)

@@ -15,7 +15,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import range_says_nothing
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, skip_zeros, zeros
 from policyfs.redact.jpeg.markers import Image, is_soi, walk_image
 from policyfs.redact.jpeg.motion_photo import find_video, live_mark_size
@@ -178,15 +178,3 @@ class _Locator:
         if patches:
             self.patches += patches
             self.notes.append(Note(start, end - start, "JPEG", tag, broken=broken))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/jpeg": "EXIF, XMP, IPTC and all other metadata is examined",
-        },
-        locate=locate_jpeg,
-        parts=PARTS,
-        pictures=(Start("image/jpeg", 0, b"\xff\xd8\xff"),),
-    ),
-)

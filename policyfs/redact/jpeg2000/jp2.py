@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource
 from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
@@ -242,21 +242,3 @@ def _is_colour(data: bytes) -> bool:
     if data[0] in (2, 3):
         return is_colour(b"prof" + data[3:])
     return len(data) <= 64
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/jp2": "all boxes and the codestream's comments are examined",
-            "image/jph": "all boxes and the codestream's comments are examined",
-            "image/jpx": "all boxes and the codestream's comments are examined",
-            "image/x-jp2-codestream": "comments are examined",
-        },
-        locate=locate_jp2,
-        parts=PARTS,
-        pictures=(
-            Start("image/jp2", 0, b"\0\0\0\x0cjP  \r\n\x87\n"),
-            Start("image/x-jp2-codestream", 0, b"\xff\x4f\xff\x51\0"),
-        ),
-    ),
-)

@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference, skip_zeros
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.clusters import Clusters, Role, Track, next_level_1
@@ -307,17 +307,3 @@ def _role(entry: bytes) -> Role:
     if kind == _SUBTITLE and codec.startswith(_PICTURES_OF_TEXT):
         return Role.MEDIA
     return Role.TEXT if codec.startswith(_TEXTS) else Role.OTHER
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "video/x-matroska": "tags, chapters, attachments, all tracks but media",
-            "video/webm": "as Matroska",
-            "audio/x-matroska": "as Matroska",
-            "audio/webm": "as Matroska",
-        },
-        locate=locate_matroska,
-        parts=PARTS,
-    ),
-)

@@ -16,7 +16,7 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
 from policyfs.redact.pdf.keys import Edits, edit
@@ -296,14 +296,3 @@ def _outside(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Ite
             at += 1
         if at == len(others) or others[at][0] >= end:
             yield start, end
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "application/pdf": "all objects of all revisions; page text stays",
-        },
-        locate=locate_pdf,
-        parts=PARTS,
-    ),
-)

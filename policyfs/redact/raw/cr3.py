@@ -16,7 +16,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, MemorySource, SliceSource, difference, zeros
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at
@@ -222,14 +222,3 @@ class _Locator:
             note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=True)
             return Cleaned(bytes(len(data)), (note,))
         return Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/x-canon-cr3": "EXIF, maker notes, XMP, previews, tracks are examined",
-        },
-        locate=locate_cr3,
-        parts=PARTS,
-    ),
-)

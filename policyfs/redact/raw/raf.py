@@ -13,7 +13,7 @@ from policyfs.domain import Patch
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.intervals import Extents
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif.raw_tags import numbers
 from policyfs.redact.raw.tiff import unreferenced
@@ -132,14 +132,3 @@ class _Raf:
             self._file("image/tiff", start, size)
         else:
             self._keep(start, min(start + size, self.source.size))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/x-fuji-raf": "its JPEG, its directory and its TIFF are examined",
-        },
-        locate=locate_raf,
-        parts=PARTS,
-    ),
-)

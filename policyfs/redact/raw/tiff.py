@@ -16,7 +16,7 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.intervals import Extents
-from policyfs.redact.core.kinds import Format, Part, Start
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif import raw_tags, tags
 from policyfs.redact.exif.ifd import Directory, Entry, Frame
@@ -317,21 +317,3 @@ def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Ext
             yield from zeros(source, start, end)
         else:
             yield Patch(start, zeros=end - start)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "image/tiff": "all tags are examined; DNG, NEF, ARW, PEF, SRW, 3FR, too",
-            "image/x-canon-cr2": "likewise",
-            "image/x-olympus-orf": "likewise",
-            "image/x-panasonic-rw2": "likewise",
-        },
-        locate=locate_tiff,
-        parts=PARTS,
-        pictures=(
-            Start("image/tiff", 0, b"II*\0"),
-            Start("image/tiff", 0, b"MM\0*"),
-        ),
-    ),
-)

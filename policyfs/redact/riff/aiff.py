@@ -8,7 +8,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad, printable
@@ -91,14 +91,3 @@ def _chunk(edits: Edits, chunk: Chunk) -> None:
         edits.zero(chunk.start + size, chunk.next, "behind ID3")
     else:
         drop(edits, chunk, name=PADDING, tag=printable(chunk.name), broken=not whole)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/x-aiff": "all chunks besides the sound are examined",
-        },
-        locate=locate_aiff,
-        parts=PARTS,
-    ),
-)

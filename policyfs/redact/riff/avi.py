@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import (
@@ -204,14 +204,3 @@ class _Locator:
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
             self.edits.note(at, HEAD_BYTES, printable(name))
         self.edits.zero(at + HEAD_BYTES, end, printable(name))
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "video/x-msvideo": "all chunks besides picture and sound are examined",
-        },
-        locate=locate_avi,
-        parts=PARTS,
-    ),
-)

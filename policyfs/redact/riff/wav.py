@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.edits import Edits
-from policyfs.redact.core.kinds import Format, Part
+from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.chunks import LIKELY_NAME, Chunk, chunks, drop, pad, printable
@@ -177,14 +177,3 @@ class _Locator:
         found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
         if found:
             self.edits.zero(chunk.start + start, chunk.start + end, tag, found)
-
-
-FORMATS: Final = (
-    Format(
-        kinds={
-            "audio/x-wav": "all chunks besides the sound are examined",
-        },
-        locate=locate_wav,
-        parts=PARTS,
-    ),
-)

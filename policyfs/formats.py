@@ -1,0 +1,326 @@
+"""One row for each file format: its kinds, first bytes, other names, and its locator.
+
+All lists of formats and kinds follow from these rows: the policy language's redactable kinds, the
+signatures of checked heads and of embedded pictures, corrections of libmagic's answers, the locators,
+the table of kinds in docs/redaction.md. Rows name locators instead of importing them: the daemon
+needs the kinds, and no parser (docs/decisions/0040-one-row-for-a-format.md).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.domain import KIND_EMPTY
+
+_UNNAMED: Final = "application/octet-stream"
+
+
+class Use(enum.Flag):
+    """Uses of a signature besides ``Start.only``.
+
+    HEAD: a write to a checked file is refused as soon as its first bytes can no longer become one of the
+    kinds; only for kinds whose files all begin in one of the given ways. PICTURE: pictures within other
+    files are known by it. UNNAMED: files begin so to which libmagic gives no name.
+    """
+
+    NONE = 0
+    HEAD = enum.auto()
+    PICTURE = enum.auto()
+    UNNAMED = enum.auto()
+
+
+class Start(NamedTuple):
+    """Signature: these bytes at this offset, in files of these kinds; the first is that of a picture.
+
+    only: pattern of the kinds that a file with these bytes (and with those of `also`, an offset and bytes)
+    may have. Every reader relies on them, so any other answer of libmagic is a contradiction.
+    """
+
+    kinds: tuple[str, ...]
+    data: bytes
+    offset: int = 0
+    uses: Use = Use.HEAD | Use.PICTURE
+    only: str = ""
+    also: tuple[int, bytes] = (0, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format that is redacted: all that is known of it outside of its locator.
+
+    locator: its module below policyfs.redact, and the function in it; the module's PARTS are the parts of
+    its files. kinds: its content kinds, and the parts examined in each, for the documentation. starts: how
+    its files begin; none if that varies. other_names: its kinds by the names that versions of libmagic, and
+    other tools, use for them. brands: its kinds by compatible brands (ISO base media) that libmagic may not
+    know; in case of several kinds the most specific one is first.
+    """
+
+    locator: str
+    kinds: Mapping[str, str]
+    starts: tuple[Start, ...]
+    other_names: Mapping[str, str] = field(default_factory=dict)
+    brands: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+
+
+_FTYP: Final = (b"ftyp", 4, Use.HEAD, rf"(?:image|video|audio)/.*|{_UNNAMED}")
+_JP2_BOX: Final = (0, Use.PICTURE, rf"image/.*|video/mj2|{_UNNAMED}")
+_BOXES: Final = "all boxes and the codestream's comments are examined"
+_OGG: Final = "comments are examined; unknown streams are refused"
+_TAGS: Final = "ID3, APE and Lyrics3 tags are examined"
+_ITEMS: Final = "EXIF, XMP and all other items are examined"
+
+FORMATS: Final = (
+    Format(
+        "jpeg.jpeg:locate_jpeg",
+        kinds={"image/jpeg": "EXIF, XMP, IPTC and all other metadata is examined"},
+        starts=(Start(("image/jpeg",), b"\xff\xd8\xff", only="image/jpeg"),),
+        other_names={"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"},
+    ),
+    Format(
+        "raw.tiff:locate_tiff",
+        kinds={
+            "image/tiff": "all tags are examined; DNG, NEF, ARW, PEF, SRW, 3FR, too",
+            "image/x-canon-cr2": "likewise",
+            "image/x-olympus-orf": "likewise",
+            "image/x-panasonic-rw2": "likewise",
+        },
+        starts=(
+            Start(("image/tiff",), b"II*\0", only="image/.*"),
+            Start(("image/tiff",), b"MM\0*", only="image/.*"),
+            Start(("image/tiff",), b"II+\0", uses=Use.NONE, only="image/.*"),
+            Start(("image/tiff",), b"MM\0+", uses=Use.NONE, only="image/.*"),
+            Start(("image/x-panasonic-rw2",), b"IIU\0", uses=Use.UNNAMED),
+        ),
+        other_names=dict.fromkeys(
+            ("image/x-adobe-dng", "image/x-nikon-nef", "image/x-pentax-pef", "image/x-samsung-srw",
+             "image/x-sony-arw"),
+            "image/tiff",
+        ),
+    ),
+    Format(
+        "raw.raf:locate_raf",
+        kinds={"image/x-fuji-raf": "its JPEG, its directory and its TIFF are examined"},
+        starts=(),
+    ),
+    Format(
+        "raw.cr3:locate_cr3",
+        kinds={"image/x-canon-cr3": "EXIF, maker notes, XMP, previews, tracks are examined"},
+        starts=(),
+        brands={"image/x-canon-cr3": frozenset((b"crx ",))},
+    ),
+    Format(
+        "heif.heif:locate_heif",
+        kinds={
+            "image/heic": _ITEMS,
+            "image/heif": _ITEMS,
+            "image/avif": _ITEMS,
+            "image/heic-sequence": "items and tracks are examined",
+            "image/heif-sequence": "items and tracks are examined",
+        },
+        starts=(
+            Start(("image/heic", "image/heif", "image/avif"), *_FTYP),
+            *(
+                Start(("image/heic",), b"ftyp" + brand, 4, Use.PICTURE)
+                for brand in (b"heic", b"heix", b"mif1", b"mif2")
+            ),
+            Start(("image/avif",), b"ftypavif", 4, Use.PICTURE),
+            Start(("image/avif",), b"ftypavis", 4, Use.PICTURE),
+        ),
+        brands={
+            "image/avif": frozenset((b"avif", b"avis", b"avio", b"MA1A", b"MA1B")),
+            "image/heic": frozenset((b"heic", b"heix", b"hevc", b"hevx", b"MiHB", b"MiHE", b"MiHA")),
+            "image/heif": frozenset((b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heim", b"heis")),
+        },
+    ),
+    Format(
+        "images.jxl:locate_jxl",
+        kinds={"image/jxl": "EXIF, XMP and all other boxes are examined"},
+        starts=(Start(("image/jxl",), b"\0\0\0\x0cJXL \r\n\x87\n", *_JP2_BOX),),
+    ),
+    Format(
+        "jpeg2000.jp2:locate_jp2",
+        kinds={
+            "image/jp2": _BOXES,
+            "image/jph": _BOXES,
+            "image/jpx": _BOXES,
+            "image/x-jp2-codestream": "comments are examined",
+        },
+        starts=(
+            Start(("image/jp2",), b"\0\0\0\x0cjP  \r\n\x87\n", *_JP2_BOX),
+            Start(("image/x-jp2-codestream",), b"\xff\x4f\xff\x51\0", uses=Use.PICTURE, only="image/.*"),
+        ),
+        brands={"image/jph": frozenset((b"jph ",))},
+    ),
+    Format(
+        "images.png:locate_png",
+        kinds={"image/png": "EXIF, XMP, texts and all other chunks are examined"},
+        starts=(Start(("image/png",), b"\x89PNG\r\n\x1a\n", only="image/a?png"),),
+        other_names={"image/x-png": "image/png"},
+    ),
+    Format(
+        "images.webp:locate_webp",
+        kinds={"image/webp": "EXIF, XMP and all other chunks are examined"},
+        starts=(Start(("image/webp",), b"RIFF", only="image/webp", also=(8, b"WEBP")),),
+        other_names={"image/x-webp": "image/webp"},
+    ),
+    Format(
+        "images.gif:locate_gif",
+        kinds={"image/gif": "comments, XMP and all other extensions are examined"},
+        starts=(Start(("image/gif",), b"GIF8", only="image/gif"),),
+    ),
+    Format(
+        "images.bmp:locate_bmp",
+        kinds={"image/bmp": "what is no picture becomes zeros"},
+        starts=(Start(("image/bmp", "image/x-ms-bmp"), b"BM", uses=Use.HEAD),),
+        other_names={"image/x-ms-bmp": "image/bmp"},
+    ),
+    Format(
+        "images.bmp:locate_ico",
+        kinds={"image/vnd.microsoft.icon": "what is no picture becomes zeros; PNGs are redacted"},
+        starts=(),
+    ),
+    Format(
+        "isobmff.mp4:locate_movie",
+        kinds={
+            "video/mp4": "user data, metadata boxes and timed metadata are examined",
+            "video/quicktime": "likewise",
+            "video/x-m4v": "likewise",
+            "video/3gpp": "likewise",
+            "video/3gpp2": "likewise",
+            "audio/mp4": "likewise",
+            "audio/x-m4a": "likewise",
+        },
+        starts=(
+            Start(("video/mp4", "video/3gpp", "video/quicktime", "video/x-m4v", "audio/x-m4a"), *_FTYP),
+        ),
+        other_names={"application/mp4": "video/mp4", "video/x-mp4": "video/mp4"},
+    ),
+    Format(
+        "matroska.matroska:locate_matroska",
+        kinds={
+            "video/x-matroska": "tags, chapters, attachments, all tracks but media",
+            "video/webm": "as Matroska",
+            "audio/x-matroska": "as Matroska",
+            "audio/webm": "as Matroska",
+        },
+        starts=(Start(("video/x-matroska", "video/webm"), b"\x1aE\xdf\xa3", uses=Use.HEAD),),
+        other_names={"video/mkv": "video/x-matroska"},
+    ),
+    Format(
+        "riff.avi:locate_avi",
+        kinds={"video/x-msvideo": "all chunks besides picture and sound are examined"},
+        starts=(Start(("video/x-msvideo",), b"RIFF", uses=Use.HEAD),),
+        other_names={"video/avi": "video/x-msvideo", "video/msvideo": "video/x-msvideo"},
+    ),
+    Format(
+        "audio.mp3:locate_mp3",
+        kinds={"audio/mpeg": _TAGS},
+        starts=(),
+        other_names={
+            "audio/mp3": "audio/mpeg",
+            "audio/mpegapplication/octet-stream": "audio/mpeg",  # file 5.3x after an ID3 tag
+            "audio/x-mp3": "audio/mpeg",
+        },
+    ),
+    Format(
+        "audio.mp3:locate_adts",
+        kinds={"audio/aac": _TAGS},
+        starts=(),
+        other_names={"audio/x-hx-aac-adif": "audio/aac", "audio/x-hx-aac-adts": "audio/aac"},
+    ),
+    Format(
+        "audio.flac:locate_flac",
+        kinds={"audio/flac": "comments, pictures and all other blocks are examined"},
+        starts=(Start(("audio/flac",), b"fLaC", uses=Use.HEAD),),
+        other_names={"audio/x-flac": "audio/flac"},
+    ),
+    Format(
+        "audio.ogg:locate_ogg",
+        kinds={"audio/ogg": _OGG, "video/ogg": _OGG, "application/ogg": _OGG},
+        starts=(Start(("audio/ogg", "video/ogg", "application/ogg"), b"OggS", uses=Use.HEAD),),
+        other_names={"application/x-ogg": "application/ogg"},
+    ),
+    Format(
+        "riff.wav:locate_wav",
+        kinds={"audio/x-wav": "all chunks besides the sound are examined"},
+        starts=(Start(("audio/x-wav",), b"RIFF", uses=Use.HEAD),),
+        other_names=dict.fromkeys(("audio/vnd.wave", "audio/wav", "audio/wave"), "audio/x-wav"),
+    ),
+    Format(
+        "riff.aiff:locate_aiff",
+        kinds={"audio/x-aiff": "all chunks besides the sound are examined"},
+        starts=(),
+        other_names={"audio/aiff": "audio/x-aiff"},
+    ),
+    Format("audio.amr:locate_amr", kinds={"audio/amr": "speech frames and nothing else"}, starts=()),
+    Format(
+        "pdf.pdf:locate_pdf",
+        kinds={"application/pdf": "all objects of all revisions; page text stays"},
+        starts=(Start(("application/pdf",), b"%PDF-", uses=Use.HEAD),),
+    ),
+    Format(
+        "documents.sidecars:locate_xmp_sidecar",
+        kinds={"application/rdf+xml": "an XMP sidecar: each property, as in a photo"},
+        starts=(),
+    ),
+    Format(
+        "documents.sidecars:locate_takeout",
+        kinds={"application/x-location+json": "Takeout's JSON, member by member"},
+        starts=(),
+    ),
+)  # fmt: skip
+"""Every format that is redacted, photos first."""
+
+WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
+    "image/svg+xml": "may carry any metadata; no locator",
+    "video/mp2t": "AVCHD and dash-cams write places and dates into every second of it",
+    "video/mpeg": "may carry anything in private streams and user data",
+    "video/x-flv": "its script tags hold anything; no locator",
+    "video/x-ms-asf": "its headers hold anything; no locator (WMV, WMA)",
+    "application/zip": "holds any other file",
+    "text/plain": "may say anything; a track or a log of places, too",
+    "application/gpx+xml": "a track: places from end to end",
+    "application/vnd.google-earth.kml+xml": "places from end to end",
+    "application/vnd.garmin.tcx+xml": "a training: places from end to end",
+    "application/geo+json": "places from end to end",
+    "application/x-nmea": "a GPS receiver's log",
+    "application/x-location-text": "text in which coordinates were found",
+}
+"""Known kinds that redaction refuses, and why. Unknown ones are refused as well."""
+
+_OTHER_NAMES_WITHOUT_LOCATOR: Final = {
+    "application/x-empty": KIND_EMPTY,
+    "application/x-gzip": "application/gzip",
+    "application/x-zip-compressed": "application/zip",
+    "application/xml": "text/xml",
+    "application/vnd.adobe.photoshop": "image/vnd.adobe.photoshop",
+    "audio/x-midi": "audio/midi",
+    "text/json": "application/json",
+}
+
+REDACTABLE_KINDS: Final = frozenset(kind for one in FORMATS for kind in one.kinds)
+"""Content kinds with a locator; a policy's ``raw_types`` must not name them."""
+OTHER_NAMES: Final[Mapping[str, str]] = {
+    **_OTHER_NAMES_WITHOUT_LOCATOR,
+    **{name: kind for one in FORMATS for name, kind in one.other_names.items()},
+}
+"""Names that versions of libmagic, and other tools, use for one kind -> the name used here.
+
+It is libmagic 5.44's name, except where that is a private one.
+"""
+BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
+"""Kinds of pictures in boxes with their compatible brands, the most specific ones first."""
+STARTS: Final = tuple(start for one in FORMATS for start in one.starts)
+
+
+def starts_for(use: Use) -> tuple[tuple[str, int, bytes], ...]:
+    """Return the signatures with one use: kind, offset, bytes."""
+    return tuple(
+        (kind, one.offset, one.data)
+        for one in STARTS
+        if use in one.uses
+        for kind in one.kinds
+    )  # fmt: skip
