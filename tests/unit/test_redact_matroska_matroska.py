@@ -9,7 +9,6 @@ import pytest
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.core.zlib_exact import blank, deflate_to, inflate
 from policyfs.redact.matroska.codec_private import clean_comments
 from policyfs.redact.matroska.ebml import void
 from policyfs.redact.plan import Outcome, locate
@@ -246,24 +245,6 @@ def test_void(size):
     assert len(made) == size
     if size > 1:
         assert run(film(made, MEDIA)) == film(made, MEDIA)
-
-
-@pytest.mark.parametrize("size", [11, 12, 100, 65545, 65546, 65547, 70000, 200_000])
-def test_a_stream_of_any_length(size):
-    made = blank(size, b" ")
-    assert len(made) == size
-    said, rest = inflate(made, size)
-    assert not said.strip(b" ")
-    assert not rest.strip(b"\0")
-
-
-def test_deflating_into_a_length():
-    text = b"abc" * 100
-    made = deflate_to(text, 50)
-    assert made is not None
-    assert len(made) == 50
-    assert inflate(made, 1000)[0] == text
-    assert deflate_to(bytes(range(256)), 50) is None
 
 
 def comments(*each: bytes, vendor: bytes = b"Xiph", tail: bytes = b"\1") -> bytes:

@@ -21,10 +21,12 @@ from policyfs.redact.tags.ape_lyrics import clean_end, clean_front
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
 
 MARK: Final = b"fLaC"
-STREAMINFO, PADDING, _APPLICATION, _SEEKTABLE, COMMENTS, CUESHEET, PICTURE = range(7)
+STREAMINFO, PADDING, _APPLICATION, SEEKTABLE, COMMENTS, CUESHEET, PICTURE = range(7)
 _HEAD_BYTES: Final = 4
 _LAST: Final = 0x80
 _POINT_BYTES: Final = 18
+_MAX_SAMPLES: Final = 1 << 36
+_PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
 """Offset of the longest frame's length in the stream information."""
@@ -35,7 +37,7 @@ _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
 """Words: sound seldom holds them, but text behind it would."""
 _NAMES: Final = {
     _APPLICATION: "application",
-    _SEEKTABLE: "seek table",
+    SEEKTABLE: "seek table",
     CUESHEET: "cue sheet",
     PICTURE: "picture",
 }
@@ -99,7 +101,7 @@ def _block(edits: Edits, at: int, head: bytes, end: int) -> None:
     if kind == COMMENTS and data:
         _comments(edits, at, head, data)
         return
-    if kind == _SEEKTABLE and size % _POINT_BYTES == 0 and size <= MAX_BLOCK_BYTES:
+    if kind == SEEKTABLE and size <= MAX_BLOCK_BYTES and seeks_only(data, edits.source.size):
         return
     if kind == CUESHEET and data and sheet_is_sound(data):
         if not told(inner.hide, Tells.OTHER, data[:128]):
@@ -146,6 +148,24 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
         edits.put(at, head + data, new_head + comments.kept + pad)
     else:
         edits.put(start, data, comments.kept.ljust(len(data), b"\0"))
+
+
+def seeks_only(table: bytes, size: int) -> bool:
+    """True if a seek table has the shape of RFC 9639, 8.5, for a file of so many bytes."""
+    if len(table) % _POINT_BYTES:
+        return False
+    before = -1
+    for at in range(0, len(table), _POINT_BYTES):
+        point = table[at : at + _POINT_BYTES]
+        if point.startswith(_PLACEHOLDER):
+            if point[8:].strip(b"\0"):
+                return False
+            continue
+        sample = int.from_bytes(point[:8])
+        if not before <= sample < _MAX_SAMPLES or int.from_bytes(point[8:16]) > size:
+            return False
+        before = sample
+    return True
 
 
 def sheet_is_sound(data: bytes) -> bool:
@@ -229,7 +249,7 @@ def _is_header(data: bytes, at: int) -> bool:
     lead = head[4]
     width = 1 if lead < 0x80 else 8 - (lead ^ 0xFF).bit_length()
     size = 4 + width + {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-    return 1 <= width <= 7 and size < len(head) and _crc8(head[:size]) == head[size]
+    return (lead < 0x80 or 2 <= width <= 7) and size < len(head) and _crc8(head[:size]) == head[size]
 
 
 def _table(polynomial: int, bits: int) -> list[int]:

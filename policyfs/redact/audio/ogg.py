@@ -11,9 +11,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
-from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE
+from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE, SEEKTABLE, seeks_only
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
@@ -43,8 +44,11 @@ _FIRST_HEADS: Final = {
     b"\x80theora": b"theora",
     b"fishead\0": b"Skeleton",
 }
-_FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 276, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""Length of the first header of each codec, at most."""
+_FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
+"""Length of the first header of each codec; Opus may have a table of channels behind it."""
+_SPEEX_VERSION: Final = slice(8, 28)
+_SKELETON_BYTES: Final = 80
+_INDEX_HEAD_BYTES: Final = 42
 _SKELETON_TIME: Final = slice(44, 64)
 _BONE_HEAD_BYTES: Final = 52
 
@@ -271,7 +275,7 @@ class _Locator:
         if stream.codec == b"Skeleton":
             return self._skeleton(stream, data)
         if number == 0:
-            return data[: _FIRST_BYTES[stream.codec]].ljust(len(data), b"\0")
+            return self._first(stream, data)
         if stream.codec == b"FLAC":
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
@@ -281,6 +285,20 @@ class _Locator:
         if not data.startswith(head):
             return None
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
+
+    def _first(self, stream: _Stream, data: bytes) -> bytes:
+        """Keep the numbers of a first header."""
+        size = _FIRST_BYTES[stream.codec]
+        if stream.codec == b"Opus" and len(data) > size and data[18]:
+            size += 2 + data[9]  # streams, coupled ones, and one byte for each channel (RFC 7845, 5.1.1)
+        new = bytearray(data[:size].ljust(len(data), b"\0"))
+        if stream.codec == b"Speex" and told(
+            self.inner.hide, Tells.DEVICE, data[_SPEEX_VERSION].strip(b"\0")
+        ):
+            new[_SPEEX_VERSION] = bytes(len(data[_SPEEX_VERSION]))
+        if new != data:
+            self._note(stream, 0, len(data), "first header", UNKNOWN)
+        return bytes(new)
 
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
@@ -310,7 +328,7 @@ class _Locator:
             for note in shifted(cleaned.notes, 4):
                 self._note(stream, note.offset, note.length, note.tag, note.tells, broken=note.broken)
             return data[:4] + cleaned.data
-        if len(data) < 4 or (kind == 3 and (len(data) - 4) % 18 == 0):
+        if len(data) < 4 or (kind == SEEKTABLE and seeks_only(data[4:], self.edits.source.size)):
             return data
         new = bytes([data[0] & 0x80 | PADDING]) + data[1:4] + bytes(len(data) - 4)
         if new != data:
@@ -321,17 +339,36 @@ class _Locator:
         """Clean facts about the streams: their time of recording, and headers in words."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
+            new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))
             if self.inner.hide & Tells.TIME:
                 new[_SKELETON_TIME] = bytes(len(data[_SKELETON_TIME]))
+            if told(self.inner.hide, Tells(0), bytes(new[8:])):
+                new[8:] = bytes(len(new) - 8)
         elif data.startswith(b"fisbone\0"):
             words = data[_BONE_HEAD_BYTES:]
-            if told(self.inner.hide, Tells.PEOPLE if b"itle" in words else Tells(0), words):
+            if told(self.inner.hide, Tells(0), data[8:_BONE_HEAD_BYTES]):
+                new[:] = bytes(len(data))
+            elif told(self.inner.hide, Tells.PEOPLE if b"itle" in words else Tells(0), words):
                 new[_BONE_HEAD_BYTES:] = bytes(len(words))
-        elif data and not data.startswith(b"index\0"):
+        elif data and not (data.startswith(b"index\0") and self._is_index(data)):
             new[:] = bytes(len(data))
         if new != data:
             self._note(stream, 0, len(data), "Skeleton", UNKNOWN)
         return bytes(new)
+
+    def _is_index(self, data: bytes) -> bool:
+        """True if a packet of Skeleton 4.0 holds key points only: pairs of numbers of 7 bits to a byte."""
+        points = data[_INDEX_HEAD_BYTES:]
+        ends = [at for at, byte in enumerate(points) if byte & 0x80]
+        longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)
+        paired = len(ends) == 2 * int.from_bytes(data[10:18], "little")
+        whole = not points or (bool(ends) and ends[-1] == len(points) - 1)
+        return (
+            paired
+            and whole
+            and longest <= 9
+            and not told(self.inner.hide, Tells(0), data[6:_INDEX_HEAD_BYTES])
+        )
 
     def _renew(self) -> None:
         """Renew the checksum of every changed page."""

@@ -9,6 +9,8 @@ from typing import Final
 from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
+_STEP_BYTES: Final = 1 << 16
+"""Bytes inflated at a time: so many count for a stream that is broken there."""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
 # Number of empty blocks in the last 2 to 5 bytes: empty blocks with fixed codes (10 bits each, RFC 1951
@@ -22,14 +24,20 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
     Raises TooMuchError if all inflated data of the file is too much.
     """
     unpacker = zlib.decompressobj()
-    try:
-        plain = unpacker.decompress(data, limit)
-    except zlib.error:
-        return None
-    budget.inflate(len(plain))
-    if not unpacker.eof:
-        return None
-    return plain, unpacker.unused_data
+    plain = bytearray()
+    while not unpacker.eof:
+        step = min(_STEP_BYTES, limit + 1 - len(plain))
+        try:
+            part = unpacker.decompress(data, step)
+        except zlib.error:
+            budget.inflate(step)
+            return None
+        budget.inflate(len(part))
+        plain += part
+        data = unpacker.unconsumed_tail
+        if len(plain) > limit or not (part or unpacker.eof):
+            return None
+    return bytes(plain), unpacker.unused_data
 
 
 def deflated_to(plain: bytes, size: int) -> bytes | None:

@@ -55,6 +55,7 @@ The second half of a UMID holds the time, the place and the author (SMPTE ST 330
 _SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
 """Formats whose samples need no settings: PCM, floats, A-law, mu-law, and the extensible one."""
 _PACKED_BYTES: Final = 4096
+_MAX_FIELD_BYTES: Final = 1 << 20
 _BEXT_BYTES: Final = 602
 _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
@@ -172,8 +173,11 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """Zero a field of a chunk if it tells."""
-        text = self.source.read(chunk.start + start, min(end - start, 1 << 20))
-        found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
+        """Zero a field of a chunk if it tells, or is too long to be searched."""
+        text = self.source.read(chunk.start + start, min(end - start, _MAX_FIELD_BYTES + 1))
+        if len(text) > _MAX_FIELD_BYTES:
+            found = self.hide
+        else:
+            found = told(self.hide, tells, text, self.edits.inner.budget) if text.strip(b"\0 ") else NOTHING
         if found:
             self.edits.zero(chunk.start + start, chunk.start + end, tag, found)

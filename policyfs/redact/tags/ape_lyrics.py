@@ -20,7 +20,13 @@ _OLD_BYTES: Final = 128
 _MORE_BYTES: Final = 227
 _P, _T = Tells.PEOPLE, Tells.TIME
 _OLD_FIELDS: Final = ((3, 30, _P), (33, 30, _P), (63, 30, _P), (93, 4, _T), (97, 30, _P))
-_MORE_FIELDS: Final = ((4, 60, _P), (64, 60, _P), (124, 60, _P), (185, 30, Tells.OTHER))
+_MORE_FIELDS: Final = (
+    (4, 60, _P),
+    (64, 60, _P),
+    (124, 60, _P),
+    (185, 30, Tells.OTHER),
+    (215, 12, Tells.OTHER),
+)
 _APE_HEAD_BYTES: Final = 32
 _APE: Final = b"APETAGEX"
 _FILLER: Final = b"Padding"
@@ -170,7 +176,10 @@ def _ape(edits: Edits, begin: int, end: int) -> None:
     foot = _APE_HEAD_BYTES if tag[-_APE_HEAD_BYTES:].startswith(_APE) and end - begin > head else 0
     body = tag[head : len(tag) - foot]
     kept: list[bytes] = []
-    done = changed = 0
+    done = 0
+    changed = sum(bool(part[24:].strip(b"\0")) for part in (tag[:head], tag[head + len(body) :]))
+    if changed:
+        edits.note(begin, len(tag), "APE", UNKNOWN, broken=True)
     for item in _items(body):
         tells, new = _clean_item(item, edits)
         if new is not None:

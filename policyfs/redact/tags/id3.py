@@ -47,30 +47,6 @@ _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names
 }
 _USER_TEXT: Final = frozenset({"TXXX", "TXX", "WXXX", "WXX"})
 _PICTURE: Final = frozenset({"APIC", "PIC"})
-_BINARY: Final = frozenset(
-    [
-        "PCNT",
-        "RVA2",
-        "RVAD",
-        "EQUA",
-        "EQU2",
-        "RVRB",
-        "ETCO",
-        "MLLT",
-        "SYTC",
-        "RBUF",
-        "POSS",
-        "CNT",
-        "RVA",
-        "EQU",
-        "REV",
-        "ETC",
-        "MLL",
-        "STC",
-        "BUF",
-    ]
-)
-"""Frames of numbers only; their texts are not searched."""
 _LEVELS: Final = frozenset({b"AverageLevel", b"PeakValue"})
 _WINDOWS_NUMBERS: Final = MappingProxyType(
     {
@@ -147,6 +123,8 @@ class _Cleaner:
         kept = self._kept(plain, frames)
         end = frames[-1].end if frames else start
         rest = plain[end:]
+        if footer and self.tag[-footer:] != b"3DI" + self.tag[3:HEAD_BYTES]:
+            self.notes.append(Note(len(self.tag) - footer, footer, "ID3", "footer", broken=True))
         if rest.strip(b"\0"):
             self.notes.append(Note(HEAD_BYTES + end, len(rest), "ID3", "padding", broken=True))
         if not self.notes:
@@ -158,7 +136,7 @@ class _Cleaner:
             new = _unsynchronised(new)
         if len(new) > len(body):
             return self._emptied(flags & ~_EXTENDED, len(body), footer, "unsynchronisation")
-        padded = self._padded(new, len(body), footer)
+        padded = self._padded(head, new, len(body), footer)
         if not self._still(kept, padded[: len(body)], whole=whole):
             return self._emptied(flags & ~_EXTENDED, len(body), footer, "told in two ways")
         return Cleaned(head + padded, tuple(self.notes))
@@ -175,23 +153,19 @@ class _Cleaner:
         same = [(frame.at, frame.end) for frame in found[: len(kept)]] == list(pairwise(ends))
         return same and all(frame.name == "PRIV" for frame in found[len(kept) :])
 
-    def _padded(self, frames: bytes, size: int, footer: int) -> bytes:
+    def _padded(self, head: bytes, frames: bytes, size: int, footer: int) -> bytes:
         """Return the body with its footer. A tag with a footer has no padding: a private frame fills it."""
         missing = size - len(frames)
         if footer and missing > HEAD_BYTES:
             content = missing - HEAD_BYTES
             number = bytes(content >> shift & 0x7F for shift in (21, 14, 7, 0))
             frames += b"PRIV" + number + b"\0\0"
-        return (
-            frames.ljust(size, b"\0") + self.tag[len(self.tag) - footer :]
-            if footer
-            else frames.ljust(size, b"\0")
-        )
+        return frames.ljust(size, b"\0") + (b"3DI" + head[3:] if footer else b"")
 
     def _emptied(self, flags: int, size: int, footer: int, why: str) -> Cleaned:
         """Return a tag that holds nothing."""
         head = self.tag[:5] + bytes([flags]) + self.tag[6:HEAD_BYTES]
-        new = head + self._padded(b"", size, footer)
+        new = head + self._padded(head, b"", size, footer)
         notes = (Note(0, len(self.tag), "ID3", why, broken=True),) if new != self.tag else ()
         return Cleaned(new, notes)
 
@@ -283,8 +257,6 @@ class _Cleaner:
             if tells == UNKNOWN and frame.name[0] == "W":
                 tells = Tells.PEOPLE
             text = value
-        elif frame.name in _BINARY:
-            text = b""
         elif frame.name[0] == "W":
             text = plain
         elif frame.name in ("POPM", "POP"):

@@ -48,7 +48,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
         return None
     notes: list[Note] = []
     known = _VENDOR.fullmatch(vendor) is not None
-    hide = inner.hide & (Tells.DEVICE if known else UNKNOWN)
+    hide = inner.hide & ~Tells.TIME if known else inner.hide
     if vendor.strip(b"\0 ") and (tells := told(hide, Tells.DEVICE, vendor, inner.budget)):
         notes.append(Note(4, size, "Vorbis comment", "vendor", tells))
         vendor = b""

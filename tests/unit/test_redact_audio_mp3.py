@@ -1,0 +1,74 @@
+"""MP3 and bare AAC: what goes from between the frames, and what stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.audio.mp3 import crc16
+from policyfs.redact.core.categories import Tells
+from tests.support import sounds
+from tests.support.sound_checks import (
+    assert_places_go,
+    assert_refused,
+    assert_the_rest_stays,
+    of_kind,
+    plain_of_kind,
+    redact,
+)
+from tests.support.sounds import CITY, MP3, PLACE
+
+
+@pytest.mark.parametrize("case", of_kind(MP3))
+def test_places_go(case):
+    assert_places_go(case)
+
+
+@pytest.mark.parametrize("name", plain_of_kind(MP3))
+def test_what_is_not_asked_for_stays(name):
+    assert_the_rest_stays(name)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", sounds.id3(sounds.words("TIT2", b"x")), sounds.id3(sounds.words("TIT2", b"x"))[:14], b"\xff\xfb"],
+)
+def test_what_is_no_such_file_is_refused(data):
+    assert_refused(MP3, data)
+
+
+def test_a_first_frame_without_a_checksum_before_others_that_have_one_stays():
+    """Fraunhofer's encoder writes it so; it holds the length of the whole and where to jump to."""
+    vbri = b"\xff\xfb\xa1\x04".ljust(36, b"\0") + b"VBRI\0\1\x0d\xb1\0\x64".ljust(486, b"\1")
+    frames = 3 * b"\xff\xfa\x11\x44".ljust(104, b"\1")
+    data = sounds.id3(sounds.user(b"place", PLACE)) + vbri + frames
+    out = redact("audio/mpeg", data)
+    assert PLACE not in out
+    assert vbri in out
+
+
+def test_the_version_of_the_encoder_is_device():
+    info = b"Info" + (1).to_bytes(4) + bytes(4) + b"LAME3.100" + bytes(25)
+    first = bytearray(sounds.sound(1))
+    first[36 : 36 + len(info)] = info
+    first[36 + len(info) : 38 + len(info)] = crc16(bytes(first[: 36 + len(info)])).to_bytes(2)
+    data = bytes(first) + sounds.sound(3)
+    assert redact(MP3, data) == data
+    out = redact(MP3, data, Tells.DEVICE)
+    assert b"LAME     " in out
+    assert b"3.100" not in out
+    end = 36 + len(info)
+    assert out[end : end + 2] == sounds.crc(reflected(out[:end]), 0x18005, 16).to_bytes(2) or crc16(
+        out[:end]
+    ) == int.from_bytes(out[end : end + 2])
+
+
+def reflected(data: bytes) -> bytes:
+    return bytes(int(f"{byte:08b}"[::-1], 2) for byte in data)
+
+
+def test_bare_aac():
+    frame = b"\xff\xf1\x50\x80\x02\x1f\xfc" + b"sound sou"
+    assert len(frame) == 16
+    aac = frame * 4
+    assert redact("audio/aac", aac + CITY * 3 + aac) == aac + bytes(3 * len(CITY)) + aac
+    assert_refused("audio/aac", b"\xff\xf1" + bytes(100))

@@ -1,0 +1,183 @@
+"""Ogg: what goes from which page, and what stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.audio.ogg import page_checksum
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.plan import Outcome, locate
+from tests.support import sounds
+from tests.support.sound_checks import (
+    assert_places_go,
+    assert_refused,
+    assert_the_rest_stays,
+    of_kind,
+    place_in,
+    plain_of_kind,
+    redact,
+)
+from tests.support.sounds import CASES, CITY, OGG, PLACE, PLAIN
+
+
+@pytest.mark.parametrize("case", of_kind(OGG))
+def test_places_go(case):
+    assert_places_go(case)
+
+
+@pytest.mark.parametrize("name", plain_of_kind(OGG))
+def test_what_is_not_asked_for_stays(name):
+    assert_the_rest_stays(name)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        PLAIN["Vorbis"][1][:14],
+        sounds.pages(1, b"unknown stream", b"x"),
+        sounds.pages(1, b"\x80kate\0\0\0"),
+    ],
+)
+def test_what_is_no_such_file_is_refused(data):
+    assert_refused(OGG, data)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] == OGG])
+def test_pages_have_their_checksums(case):
+    out, at = redact(OGG, CASES[case][1]()), 0
+    while out[at : at + 4] == b"OggS":
+        size = 27 + out[at + 26] + sum(out[at + 27 : at + 27 + out[at + 26]])
+        page = out[at : at + 22] + bytes(4) + out[at + 26 : at + size]
+        expected = sounds.crc(page, 0x104C11DB7, 32)
+        assert page_checksum(page) == expected
+        assert int.from_bytes(out[at + 22 : at + 26], "little") == expected
+        at += size
+
+
+def test_a_first_header_that_is_not_ended_is_refused():
+    cut = sounds.page(7, 0, 2, b"\xff", b"\x01vorbis".ljust(255, b"\1"))
+    data = cut + sounds.vorbis(sounds.comments())[58:]
+    plan = locate(OGG, frozenset({"location"}), MemorySource(data))
+    assert plan.outcome is Outcome.REFUSE
+    assert "not ended" in plan.reason
+
+
+@pytest.mark.parametrize("behind", [b"", sounds.vorbis(sounds.comments()), sounds.opus(sounds.comments())])
+def test_comments_that_are_not_ended_go(behind):
+    """Where the file is cut off, or where another stream starts in their place."""
+    first = sounds.page(7, 0, 2, b"\x1e", b"\x01vorbis" + bytes(22) + b"\1")
+    listed = b"\x03vorbis" + sounds.comments(b"LOCATION=" + PLACE, b"TITLE=" + bytes(400))
+    data = first + sounds.page(7, 1, 0, b"\xff", listed[:255]) + behind
+    assert PLACE in data
+    out = redact(OGG, data)
+    assert PLACE not in out
+    assert out.endswith(behind)
+
+
+def test_comments_behind_something_else_go():
+    listed = b"OpusTags" + sounds.comments(b"LOCATION=" + PLACE, b"TITLE=Quince")
+    out = redact(OGG, sounds.pages(8, b"OpusHead\1\2" + bytes(9), b"what is this?", listed, b"\xfcsound"))
+    assert PLACE not in out
+    assert b"Quince" in out
+
+
+@pytest.mark.parametrize("rest", [[0, 60], [1, 61], [60]])
+def test_what_goes_on_where_a_packet_has_ended_is_no_sound(rest: list[int]):
+    """A page's lacing ends the comments; those behind it go on with a packet that nobody began."""
+    whole = sounds.vorbis(sounds.comments())
+    text = b"LOCATION=" + CITY + b" " * (51 - len(CITY))
+    data = whole[:58] + sounds.page(7, 1, 0, b"\x0b", b"\x03vorbis\4\0\0\0")
+    for number, size in enumerate(rest):
+        data += sounds.page(7, 2 + number, 1, bytes([size]), text[:size].ljust(size))
+    data += sounds.page(7, 9, 0, b"\x0e\6", b"\5vorbis tables\0sound")
+    out = redact("audio/ogg", data)
+    assert CITY in data
+    assert CITY not in out
+    assert b"\5vorbis tables" in out
+    assert b"\0sound" in out
+
+
+def test_broken_comments_of_flac_in_ogg_become_padding():
+    first = b"\x7fFLAC\1\0\0\1fLaC\0\0\0\x22" + bytes(34)
+    out = redact(OGG, sounds.pages(7, first, b"\x84\0\0\7" + CITY[:7], b"\xff\xf8sound"))
+    assert b"\x81\0\0\7" + bytes(7) in out
+
+
+def test_a_stream_is_not_told_by_two_packets():
+    page = sounds.page(8, 0, 2, b"\4\x0e", b"OpusHead\1\2" + bytes(8))
+    plan = locate(OGG, frozenset({"location"}), MemorySource(page + sounds.opus(sounds.comments())))
+    assert plan.outcome is Outcome.REFUSE
+
+
+def test_a_last_page_that_the_files_end_cuts():
+    data = sounds.vorbis(sounds.comments(b"TITLE=Quince"))
+    more = sounds.page(7, 9, 0, b"\xff" * 4 + b"\x20", bytes(range(256)) * 4 + bytes(28))
+    for whole in (data + more, data + more[:-1], data + more[:600], data + more[:40]):
+        assert redact(OGG, whole) == whole
+    for other in (
+        sounds.page(8, 9, 0, b"\xff" * 4, CITY * 90)[:200],  # of no stream
+        sounds.page(7, 9, 2, b"\xff" * 4, CITY * 90)[:200],  # where a stream begins
+        b"OggX" + CITY,
+    ):
+        assert not place_in(redact(OGG, data + other))
+
+
+def opus_of(first: bytes) -> bytes:
+    return sounds.pages(8, first, b"OpusTags" + sounds.comments(b"TITLE=a"), b"\xfcsound")
+
+
+@pytest.mark.parametrize(("channels", "family", "table"), [(2, 0, 0), (6, 1, 8), (1, 255, 3)])
+def test_what_is_behind_the_numbers_of_opus_goes(channels, family, table):
+    head = b"OpusHead\1" + bytes([channels]) + bytes(8) + bytes([family]) + bytes(range(table))
+    assert redact(OGG, opus_of(head)) == opus_of(head)
+    assert redact(OGG, opus_of(head + PLACE)) == opus_of(head + bytes(len(PLACE)))
+
+
+@pytest.mark.parametrize(("version", "stays"), [(b"1.2rc1", True), (b"47.804,13.042", False), (b"", True)])
+def test_the_version_of_speex_stays_if_it_is_one(version, stays):
+    first = b"Speex   " + version.ljust(20, b"\0") + bytes(range(52))
+    data = sounds.pages(8, first, sounds.comments(b"TITLE=a"), b"sound")
+    assert (redact(OGG, data) == data) is stays
+    assert bytes(range(52)) in redact(OGG, data)
+
+
+def skeleton(*packets: bytes) -> bytes:
+    return sounds.pages(5, b"fishead\0" + bytes(56), *packets) + sounds.opus(sounds.comments())
+
+
+def index(count: int, *points: bytes) -> bytes:
+    return b"index\0" + (8).to_bytes(4, "little") + count.to_bytes(8, "little") + bytes(24) + b"".join(points)
+
+
+@pytest.mark.parametrize(
+    ("packet", "stays"),
+    [
+        (index(0), True),
+        (index(1, b"\x81", b"\1\2\x83"), True),
+        (index(2, b"\x81\x82\x83\x84"), True),
+        (index(1, b"\1" * 8 + b"\x81", b"\x80"), True),
+        (index(1, b"\1" * 9 + b"\x81", b"\x80"), False),
+        (index(2, b"\x81\x82\x83"), False),
+        (index(1, b"\x81\x82", CITY), False),
+        (index(0, CITY), False),
+        (index(1)[:30], False),
+        (index(0)[:18] + PLACE.ljust(24, b"\0"), False),
+        (b"fisbone\0" + bytes(44) + b"Role: audio", True),
+        (b"fisbone\0" + bytes(44) + b"Where: " + PLACE, False),
+        (b"fisbone\0" + PLACE.ljust(44, b"\0") + b"Role: audio", False),
+        (b"any\0", False),
+        (b"", True),
+    ],
+)
+def test_facts_about_streams_stay_if_they_are_numbers(packet, stays):
+    data = skeleton(packet)
+    out = redact(OGG, data)
+    assert (out == data) is stays
+    assert not place_in(out)
+
+
+@pytest.mark.parametrize("more", [bytes(16) + CITY, PLACE, bytes(30) + PLACE])
+def test_the_head_of_facts_holds_numbers_only(more):
+    data = sounds.pages(5, b"fishead\0" + bytes(56) + more) + sounds.opus(sounds.comments())
+    assert not place_in(redact(OGG, data))

@@ -1,0 +1,65 @@
+"""WAV: what goes from which chunk, and what stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import Tells
+from tests.support import sounds
+from tests.support.sound_checks import (
+    assert_places_go,
+    assert_refused,
+    assert_the_rest_stays,
+    of_kind,
+    plain_of_kind,
+    redact,
+)
+from tests.support.sounds import CITY, PLACE, PLAIN, WAV
+
+
+@pytest.mark.parametrize("case", of_kind(WAV))
+def test_places_go(case):
+    assert_places_go(case)
+
+
+@pytest.mark.parametrize("name", plain_of_kind(WAV))
+def test_what_is_not_asked_for_stays(name):
+    assert_the_rest_stays(name)
+
+
+@pytest.mark.parametrize("data", [b"", PLAIN["WAV"][1][:14], sounds.wav().replace(b"data", b"dada")])
+def test_what_is_no_such_file_is_refused(data):
+    assert_refused(WAV, data)
+
+
+@pytest.mark.parametrize("size", [0, 3, 12, 400])
+def test_sound_without_a_length_ends_where_it_ended_before(size):
+    """At a chunk that goes, too, and not at what another chunk holds behind it."""
+    sound = sounds.wav()[:-104] + bytes(4) + bytes(range(100))
+    kept = sounds.chunk(b"data", sounds.info(ICMT=PLACE))
+    out = redact(WAV, sound + sounds.chunk(b"iXML", (CITY * 34)[:size]) + kept)
+    assert out.startswith(sound)
+    assert out.endswith(kept)
+    assert CITY not in out
+
+
+def test_a_chunk_too_short_for_its_time_leaves_the_next_one_alone():
+    """When its peaks were measured stands behind the first 4 bytes of a PEAK chunk."""
+    texts = sounds.info(ISBJ=b"Quince")
+    for peak, measured in ((b"", b""), (b"\1\0\0\0", b"\x17\x05\x20\x26")):
+        data = sounds.wav(sounds.chunk(b"PEAK", peak + measured) + texts)
+        out = redact(WAV, data, Tells.TIME)
+        assert texts in out
+        assert sounds.chunk(b"PEAK" if peak else b"JUNK", peak + bytes(len(measured))) in out
+
+
+@pytest.mark.parametrize("blank", [b"\0", b" "])
+@pytest.mark.parametrize("size", [0, (1 << 20) - 30, 1 << 20, 3 << 20])
+def test_a_place_behind_a_long_blank_field_goes(size, blank):
+    data = sounds.wav(sounds.chunk(b"bext", bytes(602) + blank * size + PLACE))
+    assert PLACE not in redact(WAV, data)
+
+
+def test_a_long_blank_field_stays():
+    data = sounds.wav(sounds.chunk(b"bext", bytes(602 + (1 << 20))))
+    assert redact(WAV, data) == data

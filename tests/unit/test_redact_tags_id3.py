@@ -1,0 +1,152 @@
+"""ID3: frames that go, and frames that move up or stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.tags.id3 import tag_size
+from tests.support import jpegs, notes, sounds
+from tests.support.sound_checks import (
+    place_in,
+    redact,
+)
+from tests.support.sounds import CITY, MP3, PLACE
+
+
+def test_frames_that_stay_move_up():
+    title = sounds.words("TIT2", b"Quince")
+    tag = sounds.id3(sounds.user(b"place", CITY), title, padding=20)
+    out = redact(MP3, tag + sounds.sound())
+    assert out[10 : 10 + len(title)] == title
+    assert not out[10 + len(title) : len(tag)].strip(b"\0")
+    assert out[:10] == tag[:10]
+
+
+def test_frames_that_another_way_to_count_finds_do_not_stay():
+    """Once what lay behind them is gone, sizes as ID3v2.4 has them reach to the padding, too."""
+    hidden = b"TXXX" + sounds.syncsafe(126) + b"\0\0" + b"\0place\0" + CITY
+    wrong = b"TIT2" + (256).to_bytes(4) + b"\0\0" + (b"\0" + b"W" * 127 + hidden).ljust(256, b"\0")
+    data = sounds.id3(wrong, sounds.user(b"place", PLACE), version=4, padding=40) + sounds.sound()
+    assert CITY not in redact(MP3, data)
+
+
+def test_frames_of_many_bytes_stay_before_one_that_goes():
+    """Read by sizes of the other kind, they would reach into the padding."""
+    title = sounds.frame("TIT2", b"\0" + b"W" * 200, version=4)
+    gone = sounds.frame("TXXX", b"\0place\0" + PLACE, version=4)
+    data = sounds.id3(title, gone, version=4, padding=400) + sounds.sound()
+    assert b"W" * 200 in redact(MP3, data)
+
+
+def test_a_tag_with_a_footer_has_no_padding():
+    made = [
+        sounds.frame(n, b"\0" + v, version=4) for n, v in (("TXXX", b"place\0" + CITY), ("TIT2", b"Quince"))
+    ]
+    tag = sounds.id3(*made, version=4, flags=0x10)
+    out = redact(MP3, tag + sounds.sound())
+    assert out[10 : 10 + len(made[1])] == made[1]
+    assert out[10 + len(made[1]) :].startswith(b"PRIV")
+    assert out[len(tag) - 10 : len(tag)] == tag[-10:]
+
+
+def test_a_frame_that_would_be_shorter_by_the_other_kind_of_sizes_does_not_stay():
+    """By these only zeros come behind it, once the frame behind it is gone."""
+    size = 0x775  # or, by these, 0x3f5
+    photo = jpegs.SOI + jpegs.exif_segment(jpegs.exif("MM").ljust(size - 26, b"\0"))
+    frame = b"APIC" + size.to_bytes(4) + b"\0\0\0image/jpeg\0\3\0" + photo
+    assert len(frame) == 10 + size
+    redact(MP3, sounds.id3(frame, sounds.user(b"place", CITY), version=4) + sounds.sound())
+
+
+def test_nor_does_one_that_would_be_longer():
+    """A picture without an end is mended at the end of its frame: by these sizes that is in the padding."""
+    size = 0x3F5  # or, by the others, 0x775
+    photo = jpegs.SOI + jpegs.exif_segment(jpegs.exif("MM").ljust(size - 26, b"\0"))
+    frame = b"APIC" + (0x775).to_bytes(4) + b"\0\0\0image/jpeg\0\3\0" + photo
+    assert len(frame) == 10 + size
+    padding = 0x775 - size - 20  # by these sizes it fits once the frame before it is gone
+    redact(MP3, sounds.id3(sounds.user(b"place", CITY), frame, padding=padding) + sounds.sound())
+
+
+@pytest.mark.parametrize(("tag_flags", "frame_flags"), [(0x80, 0), (0, 2)], ids=["tag", "frame"])
+def test_a_picture_whose_hidden_parts_a_reader_would_leave_bytes_out_of_goes_whole(tag_flags, frame_flags):
+    """Where a maker's tag was stands 0xffff, a zero follows, and unsynchronisation takes that away."""
+    picture = notes.exif_with(notes.note_of(notes.MAKERS["Panasonic"], "MM"), "MM", "Panasonic")
+    assert b"\xff\0" not in picture
+    assert b"\xff\0" in redact("image/tiff", picture)
+    frame = sounds.frame("APIC", b"\0image/tiff\0\3\0" + picture, frame_flags, version=4)
+    after = sounds.frame("TRCK", b"\0" + b"7", version=4)
+    out = redact(MP3, sounds.id3(frame, after, version=4, flags=tag_flags) + sounds.sound())
+    assert b"APIC" not in out
+    assert after in out
+
+
+PRIVATE = {
+    b"WM/MediaClassPrimaryID": bytes(range(16)),
+    b"WM/WMContentID": bytes(range(16)),
+    b"AverageLevel": b"\x10\x0e\0\0",
+    b"PeakValue": b"\x10\x7e\0\0",
+    b"WM/Provider": "AMG".encode("utf-16-le"),
+    b"WM/UniqueFileIdentifier": "AMGa_id=R 1;AMGp_id=P 2".encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("owner", PRIVATE)
+def test_private_frames_of_windows_media_stay(owner):
+    def file(value: bytes) -> bytes:
+        return sounds.id3(sounds.frame("PRIV", owner + b"\0" + value)) + sounds.sound()
+
+    assert redact(MP3, file(PRIVATE[owner])) == file(PRIVATE[owner])
+    for told in (b"47.80453, 13.04229", "47.80453, 13.04229".encode("utf-16-le")):
+        assert told not in redact(MP3, file(told))
+
+
+def test_other_private_frames_go():
+    for owner in (b"XMP", b"com.acme", b"wm/provider", b""):
+        data = sounds.id3(sounds.frame("PRIV", owner + b"\0" + CITY)) + sounds.sound()
+        assert not place_in(redact(MP3, data))
+
+
+def test_ratings_tell_whose_they_are():
+    def file(whose: bytes) -> bytes:
+        return sounds.id3(sounds.frame("POPM", whose + b"\0\xff\0\0\0\1")) + sounds.sound()
+
+    assert redact(MP3, file(b"no@email")) == file(b"no@email")
+    assert b"no@email" not in redact(MP3, file(b"no@email"), Tells.PEOPLE)
+    assert b"47.80453" not in redact(MP3, file(b"47.80453, 13.04229"))
+
+
+def test_a_footer_that_is_none_becomes_one():
+    for text in (CITY[:10], b"47.80,13.0"):
+        tag = sounds.id3(sounds.frame("TIT2", b"\0a", version=4), version=4, flags=0x10)
+        out = redact(MP3, tag[:-10] + text + sounds.sound())
+        assert out == tag + sounds.sound()
+
+
+@pytest.mark.parametrize("name", ["RVAD", "MLLT", "ETCO", "PCNT"])
+def test_a_place_in_a_frame_of_numbers_goes(name):
+    data = sounds.id3(sounds.frame(name, b"\0\1\2" + PLACE)) + sounds.sound()
+    assert PLACE not in redact(MP3, data)
+    plain = sounds.id3(sounds.frame(name, bytes(range(40)))) + sounds.sound()
+    assert redact(MP3, plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (b"ID3\4\0\0\0\0\1\0", 138),
+        (b"ID3\4\0\x10\0\0\1\0", 148),
+        (b"ID3\3\0\x10\0\0\1\0", 138),
+        (b"ID3\2\0\0\x7f\x7f\x7f\x7f", 10 + (1 << 28) - 1),
+        (b"ID3\4\0\0\0\0\0\x80", 0),
+        (b"ID3\5\0\0\0\0\1\0", 0),
+        (b"ID3\1\0\0\0\0\1\0", 0),
+        (b"ID3\4\xff\0\0\0\1\0", 0),
+        (b"ID3\4\0\0\0\0\1", 0),
+        (b"IDE\4\0\0\0\0\1\0", 0),
+        (b"", 0),
+    ],
+)
+def test_the_size_of_a_tag(head, size):
+    assert tag_size(head) == size
