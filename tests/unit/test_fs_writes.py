@@ -223,32 +223,86 @@ async def test_a_file_opened_only_to_empty_it_does_not_keep_a_refused_one_alive(
         await made.release(reader)
 
 
+async def racing(made: Parts, handle, *requests) -> list[int]:
+    """Start requests one after the other, while none can have the node's lock: their errnos, in order."""
+    found = dict.fromkeys(range(len(requests)), -1)
+
+    async def run(at: int, request) -> None:
+        found[at] = await errno_of(request)
+
+    async with trio.open_nursery() as nursery, handle.node.open.lock:
+        for at, request in enumerate(requests):
+            nursery.start_soon(run, at, request)
+            await trio.testing.wait_all_tasks_blocked()
+    return list(found.values())
+
+
 @on_trio
+@pytest.mark.parametrize("first", ["release", "request"])
 @pytest.mark.parametrize("syscall", ["rename", "fsync"])
 async def test_a_writer_that_ends_while_another_request_settles_its_bytes(
-    store: Path, monkeypatch, syscall: str
+    store: Path, first: str, syscall: str
 ) -> None:
     """A rename onto a file, and fsync by a reader, settle the handle of a writer, which may be released."""
     with parts(store, engine_of(OPEN + TYPES)) as made:
+        refused, _ = await made.creator.create(made.root, b"b", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await errno_of(made.write(refused, 1, b"words")) == 0
+        assert await errno_of(made.sync.flush(refused)) == errno.EPERM
+        assert len(made.withheld_names) == 1, "so that names are looked after"
         handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
         reader = await made.open("/new", os.O_RDONLY, MAPS) if syscall == "fsync" else None
         assert await made.write(handle, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
-        decide = made.gate.handle
-
-        async def ends(of, ops):
-            if of is handle:
-                monkeypatch.undo()
-                await made.release(handle)
-            return await decide(of, ops)
-
-        monkeypatch.setattr(made.gate, "handle", ends)
         if reader is None:
-            moved = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
-            assert await errno_of(moved) == errno.ENOENT, "it was refused with its release"
+            request = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
         else:
-            assert await errno_of(made.sync.fsync(reader, datasync=False)) in {0, errno.ESTALE}
+            request = made.sync.fsync(reader, datasync=False)
+        requests = [request, made.release(handle)]
+        if first == "request":
+            assert await racing(made, handle, *requests) == [errno.EPERM, 0]
+        else:
+            answers = {"rename": {errno.ENOENT}, "fsync": {0, errno.ESTALE}}  # refused with its release
+            released, found = await racing(made, handle, *requests[::-1])
+            assert released == 0
+            assert found in answers[syscall]
+        if reader is not None:
             await made.release(reader)
         assert (store / "a.jpg").read_bytes() == PHOTO
+        assert not (store / "new").exists()
+
+
+@on_trio
+@pytest.mark.parametrize("first", ["release", "fsync"])
+async def test_an_fsync_stores_the_bytes_of_one_writer_though_another_is_released(
+    store: Path, first: str
+) -> None:
+    photo = PHOTO + bytes(HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        other = await made.open("/new", os.O_RDWR, MAPS)
+        reader = await made.open("/new", os.O_RDONLY, MAPS)
+        assert await made.write(handle, 100, photo[100:]) == len(photo) - 100
+        assert await made.write(other, 0, photo[:100]) == 100
+        requests = [made.sync.fsync(reader, datasync=False), made.release(handle)]
+        assert await racing(made, handle, *requests[:: 1 if first == "fsync" else -1]) == [0, 0]
+        assert (store / "new").read_bytes() == photo, "it said that they are durable"
+        for each in (other, reader):
+            await made.release(each)
+
+
+@on_trio
+async def test_a_writer_is_not_released_while_another_request_stores_a_draft_with_it(store: Path) -> None:
+    photo = PHOTO + bytes(HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        other = await made.open("/new", os.O_RDWR, MAPS)
+        assert await made.write(handle, 100, photo[100:]) == len(photo) - 100
+        assert await made.write(other, 0, photo[:100]) == 100
+        moved = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
+        assert await between(made, moved, lambda: made.release(handle)) == 0
+        assert (store / "a.jpg").read_bytes() == photo
+        assert await errno_of(made.sync.flush(other)) == 0
+        await made.release(other)
+    assert (store / "a.jpg").read_bytes() == photo
 
 
 # ---------------------------------------------------------------- content
@@ -432,6 +486,34 @@ async def test_blocks_in_any_order_by_several_writers_come_to_be_one_file(store:
         for handle in (first, second):
             await made.release(handle)
     assert (store / "new").read_bytes() == photo
+
+
+@on_trio
+async def test_an_o_trunc_that_waits_empties_the_draft_that_began_meanwhile(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        first, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        opened = []
+
+        async def empty() -> None:
+            opened.append(await made.open("/new", os.O_RDWR | os.O_TRUNC, MAPS))
+
+        assert await racing(made, first, made.write(first, len(PHOTO), bytes(HEAD_BYTES)), empty()) == [0, 0]
+        assert await made.write(opened[0], 0, PHOTO) == len(PHOTO)
+        for handle in (first, *opened):
+            assert await errno_of(made.sync.flush(handle)) == 0
+            await made.release(handle)
+    assert (store / "new").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_a_new_file_that_was_refused_goes_though_a_draft_began_for_nothing(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        assert await errno_of(made.writer.truncate(handle, 2**63 - 1)) == errno.EFBIG
+        await made.sync.flush(handle)
+        await made.release(handle)
+    assert not (store / "new").exists()
 
 
 @on_trio

@@ -95,6 +95,7 @@ class Drafts:
         caller = handle.caller
         fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
         draft = Draft(fd, stat, created=head is not None and head.created)
+        draft.refused = head is not None and head.refused
         try:
             if fence is None:
                 draft.touch()

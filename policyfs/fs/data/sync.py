@@ -67,24 +67,42 @@ class FileSync:
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all its handles in all views."""
-        await self.settle(self._writer_of(handle))
+        while not await self.settle(self._writer_of(handle)):
+            pass  # that writer was released meanwhile, perhaps not the last one
         fd = self._fd_to_sync(handle)
         if fd >= 0:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
         """Return a call for a thread that makes a file durable. None: bytes of it may be held here."""
-        state = open_state(handle)
-        if state.head is not None or state.draft is not None or handle.node.view.checked:
+        if self._may_hold(handle, open_state(handle)):
             return None
         fd = self._fd_to_sync(handle)
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
-    async def settle(self, handle: Handle) -> None:
-        """Judge the file's held bytes, and put them into the store. Raises as flush() does."""
-        await self._settle(handle)
-        if self._withheld_names and not self._is_doomed(handle):
-            self._withheld_names.show(handle.node)
+    async def settle(self, handle: Handle) -> bool:
+        """Judge the file's held bytes, and put them into the store. Raises as flush() does.
+
+        False, with nothing done, if the handle was released meanwhile: a rename, and a reader's fsync, settle
+        with the handle of another. INVARIANT: such a handle is used only under the node's lock, for which its
+        release waits (finish).
+        """
+        state = handle.node.open
+        if not handle.writable:
+            return True
+        if state is None:
+            return False
+        if not self._may_hold(handle, state):
+            return True
+        async with state.lock:
+            if handle.fd < 0:
+                return False
+            change = await self._change(handle, state)
+            await self._held_by(state).settle(change)
+            await self._checker.note_monitored(handle, change.decision)
+            if self._withheld_names and not self._is_doomed(handle):
+                self._withheld_names.show(handle.node)
+        return True
 
     def holding(self, ino_key: int) -> Handle | None:
         """Return a writable handle of a file with held bytes, or None."""
@@ -98,35 +116,32 @@ class FileSync:
         return None
 
     async def finish(self, handle: Handle) -> None:
-        """Put held bytes into the store, or drop them, before the release of the last writer."""
+        """Put held bytes into the store, or drop them, before the release of the last writer.
+
+        INVARIANT: no await between this and the handle's end: nobody else uses its descriptor then.
+        """
         state = open_state(handle)
-        if (state.head is None and state.draft is None) or not handle.writable or state.writers > 1:
+        if not handle.writable or not self._may_hold(handle, state):
             return
 
         def is_last() -> bool:
             return state.writers <= 1 and not self._guard.written_elsewhere(handle.node)
 
-        try:
-            change = await self._change(handle, state)
-            if state.writers <= 1:  # else that writer goes on with the held bytes
-                async with state.lock:
-                    await self._held_by(state).finish(change, is_last)
-                await self._checker.note_monitored(handle, change.decision)
-        finally:
-            if state.writers <= 1:
-                self._withheld_names.show(handle.node)
-
-    async def _settle(self, handle: Handle) -> None:
-        state = open_state(handle)
-        nothing_held = state.head is None and state.draft is None
-        if not handle.writable or (nothing_held and not handle.node.view.checked):
-            return
-        change = await self._change(handle, state)
         async with state.lock:
-            if handle.fd < 0:  # released meanwhile: a rename settles the handle of another
+            if state.writers > 1:  # that writer goes on with the held bytes
                 return
-            await self._held_by(state).settle(change)
-        await self._checker.note_monitored(handle, change.decision)
+            try:
+                change = await self._change(handle, state)
+                await self._held_by(state).finish(change, is_last)
+                await self._checker.note_monitored(handle, change.decision)
+            finally:
+                if state.writers <= 1:
+                    self._withheld_names.show(handle.node)
+
+    @staticmethod
+    def _may_hold(handle: Handle, state: OpenState) -> bool:
+        """Return True if bytes of the file may be held, now or once the node's lock is free."""
+        return state.head is not None or state.draft is not None or handle.node.view.checked
 
     async def _change(self, handle: Handle, state: OpenState) -> Change:
         decision = await self._gate.handle(handle, WRITE)

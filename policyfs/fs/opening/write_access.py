@@ -100,17 +100,17 @@ class WriteAccess:
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
-        # A reader's O_TRUNC empties the file itself: a reader has no draft, and an empty file tells nothing.
-        if state.draft is not None or (opening.decision.in_draft and handle.writable):
-            async with state.lock:
+        async with state.lock:  # a draft may begin until we have it
+            # A reader's O_TRUNC empties the file itself: it has no draft, and an empty file tells nothing.
+            if state.draft is not None or (opening.decision.in_draft and handle.writable):
                 await self._drafts.empty(handle, state)
-            return
-        async with state.lock, self._change_lock.on(handle.fd):
-            self._gate.unchanged(handle.generation)
-            self._tree.truncate_fd(handle.fd, 0)
-            if state.head is not None:
-                state.head = Head(empty=True, created=state.head.created)
-            self.see(handle)
+                return
+            async with self._change_lock.on(handle.fd):
+                self._gate.unchanged(handle.generation)
+                self._tree.truncate_fd(handle.fd, 0)
+                if state.head is not None:
+                    state.head = Head(empty=True, created=state.head.created)
+                self.see(handle)
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Call a function that opens a file, on a thread if the store is remote (see find_apart())."""
