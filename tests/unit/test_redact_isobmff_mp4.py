@@ -342,54 +342,6 @@ def test_fragments(base):
     assert SAMPLE + SAMPLE[::-1] in out
 
 
-@pytest.mark.parametrize(
-    ("payload", "words", "goes"),
-    [
-        (bytes(range(16, 32)) + CITY, ["location"], True),
-        (b"MISPmicrosectime" + CITY, ["location"], False),
-        (b"MISPmicrosectime" + CITY, ["time"], True),
-        (bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef") + CITY, ["device"], True),
-        (bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef") + CITY, ["location"], False),
-        (bytes(range(16, 32)) + b"\0\0\3\1" + CITY + b"\0\0\3\0\0\3\2", ["location"], True),
-    ],
-)
-def test_user_data_of_h264(payload, words, goes):
-    frames = [sei(5, payload) + SLICE for _ in range(30)]
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=frames))
-    out = read(file, *words)
-    assert (CITY not in out) is goes
-    assert out.count(SLICE) == 30
-    assert b"\0\0\0" not in out[out.index(b"mdat") + 8 :][: len(frames[0]) - 4 - len(SLICE)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "payload", "words", "goes"),
-    [
-        (136, CITY, ["time"], True),  # a time code
-        (136, CITY, ["location"], False),
-        (133, CITY, ["location"], True),  # messages within a message
-        (77, CITY, ["location"], True),  # of no standard that is known here
-        (144, CITY[:4], ["location", "time", "device"], False),  # brightness
-        (144, CITY * 40, ["location"], True),  # too long to be that
-    ],
-)
-def test_messages_of_movies_go_by_the_same_list_as_those_of_pictures(kind, payload, words, goes):
-    def unit(text: bytes) -> bytes:
-        sizes = b"\xff" * (len(text) // 255) + bytes([len(text) % 255])
-        body = b"\x06" + bytes([kind]) + sizes + text + b"\x80"
-        return len(body).to_bytes(4, "big") + body
-
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=[unit(payload) + SLICE] * 3))
-    out = read(file, *words)
-    assert (payload not in out) is goes
-    assert out.count(SLICE) == 3
-
-
-def test_captions_of_h264_stay():
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=[sei(4, b"\xb5\0\x31GA94" + CITY) + SLICE]))
-    assert read(file) == file
-
-
 def test_a_million_samples_take_no_second():
     count, size = 1_000_000, 3
     start = ftyp()
@@ -455,57 +407,6 @@ def test_spherical_video_keeps_its_projection():
     assert not secret(out)
     assert b"<GSpherical:Spherical>true</GSpherical:Spherical>" in out
     assert b"</rdf:SphericalVideo>" in out
-
-
-def test_user_data_in_fragments():
-    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
-    file = fragmented(0x20000, entry=(b"avc1", AVCC), samples=(frame, frame))
-    out = read(file)
-    assert not secret(out)
-    assert out.count(SLICE) == 2
-
-
-@pytest.mark.parametrize("name", [b"\x0bLavc encode\0hvcC", b"\x04hvcC"])
-def test_what_frames_are_cut_by_is_said_by_a_box_not_by_a_name(name):
-    frames = [sei(5, bytes(range(16, 32)) + CITY) + SLICE for _ in range(6)]
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=frames))
-    assert CITY not in read(file.replace(b"\x0bLavc encode".ljust(32, b"\0"), name.ljust(32, b"\0")))
-
-
-def test_frames_that_are_coded_in_two_ways_are_refused():
-    file = movie(Track(format=b"avc1", entry=AVCC + AVCC.replace(b"\x1e\xff", b"\x1e\xfc")))
-    with pytest.raises(NotThisKindError, match="in two ways"):
-        read(file)
-
-
-def test_user_data_in_protected_frames_is_none():
-    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
-    file = movie(Track(format=b"encv", entry=AVCC, samples=[frame]))
-    assert read(file) == file
-
-
-def test_user_data_that_begins_late_is_found_where_it_is_regular():
-    plain_frame, frame = SLICE, sei(5, bytes(range(16, 32)) + CITY) + SLICE
-    file = movie(Track(format=b"avc1", entry=AVCC, samples=[plain_frame] * 20 + [frame] * 80))
-    assert not secret(read(file))
-
-
-def test_frames_that_are_the_same_bytes():
-    frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
-    file = bytearray(movie(Track(format=b"avc1", entry=AVCC, samples=[frame, frame])))
-    at = file.index(b"stco") + 16
-    file[at : at + 4] = file[at - 4 : at]
-    assert not secret(read(bytes(file)))
-
-
-def test_frames_in_one_another_are_refused():
-    inner = sei(5, bytes(range(16, 32)) + CITY)
-    outer = sei(5, bytes(range(48, 64)) + inner + CITY) + SLICE
-    file = bytearray(movie(Track(format=b"avc1", entry=AVCC, samples=[outer, inner])))
-    at = file.index(b"stco") + 16
-    file[at : at + 4] = u32(file.index(inner))
-    with pytest.raises(NotThisKindError, match="in one another"):
-        read(bytes(file))
 
 
 def test_codecs_of_microsoft():
@@ -714,15 +615,3 @@ def test_what_is_told_of_a_face_is_told_of_people():
         b"com.apple.make.bounds",
     ):
         assert TELEMETRY not in read(file(name))
-
-
-@pytest.mark.parametrize("uuid_start", ["0387f44e", "b9edb930", "e958f491"])
-def test_encoders_marks_in_frames(uuid_start):
-    name = bytes.fromhex(uuid_start) + bytes(range(12))
-
-    def file(payload: bytes) -> bytes:
-        return movie(Track(format=b"avc1", entry=AVCC, samples=[sei(5, name + payload) + SLICE] * 9))
-
-    assert read(file(b"\1")) == file(b"\1")
-    assert read(file(b"\1"), "device") != file(b"\1")
-    assert CITY not in read(file(CITY))

@@ -8,7 +8,6 @@ no picture or cleaned block becomes zero, too. Videos of motion photos are clean
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -26,18 +25,16 @@ from policyfs.redact.exif.containers import (
 )
 from policyfs.redact.heif.meta import NAME, Meta, read_meta
 from policyfs.redact.heif.tables import Item
-from policyfs.redact.isobmff.box_edits import Block, name_of
-from policyfs.redact.isobmff.boxes import Box, read_boxes
-from policyfs.redact.isobmff.item_data import Gathered, Ground
-from policyfs.redact.isobmff.moov import clean_movie
-from policyfs.redact.isobmff.mp4 import MAX_MOVIE_BYTES
-from policyfs.redact.isobmff.picture_tracks import claim_tracks
+from policyfs.redact.isobmff.box_edits import name_of
+from policyfs.redact.isobmff.box_file import BoxFile
+from policyfs.redact.isobmff.boxes import Box, Boxes
+from policyfs.redact.isobmff.item_data import Gathered
+from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES
 from policyfs.redact.isobmff.samples import clean_pictures
 from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
 from policyfs.redact.jpeg2000.codestream import walk_codestream
 
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_FTYP_BYTES: Final = 1024
 
 _RAW_PICTURES: Final = MappingProxyType(
     {
@@ -160,70 +157,47 @@ def locate_heif(source: ByteSource, inner: Inner) -> Found:
     Raises NotThisKindError (also if its tables cannot be understood, or make pictures and metadata
     share bytes), TooMuchError.
     """
-    return _Locator(source, inner).locate()
+    return _HeifFile(source, inner).locate()
 
 
-@dataclass(slots=True)
-class _Locator:
+class _HeifFile(BoxFile):
     """One run over one file."""
 
-    source: ByteSource
-    inner: Inner
-    found: Found = field(default_factory=Found)
-    ground: Ground = field(init=False)
+    name = NAME
+    ftyp_bytes = 1024
 
-    def __post_init__(self) -> None:
-        self.ground = Ground(self.source, self.inner.budget)
+    def walk(self, boxes: Boxes, end: int) -> None:
+        """Clean the file's boxes up to a second file behind it, and that one."""
+        second = next((number for number, box in enumerate(boxes) if box.kind == b"ftyp"), None)
+        if second is not None:
+            boxes = Boxes(boxes.boxes[:second], self._video(boxes.boxes[second].start, end))
+        super().walk(boxes, end)
 
-    def locate(self) -> Found:
-        top = read_boxes(self.source, 0, self.source.size, self.inner.budget, to_end=True)
-        first = next(iter(top), None)
-        if first is None or first.kind != b"ftyp" or first.cut or first.size > _FTYP_BYTES:
-            raise NotThisKindError("it does not start like a HEIF file")
-        end = self._top(top.boxes)
-        self.ground.rest(top.rest if end is None else end, self.source.size)
-        if not any(claim.media for claim in self.ground.claims):
-            raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(NAME, self.found.patches))
-        return self.found
+    def box(self, box: Box) -> bool:
+        if box.kind == b"meta":
+            return self._meta(box)
+        if box.kind == b"moov":
+            self._movie(box)
+            return True
+        if box.kind == b"mpvd":
+            if self._video(box.body, box.end) == box.body:
+                self.ground.free(box, NAME, "motion video", broken=True)
+            return True
+        if box.extended == XMP_UUID:
+            return self.block(box, clean_xmp_block)
+        return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
-    def _top(self, boxes: tuple[Box, ...]) -> int | None:
-        """Clean the file's boxes up to a second file behind it; return that file's end, or None."""
-        for box in boxes:
-            if box.kind == b"ftyp" and box.start:
-                return self._video(box.start, self.source.size)
-            if box.kind == b"meta":
-                self._meta(box)
-            elif box.kind == b"moov":
-                self._movie(box)
-            elif box.kind == b"mpvd":
-                if self._video(box.body, box.end) == box.body:
-                    self.ground.free(box, NAME, "motion video", broken=True)
-            elif box.extended == XMP_UUID and box.size <= MAX_BLOCK_BYTES:
-                data = self.source.read(box.body, box.end - box.body)
-                self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
-            elif box.kind == b"sefd" and not box.cut:
-                self._samsung(box)
-            elif box.kind == b"mdat":
-                self.ground.area(box.body, box.end)
-            elif box.start:
-                self._free(box)
-        return None
-
-    def _free(self, box: Box, tag: str = "") -> None:
-        self.ground.free(box, NAME, tag)
-
-    def _samsung(self, box: Box) -> None:
+    def _samsung(self, box: Box) -> bool:
         """Clean Samsung's blocks in a box of their own, as behind its JPEGs."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:
-            self._free(box)
-            return
+            return False
         lead = list(zeros(part, 0, trailer.start))
         notes = [Note(0, trailer.start, "SEF", "before the blocks")] if lead else []
         self.found.add(Found(lead, notes), box.body)
         self.found.add(clean_trailer(part, trailer, self.inner), box.body)
+        return True
 
     def _video(self, start: int, end: int) -> int:
         """Clean an embedded video at start; return its end, or `start` if it is no video."""
@@ -236,26 +210,22 @@ class _Locator:
         return end
 
     def _movie(self, box: Box) -> None:
-        """Clean a sequence of pictures, or a video beside them: claim the samples of all tracks."""
+        """Clean a sequence of pictures, or a video beside them."""
         if box.size > MAX_MOVIE_BYTES or box.cut:
             raise NotThisKindError("its index of tracks is too long, or cut off")
-        block = Block(self.source.read(box.start, box.size), box.start, self.inner)
-        movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
-        self.found.add(block.found)
         source, inner = self.source, self.inner
-        claim_tracks(
-            source, inner, movie, self.ground, NAME, lambda track: clean_pictures(track, source, inner)
-        )
+        data = source.read(box.start, box.size)
+        self.movie(box, data, lambda track: clean_pictures(track, source, inner))
 
-    def _meta(self, box: Box) -> None:
-        """Clean one ``meta`` box of the file's top level; remove one that is not HEIF's."""
+    def _meta(self, box: Box) -> bool:
+        """Clean one ``meta`` box of the file's top level; return False if it is not HEIF's."""
         meta = read_meta(self.source, box, self.inner, self.ground)
         if meta is None:
-            self._free(box)
-            return
+            return False
         self.found.add(meta.found)
         for item, data in meta.items():
             self._item(item, data, meta)
+        return True
 
     # --- items ---
 

@@ -7,7 +7,6 @@ it; it stays. Boxes that are compressed with Brotli cannot be looked into and ar
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -16,13 +15,12 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
-from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_exif_block, clean_xmp_block, cleaned_at
-from policyfs.redact.isobmff.boxes import Box, read_boxes
-from policyfs.redact.isobmff.item_data import Ground
+from policyfs.redact.exif.containers import clean_exif_block, clean_xmp_block
+from policyfs.redact.isobmff.box_file import BoxFile
+from policyfs.redact.isobmff.boxes import Box
 
 CODESTREAM: Final = b"\xff\x0a"
 SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
-_FTYP_BYTES: Final = 64
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
 """Boxes of numbers that stay, and their sizes, at most."""
@@ -72,7 +70,7 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
     """
     head = source.read(0, len(SIGNATURE))
     if head == SIGNATURE:
-        return _Locator(source, inner).locate()
+        return _JxlFile(source, inner).locate()
     if head.startswith(CODESTREAM):
         return _bare(source, inner)
     raise NotThisKindError("it does not start like a JPEG XL file")
@@ -108,51 +106,45 @@ def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
         behind = first + foreign.start()
 
 
-@dataclass(slots=True)
-class _Locator:
+class _JxlFile(BoxFile):
     """One run over one file of boxes."""
 
-    source: ByteSource
-    inner: Inner
-    found: Found = field(default_factory=Found)
-    pieces: int = 0
-    whole: bool = False
+    name = _NAME
+    start = len(SIGNATURE)
+    ftyp_bytes = 72
+    media = frozenset()
 
-    def locate(self) -> Found:
-        top = read_boxes(self.source, len(SIGNATURE), self.source.size, self.inner.budget, to_end=True)
-        ground = Ground(self.source, self.inner.budget)
-        for number, box in enumerate(top):
-            size = box.end - box.body
-            if number == 0 and (box.kind != b"ftyp" or size > _FTYP_BYTES):
-                raise NotThisKindError("it has no file type box")
-            if box.kind in (b"jxlc", b"jxlp") and self._goes_on(box):
+    def __init__(self, source: ByteSource, inner: Inner) -> None:
+        super().__init__(source, inner)
+        self._pieces = 0
+        self._whole = False
+
+    def has_picture(self) -> bool:
+        return self._pieces > 0
+
+    def box(self, box: Box) -> bool:
+        if box.kind in (b"jxlc", b"jxlp"):
+            known = self._goes_on(box)
+            if known:
                 self.found.add(_foreign(self.source, box.body, box.end, self.inner))
-            elif box.kind in (b"Exif", b"xml ") and size <= MAX_BLOCK_BYTES:
-                self._block(box)
-            elif number and size > _KEPT.get(box.kind, -1):
-                self.inner.budget.part(_FREED_PARTS)
-                ground.free(box, _NAME)
-        if not self.pieces:
-            raise NotThisKindError("there is no picture in it")
-        ground.rest(top.rest, self.source.size)
-        self.found.add(ground.settle(_NAME))
-        return self.found
-
-    def _block(self, box: Box) -> None:
-        data = self.source.read(box.body, box.end - box.body)
+            return known
         if box.kind == b"Exif":
-            cleaned = clean_exif_block(data, self.inner, "EXIF")
-        else:
-            cleaned = clean_xmp_block(data, self.inner)
-        self.found.add(cleaned_at(box.body, data, cleaned))
+            return self.block(box, lambda data, inner: clean_exif_block(data, inner, "EXIF"))
+        if box.kind == b"xml ":
+            return self.block(box, clean_xmp_block)
+        return box.end - box.body <= _KEPT.get(box.kind, -1)
+
+    def free(self, box: Box) -> None:
+        self.inner.budget.part(_FREED_PARTS)
+        super().free(box)
 
     def _goes_on(self, box: Box) -> bool:
         """True if this is the codestream, or the next piece of it (18181-2 section 9.7 and 9.8)."""
         head = self.source.read(box.body, min(6, box.end - box.body))
         number, data = (0, head) if box.kind == b"jxlc" else (int.from_bytes(head[:4]), head[4:])
-        known = number & 0x7FFFFFFF == self.pieces and (self.pieces or data.startswith(CODESTREAM))
-        if not known or self.whole:
+        known = number & 0x7FFFFFFF == self._pieces and (self._pieces or data.startswith(CODESTREAM))
+        if not known or self._whole:
             return False
-        self.pieces += 1
-        self.whole = box.kind == b"jxlc" or number >> 31 == 1
+        self._pieces += 1
+        self._whole = box.kind == b"jxlc" or number >> 31 == 1
         return True

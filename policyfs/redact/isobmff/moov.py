@@ -21,6 +21,11 @@ from policyfs.redact.isobmff.stbl import Samples, SampleTable
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries, clean_entries
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_handler, clean_meta, clean_user_data, clean_uuid
 
+MAX_MOVIE_BYTES: Final = 24 << 20
+"""Size limit of a ``moov``, which indexes days of video.
+
+It is in memory as a whole; likewise all ``moof``.
+"""
 _MAX_TRACKS: Final = 256
 _MAX_PROTECTION_BYTES: Final = 1 << 16
 

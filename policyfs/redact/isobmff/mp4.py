@@ -23,17 +23,12 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource,
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
-from policyfs.redact.isobmff.moov import Movie, Track, clean_children, clean_movie
+from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, Movie, Track, clean_children, clean_movie
 from policyfs.redact.isobmff.samples import clean_pictures, is_text, sample_tells
 from policyfs.redact.isobmff.sidx import INDEX_RULES
 from policyfs.redact.isobmff.stbl import Extents
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
-MAX_MOVIE_BYTES: Final = 24 << 20
-"""Size limit of a ``moov``, which indexes days of video.
-
-It is in memory as a whole; likewise all ``moof``.
-"""
 MAX_BOXES: Final = 150_000
 """Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
 MAX_HOLES: Final = 100_000

@@ -6,7 +6,6 @@ associations, and in comments of the codestream. A codestream may be in one box 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -18,20 +17,18 @@ from policyfs.redact.core.reader import Fields
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.exif.containers import (
     EXIF_MARK,
-    MAX_BLOCK_BYTES,
     clean_tiff_block,
     clean_xmp_block,
-    cleaned_at,
 )
-from policyfs.redact.isobmff.boxes import UUID, Box, Boxes, read_boxes
+from policyfs.redact.isobmff.box_file import BoxFile
+from policyfs.redact.isobmff.boxes import UUID, Box, read_boxes
 from policyfs.redact.isobmff.colour import is_colour
-from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
+from policyfs.redact.isobmff.item_data import Gathered, Span
 from policyfs.redact.jpeg2000.codestream import SOC, walk_codestream
 
 SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 MAX_DEPTH: Final = 6
 _NAME: Final = "JPEG 2000"
-_FTYP_BYTES: Final = 512
 
 _XMP: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _IPTC: Final = frozenset(
@@ -122,77 +119,55 @@ def locate_jp2(source: ByteSource, inner: Inner) -> Found:
     Raises NotThisKindError, TooMuchError.
     """
     if source.read(0, len(SIGNATURE)) == SIGNATURE:
-        return _Locator(source, inner).locate()
+        return _Jp2File(source, inner).locate()
     found = walk_codestream(source, inner) if source.read(0, len(SOC)) == SOC else None
     if found is None:
         raise NotThisKindError("it does not start like a JPEG 2000 picture")
     return found
 
 
-@dataclass(slots=True)
-class _Locator:
+class _Jp2File(BoxFile):
     """One run over one file of boxes."""
 
-    source: ByteSource
-    inner: Inner
-    found: Found = field(default_factory=Found)
-    ground: Ground = field(init=False)
-    pictures: int = 0
+    name = _NAME
+    start = len(SIGNATURE)
+    ftyp_bytes = 512
+    uuid_stays = True
 
-    def __post_init__(self) -> None:
-        self.ground = Ground(self.source, self.inner.budget, uuid_stays=True)
+    def __init__(self, source: ByteSource, inner: Inner) -> None:
+        super().__init__(source, inner)
+        self._pictures = 0
+        self._depth = MAX_DEPTH
 
-    def locate(self) -> Found:
-        start = len(SIGNATURE)
-        top = read_boxes(self.source, start, self.source.size, self.inner.budget, to_end=True)
-        first = next(iter(top), None)
-        if first is None or first.kind != b"ftyp" or first.size > _FTYP_BYTES:
-            raise NotThisKindError("it has no file type box")
-        self._boxes(Boxes(top.boxes[1:], top.rest), self.source.size, MAX_DEPTH)
-        if not self.pictures:
-            raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(_NAME, self.found.patches))
-        return self.found
+    def has_picture(self) -> bool:
+        return self._pictures > 0
 
-    def _boxes(self, boxes: Boxes, end: int, depth: int) -> None:
-        for box in boxes:
-            size = box.end - box.body
-            if box.kind == b"jp2c":
-                self._codestream(box)
-            elif box.kind == b"mdat":
-                self.ground.area(box.body, box.end)
-            elif box.kind in _SUPER and depth:
-                inside = read_boxes(self.source, box.body, box.end, self.inner.budget)
-                self._boxes(inside, box.end, depth - 1)
-            elif size > MAX_BLOCK_BYTES or not self._small(box):
-                self.ground.free(box, _NAME)
-        self.ground.rest(boxes.rest, end)
-
-    def _codestream(self, box: Box) -> None:
-        inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)
-        if inside is None:
-            self.ground.free(box, _NAME)
-        else:
-            self.pictures += 1
-            self.found.add(inside, box.body)
-
-    def _small(self, box: Box) -> bool:
-        """Clean any other box; return False if it has to be removed whole."""
-        size = box.end - box.body
+    def box(self, box: Box) -> bool:
+        if box.kind == b"jp2c":
+            return self._codestream(box)
+        if box.kind in _SUPER and self._depth:
+            self._depth -= 1
+            self.walk(read_boxes(self.source, box.body, box.end, self.inner.budget), box.end)
+            self._depth += 1
+            return True
         if box.kind in _NUMBERS:
-            return size <= _NUMBERS[box.kind]
-        data = self.source.read(box.body, size)
-        if box.kind == b"flst":
-            return self._fragments(data)
-        if box.kind == b"colr":
-            return _is_colour(data)
-        cleaned = self._cleaned(box, data)
-        if cleaned is not None:
-            self.found.add(cleaned_at(box.body, data, cleaned))
-        return cleaned is not None
+            return box.end - box.body <= _NUMBERS[box.kind]
+        return self.block(box, lambda data, inner: self._cleaned(box, data, inner))
 
-    def _cleaned(self, box: Box, data: bytes) -> Cleaned | None:
-        inner, size = self.inner, len(data)
+    def _codestream(self, box: Box) -> bool:
+        inside = walk_codestream(SliceSource(self.source, box.body, box.end - box.body), self.inner)
+        if inside is not None:
+            self._pictures += 1
+            self.found.add(inside, box.body)
+        return inside is not None
+
+    def _cleaned(self, box: Box, data: bytes, inner: Inner) -> Cleaned | None:
+        """Clean any other box; None if it has to be removed whole."""
+        if box.kind == b"flst":
+            return Cleaned(data) if self._fragments(data) else None
+        if box.kind == b"colr":
+            return Cleaned(data) if _is_colour(data) else None
+        size = len(data)
         inner.budget.search(size)
         if box.kind == b"xml ":
             return clean_xmp_block(data, inner)
@@ -230,7 +205,7 @@ class _Locator:
         pieces = Gathered(self.source, spans)
         inside = walk_codestream(pieces, self.inner)
         if inside is not None:
-            self.pictures += 1
+            self._pictures += 1
             self.ground.claim(pieces, inside, media=True)
         return True
 

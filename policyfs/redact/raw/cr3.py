@@ -10,7 +10,7 @@ metadata. Canon publishes no description; this is the common ground of readers o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
@@ -19,24 +19,20 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKi
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, MemorySource, SliceSource, difference, zeros
 from policyfs.redact.exif import tags
-from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block, cleaned_at
+from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block
 from policyfs.redact.exif.exif import clean_tiff
 from policyfs.redact.exif.makernote_tags import NOTE_TABLES
 from policyfs.redact.exif.raw_tags import whole_tells
 from policyfs.redact.exif.tags import Role, TagTable
-from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.boxes import FREE, UUID, Box, freed, read_boxes
-from policyfs.redact.isobmff.item_data import Ground
-from policyfs.redact.isobmff.moov import Track, clean_movie
-from policyfs.redact.isobmff.mp4 import MAX_MOVIE_BYTES
-from policyfs.redact.isobmff.picture_tracks import claim_tracks
+from policyfs.redact.isobmff.box_file import BoxFile, movie_index
+from policyfs.redact.isobmff.boxes import FREE, UUID, Box, Boxes, freed, read_boxes
+from policyfs.redact.isobmff.moov import Track
 
 BRAND: Final = b"crx "
 CANON_UUID: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 PREVIEW_UUID: Final = bytes.fromhex("eaf42b5e1c984b88b9fbb7dc406e4d16")
 XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _NAME: Final = "CR3"
-_FTYP_BYTES: Final = 264
 _TABLE_BYTES: Final = 4096
 _HEADER_BYTES: Final = 64
 _JPEG: Final = b"\xff\xd8\xff"
@@ -75,64 +71,50 @@ def locate_cr3(source: ByteSource, inner: Inner) -> Found:
 
     Raises NotThisKindError, TooMuchError.
     """
-    return _Locator(source, inner).locate()
+    return _Cr3File(source, inner).locate()
 
 
-@dataclass(slots=True)
-class _Locator:
+class _Cr3File(BoxFile):
     """One run over one file."""
 
-    source: ByteSource
-    inner: Inner
-    found: Found = field(default_factory=Found)
-    ground: Ground = field(init=False)
+    name = _NAME
+    ftyp_bytes = 264
+    brand = BRAND
+    _index: Box
 
-    def __post_init__(self) -> None:
-        self.ground = Ground(self.source, self.inner.budget)
-
-    def locate(self) -> Found:
-        top = read_boxes(self.source, 0, self.source.size, self.inner.budget, to_end=True)
-        first = next(iter(top), None)
-        if first is None or first.kind != b"ftyp" or self.source.read(first.body, 4) != BRAND:
-            raise NotThisKindError("it does not start like a CR3 file")
-        movie = top.first(b"moov")
-        if movie is None or movie.cut or movie.size > MAX_MOVIE_BYTES or first.size > _FTYP_BYTES:
+    def walk(self, boxes: Boxes, end: int) -> None:
+        index = movie_index(boxes)
+        if index is None:
             raise NotThisKindError("its index is missing, too long or cut off")
-        for box in top:
-            small = box.size <= MAX_BLOCK_BYTES and not box.cut
-            if box == movie:
-                self._movie(box)
-            elif box.kind == b"mdat":
-                self.ground.area(box.body, box.end)
-            elif box.extended == XMP_UUID and small:
-                data = self.source.read(box.body, box.end - box.body)
-                self.found.add(cleaned_at(box.body, data, clean_xmp_block(data, self.inner)))
-            elif box.extended == PREVIEW_UUID and small:
-                self._preview(box)
-            elif box.start:
-                self.ground.free(box, _NAME)
-        self.ground.rest(top.rest, self.source.size)
-        if not any(claim.media for claim in self.ground.claims):
-            raise NotThisKindError("there is no picture in it")
-        self.found.add(self.ground.settle(_NAME, self.found.patches))
-        return self.found
+        self._index = index
+        super().walk(boxes, end)
 
-    def _preview(self, box: Box) -> None:
-        """Clean a preview: a header, and a box of one JPEG."""
+    def box(self, box: Box) -> bool:
+        if box == self._index:
+            self._movie(box)
+            return True
+        if box.cut:
+            return False
+        if box.extended == XMP_UUID:
+            return self.block(box, clean_xmp_block)
+        return box.extended == PREVIEW_UUID and self._preview(box)
+
+    def _preview(self, box: Box) -> bool:
+        """Clean a preview: 8 bytes of header, and a box of one JPEG; return False if it is none."""
         inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
         first = next(iter(inside), None)
-        if first is None or first.kind != b"PRVW" or first.cut:
-            self.ground.free(box, _NAME)
-            return
-        self._block(first, self.source.read(first.body, first.end - first.body))
+        if first is None or first.kind != b"PRVW" or first.cut or not self.block(first, _cleaner(first)):
+            return False
         self.ground.area(first.end, box.end)
+        return True
 
     def _movie(self, box: Box) -> None:
         data = bytearray(self.source.read(box.start, box.size))
-        header = box.body - box.start
         canon = [
             child
-            for child in read_boxes(MemorySource(bytes(data)), header, len(data), self.inner.budget)
+            for child in read_boxes(
+                MemorySource(bytes(data)), box.body - box.start, len(data), self.inner.budget
+            )
             if child.extended == CANON_UUID and not child.cut
         ]
         for child in canon:
@@ -140,12 +122,7 @@ class _Locator:
             self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
             # For the walk over the rest it is free space.
             data[child.start : child.end] = freed(bytes(data[child.start : child.end]))
-        block = Block(bytes(data), box.start, self.inner)
-        movie = clean_movie(block, box._replace(start=0, body=header, end=box.size))
-        self.found.add(block.found)
-        claim_tracks(
-            self.source, self.inner, movie, self.ground, _NAME, self._pictures, self._without_records
-        )
+        self.movie(box, bytes(data), self._pictures, self._without_records)
 
     def _without_records(self, track: Track) -> Found | None:
         """Turn samples of CTMD into one record of no type each, which readers skip."""
@@ -185,40 +162,33 @@ class _Locator:
         """Clean the boxes inside Canon's own box."""
         inside = read_boxes(self.source, canon.body, canon.end, self.inner.budget)
         for box in inside:
-            if box.cut or box.end - box.body > MAX_BLOCK_BYTES or not self._known(box):
-                self.ground.free(box, _NAME)
+            if box.cut or box.kind in (UUID, FREE) or not self.block(box, _cleaner(box)):
+                self.free(box)
         self.ground.rest(inside.rest, canon.end)
 
-    def _known(self, box: Box) -> bool:
-        if box.kind in (UUID, FREE):
-            return False
-        data = self.source.read(box.body, box.end - box.body)
-        if box.kind == b"CNCV":
-            return _COMPRESSOR.fullmatch(data) is not None
-        if box.kind in _TABLES:
-            return len(data) <= _TABLE_BYTES
-        return self._block(box, data)
 
-    def _block(self, box: Box, data: bytes) -> bool:
-        """Clean a TIFF structure or a preview; return False for anything else."""
-        if box.kind in _TIFFS:
-            cleaned = clean_tiff(data, self.inner, _TIFFS[box.kind])
-            if cleaned is None:
-                note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=True)
-                empty = _NO_TAGS if len(data) >= len(_NO_TAGS) else b""
-                cleaned = Cleaned(empty.ljust(len(data), b"\0"), (note,))
-        elif box.kind in (b"THMB", b"PRVW"):
-            cleaned = self._jpeg(data, box)
-        else:
-            return False
-        self.found.add(cleaned_at(box.body, data, cleaned))
-        return True
+def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
+    """Return the cleaner of one of Canon's boxes; its result is None for what is not known."""
+    kind = box.kind
 
-    def _jpeg(self, data: bytes, box: Box) -> Cleaned:
-        """Clean numbers with a JPEG behind them; without one, return zeros."""
-        at = data.find(_JPEG, 0, _HEADER_BYTES)
-        cleaned = self.inner.jpeg(data[at:]) if at >= 0 else None
-        if cleaned is None:
-            note = Note(0, len(data), _NAME, box.kind.decode(), UNKNOWN, broken=True)
-            return Cleaned(bytes(len(data)), (note,))
-        return Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))
+    def clean(data: bytes, inner: Inner) -> Cleaned | None:
+        if kind == b"CNCV":
+            return Cleaned(data) if _COMPRESSOR.fullmatch(data) is not None else None
+        if kind in _TABLES:
+            return Cleaned(data) if len(data) <= _TABLE_BYTES else None
+        note = Note(0, len(data), _NAME, kind.decode("latin-1"), UNKNOWN, broken=True)
+        if kind in _TIFFS:
+            empty = _NO_TAGS if len(data) >= len(_NO_TAGS) else b""
+            return clean_tiff(data, inner, _TIFFS[kind]) or Cleaned(empty.ljust(len(data), b"\0"), (note,))
+        if kind in (b"THMB", b"PRVW"):
+            return _jpeg(data, inner) or Cleaned(bytes(len(data)), (note,))
+        return None
+
+    return clean
+
+
+def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
+    """Clean numbers with a JPEG behind them; None without one."""
+    at = data.find(_JPEG, 0, _HEADER_BYTES)
+    cleaned = inner.jpeg(data[at:]) if at >= 0 else None
+    return None if cleaned is None else Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))

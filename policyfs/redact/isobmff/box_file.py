@@ -1,0 +1,137 @@
+"""Files of boxes with pictures in them: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
+
+A format decides on its own boxes. Any other becomes free space; pieces of media data stay where they
+are claimed; bytes behind the last box become zeros.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, NotThisKindError, shifted
+from policyfs.redact.core.patches import ByteSource, difference
+from policyfs.redact.isobmff.box_edits import Block
+from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
+from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
+from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, Track, clean_movie
+from policyfs.redact.isobmff.samples import sample_tells
+
+MAX_PAYLOAD_BYTES: Final = 1 << 22
+"""Size beyond which metadata is not read but zeroed."""
+
+
+class BoxFile(abc.ABC):
+    """One run over one file of boxes."""
+
+    name: ClassVar[str]
+    """The container's name, in notes and errors."""
+    start: ClassVar[int] = 0
+    """Offset of the first box, behind a signature."""
+    ftyp_bytes: ClassVar[int]
+    """Size of the file type box, at most."""
+    brand: ClassVar[bytes] = b""
+    """The brand that the file must have."""
+    media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
+    """Boxes of media data, of which claimed pieces stay."""
+    uuid_stays: ClassVar[bool] = False
+    """As in Ground."""
+
+    def __init__(self, source: ByteSource, inner: Inner) -> None:
+        self.source: Final = source
+        self.inner: Final = inner
+        self.found: Final = Found()
+        self.ground: Final = Ground(source, inner.budget, uuid_stays=self.uuid_stays)
+
+    def locate(self) -> Found:
+        """Locate everything to hide in the file. Raises NotThisKindError, TooMuchError."""
+        top = read_boxes(self.source, self.start, self.source.size, self.inner.budget, to_end=True)
+        first = next(iter(top), None)
+        if first is None or first.kind != b"ftyp" or first.cut or first.size > self.ftyp_bytes:
+            raise NotThisKindError(f"it does not start like a {self.name} file")
+        if not self.source.read(first.body, 4).startswith(self.brand):
+            raise NotThisKindError(f"it does not start like a {self.name} file")
+        self.walk(Boxes(top.boxes[1:], top.rest), self.source.size)
+        if not self.has_picture():
+            raise NotThisKindError("there is no picture in it")
+        self.found.add(self.ground.settle(self.name, self.found.patches))
+        return self.found
+
+    def walk(self, boxes: Boxes, end: int) -> None:
+        """Clean the boxes of one level, and the bytes behind them up to the end."""
+        for box in boxes:
+            if box.kind in self.media:
+                self.ground.area(box.body, box.end)
+            elif not self.box(box):
+                self.free(box)
+        self.ground.rest(boxes.rest, end)
+
+    @abc.abstractmethod
+    def box(self, box: Box) -> bool:
+        """Clean a box that the format knows; return False if it is to become free space."""
+
+    def free(self, box: Box) -> None:
+        """Turn a box into free space."""
+        self.ground.free(box, self.name)
+
+    def has_picture(self) -> bool:
+        """True if the file holds a picture."""
+        return any(claim.media for claim in self.ground.claims)
+
+    def block(self, box: Box, clean: Callable[[bytes, Inner], Cleaned | None]) -> bool:
+        """Clean a box's payload in memory; False if it is too long, or the cleaner returns None."""
+        size = box.end - box.body
+        if size > MAX_PAYLOAD_BYTES:
+            return False
+        data = self.source.read(box.body, size)
+        cleaned = clean(data, self.inner)
+        if cleaned is None:
+            return False
+        patches = list(difference(box.body, data, cleaned.data))
+        if patches:
+            self.found.add(Found(patches, list(shifted(cleaned.notes, box.body))))
+        return True
+
+    def movie(
+        self,
+        box: Box,
+        data: bytes,
+        pictures: Callable[[Track], Found],
+        emptied: Callable[[Track], Found | None] = lambda _: None,
+    ) -> None:
+        """Clean a ``moov`` box with these bytes, and claim the samples of its tracks.
+
+        Samples that tell are removed; others are media. pictures: returns the changes within media, in
+        offsets of the file. emptied: returns changes that make the samples of a removed track say nothing;
+        None: zeros.
+
+        Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
+        """
+        block = Block(data, box.start, self.inner)
+        movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
+        self.found.add(block.found)
+        for track in movie.tracks:
+            tells = sample_tells(track, self.source)
+            goes = bool(tells & self.inner.hide)
+            try:
+                extents = track.samples().extents(self.source.size, track.entries.sounds)
+            except NotThisKindError:
+                if goes:
+                    continue  # unclaimed data is removed anyway
+                raise
+            self.inner.budget.part(len(extents.starts))
+            samples = Gathered(self.source, map(Span, extents.starts, extents.ends))
+            empty = emptied(track) if goes else None
+            if empty is not None:
+                self.ground.metadata(samples, empty)
+            elif goes:
+                self.ground.blank(samples, Note(0, 0, self.name, f"track {track.number}", tells))
+            else:
+                self.ground.media(samples, pictures(track))
+
+
+def movie_index(boxes: Boxes) -> Box | None:
+    """Return the file's ``moov`` box if it is whole, and short enough to be read."""
+    box = boxes.first(b"moov")
+    return None if box is None or box.cut or box.size > MAX_MOVIE_BYTES else box

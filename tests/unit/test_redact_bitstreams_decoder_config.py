@@ -1,0 +1,59 @@
+"""Decoder configurations: how frames are cut, and the messages among the parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.bitstreams.decoder_config import array_units, clean_config, framing, length_bytes
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC
+from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.core.reader import Fields
+from tests.support.heifs import hvcc, obu
+from tests.support.inners import Plain
+
+INNER = Plain(hidden_by(["location"]))
+TELLS = b"\5\x1a" + bytes(range(16)) + b"some place\x80"
+
+
+def test_lengths_of_units():
+    assert length_bytes(b"avcC", b"\1\x42\0\x1e\xfd") == 2
+    assert length_bytes(b"vvcC", b"\0\0\0\0\4") == 3
+    assert length_bytes(b"hvcC", bytes(21) + b"\0") == 1
+    assert length_bytes(b"hvcC", bytes(21)) == 4
+    assert length_bytes(b"av1C", bytes(40)) == 4
+
+
+def test_frames_of_two_codecs_are_looked_into():
+    assert framing(b"avcC", b"\1\x42\0\x1e\xff") == (AVC, 4)
+    assert framing(b"hvcC", bytes(21) + b"\xf1") == (HEVC, 2)
+    assert framing(b"avcC", b"\1\x42\0\x1e") is None
+    assert framing(b"vvcC", bytes(40)) is None
+
+
+def test_units_in_arrays():
+    config = hvcc((33, b"abc"), (39, TELLS))[8:]
+    found = [(kind, config[start:end]) for kind, start, end in array_units(Fields(config, 22))]
+    assert found == [(33, b"\x42\1abc"), (39, b"\x4e\1" + TELLS)]
+    for size in range(22, len(config)):
+        with pytest.raises(ValueError, match="short"):
+            list(array_units(Fields(config[:size], 22)))
+
+
+def test_messages_become_filler_and_unknown_units_zeros():
+    config = hvcc((33, b"abc"), (39, TELLS), (50, b"abc"))[8:]
+    out = clean_config(b"hvcC", config + b"behind", INNER)
+    assert out is not None
+    assert b"some place" not in out
+    assert out.endswith(b"\x64\1" + bytes(3) + bytes(6))
+    assert b"\x42\1abc" in out
+    assert clean_config(b"hvcC", out, INNER) == out
+    assert clean_config(b"hvcC", config[:-1], INNER) is None
+
+
+def test_metadata_units_of_av1():
+    config = b"\x81\0\0\0"
+    assert clean_config(b"av1C", config + obu(1, b"abc"), INNER) == config + obu(1, b"abc")
+    out = clean_config(b"av1C", config + obu(5, b"\4some place"), INNER)
+    assert out == config + obu(15, bytes(10) + b"\x80")
+    assert clean_config(b"av1C", config + b"\x2a\x7f", INNER) is None
+    assert clean_config(b"avcC", b"as it is", INNER) == b"as it is"
