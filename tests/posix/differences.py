@@ -25,7 +25,7 @@ class Listed(NamedTuple):
 
 LISTED: Final = (
     Listed(
-        "suid goes too early",
+        "suid is removed too early",
         "suid, sgid and file capabilities go when a file is opened for writing or truncated, whoever does"
         " it: writes in passthrough are not seen here. Natively they stay while nothing is written, when"
         " root writes, and sgid without group execution also when a member of the group does.",
@@ -75,7 +75,7 @@ LISTED: Final = (
         sometimes=True,
     ),
     Listed(
-        "ctime when suid goes",
+        "ctime when suid is removed",
         "moves, as POSIX wants it. A xfs takes suid away by a truncation to the same size and leaves ctime.",
         r"^truncate to the same of mode [246]",
         r"'c'\) through the mount, .* ''\) natively$",
