@@ -144,7 +144,7 @@ def says_that_it_rests() -> None:
     says, rest = os.open(os.environ[WAITS], os.O_RDWR), LeasedFiles._rest
 
     async def saying(self: LeasedFiles, ino_key: int) -> None:
-        if ino_key in self._resting:
+        if self._resting.left_s(ino_key):
             os.write(says, b".")
         await rest(self, ino_key)
 

@@ -33,14 +33,3 @@ async def test_after_a_break_no_lease_is_taken_for_a_moment(tmp_path: Path) -> N
         await leased._rest(node.ino)
         assert time.monotonic() - start < leased_module._REST_S, "the moment is over"
         assert made.notes.pages == [node.nodeid]
-
-
-@on_trio
-async def test_of_many_breaks_only_those_of_the_last_moment_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    with parts(tmp_path, engine_of(POLICY)) as made:
-        leased = made.leased
-        node = await made.walk("/a.jpg", 10011)
-        leased._resting = dict.fromkeys(range(leased_module._RESTING_MAX), time.monotonic() - 1)
-        leased._broken(node)
-        assert set(leased._resting) == {node.ino}

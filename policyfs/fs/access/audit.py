@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypedDict, Unpack
 
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
+from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.store.frozen import Version
 from policyfs.trail.bounds import cut_text
@@ -56,7 +57,7 @@ class Recorder:
         self._commits = Commits(sink)
         self._mount = mount
         self._generation = 0
-        self._executables: dict[int, tuple[float, str]] = {}
+        self._executables = Expiring[int, str](_EXE_S, most=_EXE_MAX)
         self._digest = ""
 
     def use_policy(self, generation: int, digest: str) -> None:
@@ -176,14 +177,10 @@ class Recorder:
 
     def _executable(self, pid: int) -> str:
         """Return a process's executable, looked up at most once in _EXE_S for each process."""
-        now = time.monotonic()
-        known = self._executables.get(pid)
-        if known is not None and now - known[0] < _EXE_S:
-            return known[1]
-        if len(self._executables) >= _EXE_MAX:
-            self._executables.clear()
-        path = executable(pid)
-        self._executables[pid] = (now, path)
+        path = self._executables.get(pid)
+        if path is None:
+            path = executable(pid)
+            self._executables.put(pid, path)
         return path
 
 

@@ -17,12 +17,12 @@ and LEASED nodes show the result of one app's worker until a second one has foun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
 from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
 from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
@@ -33,8 +33,6 @@ from policyfs.store.frozen import Version
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
 """The number of look-ups before the kernel's second try: one to revalidate its entry, and one anew."""
-_SWEPT_FROM: Final = 256
-"""The number of expected requests from which on those that never came are removed."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
 """True if a file (attributes, inode) is served to a principal as a frozen copy with these words hidden."""
@@ -57,11 +55,12 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
-        self._unproven: dict[tuple[int, int], float] = {}  # (inode, thread) sent back: deadline
-        self._coming: dict[tuple[int, int], float] = {}  # (inode, thread) expected to write: deadline
-        self._pending: dict[tuple[int, int], float] = {}
-        self._outdated: dict[tuple[int, int], tuple[float, int]] = {}
-        self._kept: dict[int, tuple[int, float]] = {}  # nodes for a second try: thread, deadline
+        # By inode and thread: opens sent back to LOOKUP, for a reader's proof and for a writer's node.
+        self._unproven = Expiring[tuple[int, int], bool](_PENDING_S)
+        self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
+        self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
+        self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
+        self._kept = Expiring[int, int](_PENDING_S)  # threads, by the node for their second try
 
     # -- which byte path -----------------------------------------------------------------------------
 
@@ -97,7 +96,7 @@ class Views:
         """
         if self._is_pending(key, view, caller):
             return False
-        if self._unproven.get((key, caller.pid), 0.0) > time.monotonic():
+        if self._unproven and self._unproven.get((key, caller.pid)):
             return True
         if view.raw and self._proves_raw():
             return False
@@ -110,14 +109,11 @@ class Views:
 
     def unproven(self, ino_key: int, caller: Caller) -> None:
         """Note that a reader's open is sent back to LOOKUP: the file has a writer, and its kind decides."""
-        now = time.monotonic()
-        if len(self._unproven) >= _SWEPT_FROM:
-            self._unproven = {key: until for key, until in self._unproven.items() if until > now}
-        self._unproven[ino_key, caller.pid] = now + _PENDING_S
+        self._unproven.put((ino_key, caller.pid), True)
 
     def proven(self, ino_key: int, caller: Caller) -> None:
         """Note that the reader that was sent back has come."""
-        self._unproven.pop((ino_key, caller.pid), None)
+        self._unproven.pop((ino_key, caller.pid))
 
     @staticmethod
     def hidden_now(
@@ -133,11 +129,7 @@ class Views:
 
     def expect_writer(self, ino_key: int, view: View) -> None:
         """Note that a write-open of this view was sent back to LOOKUP, so that it finds the LIVE node."""
-        now = time.monotonic()
-        for key, until in list(self._pending.items()):
-            if until < now:
-                del self._pending[key]
-        self._pending[ino_key, view.key] = now + _PENDING_S
+        self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
         """Note that an open of a frozen copy was sent back: the thread's next look-ups get their own nodes.
@@ -145,36 +137,29 @@ class Views:
         So the kernel's one second try meets no other caller's version. This holds for any file, since another
         may have taken the name. The kernel looks up twice, and the file may be another one each time.
         """
-        now = time.monotonic()
-        if len(self._outdated) >= _SWEPT_FROM:
-            self._outdated = {key: kept for key, kept in self._outdated.items() if kept[0] > now}
-        self._outdated[view.key, caller.pid] = now + _PENDING_S, _LOOKED_UP
+        self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
     def writer_came(self, ino_key: int, view: View) -> None:
         """Note that the expected writer has its node."""
-        self._pending.pop((ino_key, view.key), None)
+        self._pending.pop((ino_key, view.key))
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
         """Note that a thread's write-open was sent back to LOOKUP, so that it finds a writer's node.
 
         This holds for any view, and also if the policy has changed by then.
         """
-        now = time.monotonic()
-        if len(self._coming) >= _SWEPT_FROM:
-            self._coming = {key: until for key, until in self._coming.items() if until > now}
-        self._coming[ino_key, caller.pid] = now + _PENDING_S
+        self._coming.put((ino_key, caller.pid), True)
 
     def expect_nothing(self, ino_key: int, caller: Caller) -> None:
         """Note that the thread's open was answered."""
         if self._coming:
-            self._coming.pop((ino_key, caller.pid), None)
+            self._coming.pop((ino_key, caller.pid))
 
     def _is_pending(self, ino_key: int, view: View, caller: Caller) -> bool:
-        now = time.monotonic()
-        if self._coming and self._coming.get((ino_key, caller.pid), 0.0) >= now:
-            return True
-        until = self._pending.get((ino_key, view.key))
-        return until is not None and until >= now
+        return bool(
+            (self._coming and self._coming.get((ino_key, caller.pid)))
+            or (self._pending and self._pending.get((ino_key, view.key)))
+        )
 
     def _being_written(self, ino_key: int, view: View, caller: Caller) -> bool:
         return any(
@@ -222,31 +207,26 @@ class Views:
             best = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
             best.whose = whose
             if alone:
-                self._keep(best, caller)
+                self._kept.put(best.nodeid, caller.pid)
         self._nodes.add_name(best, parent, name)
         return best
-
-    def _keep(self, node: Node, caller: Caller) -> None:
-        now = time.monotonic()
-        if len(self._kept) >= _SWEPT_FROM:
-            self._kept = {nodeid: kept for nodeid, kept in self._kept.items() if kept[1] > now}
-        self._kept[node.nodeid] = caller.pid, now + _PENDING_S
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
         """True if a node was made for a second try of the caller's thread, which has not opened it yet.
 
         False if it was made for another thread: then this caller must not find it. None if it is for all.
         """
-        kept = self._kept.get(node.nodeid) if node.open is None else None
-        return None if kept is None or kept[1] < time.monotonic() else kept[0] == caller.pid
+        thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
+        return None if thread is None else thread == caller.pid
 
     def _is_outdated(self, view: View, caller: Caller) -> bool:
-        until, left = self._outdated.pop((view.key, caller.pid), (0.0, 0))
-        if until <= time.monotonic():
-            return False
+        key = (view.key, caller.pid)
+        left = self._outdated.get(key) or 0
         if left > 1:
-            self._outdated[view.key, caller.pid] = until, left - 1
-        return True
+            self._outdated.change(key, left - 1)
+        else:
+            self._outdated.pop(key)
+        return left > 0
 
     def _fits(self, node: Node, stat: Stat, view: View, byte_path: BytePath, state: PathState) -> bool:
         if node.btime_ns != stat.btime_ns or node.ftype is not FileType.REGULAR:

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node import Node
 
 _KEPT_S: Final = 0.25
@@ -30,7 +31,7 @@ class ReplacedFiles:
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._once: set[int] = set()
-        self._missed: OrderedDict[bytes, float] = OrderedDict()
+        self._missed = Expiring[bytes, bool](_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -57,20 +58,18 @@ class ReplacedFiles:
         if node.nodeid in self._once:
             self._let_go(node.nodeid)
         if self._missed:
-            self._missed.pop(node.path(), None)
+            self._missed.pop(node.path())
 
     def missed(self, node: Node) -> None:
         """Note that an open did not find the file of its LOOKUP: the node's name leads elsewhere."""
-        self._missed[node.path()] = time.monotonic() + _MISSED_S
-        while len(self._missed) > _MOST:
-            self._missed.popitem(last=False)
+        self._missed.put(node.path(), True)
 
     def is_wanted(self, node: Node) -> bool:
         """True if a node that was just found by its name must be kept: an open missed that name before.
 
         (The kernel may look twice before it tries again.)
         """
-        return bool(self._missed) and self._missed.get(node.path(), 0.0) >= time.monotonic()
+        return bool(self._missed and self._missed.get(node.path()))
 
     def expire(self) -> None:
         """Close descriptors that were kept long enough; called from time to time."""

@@ -15,6 +15,7 @@ import trio
 from policyfs.content.cache import KindKey
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.access.facts import version_key
+from policyfs.fs.expiring import Expiring
 from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.linux.statx import Stat
@@ -143,7 +144,7 @@ class Redactor:
         self._places = places
         self._made: dict[Copy, Redacted] = {}
         self._latest: dict[_Key, set[_Key]] = {}  # copies of a file's latest version, by _file()
-        self._full_until: dict[str, float] = {}
+        self._no_room = Expiring[str, bool](_FULL_S)  # by principal
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
@@ -154,7 +155,7 @@ class Redactor:
         INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there, since the
         kernel tries once more only.
         """
-        if self._full_until and time.monotonic() < self._full_until.get(who.label, 0.0):
+        if self._no_room and self._no_room.get(who.label):
             return False
         if not self._reflink and stat.size > self._size_cap:
             return False
@@ -168,9 +169,7 @@ class Redactor:
 
     def _full(self, who: Principal) -> NoRoom:
         """Note that *who* has no room left, and return the error. Others may still have room."""
-        now = time.monotonic()
-        self._full_until = {name: until for name, until in self._full_until.items() if until > now}
-        self._full_until[who.label] = now + _FULL_S
+        self._no_room.put(who.label, True)
         return NoRoom()
 
     async def redacted(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -23,6 +22,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
+from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.copies import patched
@@ -37,7 +37,6 @@ _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break in which no lease is taken. A writer in another mount tries without waiting,
 every few milliseconds: readers that took the lease again at once would keep it out for ever."""
-_RESTING_MAX: Final = 1024
 
 _READING: Final = Call("read", "read")
 
@@ -69,7 +68,7 @@ class LeasedFiles:
         self._plans = plans
         self._keeper = keeper
         self._drop_pages = drop_pages
-        self._resting: dict[int, float] = {}
+        self._resting = Expiring[int, bool](_REST_S)
         self.refusals = 0
         self.breaks = 0
 
@@ -180,10 +179,8 @@ class LeasedFiles:
 
     async def _rest(self, ino_key: int) -> None:
         """Wait a moment after a break, so that the writer that broke the lease gets in."""
-        until = self._resting.pop(ino_key, 0.0)
-        if (left := until - time.monotonic()) > 0:
-            self._resting[ino_key] = until
-            await trio.sleep(left)
+        if (left_s := self._resting.left_s(ino_key)) > 0:
+            await trio.sleep(left_s)
 
     def give_way(self, ino_key: int) -> None:
         """Release every lease on a file before a write-open of this mount."""
@@ -194,10 +191,7 @@ class LeasedFiles:
     def _broken(self, node: Node) -> None:
         """Drop patches and pages and release the lease at once, since a writer is coming."""
         self.breaks += 1
-        now = time.monotonic()
-        if len(self._resting) >= _RESTING_MAX:
-            self._resting = {key: until for key, until in self._resting.items() if until > now}
-        self._resting[node.ino] = now + _REST_S
+        self._resting.put(node.ino, True)
         if node.open is not None:
             self._drop(node.open)
         self._drop_pages(node.nodeid)

@@ -1,0 +1,73 @@
+"""Maps whose entries end by themselves, all after the same time."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Expiring(Generic[K, V]):
+    """A map in which an entry lasts for some seconds after it was put.
+
+    A look-up is one in a dictionary, since it stands on the path of each open; what has ended is removed
+    when an entry is put (docs/decisions/0041-maps-of-our-own.md). True if it may have entries.
+    """
+
+    __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
+
+    def __init__(
+        self, lasts_s: float, most: int | None = None, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """most: the number of entries beyond which the oldest are removed before their time."""
+        self._lasts_s: Final = lasts_s
+        self._most: Final = most
+        self._clock_s: Final = clock_s
+        # By time, so that the first is the next to end. A dict is slow to find its first.
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def __len__(self) -> int:
+        """Return the number of entries that have not ended."""
+        self._sweep()
+        return len(self._entries)
+
+    def put(self, key: K, value: V) -> None:
+        """Store a value, from now on for the whole time."""
+        self._entries.pop(key, None)
+        now_s = self._sweep()
+        if self._most is not None and len(self._entries) >= self._most:
+            self._entries.popitem(last=False)
+        self._entries[key] = (now_s + self._lasts_s, value)
+
+    def change(self, key: K, value: V) -> None:
+        """Store another value for the rest of an entry's time. Raises KeyError if there is no entry."""
+        self._entries[key] = (self._entries[key][0], value)
+
+    def get(self, key: K) -> V | None:
+        """Return the value, or None if there is none or its time has ended."""
+        entry = self._entries.get(key)
+        return None if entry is None or entry[0] <= self._clock_s() else entry[1]
+
+    def left_s(self, key: K) -> float:
+        """Return the rest of an entry's time in seconds; 0 if there is none."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else max(0.0, entry[0] - self._clock_s())
+
+    def pop(self, key: K) -> V | None:
+        """Remove an entry and return its value, or None as get() does."""
+        entry = self._entries.pop(key, None)
+        return None if entry is None or entry[0] <= self._clock_s() else entry[1]
+
+    def _sweep(self) -> float:
+        """Remove what has ended; return the time."""
+        now_s = self._clock_s()
+        while self._entries and next(iter(self._entries.values()))[0] <= now_s:
+            self._entries.popitem(last=False)
+        return now_s
