@@ -8,7 +8,6 @@ import errno
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from policyfs.cli.manage import known, part
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.peer import peer_of
 
 _TELL_S: Final = 2.0
 _STATUS_S: Final = 5.0
@@ -141,7 +141,7 @@ def daemon_died(path: str) -> bool:
             return True
         except OSError:
             return False
-        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid = peer_of(asking).pid
     try:
         lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -30,7 +30,7 @@ def names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
 
 def with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     """Add to a chain's report the chains that it has seen and that are gone (witness.vanished)."""
-    mine = [(sighting, known) for sighting, known in gone if sighting.place.mount_id == report.mount_id]
+    mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
         Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing")
         for sighting, latest in mine

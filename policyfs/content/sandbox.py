@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.linux import seccomp
+from policyfs.linux.libc import LIBC
 from policyfs.linux.scheduling import set_turns
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -98,11 +97,11 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
 
 def name_process(name: str) -> None:
     """Set the name that ps and top show, at most 15 bytes."""
-    _LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
+    LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0)
 
 
 def _prctl(option: int, value: int) -> None:
-    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
+    if LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
@@ -134,7 +133,7 @@ def _limit(limits: Limits) -> None:
 
 def _landlock() -> int:
     """Forbid every path, connection, and signal to others. Return the kernel's ABI, 0 without Landlock."""
-    abi = int(_LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
+    abi = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
     if abi < 1:
         return 0
     files = (1 << _LANDLOCK_FS_BITS.get(abi, _LANDLOCK_FS_BITS_SINCE_5)) - 1
@@ -142,11 +141,11 @@ def _landlock() -> int:
     scoped = 0b11 if abi >= 6 else 0
     attributes = struct.pack("<QQQ", files, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
     ruleset = int(
-        _LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+        LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     )
     if ruleset < 0:
         return 0
-    failed = _LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    failed = LIBC.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
     return 0 if failed else abi
 

@@ -7,7 +7,6 @@ first user namespace, so the daemon stays root. See docs/threat-model.md, "The d
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 from policyfs.linux import libc, seccomp
 from policyfs.linux.capabilities import Capability, Rights, keep, name_of, no_new_privs, rights_of
+from policyfs.linux.libc import LIBC
 
 DAEMON: Final = frozenset({
     Capability.CHOWN,  # chown of an app's own files
@@ -57,7 +57,7 @@ def leave_network() -> bool:
     Before any thread. False where the kernel has none to give; a mount does not fail for that. The kernel's
     own work for a network store continues in the namespace in which the store was mounted.
     """
-    return not ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET)
+    return not LIBC.unshare(_CLONE_NEWNET)
 
 
 def give_up_rights(*, special_files: bool = False) -> None:

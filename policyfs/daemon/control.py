@@ -13,24 +13,17 @@ import json
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from policyfs.daemon.supervise import BugLog
 from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.linux.peer import Peer, peer_of
 
 Json = dict[str, object]
-
-
-class Peer(NamedTuple):
-    """The process at the other end of a control socket, by the kernel's word (unix(7), SO_PEERCRED)."""
-
-    pid: int
-    uid: int
 
 
 Command = Callable[[Peer], Coroutine[object, object, Json]]
@@ -163,12 +156,6 @@ def _is_inode(path: Path, inode: int) -> bool:
         return False
 
 
-def peer_of(connected: socket.socket) -> Peer:
-    """Return the process at the other end."""
-    pid, uid, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Peer(pid, uid)
-
-
 def answer_on(server: socket.socket) -> trio.SocketListener:
     """Let clients connect to a claimed socket: the daemon is ready for them."""
     server.listen(8)
@@ -188,7 +175,7 @@ async def serve(listener: trio.SocketListener, commands: dict[str, Command], bug
             async with stream:
                 with trio.move_on_after(_DEADLINE_S):
                     line = await _line(stream)
-                    await stream.send_all(await _reply(line, commands, _peer(stream), bugs))
+                    await stream.send_all(await _reply(line, commands, peer_of(stream.socket), bugs))
 
     await trio.serve_listeners(answer, [listener])
 
@@ -201,11 +188,6 @@ async def _line(stream: trio.SocketStream) -> bytes:
             break
         data += chunk
     return data
-
-
-def _peer(stream: trio.SocketStream) -> Peer:
-    pid, uid, _ = struct.unpack("3i", stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Peer(pid, uid)
 
 
 async def _reply(line: bytes, commands: dict[str, Command], peer: Peer, bugs: BugLog) -> bytes:

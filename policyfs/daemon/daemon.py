@@ -35,6 +35,7 @@ from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.linux.peer import Peer
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
@@ -307,30 +308,30 @@ class Daemon:
 
     # -- commands -----------------------------------------------------------------------------------
 
-    async def _ending(self, peer: control.Peer) -> control.Json:
+    async def _ending(self, peer: Peer) -> control.Json:
         """Note that `policyfs umount` is about to unmount."""
         self._end.announce(_by("policyfs umount", peer))
         return {}
 
-    async def _staying(self, _: control.Peer) -> control.Json:
+    async def _staying(self, _: Peer) -> control.Json:
         """Note that the announced unmount did not happen."""
         self._end.withdraw()
         return {}
 
-    async def _abort(self, peer: control.Peer) -> control.Json:
+    async def _abort(self, peer: Peer) -> control.Json:
         """End the mount, also while it is in use (`policyfs umount --abort`)."""
         self._end.by(_by("policyfs umount --abort", peer))
         self._mountpoint.leave()
         return {}
 
-    async def _reload_command(self, peer: control.Peer) -> control.Json:
+    async def _reload_command(self, peer: Peer) -> control.Json:
         return await self._reload.reload(_by("policyfs reload", peer))
 
-    async def _previous_command(self, peer: control.Peer) -> control.Json:
+    async def _previous_command(self, peer: Peer) -> control.Json:
         """Go back to the policy before the one in force (`policyfs reload --previous`)."""
         return await self._reload.reload(_by("policyfs reload --previous", peer), previous=True)
 
-    async def _status(self, _: control.Peer) -> control.Json:
+    async def _status(self, _: Peer) -> control.Json:
         return describe(self)
 
     @property
@@ -374,7 +375,7 @@ class Daemon:
         self._undo.close()
 
 
-def _by(how: str, peer: control.Peer) -> MountEnd:
+def _by(how: str, peer: Peer) -> MountEnd:
     return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))
 
 

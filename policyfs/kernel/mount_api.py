@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from policyfs.linux.libc import LIBC
+
 # The same numbers on every architecture (asm-generic/unistd.h).
 _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
 _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
@@ -26,7 +28,6 @@ MOUNT_RDONLY: Final = 1
 MOUNT_NOSUID: Final = 2
 MOUNT_NODEV: Final = 4
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: int) -> int:
@@ -62,14 +63,14 @@ def device_minor(mount_fd: int) -> int:
     serve yet, or refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
     """
     answer = ctypes.create_string_buffer(256)
-    if _libc.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):
+    if LIBC.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):
         raise _error()
     minor: int = struct.unpack_from("=I", answer, _DEV_MINOR_AT)[0]
     return minor
 
 
 def _call(number: int, *arguments: object) -> int:
-    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    result: int = LIBC.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         raise _error()
     return result

@@ -17,6 +17,7 @@ from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
+from policyfs.linux.libc import LIBC
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
@@ -36,7 +37,6 @@ _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class MountError(PolicyfsError):
@@ -228,7 +228,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
     """
     path = resolve(mountpoint)
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0) | (_MNT_FORCE if force else 0)
-    if _libc.umount2(os.fsencode(path), flags) == 0:
+    if LIBC.umount2(os.fsencode(path), flags) == 0:
         return
     code = ctypes.get_errno()
     advice = {

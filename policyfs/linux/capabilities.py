@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+from policyfs.linux.libc import LIBC
 
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -87,13 +87,13 @@ def keep(wanted: frozenset[Capability]) -> None:
         _drop_from_bounding_set(number)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
-    if _LIBC.capget(header, sets):
+    if LIBC.capget(header, sets):
         raise _failure("capget")
     mask = sum(1 << number for number in wanted)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     for place, part in enumerate((low, low, 0, high, high, 0)):
         sets[place] &= part
-    if _LIBC.capset(header, sets):
+    if LIBC.capset(header, sets):
         raise _failure("capset")
 
 
@@ -157,7 +157,7 @@ def name_of(number: int) -> str:
 def _prctl(option: int, value: int) -> None:
     # Unused arguments must be zero, in full width.
     zero = ctypes.c_ulong(0)
-    if _LIBC.prctl(option, ctypes.c_ulong(value), zero, zero, zero):
+    if LIBC.prctl(option, ctypes.c_ulong(value), zero, zero, zero):
         raise _failure(f"prctl {option}")
 
 

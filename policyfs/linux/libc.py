@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+"""The C library, for calls of other modules that give it converted arguments."""
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -53,7 +54,7 @@ class _FileHandle(ctypes.Structure):
 
 
 def _bind(name: str, result: type[ctypes._SimpleCData[int]], *arguments: type) -> ctypes._NamedFuncPointer:
-    function: ctypes._NamedFuncPointer = getattr(_LIBC, name)
+    function: ctypes._NamedFuncPointer = LIBC[name]  # another object than LIBC.name, which others use
     function.restype = result
     function.argtypes = arguments
     return function

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import struct
 from typing import Final
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+from policyfs.linux.libc import LIBC
+
 _SYS_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 """struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period (sched_setattr(2))."""
@@ -31,4 +31,4 @@ def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
         nice = os.getpriority(os.PRIO_PROCESS, 0)
         policy = os.SCHED_IDLE if idle else os.SCHED_OTHER
         attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, slice_ns, 0, 0)
-        _LIBC.syscall(number, 0, attributes, 0)
+        LIBC.syscall(number, 0, attributes, 0)

@@ -18,6 +18,8 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from policyfs.linux.libc import LIBC
+
 REFUSED: Final = errno.EBADRQC
 """The errno of a refused call. No file system returns it. So fs/error_boundary.py treats it as the bug that
 it is; EPERM would look like an answer."""
@@ -109,7 +111,6 @@ _X32_BIT: Final = 0x40000000
 _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC, _FLAG_LOG, _FLAG_SPEC_ALLOW = 1, 2, 4  # SECCOMP_FILTER_FLAG_*
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 Instruction = tuple[int, int, int, int]
 """struct sock_filter: code, jump if true, jump if false, k."""
@@ -144,7 +145,7 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
 
 def _install(number: int, program: bytes, flags: int) -> bool:
     header = _Program(len(program) // 8, program)
-    failed = _LIBC.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(flags), ctypes.byref(header))
+    failed = LIBC.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(flags), ctypes.byref(header))
     if failed == 0:
         return True
     code = ctypes.get_errno()

@@ -15,6 +15,8 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
+from policyfs.linux.libc import LIBC
+
 # The numbers are the same on every architecture (Linux 5.2).
 _FSOPEN: Final = 430
 _FSCONFIG: Final = 431
@@ -31,7 +33,6 @@ _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 _UNLIMITED: Final = 1 << 60
 """Control groups of version 1 express "no limit" by a number above this."""
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class MemoryPlaces:
@@ -124,7 +125,7 @@ def _open_tmpfs(huge: bytes) -> int:
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:
-    result: int = _libc.syscall(number, *arguments)
+    result: int = LIBC.syscall(number, *arguments)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -12,25 +12,26 @@ import trio
 
 from policyfs.daemon import control
 from policyfs.errors import UsageError
+from policyfs.linux.peer import Peer
 
 
-async def broken(_: control.Peer) -> control.Json:
+async def broken(_: Peer) -> control.Json:
     raise RecursionError("a bug")
 
 
-async def group(_: control.Peer) -> control.Json:
+async def group(_: Peer) -> control.Json:
     raise ExceptionGroup("bugs", [OSError(5, "x")])
 
 
-async def unprintable(_: control.Peer) -> control.Json:
+async def unprintable(_: Peer) -> control.Json:
     return {"a": object()}
 
 
-async def refused(_: control.Peer) -> control.Json:
+async def refused(_: Peer) -> control.Json:
     raise UsageError("not so")
 
 
-async def fine(_: control.Peer) -> control.Json:
+async def fine(_: Peer) -> control.Json:
     return {"said": "yes"}
 
 

@@ -110,7 +110,6 @@ WITHOUT: Final = {
     "kernel/session.py": "mounts",
     "kernel/trial.py": "mounts",
     "linux/capabilities.py": "mounts",
-    "linux/libc.py": "mounts",
     "linux/seccomp.py": "mounts",
     "linux/statx.py": "mounts",
     "policy/automaton.py": "not yet",
