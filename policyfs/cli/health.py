@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from policyfs import __version__
-from policyfs.cli.doctor import State, check_closed
+from policyfs.cli.findings import State
+from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
 
 _RECENT_NS: Final = 600 * 1_000_000_000

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from policyfs.cli.doctor import State, check_closed
+from policyfs.cli.findings import State
 from policyfs.cli.policy import read_sources
 from policyfs.cli.start import Start
+from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import doctor
+from policyfs.cli import machine_checks
+from policyfs.cli.findings import State
 from policyfs.daemon import contain
 from policyfs.linux.capabilities import ZYGOTE, rights_of
 from tests.support.processes import call_as, tool_as, wait_for
@@ -73,9 +74,9 @@ def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
     assert contained["no_new_privs"]
     assert set(contained["capabilities"]) <= {f"CAP_{one.name}" for one in contain.DAEMON}
     with mount.as_environment():
-        found = {finding.name: finding for finding in doctor.check_daemons()}
+        found = {finding.name: finding for finding in machine_checks.check_daemons()}
     finding = found[f"daemon of {mount.mountpoint}"]
-    assert finding.state is doctor.State.OK
+    assert finding.state is State.OK
     assert "no network" in finding.what
 
 

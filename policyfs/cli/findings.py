@@ -1,0 +1,54 @@
+"""Findings of checks on a machine and its stores, and checks that cannot run."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+
+class State(enum.Enum):
+    """OK: as it should be. SLOW: works, slower. OFF: a feature is missing. BAD: will not mount.
+
+    ERROR: the check could not run.
+    """
+
+    OK = "ok"
+    SLOW = "slow"
+    OFF = "off"
+    BAD = "bad"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. todo: the remedy for a person, empty if none is needed."""
+
+    name: str
+    state: State
+    what: str
+    todo: str = ""
+
+
+def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
+    """Run a check and return its findings; an error in it is one, too, so that the other checks go on."""
+    findings: list[Finding] = []
+    try:
+        found = check()
+        findings.extend([found] if isinstance(found, Finding) else found)
+    except Exception as error:  # noqa: BLE001 # whatever is wrong with this machine
+        what = f"this check could not run: {error if isinstance(error, OSError) else repr(error)}"
+        todo = "run it as root, with /proc and /sys mounted; if it stays, report this line as a bug"
+        findings.append(Finding(name, State.ERROR, what, todo))
+    return findings
+
+
+def render(findings: list[Finding]) -> str:
+    """Return a table for people: state, name, result, and the remedy below it."""
+    width = max(len(finding.name) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state.value:<5} {finding.name:<{width}}  {finding.what}")
+        if finding.todo:
+            lines.append(f"{'':<5} {'':<{width}}  -> {finding.todo}")
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""Checks of this machine: kernel, rights, libraries, limits, and the daemons that run on it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.findings import Finding, State
+from policyfs.daemon import control
+from policyfs.daemon.contain import Containment, containment
+from policyfs.errors import PolicyfsError
+from policyfs.linux import seccomp
+from policyfs.linux.mountinfo import FSTYPE, mounts, mounts_at
+
+PASSTHROUGH_SINCE: Final = (6, 9)
+LIBFUSE_SINCE: Final = 314  # 3.14, the first with fuse_session_custom_io
+DESCRIPTORS_BAD: Final = 1_024
+DESCRIPTORS_FEW: Final = 16_384
+CAP_SYS_ADMIN: Final = 21  # include/uapi/linux/capability.h
+FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+_STATUS_S: Final = 3.0
+
+
+def check_kernel(release: str) -> Finding:
+    """Compare the kernel's version (uname -r) with the first one that has FUSE passthrough."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        return Finding("kernel", State.SLOW, f"cannot read the version {release!r}", "see `passthrough`")
+    if (int(match[1]), int(match[2])) >= PASSTHROUGH_SINCE:
+        return Finding("kernel", State.OK, f"Linux {release}")
+    return Finding(
+        "kernel",
+        State.SLOW,
+        f"Linux {release} has no FUSE passthrough: every read and write goes through the daemon",
+        "use Linux 6.9 or newer",
+    )
+
+
+def check_device(path: str = "/dev/fuse") -> Finding:
+    """Check that /dev/fuse can be opened."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        todo = "modprobe fuse; in a container: run it with --device /dev/fuse"
+        return Finding("fuse", State.BAD, f"there is no {path}", todo)
+    except OSError as error:
+        todo = "modprobe fuse; run as root; in a container: --device /dev/fuse"
+        return Finding("fuse", State.BAD, f"cannot open {path}: {error.strerror}", todo)
+    return Finding("fuse", State.OK, f"{path} can be opened")
+
+
+def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
+    """Check that fusectl is mounted: the only way to free processes that wait in a hung mount."""
+    if mounts_at(str(directory)):
+        return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
+    todo = f"mount -t fusectl none {directory}"
+    return Finding("fusectl", State.OFF, "a hung mount could not be aborted", todo)
+
+
+def check_fusermount(path: str | None) -> Finding:
+    """Check that no setuid program unmounts for the uid of an app mount. path: of fusermount3."""
+    found = None if path is None else os.stat(path)
+    if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
+        return Finding("fusermount", State.OK, "no app can unmount its own mount")
+    return Finding(
+        "fusermount",
+        State.OFF,
+        f"an app that has a mount of its own can take it away by `{path} -u`; its unit mounts it again",
+        f"NoNewPrivileges=yes in the app's unit; or chmod u-s {path}, if nobody else uses FUSE here",
+    )
+
+
+def check_capability(status: str, uid_map: str) -> Finding:
+    """Check CAP_SYS_ADMIN in the initial user namespace, from /proc/self/{status,uid_map}."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    if match is None or not int(match[1], 16) >> CAP_SYS_ADMIN & 1:
+        return Finding(
+            "capability", State.BAD, "CAP_SYS_ADMIN is missing: nothing can be mounted", "run as root"
+        )
+    if uid_map.split() != ["0", "0", "4294967295"]:
+        return Finding(
+            "capability",
+            State.BAD,
+            "CAP_SYS_ADMIN holds in this user namespace only: no passthrough, no trusted xattrs",
+            "run the daemon outside of the container, in the initial user namespace",
+        )
+    return Finding("capability", State.OK, "CAP_SYS_ADMIN")
+
+
+def linked_libfuse(extension: Path | None = None) -> str:
+    """Name the libfuse that pyfuse3 is linked to, such as libfuse3.so.4. extension: another than pyfuse3's.
+
+    Releases of libfuse differ in the number of their ABI; pyfuse3 is compiled for one of them. Its file is
+    read, not loaded: the bridge must be loaded first. Raises LookupError.
+    """
+    if extension is None:
+        spec = importlib.util.find_spec("pyfuse3")
+        if spec is None or spec.origin is None:
+            raise LookupError("pyfuse3 is not installed")
+        extension = Path(spec.origin)
+    match = re.search(
+        rb"\0(libfuse3[-\w]*\.so(?:\.\d+)*)\0", extension.read_bytes()
+    )  # of its table of strings
+    if match is None:
+        raise LookupError(f"{extension} is not linked to libfuse3")
+    return match[1].decode("ascii")
+
+
+def check_libfuse(extension: Path | None = None) -> Finding:
+    """Check the libfuse that pyfuse3 will use. extension: see linked_libfuse."""
+    try:
+        library = linked_libfuse(extension)
+    except (LookupError, OSError) as error:
+        return Finding("libfuse", State.BAD, f"cannot be found: {error}", "pip install policyfs again")
+    try:
+        version = int(ctypes.CDLL(library).fuse_version())
+    except OSError as error:
+        package = f"libfuse3-{library.rpartition('.so.')[2]}"
+        todo = f"apt install {package}; where there is none, pip install --force-reinstall policyfs"
+        return Finding("libfuse", State.BAD, f"cannot load {library}: {error}", todo)
+    text = f"libfuse {version // 100}.{version % 100}"
+    if version < LIBFUSE_SINCE:
+        return Finding("libfuse", State.BAD, f"{text} is too old", "use libfuse 3.14 or newer")
+    return Finding("libfuse", State.OK, text)
+
+
+def check_bridge() -> Finding:
+    """Check that the C bridge and pyfuse3 can be loaded."""
+    try:
+        from policyfs.kernel.bridge import pyfuse3
+    except ImportError as error:
+        todo = "apt install gcc pkg-config libfuse3-dev python3-dev, then pip install policyfs again"
+        return Finding("bridge", State.BAD, f"the C bridge cannot be loaded: {error}", todo)
+    return Finding("bridge", State.OK, f"pyfuse3 {pyfuse3.__version__} with passthrough added")
+
+
+def check_descriptors(limit: int) -> Finding:
+    """Check the limit on open files (the hard one: the daemon raises its own to it)."""
+    if limit < DESCRIPTORS_BAD:
+        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
+        return Finding("descriptors", State.BAD, f"{limit} at most: apps would soon get EMFILE", todo)
+    if limit < DESCRIPTORS_FEW:
+        todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
+        return Finding("descriptors", State.SLOW, f"{limit} files open at once at most", todo)
+    return Finding("descriptors", State.OK, f"{limit} files open at once")
+
+
+def check_libmagic() -> Finding:
+    """Check that libmagic can be loaded and knows a JPEG."""
+    todo = "apt install libmagic1 (and libmagic-mgc); without it every rule that asks for a type denies"
+    try:
+        import magic
+    except ImportError as error:
+        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+    try:
+        kind = magic.from_buffer(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", mime=True)
+    except (magic.MagicException, OSError) as error:
+        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+    if kind != "image/jpeg":
+        return Finding("libmagic", State.BAD, f"takes a JPEG for {kind}", todo)
+    return Finding("libmagic", State.OK, "contents are recognised")
+
+
+def check_trail(root: str) -> Finding:
+    """Check that a file can be written in the trail's directory, or in the one above it."""
+    where = Path(root)
+    while not where.exists() and where != where.parent:
+        where = where.parent
+    try:
+        with tempfile.TemporaryFile(dir=where) as file:
+            file.write(b"x")
+    except OSError as error:
+        todo = "make it writable for root, or name another: --trail DIR"
+        return Finding("trail", State.BAD, f"{root} cannot be written: {error.strerror}", todo)
+    return Finding("trail", State.OK, f"{root} can be written")
+
+
+def check_filter(machine: str, kernel_has: bool) -> Finding:
+    """Check that a serving daemon can be limited to few system calls. machine: as uname -m names it."""
+    calls = seccomp.NUMBERS.get(machine)
+    if calls is None:
+        what = f"no list of system calls for {machine}: a daemon that is taken over has all of them"
+        return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")
+    if not kernel_has:
+        what = "the kernel has no filter of system calls: a daemon that is taken over has all of them"
+        return Finding("system calls", State.OFF, what, "CONFIG_SECCOMP_FILTER")
+    return Finding("system calls", State.OK, f"a daemon that serves has {len(calls)} left")
+
+
+def check_daemons() -> Iterator[Finding]:
+    """Yield the containment of each daemon that runs here, as the kernel reports it."""
+    for mount in mounts():
+        if mount.fstype != FSTYPE:
+            continue
+        name = f"daemon of {mount.path}"
+        try:
+            pid = control.ask(control.socket_path(mount.path), "status", _STATUS_S)["pid"]
+            held = containment(int(str(pid)))
+        except (PolicyfsError, OSError, LookupError, ValueError) as error:
+            yield Finding(name, State.OFF, f"does not say: {error}", f"policyfs status {mount.path}")
+            continue
+        yield daemon_finding(name, held)
+
+
+def daemon_finding(name: str, held: Containment) -> Finding:
+    """Return a daemon's containment as a finding."""
+    if held.missing:
+        return Finding(name, State.OFF, "; ".join(held.missing), "start it anew; see `system calls`")
+    what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"
+    return Finding(name, State.OK, what)

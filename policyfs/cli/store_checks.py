@@ -1,0 +1,137 @@
+"""Checks of one store: its file system, its mode, the trail beside it, and passthrough for its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from policyfs.cli.findings import Finding, State
+from policyfs.store.facts import StoreFacts, probe
+
+
+def check_trail_place(root: str, store: str) -> Finding:
+    """Check that the trail and the store are not on one file system, which apps could fill."""
+    where = Path(root)
+    while not where.exists() and where != where.parent:
+        where = where.parent
+    try:
+        same = where.stat().st_dev == Path(store).stat().st_dev
+    except OSError as error:
+        return Finding("trail place", State.OFF, f"cannot be looked at: {error.strerror}", "see `store`")
+    if same:
+        what = f"{root} is on the store's file system: apps that fill it leave the trail no room"
+        todo = "put the trail on a file system of its own: --trail DIR, or mount one there"
+        return Finding("trail place", State.OFF, what, todo)
+    return Finding("trail place", State.OK, "the trail has a file system of its own")
+
+
+def check_passthrough(store: str | None) -> Finding:
+    """Try a mount, and passthrough for a file of the store, or for a copy in memory."""
+    from policyfs.kernel.session import MountError
+    from policyfs.kernel.trial import try_passthrough
+
+    subject = f"files of {store}" if store else "copies in memory"
+    slow = "reads and writes go through the daemon"
+    try:
+        trial = try_passthrough(store)
+    except MountError as error:
+        return Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
+    except OSError as error:
+        what = f"could not be tried in {store}: {error.strerror}"
+        return Finding("passthrough", State.SLOW, what, "see `status` once it is mounted")
+    if trial.backing is not None:
+        todo = "use a store that is not an overlay, and Linux 6.9 or newer as root"
+        return Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)
+    return Finding("passthrough", State.OK, f"for {subject}; FUSE protocol 7.{trial.minor}")
+
+
+def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
+    """Yield the features of the store's file system, as a probe found them."""
+    if facts.read_only:
+        todo = "mount it writable, unless nobody shall write"
+        yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes say EROFS", todo)
+    else:
+        yield Finding("store", State.OK, f"{store} is {facts.name}")
+    rows: tuple[tuple[str, bool, str, State, str, str], ...] = (
+        (
+            "reflink",
+            facts.reflink,
+            "redacted copies cost nothing at any size",
+            State.SLOW,
+            "redacted copies are made in memory, up to a size; larger files need a lease",
+            "xfs and btrfs have it",
+        ),
+        (
+            "leases",
+            facts.leases,
+            "large files are guarded against writers",
+            State.OFF,
+            "large files under redaction are denied",
+            "use a local ext4, xfs or btrfs store",
+        ),
+        (
+            "trusted xattrs",
+            facts.trusted_xattr,
+            "owners are kept on the files",
+            State.SLOW,
+            "owners are kept in a database beside the trail",
+            "use ext4, xfs or btrfs",
+        ),
+        (
+            "user xattrs",
+            facts.user_xattr,
+            "apps may keep user.* attributes",
+            State.OFF,
+            "apps get EOPNOTSUPP for user.* attributes",
+            "use ext4, xfs or btrfs",
+        ),
+        (
+            "fanotify",
+            facts.fanotify,
+            "changes from elsewhere are seen at once",
+            State.SLOW,
+            "changes from elsewhere are seen after a second at most, and less is cached",
+            "CONFIG_FANOTIFY, and a local file system",
+        ),
+        (
+            "case",
+            not facts.casefold,
+            "names differ by case",
+            State.OFF,
+            "names that differ only in case are one file here, and rules must not be walked around so",
+            "use a directory without casefold (chattr -F)",
+        ),
+    )
+    for name, fine, good, state, missing, todo in rows:
+        yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
+
+
+def check_closed(store: str) -> Finding:
+    """Check that apps cannot reach the store by its path: it is closed, or a directory above it is."""
+    top = Path(store).resolve()
+    for where in (top, *top.parents):
+        found = where.stat()
+        if found.st_uid in {0, os.geteuid()} and not found.st_mode & (0o077 if where == top else 0o011):
+            return Finding("store mode", State.OK, f"{where} is closed to apps")
+    mode, owner = top.stat().st_mode & 0o7777, top.stat().st_uid
+    return Finding(
+        "store mode",
+        State.OFF,
+        f"{store} is open to others (mode {mode:04o}, uid {owner}): apps can go round the mount",
+        f"chown root: {store}; chmod 700 {store}",
+    )
+
+
+def probe_store(store: str) -> Iterator[Finding]:
+    """Open the directory and yield check_store; an error of the path is a finding too."""
+    try:
+        fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        yield Finding("store", State.BAD, f"{store}: {error.strerror}", "name the directory with the media")
+        return
+    try:
+        yield check_closed(store)
+        yield from check_store(probe(fd), store)
+    finally:
+        os.close(fd)
