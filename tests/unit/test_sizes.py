@@ -24,7 +24,6 @@ LARGER: Final = {
     "redact/exif/exif.py": 560,
     "redact/exif/ifd_walk.py": 450,
     "redact/exif/makernotes.py": 410,
-    "redact/isobmff/moov.py": 440,
 }
 """Files that are to be divided. A number here goes down, and no file is added."""
 SETTINGS: Final = {"bool", "int", "float", "str", "int | None", "str | None", "float | None"}

@@ -15,8 +15,9 @@ from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
-from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, Track, clean_movie
+from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import sample_tells
+from policyfs.redact.isobmff.tracks import Track
 
 MAX_PAYLOAD_BYTES: Final = 1 << 22
 """Size beyond which metadata is not read but zeroed."""

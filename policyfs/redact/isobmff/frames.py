@@ -17,8 +17,8 @@ from policyfs.redact.bitstreams.nal_units import units
 from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference
-from policyfs.redact.isobmff.moov import Track
 from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
+from policyfs.redact.isobmff.tracks import Track
 
 MAX_SCANNED: Final = 30_000
 """Samples looked into, at most, once user data was found in those that were tried."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.isobmff.box_edits import Block
+from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.moov import FRAGMENT_RULES, Rule, Walk, clean_children, fixed_size
+from policyfs.redact.isobmff.moov import FRAGMENT_RULES
 from policyfs.redact.isobmff.stbl import Extents, numbers
 
 _BASE: Final = 0x1
@@ -61,12 +61,11 @@ class _Moof:
         self.base = self.at
         clean_children(self.block, box.body, box.end, rules, "traf")
 
-    def _header(self, _walk: Walk, box: Box) -> None:
+    def _header(self, walk: Walk, box: Box) -> None:
         block, at = self.block, box.body + 8
         flags = block.number(box.body + 1, 3)
         said = 8 * (flags & _BASE) + sum(4 for bit in (_DESCRIPTION, _DURATION, _SIZE, _FLAGS) if flags & bit)
-        if box.end < at + said:
-            block.free(box, "traf", broken=True)
+        if not walk.holds(box, 8 + said):
             return
         self.track = block.number(box.body + 4)
         self.size = self.fragments.defaults.get(self.track, 0)
@@ -80,14 +79,13 @@ class _Moof:
             self.size = block.number(at)
             at += 4
         at += 4 * bool(flags & _FLAGS)
-        block.wipe(min(at, box.end), box.end, "traf", "tfhd", UNKNOWN)
+        walk.trim(box, at)
         self.at = self.base
 
-    def _run(self, _walk: Walk, box: Box) -> None:
+    def _run(self, walk: Walk, box: Box) -> None:
         block, at = self.block, box.body + 8
         flags, count = block.number(box.body + 1, 3), block.number(box.body + 4)
-        if box.end < at + 4 * (flags & _RUN_OFFSET):
-            block.free(box, "traf", broken=True)
+        if not walk.holds(box, 8 + 4 * (flags & _RUN_OFFSET)):
             return
         if flags & _RUN_OFFSET:
             shift = block.number(at)
@@ -101,8 +99,7 @@ class _Moof:
             total = sum(entries[columns.index(_RUN_SIZE) :: len(columns)])
         else:
             total = self.size * count
-        if end < box.end:
-            block.wipe(end, box.end, "traf", "trun", UNKNOWN)
+        walk.trim(box, end)
         limit = self.fragments.limit
         start, behind = min(self.at, limit), min(self.at + total, limit)
         self.fragments.runs.setdefault(self.track, Extents()).add(start, behind - start)

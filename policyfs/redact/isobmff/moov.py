@@ -1,25 +1,21 @@
 """The movie box (``moov``): its structure, its metadata and its tracks.
 
-The structure is a table: the boxes allowed in each box, and their shapes. A box that is not in it
-becomes ``free``; bytes behind the last entry of a table become zeros. Sizes never change, so
-offsets to media data do not, either. Sources: ISO/IEC 14496-12, QuickTime File Format.
+Sources: ISO/IEC 14496-12, QuickTime File Format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import apply
 from policyfs.redact.isobmff.box_edits import Block, name_of
+from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, table
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.stbl import Samples, SampleTable
-from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries, clean_entries
-from policyfs.redact.isobmff.udta import FREE_KINDS, clean_handler, clean_meta, clean_user_data, clean_uuid
+from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
+from policyfs.redact.isobmff.tracks import Movie, Track
+from policyfs.redact.isobmff.udta import clean_handler
 
 MAX_MOVIE_BYTES: Final = 24 << 20
 """Size limit of a ``moov``, which indexes days of video.
@@ -30,55 +26,6 @@ _MAX_TRACKS: Final = 256
 _MAX_PROTECTION_BYTES: Final = 1 << 16
 
 
-@dataclass(slots=True)
-class Track:
-    """One track as its boxes describe it.
-
-    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: decryption data of its samples is
-    outside of them, anywhere in the file.
-    """
-
-    box: Box
-    number: int = 0
-    handler: bytes = b""
-    entries: Entries = NO_ENTRIES
-    table: SampleTable = field(default_factory=SampleTable)
-    parameters: bytes = b""
-    scattered: bool = False
-    _samples: Samples | None = None
-
-    def samples(self) -> Samples:
-        """Return its sample ranges. Raises TooMuchError, NotThisKindError."""
-        if self._samples is None:
-            self._samples = Samples(self.table)
-        return self._samples
-
-
-@dataclass(slots=True)
-class Movie:
-    """The data of a movie box that is needed to read the rest of the file.
-
-    defaults: track id -> default sample size of its fragments (``trex``).
-    """
-
-    tracks: list[Track] = field(default_factory=list)
-    defaults: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Walk:
-    """State of a walk through nested boxes. where: the name of the current container."""
-
-    block: Block
-    movie: Movie
-    track: Track | None = None
-    where: str = "moov"
-
-
-Rule = Callable[[Walk, Box], None]
-"""Cleans one box in place. Raises TooMuchError, NotThisKindError."""
-
-
 def clean_movie(block: Block, box: Box) -> Movie:
     """Clean a ``moov`` box in place. Raises TooMuchError, NotThisKindError."""
     walk = Walk(block, Movie())
@@ -86,86 +33,10 @@ def clean_movie(block: Block, box: Box) -> Movie:
     return walk.movie
 
 
-def clean_children(block: Block, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
-    """Clean the boxes in [start, end) by a table of rules; remove boxes without a rule."""
-    _inside(Walk(block, Movie(), None, where), start, end, rules, where)
-
-
-def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
-    boxes = walk.block.boxes(start, end)
-    for child in boxes:
-        if child.cut:
-            break
-        walk.where = where
-        rules.get(child.kind, _COMMON.get(child.kind, _unknown))(walk, child)
-    walk.block.rest(boxes, end, where)
-
-
-def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
-    """Make the rule for a box that holds boxes with these rules, behind skip bytes."""
-
-    def rule(walk: Walk, box: Box) -> None:
-        _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))
-
-    return rule
-
-
-def _unknown(walk: Walk, box: Box) -> None:
-    walk.block.free(box, walk.where)
-
-
-def _empty(walk: Walk, box: Box) -> None:
-    walk.block.wipe(box.body, box.end, walk.where, name_of(box.kind), UNKNOWN)
-
-
-def fixed_size(*sizes: int) -> Rule:
-    """Make the rule for a box of numbers: keep a size by version, zero the bytes behind.
-
-    The last size is for all higher versions.
-    """
-
-    def rule(walk: Walk, box: Box) -> None:
-        if box.end == box.body:
-            return
-        size = sizes[min(walk.block.data[box.body], len(sizes) - 1)]
-        walk.block.wipe(min(box.body + size, box.end), box.end, walk.where, name_of(box.kind), UNKNOWN)
-
-    return rule
-
-
-def _table(header: int, *widths: int) -> Rule:
-    """Make the rule for a table: a header that ends with the count, entries, zeros behind.
-
-    widths: bytes of an entry, by version.
-    """
-
-    def rule(walk: Walk, box: Box) -> None:
-        data, body = walk.block.data, box.body
-        if box.end < body + header:
-            walk.block.free(box, walk.where, broken=True)
-            return
-        width = widths[min(data[body], len(widths) - 1)]
-        end = body + header + width * walk.block.number(body + header - 4)
-        if end < box.end:
-            walk.block.wipe(end, box.end, walk.where, name_of(box.kind), UNKNOWN)
-        if walk.track is not None and walk.where == "stbl":
-            _keep_table(walk.track.table, box.kind, memoryview(data)[body : min(end, box.end)])
-
-    return rule
-
-
-def _keep_table(table: SampleTable, kind: bytes, payload: memoryview) -> None:
-    """Keep a sample table; the first one of a kind counts, as it does for players."""
-    name = kind.decode("latin-1")
-    if kind in (b"stsc", b"stco", b"co64", b"stss") and not getattr(table, name):
-        setattr(table, name, payload)
-
-
 def _sizes(walk: Walk, box: Box) -> None:
     """Clean ``stsz`` and ``stz2``, and keep them as sample tables."""
     block, body = walk.block, box.body
-    if box.end < body + 12:
-        block.free(box, walk.where, broken=True)
+    if not walk.holds(box, 12):
         return
     count, bits = block.number(body + 8), 32
     if box.kind == b"stz2":
@@ -175,14 +46,9 @@ def _sizes(walk: Walk, box: Box) -> None:
     elif block.number(body + 4):
         count = 0
     end = body + 12 + (count * bits + 7) // 8
-    if end < box.end:
-        block.wipe(end, box.end, walk.where, name_of(box.kind), UNKNOWN)
+    walk.trim(box, end)
     if walk.track is not None:
-        table, payload = walk.track.table, memoryview(block.data)[body : min(end, box.end)]
-        if box.kind == b"stsz" and not table.stsz:
-            table.stsz = payload
-        elif box.kind == b"stz2" and not table.stz2:
-            table.stz2 = payload
+        walk.track.table.keep(box.kind, memoryview(block.data)[body : min(end, box.end)])
 
 
 _RESERVED: Final = (
@@ -197,8 +63,7 @@ def _dated(size: int, longer: int) -> Rule:
 
     def rule(walk: Walk, box: Box) -> None:
         block, body = walk.block, box.body
-        if box.end < body + size:
-            block.free(box, walk.where, broken=True)
+        if not walk.holds(box, size):
             return
         version = block.data[body]
         times = body + (20 if version == 1 else 12)
@@ -206,9 +71,7 @@ def _dated(size: int, longer: int) -> Rule:
             block.wipe(body + start, body + behind, name_of(box.kind), "reserved", UNKNOWN)
         if block.goes(Tells.TIME):
             block.wipe(body + 4, times, name_of(box.kind), "creation and modification time", Tells.TIME)
-        end = body + (longer if version == 1 else size)
-        if end < box.end:
-            block.wipe(end, box.end, walk.where, name_of(box.kind), UNKNOWN)
+        walk.trim(box, body + (longer if version == 1 else size))
         if box.kind == b"tkhd" and walk.track is not None:
             walk.track.number = block.number(times)
 
@@ -296,9 +159,9 @@ def _auxiliary(walk: Walk, box: Box) -> None:
     """Keep sizes and offsets of decryption data for protected samples; remove those of anything else."""
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1
-    if box.end < box.body + 4 + 8 * flagged:
-        block.free(box, walk.where, broken=True)
-    elif flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
+    if not walk.holds(box, 4 + 8 * flagged):
+        return
+    if flagged and block.data[box.body + 4 : box.body + 8] not in (b"cenc", b"cens", b"cbc1", b"cbcs"):
         block.free(box, walk.where)
     elif walk.track is not None and box.kind == b"saio" and not _points_into(block, box):
         walk.track.scattered = True
@@ -328,50 +191,27 @@ def _protection(walk: Walk, box: Box) -> None:
 def _padding_bits(walk: Walk, box: Box) -> None:
     """Clean ``padb``: half a byte for each sample; zeros behind."""
     block, body = walk.block, box.body
-    if box.end < body + 8:
-        block.free(box, walk.where, broken=True)
-        return
-    end = body + 8 + (block.number(body + 4) + 1) // 2
-    block.wipe(min(end, box.end), box.end, walk.where, name_of(box.kind), UNKNOWN)
+    if walk.holds(box, 8):
+        walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
 
 
 def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
     raise NotThisKindError(f"its {name_of(box.kind)} box is in a form that is not looked into")
 
 
-def _meta(walk: Walk, box: Box) -> None:
-    clean_meta(walk.block, box)
-
-
-def _udta(walk: Walk, box: Box) -> None:
-    clean_user_data(walk.block, box)
-
-
-def _uuid(walk: Walk, box: Box) -> None:
-    clean_uuid(walk.block, box, walk.where)
-
-
-def rules(**named: Rule) -> Mapping[bytes, Rule]:
-    """Return a table of rules by type."""
-    return MappingProxyType({name.encode().ljust(4): rule for name, rule in named.items()})
-
-
-_COMMON: Final = MappingProxyType(
-    dict.fromkeys(FREE_KINDS, _empty) | {b"meta": _meta, b"udta": _udta, b"uuid": _uuid}
-)
 _STBL: Final = rules(
     stsd=_stsd,
-    stts=_table(8, 8),
-    ctts=_table(8, 8),
+    stts=table(8, 8),
+    ctts=table(8, 8),
     cslg=fixed_size(24, 44),
-    stss=_table(8, 4),
-    stps=_table(8, 4),
-    stsh=_table(8, 8),
-    stsc=_table(8, 12),
+    stss=table(8, 4),
+    stps=table(8, 4),
+    stsh=table(8, 8),
+    stsc=table(8, 12),
     stsz=_sizes,
     stz2=_sizes,
-    stco=_table(8, 4),
-    co64=_table(8, 8),
+    stco=table(8, 4),
+    co64=table(8, 8),
     sdtp=lambda _walk, _box: None,
     padb=_padding_bits,
     sgpd=_groups,
@@ -405,7 +245,7 @@ _MDIA: Final = rules(
     elng=fixed_size(64),
     minf=container(_MINF),
 )
-_EDTS: Final = rules(elst=_table(8, 12, 20))
+_EDTS: Final = rules(elst=table(8, 12, 20))
 _TAPT: Final = rules(clef=fixed_size(12), prof=fixed_size(12), enof=fixed_size(12))
 _TRAK: Final = rules(
     tkhd=_dated(84, 96),

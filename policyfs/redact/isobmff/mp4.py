@@ -21,12 +21,14 @@ from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
+from policyfs.redact.isobmff.box_rules import clean_children
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
-from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, Movie, Track, clean_children, clean_movie
+from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
 from policyfs.redact.isobmff.samples import clean_pictures, is_text, sample_tells
 from policyfs.redact.isobmff.sidx import INDEX_RULES
 from policyfs.redact.isobmff.stbl import Extents
+from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
 MAX_BOXES: Final = 150_000

@@ -17,9 +17,9 @@ from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import ByteSource, difference, is_blank
 from policyfs.redact.isobmff.frames import clean_frames
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
-from policyfs.redact.isobmff.moov import Track
 from policyfs.redact.isobmff.stbl import Extents, Samples
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
+from policyfs.redact.isobmff.tracks import Track
 
 MAX_TEXT_SAMPLES: Final = 20_000
 MAX_TEXT_BYTES: Final = 1 << 19

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from policyfs.redact.core.categories import UNKNOWN
+from policyfs.redact.isobmff.box_rules import Walk, container, fixed_size, rules
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.moov import Walk, container, fixed_size, rules
 
 
 def _sidx(walk: Walk, box: Box) -> None:
     """Clean a segment index: references of 12 bytes behind a head of 24 or 32."""
     block, body = walk.block, box.body
     head = 32 if block.data[body : body + 1] == b"\1" else 24
-    if box.end < body + head:
-        block.free(box, walk.where, broken=True)
-        return
-    end = body + head + 12 * block.number(body + head - 2, 2)
-    block.wipe(min(end, box.end), box.end, walk.where, "sidx", UNKNOWN)
+    if walk.holds(box, head):
+        walk.trim(box, body + head + 12 * block.number(body + head - 2, 2))
 
 
 def _tfra(walk: Walk, box: Box) -> None:
     """Clean an index of key frames in fragments."""
     block, body = walk.block, box.body
-    if box.end < body + 16:
-        block.free(box, "mfra", broken=True)
+    if not walk.holds(box, 16):
         return
     widths = block.number(body + 8)
     width = (16 if block.data[body] == 1 else 8) + sum((widths >> shift & 3) + 1 for shift in (0, 2, 4))
-    end = body + 16 + width * block.number(body + 12)
-    block.wipe(min(end, box.end), box.end, "mfra", "tfra", UNKNOWN)
+    walk.trim(box, body + 16 + width * block.number(body + 12))
 
 
 INDEX_RULES: Final = rules(sidx=_sidx, mfra=container(rules(tfra=_tfra, mfro=fixed_size(8))))

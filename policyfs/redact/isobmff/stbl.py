@@ -99,6 +99,12 @@ class SampleTable:
     co64: memoryview = _NOTHING
     stss: memoryview = _NOTHING
 
+    def keep(self, kind: bytes, payload: memoryview) -> None:
+        """Keep a table of one of these kinds; the first one counts, as it does for players."""
+        name = kind.decode("latin-1")
+        if name in self.__slots__ and not getattr(self, name):
+            setattr(self, name, payload)
+
     def offsets(self) -> array[int]:
         """Return the offset of each chunk."""
         if self.co64:

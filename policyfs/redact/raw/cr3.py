@@ -26,7 +26,7 @@ from policyfs.redact.exif.raw_tags import whole_tells
 from policyfs.redact.exif.tags import Role, TagTable
 from policyfs.redact.isobmff.box_file import BoxFile, movie_index
 from policyfs.redact.isobmff.boxes import FREE, UUID, Box, Boxes, freed, read_boxes
-from policyfs.redact.isobmff.moov import Track
+from policyfs.redact.isobmff.tracks import Track
 
 BRAND: Final = b"crx "
 CANON_UUID: Final = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")

@@ -1,0 +1,44 @@
+"""A movie's tracks as its boxes describe them, for reading the rest of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from policyfs.redact.isobmff.boxes import Box
+from policyfs.redact.isobmff.stbl import Samples, SampleTable
+from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries
+
+
+@dataclass(slots=True)
+class Track:
+    """One track as its boxes describe it.
+
+    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: decryption data of its samples is
+    outside of them, anywhere in the file.
+    """
+
+    box: Box
+    number: int = 0
+    handler: bytes = b""
+    entries: Entries = NO_ENTRIES
+    table: SampleTable = field(default_factory=SampleTable)
+    parameters: bytes = b""
+    scattered: bool = False
+    _samples: Samples | None = None
+
+    def samples(self) -> Samples:
+        """Return its sample ranges. Raises TooMuchError, NotThisKindError."""
+        if self._samples is None:
+            self._samples = Samples(self.table)
+        return self._samples
+
+
+@dataclass(slots=True)
+class Movie:
+    """The data of a movie box that is needed to read the rest of the file.
+
+    defaults: track id -> default sample size of its fragments (``trex``).
+    """
+
+    tracks: list[Track] = field(default_factory=list)
+    defaults: dict[int, int] = field(default_factory=dict)

@@ -1,0 +1,17 @@
+"""Tracks: their samples are read once, when they are asked for."""
+
+from __future__ import annotations
+
+from policyfs.redact.isobmff.boxes import Box
+from policyfs.redact.isobmff.tracks import Track
+from tests.support.movies import u32
+
+
+def test_samples_by_their_tables():
+    track = Track(Box(b"trak", 0, 8, 8))
+    for kind, numbers in ((b"stsz", (0, 0, 2, 5, 6)), (b"stsc", (0, 1, 1, 2, 1)), (b"stco", (0, 1, 100))):
+        track.table.keep(kind, memoryview(u32(*numbers)))
+        track.table.keep(kind, memoryview(u32(0, 0, 0)))  # the first one counts
+    track.table.keep(b"what", memoryview(b"unknown"))
+    assert list(track.samples().places(range(2))) == [(100, 5), (105, 6)]
+    assert track.samples() is track.samples()
