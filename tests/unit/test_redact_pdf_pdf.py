@@ -13,7 +13,7 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.objects import Reader, string_bytes
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs, pdfs
+from tests.support import jp2s, jpegs, pdfs
 from tests.support.pdfs import PLACE, object_stream, packed, pdf, revised, stream
 
 KIND = "application/pdf"
@@ -294,8 +294,7 @@ def test_strings(raw, says):
 
 
 def test_a_picture_in_jpeg_2000_without_a_wrapper():
-    comment = b"\xff\x64" + (len(PLACE) + 4).to_bytes(2) + b"\0\1" + PLACE
-    codes = b"\xff\x4f\xff\x51\0\4ab" + comment + b"\xff\x90" + b"tiles"
+    codes = jp2s.codestream(jp2s.tile(b"tiles"), header=jp2s.comment(PLACE))
     out = run(pdf({5: stream(codes, b"/Filter/JPXDecode")}, page=b"/X 5 0 R"))
     assert PLACE not in out
     assert b"tiles" in out

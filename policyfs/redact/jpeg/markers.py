@@ -217,7 +217,7 @@ def well_formed(code: int, payload: bytes) -> bool:
     if code in (_DRI, _DNL):
         return size == 2
     if code == _DAC:
-        return size % 2 == 0
+        return size % 2 == 0 and all(row & 0x0F <= 3 and row >> 4 <= 1 for row in payload[::2])
     at = 0
     while at < size:
         number = payload[at]

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference, zeros
+from policyfs.redact.core.tag_names import told
 
 _END: Final = b"SEFT"
 _START: Final = b"SEFH"
@@ -28,6 +29,7 @@ _HEAD_BYTES: Final = 12
 _ENTRY_BYTES: Final = 12
 _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
+_MAX_TEXT_BYTES: Final = 1 << 16
 _GONE: Final = 0x7F7F
 """Type of a block with removed content: no reader knows it, and it looks like no marker."""
 
@@ -139,6 +141,11 @@ def _clean_block(source: ByteSource, block: Block, inner: Inner, found: Found) -
             _drop(source, block, name.decode("ascii"), UNKNOWN, found, broken=True)
         else:
             found.add(inside, data)
+    else:
+        text = source.read(data, min(block.end - data, _MAX_TEXT_BYTES + 1))
+        tells = told(inner.hide, use.tells, text, inner.budget) if len(text) <= _MAX_TEXT_BYTES else UNKNOWN
+        if tells:
+            _drop(source, block, name.decode("ascii"), tells, found)
 
 
 def _inside(source: ByteSource, start: int, end: int, holds: str, inner: Inner) -> Found | None:

@@ -201,12 +201,14 @@ class Tree:
         if element.form is Form.NUMBER:
             return None if hidden or len(payload) > _MAX_NUMBER_BYTES else payload
         if element.form is Form.NAME:
-            return None if hidden or _WORD.fullmatch(payload) is None else payload
+            word = _WORD.fullmatch(payload) and not self._tells_place(payload)
+            return payload if word and not hidden else None
         if element.form is Form.BINARY:
             if parent == tag_names.TRACK and ident == tag_names.CODEC_PRIVATE:
                 codec = (child_data(data, tag_names.CODEC_ID) or b"").rstrip(b"\0")
                 return clean_private(codec.decode("latin-1"), payload, self.inner)
-            return None if hidden or len(payload) > _MAX_BINARY_BYTES else payload
+            long = len(payload) > _MAX_BINARY_BYTES
+            return None if hidden or long or self._tells_place(payload) else payload
         text, _, rest = payload.partition(b"\0")
         if hidden or self._tells_place(payload):
             return b" " * len(payload) if element.required else None

@@ -94,6 +94,8 @@ _SHORTEST: Final = 8
 """Length below which a string, with its parentheses, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
+_ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
+"""Stands for the string that a reference may lead to."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
 
 
@@ -109,6 +111,8 @@ class Edits:
     taken: list[tuple[int, int, bytes, Tells]] = field(default_factory=list)
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
+    texts: dict[int, Tells] = field(default_factory=dict)
+    """Numbers of objects that are hidden if they are strings: values of keys of STRINGS."""
 
     def applied(self, text: bytes) -> bytes:
         """Return the text with the edits applied."""
@@ -132,6 +136,8 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
                 if not tells & hide:
                     if key == b"Metadata" and value.kind == "ref":
                         edits.metadata.add(value.number)
+                    if value.kind == "ref" and (aside := _told(here, key, _ANY_DATE, False, False) & hide):
+                        edits.texts[value.number] = edits.texts.get(value.number, NOTHING) | aside
                     waiting.append(value)
                 else:
                     _take(edits, here, key, at, value, tells, info=info and here is node)
@@ -146,6 +152,14 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
             and bytes_tell_place(string_bytes(here.text))
         ):
             _silence(edits, here, b"text", LOCATION)
+    return edits
+
+
+def silenced(node: Node, tells: Tells) -> Edits:
+    """Edit an object that is a string, to which a key of STRINGS refers; no edits for any other."""
+    edits = Edits()
+    if node.kind == "string":
+        _silence(edits, node, b"text", tells)
     return edits
 
 

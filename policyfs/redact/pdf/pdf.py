@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
-from policyfs.redact.pdf.keys import Edits, edit
+from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
 from policyfs.redact.pdf.objects import Node
 from policyfs.redact.pdf.streams import (
@@ -213,15 +213,27 @@ class _Locator:
                 waiting |= refers.get(number, set())
         return reached
 
+    def _all_edits(self) -> Iterator[Edits]:
+        for here in self.objects:
+            yield here.edits
+        for stream in self.streams:
+            yield from (inside.edits for inside in stream.objects)
+
     # --- changes to objects ---
 
     def _settle(self, reached: set[int]) -> None:
-        metadata = {n for here in self.objects for n in here.edits.metadata}
-        metadata |= {n for stream in self.streams for inside in stream.objects for n in inside.edits.metadata}
+        metadata = {n for edits in self._all_edits() for n in edits.metadata}
+        texts: dict[int, Tells] = {}
+        for edits in self._all_edits():
+            for number, tells in edits.texts.items():
+                texts[number] = texts.get(number, NOTHING) | tells
         for here in self.objects:
+            if here.item.number in texts and not here.role and not here.item.data:
+                aside = silenced(self.scan.value_of(here.item), texts[here.item.number])
+                here.edits = aside if aside.strings else here.edits
             self._object(here, reached, metadata)
         for stream in self.streams:
-            self.found.add(stream.found(self.source, reached))
+            self.found.add(stream.found(self.source, reached, texts))
         gone = [(patch.offset, patch.end) for patch in self.found.patches]
         for start, end in self.scan.junk:
             self._blank(start, end, "junk")

@@ -7,10 +7,12 @@ blocks fill the rest (core/zlib_exact.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
     MAX_INFLATED_BYTES,
     Budget,
@@ -24,7 +26,7 @@ from policyfs.redact.core.cleaners import (
 )
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference
 from policyfs.redact.core.zlib_exact import InflateError, deflate_to, inflate
-from policyfs.redact.pdf.keys import Edits, edit
+from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader
 
@@ -36,7 +38,6 @@ _JPEG: Final = (b"DCTDecode", b"DCT")
 _HEAD: Final = re.compile(rb"[0-9\x00\t\n\x0c\r ]*")
 _JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
-_START_OF_TILE, _COMMENT = 0xFF90, 0xFF64
 
 
 @dataclass(slots=True)
@@ -186,7 +187,7 @@ class ObjectStream:
             tidy[done:] = b" " * (len(tidy) - done)
         self.tidy = bytes(tidy)
 
-    def found(self, source: ByteSource, reached: set[int]) -> Found:
+    def found(self, source: ByteSource, reached: set[int], texts: Mapping[int, Tells]) -> Found:
         """Return patches: of removed entries and of unreferenced objects.
 
         Raises NotThisKindError if the rest cannot be compressed into the same length.
@@ -201,8 +202,12 @@ class ObjectStream:
                 none = (b"null" if apart else b"()").ljust(size)
                 new = new[: inside.start] + none + new[inside.end :]
                 continue
-            new = inside.edits.applied(new)
-            for _, _, key, tells in inside.edits.taken:
+            edits = inside.edits
+            if inside.number in texts:
+                aside = silenced(Reader(self.text, inside.start).value(), texts[inside.number])
+                edits = aside if aside.strings else edits
+            new = edits.applied(new)
+            for _, _, key, tells in edits.taken:
                 found.notes.append(
                     Note(self.data, self.size, "PDF, object stream", key.decode("latin-1"), tells)
                 )
@@ -261,7 +266,7 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
         elif start == _JP2:
             found = inner.file("image/jp2", part)
         elif start.startswith(_CODESTREAM):
-            found = _codestream(part, inner)
+            found = inner.file("image/x-jp2-codestream", part)
     elif filters is not None and len(filters) == 2 and filters[0] in _FLATE and filters[1] in _JPEG:
         raw = source.read(data, size)
         picture, tidy = room.inflate(raw)
@@ -274,22 +279,3 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
     shifted_found = Found()
     shifted_found.add(found, data)
     return shifted_found
-
-
-def _codestream(part: ByteSource, inner: Inner) -> Found | None:
-    """Clean a bare JPEG 2000 codestream (ISO/IEC 15444-1, A.4): its comments become blanks."""
-    found, at = Found(), 2
-    while True:
-        inner.budget.part()
-        head = part.read(at, 4)
-        marker, length = int.from_bytes(head[:2]), int.from_bytes(head[2:])
-        if marker == _START_OF_TILE:
-            return found
-        if len(head) < 4 or marker < 0xFF00 or length < 2:
-            return None
-        if marker == _COMMENT and length > 4:
-            old = part.read(at + 6, length - 4)
-            found.patches += difference(at + 6, old, b" " * len(old))
-            if old.strip(b" "):
-                found.notes.append(Note(at, length, "JPEG 2000", "comment"))
-        at += 2 + length

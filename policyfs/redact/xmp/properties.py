@@ -273,7 +273,7 @@ DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDige
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
 """A point in the picture, in pixels; the way in which a retouched place was chosen."""
 _SPEAKING: Final = (
-    (_DEVICE, re.compile(r"serial|uniqueid|(?:^|[a-z])(?:Make|Model)\b|firmware|guid|hostname")),
+    (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
     (
         _PEOPLE,

@@ -1,0 +1,179 @@
+"""Matroska's metadata, element by element: Void for what goes, blanks where an element must be."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.ebml import void
+from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
+from tests.support.inners import Plain
+from tests.support.matroskas import el, number, simple_tag
+
+PLACE = b"47.80453, 13.04229"
+L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE
+TRACK, ATTACHED, CHAPTER = tag_names.TRACK, tag_names.ATTACHED_FILE, tag_names.CHAPTER_ATOM
+BASE = number(tag_names.TRACK_NUMBER, 1) + number(tag_names.TRACK_TYPE, 1) + el(tag_names.CODEC_ID, b"A_PCM")
+
+
+class Blind(Plain):
+    """Understands no picture."""
+
+    def image(self, data: bytes) -> Cleaned | None:
+        return None
+
+
+def cleaned(ident: int, data: bytes, hide: Tells = L, needs: int = 0) -> bytes | None:
+    found = Tree(Plain(hide)).clean(ident, data, needs)
+    if found is None:
+        return None
+    assert len(found.data) == len(data)
+    assert bool(found.notes) == (found.data != data)
+    again = Tree(Plain(hide)).clean(ident, found.data, needs)
+    assert again is not None
+    assert again.data == found.data
+    return found.data
+
+
+def test_children_are_walked_as_far_as_they_are_sound():
+    first, second = el(0xEC, b"abc"), el(0x4286, b"")
+    data = first + second
+    assert [(child.at, child.end, child.payload(data)) for child in children(data)] == [
+        (0, 5, b"abc"),
+        (5, 8, b""),
+    ]
+    assert len(list(children(data[:-1]))) == 1
+    assert len(list(children(first[:-1]))) == 0
+    assert len(list(children(el(0xEC, b"abc", size=b"\xff")))) == 0
+    assert child_data(data + el(0x4286, b"x"), 0x4286) == b""
+    assert child_data(data, 0x4287) is None
+
+
+LEAVES = {
+    "a name": (el(0x536E, b"Rosa"), P, None),
+    "a place in a name": (el(0x536E, PLACE), L, None),
+    "a name that stays": (el(0x536E, b"Rosa"), L, el(0x536E, b"Rosa")),
+    "behind the end of a name": (el(0x536E, b"Rosa\0Quince"), L, el(0x536E, b"Rosa" + bytes(7))),
+    "a language": (el(0x22B59C, b"ger"), UNKNOWN, el(0x22B59C, b"ger")),
+    "a language that is none": (el(0x22B59C, b"ger\xff"), T, None),
+    "a language too long": (el(0x22B59C, b"g" * 97), T, None),
+    "a place as a language": (el(0x22B59C, b"47.80453 13.04229"), L, None),
+    "a number": (el(0x9C, bytes(8)), UNKNOWN, el(0x9C, bytes(8))),
+    "a number too long": (el(0x9C, bytes(9)), T, None),
+    "an unknown element": (el(0x4FFF, b"Rosa"), T, None),
+    "an empty Void": (el(0xEC, bytes(5)), UNKNOWN, el(0xEC, bytes(5))),
+    "a Void with a text": (el(0xEC, b"Rosa"), T, el(0xEC, bytes(4))),
+    "a second codec": (el(tag_names.CODEC_ID, b"A_AAC"), T, None),
+    "binary": (el(0x41E4, el(0x41ED, b"\0\1\2")), L, el(0x41E4, el(0x41ED, b"\0\1\2"))),
+    "a place in binary": (el(0x41E4, el(0x41ED, PLACE)), L, el(0x41E4, void(len(PLACE) + 3))),
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_leaves_of_a_track(name):
+    element, hide, expected = LEAVES[name]
+    out = cleaned(TRACK, BASE + element, hide)
+    assert out == BASE + (void(len(element)) if expected is None else expected)
+
+
+def test_bytes_behind_the_last_sound_element_go():
+    assert cleaned(TRACK, BASE + bytes(7)) == BASE + bytes(7)
+    assert cleaned(TRACK, BASE + b"\x9c\x88Rosa") == BASE + void(6)
+
+
+def test_a_checksum_over_what_changed_goes():
+    checksum = el(0xBF, b"sums")
+    assert cleaned(TRACK, checksum + BASE, P) == checksum + BASE
+    name = el(0x536E, b"Rosa")
+    assert cleaned(TRACK, checksum + BASE + name, P) == void(len(checksum)) + BASE + void(len(name))
+    assert cleaned(TRACK, BASE + checksum, P) == BASE + void(len(checksum))
+
+
+def test_an_element_without_what_it_is_about_goes():
+    tag = el(tag_names.TAG, simple_tag(b"ENCODER", b"quill"))
+    assert cleaned(tag_names.TAGS, tag, L, tag_names.TAG) == tag
+    assert cleaned(tag_names.TAGS, tag, D, tag_names.TAG) is None
+    two = tag + el(tag_names.TAG, simple_tag(b"TITLE", b"Quince"))
+    assert cleaned(tag_names.TAGS, two, D, tag_names.TAG) == void(len(tag)) + two[len(tag) :]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hide", "stays"),
+    [
+        (b"TITLE", b"Quince", L, True),
+        (b"TITLE", b"Quince", P, False),
+        (b"TITLE", PLACE, L, False),
+        (b"TITLE", PLACE, T, True),
+        (b"OWN", b"Quince", T, False),
+        (b"", b"Quince", T, False),
+    ],
+)
+def test_tags(name, value, hide, stays):
+    tag = el(tag_names.TAG, simple_tag(name, value))
+    assert (cleaned(tag_names.TAGS, tag, hide) == tag) is stays
+
+
+def attached(mime: bytes, content: bytes, name: bytes = b"a.ttf") -> bytes:
+    return (
+        el(tag_names.FILE_NAME, name)
+        + el(tag_names.FILE_MIME_TYPE, mime)
+        + el(tag_names.FILE_DATA, content)
+        + number(tag_names.FILE_UID, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mime", "content", "stays"),
+    [
+        (b"font/ttf", b"OTTO...", True),
+        (b"application/x-truetype-font", b"\0\1\0\0...", True),
+        (b"font/ttf", b"text", False),
+        (b"image/png", b"a picture", True),
+        (b"text/plain", b"OTTO...", False),
+        (b"", b"a picture", False),
+    ],
+)
+def test_attached_files(mime, content, stays):
+    data = attached(mime, content)
+    assert cleaned(ATTACHED, data) == (data if stays else None)
+
+
+def test_a_picture_that_is_not_understood_goes():
+    assert Tree(Blind()).clean(ATTACHED, attached(b"image/png", b"a picture")) is None
+
+
+def test_the_name_of_an_attached_file_becomes_blanks():
+    data = attached(b"font/ttf", b"OTTO", b"Rosa.ttf")
+    assert cleaned(ATTACHED, data, P) == attached(b"font/ttf", b"OTTO", b" " * 8)
+
+
+def test_entries_to_what_is_gone_go():
+    entries = [
+        el(tag_names.SEEK, el(tag_names.SEEK_ID, b"abcd"), number(tag_names.SEEK_POSITION, at))
+        for at in (7, 9)
+    ]
+    tree = Tree(Plain(), gone_at=frozenset({109}), segment_start=100)
+    found = tree.clean(tag_names.SEEK_HEAD, b"".join(entries))
+    assert found is not None
+    assert found.data == entries[0] + void(len(entries[1]))
+
+
+def test_depth_is_bounded():
+    data = el(0x91, b"\1")
+    for _ in range(20):
+        data = el(CHAPTER, data)
+    out = cleaned(CHAPTER, data)
+    assert out is not None
+    assert out != data
+    shallow = el(CHAPTER, el(CHAPTER, el(0x91, b"\1")))
+    assert cleaned(CHAPTER, shallow) == shallow
+
+
+def test_notes_have_the_offsets_of_the_file():
+    found = Tree(Plain(P)).clean(TRACK, BASE + el(0x536E, b"Rosa"))
+    assert found is not None
+    assert [(note.offset, note.tag, note.tells) for note in notes_of(found, 1000)] == [
+        (1000 + len(BASE), "Name", P)
+    ]

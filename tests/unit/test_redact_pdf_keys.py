@@ -1,0 +1,128 @@
+"""Entries of a PDF's dictionaries: which go under which word, and what takes their place."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import UNKNOWN, Tells, hidden_by
+from policyfs.redact.core.patches import MemorySource, apply, in_order
+from policyfs.redact.pdf.keys import edit
+from policyfs.redact.pdf.objects import Reader
+from policyfs.redact.registry import locate_in
+from tests.support.pdfs import PLACE, object_stream, pdf
+
+L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE
+SIGNATURE = b"<</Type/Sig/ByteRange[0 1]/Location(Zirbelstadt)/Name(Rosa)/Contents<30313233>/M(D:2024)>>"
+
+
+def edited(text: bytes, hide: Tells, **role: bool) -> bytes:
+    out = edit(Reader(text).value(), hide, **role).applied(text)
+    assert len(out) == len(text)
+    assert edit(Reader(out).value(), hide, **role).applied(out) == out
+    return out
+
+
+@pytest.mark.parametrize(
+    ("text", "hide", "gone"),
+    [
+        (b"<</Author(Rosa)/Producer(quill)>>", P, [b"Rosa", b"Author"]),
+        (b"<</Author(Rosa)/Producer(quill)>>", D, [b"quill"]),
+        (b"<</Author(Rosa)/Producer(quill)>>", L, []),
+        (b"<</A#75thor(Rosa)>>", P, [b"Rosa"]),
+        (b"<</A[<</B<</Contents(Rosa)>>>>]>>", P, [b"Rosa"]),
+        (b"<</Contents[1 0 R]>>", UNKNOWN, []),
+        (b"<</PieceInfo 9 0 R/B 8 0 R>>", L, [b"9 0 R"]),
+        (b"<</GPTS[47.8 13.0]>>", L, [b"47.8"]),
+        (b"<</GPTS[47.8 13.0]>>", T, []),
+        (b"<</M(D:20240517)>>", T, [b"D:2024"]),
+        (b"<</M(not a date)>>", T, []),
+        (b"<</M<FEFF0044003A0032003000320034>>>", T, [b"0032"]),
+        (b"<</Subtype/Text/T(Rosa)>>", P, [b"Rosa"]),
+        (b"<</Subtype/Widget/FT/Tx/T(field)>>", P, []),
+        (b"<</Subtype/Widget/Parent 3 0 R/T(field)>>", P, []),
+        (b"<</T(field)>>", P, []),
+        (b"<</Type/Font/Name(F1)>>", P, []),
+        (b"<</EF<</F 1 0 R>>/UF(name.txt)/F(name.txt)>>", L, [b"name.txt", b"1 0 R"]),
+        (b"<</UF(name.txt)>>", L, []),
+        (b"(47.80453, 13.04229)", L, [b"47.8"]),
+        (b"(47.80453, 13.04229)", T, []),
+        (b"[(47.80453, 13.04229)(Quince)]", L, [b"47.8"]),
+        (SIGNATURE, L, [b"Zirbel", b"30313233"]),
+        (SIGNATURE, P, [b"Rosa", b"30313233"]),
+    ],
+)
+def test_entries(text, hide, gone):
+    out = edited(text, hide)
+    for part in gone:
+        assert part in text
+        assert part not in out
+    if not gone:
+        assert out == text
+
+
+@pytest.mark.parametrize(
+    ("text", "hide", "stays"),
+    [
+        (b"<</Trapped/True>>", UNKNOWN, True),
+        (b"<</Own 7 0 R>>", L, False),
+        (b"<</Title 7 0 R>>", P, False),
+        (b"<</Title 7 0 R>>", L, True),
+        (b"<</Own/Name>>", T, False),
+        (b"<</Inner<</Own/Name>>/Trapped/True>>", T, False),
+    ],
+)
+def test_entries_of_document_information(text, hide, stays):
+    assert (edited(text, hide, info=True) == text) is stays
+
+
+def test_an_id_keeps_its_length_in_the_trailer_only():
+    text = b"<</ID[<0102><0304>]/Size 3>>"
+    assert edited(text, D, trailer=True) == b"<</ID[<0000><0000>]/Size 3>>"
+    assert edited(text, D) == edited(text, L, trailer=True) == text
+    assert (
+        edited(b"<</Info<</A 1>>/Size 3>>", L, trailer=True)
+        == b"<<" + bytes(13).replace(b"\0", b" ") + b"/Size 3>>"
+    )
+
+
+def test_a_title_of_an_outline_keeps_a_string_of_blanks():
+    assert edited(b"<</Title(Rosa)/Parent 1 0 R>>", P) == b"<</Title(    )/Parent 1 0 R>>"
+    assert edited(b"<</Title<526F7361>/Parent 1 0 R>>", P) == b"<</Title<00000000>/Parent 1 0 R>>"
+    assert edited(b"<</Title(Rosa)>>", P) == b"<<            >>"
+
+
+def test_references_of_what_stays_are_followed():
+    edits = edit(Reader(b"<</A 1 0 R/B[2 0 R]/PieceInfo<</C 3 0 R>>/Metadata 4 0 R>>").value(), L)
+    assert edits.refs == {1, 2, 4}
+    assert edits.metadata == {4}
+
+
+ASIDE = {
+    "a comment": (b"<</Subtype/Text/Contents 5 0 R>>", b"(Rosa was here)", "people"),
+    "an author": (b"<</Subtype/Text/T 5 0 R>>", b"(Rosa)", "people"),
+    "a date": (b"<</Subtype/Text/M 5 0 R>>", b"(D:20240517)", "time"),
+    "a signature's place": (b"<</Type/Sig/Location 5 0 R>>", b"(Zirbelstadt)", "location"),
+}
+
+
+@pytest.mark.parametrize("name", ASIDE)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_string_that_is_an_object_of_its_own_goes_as_in_its_place(name, inside):
+    annotation, text, word = ASIDE[name]
+    if inside:
+        data = pdf({9: object_stream({5: text, 6: annotation}, room=40)}, page=b"/Annots[6 0 R]")
+    else:
+        data = pdf({5: text, 6: annotation}, page=b"/Annots[6 0 R]")
+    found = locate_in("application/pdf", MemorySource(data), hidden_by([word]))
+    out = apply(data, in_order(found.patches, len(data)))
+    assert out != data
+    assert inside or text not in out
+    assert not locate_in("application/pdf", MemorySource(out), hidden_by([word])).patches
+    other = hidden_by(["device"])
+    assert not locate_in("application/pdf", MemorySource(data), other).patches
+
+
+def test_an_object_that_is_no_string_stays_where_a_string_may_be():
+    data = pdf({5: b"[1 2 3]", 6: b"<</Subtype/Text/Contents 5 0 R>>"}, page=b"/Annots[6 0 R]")
+    assert not locate_in("application/pdf", MemorySource(data), P).patches
+    assert PLACE not in data
