@@ -125,9 +125,7 @@ class FileSystem:
         self.modes = self._shown_modes()
         self.opening = self._opening(fs, finder, plans, keeper)
         self.data = self._data(fs, self.opening)
-        self.names = self._names(
-            fs, self.opening, self.data, MovedFiles(fs, base.sniffer, plans, keeper)
-        )
+        self.names = self._names(fs, self.opening, self.data, MovedFiles(fs, base.sniffer, plans, keeper))
         self._handlers(fs, self.opening, self.data, self.names)
 
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
@@ -189,9 +187,11 @@ class FileSystem:
         preconditions = Preconditions(
             fs, views=views, replaced_files=self._replaced_files, leases_mean=keeper is not None
         )
+        withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
-            fs, passthrough=passthrough, leased=leased, forget_size=cache.forget_size, remote=facts.remote
-        )
+            fs, passthrough=passthrough, leased=leased, withheld_names=withheld_names,
+            forget_size=cache.forget_size, remote=facts.remote,
+        )  # fmt: skip
         hidden = HiddenWords(fs)
         paths = self._byte_paths(fs, hidden, redactor, preconditions, lifecycle)
         backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
@@ -207,7 +207,7 @@ class FileSystem:
         return _Opening(
             views, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files, change_lock,
             Checker(fs, base.sniffer, change_lock, rejections),
-            WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now), keeper,
+            withheld_names, keeper,
         )  # fmt: skip
 
     def _byte_paths(
@@ -231,7 +231,7 @@ class FileSystem:
         """Build the parts that read, write and sync files."""
         remote, cache = self._base.facts.remote, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
-        draft = DraftWrites(guard, self.drafts, cache.drop_pages)
+        draft = DraftWrites(fs.tree, guard, self.drafts, cache.drop_pages)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=remote)
         reader = FileReader(fs, opening.paths)

@@ -506,6 +506,56 @@ async def test_an_o_trunc_that_waits_empties_the_draft_that_began_meanwhile(stor
 
 
 @on_trio
+async def test_a_draft_ends_once_the_beginning_is_in_the_store(store: Path) -> None:
+    """A program that reserves a file's length and calls fsync often does not copy the file each time."""
+    photo = PHOTO + bytes(2 * HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        await made.writer.allocate(handle, 0, 0, len(photo))
+        assert await errno_of(made.sync.fsync(handle, datasync=False)) == errno.EPERM
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        await made.sync.fsync(handle, datasync=False)
+        assert (store / "new").read_bytes() == photo
+        assert await made.write(handle, HEAD_BYTES, b"a block") == 7
+        assert (store / "new").read_bytes()[HEAD_BYTES : HEAD_BYTES + 7] == b"a block"
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM, "told at once"
+        await made.release(handle)
+    assert (store / "new").read_bytes().startswith(PHOTO)
+
+
+@on_trio
+async def test_a_refused_file_has_its_name_again_if_the_last_to_open_it_fails(
+    store: Path, monkeypatch
+) -> None:
+    """The last writer is released while somebody opens the file, so it stays; then that open fails."""
+    gate = trio.Event()
+
+    async def refuses(*arguments, **options):
+        await gate.wait()
+        raise OSError(errno.EIO, "no room for records")
+
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await made.write(handle, 1, b"words") == 5
+        monkeypatch.setattr(made.gate.recorder, "recorded", refuses)
+        opened: list[int] = []
+
+        async def opens() -> None:
+            opened.append(await errno_of(made.opener.open(handle.node, os.O_RDWR, made.caller(MAPS))))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opens)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await errno_of(made.sync.flush(handle)) == errno.EPERM
+            assert len(made.withheld_names) == 1
+            await made.release(handle)
+            gate.set()
+        assert opened == [errno.EIO]
+        assert len(made.withheld_names) == 0
+        assert (store / "new").read_bytes() == b""
+
+
+@on_trio
 async def test_a_new_file_that_was_refused_goes_though_a_draft_began_for_nothing(store: Path) -> None:
     with parts(store, engine_of(OPEN + TYPES)) as made:
         handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))

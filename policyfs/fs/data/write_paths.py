@@ -128,7 +128,8 @@ class DirectWrites:
 class DraftWrites:
     """Changes of a file that is checked as a whole: they go into its draft."""
 
-    def __init__(self, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
+    def __init__(self, tree: Tree, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
+        self._tree = tree
         self._guard = guard
         self._drafts = drafts
         self._drop_pages = drop_pages
@@ -155,8 +156,16 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        await self._drafts.settle(change.handle, _draft(change), change.decision, change.fence)
+        """Put the draft into the store. It ends with that if it was only to wait for the file's beginning:
+        else each fsync would copy the whole file again.
+        """
+        state, draft = change.state, _draft(change)
+        await self._drafts.settle(change.handle, draft, change.decision, change.fence)
         self._guard.wrote(change.handle)
+        if not change.decision.in_draft:
+            empty = not self._tree.fstat(change.handle.fd).size
+            state.draft, state.head = None, Head(empty=empty, created=draft.created, refused=draft.refused)
+            draft.close()
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)

@@ -34,10 +34,10 @@ class Head:
 
     __slots__ = ("created", "held", "left", "refused")
 
-    def __init__(self, *, empty: bool, created: bool) -> None:
+    def __init__(self, *, empty: bool, created: bool, refused: bool = False) -> None:
         self.held: bytes | None = b"" if empty else None
         self.created = created
-        self.refused = False
+        self.refused = refused
         self.left: Version | None = None
 
     def size(self, stored: int) -> int:

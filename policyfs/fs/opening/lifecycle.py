@@ -11,6 +11,7 @@ import contextlib
 import os
 
 from policyfs.fs.access.views import version_of
+from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath, Node, SizeForgotten
@@ -31,6 +32,7 @@ class Lifecycle:
         *,
         passthrough: Passthrough,
         leased: LeasedFiles,
+        withheld_names: WithheldNames,
         forget_size: SizeForgotten,
         remote: bool = False,
     ) -> None:
@@ -40,6 +42,7 @@ class Lifecycle:
         self._gate = fs.gate
         self._passthrough = passthrough
         self._leased = leased
+        self._withheld_names = withheld_names
         self._forget_size = forget_size
         self._remote = remote
 
@@ -129,6 +132,8 @@ class Lifecycle:
             os.close(state.fd)
         if state.draft is not None:
             state.draft.close()
+        if state.draft is not None or state.head is not None:  # of an open that failed, after the last writer
+            self._withheld_names.show(node)
         node.open = None
         self._nodes.closed(node)
 
