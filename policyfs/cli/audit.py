@@ -17,18 +17,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import starmap
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli import audit_policy
 from policyfs.cli.audit_names import check_names
-from policyfs.cli.audit_policy import wrong_texts
+from policyfs.cli.audit_verify import verify
 from policyfs.cli.on_record import trail_root
-from policyfs.cli.witnesses import all_sightings, names_at, with_vanished
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
-from policyfs.journal.segments import segment_number
+from policyfs.journal.reader import Chain, Follower, find_chains, last_records, records
 from policyfs.trail.event import DECISIONS
 from policyfs.trail.query import Filter, Prefilter, compile_glob, literal_digest, merge, parse_when
 from policyfs.trail.record import BadLine, Fields, Record, parse_id
@@ -36,19 +33,14 @@ from policyfs.trail.render import (
     RowPrinter,
     describe,
     record_sheet,
-    report_json,
-    report_lines,
     summary_json,
     summary_lines,
 )
 from policyfs.trail.rows import Row, Rows
 from policyfs.trail.summary import TROUBLE, Summary
-from policyfs.trail.verify import Break, Report, Verifier
-from policyfs.trail.witness import Sighting, Witness, vanished
 
 _FOLLOW_POLL_MS: Final = 200
 _PATIENCE_S: Final = 1.0
-_VERIFY_TRIES: Final = 3
 _TAIL_RECORDS: Final = 1000
 
 
@@ -350,56 +342,4 @@ def _policy(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    expected = _expected(args.expect)
-    chains = _chains(args)
-    seen = all_sightings(chains)
-    gone = vanished(seen, names_at(Path(args.trail), chains))
-    reports = []
-    for chain in chains:
-        mine = {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
-        report = _verify_chain(
-            chain, mine, [sighting for sighting in seen if sighting.seen == chain.mount_id]
-        )
-        reports.append(with_vanished(report, gone))
-    unknown = [
-        f"{mount}:{seq}"
-        for mount, seq in expected
-        if not any(chain.mount_id.startswith(mount) for chain in chains)
-    ]
-    for report in reports:
-        print(json.dumps(report_json(report)) if args.json else "\n".join(report_lines(report)))
-    for name in unknown:
-        print(f"policyfs: no trail of the mount of {name} at {args.trail}", file=sys.stderr)
-    if not reports:
-        print(f"policyfs: no mount has recorded anything at {args.trail}", file=sys.stderr)
-    whole = bool(reports) and not unknown and all(report.whole and not report.missing for report in reports)
-    return EXIT_OK if whole else EXIT_REFUSED
-
-
-def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
-    expected = {}
-    for pair in pairs:
-        name, _, head = pair.partition("=")
-        if not re.fullmatch(r"[0-9a-f]{64}", head):
-            raise UsageError(f"--expect {pair!r}: write ID=DIGEST, as verify prints its head")
-        try:
-            expected[parse_id(name)] = head
-        except ValueError as exc:
-            raise UsageError(f"--expect: {exc}") from exc
-    return expected
-
-
-def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) -> Report:
-    for _ in range(_VERIFY_TRIES):
-        verifier, witness = Verifier(chain.mount_id, expected), Witness(seen)
-        try:
-            for name in chain.segments():
-                lines = raw_lines(chain.directory, name, _PATIENCE_S)
-                verifier.segment(name, segment_number(name) or 0, witness.following(lines))
-        except FileNotFoundError:
-            continue  # rotation removed the oldest segment meanwhile: begin again
-        report = verifier.report()
-        changed, missing = wrong_texts(chain.directory, verifier.policies)
-        breaks = (*report.breaks, *starmap(Break, witness.finish()), *changed)
-        return report._replace(breaks=breaks, missing=tuple(missing))
-    raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")
+    return verify(_chains(args), args.trail, args.expect, as_json=args.json)

@@ -53,56 +53,23 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes say EROFS", todo)
     else:
         yield Finding("store", State.OK, f"{store} is {facts.name}")
-    rows: tuple[tuple[str, bool, str, State, str, str], ...] = (
-        (
-            "reflink",
-            facts.reflink,
-            "redacted copies cost nothing at any size",
-            State.SLOW,
-            "redacted copies are made in memory, up to a size; larger files need a lease",
-            "xfs and btrfs have it",
-        ),
-        (
-            "leases",
-            facts.leases,
-            "large files are guarded against writers",
-            State.OFF,
-            "large files under redaction are denied",
-            "use a local ext4, xfs or btrfs store",
-        ),
-        (
-            "trusted xattrs",
-            facts.trusted_xattr,
-            "owners are kept on the files",
-            State.SLOW,
-            "owners are kept in a database beside the trail",
-            "use ext4, xfs or btrfs",
-        ),
-        (
-            "user xattrs",
-            facts.user_xattr,
-            "apps may keep user.* attributes",
-            State.OFF,
-            "apps get EOPNOTSUPP for user.* attributes",
-            "use ext4, xfs or btrfs",
-        ),
-        (
-            "fanotify",
-            facts.fanotify,
-            "changes from elsewhere are seen at once",
-            State.SLOW,
-            "changes from elsewhere are seen after a second at most, and less is cached",
-            "CONFIG_FANOTIFY, and a local file system",
-        ),
-        (
-            "case",
-            not facts.casefold,
-            "names differ by case",
-            State.OFF,
-            "names that differ only in case are one file here, and rules must not be walked around so",
-            "use a directory without casefold (chattr -F)",
-        ),
-    )
+    rows = (
+        ("reflink", facts.reflink, "redacted copies cost nothing at any size", State.SLOW,
+         "redacted copies are made in memory, up to a size; larger files need a lease",
+         "xfs and btrfs have it"),
+        ("leases", facts.leases, "large files are guarded against writers", State.OFF,
+         "large files under redaction are denied", "use a local ext4, xfs or btrfs store"),
+        ("trusted xattrs", facts.trusted_xattr, "owners are kept on the files", State.SLOW,
+         "owners are kept in a database beside the trail", "use ext4, xfs or btrfs"),
+        ("user xattrs", facts.user_xattr, "apps may keep user.* attributes", State.OFF,
+         "apps get EOPNOTSUPP for user.* attributes", "use ext4, xfs or btrfs"),
+        ("fanotify", facts.fanotify, "changes from elsewhere are seen at once", State.SLOW,
+         "changes from elsewhere are seen after a second at most, and less is cached",
+         "CONFIG_FANOTIFY, and a local file system"),
+        ("case", not facts.casefold, "names differ by case", State.OFF,
+         "names that differ only in case are one file here, and rules must not be walked around so",
+         "use a directory without casefold (chattr -F)"),
+    )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:
         yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from policyfs.content.connection import WorkerGoneError, WorkerLink
+from policyfs.content.failures import OF_THE_FILE, FailedError, Failures, SnifferStats
 from policyfs.content.kinds import SNIFF_BYTES, is_kind
 from policyfs.content.missed import Missed
 from policyfs.content.plans import refusal, unpack_plan
@@ -27,10 +25,6 @@ from policyfs.redact.core.values import Plan
 
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
-_OF_THE_FILE: Final = frozenset({"deadline", "died"})
-"""Failures that may be the file's fault."""
-_LOSSES: Final = frozenset({"died", "lied"})
-"""Failures in which a worker is lost, other than by a kill at the deadline."""
 _AFRESH_DEADLINES: Final = 6
 """Deadlines that a second look may take: others run before it all the time."""
 _LARGE_PLAN: Final = 64 * 1024
@@ -39,44 +33,6 @@ _LARGE_PLAN: Final = 64 * 1024
 
 class SnifferError(PolicyfsError):
     """The sniffing workers cannot be started."""
-
-
-@dataclass(frozen=True, slots=True)
-class SnifferStats:
-    """Counts since the start; pids, queued and in_flight are current values.
-
-    repeated: requests sent to a second worker because the first one died. failed: reason (``died``,
-    ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``, ``lied``) -> requests
-    that ended so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
-    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
-    last_loss_ns: time of the last loss of a worker (it died, lied, or was not available), in ns since
-    1970; 0: never.
-    """
-
-    zygote_pid: int
-    worker_pids: tuple[int, ...]
-    requests: int
-    repeated: int
-    failed: dict[str, int]
-    queued: int
-    in_flight: int
-    workers_started: int
-    zygotes_started: int
-    confinement: str
-    last_error: str
-    last_loss_ns: int
-
-
-class _FailedError(Exception):
-    """A request has no answer. why: a key of SnifferStats.failed; the message is for people.
-
-    outside: another process ended or stopped the worker.
-    """
-
-    def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
-        super().__init__(text)
-        self.why = why
-        self.outside = outside
 
 
 class Sniffer:
@@ -100,11 +56,9 @@ class Sniffer:
         self._line = Line(workers, queue)
         self._pool = Pool(limits, workers)
         self._missed = Missed()
-        self._failed: Counter[str] = Counter()
+        self._failures = Failures()
         self._requests = self._repeated = self._asking = 0
         self._quiet = trio.Event()
-        self._last_error = ""
-        self._last_loss_ns = 0
 
     @classmethod
     def start(
@@ -148,7 +102,7 @@ class Sniffer:
         """
         size = _checked_size(fd)
         reply = await self._ask(Command.KIND_FD, fd, size, b"", lane)
-        return None if isinstance(reply, _FailedError) else self._kind(reply.payload, lane)
+        return None if isinstance(reply, FailedError) else self._kind(reply.payload, lane)
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with these bytes; None if unknown.
@@ -158,7 +112,7 @@ class Sniffer:
         if len(head) > SNIFF_BYTES:
             raise ValueError(f"a head of {len(head)} bytes; only {SNIFF_BYTES} decide")
         reply = await self._ask(Command.KIND_HEAD, None, 0, head, lane)
-        return None if isinstance(reply, _FailedError) else self._kind(reply.payload, lane)
+        return None if isinstance(reply, FailedError) else self._kind(reply.payload, lane)
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
@@ -174,7 +128,7 @@ class Sniffer:
         words = "\n".join(sorted(what)).encode("ascii")
         key = None if version is None else (lane, version, what)
         reply = await self._ask(Command.LOCATE, fd, size, words, lane, key)
-        if isinstance(reply, _FailedError):
+        if isinstance(reply, FailedError):
             return None, refusal(f"no plan could be made: {reply}")
         try:
             return await self._unpacked(reply.payload, fd, size)
@@ -244,14 +198,14 @@ class Sniffer:
             worker_pids=tuple(worker.pid for worker in pool.workers),
             requests=self._requests,
             repeated=self._repeated,
-            failed=dict(self._failed),
+            failed=dict(self._failures.counts),
             queued=self._line.waiting,
             in_flight=len(pool.busy),
             workers_started=pool.started,
             zygotes_started=pool.zygotes_started,
             confinement=pool.confinement,
-            last_error=self._last_error,
-            last_loss_ns=self._last_loss_ns,
+            last_error=self._failures.last_error,
+            last_loss_ns=self._failures.last_loss_ns,
         )
 
     async def aclose(self) -> None:
@@ -278,16 +232,16 @@ class Sniffer:
         payload: bytes,
         lane: Hashable,
         key: Hashable = None,
-    ) -> Reply | _FailedError:
+    ) -> Reply | FailedError:
         self._requests += 1
         if not self._asking:
             self._quiet = trio.Event()
         self._asking += 1
         try:
             reply = await self._in_turn(command, fd, size, payload, lane, key)
-        except _FailedError as failure:
-            self._note(failure.why, str(failure))
-            if key is not None and failure.why in _OF_THE_FILE and not failure.outside:
+        except FailedError as failure:
+            self._failures.count(failure.why, str(failure))
+            if key is not None and failure.why in OF_THE_FILE and not failure.outside:
                 self._missed.note(key, str(failure))
             return failure
         else:
@@ -301,7 +255,7 @@ class Sniffer:
     def _check_missed(self, key: Hashable) -> None:
         refusal = None if key is None else self._missed.refusal(key)
         if refusal is not None:
-            raise _FailedError("missed", refusal)
+            raise FailedError("missed", refusal)
 
     async def _in_turn(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable, key: Hashable
@@ -312,12 +266,12 @@ class Sniffer:
         with trio.move_on_after(2 * self._deadline_s):
             admitted = await self._line.enter(lane)
         if not admitted:
-            raise _FailedError("busy", "no worker was free")
+            raise FailedError("busy", "no worker was free")
         try:
             self._check_missed(key)  # another open of the file may have failed while this one waited
             with trio.move_on_after(self._deadline_s):
                 return await self._with_workers(command, fd, size, payload, lane)
-            raise _FailedError("deadline", f"no answer within {self._deadline_s:g} s")
+            raise FailedError("deadline", f"no answer within {self._deadline_s:g} s")
         finally:
             self._line.leave(lane)
 
@@ -337,7 +291,7 @@ class Sniffer:
         while True:
             try:
                 return await self._with_worker(await self._taken(take, lane), command, fd, size, payload)
-            except _FailedError as failure:
+            except FailedError as failure:
                 if failure.why != "died" or self._pool.closed:
                     raise
                 if not failure.outside and not self._pool.zygote_died():
@@ -352,7 +306,7 @@ class Sniffer:
         try:
             return await take(lane)
         except NoWorkerError as error:
-            raise _FailedError(error.why, str(error)) from error
+            raise FailedError(error.why, str(error)) from error
 
     async def _with_worker(
         self, worker: WorkerLink, command: Command, fd: int | None, size: int, payload: bytes
@@ -362,14 +316,14 @@ class Sniffer:
             reply = await worker.ask(command, fd, size, payload)
             healthy = not reply.retire and worker.served < SERVED_MAX
         except WorkerGoneError as error:
-            raise _FailedError("died", str(error), outside=error.outside) from error
+            raise FailedError("died", str(error), outside=error.outside) from error
         finally:
             if healthy and not self._pool.closed:
                 self._pool.give_back(worker)
             else:
                 self._pool.kill(worker)
         if reply.status is not Status.OK:
-            raise _FailedError("refused", reply.reason)
+            raise FailedError("refused", reply.reason)
         return reply
 
     def _kind(self, payload: bytes, lane: Hashable) -> str | None:
@@ -381,14 +335,8 @@ class Sniffer:
 
     def _lied(self, lane: Hashable, answer: str) -> None:
         """Note an answer that no honest worker gives, and end the lane's workers."""
-        self._note("lied", f"a worker's {answer}")
+        self._failures.count("lied", f"a worker's {answer}")
         self._pool.kill_lane(lane)
-
-    def _note(self, why: str, text: str) -> None:
-        self._failed[why] += 1
-        self._last_error = text
-        if why in _LOSSES:
-            self._last_loss_ns = time.time_ns()
 
     async def _start(self) -> None:
         text = ""

@@ -18,7 +18,6 @@ Order: `_lock` before `_queue_lock`. `admit` takes the second alone, so that it 
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from policyfs.domain import Audit
 from policyfs.journal.accounts import Accounts, Limits
 from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
 from policyfs.journal.committer import Commit, Committer
+from policyfs.journal.disk_sync import DiskSync
 from policyfs.journal.policy_texts import PolicyText
 from policyfs.journal.stats import JournalStats
 from policyfs.journal.ticket import (
@@ -52,9 +52,6 @@ _BREATH_S: Final = 0.00005
 
 _SECOND_NS: Final = 1_000_000_000
 _PLACE_CHECK_NS: Final = _SECOND_NS
-
-
-_QUEUE_FULL: Final = "queue full"
 
 
 class Journal:
@@ -87,7 +84,6 @@ class Journal:
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
-        self._sync_ns = sync_ns
         self._steady_ns = steady_ns
         self._queue = Backlog(queue, queue_bytes)
         self._accounts = Accounts(limits, fold_ns)
@@ -103,7 +99,7 @@ class Journal:
         self._outage: Gap | None = None
         self._closed = False
         self._finished = False
-        self._synced_ns = self._checked_ns = clock_ns()
+        self._checked_ns = clock_ns()
         self._directory = open_directory(directory)
         try:
             self._writer = ChainWriter(
@@ -113,6 +109,9 @@ class Journal:
             self._directory.close()
             raise cannot_record(directory, exc) from exc
         self._first_seq = self._writer.seq
+        self._disk = DiskSync(
+            self._writer, self._lock, clock_ns, sync_ns, failed=self._failed, unsure=self._unsure
+        )
 
     def record(self, event: Event, audit: Audit) -> None:
         """Put one event on record with this strength, at once and whatever its app's budget.
@@ -180,7 +179,7 @@ class Journal:
                 break  # a REQUIRED event goes first, and takes a slice along
             time.sleep(_BREATH_S)
         self._tidy()
-        self._sync_if_due()
+        self._disk.sync_if_due()
 
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
@@ -214,7 +213,7 @@ class Journal:
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed = self._disk.closed = True
         self._collect_folded(everything=True)
         while self._write_slice():
             pass
@@ -228,7 +227,7 @@ class Journal:
             self._finished = True  # from here on the descriptors may be reused
             fds = self._writer.close()
             self._directory.close()
-        self._sync(fds, self._writer.seq)
+        self._disk.sync(fds, self._writer.seq)
 
     def stats(self) -> JournalStats:
         """Return a snapshot of the counts, without waiting for a writer."""
@@ -262,7 +261,7 @@ class Journal:
 
     # -- writing
 
-    def _drop(self, event: Event, reason: str = _QUEUE_FULL) -> None:
+    def _drop(self, event: Event, reason: str = "queue full") -> None:
         self._dropped += event.weight
         gap = self._queue.gap(reason, event.time_ns)
         gap.dropped += event.weight
@@ -357,6 +356,9 @@ class Journal:
         if self._outage is None:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
+    def _unsure(self, reason: str) -> None:
+        self._last_error = reason
+
     def _append(self, items: Sequence[Item]) -> None:
         """Write these items, and before them the record of refusals during an outage.
 
@@ -381,7 +383,7 @@ class Journal:
         with self._queue_lock:
             self._queue.clear()
 
-    # -- tidying and syncing
+    # -- tidying
 
     def _tidy(self) -> None:
         with self._lock:
@@ -396,33 +398,3 @@ class Journal:
                 self._writer.prune()
             except OSError as exc:
                 self._failed(exc)
-
-    def _sync_if_due(self) -> None:
-        with self._lock:
-            now_ns = self._clock_ns()
-            if self._closed or not self._writer.unsynced or abs(now_ns - self._synced_ns) < self._sync_ns:
-                return
-            self._synced_ns = now_ns
-            try:
-                fds, seq = self._writer.begin_sync()
-            except OSError as exc:
-                self._failed(exc)
-                return
-        self._sync(fds, seq)
-
-    def _sync(self, fds: list[int], seq: int) -> None:
-        """fsync and close these descriptors, without `_lock`, because it may take long."""
-        failure: OSError | None = None
-        for fd in fds:
-            try:
-                os.fsync(fd)
-            except OSError as exc:
-                failure = exc
-            finally:
-                os.close(fd)
-        with self._lock:
-            if failure is None:
-                self._writer.end_sync(seq)
-            else:
-                self._last_error = f"fsync: {failure.strerror}"
-                self._writer.sync_failed(self._last_error)

@@ -29,10 +29,11 @@ from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
 from policyfs.policy.memo import Memo
-from policyfs.policy.profile import Profiles, Rights, least
+from policyfs.policy.profile import Profiles
 from policyfs.policy.sample_callers import callers_at, sample_uids
 from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Table, sample_facts_of
+from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500

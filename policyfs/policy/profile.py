@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from policyfs.domain import (
     KIND_DIRECTORY,
@@ -17,42 +17,17 @@ from policyfs.domain import (
     Op,
     RuleMatch,
 )
-from policyfs.errors import ERRNO_RANK
 from policyfs.policy.callers import Caller
 from policyfs.policy.facts import Truth, fixed_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Table, hides, sample_facts_of
-
-NO_ALLOW: Final = "(no rule allows it)"
-"""Placeholder in ``would_deny`` for the missing allow under a mount-wide dry run."""
+from policyfs.policy.tally import Rights, Tally
 
 _SEE: Final = int(Op.SEE)
-_READ: Final = int(Op.READ)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
 """Operations that bring bytes under a name: a write there, or a move or link of a file to it."""
-
-
-def least(codes: Iterable[int]) -> int:
-    """Return the errno that tells least; 0 if there are none."""
-    return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
-
-
-class Rights(NamedTuple):
-    """Rights at a path, for comparing paths.
-
-    allowed: bits of Op, SEE as a bare directory included. refusals: the errno of each operation, 0 if
-    allowed. redact: empty unless READ is allowed. audits: the strongest level of the rules that
-    restrict, and of those that allow.
-    """
-
-    allowed: int
-    bare: bool
-    redact: frozenset[str]
-    content: frozenset[frozenset[str]]
-    refusals: tuple[int, ...]
-    audits: tuple[Audit | None, Audit | None]
 
 
 class Profile:
@@ -100,7 +75,7 @@ class Profile:
 
         below: returns whether some path below could be seen. lenient: the mount-wide dry run.
         """
-        tally = _Tally(self, ops | _SEE, lenient=lenient)
+        tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)
         known = fixed_facts(ftype, facts)
         for live in self.lives:
             touched = live.ops & tally.ops
@@ -111,7 +86,7 @@ class Profile:
         bare = self._see(tally, ftype, below)
         return tally.decision(bare=bare)
 
-    def _see(self, tally: _Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
+    def _see(self, tally: Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
         """Decide whether the path is seen; return True if only as a bare directory."""
         for live in self.hiding:
             tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)
@@ -131,7 +106,7 @@ class Profile:
 
     def rights(self, ftype: FileType, facts: Facts, *, below: Callable[[], bool]) -> Rights:
         """Return the caller's rights on a file here, as enforced. facts: from fixed_facts."""
-        tally = _Tally(self, int(Op.ALL), lenient=False)
+        tally = Tally(self.policy, int(Op.ALL), can_fill=self.can_fill, lenient=False)
         for live in self.lives:
             truth = live.match(facts)
             if truth:
@@ -268,147 +243,3 @@ def always_hides(live: Live) -> bool:
     """True if this deny of see matches a directory under every owner."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return all(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
-
-
-class _Tally:
-    """The effects of the rules on one request, and the resulting decision."""
-
-    def __init__(self, profile: Profile, ops: int, *, lenient: bool) -> None:
-        self.policy: Final = profile.policy
-        self.can_fill: Final = profile.can_fill
-        self.ops: Final = ops
-        self.lenient: Final = lenient
-        self.granted = 0
-        self.denied = 0
-        self.unseen = False
-        self.named = False  # a rule makes it unseen
-        self.would_deny: list[str] = []
-        self.would_allow: list[str] = []
-        self._redacts: list[Live] = []
-        self._raw = True
-        self._content: list[Live] = []
-        self._denies: list[Live] = []
-        self._allows: list[Live] = []
-        self._said: dict[int, RuleMatch] = {}
-
-    def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
-        """Add the rule to the rules named in the decision."""
-        certain = truth is Truth.YES
-        before = self._said.get(live.number)
-        if before is not None:
-            ops |= int(before.op)
-            certain = certain and before.certain
-        effect = live.rule.effect.value
-        self._said[live.number] = RuleMatch(live.rule.id, effect, Op(ops), certain, monitor)
-
-    def count(self, live: Live, touched: int, truth: Truth, kind: str | None) -> None:
-        """Apply the effect of a rule that matches, or may match."""
-        rule = live.rule
-        monitor = rule.monitor
-        if rule.effect is Effect.ALLOW:
-            if truth is not Truth.YES:
-                return
-            self._allows.append(live)
-            if monitor:
-                self.would_allow.append(rule.id)
-            else:
-                self.granted |= touched
-        elif rule.effect is Effect.DENY:
-            if monitor:
-                self.would_deny.append(rule.id)
-                self._allows.append(live)
-            else:
-                self.denied |= touched
-                self._denies.append(live)
-                monitor = self.lenient
-        elif rule.effect is Effect.REDACT:
-            self._redacts.append(live)
-            self._raw = self._raw and live.raw.hold(kind) is Truth.YES
-        elif not self.can_fill:
-            return
-        else:
-            self._content.append(live)
-        self.spoke(live, touched, truth, monitor=monitor)
-
-    def decision(self, *, bare: bool) -> Decision:
-        """Return the resulting decision."""
-        code = self._errno(self.ops)
-        if self.lenient and code:
-            self.would_deny.extend(live.rule.id for live in self._denies)
-            if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
-                self.would_deny.append(NO_ALLOW)
-            code = 0
-        # a refusal carries no obligations: nobody need sniff a file to refuse it
-        redact = self._redact() if code == 0 else frozenset()
-        content = self._content if code == 0 else []
-        return Decision(
-            allowed=code == 0,
-            errno=code,
-            rules=tuple(self._said[number] for number in sorted(self._said)),
-            audit=self._audit(denied=code != 0, redacted=bool(redact)),
-            redact=redact,
-            content=_distinct(live for live in content if not live.rule.monitor),
-            bare=bare,
-            would_deny=tuple(dict.fromkeys(self.would_deny)),
-            would_allow=tuple(self.would_allow),
-            monitored_content=tuple(
-                (live.rule.id, live.rule.content) for live in content if live.rule.monitor
-            ),
-            quarantine=any(live.rule.quarantine for live in content if not live.rule.monitor),
-        )
-
-    def rights(self, *, bare: bool) -> Rights:
-        """Return the rights: the answers for all operations at once."""
-        refusals = tuple(self._errno(int(op)) for op in Op.ALL)
-        allowed = sum(int(op) for op, code in zip(Op.ALL, refusals, strict=True) if not code)
-        return Rights(
-            allowed,
-            bare,
-            self._redact() if allowed & _READ else frozenset(),
-            frozenset(live.rule.content for live in self._content if not live.rule.monitor),
-            refusals,
-            (
-                _strongest((*self._denies, *self._redacts, *self._content)),
-                _strongest(self._allows),
-            ),
-        )
-
-    def _redact(self) -> frozenset[str]:
-        if self._raw:
-            return frozenset()
-        return frozenset(what for live in self._redacts for what in live.rule.redact)
-
-    def _errno(self, ops: int) -> int:
-        if self.unseen:
-            return errno.ENOENT
-        wanted = ops & ~_SEE
-        refused = wanted & (self.denied | ~self.granted)
-        codes = [live.rule.errno or errno.EACCES for live in self._denies if live.ops & refused]
-        if refused & ~self.denied:
-            codes.append(errno.EACCES)
-        return least(codes)
-
-    def _audit(self, *, denied: bool, redacted: bool) -> Audit:
-        """Return the strongest audit level of the rules that made the answer, else the default.
-
-        An allow that is not to be audited silences no denial and no redaction. Rules that are only recorded
-        count with those that allow.
-        """
-        restricting = _strongest((*self._denies, *self._redacts, *self._content))
-        allowing = _strongest(self._allows)
-        if denied or redacted:
-            level = self.policy.audit_denied if restricting is None else restricting
-            return level if denied or allowing is None else max(level, allowing)
-        said = [level for level in (restricting, allowing) if level is not None]
-        level = max(said, default=self.policy.audit_allowed)
-        if self.would_deny or self.would_allow:
-            return max(level, Audit.BEST_EFFORT)
-        return level
-
-
-def _strongest(lives: Iterable[Live]) -> Audit | None:
-    return max((live.rule.audit for live in lives if live.rule.audit is not None), default=None)
-
-
-def _distinct(lives: Iterable[Live]) -> tuple[frozenset[str], ...]:
-    return tuple(dict.fromkeys(live.rule.content for live in lives))

@@ -16,16 +16,11 @@ from policyfs.policy.document import (
     BlockDoc,
     DefaultsDoc,
     FileDoc,
-    Globs,
-    Kinds,
     MetadataDoc,
     RequireDoc,
     RuleDoc,
     Strict,
     WhoDoc,
-    app_name,
-    name,
-    what,
 )
 from policyfs.policy.errors import PolicyError, did_you_mean, quote
 from policyfs.policy.model import Where
@@ -41,6 +36,7 @@ from policyfs.policy.nodes import (
     data_of,
     node_at,
 )
+from policyfs.policy.values import Globs, Kinds, app_name, name, what
 
 T = TypeVar("T")
 

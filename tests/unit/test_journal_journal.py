@@ -640,7 +640,7 @@ def test_sync_comes_at_most_once_a_second_and_at_close(
     synced: list[int] = []
     real = os.fsync
     with a_journal(tmp_path, clock) as journal:
-        monkeypatch.setattr("policyfs.journal.journal.os.fsync", lambda fd: (synced.append(fd), real(fd)))
+        monkeypatch.setattr("policyfs.journal.disk_sync.os.fsync", lambda fd: (synced.append(fd), real(fd)))
         for _ in range(5):
             journal.record(an_event(), Audit.BEST_EFFORT)
             journal.flush()
@@ -667,7 +667,7 @@ def test_a_failed_sync_is_recorded_and_a_new_segment_begun(
         journal.record(an_event(b"/unsure"), Audit.REQUIRED)
         clock.forward(2)
         with monkeypatch.context() as patch:
-            patch.setattr("policyfs.journal.journal.os.fsync", failing)
+            patch.setattr("policyfs.journal.disk_sync.os.fsync", failing)
             journal.flush()
         assert "fsync" in journal.stats().last_error
         journal.record(an_event(b"/after"), Audit.REQUIRED)

@@ -11,7 +11,7 @@ import pytest
 from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, banned, kinds_only
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.facts import content_met
-from policyfs.policy.profile import NO_ALLOW
+from policyfs.policy.tally import NO_ALLOW
 from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
 
 PHOTO = "/DCIM/Camera/a.jpg"

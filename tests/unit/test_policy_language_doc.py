@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
-from policyfs.policy.document import RESERVED, FileDoc, RuleDoc
+from policyfs.policy.document import FileDoc, RuleDoc
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.values import RESERVED
 from tests.support.asking import Row, check, engine_of, rows
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policy-language.md").read_text("utf-8")

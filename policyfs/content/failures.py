@@ -1,0 +1,67 @@
+"""Requests of the sniffer that got no answer, counted by their cause; and its counts as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+OF_THE_FILE: Final = frozenset({"deadline", "died"})
+"""Failures that may be the file's fault."""
+_LOSSES: Final = frozenset({"died", "lied"})
+"""Failures in which a worker is lost, other than by a kill at the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnifferStats:
+    """Counts since the start; pids, queued and in_flight are current values.
+
+    repeated: requests sent to a second worker because the first one died. failed: reason (``died``,
+    ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``, ``lied``) -> requests
+    that ended so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
+    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
+    last_loss_ns: time of the last loss of a worker (it died, lied, or was not available), in ns since
+    1970; 0: never.
+    """
+
+    zygote_pid: int
+    worker_pids: tuple[int, ...]
+    requests: int
+    repeated: int
+    failed: dict[str, int]
+    queued: int
+    in_flight: int
+    workers_started: int
+    zygotes_started: int
+    confinement: str
+    last_error: str
+    last_loss_ns: int
+
+
+class FailedError(Exception):
+    """A request has no answer. why: a key of SnifferStats.failed; the message is for people.
+
+    outside: another process ended or stopped the worker.
+    """
+
+    def __init__(self, why: str, text: str, *, outside: bool = False) -> None:
+        super().__init__(text)
+        self.why = why
+        self.outside = outside
+
+
+class Failures:
+    """Counts by cause, and the last failure."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.last_error = ""
+        self.last_loss_ns = 0
+
+    def count(self, why: str, text: str) -> None:
+        """Count a failure. text: the cause for people."""
+        self.counts[why] += 1
+        self.last_error = text
+        if why in _LOSSES:
+            self.last_loss_ns = time.time_ns()

@@ -1,0 +1,69 @@
+"""Syncs of a chain's files to the disk, now and then, without holding up the writer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.journal.writer import ChainWriter
+
+
+class DiskSync:
+    """Syncs what a writer has written, at most once in *every_ns*.
+
+    lock: guards the writer; it is never held during fsync, which may take long. failed: told of an error
+    before a sync, with the lock held. unsure: told why lines may not be on the disk, likewise.
+    """
+
+    def __init__(
+        self,
+        writer: ChainWriter,
+        lock: threading.Lock,
+        clock_ns: Callable[[], int],
+        every_ns: int,
+        *,
+        failed: Callable[[OSError], None],
+        unsure: Callable[[str], None],
+    ) -> None:
+        self._writer: Final = writer
+        self._lock: Final = lock
+        self._clock_ns: Final = clock_ns
+        self._every_ns: Final = every_ns
+        self._failed: Final = failed
+        self._unsure: Final = unsure
+        self._synced_ns = clock_ns()
+        self.closed = False
+
+    def sync_if_due(self) -> None:
+        """Sync if something was written and the last sync is long enough ago."""
+        with self._lock:
+            now_ns = self._clock_ns()
+            if self.closed or not self._writer.unsynced or abs(now_ns - self._synced_ns) < self._every_ns:
+                return
+            self._synced_ns = now_ns
+            try:
+                fds, seq = self._writer.begin_sync()
+            except OSError as exc:
+                self._failed(exc)
+                return
+        self.sync(fds, seq)
+
+    def sync(self, fds: list[int], seq: int) -> None:
+        """Sync and close these descriptors. seq: of the last line that this covers."""
+        failure: OSError | None = None
+        for fd in fds:
+            try:
+                os.fsync(fd)
+            except OSError as exc:
+                failure = exc
+            finally:
+                os.close(fd)
+        with self._lock:
+            if failure is None:
+                self._writer.end_sync(seq)
+            else:
+                reason = f"fsync: {failure.strerror}"
+                self._unsure(reason)
+                self._writer.sync_failed(reason)

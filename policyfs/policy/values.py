@@ -1,0 +1,293 @@
+"""The values that the keys of a policy document accept, each checked alone.
+
+A check against other parts of the policy (is this app declared?) is in resolve.py. A list of one item
+may be written as the item.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, NoReturn
+
+from pydantic import (
+    BeforeValidator,
+    PlainValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from policyfs.domain import REDACTIONS, WORKER_UIDS, Audit, Op
+from policyfs.policy.errors import did_you_mean, listed, quote
+from policyfs.policy.model import Modes, UidRange
+from policyfs.policy.nodes import Absent, Folded, Unquoted
+from policyfs.policy.paths import GlobError, parse_glob
+
+OPERATIONS: Final[Mapping[str, Op]] = {
+    "see": Op.SEE,
+    "read": Op.READ,
+    "write": Op.WRITE,
+    "create": Op.CREATE,
+    "delete": Op.DELETE,
+    "attr": Op.ATTR,
+    "all": Op.ALL,
+}
+ERRNOS: Final[Mapping[str, int]] = {
+    "ENOENT": errno.ENOENT,
+    "EACCES": errno.EACCES,
+    "EPERM": errno.EPERM,
+    "EROFS": errno.EROFS,
+}
+MODES: Final[Mapping[str, Modes]] = {modes.value: modes for modes in Modes}
+AUDITS: Final[Mapping[str, Audit]] = {
+    "off": Audit.OFF,
+    "best_effort": Audit.BEST_EFFORT,
+    "required": Audit.REQUIRED,
+}
+
+RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
+"""Words with a meaning of their own where an app's name may stand."""
+
+MAX_UID: Final = 2**32 - 2
+"""The largest uid or gid; 2**32 - 1 is the kernel's "no id"."""
+
+_APP_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RANGE: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
+_KIND: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
+_NEEDS_QUOTES: Final = frozenset("*?[]{}\\")
+
+_ASKED_FOR: Final[Mapping[str, str]] = {
+    "list": "see",
+    "stat": "see",
+    "lookup": "see",
+    "open": "read",
+    "exec": "read",
+    "execute": "read",
+    "append": "write",
+    "truncate": "write",
+    "modify": "write",
+    "mkdir": "create",
+    "unlink": "delete",
+    "remove": "delete",
+    "chmod": "attr",
+    "chown": "attr",
+}
+_MISNAMED: Final[Mapping[str, str]] = {
+    "image/jpg": "image/jpeg",
+    "image/tif": "image/tiff",
+    "image/svg": "image/svg+xml",
+    "audio/mp3": "audio/mpeg",
+    "audio/wav": "audio/x-wav",
+    "video/mov": "video/quicktime",
+    "video/avi": "video/x-msvideo",
+    "video/mkv": "video/x-matroska",
+    "text/srt": "application/x-subrip",
+}
+"""Kinds that people write and libmagic never reports: a rule on one would never match."""
+
+
+def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
+    """Raise an error that pydantic reports at the value's place.
+
+    offset: the character of the value that is wrong, None for the whole.
+    """
+    detail: dict[str, object] = {"message": message, "help": help_}
+    if offset is not None:
+        detail["offset"] = offset
+    raise PydanticCustomError("policy", "{message}", detail)
+
+
+def what(value: object) -> str:
+    """Describe a value's type in a YAML author's words."""
+    if value is Absent.NULL:
+        return "no value"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return f"the number {value:g}" if abs(value) < 1e6 else "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list | tuple) else "a mapping"
+
+
+def text(value: object) -> str:
+    """Check that the value is text."""
+    if isinstance(value, str):
+        return str(value)
+    if value is Absent.NULL:
+        refuse("has no value", "give it one, or remove the key")
+    help_ = "put it in quotes" if isinstance(value, int | float) else "write one text here"
+    refuse(f"must be text, not {what(value)}", help_)
+
+
+def name(value: object) -> str:
+    """Check the name of a set, a path set, a grant or a rule."""
+    word = text(value)
+    if not _NAME.fullmatch(word):
+        help_ = (
+            "a name is letters, digits, dots, dashes and underscores, a letter or digit first, at most 100"
+        )
+        refuse(f"{quote(word)} is not a name", help_)
+    return word
+
+
+def app_name(value: object) -> str:
+    """Check the name of an app. Refuses reserved words."""
+    word = text(value)
+    if word in RESERVED:
+        help_ = f"choose another name; reserved are {listed(RESERVED)}"
+        refuse(f"{quote(word)} is reserved and cannot name an app", help_)
+    if not _APP_NAME.fullmatch(word):
+        help_ = (
+            "use lower-case letters, digits, dots, dashes, underscores, at most 100, a letter or digit first"
+        )
+        refuse(f"{quote(word)} is not a name for an app", help_)
+    return word
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        refuse(f"must be true or false, not {what(value)}", "write true or false, unquoted")
+    return value
+
+
+def _operation(value: object) -> str:
+    word = text(value)
+    if word not in OPERATIONS:
+        meant = _ASKED_FOR.get(word)
+        hint = f"that is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
+        if len(word.split()) > 1 and set(word.split()) <= OPERATIONS.keys():
+            hint = f"write [{', '.join(word.split())}]; "
+        refuse(f"unknown operation {quote(word)}", f"{hint}operations: {', '.join(OPERATIONS)}")
+    return word
+
+
+def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) and value is not Absent.NULL:
+            refuse(f"must be a word, not {what(value)}", f"one of: {', '.join(words)}")
+        word = text(value)
+        if word not in words:
+            hint = did_you_mean(word.upper() if word.upper() in words else word, words)
+            refuse(f"{quote(word)} is not known here", f"{hint}one of: {', '.join(words)}")
+        return word
+
+    return check
+
+
+def _kind(value: object) -> str:
+    word = text(value)
+    if word.startswith("@"):
+        return "@" + name(word[1:])
+    if word in _MISNAMED:
+        refuse(f"no file is ever found to be {word}", f"did you mean {_MISNAMED[word]}?")
+    if not _KIND.fullmatch(word):
+        if _KIND.fullmatch(word.lower()):
+            refuse(f"{quote(word)} is not in lower case", f"write {word.lower()}")
+        refuse(
+            f"{quote(word)} is not a content kind",
+            'write a MIME type (image/jpeg), all of a type (image/*), or a set ("@photos")',
+        )
+    return word
+
+
+def _glob(value: object) -> str:
+    word = text(value)
+    if isinstance(value, Folded):
+        refuse("an unquoted path runs over several lines", "write one path in quotes")
+    if isinstance(value, Unquoted) and _NEEDS_QUOTES.intersection(word):
+        refuse("a glob without quotes", f"YAML would misread some globs: write {quote(word)}")
+    if word.startswith("@"):
+        return "@" + name(word[1:])
+    try:
+        parse_glob(word)
+    except GlobError as fault:
+        refuse(fault.message, fault.help, min(fault.offset, max(0, len(word) - 1)))
+    return word
+
+
+def _one_id(value: object, kind: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse(f"must be a number, not {what(value)}", f"write the {kind} as a plain number")
+    if not 0 <= value <= MAX_UID:
+        refuse(f"no {kind} is {str(value)[:20]}", f"a {kind} is between 0 and {MAX_UID}")
+    return value
+
+
+def _gid(value: object) -> int:
+    return _one_id(value, "gid")
+
+
+def _uids(value: object) -> UidRange:
+    if not isinstance(value, str):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (_one_id(value, "uid"), value)
+        refuse(f"must be a uid or a range, not {what(value)}", 'write 10010, or "10100-10199"')
+    ends = _RANGE.fullmatch(value)
+    if ends is None:
+        help_ = 'write a number, or a range such as "10100-10199"; users have no names here'
+        if value.isascii() and value.isdigit():
+            help_ = f"write {value} without quotes"
+        refuse(f"{quote(value)} is not a uid or a range of uids", help_)
+    first, last = (_one_id(int(end), "uid") for end in ends.groups())
+    if first > last:
+        refuse(f"range {quote(value)} ends before it starts", f'write "{last}-{first}"')
+    return (first, last)
+
+
+def _app_uids(value: object) -> UidRange:
+    first, last = _uids(value)
+    if first < WORKER_UIDS.stop and last >= WORKER_UIDS.start:
+        refuse(
+            f"uids {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} are kept for the sniffing workers of policyfs",
+            "no app runs as one of them: leave them out",
+        )
+    return first, last
+
+
+def _several(value: object) -> object:
+    """Return a list as a tuple, and a single value as a tuple of one."""
+    if isinstance(value, list):
+        if not value:
+            refuse("an empty list", "name at least one, or remove the key")
+        return tuple(value)
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, dict):
+        refuse("must be a value or a list, not a mapping", "quote globs with braces; write [a, b]")
+    return (value,)
+
+
+def _maybe_none(value: object) -> object:
+    """Do the same as ``_several``, but accept an empty list."""
+    return () if value == [] else _several(value)
+
+
+def _blocks(value: object) -> object:
+    if isinstance(value, list):
+        if not value:
+            refuse("an empty list", "give at least one block, or remove the key")
+        return tuple(value)
+    return (value,)
+
+
+Text = Annotated[str, PlainValidator(text)]
+Name = Annotated[str, PlainValidator(name)]
+Truth = Annotated[bool, PlainValidator(_truth)]
+Operation = Annotated[str, PlainValidator(_operation)]
+Kind = Annotated[str, PlainValidator(_kind)]
+Glob = Annotated[str, PlainValidator(_glob)]
+Uids = Annotated[UidRange, PlainValidator(_uids)]
+AppUids = Annotated[UidRange, PlainValidator(_app_uids)]
+AppGid = Annotated[int, PlainValidator(_gid)]
+ErrnoName = Annotated[str, PlainValidator(_one_of(ERRNOS))]
+AuditName = Annotated[str, PlainValidator(_one_of(AUDITS))]
+Redaction = Annotated[str, PlainValidator(_one_of(dict.fromkeys(sorted(REDACTIONS))))]
+OnUnknown = Annotated[str, PlainValidator(_one_of({"zero": None, "allow": None, "deny": None}))]
+OnRefused = Annotated[str, PlainValidator(_one_of({"drop": None, "quarantine": None}))]
+Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
+ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
+Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
+Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
