@@ -55,12 +55,17 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record that is no event, with texts cut so that its line is not too long."""
+    """Return the fields of a record that is no event, cut so that its line is not too long.
+
+    In long fields texts are cut first. If that is not enough, the beginning and the end of their JSON stay.
+    """
+    share = RECORD_BYTES // max(1, len(fields)) // 3  # a quote of JSON in JSON takes two bytes
+    whole = {name: value for name, value in fields.items() if len(json.dumps(value)) <= share}
     for chars in (TEXT_CHARS, TEXT_CHARS // 8, TEXT_CHARS // 64):
         if len(json.dumps(fields)) <= RECORD_BYTES:
             return fields
-        fields = {name: _cut_value(value, chars) for name, value in fields.items()}
-    return fields
+        fields = {name: _cut_value(value, chars) for name, value in fields.items()} | whole
+    return {name: cut_text(json.dumps(value), share - len(name)) for name, value in fields.items()} | whole
 
 
 def _cut_value(value: object, chars: int) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli import mount
 from tests.support.documents import CHECKOUT
 
 MANUAL = CHECKOUT / "packaging" / "man"
@@ -40,3 +42,11 @@ def test_roff_takes_a_page_without_a_warning(page: Path) -> None:
     plain = re.sub("\x1b\\[[0-9;]*m|.\b", "", said.stdout)
     assert "EXIT STATUS" in plain or "/DCIM/***" in plain
     assert not re.search(r"\*\*[A-Z]|`", plain), "marks of Markdown"
+
+
+def test_every_option_of_mount_is_in_the_operations_page() -> None:
+    page = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+    commands = argparse.ArgumentParser().add_subparsers()
+    mount.add_parser(commands)
+    options = set(re.findall(r"--[a-z][a-z-]+", commands.choices["mount"].format_help()))
+    assert {option for option in options if f"`{option}" not in page} == {"--help"}

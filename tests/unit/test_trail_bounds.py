@@ -8,7 +8,15 @@ import json
 import pytest
 
 from policyfs.journal.accounts import Limits
-from policyfs.trail.bounds import PATH_BYTES, bounded, cut_path, line_bytes, memory_bytes
+from policyfs.trail.bounds import (
+    PATH_BYTES,
+    RECORD_BYTES,
+    bounded,
+    bounded_fields,
+    cut_path,
+    line_bytes,
+    memory_bytes,
+)
 from policyfs.trail.budget import Budget
 from policyfs.trail.event import Event
 from policyfs.trail.line import LINE_BYTES
@@ -124,3 +132,22 @@ def test_a_budget_fills_up_and_is_paid_back() -> None:
     assert budget.left(3 * SECOND_NS) == 100
     assert not budget.is_full(4 * SECOND_NS)
     assert budget.is_full(60 * SECOND_NS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"options": {"gid": list(range(20_000))}},
+        {"options": {"gid": ["x" * 40] * 2_000}, "policy": "cd" * 32},
+        {"options": {f"option{number}": "y" * 9 for number in range(5_000)}},
+        {f"field{number}": '\U0001f4f7"\\' * 4_000 for number in range(60)},
+    ],
+    ids=["numbers", "texts", "names", "fields"],
+)
+def test_fields_of_a_record_are_within_its_bounds_whatever_they_hold(fields: dict[str, object]) -> None:
+    assert len(json.dumps(fields)) > RECORD_BYTES
+    found = bounded_fields(fields)
+    assert len(json.dumps(found)) <= RECORD_BYTES
+    assert found.keys() == fields.keys()
+    assert bounded_fields(found) == found
+    assert found.get("policy") == fields.get("policy")
