@@ -79,11 +79,11 @@ def test_every_requirement_counts() -> None:
 
 
 def test_a_head_counts_in_the_size_only_while_it_is_held() -> None:
-    head = Head(empty=True, created=True)
+    head = Head(0, created=True)
     assert head.size(0) == 0
     head.held = b"12345"
     assert head.size(0) == 5
     assert head.size(9) == 9
     head.held = None
     assert head.size(3) == 3
-    assert Head(empty=False, created=False).held is None
+    assert Head(1).held is None

@@ -133,7 +133,7 @@ class FileWriter:
         if state.draft is not None or decision.in_draft:
             return self._draft
         if state.head is None and decision.content:
-            state.head = Head(empty=self._tree.fstat(change.handle.fd).size == 0, created=False)
+            state.head = Head(self._tree.fstat(change.handle.fd).size)
         if state.head is not None and (decision.content or state.head.held):
             return self._head_checked
         return self._direct

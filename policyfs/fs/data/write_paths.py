@@ -163,8 +163,8 @@ class DraftWrites:
         await self._drafts.settle(change.handle, draft, change.decision, change.fence)
         self._guard.wrote(change.handle)
         if not change.decision.in_draft:
-            empty = not self._tree.fstat(change.handle.fd).size
-            state.draft, state.head = None, Head(empty=empty, created=draft.created, refused=draft.refused)
+            stored = self._tree.fstat(change.handle.fd).size
+            state.draft, state.head = None, Head(stored, created=draft.created, refused=draft.refused)
             draft.close()
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:

@@ -34,8 +34,9 @@ class Head:
 
     __slots__ = ("created", "held", "left", "refused")
 
-    def __init__(self, *, empty: bool, created: bool, refused: bool = False) -> None:
-        self.held: bytes | None = b"" if empty else None
+    def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
+        """Begin with nothing held if the file is empty. stored: its size in the store, in bytes."""
+        self.held: bytes | None = None if stored else b""
         self.created = created
         self.refused = refused
         self.left: Version | None = None

@@ -103,7 +103,7 @@ class LivePath:
         """Begin a head where writes are checked."""
         node, handle, state = opening.request.node, opening.handle, opening.shared
         if node.view.checked and state.head is None and (handle.writable or handle.created):
-            state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=handle.created)
+            state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file itself while nothing in it is hidden from the app, else a copy of it."""

@@ -148,7 +148,7 @@ class Opener:
             handle, state = opening.handle, opening.shared
             self._gate.unchanged(handle.generation)
             if node.view.checked and state.head is None:
-                state.head = Head(empty=self._tree.fstat(handle.fd).size == 0, created=False)
+                state.head = Head(self._tree.fstat(handle.fd).size)
             await self._gate.recorder.recorded(
                 caller, call, node.path(), opening.decision,
                 view=node.view.label, handle=handle.index, before=handle.before,

@@ -109,7 +109,7 @@ class WriteAccess:
                 self._gate.unchanged(handle.generation)
                 self._tree.truncate_fd(handle.fd, 0)
                 if state.head is not None:
-                    state.head = Head(empty=True, created=state.head.created)
+                    state.head = Head(0, created=state.head.created)
                 self.see(handle)
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
