@@ -206,6 +206,15 @@ def exif_overlap(entries: int, size: int) -> bytes:
     return head + tags + bytes(4) + b"a b 1,2 " * (size // 8)
 
 
+def exif_gps(pointers: int, size: int) -> bytes:
+    """EXIF with many pointers to a GPS directory of so many blank tags that it fills the rest."""
+    start = 8 + 2 + 12 * pointers + 4
+    head = b"II*\0" + (8).to_bytes(4, "little") + struct.pack("<H", pointers)
+    entries = struct.pack("<HHII", 0x8825, 4, 1, start) * pointers
+    count = (size - start - 2) // 12
+    return (head + entries + bytes(4) + struct.pack("<H", count)).ljust(size, b"\0")
+
+
 def mp4_table(name: bytes, body: bytes) -> bytes:
     """A movie with a further sample table of a huge count in its track's table of samples."""
     data = movies.movie(movies.Track())
@@ -499,6 +508,10 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "EXIF: in a JPEG that is large": (
         "image/jpeg",
         lambda: jpeg_segments(250, b"Exif\0\0" + exif_overlap(20, 60_000)),
+    ),
+    "EXIF: pointers to a large GPS directory": (
+        "image/jpeg",
+        lambda: jpeg_segments(30, b"Exif\0\0" + exif_gps(900, 65_000)),
     ),
     "JPEG: comments": ("image/jpeg", lambda: jpeg_segments(250, b"47.1, 13.2 " * 5900, 0xFE)),
     "JPEG: little segments": ("image/jpeg", lambda: jpeg_segments(45_000, b"", 0xE5)),

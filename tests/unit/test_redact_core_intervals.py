@@ -51,6 +51,13 @@ def test_without(spans, other):
     assert is_tidy(left)
 
 
+@given(SPANS, st.integers(0, 32), st.integers(0, 32))
+def test_clipped(spans, start, end):
+    left = list(Extents(spans).clipped(start, end))
+    assert numbers(left) == numbers(spans) & set(range(start, end))
+    assert list(Extents(left)) == left
+
+
 @given(SPANS, st.integers(0, 40))
 def test_gaps(spans, size):
     gaps = list(Extents(spans).gaps(size))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from policyfs.redact.core.unreferenced import either, leftovers
+from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.unreferenced import leftovers
 
 
-def masked(marks: str, sign: str) -> bytes:
-    return bytes(0xFF if mark == sign else 0 for mark in marks)
+def marked(marks: str, signs: str) -> Extents:
+    return Extents((at, at + 1) for at, mark in enumerate(marks) if mark in signs)
 
 
 @pytest.mark.parametrize(
@@ -32,20 +31,5 @@ def masked(marks: str, sign: str) -> bytes:
     ],
 )
 def test_what_says_nothing_stays_unless_it_is_beside_what_goes(block, marks, expected):
-    claimed = bytes(0 if mark == "." else 0xFF for mark in marks)
-    assert [tuple(found) for found in leftovers(block, claimed, masked(marks, "g"))] == expected
-
-
-@given(st.lists(st.binary(min_size=7, max_size=7), min_size=1, max_size=4))
-def test_either_is_the_bytewise_or(masks):
-    whole = either(*masks)
-    assert len(whole) == 7
-    for at, byte in enumerate(whole):
-        expected = 0
-        for mask in masks:
-            expected |= mask[at]
-        assert byte == expected
-
-
-def test_no_bytes():
-    assert either(b"", b"") == b""
+    found = leftovers(block, marked(marks, "cg"), marked(marks, "g"))
+    assert [tuple(one) for one in found] == expected

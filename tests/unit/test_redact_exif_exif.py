@@ -9,7 +9,6 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
-from policyfs.redact.exif.tags import Role
 from policyfs.redact.tags.iptc import clean_iim
 from tests.support import jpegs
 from tests.support.inners import EACH, PLACES, Plain
@@ -146,6 +145,17 @@ def test_a_thumbnail_needs_its_bytes_for_itself():
     assert b"Testmaker" in out
 
 
+@pytest.mark.parametrize("role", ["IFD", "ExifIFD"])
+def test_a_pair_of_tags_that_goes_is_told_by_its_directory(role):
+    pair = [long("II", 0x0201, 8), long("II", 0x0202, 30)]
+    first = pair if role == "IFD" else [long("II", EXIF_IFD, 0x100)]
+    block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), *first])), (0x100, ifd("II", 0x100, pair)))
+    cleaned = clean_tiff(block, PLACES)
+    assert cleaned is not None
+    told = [note.tag for note in cleaned.notes if note.broken]
+    assert told == [f"{role}:ThumbnailOffset", f"{role}:ThumbnailLength"]
+
+
 def test_strips_of_pixels_stay():
     strips = [long("II", 0x0111, 0x100, 0x110), long("II", 0x0117, 16, 16), (0x0100, 3, 1, b"\4\0")]
     block = tiff("II", (8, ifd("II", 8, [text(0x010F, "T"), *strips])), (0x100, b"pixel" * 6 + b"xx"))
@@ -182,14 +192,14 @@ def test_piexif_writes_and_reads():
 
 def test_no_table_knows_a_tag_that_tells_a_place():
     for table in (tags.EXIF_TABLE, tags.MPF_TABLE):
-        for role, known in table.known.items():
+        for role, known in table.rules.items():
             unknown = {tags.MAKER_NOTE, 0xC634, 0x8481, 0x8482, 0x87AF, 0x87B0, 0x87B1}
             assert not known.keys() & unknown
-            if role is Role.GPS:
-                assert all(Tells.LOCATION in told for told in known.values())
-            elif role is not Role.INTEROP:
+            if role == tags.GPS:
+                assert all(Tells.LOCATION in rule.tells for rule in known.values())
+            elif role != tags.INTEROP:
                 assert not known.keys() & set(range(0x0B))
-                assert {tag for tag, told in known.items() if Tells.LOCATION in told} <= {GPS_IFD}
+                assert {tag for tag, rule in known.items() if Tells.LOCATION in rule.tells} <= {GPS_IFD}
 
 
 # --- every word ---

@@ -14,12 +14,6 @@ from tests.support.documents import CHECKOUT
 FILE_LINES: Final = 400
 FUNCTION_LINES: Final = 60
 COLLABORATORS: Final = 8
-LARGER: Final = {
-    "redact/exif/exif.py": 560,
-    "redact/exif/ifd_walk.py": 450,
-    "redact/exif/makernotes.py": 410,
-}
-"""Files that are to be divided. A number here goes down, and no file is added."""
 SETTINGS: Final = {"bool", "int", "float", "str", "int | None", "str | None", "float | None"}
 """Types of values that are no collaborators."""
 PACKAGE: Final = CHECKOUT / "policyfs"
@@ -39,16 +33,10 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_a_module_is_no_larger_than_a_reader_takes_in(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
-    assert lines <= LARGER.get(_name(path), FILE_LINES)
+    assert lines <= FILE_LINES
     for function in _functions(path):
         assert (function.end_lineno or 0) - function.lineno < FUNCTION_LINES, function.name
         if function.name == "__init__":
             taken = [*function.args.args[1:], *function.args.kwonlyargs]
             collaborators = [one.arg for one in taken if ast.unparse(one.annotation or one) not in SETTINGS]
             assert len(collaborators) <= COLLABORATORS, collaborators
-
-
-def test_what_may_be_larger_still_is() -> None:
-    assert [
-        name for name in LARGER if len((PACKAGE / name).read_text("utf-8").splitlines()) <= FILE_LINES
-    ] == []

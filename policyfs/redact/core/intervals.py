@@ -47,6 +47,12 @@ class Extents:
         at = bisect_right(self._ends, start)
         return start < end and at < len(self._starts) and self._starts[at] < end
 
+    def clipped(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of the set within [start, end)."""
+        if start < end:
+            for at in range(bisect_right(self._ends, start), bisect_left(self._starts, end)):
+                yield max(start, self._starts[at]), min(end, self._ends[at])
+
     def without(self, other: Extents) -> Extents:
         """Return the bytes of this set that are not in the other."""
         left: list[tuple[int, int]] = []

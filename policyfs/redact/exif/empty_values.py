@@ -11,7 +11,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
-from policyfs.redact.exif.ifd import Entry, Frame
+from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
 """Different small numbers allowed in a directory's unnamed tags.
@@ -79,25 +79,30 @@ def behind_value(room: bytes, size: int) -> bytes:
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
 
-def is_empty(entry: Entry, frame: Frame) -> bool:
+def is_empty(entry: Entry) -> bool:
     """True if a tag has no value, and the value bytes of its entry are zeros."""
-    return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.raw[-frame.offset_bytes :])
+    return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.room)
 
 
-def tag_says_nothing(entry: Entry, frame: Frame, tells: Tells, value: bytes) -> bool:
+def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
+    """Apply value_says_nothing to an entry, with the bytes behind a value that is within it."""
+    behind = behind_value(entry.room, entry.size) if entry.inline else b""
+    return value_says_nothing(entry.type, entry.count, value + behind, entry.frame.order)
+
+
+def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
     """True if a tag to be removed by its category may stay, because its value is empty.
 
     A known tag may stay only in a maker note, and only if it is a text that is not set. A small number
     could be a city's, and zero, too (Pentax' first is Pago Pago).
     """
-    behind = behind_value(entry.raw[-frame.offset_bytes :], entry.size) if entry.inline else b""
     if tells == UNKNOWN and entry.tag not in _POINTERS:
-        return value_says_nothing(entry.type, entry.count, value + behind, frame.order)
+        return unnamed_says_nothing(entry, value)
     plain = value.rstrip(b"\0")
-    text = frame.note and (entry.type in (2, 129) or (entry.type in _BYTE_TYPES and entry.size > 4))
-    return text and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")
+    text = entry.type in (2, 129) or (entry.type in _BYTE_TYPES and entry.size > 4)
+    return entry.frame.note and text and is_uniform(plain) and plain[:1] in (b"", b" ", b"-")
 
 
-def number_of(entry: Entry, frame: Frame) -> int:
-    """Apply number_in to an entry of a directory that is read by range."""
-    return number_in(entry.type, entry.raw[-frame.offset_bytes :]) if entry.inline else 0
+def number_of(entry: Entry) -> int:
+    """Apply number_in to an entry."""
+    return number_in(entry.type, entry.room) if entry.inline else 0

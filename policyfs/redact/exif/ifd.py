@@ -1,4 +1,4 @@
-"""Directories of TIFF files (TIFF 6.0, BigTIFF), read by range, in any frame.
+"""Header and directories of TIFF structures (TIFF 6.0, BigTIFF), read by range, in any frame.
 
 Maker notes are directories of the same shape whose offsets have another base.
 """
@@ -6,8 +6,9 @@ Maker notes are directories of the same shape whose offsets have another base.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.exif.tags import TYPE_SIZES as EXIF_SIZES
@@ -21,9 +22,6 @@ NUMBER_TYPES: Final = {1: "B", 3: "H", 4: "I", 7: "B", 9: "I", 13: "I", 16: "Q",
 NEUTRAL_TAG: Final = 0xFFFF
 """Tag number that replaces a removed tag in a maker note: makers use no such tag."""
 
-MAX_ENTRIES: Final = 2000
-"""Limit of one directory; real ones have at most some 400."""
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -31,13 +29,14 @@ class Frame:
 
     order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: it is in
     a maker note; there a removed entry leaves its place empty, because readers guess the meaning of
-    offsets from the places of values.
+    offsets from the places of values. sizes: bytes per value of each field type.
     """
 
     order: str
     big: bool = False
     base: int = 0
     note: bool = False
+    sizes: Mapping[int, int] = field(default_factory=lambda: TYPE_SIZES)
     own: tuple[int, int] = (0, 0)
     """The note's own bytes: [start, end) in the source."""
 
@@ -69,6 +68,28 @@ class Frame:
         return number.to_bytes(size, "little" if self.order == "<" else "big")
 
 
+class Header(NamedTuple):
+    """Start of a TIFF structure: its frame, its number (42: TIFF), its first directory, its own size."""
+
+    frame: Frame
+    magic: int
+    first: int
+    size: int
+
+
+def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> Header | None:
+    """Read the header of a TIFF, a BigTIFF or a raw file; None without a byte-order mark."""
+    head = source.read(0, 16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        return None
+    frame = Frame(order, sizes=sizes)
+    magic = frame.number(head[2:4])
+    if magic == 43 and head[4:8] == frame.packed(8, 2) + b"\0\0" and len(head) >= 16:
+        return Header(replace(frame, big=True), magic, frame.number(head[8:]), 16)
+    return Header(frame, magic, frame.number(head[4:8]), 8)
+
+
 @dataclass(slots=True)
 class Entry:
     """One tag; position, start and end in bytes of the source."""
@@ -86,11 +107,24 @@ class Entry:
     """True if another cleaner handles its value: it does not claim its bytes as a plain value."""
     holds: bool = False
     """True if its value holds directories, which are handled on their own."""
+    bare: bool = False
+    """True if it is known not to hold the data that it exists for."""
+    directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
     def end(self) -> int:
         """One past the value's last byte."""
         return self.start + self.size
+
+    @property
+    def frame(self) -> Frame:
+        """The directory's frame."""
+        return self.directory.frame
+
+    @property
+    def room(self) -> bytes:
+        """The bytes of the entry for an offset, or for a value."""
+        return self.raw[-self.frame.offset_bytes :]
 
 
 @dataclass(slots=True)
@@ -113,16 +147,37 @@ class Directory:
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other bytes that stay with the directory: a maker note's header and footer."""
 
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            entry.directory = self
+
     @property
     def end(self) -> int:
         """One past the structure."""
         return self.offset + len(self.old)
 
+    @property
+    def holds_any(self) -> bool:
+        """True if an entry stays."""
+        return any(entry.keep for entry in self.entries)
+
+    @property
+    def was_empty(self) -> bool:
+        """True if it never had a tag; some writers leave it so."""
+        return not any(self.old[: self.frame.count_bytes])
+
+    @property
+    def new_size(self) -> int:
+        """Size in bytes without the entries that go; the pointer to the next directory included."""
+        frame = self.frame
+        kept = sum(entry.keep for entry in self.entries)
+        return frame.count_bytes + frame.entry_bytes * kept + (frame.offset_bytes if self.chained else 0)
+
     def rebuilt(self) -> bytes:
         """Return the new bytes of the directory, as many as before."""
         frame = self.frame
         if frame.note:
-            body = b"".join(e.raw if e.keep else _neutral(e, frame) for e in self.entries)
+            body = b"".join(e.raw if e.keep else _neutral(e) for e in self.entries)
             return self.old[: frame.count_bytes] + body
         kept = [entry.raw for entry in self.entries if entry.keep]
         following = self.next.offset - frame.base if self.next is not None else 0
@@ -131,13 +186,14 @@ class Directory:
         return (head + b"".join(kept) + tail).ljust(len(self.old), b"\0")
 
 
-def _neutral(entry: Entry, frame: Frame) -> bytes:
+def _neutral(entry: Entry) -> bytes:
     """Return an entry that tells nothing, in the place of a removed one.
 
     Offset and length of a value in the note stay, because readers guess from them how far a note was
     moved; the value itself is zeros. Bytes outside the note may belong to another tag. Pictures may be
     anywhere, so readers learn nothing from their offsets.
     """
+    frame = entry.frame
     picture = entry.nested and not entry.holds
     if entry.inline or not entry.size or picture or not frame.owns(entry.start, entry.end):
         kind, count = (entry.type, entry.count) if entry.inline and entry.size else (7, 4)
@@ -146,32 +202,44 @@ def _neutral(entry: Entry, frame: Frame) -> bytes:
     return struct.pack(frame.order + "H", NEUTRAL_TAG) + entry.raw[2:]
 
 
-def read_directory(
-    source: ByteSource, at: int, frame: Frame, role: str, *, chained: bool
-) -> Directory | None:
-    """Read the directory at an offset of the source, in bytes; None if there can be none."""
+class Shape(NamedTuple):
+    """Bounds of a directory: its number of entries, its end, and whether it has a pointer to the next one."""
+
+    entries: int
+    end: int
+    chained: bool
+
+
+def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool) -> Shape | None:
+    """Measure the directory at an offset of the source, in bytes; None if there can be none."""
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
-    size = frame.count_bytes + frame.entry_bytes * count
-    chained = chained and at + size + frame.offset_bytes <= source.size  # some writers leave it out
-    size += frame.offset_bytes if chained else 0
-    if count > MAX_ENTRIES or at + size > source.size:
-        return None
-    old = source.read(at, size)
-    first = frame.count_bytes
-    entries = [
-        _entry(old[first + frame.entry_bytes * i : first + frame.entry_bytes * (i + 1)], at, i, frame)
-        for i in range(count)
-    ]
-    following = frame.number(old[-frame.offset_bytes :]) if chained else 0
-    return Directory(at, frame, role, old, entries, chained, following)
+    end = at + frame.count_bytes + frame.entry_bytes * count
+    chained = chained and end + frame.offset_bytes <= source.size  # some writers leave it out
+    end += frame.offset_bytes if chained else 0
+    return Shape(count, end, chained) if end <= source.size else None
 
 
-def _entry(raw: bytes, at: int, index: int, frame: Frame) -> Entry:
+def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: Shape) -> Directory:
+    """Read a directory that was measured."""
+    old = source.read(at, shape.end - at)
+    entries = read_entries(source, at, frame, shape.entries)
+    following = frame.number(old[-frame.offset_bytes :]) if shape.chained else 0
+    return Directory(at, frame, role, old, entries, shape.chained, following)
+
+
+def read_entries(source: ByteSource, at: int, frame: Frame, most: int) -> list[Entry]:
+    """Read the first entries of the directory at an offset, as many as it says and the source has."""
+    first, step = at + frame.count_bytes, frame.entry_bytes
+    count = min(most, frame.number(source.read(at, frame.count_bytes)), (source.size - first) // step)
+    data = source.read(first, step * count) if count > 0 else b""
+    return [_entry(data[i : i + step], first + i, frame) for i in range(0, len(data), step)]
+
+
+def _entry(raw: bytes, position: int, frame: Frame) -> Entry:
     tag, kind, count, value = struct.unpack(frame.order + ("HHQQ" if frame.big else "HHII"), raw)
-    size = count * TYPE_SIZES.get(kind, 0)
-    position = at + frame.count_bytes + frame.entry_bytes * index
+    size = count * frame.sizes.get(kind, 0)
     inline = size <= frame.offset_bytes
     start = position + (12 if frame.big else 8) if inline else frame.base + value
     return Entry(tag, kind, count, position, start, size, raw, inline)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, Tells
-from policyfs.redact.exif.raw_tags import How, Rules, rules
+from policyfs.redact.exif.rules import How, Rules, rules
 
 _PLACE: Final = Tells.LOCATION
 _DEVICE: Final = Tells.DEVICE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -18,14 +18,14 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, Note, NotThisKindError
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.core.unreferenced import either, leftovers
+from policyfs.redact.core.unreferenced import leftovers
 from policyfs.redact.exif import raw_tags
 from policyfs.redact.exif.ifd import Directory, Entry, Frame
-from policyfs.redact.exif.ifd_walk import NoteOpener, Walk, pairs
 from policyfs.redact.exif.makernote_tags import NOTE_TABLES, PREVIEWS
-from policyfs.redact.exif.raw_tags import How, Rules
+from policyfs.redact.exif.rules import How, Rules
+from policyfs.redact.exif.tiff_walk import NoteOpener, TiffWalk, pairs
 
-__all__ = ["NOTE_TABLES", "OPENERS", "OVERRUN_BYTES", "PREVIEWS", "CleanNote", "clean_note"]
+__all__ = ["OPENERS", "OVERRUN_BYTES", "TABLES", "CleanNote", "clean_note", "previews"]
 
 MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
@@ -116,19 +116,19 @@ LAYOUTS: Final = (
 """Layouts, tried in order. Those without a head are directories from their first byte on."""
 
 
-def open_note(walk: Walk, entry: Entry, directory: Directory) -> bool:
+def open_note(walk: TiffWalk, entry: Entry) -> bool:
     """Open the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
 
     Under ``device`` none is: even its layout tells the camera's maker.
     """
-    if walk.inner.hide & Tells.DEVICE or entry.inline or directory.frame.big or directory.frame.note:
+    if walk.inner.hide & Tells.DEVICE or entry.inline or entry.frame.big or entry.frame.note:
         return False
-    return _open_at(walk, entry, entry.start, entry.end, directory.frame)
+    return _open_at(walk, entry, entry.start, entry.end, entry.frame)
 
 
-def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
+def open_private(walk: TiffWalk, entry: Entry) -> bool:
     """Open DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
-    frame = directory.frame
+    frame = entry.frame
     if walk.inner.hide & Tells.DEVICE:
         return False
     if entry.inline:
@@ -141,7 +141,7 @@ def open_private(walk: Walk, entry: Entry, directory: Directory) -> bool:
     return _open_at(walk, entry, entry.start, entry.end, frame)
 
 
-def _open_adobe(walk: Walk, entry: Entry) -> bool:
+def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
     """Open Adobe's blocks with a name and a length (big-endian); the maker's note is one of them."""
     at = entry.start + 6
     heads = [(entry.start, at)]
@@ -163,14 +163,14 @@ def _open_adobe(walk: Walk, entry: Entry) -> bool:
     return opened
 
 
-def _cover(walk: Walk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
+def _cover(walk: TiffWalk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
     """Keep other parts of a note together with its directory: no foreign value may be there."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
 
 
-def _open_at(walk: Walk, entry: Entry, start: int, end: int, outer: Frame) -> bool:
+def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -> bool:
     head = walk.source.read(start, min(_HEAD_BYTES, end - start))
     found = next((pair for layout in LAYOUTS if (pair := _match(layout, head, walk))), None)
     if found is None:
@@ -212,7 +212,7 @@ def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]
     return max(bases, key=lambda base: within[base])
 
 
-def _match(layout: Layout, head: bytes, walk: Walk) -> tuple[Layout, re.Match[bytes]] | None:
+def _match(layout: Layout, head: bytes, walk: TiffWalk) -> tuple[Layout, re.Match[bytes]] | None:
     if layout.make is not None and not layout.make.match(walk.make):
         return None
     if layout.model is not None and not layout.model.match(walk.model):
@@ -221,7 +221,9 @@ def _match(layout: Layout, head: bytes, walk: Walk) -> tuple[Layout, re.Match[by
     return None if match is None else (layout, match)
 
 
-def _frame(walk: Walk, layout: Layout, match: re.Match[bytes], at: int, start: int, outer: Frame) -> Frame:
+def _frame(
+    walk: TiffWalk, layout: Layout, match: re.Match[bytes], at: int, start: int, outer: Frame
+) -> Frame:
     base = (start if layout.count_from is From.NOTE else outer.base) + layout.shift
     if "order" in match.re.groupindex:
         return Frame("<" if match["order"] == b"II" else ">", base=base, note=True)
@@ -274,7 +276,7 @@ def _rebase(directory: Directory, base: int) -> None:
                 entry.start += by
 
 
-def _base_by_footer(walk: Walk, directory: Directory, note: tuple[int, int]) -> int | None:
+def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
     """Return the base of a Canon note that was moved as a whole, by its footer; None if unsuitable.
 
     The base counts only if the values are one behind the other, from behind the directory to the
@@ -299,7 +301,7 @@ def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> 
     return first in (0, 4) and 0 <= last < _FOOTER_BYTES // 2 and all(0 <= gap < 4 for gap in gaps)
 
 
-def _footer(walk: Walk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
+def _footer(walk: TiffWalk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
     """Return the range of Canon's footer: a TIFF header whose offset is the note's original place."""
     mark = b"II\x2a\0" if frame.order == "<" else b"MM\0\x2a"
     if end - start > _FOOTER_BYTES and walk.source.read(end - _FOOTER_BYTES, 4) == mark:
@@ -307,6 +309,7 @@ def _footer(walk: Walk, start: int, end: int, frame: Frame) -> list[tuple[int, i
     return []
 
 
+TABLES: Final[Mapping[str, Rules]] = MappingProxyType({**raw_tags.TABLES, **NOTE_TABLES})
 OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note, How.PRIVATE: open_private})
 
 
@@ -323,82 +326,70 @@ class CleanNote:
 
 
 def clean_note(
-    block: bytes,
-    start: int,
-    size: int,
-    order: str,
-    maker: tuple[bytes, bytes],
-    inner: Inner,
-    behind: bytes = b"",
+    block: bytes, entry: Entry, make: bytes, model: bytes, inner: Inner, taken: Iterable[tuple[int, int]]
 ) -> CleanNote | None:
-    """Clean the maker note at block[start:start + size] of an EXIF structure that starts the block.
+    """Clean the maker note of an entry of an EXIF structure that starts the block.
 
-    order: the structure's, "<" or ">". maker: Make and Model of the structure. behind: the
-    OVERRUN_BYTES behind the note, not zero where they belong to another value. None if the note is not
-    understood, or if nothing of it may stay. Pieces may be outside of the note itself, where its values
-    are; the caller has to check that nothing else is there. Raises TooMuchError.
+    make, model: of the structure. taken: ranges among the OVERRUN_BYTES behind the note that belong to
+    other values. None if the note is not understood, or if nothing of it may stay. Pieces may be outside
+    of the note itself, where its values are; the caller has to check that nothing else is there. Raises
+    TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
-    walk = Walk(MemorySource(block), inner, _table, OPENERS, "MakerNote", *maker)
-    frame = Frame(order)
-    raw = frame.packed(0x927C, 2) + frame.packed(7, 2) + frame.packed(size, 4) + frame.packed(start, 4)
-    entry = Entry(0x927C, 7, size, -1, start, size, raw, inline=size <= 4, keep=True)
-    holder = Directory(0, frame, raw_tags.EXIF, b"", [], chained=False)
-    if not open_note(walk, entry, holder):
+    walk = TiffWalk(
+        MemorySource(block), inner, "MakerNote", make=make, model=model, tables=TABLES, openers=OPENERS
+    )
+    if not open_note(walk, entry):
         return None
-    end = start + size
-    for other in re.finditer(rb"[^\0]+", behind):
-        walk.structure.add(end + other.start(), end + other.end())
+    for span in taken:
+        walk.structure.add(*span)
     try:
         walk.walk()
         walk.settle()
     except NotThisKindError:
         return None
     walk.prune()
-    _keep_previews(walk, (start, end))
+    note = (entry.start, entry.end)
+    _keep_previews(walk, note)
     walk.finish()
     if not entry.keep or not any(e.keep for e in walk.directories[0].entries):
         return None
     new = apply(block, in_order(walk.patches, len(block)))
     wiped = (*walk.wiped, *walk.wiped_in_notes)
-    kept = _with_leftovers(walk, block, (start, end), wiped)
-    return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, (start, end)))
+    kept = _with_leftovers(walk, block, note, Extents(wiped))
+    return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, note))
 
 
-def _keep_previews(walk: Walk, note: tuple[int, int]) -> None:
+def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield for each preview of a note that starts there its possible offsets, with its length."""
+    for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
+        if len(starts) == len(sizes) == 1:
+            yield [(at + starts[0], sizes[0]) for at in dict.fromkeys((directory.frame.base, 0, start))]
+
+
+def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
     """Clean and keep the pictures in a note that its tags refer to; pictures outside belong to others."""
     for directory in walk.directories:
-        if directory.dropped:
-            continue
-        for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
-            for base in dict.fromkeys((directory.frame.base, 0, note[0])):
-                at = base + starts[0] if len(starts) == len(sizes) == 1 else -1
-                if note[0] <= at and at + sizes[0] <= note[1] and walk.embed_picture(at, sizes[0]):
-                    break
+        for places in previews(walk, directory, note[0]) if not directory.dropped else ():
+            inside = (at for at in places if note[0] <= at[0] and sum(at) <= note[1])
+            any(walk.embed_picture(*at) for at in inside)
 
 
-def _with_leftovers(
-    walk: Walk, block: bytes, note: tuple[int, int], wiped: Sequence[tuple[int, int]]
-) -> Extents:
+def _with_leftovers(walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents) -> Extents:
     """Return the ranges of a block that stay for a note, with unreferenced bytes that say nothing.
 
     Bytes that do not stay are noted.
     """
     start, end = note
     kept = Extents(walk.kept)
-    claimed, gone = bytearray(end - start), bytearray(end - start)
-    for mask, spans in ((claimed, tuple(kept)), (gone, tuple(wiped))):
-        for a, b in spans:
-            first, last = max(a, start) - start, min(b, end) - start
-            mask[first:last] = b"\xff" * max(0, last - first)
-    for a, b, stays in leftovers(block[start:end], either(claimed, gone), gone):
+    claimed, gone = (
+        Extents((a - start, b - start) for spans in all_spans for a, b in spans.clipped(start, end))
+        for all_spans in ((kept, wiped), (wiped,))
+    )
+    for a, b, stays in leftovers(block[start:end], claimed, gone):
         if stays:
             kept.add(start + a, start + b)
         else:
-            walk.notes.append(Note(start + a, b - a, walk.name, "unreferenced", UNKNOWN))
+            walk.note(start + a, b - a, "unreferenced", UNKNOWN)
     return kept
-
-
-def _table(role: str) -> Rules:
-    return NOTE_TABLES[role]

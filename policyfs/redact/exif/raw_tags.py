@@ -7,49 +7,15 @@ no table is removed under every word.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.exif import tags
+from policyfs.redact.exif.rules import How, Rules, rules
+from policyfs.redact.exif.tags import EXIF, GPS, IMAGE, INTEROP
 
-
-class How(enum.Enum):
-    """Type of a tag's value, and so the way to examine it."""
-
-    VALUE = "value"
-    DIRECTORY = "directory"
-    XMP = "XMP"
-    IIM = "IPTC"
-    IRB = "Photoshop"
-    PICTURE = "picture"
-    NOTE = "maker note"
-    PRIVATE = "DNG private data"
-    CITY = "numbers, a city's among them"
-
-
-class Rule(NamedTuple):
-    """One tag: its categories, the type of its value, and the role of the directory that it refers to."""
-
-    tells: Tells
-    how: How = How.VALUE
-    role: str = ""
-
-
-Rules = Mapping[int, Rule]
-
-
-def whole_tells(rule: Rule) -> Tells:
-    """Return the categories of a tag's value that can only stay or go as a whole."""
-    return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
-
-
-IMAGE: Final = "IFD"
-EXIF: Final = "ExifIFD"
-GPS: Final = "GPS"
-INTEROP: Final = "InteropIFD"
 SR2: Final = "SR2Private"
 PANASONIC_CAMERA: Final = "CameraIFD"
 FUJI: Final = "FujiIFD"
@@ -71,18 +37,6 @@ IMAGE_PAIRS: Final = (
 """Tags with the offsets and the lengths of pixels and related data."""
 
 
-def numbers(text: str) -> Iterator[int]:
-    """Yield tags from hexadecimal numbers and ranges of them: ``"1-4 2e"``."""
-    for word in text.split():
-        first, _, last = word.partition("-")
-        yield from range(int(first, 16), int(last or first, 16) + 1)
-
-
-def rules(*rows: tuple[str, Tells] | tuple[str, Tells, How] | tuple[str, Tells, How, str]) -> Rules:
-    """Return a table from rows of tags (in the format of `numbers`) and a rule's fields for each row."""
-    return MappingProxyType({tag: Rule(*rest) for text, *rest in rows for tag in numbers(text)})
-
-
 _DEVICE: Final = Tells.DEVICE
 _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
@@ -90,12 +44,6 @@ _OTHER: Final = Tells.OTHER
 
 _WHOLE: Final = rules(
     ("8825", NOTHING, How.DIRECTORY, GPS),
-    ("8769", NOTHING, How.DIRECTORY, EXIF),
-    ("a005", NOTHING, How.DIRECTORY, INTEROP),
-    ("14a", NOTHING, How.DIRECTORY, IMAGE),
-    ("2bc", NOTHING, How.XMP),
-    ("83bb", NOTHING, How.IIM),
-    ("8649", NOTHING, How.IRB),
     ("927c", NOTHING, How.NOTE),
     ("c634", NOTHING, How.PRIVATE),
     # Needed by decoders of pixels: fax and JPEG parameters, extra samples, LERC, SGI's depth.
@@ -133,11 +81,8 @@ _WHOLE: Final = rules(
 )
 
 
-def _exif(role: tags.Role) -> Rules:
-    return {tag: Rule(tells) for tag, tells in tags.EXIF_TABLE.known[role].items()}
-
-
-_PICTURE: Final = MappingProxyType({**_exif(tags.Role.IMAGE), **_WHOLE})
+_EXIF: Final = tags.EXIF_TABLE.rules
+_PICTURE: Final = MappingProxyType({**_EXIF[IMAGE], **_WHOLE})
 
 PANASONIC: Final = MappingProxyType(
     {
@@ -155,8 +100,8 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
     {
         IMAGE: _PICTURE,
         EXIF: _PICTURE,
-        INTEROP: _exif(tags.Role.INTEROP),
-        GPS: _exif(tags.Role.GPS),
+        INTEROP: _EXIF[INTEROP],
+        GPS: _EXIF[GPS],
         FUJI: rules(("f000-f03f", NOTHING)),
         SR2: rules(("7200-7201 7221", NOTHING)),
         "RW2": PANASONIC,

@@ -7,13 +7,13 @@ removed under every word. Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, Tells
+from policyfs.redact.exif.rules import How, Rule, Rules
 
 TYPE_SIZES: Final = {
     1: 1,  # BYTE
@@ -58,25 +58,28 @@ GPS_TAGS_END: Final = 0x40
 """GPS tags are 0x00 to 0x1f (Exif 2.32); room for what later versions may add."""
 
 
-class Role(enum.Enum):
-    """Role of a directory of tags; decides which tags are known in it."""
+IMAGE: Final = "IFD"
+EXIF: Final = "ExifIFD"
+INTEROP: Final = "InteropIFD"
+GPS: Final = "GPS"
+"""Role of a directory of tags; decides which tags are known in it."""
 
-    IMAGE = "IFD"
-    EXIF = "ExifIFD"
-    INTEROP = "InteropIFD"
-    GPS = "GPS"
+POINTERS: Final = MappingProxyType({EXIF_IFD: EXIF, INTEROP_IFD: INTEROP, GPS_IFD: GPS, SUB_IFDS: IMAGE})
+"""Tags that refer to directories, and the directories' roles."""
+NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IRB, MAKER_NOTE: How.NOTE})
+"""Tags whose values have cleaners of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """Known tags per role, and their categories.
+    """Known tags per role.
 
     name: the container's name in findings. following: the categories of the directories behind the
     first as a whole, whatever their tags (a thumbnail).
     """
 
     name: str
-    known: Mapping[Role, Mapping[int, Tells]]
+    rules: Mapping[str, Rules]
     following: Tells = NOTHING
 
 
@@ -354,8 +357,13 @@ _MPF: Final[tuple[_Row, ...]] = (
 )
 
 
-def _told(*groups: tuple[_Row, ...]) -> Mapping[int, Tells]:
-    return MappingProxyType({tag: tells for rows in groups for tag, _, tells in rows})
+def _rules(*groups: tuple[_Row, ...]) -> Rules:
+    return MappingProxyType({tag: _rule(tag, tells) for rows in groups for tag, _, tells in rows})
+
+
+def _rule(tag: int, tells: Tells) -> Rule:
+    how = How.DIRECTORY if tag in POINTERS else NESTED.get(tag, How.VALUE)
+    return Rule(tells, how, POINTERS.get(tag, ""))
 
 
 def _names(*groups: tuple[_Row, ...]) -> Mapping[int, str]:
@@ -363,12 +371,12 @@ def _names(*groups: tuple[_Row, ...]) -> Mapping[int, str]:
 
 
 _IMAGE_NAMES: Final = MappingProxyType({**_names(_PICTURE, _EXIF, _MPF), MAKER_NOTE: "MakerNote"})
-NAMES: Final[Mapping[Role, Mapping[int, str]]] = MappingProxyType(
+NAMES: Final[Mapping[str, Mapping[int, str]]] = MappingProxyType(
     {
-        Role.IMAGE: _IMAGE_NAMES,
-        Role.EXIF: _IMAGE_NAMES,
-        Role.INTEROP: _names(_INTEROP),
-        Role.GPS: _names(_GPS),
+        IMAGE: _IMAGE_NAMES,
+        EXIF: _IMAGE_NAMES,
+        INTEROP: _names(_INTEROP),
+        GPS: _names(_GPS),
     }
 )
 """Names of the tags of each role in findings."""
@@ -378,13 +386,13 @@ EXIF_TABLE: Final = TagTable(
     MappingProxyType(
         {
             # Some writers mix the two directories up; a known tag is known in both.
-            Role.IMAGE: _told(_PICTURE, _EXIF),
-            Role.EXIF: _told(_PICTURE, _EXIF),
-            Role.INTEROP: _told(_INTEROP),
-            Role.GPS: _told(_GPS),
+            IMAGE: _rules(_PICTURE, _EXIF),
+            EXIF: _rules(_PICTURE, _EXIF),
+            INTEROP: _rules(_INTEROP),
+            GPS: _rules(_GPS),
         }
     ),
     following=Tells.OTHER,
 )
 
-MPF_TABLE: Final = TagTable("MPF", MappingProxyType({Role.IMAGE: _told(_MPF)}))
+MPF_TABLE: Final = TagTable("MPF", MappingProxyType({IMAGE: _rules(_MPF)}))

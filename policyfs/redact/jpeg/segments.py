@@ -17,8 +17,10 @@ from typing import Final
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif import tags
-from policyfs.redact.exif.exif import clean_tiff
+from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
+from policyfs.redact.exif.ifd import read_entries, read_header
 from policyfs.redact.isobmff.gpmf import clean_gpmf
 from policyfs.redact.jpeg.markers import APP0, COM, Segment
 from policyfs.redact.xmp.digests import DIGEST_NAMES, Held, renewed
@@ -359,27 +361,15 @@ def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: boo
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
-    """Yield the file offsets of images in multi-picture directories."""
+    """Yield the file offsets of images in multi-picture directories, which are cleaned already."""
     for segment, content in zip(segments, loaded, strict=True):
-        block = content.new[len(MPF_HEADER) :]
-        if segment.code != APP2 or not content.new.startswith(MPF_HEADER):
+        block = MemorySource(content.new[len(MPF_HEADER) :])
+        header = read_header(block)
+        if segment.code != APP2 or not content.new.startswith(MPF_HEADER) or header is None:
             continue
-        order = "little" if block[:1] == b"I" else "big"
-        for at in _mpf_entries(block, order == "little"):
-            offset = int.from_bytes(block[at + 8 : at + 12], "little" if order == "little" else "big")
-            if offset:
-                yield segment.offset + len(MPF_HEADER) + offset
-
-
-def _mpf_entries(block: bytes, little: bool) -> Iterator[int]:
-    """Yield the offsets of the 16-byte entries of a cleaned multi-picture directory."""
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(block[at : at + size], "little" if little else "big")
-
-    first = number(4, 4)
-    for index in range(number(first, 2)):
-        entry = first + 2 + 12 * index
-        if number(entry, 2) == tags.MPF_ENTRIES and number(entry + 2, 2) == 7:
-            start, size = number(entry + 8, 4), number(entry + 4, 4)
-            yield from range(start, min(start + size, len(block)) - 15, 16)
+        for entry in read_entries(block, header.first, header.frame, MAX_ENTRIES):
+            if entry.tag != tags.MPF_ENTRIES or entry.type != 7:
+                continue
+            for at in range(entry.start, min(entry.end, block.size) - 15, 16):
+                if offset := header.frame.number(block.read(at + 8, 4)):
+                    yield segment.offset + len(MPF_HEADER) + offset

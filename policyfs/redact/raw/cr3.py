@@ -22,8 +22,8 @@ from policyfs.redact.exif import tags
 from policyfs.redact.exif.containers import MAX_BLOCK_BYTES, clean_xmp_block
 from policyfs.redact.exif.exif import clean_tiff
 from policyfs.redact.exif.makernote_tags import NOTE_TABLES
-from policyfs.redact.exif.raw_tags import whole_tells
-from policyfs.redact.exif.tags import Role, TagTable
+from policyfs.redact.exif.rules import Rule, whole_tells
+from policyfs.redact.exif.tags import GPS, IMAGE, TagTable
 from policyfs.redact.isobmff.box_file import BoxFile, movie_index
 from policyfs.redact.isobmff.boxes import FREE, UUID, Box, Boxes, freed, read_boxes
 from policyfs.redact.isobmff.tracks import Track
@@ -38,13 +38,9 @@ _HEADER_BYTES: Final = 64
 _JPEG: Final = b"\xff\xd8\xff"
 _COMPRESSOR: Final = re.compile(rb"Canon[A-Z0-9]{3}_\d{3}/\d\d\.\d\d\.\d\d/\d\d\.\d\d\.\d\d\0*")
 
-_MAKER: Final = TagTable(
-    "Canon",
-    MappingProxyType(
-        {Role.IMAGE: MappingProxyType({tag: whole_tells(rule) for tag, rule in NOTE_TABLES["Canon"].items()})}
-    ),
-)
-_GPS: Final = TagTable("GPS", MappingProxyType({Role.IMAGE: tags.EXIF_TABLE.known[Role.GPS]}))
+_WHOLE: Final = {tag: Rule(whole_tells(rule)) for tag, rule in NOTE_TABLES["Canon"].items()}
+_MAKER: Final = TagTable("Canon", MappingProxyType({IMAGE: MappingProxyType(_WHOLE)}))
+_GPS: Final = TagTable("GPS", MappingProxyType({IMAGE: tags.EXIF_TABLE.rules[GPS]}))
 _TIFFS: Final = MappingProxyType(
     {b"CMT1": tags.EXIF_TABLE, b"CMT2": tags.EXIF_TABLE, b"CMT3": _MAKER, b"CMT4": _GPS}
 )

@@ -15,7 +15,7 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
-from policyfs.redact.exif.raw_tags import numbers
+from policyfs.redact.exif.rules import numbers
 from policyfs.redact.raw.tiff import unreferenced
 
 MAX_RECORDS: Final = 4096

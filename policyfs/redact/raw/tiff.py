@@ -19,10 +19,9 @@ from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, SliceSource, zeros
 from policyfs.redact.exif import raw_tags, tags
-from policyfs.redact.exif.ifd import Directory, Entry, Frame
-from policyfs.redact.exif.ifd_walk import Walk, pairs
-from policyfs.redact.exif.makernotes import NOTE_TABLES, OPENERS, PREVIEWS
-from policyfs.redact.exif.raw_tags import IMAGE, Rules
+from policyfs.redact.exif.ifd import Directory, Entry, Header, read_header
+from policyfs.redact.exif.makernotes import OPENERS, TABLES, previews
+from policyfs.redact.exif.tiff_walk import TiffWalk, pairs
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 
 MAX_ZEROED_BYTES: Final = 64 << 20
@@ -66,48 +65,33 @@ _LOSSLESS: Final = 0xC3
 _JPEG_COMPRESSIONS: Final = (6, 7, 99, 34892)
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """Facts from the first bytes: the format of numbers, and the offset of the first directory."""
-
-    frame: Frame
-    first: int
-    size: int
-    role: str = IMAGE
-
-
 def locate_tiff(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a TIFF or a raw file, with its replacement.
 
     Raises NotThisKindError if there is no directory, if values overlap, or if the pixels are not where
     a tag says; TooMuchError.
     """
-    return _File(source, inner, Walk(source, inner, _table, OPENERS)).locate()
+    return _File(source, inner, TiffWalk(source, inner, tables=TABLES, openers=OPENERS)).locate()
 
 
-def _table(role: str) -> Rules:
-    return raw_tags.TABLES.get(role) or NOTE_TABLES[role]
+def _head(source: ByteSource) -> tuple[Header, str]:
+    """Read the header of the file, and return it with the role of the first directory.
 
-
-def _head(source: ByteSource) -> _Head:
-    """Read the first bytes of the file. Raises NotThisKindError."""
-    head = source.read(0, 24)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
-    if len(head) < 8 or not order:
+    Raises NotThisKindError.
+    """
+    header, start, rest = read_header(source), source.read(0, 4), source.read(8, 16)
+    if header is None:
         raise NotThisKindError("it does not start like a TIFF")
-    frame = Frame(order)
-    magic = frame.number(head[2:4])
-    first = frame.number(head[4:8])
-    if head[8:12] in (b"IIII", b"MMMM"):
+    if rest[:4] in (b"IIII", b"MMMM"):
         raise NotThisKindError("where a Phase One back keeps its pixels is not known")
-    if magic == 43 and head[4:8] == frame.packed(8, 2) + b"\0\0" and len(head) >= 16:
-        return _Head(Frame(order, big=True), frame.number(head[8:16]), 16)
-    if head[:4] == b"IIU\0":
-        return _Head(frame, first, 24 if head[8:24] == _RW2_MAGIC else 8, "RW2")
-    if magic == 42 and head[8:10] == b"CR":
-        return _Head(frame, first, 16)
-    if magic == 42 or head[:4] in (b"IIRO", b"IIRS", b"MMOR"):
-        return _Head(frame, first, 8)
+    if header.frame.big:
+        return header, tags.IMAGE
+    if start == b"IIU\0":
+        return header._replace(size=24 if rest == _RW2_MAGIC else 8), "RW2"
+    if header.magic == 42 and rest[:2] == b"CR":
+        return header._replace(size=16), tags.IMAGE
+    if header.magic == 42 or start in (b"IIRO", b"IIRS", b"MMOR"):
+        return header, tags.IMAGE
     raise NotThisKindError("it does not start like a TIFF")
 
 
@@ -117,15 +101,15 @@ class _File:
 
     source: ByteSource
     inner: Inner
-    walk: Walk
+    walk: TiffWalk
     done: set[tuple[int, int]] = field(default_factory=set)
     jpegs: int = 0
 
     def locate(self) -> Found:
         walk = self.walk
-        head = _head(self.source)
+        head, role = _head(self.source)
         walk.structure.add(0, head.size)
-        if walk.open(head.first, head.frame, head.role, chained=True) is None:
+        if walk.open(head.first, head.frame, role, chained=True) is None:
             raise NotThisKindError("there is no directory in it")
         walk.walk()
         if walk.model.startswith(b"DSLR-A100"):
@@ -144,9 +128,9 @@ class _File:
     def _pixels(self, directory: Directory) -> None:
         """Keep the data at a directory's pairs of tags."""
         if directory.frame.note:
-            for _, starts, sizes in pairs(self.walk, directory, PREVIEWS.get(directory.role, ())):
-                if len(starts) == len(sizes) == 1:
-                    self._preview(directory, starts[0], sizes[0])
+            note = min(start for start, _ in directory.covers) if directory.covers else directory.offset
+            for places in previews(self.walk, directory, note):
+                self._preview(places)
             return
         for entry, starts, sizes in pairs(self.walk, directory, raw_tags.IMAGE_PAIRS):
             if len(starts) == 1 and starts[0] == _ALL_ONES:
@@ -161,7 +145,7 @@ class _File:
     def _raw_data(self, directory: Directory) -> list[int]:
         for entry in directory.entries:
             if entry.tag == raw_tags.RAW_DATA_OFFSET and entry.keep:
-                return self.walk.numbers(entry, directory.frame)
+                return self.walk.numbers(entry)
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
@@ -197,7 +181,7 @@ class _File:
         """Return the first number of a tag; 0 if it is not there."""
         for entry in directory.entries:
             if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
-                return next(iter(self.walk.numbers(entry, directory.frame)), 0)
+                return next(iter(self.walk.numbers(entry)), 0)
         return 0
 
     def _jpeg(self, start: int, end: int, *, whole: bool) -> None:
@@ -263,11 +247,9 @@ class _File:
         spans = [(a, b) for a, b in spans if part.read(a, 5) not in (b"JFIF\0", b"Adobe")]
         return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
 
-    def _preview(self, directory: Directory, start: int, size: int) -> None:
+    def _preview(self, places: list[tuple[int, int]]) -> None:
         """Clean a picture that a maker note refers to; its offset may count from several places."""
-        note = min(a for a, _ in directory.covers) if directory.covers else directory.offset
-        for base in dict.fromkeys((directory.frame.base, 0, note)):
-            at = base + start
+        for at, size in places:
             if (at, at + size) in self.done or self.walk.embed_picture(at, size):
                 self.done.add((at, at + size))
                 return
@@ -276,7 +258,7 @@ class _File:
         """Keep the tables that JPEG of TIFF 6.0 stores outside of strips."""
         for entry in directory.entries:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
-                for at in self.walk.numbers(entry, directory.frame):
+                for at in self.walk.numbers(entry):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
                     # Other data there has precedence, and its change would change the length here.
                     if at >= 8 and self.walk.free(at, at + size):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 from collections.abc import Mapping
 from typing import Final
 
+from policyfs.redact.core.patches import MemorySource
+from policyfs.redact.exif.ifd import read_entries, read_header
 from policyfs.redact.exif.tags import EXIF_IFD, GPS_IFD, GPS_TAGS_END, TYPE_SIZES
 from policyfs.redact.tags.iptc import IRB_IPTC, resources
 
@@ -29,6 +30,7 @@ _LEGACY: Final = re.compile(
 DIGEST_NAMES: Final = ("NativeDigest", "LegacyIPTCDigest")
 _EXIF_VERSION: Final = 0x9000
 _MAX_ENTRIES: Final = 1000
+_MAX_DIRECTORIES: Final = 32
 
 Values = Mapping[tuple[int, int], bytes]
 """(Tag that refers to the directory, or 0 for the first; tag) -> the value's bytes."""
@@ -81,21 +83,16 @@ def _of_tags(tags: list[int], values: Values) -> bytes:
 
 def _values(block: bytes) -> Values:
     """Return the values in a TIFF structure's first directory, and in EXIF's and GPS'."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    source = MemorySource(block)
+    header = read_header(source, TYPE_SIZES)
     found: dict[tuple[int, int], bytes] = {}
-    if order is None or len(block) < 8:
-        return found
-    waiting = [(0, struct.unpack_from(order + "I", block, 4)[0])]
-    while waiting:
+    waiting = [(0, header.first)] if header is not None and header.magic == 42 else []
+    for _ in range(_MAX_DIRECTORIES):
+        if header is None or not waiting:
+            break
         role, at = waiting.pop()
-        count = struct.unpack_from(order + "H", block, at)[0] if at + 2 <= len(block) else 0
-        for entry in range(at + 2, at + 2 + 12 * min(count, _MAX_ENTRIES), 12):
-            if entry + 12 > len(block):
-                break
-            tag, kind, number, place = struct.unpack_from(order + "HHII", block, entry)
-            size = number * TYPE_SIZES.get(kind, 0)
-            start = entry + 8 if size <= 4 else place
-            found.setdefault((role, tag), block[start : start + size])
-            if role == 0 and tag in (EXIF_IFD, GPS_IFD):
-                waiting.append((tag, place))
+        for entry in read_entries(source, at, header.frame, _MAX_ENTRIES):
+            found.setdefault((role, entry.tag), block[entry.start : entry.end])
+            if role == 0 and entry.tag in (EXIF_IFD, GPS_IFD):
+                waiting.append((entry.tag, header.frame.number(entry.raw[8:])))
     return found

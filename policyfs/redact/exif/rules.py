@@ -1,0 +1,54 @@
+"""Rules for tags: the categories of each, and the way to examine its value."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+
+
+class How(enum.Enum):
+    """Type of a tag's value, and so the way to examine it."""
+
+    VALUE = "value"
+    DIRECTORY = "directory"
+    XMP = "XMP"
+    IIM = "IPTC"
+    IRB = "Photoshop"
+    PICTURE = "picture"
+    NOTE = "maker note"
+    PRIVATE = "DNG private data"
+    CITY = "numbers, a city's among them"
+
+
+class Rule(NamedTuple):
+    """One tag: its categories, the type of its value, and the role of the directory that it refers to."""
+
+    tells: Tells
+    how: How = How.VALUE
+    role: str = ""
+
+
+Rules = Mapping[int, Rule]
+UNNAMED: Final = Rule(UNKNOWN)
+"""Rule for a tag that is in no table."""
+
+
+def whole_tells(rule: Rule) -> Tells:
+    """Return the categories of a tag's value that can only stay or go as a whole."""
+    return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
+
+
+def numbers(text: str) -> Iterator[int]:
+    """Yield tags from hexadecimal numbers and ranges of them: ``"1-4 2e"``."""
+    for word in text.split():
+        first, _, last = word.partition("-")
+        yield from range(int(first, 16), int(last or first, 16) + 1)
+
+
+def rules(*rows: tuple[str, Tells] | tuple[str, Tells, How] | tuple[str, Tells, How, str]) -> Rules:
+    """Return a table from rows of tags (in the format of `numbers`) and a rule's fields for each row."""
+    return MappingProxyType({tag: Rule(*rest) for text, *rest in rows for tag in numbers(text)})

@@ -1,0 +1,276 @@
+"""Walk over whole TIFF files, raws and maker notes, by range.
+
+Values may lie over one another, and notes may refer to bytes outside of them, so each value that
+goes takes those with it that share its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.filler import is_uniform, is_word
+from policyfs.redact.core.free_text import told_in
+from policyfs.redact.core.intervals import Extents
+from policyfs.redact.core.patches import SliceSource, difference
+from policyfs.redact.exif import tags
+from policyfs.redact.exif.empty_values import is_empty, number_of, tag_says_nothing
+from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
+from policyfs.redact.exif.ifd_walk import LATE, Walk
+from policyfs.redact.exif.rules import How, Rule, Rules
+from policyfs.redact.exif.tags import GPS
+from policyfs.redact.exif.time_zone_cities import clean_city
+
+MAX_DIRECTORIES: Final = 4096
+MAX_NESTED_BYTES: Final = 2 << 20
+"""Limit over all XMP packets, IPTC records and Photoshop resources of one file; later ones are removed."""
+MAX_IIM_BYTES: Final = 1 << 18
+"""Limit of one list of IPTC records, which takes longer than the rest; a longer one is removed."""
+MIN_TEXT_BYTES: Final = 5
+MAX_BINARY_BYTES: Final = 1 << 16
+"""Limit of a binary value that is searched in case it is text."""
+MAX_TEXT_BYTES: Final = 1 << 19
+"""Limit over all searched texts of one file; later ones count as telling everything."""
+MAX_FILLER_BYTES: Final = 1 << 20
+"""Limit over all values that are tested for saying nothing; later ones are removed."""
+MAX_ROUNDS: Final = 16
+MAX_CHILDREN: Final = 64
+
+_PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\0"
+_POINTERS: Final = (3, 4, 13, 16, 18)
+
+NoteOpener = Callable[["TiffWalk", Entry], bool]
+"""Opens the directories of a maker note or of private data; False if it is not understood."""
+
+
+@dataclass(slots=True)
+class TiffWalk(Walk):
+    """One run over one source: open(), walk(), settle() and finish().
+
+    tables: role -> its tags. openers: functions that open notes.
+    """
+
+    MAX_ENTRIES: ClassVar[int] = 2000
+    """Real directories have at most some 400."""
+    CHAINS_CHILDREN: ClassVar[bool] = True
+    FIRST_BYTE: ClassVar[int] = 0
+    WIPES_UNNAMED: ClassVar[bool] = True
+
+    tables: Mapping[str, Rules] = field(kw_only=True)
+    openers: Mapping[How, NoteOpener] = field(kw_only=True)
+    nested_left: int = MAX_NESTED_BYTES
+    text_left: int = MAX_TEXT_BYTES
+    filler_left: int = MAX_FILLER_BYTES
+
+    # --- deciding on tags ---
+
+    def _admit(self, count: int) -> None:
+        if len(self.directories) >= MAX_DIRECTORIES:
+            raise TooMuchError("too many directories")
+        self.inner.budget.part(count + 1)
+
+    def _rules(self, directory: Directory) -> Rules:
+        return self.tables[directory.role]
+
+    def _follow(self, directory: Directory) -> None:
+        if not self.open_next(directory):
+            self.note(directory.end - 4, 4, f"{directory.role}:next", UNKNOWN, broken=True)
+
+    def _refers(self, entry: Entry, rule: Rule) -> bool:
+        if entry.frame.note:
+            return entry.count == 1 or not entry.inline
+        several = rule.role == entry.directory.role and entry.count <= MAX_CHILDREN
+        return (entry.count == 1 or several) and entry.type in _POINTERS
+
+    def _before_words(self, entry: Entry) -> bool | None:
+        if not entry.frame.note:
+            return None
+        if entry.tag == NEUTRAL_TAG and (not entry.inline or not entry.raw[8:].strip(b"\0")):
+            return False
+        return True if is_empty(entry) else None
+
+    def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
+        directory, within = entry.directory, entry.size > 0 and self.within(entry)
+        if rule.how is not How.VALUE or not within or directory.role == GPS or entry.size > self.filler_left:
+            return False
+        if directory.crowded and rule.tells == UNKNOWN and number_of(entry):
+            return False
+        self.filler_left -= entry.size
+        return tag_says_nothing(entry, rule.tells, self.value(entry))
+
+    def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
+        in_note = entry.frame.note
+        if not entry.size or not self.within(entry):
+            if rule.how is How.PICTURE and in_note and entry.start >= self.source.size:
+                entry.nested = entry.holds = True  # a preview in the file around EXIF
+                return True
+            return self.drop(entry, UNKNOWN, broken=not in_note)
+        if rule.how in LATE:
+            opened = self.openers[rule.how](self, entry)
+            return opened or self._is_no_note(entry) or self.drop(entry, UNKNOWN)
+        if rule.how is How.CITY and entry.inline:
+            self._clean_inline(entry)
+            return True
+        return None
+
+    def _clean_inline(self, entry: Entry) -> None:
+        """Remove the city from numbers within their entry, and any bytes behind them there."""
+        room = entry.room
+        told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
+        raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")
+        if self.inner.hide & Tells.LOCATION and raw != entry.raw:
+            self.note(entry.position, len(raw), f"{entry.directory.role}:0x{entry.tag:04x}", Tells.LOCATION)
+            entry.raw = raw
+
+    def _is_no_note(self, entry: Entry) -> bool:
+        """True if a maker wrote a word instead of a note, or left its bytes empty."""
+        value = self.value(entry, self.filler_left + 1)
+        self.filler_left -= min(len(value), self.filler_left)
+        return len(value) == entry.size and (is_word(value) or is_uniform(value))
+
+    def _told(self, entry: Entry, asked: Tells) -> Tells:
+        """Return the categories of text in a value; binary values are searched only if they are text."""
+        is_text = entry.type in (2, 129)
+        if not asked or entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
+            return NOTHING
+        if entry.size > MAX_BINARY_BYTES and not is_text:
+            return NOTHING
+        self.text_left -= entry.size
+        told = asked if self.text_left < 0 else self._searched(self.value(entry), asked, is_text=is_text)
+        if told:
+            self.wipe(entry)
+        return told
+
+    def _searched(self, data: bytes, asked: Tells, *, is_text: bool) -> Tells:
+        odd = 0 if is_text else len(data.translate(None, _PRINTABLE))
+        return told_in(data, asked) if odd * 20 <= len(data.strip(b"\0")) else NOTHING
+
+    # --- values that overlap ---
+
+    def settle(self) -> None:
+        """Decide on values that overlap. Raises NotThisKindError."""
+        entries = (entry for directory in self.directories for entry in directory.entries)
+        plain = [entry for entry in entries if entry.keep and not entry.inline]
+        for entry in plain:
+            if self.structure.hits(entry.start, entry.end) and not entry.nested:
+                self.drop(entry, UNKNOWN, broken=not entry.frame.note)
+        for _ in range(MAX_ROUNDS):
+            self.settle_wiped()
+            self.prune()
+            kept = [entry for entry in plain if entry.keep]
+            shared = self._shared(kept)
+            hit = [e for e in kept if not e.holds and (self._is_wiped(e) or id(e) in shared)]
+            for entry in hit:
+                self.wipe(entry)
+                self.drop(entry, UNKNOWN, broken=not entry.frame.note)
+            if not hit:
+                break
+        else:
+            raise NotThisKindError("its values lie over one another")
+        noted = any(directory.frame.note for directory in self.directories)
+        if noted and not all(entry.keep for entry in self.learnt):
+            raise NotThisKindError("its maker's name lies over something else")
+        self.values = Extents((e.start, e.end) for e in plain if e.keep and not e.nested)
+        for entry in plain:
+            if entry.keep and entry.nested and not entry.holds:
+                self._clean_nested(entry)
+        self.settle_wiped()
+
+    def _shared(self, entries: list[Entry]) -> set[int]:
+        """Return the ids of nested entries whose bytes overlap other claims."""
+        values = Extents((e.start, e.end) for e in entries if not e.nested)
+        nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
+        claims = (values, self.structure)
+        found = {id(e) for e in nested if any(claim.hits(e.start, e.end) for claim in claims)}
+        last: Entry | None = None
+        for entry in nested:
+            if last is not None and entry.start < last.end:
+                found |= {id(last), id(entry)}
+            if last is None or entry.end > last.end:
+                last = entry
+        return found
+
+    def _is_wiped(self, entry: Entry) -> bool:
+        in_note = entry.frame.note and self.wiped_in_notes.hits(entry.start, entry.end)
+        return in_note or self.wiped.hits(entry.start, entry.end)
+
+    def _clean_nested(self, entry: Entry) -> None:
+        how = self.tables[entry.directory.role][entry.tag].how
+        if how is How.PICTURE:
+            done = self.embed_picture(entry.start, entry.size)
+        elif entry.size > (MAX_IIM_BYTES if how is How.IIM else self.nested_left):
+            done = False
+        else:
+            self.nested_left -= entry.size
+            old = self.value(entry)
+            done = self._embed(entry.start, old, self._cleaned(how, old, entry))
+        if not done:
+            self.wipe(entry)
+            self.drop(entry, UNKNOWN, broken=True)
+
+    def _cleaned(self, how: How, data: bytes, entry: Entry) -> Cleaned | None:
+        if how is not How.CITY:
+            return self.clean_block(how, data)
+        hidden = self.inner.hide & Tells.LOCATION
+        return clean_city(entry.tag, data, entry.frame.order) if hidden else Cleaned(data)
+
+    def _embed(self, start: int, old: bytes, cleaned: Cleaned | None) -> bool:
+        if cleaned is None or not self.free(start, start + len(old)):
+            return False
+        self.embedded.add(start, start + len(old))
+        self.kept.append((start, start + len(old)))
+        self.patches += difference(start, old, cleaned.data)
+        if cleaned.data != old:
+            self.notes += shifted(cleaned.notes, start)
+        return True
+
+    def embed_picture(self, start: int, size: int) -> bool:
+        """Clean and keep an embedded JPEG; False if it is none, or overlaps something else."""
+        end = start + size
+        if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
+            return False
+        found = self.inner.file("image/jpeg", SliceSource(self.source, start, size))
+        if found is None:
+            return False
+        self.embedded.add(start, end)
+        self.kept.append((start, end))
+        self.patches += [patch.shifted(start) for patch in found.patches]
+        self.notes += shifted(found.notes, start)
+        return True
+
+    # --- the result ---
+
+    def prune(self) -> None:
+        """Remove directories without a kept referrer, and with each of them those that it refers to."""
+        for directory in self.directories:
+            by, before = directory.referrer, directory.previous
+            if (by is not None and not by.keep) or (before is not None and before.dropped):
+                directory.dropped = True
+                for entry in directory.entries:
+                    entry.keep = False
+
+    def finish(self) -> None:
+        """Remove directories with no kept entry; fill kept and patches."""
+        self.unlink_empty(spare=False)
+        self.prune()
+        for directory in self.directories:
+            if not directory.dropped:
+                self.keep_directory(directory)
+            elif not directory.frame.note:
+                self.wiped.add(directory.offset, directory.end)
+
+
+def pairs(
+    walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Entry, list[int], list[int]]]:
+    """Yield for each kept pair of tags: the first entry, the offsets and the lengths."""
+    for at, of in found:
+        starts = next((e for e in directory.entries if e.keep and e.tag == at), None)
+        lengths = next((e for e in directory.entries if e.keep and e.tag == of), None)
+        if starts is None:
+            continue
+        sizes = walk.numbers(lengths) if lengths is not None else []
+        yield starts, walk.numbers(starts), sizes
