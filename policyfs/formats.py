@@ -26,7 +26,6 @@ class Use(enum.Flag):
     files are known by it. UNNAMED: files begin so to which libmagic gives no name.
     """
 
-    NONE = 0
     HEAD = enum.auto()
     PICTURE = enum.auto()
     UNNAMED = enum.auto()
@@ -90,8 +89,8 @@ FORMATS: Final = (
         starts=(
             Start(("image/tiff",), b"II*\0", only="image/.*"),
             Start(("image/tiff",), b"MM\0*", only="image/.*"),
-            Start(("image/tiff",), b"II+\0", uses=Use.NONE, only="image/.*"),
-            Start(("image/tiff",), b"MM\0+", uses=Use.NONE, only="image/.*"),
+            Start(("image/tiff",), b"II+\0", uses=Use.HEAD, only="image/.*"),
+            Start(("image/tiff",), b"MM\0+", uses=Use.HEAD, only="image/.*"),
             Start(("image/x-panasonic-rw2",), b"IIU\0", uses=Use.UNNAMED),
         ),
         other_names=dict.fromkeys(

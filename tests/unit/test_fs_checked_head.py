@@ -50,6 +50,12 @@ def test_every_beginning_of_a_kind_may_become_it(kind: str) -> None:
         assert may_become(BEGINNINGS[kind][:length], one(f"{kind.partition('/')[0]}/*"))
 
 
+@pytest.mark.parametrize("head", [b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"])
+def test_a_large_tiff_may_become_one_from_its_first_byte(head: bytes) -> None:
+    """BigTIFF has another number in its head, and is image/tiff to libmagic."""
+    assert all(may_become(head[:length], one("image/tiff")) for length in range(len(head) + 1))
+
+
 @pytest.mark.parametrize("kind", BEGINNINGS)
 def test_what_begins_otherwise_may_not(kind: str) -> None:
     for other, head in BEGINNINGS.items():
