@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.categories import UNKNOWN
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.heif import tables
 from policyfs.redact.heif.properties import MAX_TABLE_BYTES, Properties, clean_properties
-from policyfs.redact.heif.tables import Extent, Item, Location, Reference
+from policyfs.redact.heif.tables import Extent, Item, Location, Reference, Texts
 from policyfs.redact.isobmff.box_edits import name_of
 from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
@@ -93,22 +93,22 @@ class Meta:
             self._idat = self._idat or box
             self.ground.area(box.body, box.end)
         elif kind == b"iinf":
-            self._infos += self._rewrite(box, lambda data: tables.item_infos(data, inner))
+            self._infos += self._rewrite(box, tables.item_infos)
         elif kind == b"iloc":
-            for location in self._rewrite(box, lambda data: tables.locations(data, inner)):
+            for location in self._rewrite(box, lambda data, _: tables.locations(data, inner)):
                 self._places.setdefault(location.number, []).append(location)
         elif kind == b"iref":
-            self._refer(self._rewrite(box, lambda data: tables.references(data, inner)))
+            self._refer(self._rewrite(box, lambda data, _: tables.references(data, inner)))
         elif kind == b"ipro":
-            self.protections = self._rewrite(box, lambda data: tables.protections(data, inner))
+            self.protections = self._rewrite(box, lambda data, _: tables.protections(data, inner))
         elif kind == b"hdlr":
-            self._rewrite(box, lambda data: tables.handler(data, inner))
+            self._rewrite(box, tables.handler)
         elif kind == b"pitm":
-            self._rewrite(box, lambda data: (tables.primary(data), None))
+            self._rewrite(box, lambda data, _: (tables.primary(data), None))
         elif kind == b"grpl":
-            self._rewrite(box, lambda data: (tables.groups(data, inner), None))
+            self._rewrite(box, lambda data, _: (tables.groups(data, inner), None))
         elif kind == b"dinf":
-            self._rewrite(box, lambda data: (tables.data_information(data, inner), None))
+            self._rewrite(box, lambda data, _: (tables.data_information(data, inner), None))
         else:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
@@ -118,16 +118,18 @@ class Meta:
             if reference.kind == b"iloc":
                 self._holders.setdefault(reference.number, []).extend(reference.targets)
 
-    def _rewrite(self, box: Box, clean: Callable[[bytes], tuple[bytes, T]]) -> T:
+    def _rewrite(self, box: Box, clean: Callable[[bytes, Texts], tuple[bytes, T]]) -> T:
         size = box.end - box.body
         if size > MAX_TABLE_BYTES or box.cut:
             raise ValueError("too long, or cut off")
         old = self.source.read(box.body, size)
-        new, said = clean(old)
+        texts = Texts(self.inner)
+        new, said = clean(old, texts)
         patches = list(difference(box.body, old, new))
         if patches:
             self.found.patches += patches
-            self.found.notes.append(Note(box.start, box.size, NAME, f"in {name_of(box.kind)}", Tells.DEVICE))
+            tells = texts.told or UNKNOWN
+            self.found.notes.append(Note(box.start, box.size, NAME, f"in {name_of(box.kind)}", tells))
         return said
 
     # --- places of data ---

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import MemorySource
@@ -73,12 +74,34 @@ class Reference(NamedTuple):
     targets: tuple[int, ...]
 
 
-def clean_words(text: bytes, inner: Inner) -> bytes:
-    """Return a name unchanged, or as blanks if it tells, so that the bytes behind keep their place."""
-    if not text.strip():
-        return text
-    goes = not inner.budget.look(len(text)) or told(inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
-    return b" " * len(text) if goes else text
+@dataclass(slots=True)
+class Texts:
+    """Cleaner of the texts in one table. told: the categories of what it removed."""
+
+    inner: Inner
+    told: Tells = NOTHING
+
+    def name(self, text: bytes) -> bytes:
+        """Return a name unchanged, or as blanks if it tells, so that the bytes behind keep their place."""
+        if not text.strip():
+            return text
+        inner = self.inner
+        known = inner.budget.look(len(text))
+        tells = told(inner.hide, Tells.DEVICE | Tells.PEOPLE, text) if known else UNKNOWN
+        self.told |= tells
+        return b" " * len(text) if tells else text
+
+    def term(self, text: bytes, shape: re.Pattern[bytes]) -> bytes:
+        """Return a text of a shape unchanged, any other as blanks."""
+        if shape.fullmatch(text) is not None and not bytes_tell_place(text):
+            return text
+        self.told |= UNKNOWN if text.strip(b" ") else NOTHING
+        return b" " * len(text)
+
+    def gone(self, data: bytes, tells: Tells = UNKNOWN) -> bytes:
+        """Return zeros for these bytes."""
+        self.told |= tells if any(data) else NOTHING
+        return bytes(len(data))
 
 
 def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
@@ -98,15 +121,17 @@ def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes
     return bytes(out)
 
 
-def handler(payload: bytes, inner: Inner) -> tuple[bytes, bytes]:
+def handler(payload: bytes, texts: Texts) -> tuple[bytes, bytes]:
     """Clean ``hdlr``: the type of the box's items (``pict``). Its name is a free text."""
     fields = Fields(payload)
     fields.take(8)
     kind = fields.take(4)
     reserved = fields.take(12)
-    name = clean_words(fields.string(), inner)
-    head = payload[:12] + (bytes(12) if inner.hide & Tells.DEVICE else reserved)
-    return (head + name).ljust(len(payload), b"\0"), kind
+    name = texts.name(fields.string())
+    if texts.inner.hide & Tells.DEVICE:
+        reserved = texts.gone(reserved, Tells.DEVICE)
+    head = payload[:12] + reserved + name
+    return head + texts.gone(payload[len(head) :]), kind
 
 
 def primary(payload: bytes) -> bytes:
@@ -117,25 +142,28 @@ def primary(payload: bytes) -> bytes:
     return fields.kept()
 
 
-def item_infos(payload: bytes, inner: Inner) -> tuple[bytes, list[Item]]:
+def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
     """Clean ``iinf``: the list of items with their types."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     fields.number(4 if version else 2)
-    items, boxes = [], []
-    for box in inner_boxes(payload, fields.at, inner):
+    items, boxes, end = [], [], fields.at
+    for box in inner_boxes(payload, fields.at, texts.inner):
         raw = payload[box.start : box.end]
         if box.kind == b"infe":
-            body, item = _item_info(payload[box.body : box.end], inner)
+            body, item = _item_info(payload[box.body : box.end], texts)
             items.append(item)
             raw = raw[: box.body - box.start] + body
         else:
+            texts.told |= UNKNOWN if raw != freed(raw) else NOTHING
             raw = freed(raw)
         boxes.append((box, raw))
+        end = box.end
+    texts.gone(payload[end:])
     return rebuilt(payload, fields.at, boxes), items
 
 
-def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
+def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
     """Clean ``infe``, section 8.11.6, in its four versions."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
@@ -145,22 +173,19 @@ def _item_info(payload: bytes, inner: Inner) -> tuple[bytes, Item]:
     protected = fields.number(2)
     kind = fields.take(4) if version >= 2 else b"mime"
     start = fields.at
-    texts = [fields.string()]
+    said = [fields.string()]
     if kind == b"mime":
-        texts += [fields.string(), fields.string()] if fields.at < len(payload) else []
+        said += [fields.string(), fields.string()] if fields.at < len(payload) else []
     elif kind == b"uri ":
-        texts.append(fields.string())
+        said.append(fields.string())
     shapes = (_MEDIA_TYPE, _ENCODING) if kind == b"mime" else (_URI, _ENCODING)
-    names = [clean_words(texts[0], inner)]
-    for text, shape in zip(texts[1:], shapes, strict=False):
-        plain = shape.fullmatch(text) is not None and not bytes_tell_place(text)
-        names.append(text if plain else b" " * len(text))
-    body = b"\0".join(names)
-    whole = payload[:start] + body
+    names = [texts.name(said[0]), *map(texts.term, said[1:], shapes)]
+    whole = (payload[:start] + b"\0".join(names))[: len(payload)]
     # As the next reader finds them: removed bytes make the item one of no known type.
     content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
     encoding = names[2].lower() if len(names) > 2 else b""
-    return whole[: len(payload)].ljust(len(payload), b"\0"), Item(number, kind, content, encoding, protected)
+    rest = texts.gone(payload[len(whole) :])
+    return whole + rest, Item(number, kind, content, encoding, protected)
 
 
 def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
