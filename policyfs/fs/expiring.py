@@ -12,10 +12,10 @@ V = TypeVar("V")
 
 
 class Expiring(Generic[K, V]):
-    """A map in which an entry lasts for some seconds after it was put.
+    """A map in which each entry lasts for some seconds after it was put. True if it may have entries.
 
-    A look-up is one in a dictionary, since it stands on the path of each open; what has ended is removed
-    when an entry is put (docs/decisions/0041-maps-of-our-own.md). True if it may have entries.
+    Each open looks entries up, so a look-up costs one dictionary look-up. Expired entries are removed when
+    another entry is put (docs/decisions/0041-maps-of-our-own.md).
     """
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")

@@ -54,7 +54,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The parts below the file system. Their maker closes them.
+    """The parts below the file system. The daemon that makes them closes them.
 
     warn: logs a problem with a path of the store.
     """

@@ -48,8 +48,8 @@ def _never_again(*_: object) -> None:
 class FactFinder:
     """Finds the facts that a decision depends on, and no others.
 
-    keeper: grants read leases; None where they mean nothing. times_tell: True if stat shows that a file was
-    written, once its writer has gone (see StoreFacts). Otherwise kinds are remembered for seeing only.
+    keeper: grants read leases; None if leases mean nothing on the store. times_tell: True if stat still shows
+    a write after the writer has gone (see StoreFacts). If False, remembered kinds count only for seeing.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class FactFinder:
     ) -> Facts:  # fmt: skip
         """Find the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
 
-        lane: the app that the file is sniffed for. Lanes take turns, so that one app's bad files delay
-        another app by one file at most. evidence, seeing: see kind_of().
+        lane: the app for which the file is sniffed. Lanes take turns, so one app's bad files delay another
+        app by one file at most. evidence, seeing: see kind_of().
 
         All uses of *dirfd* come before the first await.
         """
@@ -126,12 +126,13 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Find the kind of the open file *fd* (no O_PATH): remembered if a lease proves it, else sniffed.
+        """Find the kind of the open file *fd* (no O_PATH). A remembered kind counts if a lease proves it;
+        otherwise the file is sniffed.
 
-        evidence: keeps that lease, so that it proves the kind until the request has its effect. seeing: True
-        if only the sight of a name and attributes depends on it. Then stat is enough where leases prove
-        nothing. Raises OSError(ESTALE) if it is not the file that *evidence* expects, UnprovenKindError if
-        *evidence* demands a lease and none is granted.
+        evidence: keeps the lease, so that the lease proves the kind until the request has its effect. seeing:
+        True if the kind decides only the sight of a name and its attributes. If seeing is True and leases
+        prove nothing, stat is enough. Raises OSError(ESTALE) if the file is not the one that *evidence*
+        expects, UnprovenKindError if *evidence* demands a lease and the kernel grants none.
         """
         if self._keeper is None:  # such a store may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)

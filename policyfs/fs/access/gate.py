@@ -34,15 +34,19 @@ _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 
 
 class PolicyChangedError(OSError):
-    """The policy changed while a request was being decided: ESTALE makes the kernel ask again."""
+    """A reload replaced the policy while a request was being decided. ESTALE makes the kernel send the
+    request again.
+    """
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "the policy changed")
 
 
 class Unseen(NamedTuple):
-    """Denials of `see` that depend on a path alone and on no fact. whatever: for every object there.
-    but_directory: for all but a directory. None: the object may be seen, depending on its type or a fact.
+    """Denials of `see` by a path alone, without any fact.
+
+    whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
+    directories. None: the path alone denies nothing; type or facts may.
     """
 
     whatever: Decision | None
@@ -106,7 +110,7 @@ class Gate:
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     def admits(self, ctx: Context) -> bool:
-        """True if this caller may use the mount. For LOOKUP; all other requests use caller()."""
+        """True if this caller may use the mount. Only LOOKUP uses this; all other requests use caller()."""
         admitted = self._admitted
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
@@ -157,10 +161,10 @@ class Gate:
         return self.hidden(who, state, parent) or decision
 
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
-        """Return the state of a name in a LOOKUP, and the denials by its path alone.
+        """Return the path state of a name in a LOOKUP, and the denials by its path alone.
 
-        If all but a directory is hidden, this takes as long for a name that was looked up or listed before
-        as for a new one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        If the path hides everything except directories, the time does not depend on earlier look-ups or
+        listings of the name (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
@@ -194,10 +198,10 @@ class Gate:
         return Unseen(but_directory if directory == file else None, but_directory)
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
-        """True if the caller may do everything at this path, with any object there and no obligation.
+        """True if the caller may do everything at this path, with any object and without any obligation.
 
-        Only on a mount with --posix. There special files and suid bits are as natively: access past the
-        daemon breaks no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
+        Only on a mount with --posix. At such a path special files and suid bits work as without policyfs:
+        access past the daemon breaks no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
         """
         return (
             self._posix and self.engine.unrestricted(who, state) and self.hidden(who, state, parent) is None
@@ -210,8 +214,8 @@ class Gate:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """True if the caller sees every entry in the directory at this path, of any type.
 
-        False, too, if the kernel gives its answers about the directory to all callers, and not all callers
-        see the same entries.
+        Also False if callers see different entries, and the kernel gives one caller's answers about the
+        directory to all callers.
         """
         key = (state, who.key)
         found = self._shown.get(key)
@@ -242,8 +246,8 @@ class Gate:
     ) -> Decision:
         """Decide on a request by node number: the strictest answer of all names. ESTALE if the node is gone.
 
-        fd: an O_RDONLY descriptor of it, if there is one: cheaper than a search by name. evidence: keeps the
-        proof of its kind.
+        fd: an O_RDONLY descriptor of the node's file, if the caller has one; it saves a search by name.
+        evidence: keeps the proof of the file's kind.
         """
         renamed = False
         while True:
@@ -381,8 +385,9 @@ class Gate:
         note: str = "",
         error: int = 0,
     ) -> NoReturn:
-        """Record a refusal and raise its errno: *error*, else the decision's; EIO if it must be on record and
-        cannot be. A refusal with *error* is recorded as required.
+        """Record a refusal, and raise *error*, or without *error* the decision's errno.
+
+        EIO if the refusal must be on record and cannot be. A refusal with *error* must always be on record.
         """
         if error and decision.audit is not Audit.REQUIRED:
             decision = Decision(allowed=False, errno=error, rules=decision.rules, audit=Audit.REQUIRED)

@@ -31,14 +31,14 @@ Decide = Callable[[Principal, Chain], Decision | None]
 
 
 class _Owner(NamedTuple):
-    """A directory's owner, and when it was read (of time.monotonic())."""
+    """A directory's owner, and the time at which it was read (time.monotonic())."""
 
     name: str
     read_s: float
 
 
 class _Answer(NamedTuple):
-    """A remembered answer, the counts that it is right for, and its time (of time.monotonic())."""
+    """A remembered answer, the counts under which it is valid, and its time (time.monotonic())."""
 
     denial: Decision | None
     counts: tuple[int, int, int, int]
@@ -80,9 +80,9 @@ class HidingOwners:
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """Return the denial if *parent* or a directory above hides the names in *parent* by its owner.
+        """Return the denial if *parent*, or a directory above it, hides the names in *parent* by its owner.
 
-        generation: the policy's. Raises OSError(ESTALE) if the path does not lead there any more.
+        generation: the policy's. Raises OSError(ESTALE) if the path no longer leads to *parent*.
         """
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)

@@ -17,14 +17,14 @@ from policyfs.store.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """A kind was needed, but somebody writes the file, so that sniffing it now would prove nothing."""
+    """A decision needs the file's kind, but the file has a writer: sniffing it now proves nothing."""
 
 
 class KindEvidence:
     """The read lease under which a request's kind was found, kept from the decision to its effect.
 
-    asked: True if a kind was needed. owner: the file's, if that was needed, too. expected: the file that
-    must be sniffed (None: any file that has the name). proven_only: see demand().
+    asked: True if the decision needed the kind. owner: the file's owner, if the decision needed it, too.
+    expected: the file that must be sniffed (None: any file of this name). proven_only: see demand().
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")

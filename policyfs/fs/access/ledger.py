@@ -38,10 +38,12 @@ class Sink(Protocol):
     """The journal, as far as recording needs it."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event; a returned ticket must be committed. paid: True if its app has waited for it."""
+        """Take an event. The caller must commit a returned ticket. paid: True if the app has waited for its
+        budget.
+        """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets in this thread; each then knows whether it is on record."""
+        """Write the tickets in this thread. Afterwards each ticket knows whether it is on record."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
         """Start to write the tickets in another thread, and wait for that for only a moment."""
@@ -54,8 +56,10 @@ class Commits:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write a ticket. None if its app is beyond its budget and must wait before; then nothing
-        is done yet. Raises FUSEError(EIO) if it could not be recorded.
+        """Start to write a ticket. None if its app is beyond its budget and must wait first: nothing is
+        started.
+
+        Raises FUSEError(EIO) if the ticket could not be recorded.
         """
         if ticket.wait_s > 0:
             return None
@@ -102,7 +106,7 @@ def check(ticket: Ticket) -> None:
 
 
 class UnrecordedError(Exception):
-    """A change must be on record before it is made, and writing its record takes longer than a moment."""
+    """A change must be on record before it is made, and its record is not written within a moment."""
 
     def __init__(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         super().__init__("not on record yet")
@@ -112,7 +116,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """An app is beyond its budget. Its request must be abandoned, and begun anew after wait_s seconds."""
+    """An app is beyond its budget. Its request must be abandoned and started again after wait_s seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -152,7 +156,7 @@ class Ledger:
         return self._first
 
     def has(self, event: Event) -> bool:
-        """True, once, if `recorded_first` has put this very event on record."""
+        """True, once, if `recorded_first` has put exactly this event on record."""
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 
@@ -200,9 +204,9 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens: if its app is beyond its budget, abandon the open, wait, and begin anew.
+    """Wrap a method that opens: if its app is beyond its budget, abandon the open, wait, and start it again.
 
-    So the request holds no lease, lock or descriptor meanwhile for which others would wait.
+    During the wait the request holds no lease, lock or descriptor for which others wait.
     """
 
     @functools.wraps(method)
@@ -226,12 +230,11 @@ def paced(
 def recorded_first(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that decides, records and then changes the store: write the record without blocking.
+    """Wrap a method that decides, records and changes the store: write the record without blocking.
 
-    If a record is required and takes long, the method is left before it has changed anything, and called
-    again once the record is written. It decides anew, and goes on if its event is the one on record.
-    INVARIANT: between its last await and the change the method records once, and before that it changes
-    nothing.
+    If a required record takes long, the method is left before it changes anything, and called again once the
+    record is written. It decides anew, and goes on if its event is the recorded one. INVARIANT: between its
+    last await and the change the method records once, and it changes nothing before that record.
     """
 
     @functools.wraps(method)

@@ -28,11 +28,11 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """The choice of the apps that are shown the policy's attributes, and these attributes.
+    """The apps that see owner, group and mode by the policy, and these attributes.
 
-    by_mount: True if everyone is (see apps_with_modes). any_uid: every caller is the mount's app, and the
-    kernel may show one uid the attributes for another: so all three classes have the bits. read_only:
-    nobody writes.
+    by_mount: True if all apps of the mount do (see apps_with_modes). any_uid: every caller is the mount's
+    app, and the kernel may give one uid the attributes for another, so all three classes have the bits.
+    read_only: nobody writes.
     """
 
     def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:

@@ -44,7 +44,7 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """The choice and the making of nodes of regular files."""
+    """Chooses and makes the nodes of regular files, one for each view and byte path."""
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
@@ -128,14 +128,17 @@ class Views:
         return decision.redact
 
     def expect_writer(self, ino_key: int, view: View) -> None:
-        """Note that a write-open of this view was sent back to LOOKUP, so that it finds the LIVE node."""
+        """Note that an open for writing in this view got ESTALE, so that its second look-up finds the LIVE
+        node.
+        """
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
-        """Note that an open of a frozen copy was sent back: the thread's next look-ups get their own nodes.
+        """Note that an open of a frozen copy got ESTALE: the thread's next look-ups get nodes of their own.
 
-        So the kernel's one second try meets no other caller's version. This holds for any file, since another
-        may have taken the name. The kernel looks up twice, and the file may be another one each time.
+        So the kernel's second try, the last one, meets no other caller's version. This holds for any file,
+        since another file may have taken the name. The kernel looks up twice, and may find another file each
+        time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
@@ -144,9 +147,9 @@ class Views:
         self._pending.pop((ino_key, view.key))
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
-        """Note that a thread's write-open was sent back to LOOKUP, so that it finds a writer's node.
+        """Note that a thread's open for writing got ESTALE, so that its second look-up finds a writer's node.
 
-        This holds for any view, and also if the policy has changed by then.
+        This holds for any view, even if the policy changes meanwhile.
         """
         self._coming.put((ino_key, caller.pid), True)
 
@@ -177,8 +180,8 @@ class Views:
     def whose(caller: Caller, view: View, byte_path: BytePath) -> str | int | None:
         """Return the principal that a node of this view and byte path serves; None: everyone with the view.
 
-        The bytes of a copy or a large file may depend on the result of one app's worker (second_looks.py).
-        Data that is hidden from all but its writer, until it is cleaned, must not be read by others.
+        The bytes of a copy or a large file may depend on the result of one app's worker (second_looks.py). If
+        a file must be cleaned, only its writer may read the data that will be removed.
         """
         shared = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
         if byte_path is BytePath.RAW or shared:

@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 
 class ChangeLock:
-    """A lock for each change, between the daemons of one store and the threads of this one."""
+    """One lock for each file, held during a change, between the daemons of one store and the threads of this
+    one.
+    """
 
     def __init__(self, latches: Latches) -> None:
         self._latches = latches
@@ -35,8 +37,8 @@ class ChangeLock:
     async def on(self, fd: int) -> AsyncIterator[None]:
         """Keep all other daemons from judged changes and truncations of the file behind *fd*.
 
-        INVARIANT: no await inside. The conditions of the change are checked inside, since this may have
-        waited. Raises OSError(EBUSY) if another daemon does not finish its change.
+        INVARIANT: no await inside. The caller checks the conditions of the change inside, since entering may
+        wait. Raises OSError(EBUSY) if another daemon does not finish its change.
         """
         at = await self._taken(fd, beside_loop=True)
         self._on_loop[at] += 1
@@ -51,8 +53,8 @@ class ChangeLock:
     async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
         """Run a change on a thread, without any other change to the file; call *fence* right before.
 
-        INVARIANT: the change checks its conditions itself, since some time passes until it runs.
-        Raises the exceptions of both, and OSError(EBUSY) as on() does.
+        INVARIANT: the change checks its conditions itself, since some time passes until it runs. Raises the
+        exceptions of *fence* and *change*, and OSError(EBUSY) as on() does.
         """
         at = await self._taken(fd, beside_loop=False)
         done = self._in_thread[at] = trio.Event()

@@ -27,8 +27,10 @@ _ZEROS: Final = bytes(_PIECE)
 
 @dataclass(slots=True)
 class Cleaned:
-    """A draft without the forbidden data. fd: of an unnamed file, closed by close(); -1 if there was nothing
-    to remove. note: the removed data, for the trail. refusal: why it cannot be cleaned.
+    """A draft without the forbidden data.
+
+    fd: descriptor of an unnamed file, closed by close(); -1 if the draft has no forbidden data. note: the
+    removed data, for the trail. refusal: the reason if the draft cannot be cleaned.
     """
 
     kind: str | None

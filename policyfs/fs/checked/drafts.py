@@ -75,11 +75,11 @@ class Drafts:
         return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
-        """Return the node's draft. A new one begins as a copy of the file.
+        """Return the node's draft. A new draft begins as a copy of the file.
 
-        Raises OSError: EOPNOTSUPP if the store has no unnamed files. Raises the exceptions of *fence*, which
-        is called once the file was copied: another app may have begun to write it meanwhile, and its bytes
-        must not be read back from here.
+        Raises OSError: EOPNOTSUPP if the store has no unnamed files. Calls *fence* after the copy, and raises
+        its exceptions: another app may have written the file meanwhile, and the draft must not show that
+        app's bytes.
         """
         return await self._begin(handle, state, fence)
 
@@ -130,11 +130,11 @@ class Drafts:
     async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
         """Store the draft if its check allows it.
 
-        Raises FUSEError(EPERM), on record, if it tells forbidden data; the exceptions of *fence*; OSError:
-        EBUSY if another writer has changed the file meanwhile.
+        Raises FUSEError(EPERM), on record, if the draft holds forbidden data; the exceptions of *fence*;
+        OSError: EBUSY if another writer has changed the file meanwhile.
 
-        If files are cleaned, the store gets a cleaned copy, and the draft keeps the written bytes: a file
-        that is then moved to a place where it need not be cleaned has lost nothing.
+        If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
+        a file that moves later, to a path without cleaning, has lost nothing.
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
@@ -176,7 +176,9 @@ class Drafts:
             self._rejections.remove(handle)
 
     def give_up(self, handle: Handle, draft: Draft) -> None:
-        """Drop a draft that nobody writes any more; into the quarantine if its refusal requires that."""
+        """Drop a draft that has no writer any more. If its refusal requires it, the draft goes into the
+        quarantine.
+        """
         refusal = draft.refusal
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
             self._quarantine.take(handle, draft.give(), refusal)

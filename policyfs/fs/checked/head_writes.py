@@ -72,7 +72,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """A change that leaves a gap before or in bytes that are held. Such a file needs a draft."""
+    """A change leaves a gap before held bytes or inside them. Such a file needs a draft."""
 
 
 class HeadSniffer(Protocol):
@@ -85,9 +85,9 @@ class HeadSniffer(Protocol):
 class Checker:
     """Judges writes by the resulting file. All of its work on a node is done under the node's lock.
 
-    INVARIANT: the basis of a judgement is checked again right before the change, atomically with it
-    (change_lock.py): another daemon of the store may have changed the file meanwhile. Then the write is
-    judged anew. All steps that may wait for the disk are done on threads.
+    INVARIANT: the basis of a judgement is checked again right before the change, atomically with the change
+    (change_lock.py). Another daemon of the store may have changed the file meanwhile; the write is judged
+    anew in that case. All steps that may wait for the disk are done on threads.
     """
 
     def __init__(
@@ -312,7 +312,9 @@ class Checker:
         raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """Store a held head at FLUSH and fsync if it is allowed; else EPERM, and it stays held."""
+        """Store a held head at FLUSH and fsync if its kind is allowed. Otherwise EPERM, and the head stays
+        held.
+        """
         if not head.held:
             return
         if not decision.allowed:  # the policy changed since it was opened
@@ -331,10 +333,10 @@ class Checker:
     async def finish(
         self, handle: Handle, head: Head, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
-        """Store a held head at the last RELEASE if it is allowed, else drop it.
+        """Store a held head at the last RELEASE if its kind is allowed, else drop it.
 
-        A refused file that this session created is removed if it is empty. is_last: called right before
-        that; True if no other handle writes the file by now, in any view.
+        If the head is refused, and this session created the file, an empty file is removed. is_last: called
+        right before the removal; True if no other handle writes the file, in any view.
         """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)

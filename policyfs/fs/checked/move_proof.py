@@ -19,8 +19,10 @@ ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIR
 
 
 class Source(NamedTuple):
-    """A file that is about to get another name. settled: True if its kind was found under a lease of its
-    own. The caller checks whether that lease holds (fs/checked/moved_file.py).
+    """A file that is about to get another name.
+
+    settled: True if its kind was found under a lease of its own. The caller checks whether that lease holds
+    (fs/checked/moved_file.py).
     """
 
     end: End

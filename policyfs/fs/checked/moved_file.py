@@ -22,7 +22,7 @@ from policyfs.store.leases import Lease, LeaseKeeper
 
 
 class Named:
-    """One file by its descriptor (O_PATH at least), which close() closes."""
+    """A file and its descriptor (O_PATH at least). close() closes the descriptor."""
 
     __slots__ = ("fd", "ino", "why")
 
@@ -42,7 +42,7 @@ class Named:
 
 
 class Unsettled(Named):
-    """One file that cannot be checked now: it has a writer, or the store has no leases."""
+    """A file that cannot be checked now: it has a writer, or the store has no leases."""
 
     __slots__ = ()
 
@@ -52,8 +52,10 @@ class Unsettled(Named):
 
 
 class Settled(Named):
-    """One file under a lease, with the facts found under it: its kind (None: sniffing failed), and the words
-    that it tells nothing of (free_of). bare: True if it must have no ``user.*`` attributes.
+    """A file under a lease, and the facts found under the lease.
+
+    kind: None if sniffing failed. free_of: the words of which the file holds no data. bare: True if the file
+    must have no ``user.*`` attributes.
     """
 
     __slots__ = ("_bare", "_lease", "free_of", "kind")
@@ -83,7 +85,7 @@ class Settled(Named):
 
 
 class MovedFiles:
-    """Checks files under leases. keeper is None where leases mean nothing on this store."""
+    """Checks files under leases. keeper is None if leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -102,12 +104,12 @@ class MovedFiles:
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
-        """Return a file, by its name, under a lease; None if it has a writer, or is not the one in *stat*.
+        """Return a file, by its name, under a lease; None if it has a writer, or is not the file in *stat*.
 
-        words: the words that it may have to tell nothing of; None: its content does not matter.
+        words: the words of which the file may hold no data; None: its content does not matter.
 
-        The kind is sniffed anew: stat does not change with each store to a mapping, so a kind
-        that was found while the file had a writer proves nothing.
+        The kind is sniffed anew: stat does not change with each store to a mapping. So if a kind was found
+        while the file had a writer, it proves nothing.
         """
         if self._keeper is None:
             return None

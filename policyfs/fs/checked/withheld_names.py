@@ -28,7 +28,7 @@ _NUMBER: Final = (1 << 64) - 1
 class WithheldNames:
     """Files of one mount whose names are withheld. Event loop only.
 
-    forget_names: makes the kernel forget the names of a node. forget_now: the same, done when it returns.
+    forget_names: makes the kernel forget the names of a node. forget_now: does so before it returns.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ FindFile = Callable[[Handle], int]
 
 
 class Forget(Protocol):
-    """Makes the kernel forget its caches of a node; done when this returns."""
+    """Makes the kernel forget its caches of a node. When the call returns, the kernel has forgotten them."""
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
         """Forget the node's attributes, and if *pages*, its pages."""
@@ -217,7 +217,7 @@ class Locks:
     def flushed(self, handle: Handle, owner: int) -> None:
         """Release a process's POSIX locks on a file after it closed one of its descriptors (fcntl(2)).
 
-        INVARIANT: before the first await of FLUSH, so that a request after close(2) can get them.
+        INVARIANT: called before the first await of FLUSH, so that a request after close(2) can get the locks.
         """
         self._table.drop(_inode(handle.node), Owner(owner, flock=False))
 
@@ -229,7 +229,7 @@ class Locks:
         self._table.released(handle.fh)
 
     async def ask_again(self) -> None:
-        """Try again for locks that are held only outside of this mount; a task of the mount."""
+        """Request locks again that only processes outside this mount hold; runs as a task of the mount."""
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:

@@ -118,7 +118,8 @@ class FileSync:
     async def finish(self, handle: Handle) -> None:
         """Put held bytes into the store, or drop them, before the release of the last writer.
 
-        INVARIANT: no await between this and the handle's end: nobody else uses its descriptor then.
+        INVARIANT: no await between this and the handle's end, so that nobody else uses its descriptor
+        meanwhile.
         """
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):

@@ -26,7 +26,7 @@ _NO_CONTENT: Final = Decision(allowed=True, errno=0)
 
 
 class FileWriter:
-    """Changes through mediated handles. Each is decided first, and then takes one of three write paths."""
+    """Changes files through mediated handles. Each change is decided, and takes one of three write paths."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class FileWriter:
     ) -> int:
         """Write if the handle's app may do so now. append: at the present end of the file.
 
-        back: the kernel writes a page back that was changed through a mapping. That never makes a
-        file longer: bytes behind its end were cut off since.
+        back: True if the kernel writes back a page that was changed through a mapping. Such a write never
+        makes a file longer: bytes behind the file's end have been cut off since.
 
-        The kernel has put the bytes into its page before it sends the write. If they are refused, that
-        page must be dropped: processes that have it mapped would see, and write back, bytes that the file
-        never held.
+        The kernel puts the bytes into its page before it sends the write. If the write is refused, the page
+        must be dropped: otherwise processes that have it mapped would see, and write back, bytes that the
+        file never held.
         """
         try:
             change = await self._allowed(handle, back=back)

@@ -25,7 +25,10 @@ _NOT_ALL_ITS_OWN: Final = "under redaction, and not all in the file is this app'
 
 
 class WriteGuard:
-    """Checks before a change of a file's bytes, notes after it. drop_pages: called for its other nodes."""
+    """Checks before a change of a file's bytes, and notes after it.
+
+    drop_pages: called for the other nodes of the file.
+    """
 
     def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
         self._tree = fs.tree
@@ -38,9 +41,9 @@ class WriteGuard:
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
         """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now.
 
-        INVARIANT: the check is called right before bytes change, with no await between. back: a page that the
-        app had mapped is written back, with the neutral bytes that the app was shown. These must not replace
-        the hidden bytes, also if the app owns the file.
+        INVARIANT: the caller runs the check right before the bytes change, with no await between. back: True
+        for a page that the app had mapped. Such a page holds the neutral bytes that the app saw. These must
+        not replace the hidden bytes, even if the app owns the file.
         """
 
         def check() -> None:
@@ -72,7 +75,7 @@ class WriteGuard:
         )
 
     def emptied(self, handle: Handle) -> None:
-        """Note that the app emptied the file: from here on it writes all of its bytes."""
+        """Note that the app emptied the file: all later bytes of the file come from this app."""
         handle.emptied = handle.emptied or self.may_hide(handle)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:

@@ -181,10 +181,10 @@ class DraftWrites:
 
 
 class HeadCheckedWrites:
-    """Changes of a file that must be of some kind: judged by its resulting first bytes.
+    """Changes of a file that must have an allowed kind: judged by its resulting first bytes.
 
-    draft: takes the file over at a change that leaves a gap before its beginning is known. Programs that
-    write blocks in parallel, or that reserve a file's length first, do so.
+    draft: takes the file over if a change leaves a gap before the file's beginning is known. Programs make
+    such changes if they write blocks in parallel, or reserve a file's length first.
     """
 
     def __init__(self, tree: Tree, guard: WriteGuard, checker: Checker, draft: DraftWrites) -> None:

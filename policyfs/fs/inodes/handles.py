@@ -32,8 +32,8 @@ _HANDLES: Final = 1 << 18
 class Caller:
     """The sender of a request: its process, and its principal under the policy in force.
 
-    The principal is looked up anew each time, since the policy may change while a request is under way,
-    and principals of one policy mean nothing to another.
+    The principal is looked up at each use, since the policy may change while a request is under way, and a
+    principal of one policy means nothing to another.
     """
 
     __slots__ = ("_who", "gid", "pid", "uid", "umask")
@@ -156,12 +156,12 @@ class Handle:
 
     @property
     def readable(self) -> bool:
-        """True if it was opened for reading."""
+        """True if the handle was opened for reading."""
         return self.flags & os.O_ACCMODE != os.O_WRONLY
 
     @property
     def writable(self) -> bool:
-        """True if it was opened for writing."""
+        """True if the handle was opened for writing."""
         return self.flags & os.O_ACCMODE != os.O_RDONLY
 
 
@@ -201,7 +201,7 @@ class HandleTable:
         raise OSError(errno.ENFILE, "too many open files")
 
     def add(self, handle: Handle) -> None:
-        """Keep a handle under its ``fh``. Its descriptor, if it has one, must be set before."""
+        """Keep a handle under its ``fh``. If the handle has a descriptor, the caller sets it before."""
         kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
         self._by_node.setdefault(handle.node, {})[handle.fh] = handle
         self._used.add(handle.index)
@@ -214,7 +214,7 @@ class HandleTable:
         kept.descriptors += 1
 
     def charge(self, node: Node) -> bool:
-        """Charge one more descriptor of an open file to one of its handles, until that is released.
+        """Charge one more descriptor of an open file to one of its handles, until that handle is released.
 
         False if every holder of a handle has used up its share.
         """
@@ -229,11 +229,11 @@ class HandleTable:
         return False
 
     def get(self, fh: int) -> Handle:
-        """Return the handle of a number that the kernel sent. KeyError if it is not open."""
+        """Return the handle of a number that the kernel sent. KeyError if no such handle is open."""
         return self._by_fh[fh].handle
 
     def pop(self, fh: int) -> Handle | None:
-        """Remove and return a handle; None if it is not there."""
+        """Remove and return a handle; None if the table has no such handle."""
         kept = self._by_fh.pop(fh, None)
         if kept is None:
             return None

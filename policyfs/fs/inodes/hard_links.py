@@ -24,9 +24,9 @@ _LOOKED_AT: Final = 8
 
 
 class HardLinks:
-    """The names of a node besides its first one, and the states of their paths.
+    """The further names of a node, after its first one, and the states of their paths.
 
-    beyond: path states of names that are not kept, as of the time when they were found.
+    beyond: path states of names that are not kept, from the time at which the names were found.
     """
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
@@ -57,7 +57,7 @@ class HardLinks:
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
-        """Add a name. False if not the name, but only the state of its path is kept."""
+        """Add a name. False if only the state of its path is kept, and not the name."""
         if len(self._names) < KEPT_NAMES - 1:
             self._names[parent.nodeid, name] = parent
             if self._seen == self._placement.moved and not parent.out_of_reach:
@@ -90,7 +90,7 @@ class HardLinks:
         return found
 
     def turn(self, parent: Node, name: bytes) -> None:
-        """Move a name to the end of the order in which names are looked at."""
+        """Move a name to the end of the order in which names are checked."""
         self._names[parent.nodeid, name] = self._names.pop((parent.nodeid, name))
 
     def states(self) -> Iterator[PathState]:

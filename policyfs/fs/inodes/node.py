@@ -46,7 +46,7 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the kind is found in the very bytes that are shown. Such nodes are for reading only."""
+        """True if the kind is found in exactly the app's bytes. Such nodes are for reading only."""
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -120,16 +120,16 @@ class Node(PlacedNode):
         self._told = hash(version)
 
     def was_told(self, version: Version) -> bool:
-        """True if the kernel was sent this version's attributes last."""
+        """True if the kernel got this version's attributes last."""
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """True if the kernel was sent attributes, and those of another version last."""
+        """True if the kernel got attributes, and those of another version last."""
         return self._told is not None and not self.was_told(version)
 
     @property
     def is_idle(self) -> bool:
-        """True if it has no handle here. Only the kernel knows whether it is in use otherwise."""
+        """True if the daemon has no handle of the node. Only the kernel knows other uses."""
         return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
 
     # -- its names --------------------------------------------------------------------------
@@ -148,10 +148,10 @@ class Node(PlacedNode):
                 yield Name(parent, name, self._placement.child(parent.state, name))
 
     def states(self) -> tuple[PathState, ...]:
-        """Return the distinct states of all its names. A request by number must satisfy each.
+        """Return the distinct states of all names of the node. A request by number must satisfy each.
 
-        Raises StaleNodeError if names that are not kept may have other states by now, PathTooLongError if
-        no name is in reach.
+        Raises StaleNodeError if names that are not kept may have other states by now, PathTooLongError if no
+        name is in reach.
         """
         if self.links is None:
             return (self.state,)
@@ -164,16 +164,16 @@ class Node(PlacedNode):
         return found
 
     def is_all(self, state: PathState) -> bool:
-        """True if all its names are known to have this state."""
+        """True if all names of the node are known to have this state."""
         links = self.links
         if links is not None and (links.lost or any(one is not state for one in links.states())):
             return False
         return not self.out_of_reach and self.last_state is state
 
     def directories(self, state: PathState) -> list[Node]:
-        """Return the directories in which it has a name of this state.
+        """Return the directories in which the node has a name of this state.
 
-        Raises StaleNodeError if it may have such a name that is not kept.
+        Raises StaleNodeError if a name that is not kept may have this state.
         """
         if self.links is None:
             return [] if self.parent is None else [self.parent]
@@ -183,11 +183,11 @@ class Node(PlacedNode):
 
     @property
     def is_beyond(self) -> bool:
-        """True if it may have names that are not kept."""
+        """True if the node may have names that are not kept."""
         return self.links is not None and bool(self.links.beyond)
 
     def is_named(self, parent: Node, name: bytes) -> bool:
-        """True if it has this name, or may have it since not all its names are kept."""
+        """True if the node has this name, or may have it since not all its names are kept."""
         if self.parent is parent and self.name == name:
             return True
         return self.links is not None and (self.is_beyond or self.links.has(parent, name))

@@ -52,7 +52,7 @@ class NodeTable:
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent.
 
-        Raises KeyError if it was forgotten, PathTooLongError if it is out of reach.
+        Raises KeyError if the node was forgotten, PathTooLongError if it is out of reach.
         """
         node = self._by_id[nodeid]
         if node.out_of_reach and not self.turn(node):
@@ -64,7 +64,7 @@ class NodeTable:
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """Return the inode number, made distinct where another file system is mounted in the store."""
+        """Return the inode number, made unique if another file system is mounted in the store."""
         if stat.dev == self._root_dev:
             return stat.ino
         self.several_devices = True
@@ -99,7 +99,7 @@ class NodeTable:
         return node
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Call *told* with every node of a directory that is dropped: nobody will ask for it again."""
+        """Call *told* with the node of each directory that is dropped: no request uses that node again."""
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
@@ -154,7 +154,9 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another of a node's names its first. True if there is one and it is in reach."""
+        """Make another of a node's names its first. True if the node has such a name, and this name is in
+        reach.
+        """
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()
         if other is None or node.links is None or first[0] is None:
@@ -169,7 +171,7 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found by a name: if it had another, it was moved in the store."""
+        """Note that a directory was found by a name. If it had another name, it was moved in the store."""
         if node.parent is parent and node.name == name:
             return
         before = node.last_state

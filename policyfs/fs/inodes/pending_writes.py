@@ -72,7 +72,7 @@ class Draft:
         self.cleaned_of: frozenset[str] = frozenset()
 
     def touch(self) -> None:
-        """Note a write into it."""
+        """Note a write into the draft."""
         self.changed, self.unchanged, self.times_ns = True, False, None
 
     def dated(self, before: Stat, now: Stat) -> None:
@@ -89,12 +89,12 @@ class Draft:
         return os.fstat(self.fd).st_size
 
     def give(self) -> int:
-        """Return its descriptor, which the caller closes from here on."""
+        """Return the draft's descriptor. The caller closes it from here on."""
         fd, self.fd = self.fd, -1
         return fd
 
     def close(self) -> None:
-        """Discard it. A second call does nothing."""
+        """Discard the draft. A second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

@@ -18,11 +18,11 @@ _CUT: Final = b"..."
 
 
 class Placement:
-    """The data that all nodes of a table share to find their places.
+    """The data by which the nodes of a table compute their paths.
 
-    child: the policy's step from a directory's state to that of a name in it. moved: counts changes to
-    the paths of known nodes. unlike: counts events that may have changed the decisions on paths that are
-    no longer known (a reload; a directory that was moved in the store).
+    child: the policy's step from a directory's state to that of a name in it. moved: counts changes to the
+    paths of known nodes. unlike: counts events that may have changed the decisions on paths that are no
+    longer known (a reload; a directory that was moved in the store).
     """
 
     __slots__ = ("child", "moved", "unlike")
@@ -57,14 +57,14 @@ class PlacedNode:
 
     @property
     def state(self) -> PathState:
-        """The policy's state for the path by its first name. PathTooLongError if it is out of reach."""
+        """The policy's state for the path by the first name. PathTooLongError if the node is out of reach."""
         if self.out_of_reach:
             raise PathTooLongError(self.name)
         return self.last_state
 
     @property
     def out_of_reach(self) -> bool:
-        """True if its path is longer than the limits: a directory above was moved to a long path."""
+        """True if the node's path is longer than the limits: a directory above was moved to a long path."""
         if self.seen != self._placement.moved:
             self.find_out()
         return self.levels > MAX_LEVELS
@@ -78,13 +78,13 @@ class PlacedNode:
 
     @property
     def above(self) -> Self | None:
-        """The directory that it is in, or had its last name in. None for the root."""
+        """The directory that has the node's first name, or had its last name. None for the root."""
         return self.was_in if self.parent is None else self.parent
 
     def find_out(self, *, elsewhere: bool = False) -> None:
         """Bring state and length of the path up to date, with those of the directories above.
 
-        elsewhere: its directory or name has changed since that was done last.
+        elsewhere: True if the node's directory or name has changed since the last update.
         """
         now, chain = self._placement.moved, [self]
         if elsewhere:

@@ -39,7 +39,7 @@ class ReplacedFiles:
     def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
         """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
 
-        once: keep it for one open only, since the node may lose its name before that.
+        once: keep it for one open only, since the node may lose its name before that open.
         """
         self._let_go(node.nodeid)
         if once:
@@ -80,7 +80,7 @@ class ReplacedFiles:
             self._let_go(nodeid)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all kept descriptors."""
         while self._kept:
             self._let_go(next(iter(self._kept)))
 

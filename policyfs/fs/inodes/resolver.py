@@ -44,7 +44,7 @@ _ON_THE_WAY_S: Final = 5.0
 
 
 class DirectoryGoneError(OSError):
-    """A directory was removed or moved, and no other has its name: ESTALE."""
+    """A directory was removed or moved, and no other directory has its name: ESTALE."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
@@ -111,7 +111,8 @@ class Resolver:
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved.
 
-        If the directory was removed, only the descriptor leads there, and is kept for processes in it.
+        If the directory was removed, only the descriptor still leads to it. So the descriptor is kept, for
+        processes that have this working directory.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -175,7 +176,9 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node. ESTALE if its path no longer leads to it."""
+        """Return the O_PATH descriptor of a directory node. ESTALE if the node's path no longer leads to the
+        directory.
+        """
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
         entry = self._fds.get(node.nodeid)
@@ -300,8 +303,9 @@ class Resolver:
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Find directory descriptor, name and attributes of a node by the first name that leads to it.
 
-        Names that lead elsewhere now are dropped from the node, _NAMES_TRIED at a time. Not for the root.
-        Raises OSError(ESTALE) if none was found, PathTooLongError if they are out of reach.
+        Names that lead to another inode now are dropped from the node, _NAMES_TRIED at a time. Not for the
+        root. Raises OSError(ESTALE) if no name leads to the node, PathTooLongError if its names are out of
+        reach.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
@@ -321,9 +325,9 @@ class Resolver:
     def renamed(self, node: Node) -> bool:
         """Bring a file's known names up to date. True if they changed and one is left.
 
-        _NAMES_TRIED are checked at a time: the first, and those that were checked longest ago. Names that
-        lead elsewhere are dropped. A node without a name left takes the names by which other nodes of the
-        same file were found since.
+        Checks _NAMES_TRIED names at a time: the first, and those checked longest ago. Drops names that lead
+        to another inode. If no name is left, the node takes the names by which other nodes of the same file
+        were found since.
         """
         changed = False
         for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):

@@ -26,11 +26,11 @@ then, or truncates it by path, no watch reports that before it closes the file."
 class Timeouts:
     """The kernel's timeouts of replies to one caller, by policy and by watch.
 
-    alone: True if only one app uses this mount. guarded: True if some callers are refused here and not by
-    the kernel, so that the kernel must answer no request from its caches. watched: True if changes in the
-    store are reported at the moment. reported: True for a directory if changes in it are. forgets_absent:
-    True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if some app is shown
-    its own owners and modes (access/shown_modes.py).
+    alone: True if only one app uses this mount. guarded: True if the daemon, and not the kernel, refuses some
+    callers, so that the kernel must answer no request from its caches. watched: True if a watch reports
+    changes in the store at the moment. reported: True for a directory if the watch reports changes in it.
+    forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
+    some app sees owners and modes of its own (access/shown_modes.py).
     """
 
     def __init__(self, *, alone: bool, guarded: bool = False) -> None:
@@ -43,11 +43,11 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Use this engine's answers to which paths depend on the caller."""
+        """Use this engine to tell whether a path's answers depend on the caller."""
         self._engine = engine
 
     def entry(self, state: PathState) -> float:
-        """Return the seconds for which a name (found or not) at this path is the same for all callers."""
+        """Return the seconds for which the kernel may keep a name at this path, found or absent."""
         if self._guarded:
             return 0.0
         if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
@@ -55,32 +55,37 @@ class Timeouts:
         return LONG_S if self.watched else UNWATCHED_S
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for a name and its node. 0 for a node that serves a single open of a raw file
-        because nothing proved the file's kind: the next open may find a proof again.
+        """Return the seconds for which the kernel may keep a name and its node.
+
+        0 for a node that serves a single open of a raw file because nothing proved the file's kind: the next
+        open may find a proof again.
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
         return self.entry(state)
 
     def outlast(self, old: PathState, new: PathState) -> bool:
-        """True if an entry of the old path would be kept at the new one for longer than the new one's own.
+        """True if an entry that a rename moves would last longer than the new path allows.
 
-        In a rename the kernel moves the entry with its time (fs/fuse/dir.c, fuse_rename_common).
+        In a rename the kernel moves the entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
         """
         return self.entry(old) > self.entry(new)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
-        """Return the seconds for a name that is absent, or hidden from the caller.
+        """Return the seconds for which the kernel may keep that a name is absent, or hidden from the caller.
 
-        by_kind: True if a file's kind decides who sees it there. Then a name may be hidden because sniffing
-        failed, which must not last. So absent names do not last either, or one could tell them apart.
+        by_kind: True if a file's kind decides who sees a name at this path. Failed sniffing may then hide a
+        name, and this must not last. Absent names must not last either, since the caller could tell them from
+        hidden ones.
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
 
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
-        """Return the seconds for a node's attributes. A regular file's grow with the time since its last
-        change. A directory's are short until the watch knows it by its handle.
+        """Return the seconds for which the kernel may keep a node's attributes.
+
+        For a regular file they grow with the time since its last change. For a directory they are short until
+        the watch knows its handle.
         """
         if self.told_apart and not self.alone:
             return 0.0
@@ -109,8 +114,10 @@ class Timeouts:
 def fill(
     stat: Stat, nodeid: int, entry_s: float, attr_s: float, size: int | None = None
 ) -> pyfuse3.EntryAttributes:
-    """Return the reply for a node. st_ino has the node number, st_rdev the store's inode number, and
-    st_blocks a device's number (kernel/bridge puts them where they belong).
+    """Return the reply for a node.
+
+    st_ino has the node number, st_rdev the store's inode number, and st_blocks a device's number.
+    kernel/bridge moves them to their fields.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)
@@ -132,8 +139,10 @@ def fill(
 
 
 def shown_size(node: Node, stat: Stat) -> int:
-    """Return a file's size as this node's readers see it. Held bytes count, and a pinned copy has its own
-    size. But if the file was truncated through this very node, that size counts, as natively.
+    """Return a file's size as this node's readers see it.
+
+    Held bytes count, and a pinned copy has its own size. If the file was truncated through this node, the new
+    size counts, as on a local file.
     """
     state = node.open
     if state is None:

@@ -17,7 +17,7 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """The kernel's caches of one mount, which it can be made to forget in parts.
+    """Makes the kernel forget parts of what it keeps for one mount.
 
     notifier: None before the session runs; until then the methods do nothing.
     """
@@ -34,12 +34,12 @@ class KernelCache:
             self.notifier.inval_inode(nodeid, 0, 0)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes, once it gets the notification."""
+        """Make the kernel ask for a node's attributes from the arrival of the notification on."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 
     def forget_attributes_now(self, nodeid: int) -> None:
-        """Make the kernel ask for the attributes of an open node; done when this returns."""
+        """Make the kernel ask for the attributes of an open node, from the return of this call on."""
         if self.notifier is not None:
             self.notifier.inval_attributes_now(nodeid)
 
@@ -48,7 +48,7 @@ class KernelCache:
         await self.forget_seen(nodeid, pages=False)
 
     async def forget_seen(self, nodeid: int, *, pages: bool) -> None:
-        """Make the kernel forget a node's attributes, and if *pages*, its pages; done when this returns."""
+        """Make the kernel forget a node's attributes, and if *pages*, its pages, before this returns."""
         forgotten, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def done() -> None:
@@ -72,14 +72,14 @@ class KernelCache:
                     self.notifier.inval_inode(known.nodeid)
 
     async def forget_names_now(self, node: Node) -> None:
-        """Make the kernel forget a file's names as forget_names() does; done when this returns."""
+        """Make the kernel forget a file's names as forget_names() does, before this returns."""
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order
 
     def forget_all_names(self) -> None:
         """Make the kernel look up every name again, also in requests that come before our next reply.
 
-        A kernel before FUSE 7.44 cannot do that at once: it forgets them a moment later.
+        A kernel before FUSE 7.44 cannot do this at once: it forgets the names a moment later.
         """
         if self.notifier is not None and not self.notifier.inc_epoch_now():
             self.reset()

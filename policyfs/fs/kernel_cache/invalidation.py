@@ -29,9 +29,12 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 
 
 class Invalidation:
-    """The watch of one mount. Without one, timeouts stay short (attributes.UNWATCHED_S). They also become
-    short once a directory is reached that the watch does not cover: one of another file system, mounted in
-    the store. (Its handles mean nothing here: directories here may have the same ones.)
+    """Invalidates the kernel's caches after events of one mount's watch.
+
+    Without a watch, timeouts stay short (attributes.UNWATCHED_S). They also become short once a request
+    reaches a directory that the watch does not cover: one of another file system, mounted in the store.
+    (Handles of that file system mean nothing to the watch: directories of the store may have the same
+    handles.)
     """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:

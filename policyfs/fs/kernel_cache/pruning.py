@@ -19,7 +19,7 @@ _LONGEST_PAUSE: Final = 64
 
 
 class Notify(Protocol):
-    """The notifier that asks the kernel to forget unused nodes; False if it cannot be asked."""
+    """Asks the kernel to forget unused nodes. False if the kernel does not know this notification."""
 
     def prune(self, nodeids: list[int], /) -> bool: ...
 

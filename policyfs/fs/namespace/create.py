@@ -164,11 +164,13 @@ class Creator:
         call: Call,
         make: Callable[[int], int],
     ) -> pyfuse3.EntryAttributes:
-        """Make an object for mkdir, symlink or mknod. *make* gets the directory's descriptor, makes the name,
-        and returns a descriptor of the new object, or -1.
+        """Make an object for mkdir, symlink or mknod.
 
-        INVARIANT: for a regular file it returns a descriptor: by the name another file could be found, moved
-        there meanwhile, and would be given to the caller.
+        *make* gets the directory's descriptor, makes the name, and returns a descriptor of the new object, or
+        -1.
+
+        INVARIANT: for a regular file *make* returns a descriptor. Another file may take the name meanwhile,
+        and a search by name would give that file to the caller.
         """
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
@@ -194,7 +196,7 @@ class Creator:
     async def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make a symlink. Its target is only data for us; the caller's kernel resolves it."""
+        """Make a symlink. The daemon stores its target as data; the caller's kernel resolves it."""
 
         def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
@@ -205,8 +207,10 @@ class Creator:
     async def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make an empty regular file. Other types are EPERM, since the kernel opens them without the daemon,
-        unless the policy is free of requirements there (Gate.free).
+        """Make an empty regular file.
+
+        Other types get EPERM, since the kernel opens them without the daemon. At a path without any
+        requirement they are made (Gate.free).
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)

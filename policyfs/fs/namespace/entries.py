@@ -32,7 +32,10 @@ _WHY_ELSEWHERE: Final = (
 
 
 class HiddenError(OSError):
-    """One end of a request is hidden from the caller, by this decision. key: the key of its inode."""
+    """One end of a request is hidden from the caller.
+
+    decision: the denial. key: the key of the object's inode.
+    """
 
     def __init__(self, decision: Decision, key: int) -> None:
         super().__init__(decision.errno, "hidden from the caller")
@@ -65,10 +68,10 @@ class Entries:
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """Find one end of a request, with all facts that the policy may need. ENOENT if it is not there.
+        """Find one end of a request, with all facts that the policy may need. ENOENT if the name is absent.
 
-        evidence: keeps the proof of its kind. moves_to: the path state that it would move to, which may
-        depend on more facts than its present one.
+        evidence: keeps the proof of its kind. moves_to: the path state after the move; it may depend on more
+        facts than the present one.
         """
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
@@ -96,9 +99,9 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """Find the object that has the new name of a rename, or None. A hidden one cannot be replaced.
+        """Find the object that has the new name of a rename, or None. A hidden object cannot be replaced.
 
-        moves_to: the path state that it would move to, in an exchange; then there must be one.
+        moves_to: the object's path state after an exchange. An exchange needs such an object.
         """
         try:
             await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))
@@ -115,8 +118,8 @@ class Entries:
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:
         """Return the errno of a refused rmdir or rename of these nodes.
 
-        After ENOENT the kernel drops the directory, also for processes in it (fs/fuse/dir.c, fuse_rmdir,
-        fuse_rename_common). So for a directory that others may be in, it is EACCES instead.
+        After ENOENT the kernel drops the directory, even for processes that use it (fs/fuse/dir.c,
+        fuse_rmdir, fuse_rename_common). So if other processes may use the directory, the errno is EACCES.
         """
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
@@ -125,8 +128,10 @@ class Entries:
         return self._tree.open_file(dirfd, name, os.O_RDONLY)
 
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
-        """Keep objects that lose a name within reach (for fstat and the like): open files without another
-        name, a directory that a process may be in, and for a moment a file that is replaced.
+        """Keep objects usable that lose a name (for fstat and the like).
+
+        These are open files without another name, a directory that a process may use, and for a moment a
+        replaced file.
         """
         for node in self._nodes.named(ino_key, parent, name):
             if node.ftype is FileType.DIRECTORY:

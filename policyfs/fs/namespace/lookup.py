@@ -55,10 +55,10 @@ class Lookup:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the entry of a name: found, hidden (ENOENT), or absent (cached where that is safe).
+        """Return the entry of a name: found, hidden (ENOENT), or absent (with a timeout if caching is safe).
 
-        If a reload comes in between, it is decided anew. It is not answered with ESTALE: the kernel would try
-        the whole open once more, and the open may need that second try for itself.
+        If a reload comes in between, the LOOKUP is decided anew. The answer is not ESTALE: the kernel would
+        try the whole open once more, and the open may need that second try for itself.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):

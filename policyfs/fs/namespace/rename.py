@@ -35,7 +35,7 @@ _TRIES: Final = 10
 
 
 class _HeldError(Exception):
-    """A file that is about to replace another has bytes that are not in the store yet: this handle's."""
+    """A file that is to replace another has bytes that are not in the store yet. handle: their writer."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -43,7 +43,9 @@ class _HeldError(Exception):
 
 
 class _Side(NamedTuple):
-    """One side of a rename: a name, its path's state, and the object that had it. end: None without one."""
+    """One side of a rename: a name, its path's state, and the object of that name. end: None if there is
+    none.
+    """
 
     parent: Node
     name: bytes
@@ -86,8 +88,8 @@ class Renamer:
     ) -> None:
         """Rename as rename(2) does, with NOREPLACE or EXCHANGE.
 
-        A file that replaces another is judged first, if it has held bytes (a head or a draft) and its writer
-        has not closed it yet. If it was refused later, both files would be gone.
+        A file that replaces another may have held bytes (a head or a draft) of a writer that has not closed
+        it yet. These bytes are judged first: a later refusal would lose both files.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")

@@ -26,18 +26,18 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """Sets and clears suid and sgid for one mount. keeper: None where leases mean nothing."""
+    """Sets and clears suid and sgid for one mount. keeper: None if leases mean nothing on the store."""
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree
         self._keeper = keeper
 
     async def may_set_ids(self, stack: contextlib.ExitStack, fd: int, mode: int) -> bool:
-        """True if the object behind *fd* (O_PATH is enough) may get that mode with suid and sgid in it.
+        """True if the object behind *fd* (O_PATH is enough) may get a mode with suid and sgid.
 
-        The answer holds until *stack* is closed. A file gets them only while nobody has it open for writing,
-        in any mount or in the store: a write through an open descriptor is not seen here, and would not clear
-        them as it must (Linux: file_remove_privs).
+        The answer holds until *stack* is closed. A file gets the bits only while nobody has it open for
+        writing, in any mount or in the store. Otherwise a write through an open descriptor would not clear
+        them as it must (Linux: file_remove_privs), since the daemon does not see that write.
         """
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True

@@ -46,7 +46,7 @@ class Tmpfiles:
     async def open(
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Handle, pyfuse3.EntryAttributes]:
-        """Create and open a new file in a directory. EOPNOTSUPP if the store has no such files."""
+        """Create and open an unnamed file in a directory. EOPNOTSUPP if the store has no unnamed files."""
         check_room(parent, UNNAMED)
         who, path = caller.principal, child_path(parent, UNNAMED)
         call = Call("create", describe(flags))
@@ -81,11 +81,12 @@ class Tmpfiles:
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file its name. This needs the rights to create it there, open as it is.
+        """Give a file its name. The caller needs the rights to create the file at that path, with its open
+        handles.
 
-        Its writes so far were judged by the view that it is open in, and its handles go on writing in that
-        view. So at the new path each app that has it open must have the same view, and the rights of its
-        handle; else EXDEV or the policy's errno.
+        The view of its handles has judged the file's writes, and judges the next ones. So each app that has
+        the file open must have the same view at the new path, and the rights of its handle. Otherwise EXDEV,
+        or the policy's errno.
         """
         check_room(parent, name)
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)

@@ -15,7 +15,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 
 
 class Remover:
-    """Removes names as the policy allows. Open objects stay within reach."""
+    """Removes names as the policy allows. Open objects without a name stay usable."""
 
     def __init__(self, fs: FsContext, *, entries: Entries, open_files: OpenFiles) -> None:
         self._tree = fs.tree

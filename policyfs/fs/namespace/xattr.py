@@ -90,8 +90,9 @@ class ExtendedAttributes:
 
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP. EOPNOTSUPP, too,
-        where xattrs are forbidden (xattr_bans.py).
+        """Set a user.* xattr. Other namespaces: EPERM (security, trusted), else EOPNOTSUPP.
+
+        Also EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
         """
         facts = await self._bans.facts(node, caller)
         call = Call("xattr", "setxattr")

@@ -28,9 +28,9 @@ class AttributeBans:
         return await self._gate.facts_of(node, need, caller.principal)
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
-        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids words there.
+        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids words at one of the file's paths.
 
-        INVARIANT: no await between this and the change, since it uses the names that the node has now.
+        INVARIANT: no await between this and the change, since the check uses the node's present names.
         """
         words = self._words(node, caller, facts)
         if not words:

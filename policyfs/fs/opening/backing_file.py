@@ -20,8 +20,9 @@ _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO}
 
 
 class BackingFiles:
-    """Descriptors of backing files. remote: True if another process or machine serves the store, so that an
-    open may take long.
+    """Descriptors of backing files.
+
+    remote: True if another process or machine serves the store, so that an open may take long.
     """
 
     def __init__(self, fs: FsContext, *, replaced_files: ReplacedFiles, remote: bool = False) -> None:

@@ -32,7 +32,7 @@ class PathServer(Protocol):
     """Opens and reads the nodes of one byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve a reader by a backing id that the kernel has already: steps 1 to 7, without a descriptor.
+        """Serve a reader by a backing id that the kernel already has: steps 1 to 7, without a descriptor.
 
         False if the open must go through all steps. Sets stat, decision, handle and state.
         """
@@ -45,7 +45,7 @@ class PathServer(Protocol):
 
 
 class RawPath:
-    """The store's own bytes, the same for everyone who has the view."""
+    """Opens and reads the store's own bytes, which are the same for every app with the view."""
 
     def __init__(
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
@@ -85,7 +85,9 @@ class RawPath:
 
 
 class LivePath:
-    """The file itself: an app's own under redaction, and files with checked writes."""
+    """Opens and reads the file itself, mediated: an app's own file under redaction, or a file with checked
+    writes.
+    """
 
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
         self._tree = fs.tree
@@ -95,12 +97,12 @@ class LivePath:
         self._redactor = redactor
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Return False: nothing of it is registered."""
+        """Return False: no bytes of a LIVE node are registered."""
         del opening
         return False
 
     async def connect(self, opening: OpenContext) -> None:
-        """Begin a head where writes are checked."""
+        """Begin a head if the file's writes are checked."""
         node, handle, state = opening.request.node, opening.handle, opening.shared
         if node.view.checked and state.head is None and (handle.writable or handle.created):
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
@@ -155,18 +157,18 @@ class LivePath:
 
 
 class LeasedPath:
-    """A file too large to copy that is redacted, or allowed for its kind, read under a lease."""
+    """Opens and reads, under a lease, a file too large to copy that is redacted, or allowed for its kind."""
 
     def __init__(self, leased: LeasedFiles) -> None:
         self._leased = leased
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Return False: nothing of it is registered."""
+        """Return False: no bytes of a LEASED node are registered."""
         del opening
         return False
 
     async def connect(self, opening: OpenContext) -> None:
-        """Take the lease, and locate under it."""
+        """Take the lease, and locate the hidden parts under it."""
         request, state = opening.request, opening.shared
         armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"

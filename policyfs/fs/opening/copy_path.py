@@ -48,9 +48,9 @@ class CopyPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Open a copy of the file's present version that is registered with the kernel already.
+        """Open a copy of the file's present version that is already registered with the kernel.
 
-        False if there is none, or if it was made for another decision. No await.
+        False if the node has no such copy, or if the copy was made for another decision. No await.
         """
         request = opening.request
         node, who = request.node, request.caller.principal
@@ -79,7 +79,7 @@ class CopyPath:
         return True
 
     async def connect(self, opening: OpenContext) -> None:
-        """Serve the handle from the node's frozen copy, made or found for the file's present version."""
+        """Serve the handle from a frozen copy of the file's present version, an existing or a new one."""
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
         judge = _Judge(self._gate, request)
@@ -105,7 +105,7 @@ class CopyPath:
             self._show(opening, made, judge.decision, opening.owner)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read from the copy, if the kernel does not."""
+        """Read from the copy, if the node is mediated."""
         return await read_store(handle.fd, offset, size)
 
     def _show(self, opening: OpenContext, made: Redacted, decision: Decision, owner: str | None) -> None:

@@ -24,7 +24,7 @@ from policyfs.store.frozen import Version
 
 
 class Lifecycle:
-    """The handles and open states of one mount: their making and their end."""
+    """Makes and ends the handles and open states of one mount."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Lifecycle:
     def enter(self, node: Node, *, writing: bool) -> OpenState:
         """Reserve the node's open state: it lives until the same number of leave() calls.
 
-        INVARIANT: all open nodes of an inode through which the daemon writes have one lock, so that a
-        judgement in one view is still right when the bytes are written, also if other views write.
-        No task waits for one such lock while it holds another. Copies and leases have locks of their
-        own: long steps there must not delay a writer.
+        INVARIANT: all open nodes of an inode through which the daemon writes share one lock. So a judgement
+        in one view is still right when the bytes are written, even if other views write. No task waits for
+        one such lock while it holds another. Copies and leases have locks of their own: their long steps must
+        not delay a writer.
         """
         if node.open is None:
             node.open = OpenState()
@@ -81,9 +81,10 @@ class Lifecycle:
         return node.open
 
     async def show_size(self, handle: Handle, version: Version) -> None:
-        """Make the kernel ask for the size again if the file was changed elsewhere since it was told.
+        """Make the kernel ask for the size again if the file was changed elsewhere since the last answer.
 
-        The kernel reads no further than the size that it knows. (In passthrough it uses the file's own.)
+        The kernel reads no further than the size that it knows. (In passthrough it uses the backing file's
+        size.)
         """
         node = handle.node
         if handle.mode is Mode.MEDIATED and node.was_told_another(version):
@@ -110,7 +111,7 @@ class Lifecycle:
         self._handles.add(handle)
 
     def leave(self, handle: Handle, state: OpenState) -> None:
-        """Undo one enter(); the last one releases everything."""
+        """Undo one enter(). The last leave() releases everything."""
         node = handle.node
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # nobody gets this error: FLUSH has reported before

@@ -33,8 +33,8 @@ class OpenFiles:
     def backing_fd(self, handle: Handle) -> int:
         """Return a descriptor of the store's file behind a handle, in any view. The caller closes it.
 
-        It can read at least. For the reader of a copy, it is the file that has the name now. ESTALE if
-        neither a descriptor nor a name leads to the file.
+        The descriptor can read at least. If the handle shows a copy, the descriptor is of the file that has
+        the name now. ESTALE if neither a descriptor nor a name leads to the file.
         """
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)

@@ -63,10 +63,10 @@ class Passthrough:
         return 0 if self._backing is None else self._backing.live
 
     def choose(self, node: Node, state: OpenState, fd: int) -> None:
-        """Set the mode of a node that is being opened; *fd* is an O_RDONLY descriptor of its bytes.
+        """Set the mode of a node that is being opened. *fd*: an O_RDONLY descriptor of its bytes.
 
-        INVARIANT: one backing id per node while any handle lives, and a node that was mediated
-        once stays mediated: a mix, which the kernel forbids, would be EIO to the app.
+        INVARIANT: a node has one backing id while any of its handles lives. A mediated node stays mediated:
+        the kernel forbids a mix of both modes, and the app would get EIO.
         """
         if state.backing_id or self.take_idle(node, state):
             return
@@ -90,8 +90,10 @@ class Passthrough:
             return backing.register(fd)
 
     def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
-        """Set the mode of a node that shows a frozen copy. A copy is registered once for its whole life, for
-        all nodes that show it (the kernel takes one id for several nodes).
+        """Set the mode of a node that shows a frozen copy.
+
+        A copy is registered once for its whole life, for all nodes that show it. (The kernel takes one id for
+        several nodes.)
         """
         if not state.backing_id:
             if not copy.backing_id:

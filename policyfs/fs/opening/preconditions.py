@@ -104,10 +104,10 @@ class Preconditions:
     def demand_proof(self, opening: OpenContext) -> None:
         """Refuse an open for reading that depends on the file's kind, unless a lease proves the kind.
 
-        A reader is sent back to LOOKUP, for a node that shows a copy. If no name leads to one, or if the open
-        is also for writing: EBUSY while somebody writes, EACCES where leases mean nothing, on record. An open
-        for writing alone needs no proof, since it reads no bytes.
-        Sets by_kind. INVARIANT: no await between this and a reader's last step.
+        A reader gets ESTALE: its next LOOKUP finds a node that shows a copy. If no name leads to such a node,
+        or if the open is also for writing, the answer is EBUSY while the file has a writer, and EACCES if
+        leases mean nothing; both are on record. An open for writing alone needs no proof, since it reads no
+        bytes. Sets by_kind. INVARIANT: no await between this and a reader's last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
@@ -151,9 +151,11 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "it is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Set emptied, or refuse on record, if an app under redaction writes a file that it does not own.
+        """Refuse, on record, an open by which an app under redaction writes a file of another owner without
+        emptying it.
 
-        By rule 5 it may write such a file only by emptying it.
+        Rule 5 allows such an app to write such a file only by emptying it. Sets emptied if the open does
+        that.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:

@@ -55,7 +55,7 @@ class WriteAccess:
     async def writer(self, node: Node, fd: int) -> int:
         """Return a descriptor for writing, after every lease on the file is broken.
 
-        It is kept while the handle lives, so that nobody can take a lease before the kernel's
+        The handle keeps the descriptor while it lives, so that nobody can take a lease before the kernel's
         own open of the backing file.
         """
         self._leased.give_way(node.ino)

@@ -44,12 +44,14 @@ _PLANS_MAX = 3
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """There is no room for another copy: the file is treated as a large one."""
+    """The cache has no room for another copy: the file is served like one that is too large to copy."""
 
 
 class _Key(NamedTuple):
-    """The key of a copy: the file, its version, and the hidden words (what). lane: the only lane that may
-    see it, since its plan is from that app's worker alone; None: every app may.
+    """The key of a copy: the file, its version, and the hidden words (what).
+
+    lane: the only app that may see the copy, since the copy's plan comes from that app's worker alone. None:
+    every app may see it.
     """
 
     ino_key: int
@@ -75,8 +77,9 @@ def _file(key: _Key) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges. settled:
-    True if nobody wrote the file while it was made.
+    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges.
+
+    settled: True if nobody wrote the file while the copy was made.
     """
 
     copy: Copy
@@ -96,7 +99,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy that only its lane may see, and the kind and plan of its making. racy: as in Said."""
+    """A copy that only its own app may see, and the kind and plan of its making. racy: as in Said."""
 
     key: _Key
     copy: Copy
@@ -106,7 +109,7 @@ class _Unshared(NamedTuple):
 
 
 class _Patched(NamedTuple):
-    """A copy that was patched and sealed. found: its plan; located: the words that the plan was made for."""
+    """A patched and sealed copy. found: its plan. located: the words for which the plan was made."""
 
     found: Found
     hidden: frozenset[str]
@@ -119,8 +122,10 @@ Judge = Callable[[Facts], Decision]
 
 
 class Redactor:
-    """The maker and keeper of copies. keeper: None where leases mean nothing. size_cap: limit of a copy in
-    memory, in bytes. apart: True if several apps use the cache, and each has its own share.
+    """Makes and keeps redacted copies.
+
+    keeper: None if leases mean nothing on the store. size_cap: limit of a copy in memory, in bytes. apart:
+    True if several apps use the cache, and each has a share of its own.
     """
 
     def __init__(
@@ -150,10 +155,10 @@ class Redactor:
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
-        """True if a file is served to *who* as a frozen copy now, False if under a lease.
+        """True if *who* gets a frozen copy of the file now, False if a lease serves it.
 
-        INVARIANT: an open that is sent back to LOOKUP because of this answer finds room there, since the
-        kernel tries once more only.
+        INVARIANT: if this answer sends an open back to LOOKUP, the second try finds room, since the kernel
+        tries only once more.
         """
         if self._no_room and self._no_room.get(who.label):
             return False
@@ -164,7 +169,7 @@ class Redactor:
         return self._copies.has_room(size if copy is None else copy, self.payer(who))
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app whose share of the cache a copy counts for; None if one app has the whole cache."""
+        """Return the app whose share of the cache counts a copy; None if one app has the whole cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
@@ -215,7 +220,7 @@ class Redactor:
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
         """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
 
-        Raises NoRoom if their share of the cache is used up.
+        Raises NoRoom if the caller's share of the cache is used up.
         """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))

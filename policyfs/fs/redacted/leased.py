@@ -45,7 +45,9 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result for a file to be read under a lease. reason: why it cannot be shown, "" if it can."""
+    """The result of preparing a file for reads under a lease. reason: why the file cannot be shown; empty if
+    it can.
+    """
 
     decision: Decision
     kind: str | None
@@ -53,7 +55,7 @@ class Armed(NamedTuple):
 
 
 class LeasedFiles:
-    """The leases of one mount. keeper is None where leases mean nothing on this store."""
+    """The leases of one mount. keeper is None if leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class LeasedFiles:
         return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
 
     async def connect(self, handle: Handle, state: OpenState, fd: int, owner: str, call: Call) -> Armed:
-        """Serve an open of a LEASED node, or refuse it: EBUSY while it has a writer."""
+        """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer."""
         handle.node.mediated = True
         async with state.lock:
             armed = await self._arm(handle, state, fd, owner)
@@ -183,7 +185,7 @@ class LeasedFiles:
             await trio.sleep(left_s)
 
     def give_way(self, ino_key: int) -> None:
-        """Release every lease on a file before a write-open of this mount."""
+        """Release every lease on a file before this mount opens the file for writing."""
         for node in self._nodes.same_inode(ino_key):
             if node.open is not None and node.open.lease is not None:
                 self._broken(node)

@@ -27,7 +27,7 @@ class PlanSource(Protocol):
 
 
 class PlanMemory(Protocol):
-    """Plans of earlier times (content/disk_cache.py)."""
+    """Remembered plans (content/disk_cache.py)."""
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:
         """Return the kind and the plan to hide *what* in this version of a file, or None."""
@@ -65,7 +65,8 @@ def _ignore(_: Said) -> None:
 
 
 class PlanFinder:
-    """The finder of plans. memory: None if no plans are kept; second: None without second looks.
+    """Finds plans: remembered, or made by a worker. memory: None if no plans are kept. second: None without
+    second looks.
 
     on_confirmed, on_denied: called with plans after their second look.
     """
@@ -90,11 +91,11 @@ class PlanFinder:
     ) -> tuple[str | None, Plan]:
         """Find the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: the file and its version, as far as stat shows it, by default the proof's. Workers' failures
-        over it are remembered.
+        version: the file and its version, as far as stat shows it; by default the proof's. Failures of
+        workers on this version are remembered.
 
-        INVARIANT: without a proof nothing is remembered, or taken from memory. While a writer lives, stat
-        proves nothing, and an old plan on new bytes is a leak.
+        INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While a writer
+        lives, stat proves nothing, and an old plan on new bytes is a leak.
         """
         kind, plan, _ = await self.find(fd, what, lane=lane, proof=proof, version=version)
         return kind, plan

@@ -13,10 +13,11 @@ Look = TypeVar("Look")
 
 
 class WaitingLooks(Generic[Look]):
-    """Looks by lane and key. Those of one lane leave in the order of arrival. Event loop only.
+    """Waiting second looks by lane and key. The looks of one lane leave in the order of arrival. Event loop
+    only.
 
     A lane gets another place while it has no more places than are free. So one lane alone can have half of
-    all places, two a third each, and a lane without places always gets one.
+    all places, and two lanes a third each. A lane without places always gets one.
     """
 
     def __init__(self) -> None:

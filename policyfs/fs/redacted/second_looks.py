@@ -45,8 +45,10 @@ class FreshSource(Protocol):
 
 
 class Said(NamedTuple):
-    """The result of an app's worker for a version of a file. what: words that the plan hides; None: only the
-    kind was requested, and plan is None. racy: the file may have changed since with the same stat.
+    """The result of an app's worker for a version of a file.
+
+    what: words that the plan hides; None: the worker found only the kind, and plan is None. racy: True if the
+    file may have changed since without a change in stat.
     """
 
     version: KindKey
@@ -75,9 +77,10 @@ class Verdict(Protocol):
 
 @dataclass(slots=True)
 class SecondLookStats:
-    """Counts since the start; waiting is the present number. dropped: looks that were not possible, because
-    of a writer for example. differed: a worker's result was not that of the fresh worker, or of its app's
-    workers before.
+    """Counts since the start; waiting is the present number.
+
+    dropped: looks that were not possible, for example because the file had a writer. differed: results of
+    workers that contradicted the fresh worker, or an earlier worker of the same app.
     """
 
     waiting: int = 0
@@ -87,8 +90,10 @@ class SecondLookStats:
 
 
 class SecondLooks:
-    """The waiting looks, and the task that takes them. keeper: None where leases mean nothing. Then nothing
-    proves that the bytes are still the same, and no look is taken.
+    """The waiting looks, and the task that takes them.
+
+    keeper: None if leases mean nothing on the store. Without leases nothing proves that the bytes are still
+    the same, so no look is taken.
     """
 
     def __init__(
@@ -227,7 +232,7 @@ class SecondLooks:
 
 
 class KindsConfirmed:
-    """Second looks at kinds: a kind that was found twice is kept for all apps."""
+    """Keeps a kind for all apps once a second look has found it, too."""
 
     def __init__(self, kinds: KindCache, second: SecondLooks) -> None:
         self._kinds = kinds

@@ -14,7 +14,9 @@ Holder = str | int
 
 
 class Shares:
-    """One limited resource. limit: its amount; what: its name, for the error. Event loop only."""
+    """Divides one limited resource between apps. limit: its amount; what: its name, for the error. Event loop
+    only.
+    """
 
     def __init__(self, limit: int, what: str) -> None:
         self.limit: Final = limit

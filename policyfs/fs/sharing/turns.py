@@ -16,7 +16,7 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """The turns of all apps. Event loop only. most: the limit of requests of one app at once."""
+    """Gives apps turns for limited requests. Event loop only. most: one app's limit at once."""
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
