@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.findings import Finding, State
+from policyfs.cli.on_record import existing
 from policyfs.daemon import control
 from policyfs.daemon.contain import Containment, containment
 from policyfs.errors import PolicyfsError
@@ -170,11 +171,8 @@ def check_libmagic() -> Finding:
 
 def check_trail(root: str) -> Finding:
     """Check that a file can be written in the trail's directory, or in the one above it."""
-    where = Path(root)
-    while not where.exists() and where != where.parent:
-        where = where.parent
     try:
-        with tempfile.TemporaryFile(dir=where) as file:
+        with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
     except OSError as error:
         todo = "make it writable for root, or name another: --trail DIR"

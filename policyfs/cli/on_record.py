@@ -19,6 +19,12 @@ def trail_root(given: str | None = None) -> str:
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
 
 
+def existing(root: str) -> Path:
+    """Return the trail root, or the nearest directory above it that exists."""
+    where = Path(root)
+    return next(one for one in (where, *where.parents, Path(".")) if one.exists())
+
+
 def starter(command: str) -> dict[str, object]:
     """Describe the caller of a command: the process, and the login user where the kernel knows it."""
     from policyfs.fs.access.audit import executable

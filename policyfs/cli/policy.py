@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policyfs.cli.looking import kind_in_worker, opened
-from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
+from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, errno_name
+from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
@@ -155,13 +156,10 @@ def _refusal(decision: Decision, kind: str | None) -> str | None:
     """Return the reason why the table of kinds (docs/redaction.md) forbids to open it redacted, or None."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
-    from policyfs.redact.core.kinds import Treatment
-    from policyfs.redact.registry import kind_table
-
-    row = kind_table().get(kind)
-    if row is None:
-        return f"{kind} is no kind that policyfs can clean"
-    return f"{kind}: {row.why}" if row.treatment is Treatment.REFUSED else None
+    if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:
+        return None
+    why = WITHOUT_LOCATOR.get(kind)
+    return f"{kind} is no kind that policyfs can clean" if why is None else f"{kind}: {why}"
 
 
 def _asker(engine: Engine, args: argparse.Namespace) -> Principal:

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policyfs.cli.findings import Finding, State
+from policyfs.cli.on_record import existing
 from policyfs.store.facts import StoreFacts, probe
 
 
 def check_trail_place(root: str, store: str) -> Finding:
     """Check that the trail and the store are not on one file system, which apps could fill."""
-    where = Path(root)
-    while not where.exists() and where != where.parent:
-        where = where.parent
     try:
-        same = where.stat().st_dev == Path(store).stat().st_dev
+        same = existing(root).stat().st_dev == Path(store).stat().st_dev
     except OSError as error:
         return Finding("trail place", State.OFF, f"cannot be looked at: {error.strerror}", "see `store`")
     if same:
