@@ -48,10 +48,8 @@ class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
 
 
 class _Key(NamedTuple):
-    """The key of a copy: the file, its version, and the hidden words (what).
-
-    lane: the only app that may see the copy, since the copy's plan comes from that app's worker alone. None:
-    every app may see it.
+    """The key of a copy: the file, its version, and the hidden words (what). lane: the only app that may see
+    the copy, since the copy's plan comes from that app's worker alone; None: every app may see it.
     """
 
     ino_key: int
@@ -77,9 +75,8 @@ def _file(key: _Key) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges.
-
-    settled: True if nobody wrote the file while the copy was made.
+    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges. settled:
+    True if nobody wrote the file while the copy was made.
     """
 
     copy: Copy
