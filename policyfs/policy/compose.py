@@ -7,6 +7,7 @@ collected. In the tree ``Absent.BROKEN`` takes their place, so that none is repo
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Final
 
@@ -66,10 +67,11 @@ class UnreadableError(Exception):
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
     """Decode a file's bytes to a source. Raises UnreadableError if they are no text, or empty."""
+    text = text.removeprefix(BOM_UTF8)
     try:
-        decoded = text.decode("utf-8-sig")
+        decoded = text.decode()
     except UnicodeDecodeError as fault:
-        good = text[: fault.start].decode("utf-8-sig")
+        good = text[: fault.start].decode()
         source = Source(name, good + text[fault.start :].decode("utf-8", "replace"))
         errors.append(
             source.error(

@@ -51,7 +51,8 @@ def _mixed_by(engine: Engine, rule: Rule) -> Iterator[MixedDirectory]:
 def sample(glob: str, app: App) -> tuple[str, str]:
     """Return a directory that the glob matches, and the name of a file in it."""
     text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
-    text = _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)
+    while (chosen := _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)) != text:
+        text = chosen  # alternatives may hold others
     parts = text.strip("/").split("/")
     if parts[-1] in {"**", "***"}:
         parts[-1] = "*"
