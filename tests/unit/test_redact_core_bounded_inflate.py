@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyfs.redact.core.bounded_inflate import deflated_to
+from policyfs.redact.core.bounded_inflate import blank, deflated_to
 from policyfs.redact.core.bounded_inflate import inflated as inflated_within
 from policyfs.redact.core.cleaners import MAX_INFLATED_BYTES, Budget, TooMuchError
 
@@ -100,3 +100,43 @@ def test_what_fits_has_the_length_asked_for(plain, more):
     else:
         assert len(packed) == size
         assert inflated(packed) == (plain, b"")
+
+
+@pytest.mark.parametrize("size", [11, 12, 100, 65545, 65546, 65547, 70000, 200_000])
+def test_a_blank_stream_of_any_length(size):
+    made = blank(size, b" ")
+    assert len(made) == size
+    whole = inflated(made)
+    assert whole is not None
+    said, rest = whole
+    assert not said.strip(b" ")
+    assert not rest.strip(b"\0")
+
+
+def test_deflating_into_a_length():
+    text = b"abc" * 100
+    made = deflated_to(text, 50, padded=True)
+    assert made is not None
+    assert len(made) == 50
+    whole = inflated(made)
+    assert whole is not None
+    assert whole[0] == text
+    assert deflated_to(bytes(range(256)), 50, padded=True) is None
+
+
+@given(st.binary(max_size=300), st.integers(0, 80))
+def test_what_fits_has_the_length_asked_for_with_padding(data, more):
+    least = len(zlib.compress(data, 9))
+    made = deflated_to(data, least + more, padded=True)
+    assert made is not None
+    assert len(made) == least + more
+    whole = inflated(made)
+    assert whole is not None
+    said, rest = whole
+    assert said == data
+    assert not rest.strip(b"\0")
+
+
+@pytest.mark.parametrize("size", range(11))
+def test_no_stream_is_shorter_than_eleven_bytes(size):
+    assert blank(size) == bytes(size)

@@ -1,4 +1,8 @@
-"""Deflated text within metadata (RFC 1950, 1951): read with a bound, written to an exact length."""
+"""zlib streams within a file (RFC 1950, 1951): read with a bound, written to an exact length.
+
+New data for a compressed part must take as many bytes as before. Stored blocks and empty blocks make
+nearly any length.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
 """Bytes inflated at a time: so many count for a stream that is broken there."""
 _MAX_TRIED_BYTES: Final = 1 << 18
+_STORED_HEADER: Final = b"\x78\x01"
+_STORED_MAX: Final = 0xFFFF
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
 # Number of empty blocks in the last 2 to 5 bytes: empty blocks with fixed codes (10 bits each, RFC 1951
 # 3.2.6), the last one with its BFINAL bit. 6 bytes end in a stored block.
@@ -40,11 +46,12 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
     return bytes(plain), unpacker.unused_data
 
 
-def deflated_to(plain: bytes, size: int) -> bytes | None:
+def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | None:
     """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
     Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the
-    stream.
+    stream. padded: zeros may be behind it, where its readers do not look; they make the few other
+    lengths.
     """
     for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better with digits
         packer = zlib.compressobj(9, strategy=strategy)
@@ -53,10 +60,15 @@ def deflated_to(plain: bytes, size: int) -> bytes | None:
         if missing >= 2:
             break
     else:
-        return _close_fit(plain, size)
+        return _padded(plain, size) if padded else _close_fit(plain, size)
     last = missing % 5 if missing % 5 > 1 else missing % 5 + 5
     fill = _EMPTY_STORED * ((missing - last) // 5)
     return packed + fill + _last_blocks(last) + zlib.adler32(plain).to_bytes(4)
+
+
+def _padded(plain: bytes, size: int) -> bytes | None:
+    packed = zlib.compress(plain, 9)
+    return packed.ljust(size, b"\0") if len(packed) <= size else None
 
 
 def _close_fit(plain: bytes, size: int) -> bytes | None:
@@ -83,3 +95,28 @@ def _last_blocks(size: int) -> bytes:
         final = index == _FINAL[size] - 1
         blocks |= (0b011 if final else 0b010) << (10 * index)
     return blocks.to_bytes(size, "little")
+
+
+def _stored(data: bytes) -> bytes:
+    """Return a zlib stream for data, uncompressed: 2 + 5 per 65535 bytes + 4 bytes more."""
+    out = [_STORED_HEADER]
+    blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]
+    for number, block in enumerate(blocks):
+        last = number == len(blocks) - 1
+        size = len(block).to_bytes(2, "little")
+        out += [bytes((last,)), size, bytes(b ^ 0xFF for b in size), block]
+    out.append(zlib.adler32(data).to_bytes(4))
+    return b"".join(out)
+
+
+def blank(size: int, filler: bytes = b"\0") -> bytes:
+    """Return a zlib stream of exactly size bytes that inflates to about as many bytes of filler.
+
+    filler: one byte. Under 11 bytes: zeros, which are no stream.
+    """
+    if size < 11:
+        return bytes(size)
+    count = size - 6 - 5
+    while count + 6 + 5 * max(1, -(-count // _STORED_MAX)) > size:
+        count -= 1
+    return _stored(filler * count).ljust(size, b"\0")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.domain import Patch
+from policyfs.redact.core.bounded_inflate import blank
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, skip_zeros
-from policyfs.redact.core.zlib_exact import blank
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import (
     CRC_32,

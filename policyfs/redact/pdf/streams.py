@@ -1,7 +1,7 @@
 """Streams of a PDF that are no page: objects, XMP, pictures with metadata of their own.
 
 A stream's length never changes. Compressed data is compressed again into as many bytes; empty
-blocks fill the rest (core/zlib_exact.py).
+blocks fill the rest (core/bounded_inflate.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.redact.core.bounded_inflate import deflated_to, inflated
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import (
-    MAX_INFLATED_BYTES,
     Budget,
     Cleaned,
     Found,
@@ -25,7 +25,6 @@ from policyfs.redact.core.cleaners import (
     shifted,
 )
 from policyfs.redact.core.patches import ByteSource, SliceSource, difference
-from policyfs.redact.core.zlib_exact import InflateError, deflate_to, inflate
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader
@@ -53,14 +52,10 @@ class Room:
 
         Raises NotThisKindError, TooMuchError.
         """
-        left = self.budget.inflated
-        try:
-            said, rest = inflate(data, left)
-        except InflateError:
-            if left < MAX_INFLATED_BYTES // 2 or len(data) > left // 4:
-                raise TooMuchError("too much that is compressed") from None
-            raise NotThisKindError("a stream in it cannot be decompressed") from None
-        self.budget.inflate(len(said))
+        whole = inflated(data, self.budget, self.budget.inflated)
+        if whole is None:
+            raise NotThisKindError("a stream in it cannot be decompressed")
+        said, rest = whole
         tidy = data[: len(data) - len(rest)].ljust(len(data), b"\0") if rest.strip(b"\0\r\n") else data
         return said, tidy
 
@@ -70,6 +65,11 @@ class Room:
         self.objects += 1
         if self.tokens > MAX_TOKENS or self.objects > MAX_OBJECTS:
             raise TooMuchError("too many objects")
+
+
+def _packed(plain: bytes, size: int) -> bytes | None:
+    """Return a stream of this size, with zeros behind its end if need be; None if the data does not fit."""
+    return deflated_to(plain, size, padded=True)
 
 
 def filters_of(node: Node) -> tuple[bytes, ...] | None:
@@ -211,7 +211,7 @@ class ObjectStream:
                 found.notes.append(
                     Note(self.data, self.size, "PDF, object stream", key.decode("latin-1"), tells)
                 )
-        packed = self.raw if new == self.text else deflate_to(new, self.size) if self.packed else new
+        packed = self.raw if new == self.text else _packed(new, self.size) if self.packed else new
         if packed is None:
             raise NotThisKindError("what it says cannot be compressed into the same length")
         found.patches += difference(self.data, source.read(self.data, self.size), packed)
@@ -235,7 +235,7 @@ def clean_xmp_stream(
     cleaned = inner.xmp(text)
     new: bytes | None = tidy
     if cleaned.data != text:
-        new = deflate_to(cleaned.data, size) if filters else cleaned.data
+        new = _packed(cleaned.data, size) if filters else cleaned.data
     if new is None:
         return None
     return _found(data, raw, new, cleaned, bool(filters))
@@ -271,7 +271,7 @@ def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: In
         raw = source.read(data, size)
         picture, tidy = room.inflate(raw)
         cleaned = inner.jpeg(picture)
-        new = None if cleaned is None else deflate_to(cleaned.data, size) if cleaned.data != picture else tidy
+        new = None if cleaned is None else _packed(cleaned.data, size) if cleaned.data != picture else tidy
         if cleaned is not None and new is not None:
             return _found(data, raw, new, cleaned, packed=True)
     if found is None:
