@@ -63,38 +63,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_trail_option(common)
     common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
 
-    tail = actions.add_parser("tail", parents=[common], help="the newest records")
-    tail.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
-    tail.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="how many (default 20)")
+    tail = actions.add_parser("tail", parents=[common], help="print the newest records")
+    tail.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
+    tail.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="number of records (default 20)"
+    )
 
-    search = actions.add_parser("search", parents=[common], help="the events that match")
+    search = actions.add_parser("search", parents=[common], help="print matching events")
     _add_filter(search)
-    search.add_argument("--limit", type=_count, metavar="N", help="only the newest N that match")
+    search.add_argument("--limit", type=_count, metavar="N", help="only the newest N matching events")
     for listing in (tail, search):
-        listing.add_argument("--each", action="store_true", help="a row for each record, repeated or not")
+        listing.add_argument(
+            "--each", action="store_true", help="print a row for each record, also for repeats"
+        )
 
-    summary = actions.add_parser("summary", parents=[common], help="counts over the events that match")
+    summary = actions.add_parser("summary", parents=[common], help="count the matching events")
     _add_filter(summary)
 
-    show = actions.add_parser("show", parents=[common], help="all of one record")
-    show.add_argument("id", metavar="ID", help="as tail and search print it, e.g. 0123abcd:42")
+    show = actions.add_parser("show", parents=[common], help="print one whole record")
+    show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
 
     audit_policy.add_parser(actions, common)
-    verify = actions.add_parser("verify", parents=[common], help="is every line there and unchanged")
+    verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     verify.add_argument(
         "--expect",
         action="append",
         default=[],
         metavar="ID=DIGEST",
-        help="the digest that a record must have: a head printed by an earlier verify",
+        help="the digest that this record must have, as an earlier verify printed it",
     )
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     when = "10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15"
-    parser.add_argument("--since", metavar="WHEN", help=f"not before: {when}")
-    parser.add_argument("--until", metavar="WHEN", help="before: likewise")
-    many = "; may be given several times: any of them"
+    parser.add_argument("--since", metavar="WHEN", help=f"from this time on: {when}")
+    parser.add_argument("--until", metavar="WHEN", help="before this time, in the same forms")
+    many = "; if repeated, one match is enough"
     parser.add_argument("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
     parser.add_argument("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
     parser.add_argument(
@@ -113,7 +117,7 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines; write 20")
     return int(text)
 
 
@@ -131,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return EXIT_OK
     except PermissionError as exc:
-        raise PolicyfsError(f"cannot read the trail at {args.trail}: only root may") from exc
+        raise PolicyfsError(f"cannot read the trail at {args.trail}: only root may read it") from exc
     except OSError as exc:
         raise PolicyfsError(f"cannot read the trail at {args.trail}: {exc.strerror or exc}") from exc
     return code
@@ -145,7 +149,7 @@ def _chains(args: argparse.Namespace) -> list[Chain]:
     try:
         return find_chains(root)
     except FileNotFoundError:
-        raise PolicyfsError(f"there is no trail at {root}: say where it is with --trail") from None
+        raise PolicyfsError(f"there is no trail at {root}: name its directory with --trail") from None
 
 
 def _columns() -> int | None:

@@ -27,8 +27,15 @@ def add_parser(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
-    policy = actions.add_parser("policy", parents=[common], help="the policies in force, and their texts")
-    policy.add_argument("digest", nargs="?", metavar="DIGEST", help="show its text; a beginning is enough")
+    policy = actions.add_parser(
+        "policy", parents=[common], help="print the policies in force, or the text of one"
+    )
+    policy.add_argument(
+        "digest",
+        nargs="?",
+        metavar="DIGEST",
+        help="print the text of this policy; the first digits are enough",
+    )
 
 
 def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:
@@ -44,7 +51,7 @@ def _list(chains: list[Chain], columns: int | None, *, as_json: bool) -> int:
             found = EXIT_OK
             print(json.dumps({"id": item.id, **item.fields}) if as_json else rows.row(item))
     if found != EXIT_OK:
-        print("policyfs: no start of a mount is on record there", file=sys.stderr)
+        print("policyfs: the trail records no start of a mount", file=sys.stderr)
     return found
 
 
@@ -57,7 +64,7 @@ def _text(chains: list[Chain], digest: str) -> int:
     }
     if len(found) != 1:
         which = "no" if not found else "more than one"
-        print(f"policyfs: {which} policy {shown(digest)} is kept there", file=sys.stderr)
+        print(f"policyfs: the trail keeps {which} policy {shown(digest)}", file=sys.stderr)
         return EXIT_REFUSED
     [(kept, directory)] = found.items()
     files = read_policy(directory, kept)
@@ -80,7 +87,7 @@ def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break
         try:
             texts: Iterable[bytes] = [text for _, text in read_policy(directory, digest)]
         except OSError:
-            missing.append(Break(place, f"{name} is missing: it is copied with the segments"))
+            missing.append(Break(place, f"{name} is missing: copy it together with the segments"))
             continue
         if digest_of(texts) != digest:
             changed.append(Break(place, f"{name} was changed"))

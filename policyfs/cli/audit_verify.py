@@ -80,7 +80,7 @@ def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) 
         changed, missing = wrong_texts(chain.directory, verifier.policies)
         breaks = (*report.breaks, *starmap(Break, witness.finish()), *changed)
         return report._replace(breaks=breaks, missing=tuple(missing))
-    raise PolicyfsError(f"segments of {chain.directory} vanish while they are read: try again")
+    raise PolicyfsError(f"segments of {chain.directory} were removed while they were read: try again")
 
 
 def _all_sightings(chains: list[Chain]) -> list[Sighting]:

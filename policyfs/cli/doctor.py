@@ -44,7 +44,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
     }
     findings = [finding for name, check in checks.items() for finding in tried(name, check)]
     if any(finding.state is State.BAD and finding.name in _NEEDED for finding in findings):
-        findings.append(Finding("passthrough", State.BAD, "not tried: nothing can be mounted", "see above"))
+        findings.append(Finding("passthrough", State.BAD, "not tested: nothing can be mounted", "see above"))
     else:
         findings += tried("passthrough", lambda: store_checks.check_passthrough(store))
     if store is not None:
@@ -77,10 +77,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `doctor` to the command line."""
     parser = subparsers.add_parser(
         "doctor",
-        help="what will be slow or impossible on this machine, and what to do about it",
-        description="Looks at the kernel, libfuse, rights and limits, and at a store if one is named.",
+        help="list what is slow or impossible on this machine, with remedies",
+        description="Checks the kernel, libfuse, rights and limits, and the store if you name one.",
     )
-    parser.add_argument("store", nargs="?", metavar="STORE", help="also look at this store's file system")
-    parser.add_argument("--trail", metavar="DIR", help="where the trail goes (default: the machine's)")
+    parser.add_argument("store", nargs="?", metavar="STORE", help="also check the file system of this store")
+    parser.add_argument("--trail", metavar="DIR", help="the trail root to check (default: the machine's)")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
     parser.set_defaults(run=run)

@@ -38,7 +38,7 @@ def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[F
         findings.extend([found] if isinstance(found, Finding) else found)
     except Exception as error:  # noqa: BLE001 # whatever is wrong with this machine
         what = f"this check could not run: {error if isinstance(error, OSError) else repr(error)}"
-        todo = "run it as root, with /proc and /sys mounted; if it stays, report this line as a bug"
+        todo = "run it as root, with /proc and /sys mounted; if this line stays, report it as a bug"
         findings.append(Finding(name, State.ERROR, what, todo))
     return findings
 

@@ -20,7 +20,7 @@ def problems(status: control.Json) -> Iterator[str]:
     """Yield sentences about the defects of a mount; none for a sound one."""
     trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
     if status.get("leaving"):
-        yield "it has left its mountpoint and lives on elsewhere"
+        yield "it is unmounted, but processes still use it"
     if trail.get("failing"):
         yield f"the trail in {trail.get('directory')} cannot be written: {trail.get('last_error')}"
     if trail.get("dropped"):
@@ -30,16 +30,16 @@ def problems(status: control.Json) -> Iterator[str]:
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"
     if not _part(status, "watch").get("running"):
-        yield "no watch of the store: changes elsewhere are seen after 1 s"
+        yield "no watch of the store: the mount shows changes from elsewhere after 1 s"
     missing = _part(status, "contained").get("missing")
     for what in missing if isinstance(missing, list) else ():
         yield f"the daemon is not contained: {what}"
     if status.get("version") != __version__:
-        yield f"it runs version {status.get('version')}, installed is {__version__}: mount it anew"
+        yield f"its daemon has version {status.get('version')}, but {__version__} is installed: mount again"
     sniffer = _part(status, "sniffer")
     if time.time_ns() - _number(sniffer.get("last_loss_ns")) < _RECENT_NS:
         lost = sum(map(_number, _part(sniffer, "failed").values()))
-        yield f"workers that look into files die, {lost} requests so far: {sniffer.get('last_error')}"
+        yield f"workers that read files died, {lost} requests failed: {sniffer.get('last_error')}"
     yield from _store_open(str(status.get("store")))
     if status.get("bugs"):
         yield f"{status['bugs']} bugs: see the daemon's log"

@@ -35,7 +35,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         if args.write is None:
             return EXIT_OK if plan.outcome is Outcome.CLEAN else EXIT_REFUSED
         if plan.outcome is Outcome.REFUSE:
-            raise PolicyfsError(f"nothing is written: an app could not open this file ({plan.reason})")
+            raise PolicyfsError(f"wrote nothing, because an app cannot open this file ({plan.reason})")
         _save(fd, size, plan.patches, args.write)
     return EXIT_OK
 
@@ -44,7 +44,7 @@ def _words(text: str) -> frozenset[str]:
     words = frozenset(word.strip() for word in text.split(",") if word.strip())
     if not words or not words <= REDACTIONS:
         known = ", ".join(sorted(REDACTIONS))
-        raise UsageError(f"--redact takes words of {known}, with commas between, not {text!r}")
+        raise UsageError(f"--redact takes some of {known}, separated by commas, not {text!r}")
     return words
 
 
@@ -57,10 +57,10 @@ def _report(
         yield f"an app cannot open it (EACCES): {plan.reason}"
         return
     if plan.outcome is Outcome.CLEAN:
-        yield f"an app reads it as it is: {plan.reason}"
+        yield f"an app reads the unchanged file: {plan.reason}"
         return
     changed = sum(patch.size for patch in plan.patches)
-    yield f"an app reads {changed:,} bytes of it changed, in {len(plan.patches):,} ranges; the size stays"
+    yield f"an app reads {changed:,} bytes changed, in {len(plan.patches):,} ranges; the size stays the same"
     rows = [
         (
             *(f"{f.offset:,}", f"{f.length:,}", f.what, f"{f.container} {f.tag}"),
@@ -96,7 +96,7 @@ def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
             new[first - finding.offset : last - finding.offset] = patch.part(first, last)
     if not any(new):
         return "zeros"
-    return "spaces" if not new.strip(b" ") else "what followed it, or neutral bytes"
+    return "spaces" if not new.strip(b" ") else "other data of the file, or neutral bytes"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -166,24 +166,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `inspect` to the command line."""
     parser = subparsers.add_parser(
         "inspect",
-        help="what policyfs finds in a file, and what an app reads instead",
-        description="Shows what of a file is hidden from apps under a redact rule: where it stands, what it"
-        " is called, what it tells. Exit code 1 if there is anything, or if no app may open the file.",
+        help="show the data in a file that policyfs can hide",
+        description="Shows the data in a file that a redact rule hides from apps: its position, name and"
+        " meaning. The exit code is 1 if there is such data, or if no app may open the file.",
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help="a file, anywhere")
+    add("file", metavar="FILE", help="any file, in a store or not")
     add(
         *("--redact", "-r"),
         default="all-metadata" if "all-metadata" in REDACTIONS else "location",
         metavar="WORDS",
-        help=f"as a rule would say, with commas: {', '.join(sorted(REDACTIONS))} (default: %(default)s)",
+        help=f"words of the rule, with commas: {', '.join(sorted(REDACTIONS))} (default: %(default)s)",
     )
     add(
         "--on-unknown",
         choices=("zero", "deny"),
         default="zero",
-        help="what becomes of what cannot be understood, as in a rule (default: zero)",
+        help="what happens to parts that are not understood, as in a rule (default: zero)",
     )
-    add("--write", metavar="OUT", help="save what an app would read as a new file")
+    add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
     add("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_inspect)

@@ -26,7 +26,7 @@ def opened(path: str) -> Iterator[int]:
         raise PolicyfsError(f"cannot read {path}: {error.strerror}") from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PolicyfsError(f"{path} is no regular file")
+            raise PolicyfsError(f"{path} is not a regular file")
         yield fd
     finally:
         os.close(fd)

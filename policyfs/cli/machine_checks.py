@@ -60,9 +60,9 @@ def check_device(path: str = "/dev/fuse") -> Finding:
 def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
     """Check that fusectl is mounted: the only way to free processes that wait in a hung mount."""
     if mounts_at(str(directory)):
-        return Finding("fusectl", State.OK, f"{directory} is there to abort a hung mount")
+        return Finding("fusectl", State.OK, f"{directory} can abort a hung mount")
     todo = f"mount -t fusectl none {directory}"
-    return Finding("fusectl", State.OFF, "a hung mount could not be aborted", todo)
+    return Finding("fusectl", State.OFF, "nothing can abort a hung mount", todo)
 
 
 def check_fusermount(path: str | None) -> Finding:
@@ -73,8 +73,8 @@ def check_fusermount(path: str | None) -> Finding:
     return Finding(
         "fusermount",
         State.OFF,
-        f"an app that has a mount of its own can take it away by `{path} -u`; its unit mounts it again",
-        f"NoNewPrivileges=yes in the app's unit; or chmod u-s {path}, if nobody else uses FUSE here",
+        f"an app can unmount its own app mount with `{path} -u`; the unit then mounts it again",
+        f"write NoNewPrivileges=yes in the app's unit; or chmod u-s {path}, if no other program uses FUSE",
     )
 
 
@@ -89,7 +89,7 @@ def check_capability(status: str, uid_map: str) -> Finding:
         return Finding(
             "capability",
             State.BAD,
-            "CAP_SYS_ADMIN holds in this user namespace only: no passthrough, no trusted xattrs",
+            "CAP_SYS_ADMIN is limited to this user namespace: no passthrough, no trusted xattrs",
             "run the daemon outside of the container, in the initial user namespace",
         )
     return Finding("capability", State.OK, "CAP_SYS_ADMIN")
@@ -124,7 +124,7 @@ def check_libfuse(extension: Path | None = None) -> Finding:
         version = int(ctypes.CDLL(library).fuse_version())
     except OSError as error:
         package = f"libfuse3-{library.rpartition('.so.')[2]}"
-        todo = f"apt install {package}; where there is none, pip install --force-reinstall policyfs"
+        todo = f"apt install {package}; if there is no such package, pip install --force-reinstall policyfs"
         return Finding("libfuse", State.BAD, f"cannot load {library}: {error}", todo)
     text = f"libfuse {version // 100}.{version % 100}"
     if version < LIBFUSE_SINCE:
@@ -146,27 +146,29 @@ def check_descriptors(limit: int) -> Finding:
     """Check the limit on open files (the hard one: the daemon raises its own to it)."""
     if limit < DESCRIPTORS_BAD:
         todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
-        return Finding("descriptors", State.BAD, f"{limit} at most: apps would soon get EMFILE", todo)
+        return Finding(
+            "descriptors", State.BAD, f"at most {limit} open files: apps would soon get EMFILE", todo
+        )
     if limit < DESCRIPTORS_FEW:
         todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
-        return Finding("descriptors", State.SLOW, f"{limit} files open at once at most", todo)
-    return Finding("descriptors", State.OK, f"{limit} files open at once")
+        return Finding("descriptors", State.SLOW, f"at most {limit} open files", todo)
+    return Finding("descriptors", State.OK, f"{limit} open files")
 
 
 def check_libmagic() -> Finding:
     """Check that libmagic can be loaded and knows a JPEG."""
-    todo = "apt install libmagic1 (and libmagic-mgc); without it every rule that asks for a type denies"
+    todo = "apt install libmagic1 (and libmagic-mgc); without it no rule with a type can allow anything"
     try:
         import magic
     except ImportError as error:
-        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+        return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     try:
         kind = magic.from_buffer(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", mime=True)
     except (magic.MagicException, OSError) as error:
-        return Finding("libmagic", State.BAD, f"contents cannot be recognised: {error}", todo)
+        return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     if kind != "image/jpeg":
         return Finding("libmagic", State.BAD, f"takes a JPEG for {kind}", todo)
-    return Finding("libmagic", State.OK, "contents are recognised")
+    return Finding("libmagic", State.OK, "finds the kind of files")
 
 
 def check_trail(root: str) -> Finding:
@@ -175,7 +177,7 @@ def check_trail(root: str) -> Finding:
         with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
     except OSError as error:
-        todo = "make it writable for root, or name another: --trail DIR"
+        todo = "make it writable for root, or choose another directory with --trail"
         return Finding("trail", State.BAD, f"{root} cannot be written: {error.strerror}", todo)
     return Finding("trail", State.OK, f"{root} can be written")
 
@@ -184,12 +186,12 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
     """Check that a serving daemon can be limited to few system calls. machine: as uname -m names it."""
     calls = seccomp.NUMBERS.get(machine)
     if calls is None:
-        what = f"no list of system calls for {machine}: a daemon that is taken over has all of them"
+        what = f"no list of system calls for {machine}: an attacker in the daemon could use all of them"
         return Finding("system calls", State.OFF, what, "use x86_64 or aarch64")
     if not kernel_has:
-        what = "the kernel has no filter of system calls: a daemon that is taken over has all of them"
+        what = "the kernel cannot filter system calls: an attacker in the daemon could use all of them"
         return Finding("system calls", State.OFF, what, "CONFIG_SECCOMP_FILTER")
-    return Finding("system calls", State.OK, f"a daemon that serves has {len(calls)} left")
+    return Finding("system calls", State.OK, f"a running daemon can use {len(calls)} system calls")
 
 
 def check_daemons() -> Iterator[Finding]:
@@ -202,7 +204,7 @@ def check_daemons() -> Iterator[Finding]:
             pid = control.ask(control.socket_path(mount.path), "status", _STATUS_S)["pid"]
             held = containment(int(str(pid)))
         except (PolicyfsError, OSError, LookupError, ValueError) as error:
-            yield Finding(name, State.OFF, f"does not say: {error}", f"policyfs status {mount.path}")
+            yield Finding(name, State.OFF, f"does not answer: {error}", f"policyfs status {mount.path}")
             continue
         yield daemon_finding(name, held)
 
@@ -210,6 +212,6 @@ def check_daemons() -> Iterator[Finding]:
 def daemon_finding(name: str, held: Containment) -> Finding:
     """Return a daemon's containment as a finding."""
     if held.missing:
-        return Finding(name, State.OFF, "; ".join(held.missing), "start it anew; see `system calls`")
+        return Finding(name, State.OFF, "; ".join(held.missing), "start it again; see `system calls`")
     what = f"{len(held.capabilities)} capabilities, no new privileges, system calls filtered, no network"
     return Finding(name, State.OK, what)

@@ -17,17 +17,21 @@ _RELOAD_S = 30.0
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the two commands to the command line."""
-    status = subparsers.add_parser("status", help="what mounts do and hold")
+    status = subparsers.add_parser("status", help="show the state of mounts")
     status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
-    status.add_argument("--check", action="store_true", help="a line for each mount: what is not well")
-    status.add_argument("--wait", type=float, default=0.0, metavar="S", help="wait until it answers")
+    status.add_argument(
+        "--check", action="store_true", help="print one line for each mount, with its problems"
+    )
+    status.add_argument(
+        "--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer"
+    )
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
     status.set_defaults(run=run_status)
 
-    reload_ = subparsers.add_parser("reload", help="take a mount's policy anew; a broken one changes nothing")
-    reload_.add_argument("--all", action="store_true", help="every mount that answers")
+    reload_ = subparsers.add_parser("reload", help="load the policy again; one with errors changes nothing")
+    reload_.add_argument("--all", action="store_true", help="reload every mount that answers")
     reload_.add_argument(
-        "--previous", action="store_true", help="go back to the policy before the one in force"
+        "--previous", action="store_true", help="go back to the policy that was in force before"
     )
     reload_.add_argument("mountpoints", nargs="*", metavar="MOUNTPOINT")
     reload_.set_defaults(run=run_reload, usage_error=reload_.error)
@@ -83,12 +87,12 @@ def _instead(path: str) -> str:
 
     state = mount_state(path)
     if state is MountState.NONE:
-        return "it is no policyfs mount; `policyfs status` lists those there are"
+        return "it is not a policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
-        return f"it is gone and left its mount behind; `policyfs umount {path}` clears that"
+        return f"the daemon has ended, but its mount is still there; `policyfs umount {path}` removes it"
     return (
-        f"there is a mount, but not its control socket {control.socket_path(path)};"
-        " POLICYFS_RUNTIME_DIR must be what it was when that was mounted"
+        f"there is a mount, but its control socket {control.socket_path(path)} is missing;"
+        " set POLICYFS_RUNTIME_DIR to the value that it had when you mounted"
     )
 
 
@@ -108,7 +112,7 @@ def _all_status(silent: list[str]) -> list[control.Json]:
 
     directory = control.runtime_dir()
     if directory.exists() and not os.access(directory, os.R_OK | os.X_OK):
-        raise PolicyfsError(f"cannot look for mounts in {directory}: only root may")
+        raise PolicyfsError(f"cannot look for mounts in {directory}: run this command as root")
     mounted = {control.socket_path(mount.path): mount.path for mount in mounts() if mount.fstype == FSTYPE}
     found: list[control.Json] = []
     for path in sorted(directory.glob("*.sock")):
@@ -138,7 +142,7 @@ def _as_text(status: control.Json) -> str:
     lines = [
         f"{status['mountpoint']}: {kind} of {status['store']} ({status['store_fs']})",
         f"  daemon       pid {status['pid']}, version {status['version']}, since {status['started']}",
-        *(["  LEAVING      it has left the mountpoint and lives on elsewhere"] if status["leaving"] else []),
+        *(["  LEAVING      it is unmounted, but processes still use it"] if status["leaving"] else []),
         f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
         f"  passthrough  {through}; {passthrough['opens']} files passed",
         *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
@@ -174,7 +178,7 @@ def run_reload(args: argparse.Namespace) -> int:
     A refusal of one of them is printed, and the others are still reloaded.
     """
     if args.all == bool(args.mountpoints):
-        args.usage_error("name the mountpoints, or say --all")
+        args.usage_error("name the mountpoints, or use --all")
     paths = [known(name) for name in args.mountpoints]
     if args.all:
         paths = sorted({str(status["mountpoint"]) for status in _all_status([])})
@@ -200,10 +204,14 @@ def _reload(path: str, named: str, command: str) -> None:
         except control.ControlError as error:
             refused = error
             continue
-        print(f"{named}policy {str(answer['digest'])[:16]} in force in what lives on of an earlier mount")
+        print(
+            f"{named}policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use"
+        )
     answer = _ask(path, command, _RELOAD_S)
     print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
     if refused is not None:
-        raise PolicyfsError(f"what lives on of an earlier mount keeps its policy: {refused}") from refused
+        raise PolicyfsError(
+            f"a mount that was unmounted in use keeps its policy: {refused}"
+        ) from refused
     if command == "previous":
-        print(f"{named}the policy's file was left as it is: mend it before the next reload or mount")
+        print(f"{named}the policy's file is unchanged: correct it before the next reload or mount")

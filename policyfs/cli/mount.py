@@ -41,27 +41,45 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
     add = mount.add_argument
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
-    add("--app", metavar="NAME", help="an app mount: whoever comes through it is this app")
+    add("--app", metavar="NAME", help="make an app mount: every caller is this app")
     add("--any-uid", action="store_true", help="with --app: admit every uid (a container of that app)")
-    add("--uid", type=int, metavar="UID", help="with --app: which uid is admitted (default: the app's)")
-    add("--gid", type=int, action="append", metavar="GID", help="with --app: a primary group (likewise)")
+    add("--uid", type=int, metavar="UID", help="with --app: the admitted uid (default: the app's)")
+    add("--gid", type=int, action="append", metavar="GID", help="with --app: an admitted primary group")
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
-    add("--monitor", action="store_true", help="record what would be denied, deny nothing (listed apps only)")
-    add("--posix", action="store_true", help="the kernel's mode-bit checks on top of the policy")
-    modes_help = "policy: owners and modes as the policy allows the caller, for Samba and the like"
+    add("--monitor", action="store_true", help="record denials of listed apps, and permit the requests")
+    add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
+    modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
-    add("--read-only", action="store_true", help="whatever the policy says, nobody writes (EROFS)")
+    add("--read-only", action="store_true", help="refuse every change with EROFS")
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
-    add("--log", metavar="FILE", help="the daemon's log in the background (default: beside the trail)")
-    add("--clear-dead", action="store_true", help="unmount a dead mount that is in the way")
+    add("--log", metavar="FILE", help="the log of a daemon in the background")
+    add("--clear-dead", action="store_true", help="first unmount a dead mount at MOUNTPOINT")
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
-    add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help="files the kernel may know (40000)")
-    add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="a trail segment's size (64M)")
+    add(
+        "--nodes-max",
+        type=_count,
+        default=MAX_NODES,
+        metavar="N",
+        help="files the kernel may remember (40000)",
+    )
+    add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
-    add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help="refused files of each app (1G)")
-    add("--quarantine-files", type=int, default=1000, metavar="N", help="and how many of them (1000)")
+    add(
+        "--quarantine-max",
+        type=_size,
+        default="1G",
+        metavar="SIZE",
+        help="size of refused files of each app (1G)",
+    )
+    add(
+        "--quarantine-files",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of refused files of each app (1000)",
+    )
     add("store", metavar="STORE")
     add("mountpoint", metavar="MOUNTPOINT")
     mount.set_defaults(run=run_mount)
@@ -70,13 +88,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d+)([KMG]?)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500K, 32M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500K, 32M or 2G")
     return int(match[1]) * _UNITS[match[2]]
 
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on; write 40000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write 40000")
     return int(text)
 
 
@@ -111,8 +129,8 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
         if _lies_in(os.path.realpath(options.trail), place):
             raise PolicyfsError(
-                f"the trail directory {options.trail} lies in the {name} {place}: apps could reach it,"
-                " or the mount would wait for itself; choose another with --trail"
+                f"the trail directory {options.trail} is inside the {name} {place}: apps could reach it,"
+                " or the mount would wait for itself; choose another directory with --trail"
             )
     closed = check_closed(store)
     if closed.state is not State.OK:
@@ -148,7 +166,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
     if args.posix and (by_mount or told):
         whose = "--modes policy" if by_mount else f"modes: policy of the app {min(filter(None, told))}"
         raise UsageError(
-            f"{whose} does not go with --posix, where the modes of the store count; take one of them away"
+            f"{whose} and --posix cannot be used together: --posix uses the store's modes; remove one"
         )
     if not by_mount or args.app is None or told:
         return
@@ -159,9 +177,9 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
         )
     if app is not None:
         raise UsageError(
-            f"--modes policy: the app {app.name} reads everything as it is and writes nothing, as a backup"
-            " does; that must see the modes of the store (if it is none, say so in the policy:"
-            " modes: policy of that app)"
+            f"--modes policy: the app {app.name} reads every file unchanged and writes nothing, like a"
+            " backup, and a backup must see the modes of the store; mount without --modes policy, or, if"
+            " the app is no backup, write `modes: policy` for it in the policy"
         )
 
 
@@ -169,7 +187,7 @@ def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tup
     """Return the uid and primary groups that an app mount admits; None and () for a shared mount."""
     if args.app is None:
         if args.any_uid or args.uid is not None or args.gid:
-            raise UsageError("--any-uid, --uid and --gid go with --app")
+            raise UsageError("--any-uid, --uid and --gid need --app")
         return None, ()
     app = next((app for app in policy.apps if app.name == args.app), None)
     if app is None:
@@ -181,22 +199,24 @@ def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tup
         return None, ()
     uid = args.uid if args.uid is not None else _only_uid(app)
     if app.uids and not any(first <= uid <= last for first, last in app.uids):
-        raise UsageError(f"uid {uid} is not one of the app {app.name}")
+        raise UsageError(f"uid {uid} does not belong to the app {app.name}: choose one of the app's uids")
     groups = tuple(dict.fromkeys(args.gid or app.gids or (_primary_group(uid),)))
     for gid in groups:
         if app.gids and gid not in app.gids:
-            raise UsageError(f"group {gid} is not one of the app {app.name}")
+            raise UsageError(
+                f"group {gid} does not belong to the app {app.name}: choose one of the app's groups"
+            )
     return uid, groups
 
 
 def _only_uid(app: App) -> int:
     if not app.uids:
         raise UsageError(
-            f"the app {app.name} has no uid: say --uid UID, or --any-uid for a container of its own"
+            f"the app {app.name} has no uid: add --uid UID, or --any-uid for a container"
         )
     (first, last), *more = app.uids
     if more or first != last:
-        raise UsageError(f"the app {app.name} has several uids: say which one with --uid, or --any-uid")
+        raise UsageError(f"the app {app.name} has several uids: choose one with --uid, or use --any-uid")
     return first
 
 
@@ -229,10 +249,10 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
     # The daemon was killed, and the kernel holds a thread of it: only force ends its connection and requests.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
-        if not clear_dead and not _agrees(f"A dead mount is in the way at {path}. Unmount it?"):
+        if not clear_dead and not _agrees(f"A dead mount is at {path}. Unmount it?"):
             raise PolicyfsError(
-                f"a dead mount is in the way at {path}: `policyfs umount {path}` clears it,"
-                " and so does --clear-dead"
+                f"a dead mount is at {path}: remove it with `policyfs umount {path}`, or mount"
+                " with --clear-dead"
             )
         session.unmount(path, lazy=True, force=held)
     elif state is not MountState.NONE:
@@ -244,12 +264,18 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
         raise PolicyfsError(f"the mountpoint {mountpoint} {problem}")
     if _lies_in(real_store, path):
         raise PolicyfsError(
-            f"the store {store} lies in the mountpoint {mountpoint} and would be covered by it"
+            f"the store {store} is inside the mountpoint {mountpoint}, so the mount would"
+            " cover it; choose another mountpoint"
         )
     if _lies_in(path, real_store):
-        raise PolicyfsError(f"the mountpoint {mountpoint} lies in the store {store}; mount it elsewhere")
+        raise PolicyfsError(
+            f"the mountpoint {mountpoint} is inside the store {store}; choose another mountpoint"
+        )
     if os.listdir(path):
-        raise PolicyfsError(f"the mountpoint {mountpoint} is not empty; the mount would hide what is in it")
+        raise PolicyfsError(
+            f"the mountpoint {mountpoint} is not empty, and the mount would hide its files;"
+            " choose an empty directory"
+        )
     return real_store, path
 
 
@@ -288,7 +314,7 @@ def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, 
                 signal.signal(number, signal.SIG_IGN)
             daemon.close()
     except _Left:
-        logger.info("told to end before it was mounted")
+        logger.info("stopped before it was mounted")
         return EXIT_OK
     return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
 

@@ -43,7 +43,7 @@ def read_sources(path: str) -> list[SourceText]:
     except OSError as error:
         raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
     if not texts:
-        raise UnreadableError(f"cannot read the policy {path}: the directory holds no *.yaml file")
+        raise UnreadableError(f"cannot read the policy {path}: the directory has no *.yaml file")
     return texts
 
 
@@ -79,25 +79,24 @@ def _warning(mixed: MixedDirectory) -> str:
     where = mixed.rule.where
     return (
         f"{where.file}:{where.line}: warning: rule {mixed.rule.id}: in {mixed.directory} the app {mixed.app}"
-        " sees some files and not others; in a shared mount inotify on that directory tells it the names of"
-        f" all (give it a mount of its own: --app {mixed.app})"
+        " sees only some files; in a shared mount, inotify on this directory shows the app the names of all"
+        f" files; give the app its own mount (--app {mixed.app})"
     )
 
 
 def _warning_of_modes(path: str, app: App) -> str:
     return (
-        f"{path}: warning: the app {app.name}, which has modes: policy, reads everything as it is and writes"
-        " nothing; if it is a backup, it saves modes and owners that no file has (take modes: policy away)"
+        f"{path}: warning: the app {app.name} has modes: policy, reads every file unchanged and writes"
+        " nothing; if it is a backup, it saves wrong modes and owners: remove modes: policy"
     )
 
 
 def _warning_of_cleaned(cleaned: CleanedForReader) -> str:
     where = cleaned.rule.where
     return (
-        f"{where.file}:{where.line}: warning: rule {cleaned.rule.id}: the app {cleaned.app} reads what it"
-        f" wrote (at {cleaned.path}), and finds it cleaned; a program that keeps two copies alike (a sync"
-        " job) takes that for a change and brings it back to where it came from (leave the app out of the"
-        " rule, or take its right to read there)"
+        f"{where.file}:{where.line}: warning: rule {cleaned.rule.id}: the app {cleaned.app} reads its own"
+        f" files cleaned (at {cleaned.path}); a sync job would take the cleaned file for a change and copy"
+        " it over the original; exclude the app from the rule, or remove its right to read there"
     )
 
 
@@ -121,12 +120,12 @@ def _plural(count: int, noun: str) -> str:
 def run_explain(args: argparse.Namespace) -> int:
     """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
     if args.app is None and args.uid is None:
-        raise UsageError("who asks? say --app NAME or --uid N (a uid of no app is a stranger)")
+        raise UsageError("name the caller with --app NAME or --uid N (a uid of no app is a stranger)")
     engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
     who = _asker(engine, args)
     path = os.fsencode(args.path)
     if not path.startswith(b"/"):
-        raise UsageError(f"the path is one within the mount and begins with /: {args.path!r}")
+        raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     facts = _facts(engine.policy, who, args)
     explanation = explain(engine, who, args.op, path, _file_type(args), facts)
     refusal = _refusal(explanation.decision, facts.kind)
@@ -135,7 +134,7 @@ def run_explain(args: argparse.Namespace) -> int:
     else:
         print(explanation.text())
         if refusal:
-            print(f"  but opening it is denied (EACCES): {refusal}")
+            print(f"  but the open is denied (EACCES): {refusal}")
         for hint in _hints(engine, explanation, facts, args):
             print(f"  {hint}")
     return EXIT_OK
@@ -145,11 +144,11 @@ def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.
     """Yield hints where the answer is open because the question did not describe the file."""
     decision = explained.decision
     if decision.redact and facts.kind is None:
-        yield "can it be opened: only if its kind can be cleaned; say --kind TYPE or --content FILE"
+        yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
     if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
         who, path = _asker(engine, args), explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
-            yield "a directory of this name would be seen: ask with --directory"
+            yield "the app would see a directory of this name: ask again with --directory"
 
 
 def _refusal(decision: Decision, kind: str | None) -> str | None:
@@ -159,7 +158,7 @@ def _refusal(decision: Decision, kind: str | None) -> str | None:
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:
         return None
     why = WITHOUT_LOCATOR.get(kind)
-    return f"{kind} is no kind that policyfs can clean" if why is None else f"{kind}: {why}"
+    return f"policyfs cannot clean files of the kind {kind}" if why is None else f"{kind}: {why}"
 
 
 def _asker(engine: Engine, args: argparse.Namespace) -> Principal:
@@ -196,7 +195,7 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
 def _sniffed(path: str) -> str | None:
     """Return the content kind of a file, found by the same confined workers as in a mount."""
     if os.geteuid() != 0:
-        raise PolicyfsError("--content needs root (to read the file without rights); or say --kind TYPE")
+        raise PolicyfsError("--content needs root, to start a worker without rights; or use --kind TYPE")
     with opened(path) as fd:
         return kind_in_worker(fd)
 
@@ -240,32 +239,34 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `policy` and its actions to the command line."""
-    parser = subparsers.add_parser("policy", help="check a policy, and ask it questions")
+    parser = subparsers.add_parser("policy", help="check and explain policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="does it compile; every error at once, with its place")
+    check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
     check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     check.set_defaults(run=run_check)
 
     asked = actions.add_parser(
         "explain",
-        help="what one request would be answered, and why",
-        description="Which rules spoke and why, what reading and writing will be, what the kernel may keep.",
+        help="show the decision on one request, with its reasons",
+        description="Prints the rules with their reasons, the way of the bytes, and what the kernel keeps.",
     )
     add = asked.add_argument
     add("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
     add("path", metavar="PATH", help="the path within the mount, such as /DCIM/a.jpg")
     add("--op", default="read", metavar="REQUEST", help=f"one of {', '.join(REQUESTS)} (default: read)")
-    who = asked.add_argument_group("who asks (one of them is needed)")
+    who = asked.add_argument_group("caller (one of these is needed)")
     who.add_argument("--app", metavar="NAME", help="this app")
-    who.add_argument("--uid", type=int, metavar="N", help="this uid on a shared mount; with --app, as it")
-    what = asked.add_argument_group("what is there (unknown unless said)")
+    who.add_argument(
+        "--uid", type=int, metavar="N", help="this uid on a shared mount; with --app, the app's uid"
+    )
+    what = asked.add_argument_group("file (unknown if not given)")
     form = what.add_mutually_exclusive_group()
     form.add_argument("--directory", action="store_true", help="a directory")
     form.add_argument("--symlink", action="store_true", help="a symbolic link")
     content = what.add_mutually_exclusive_group()
-    content.add_argument("--kind", metavar="TYPE", help="a file that sniffs as this, such as image/jpeg")
-    content.add_argument("--content", metavar="FILE", help="a file with what FILE holds (it is sniffed)")
-    what.add_argument("--owner", metavar="APP", help="created by this app; self; none")
-    add("--monitor", action="store_true", help="as a mount with --monitor decides")
+    content.add_argument("--kind", metavar="TYPE", help="a file of this kind, such as image/jpeg")
+    content.add_argument("--content", metavar="FILE", help="a file with the same content as FILE")
+    what.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
+    add("--monitor", action="store_true", help="decide like a mount with --monitor")
     add("--json", action="store_true", help="one JSON object")
     asked.set_defaults(run=run_explain)

@@ -25,33 +25,33 @@ from policyfs.trail.table import sheet, shown, shown_path, table
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
 """Fields of a record about a file that is released or dropped."""
-_TAKEN: Final = "exists already, and nothing is overwritten: move it away, or release with --to FILE"
+_TAKEN: Final = "exists already, and release never overwrites a file: move it away, or release with --to FILE"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``quarantine`` and its actions to the command line."""
-    parser = subparsers.add_parser("quarantine", help="refused files: look at them, release or drop them")
+    parser = subparsers.add_parser("quarantine", help="list, show, release or drop refused files")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
     add = actions.add_parser
-    list_ = add("list", parents=[common], help="what is kept, the oldest first")
+    list_ = add("list", parents=[common], help="list the kept files, the oldest first")
     list_.add_argument("--json", action="store_true", help="JSON lines instead of a table")
-    list_.add_argument("--app", metavar="NAME", help="of this app only, or of stranger")
+    list_.add_argument("--app", metavar="NAME", help="only files of this app, or of stranger")
     list_.set_defaults(run=_guarded(_list))
-    show = add("show", parents=[common], help="all that is known of one file; never its bytes")
+    show = add("show", parents=[common], help="print everything about one file except its bytes")
     show.add_argument("--json", action="store_true", help="as one JSON object")
-    show.add_argument("id", metavar="ID", help="as list prints it")
+    show.add_argument("id", metavar="ID", help="the ID that list prints")
     show.set_defaults(run=_guarded(_show))
     release_ = add(
-        "release", parents=[common], help="put a file where it was to be, past the rule that refused it",
-        description="Put a file into the store under the name that it was to have, and end keeping it."
-        " What has that name is never overwritten.",
+        "release", parents=[common], help="store a file although a rule refused it",
+        description="Puts a file into the store under its intended name, and removes it from the quarantine."
+        " An existing file is never overwritten.",
     )  # fmt: skip
-    release_.add_argument("--to", metavar="FILE", help="a new file elsewhere instead, root's alone")
+    release_.add_argument("--to", metavar="FILE", help="write to the new file FILE instead, for root only")
     release_.add_argument("id", metavar="ID")
     release_.set_defaults(run=_guarded(_release))
-    drop = add("drop", parents=[common], help="remove files for good")
+    drop = add("drop", parents=[common], help="delete files from the quarantine")
     drop.add_argument("ids", nargs="+", metavar="ID")
     drop.set_defaults(run=_guarded(_drop))
 
@@ -61,7 +61,9 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
         try:
             return action(args)
         except PermissionError as error:
-            raise PolicyfsError(f"cannot read the quarantine below {args.trail}: only root may") from error
+            raise PolicyfsError(
+                f"cannot read the quarantine below {args.trail}: only root may read it"
+            ) from error
         except (OSError, WrongEntryError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise PolicyfsError(f"the quarantine below {args.trail}: {reason}") from error
@@ -83,7 +85,7 @@ def _find(root: str, name: str) -> tuple[Quarantine, Entry]:
     if not found:
         raise PolicyfsError(f"no refused file {name!r} is kept below {root}: see `policyfs quarantine list`")
     if len(found) > 1:
-        raise PolicyfsError(f"{name} is kept of two mounts: name one mount's directory with --trail")
+        raise PolicyfsError(f"two mounts keep a file {name}: name the directory of one mount with --trail")
     return found[0]
 
 
@@ -213,7 +215,7 @@ def _told(error: OSError, where: str) -> PolicyfsError:
         return PolicyfsError(f"{shown_where} {_TAKEN}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
         return PolicyfsError(
-            f"{shown_where}: its directory is not there any more; make it, or release with --to FILE"
+            f"{shown_where}: its directory does not exist any more; create it, or release with --to FILE"
         )
     return PolicyfsError(
         f"{shown_where} cannot be written: {error.strerror}; the file stays in the quarantine"
@@ -228,7 +230,7 @@ def _drop(args: argparse.Namespace) -> int:
             _record(place, entry, "drop")
             place.drop(entry)
         except BlockingIOError:
-            print(f"policyfs: {name} is being kept: try again in a moment", file=sys.stderr)
+            print(f"policyfs: {name} is still being copied: try again in a moment", file=sys.stderr)
             code = EXIT_REFUSED
         except PolicyfsError as error:
             print(f"policyfs: {error}", file=sys.stderr)

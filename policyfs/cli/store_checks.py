@@ -16,10 +16,10 @@ def check_trail_place(root: str, store: str) -> Finding:
     try:
         same = existing(root).stat().st_dev == Path(store).stat().st_dev
     except OSError as error:
-        return Finding("trail place", State.OFF, f"cannot be looked at: {error.strerror}", "see `store`")
+        return Finding("trail place", State.OFF, f"cannot be checked: {error.strerror}", "see `store`")
     if same:
-        what = f"{root} is on the store's file system: apps that fill it leave the trail no room"
-        todo = "put the trail on a file system of its own: --trail DIR, or mount one there"
+        what = f"{root} is on the store's file system: if apps fill it, the trail has no room"
+        todo = "put the trail on its own file system: choose one with --trail DIR, or mount one there"
         return Finding("trail place", State.OFF, what, todo)
     return Finding("trail place", State.OK, "the trail has a file system of its own")
 
@@ -37,7 +37,7 @@ def check_passthrough(store: str | None) -> Finding:
         return Finding("passthrough", State.BAD, f"the trial mount failed: {error}", "see above")
     except OSError as error:
         what = f"could not be tried in {store}: {error.strerror}"
-        return Finding("passthrough", State.SLOW, what, "see `status` once it is mounted")
+        return Finding("passthrough", State.SLOW, what, "see `policyfs status` when it is mounted")
     if trial.backing is not None:
         todo = "use a store that is not an overlay, and Linux 6.9 or newer as root"
         return Finding("passthrough", State.SLOW, f"not for {subject}: {trial.backing.reason}; {slow}", todo)
@@ -47,25 +47,25 @@ def check_passthrough(store: str | None) -> Finding:
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
     """Yield the features of the store's file system, as a probe found them."""
     if facts.read_only:
-        todo = "mount it writable, unless nobody shall write"
-        yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes say EROFS", todo)
+        todo = "mount it writable, unless all apps only read"
+        yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
     else:
         yield Finding("store", State.OK, f"{store} is {facts.name}")
     rows = (
         ("reflink", facts.reflink, "redacted copies cost nothing at any size", State.SLOW,
          "redacted copies are made in memory, up to a size; larger files need a lease",
-         "xfs and btrfs have it"),
-        ("leases", facts.leases, "large files are guarded against writers", State.OFF,
-         "large files under redaction are denied", "use a local ext4, xfs or btrfs store"),
+         "use xfs or btrfs"),
+        ("leases", facts.leases, "large files are redacted under a lease", State.OFF,
+         "apps cannot open large files under redaction", "use a local ext4, xfs or btrfs store"),
         ("trusted xattrs", facts.trusted_xattr, "owners are kept on the files", State.SLOW,
-         "owners are kept in a database beside the trail", "use ext4, xfs or btrfs"),
+         "owners are kept in a database in the trail root", "use ext4, xfs or btrfs"),
         ("user xattrs", facts.user_xattr, "apps may keep user.* attributes", State.OFF,
          "apps get EOPNOTSUPP for user.* attributes", "use ext4, xfs or btrfs"),
-        ("fanotify", facts.fanotify, "changes from elsewhere are seen at once", State.SLOW,
-         "changes from elsewhere are seen after a second at most, and less is cached",
-         "CONFIG_FANOTIFY, and a local file system"),
-        ("case", not facts.casefold, "names differ by case", State.OFF,
-         "names that differ only in case are one file here, and rules must not be walked around so",
+        ("fanotify", facts.fanotify, "the mount shows changes from elsewhere at once", State.SLOW,
+         "the mount shows changes from elsewhere after a second, and the kernel caches less",
+         "use a kernel with CONFIG_FANOTIFY, and a local file system"),
+        ("case", not facts.casefold, "the case of names matters", State.OFF,
+         "the case of names is ignored here, so an app could bypass rules",
          "use a directory without casefold (chattr -F)"),
     )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:
@@ -83,7 +83,7 @@ def check_closed(store: str) -> Finding:
     return Finding(
         "store mode",
         State.OFF,
-        f"{store} is open to others (mode {mode:04o}, uid {owner}): apps can go round the mount",
+        f"users other than root can reach {store} (mode {mode:04o}, uid {owner}): apps can bypass the mount",
         f"chown root: {store}; chmod 700 {store}",
     )
 

@@ -27,11 +27,11 @@ _POLL_LONG_S: Final = 0.2
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    umount = subparsers.add_parser("umount", help="unmount, a dead mount too")
-    umount.add_argument("--lazy", action="store_true", help="detach now, let open files finish")
+    umount = subparsers.add_parser("umount", help="unmount a mount, also a dead one")
+    umount.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = umount.add_mutually_exclusive_group()
-    after.add_argument("--wait", action="store_true", help="wait until nobody uses it, elsewhere too")
-    after.add_argument("--abort", action="store_true", help="end it for all who use it, elsewhere too")
+    after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
+    after.add_argument("--abort", action="store_true", help="cut off all processes that use the mount")
     umount.add_argument("mountpoint", metavar="MOUNTPOINT")
     umount.set_defaults(run=run_umount)
 
@@ -87,8 +87,8 @@ def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) ->
 
 def _where(path: str, status: control.Json) -> str:
     return (
-        f"policyfs: the mount of {path} lives on elsewhere (daemon {status['pid']}): `policyfs umount --wait"
-        f" {path}` waits for its users, `--abort` ends it for them:"
+        f"policyfs: {path} is unmounted, but these processes still use it (daemon {status['pid']});"
+        f" `policyfs umount --wait {path}` waits for them, `--abort` cuts them off:"
     )
 
 

@@ -203,14 +203,14 @@ class Remembered:
             self._begin_anew()
 
     def _do_without(self, error: Exception) -> None:
-        self._warn(f"what is found in files is not kept over a restart: {self._path}: {error}")
+        self._warn(f"findings in files are not kept for the next start: {self._path}: {error}")
         self._shut()
 
     def _begin_anew(self) -> None:
         self._damaged = False
         self._begun_anew += 1
         self._shut()
-        self._warn(f"{self._path} was damaged and is begun anew; files are looked into once more")
+        self._warn(f"{self._path} was damaged and is created again; all files are read again")
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(self._path + suffix)

@@ -41,8 +41,8 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
         if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
             return first
     raise NoUidsError(
-        f"no {BLOCK} uids are free for the sniffing workers: of {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1}, "
-        "which are kept for them, this user namespace has none, or accounts or processes have them"
+        f"the workers of policyfs need {BLOCK} free uids of {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1}, "
+        "but this user namespace has none of them, or accounts or processes use them"
     )
 
 

@@ -113,7 +113,7 @@ def _interfaces(pid: int | str) -> list[str]:
 def _core(pid: int | str) -> list[str]:
     limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    return [] if line.split()[4] == "0" else ["a crash would leave what it has read in a core file"]
+    return [] if line.split()[4] == "0" else ["a crash would write data of files to a core file"]
 
 
 def _missing(rights: Rights, *, alone: bool) -> list[str]:
@@ -121,9 +121,9 @@ def _missing(rights: Rights, *, alone: bool) -> list[str]:
     if more := (rights.effective | rights.permitted | rights.handed_on) - WITH_DEVICES:
         missing.append(f"it has {', '.join(name_of(number) for number in sorted(more))} more than it needs")
     if rights.bounding - WITH_DEVICES:
-        missing.append("its bounding set is larger than what it needs")
+        missing.append("its bounding set is larger than it needs")
     if not rights.no_new_privs:
-        missing.append("a program that it executed could gain rights")
+        missing.append("a program that it starts could gain rights")
     if rights.seccomp != "filter":
         missing.append("it may make every system call")
     if not alone:

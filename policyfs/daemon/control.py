@@ -82,7 +82,7 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
             reason = error.strerror or str(error)
             raise NoDaemonError(f"no policyfs daemon answers at {path}: {reason}") from error
         except PermissionError as error:
-            raise ControlError(f"only root may ask the daemon at {path}") from error
+            raise ControlError(f"only root may use the daemon at {path}") from error
         except TimeoutError as error:
             raise ControlError(f"the daemon at {path} did not answer within {timeout_s:g} s") from error
     try:
@@ -90,7 +90,7 @@ def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
     except ValueError as error:
         raise ControlError("the daemon ended before it answered") from error
     if not isinstance(answer, dict):
-        raise ControlError("the daemon answered nonsense")
+        raise ControlError("the daemon's answer cannot be read")
     if "error" in answer:
         code = answer.get("exit_code")
         raise ControlError(str(answer["error"]), code if isinstance(code, int) else EXIT_REFUSED)

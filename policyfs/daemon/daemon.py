@@ -165,7 +165,9 @@ class Daemon:
         limit = group_limit()
         if limit is None or wanted <= limit // 2:
             return wanted
-        self._log.info("copies take half of what the control group may have", bytes=limit // 2, asked=wanted)
+        self._log.info(
+            "memory for copies is half of the control group's limit", bytes=limit // 2, asked=wanted
+        )
         return limit // 2
 
     def _warn(self, what: str, path: bytes) -> None:
@@ -173,7 +175,9 @@ class Daemon:
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
-            self._log.warning("no watch of the store: changes elsewhere are seen after 1 s", store=facts.name)
+            self._log.warning(
+                "no watch of the store: the mount shows changes from elsewhere after 1 s", store=facts.name
+            )
             return None
         watch = Watch(self._tree.root_fd)
         self._undo.callback(watch.close)
@@ -208,7 +212,7 @@ class Daemon:
         try:
             # INVARIANT: before the first request of any app.
             if not close_door(special_files=self._options.posix):
-                self._log.warning("no filter of system calls: this kernel or machine has none")
+                self._log.warning("system calls are not filtered: this kernel or machine cannot do it")
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
@@ -236,7 +240,7 @@ class Daemon:
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if not end.ordered:
-            self._log.warning("the mount was taken away from outside", how=end.how)
+            self._log.warning("another process ended the mount", how=end.how)
         everything.cancel()
 
     async def _negotiated(self) -> None:
@@ -246,7 +250,7 @@ class Daemon:
         passing = self.fs.passthrough
         if passing.enabled and not answer.passthrough:
             passing.switch_off("the kernel has no FUSE passthrough (Linux 6.9 brought it)")
-            self._log.warning("everything is mediated", why=passing.why)
+            self._log.warning("no passthrough: every read and write goes through the daemon", why=passing.why)
         self.fs.kernel_cache.notifier = Notifier(self._mountpoint.device.fd, minor=answer.minor)
         self._undo.callback(self.fs.kernel_cache.notifier.close)
         self._undo.callback(self._mountpoint.cut_off)
@@ -367,7 +371,9 @@ class Daemon:
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
             self._log.warning(
-                "the trail could not be written to its end", refused=last.refused, reason=last.last_error
+                "the last records of the trail could not be written",
+                refused=last.refused,
+                reason=last.last_error,
             )
 
     def close(self) -> None:
@@ -391,7 +397,6 @@ def _undone_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
 def _check_store(store: str, facts: StoreFacts) -> None:
     if facts.casefold:
         raise PolicyfsError(
-            f"the store {store} ({facts.name}) finds names whatever their case: a rule that denies"
-            " /Private would let /private through, so it is not mounted; put the files on a"
-            " case-sensitive file system"
+            f"the store {store} ({facts.name}) ignores the case of names, so a rule that denies"
+            " /Private would not deny /private; put the files on a case-sensitive file system"
         )

@@ -123,7 +123,7 @@ class Mountpoint:
             while session.is_connected(self.device):  # noqa: ASYNC110 - there is no event for it
                 await trio.sleep(0.01)
             return
-        self._log.warning("cut off where another mount namespace still has it mounted")
+        self._log.warning("the mount is cut off; another mount namespace still has it")
         self.leave()
 
     def _unmount_at_end(self) -> None:
@@ -137,7 +137,7 @@ class Mountpoint:
             control_files = ControlFiles()
         except OSError as error:
             reason = error.strerror
-            self._log.warning("the control files of the connection stay those of its user", reason=reason)
+            self._log.warning("the control files of the connection still belong to its user", reason=reason)
             return None
         self._undo.callback(control_files.close)
         return control_files

@@ -48,17 +48,17 @@ class Policies:
         if not previous:
             return self._loader.read()
         if not self.previous:
-            raise PolicyfsError("the trail knows no policy before the one in force: nothing to go back to")
+            raise PolicyfsError("the trail has no earlier policy to go back to")
         try:
             sources = [SourceText(*file) for file in read_policy(self._directory, self.previous)]
         except OSError as error:
             raise PolicyfsError(
-                f"the text of the policy before cannot be read: {error.filename}: {error.strerror}"
+                f"the text of the previous policy cannot be read: {error.filename}: {error.strerror}"
             ) from error
         if digest_of(source.text for source in sources) != self.previous:
             raise PolicyfsError(
-                f"the text of the policy before ({self._directory}/policies/{self.previous}) was changed"
-                " since: it is not put in force"
+                f"the text of the previous policy ({self._directory}/policies/{self.previous}) was changed,"
+                " so it is not loaded"
             )
         return sources
 

@@ -51,7 +51,7 @@ class Reload:
             self._fs.use(engine)
             notifier = self._fs.kernel_cache.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
-                self._log.warning("the kernel is slow to forget what it caches", after_s=_DRAIN_S)
+                self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
             self._log.info("policy reloaded", digest=engine.digest, generation=gate.generation)
             return {"digest": engine.digest, "generation": gate.generation}
 
@@ -62,15 +62,17 @@ class Reload:
             return
         app = next((app for app in policy.apps if app.name == name), None)
         if app is None:
-            raise UsageError(f"the new policy has no app {name}, whose mount this is; the old policy stays")
+            raise UsageError(
+                f"this is the mount of the app {name}, which the new policy lacks; the old policy stays"
+            )
         if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
             raise UsageError(
-                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
-                " unmount, and mount it anew; the old policy stays"
+                f"this mount admits uid {uid}, which does not belong to the app {name} in the new policy;"
+                " the old policy stays: unmount and mount again to use the new one"
             )
         others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
         if others:
             raise UsageError(
-                f"in the new policy group {min(others)}, which this mount admits, is not the app {name}'s:"
-                " unmount, and mount it anew; the old policy stays"
+                f"this mount admits group {min(others)}, which does not belong to the app {name} in the new"
+                " policy; the old policy stays: unmount and mount again to use the new one"
             )

@@ -353,7 +353,7 @@ class FileSystem:
         """Log that a directory is closed since it ignores the case of names; once for each."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
-            self._base.warn("this directory finds names whatever their case: it is closed", node.path())
+            self._base.warn("this directory ignores the case of names, so it is closed", node.path())
 
     def use(self, engine: Engine) -> None:
         """Decide by another policy from now on, and make the kernel forget answers under the old one."""

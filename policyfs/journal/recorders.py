@@ -51,7 +51,7 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
             journal.close()
             raise
         return journal, root / name
-    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end those that are left")
+    raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end the old ones")
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:

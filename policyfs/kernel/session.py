@@ -163,7 +163,7 @@ def _checked_mountpoint(mountpoint: str) -> str:
             )
         mode = os.stat(path).st_mode
     except OSError as exc:
-        advice = "; a dead mount of something else is there" if exc.errno == errno.ENOTCONN else ""
+        advice = "; a dead mount of another program is there" if exc.errno == errno.ENOTCONN else ""
         message = f"cannot mount on {mountpoint}: {exc.strerror}{advice}"
         raise MountError(message, exc.errno or 0) from exc
     if not stat.S_ISDIR(mode):

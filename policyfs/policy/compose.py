@@ -77,7 +77,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
             source.error(
                 source.span_of_index(len(good)),
                 f"byte 0x{text[fault.start]:02x} is not UTF-8",
-                "save the file as UTF-8; a name that is no UTF-8 is matched by ? and *",
+                "save the file as UTF-8; in a glob, ? and * also match bytes that are not UTF-8",
             )
         )
         raise UnreadableError from fault
@@ -95,7 +95,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
     for number, line in enumerate(source.lines, 1):
         if line.startswith("%"):
             word = line.split(maxsplit=1)[0]
-            help_ = "remove the line; a policy is YAML 1.2 whatever it says"
+            help_ = "remove the line; a policy is always YAML 1.2"
             errors.append(source.error(Span(number, 1, len(word)), f"YAML directive {quote(word)}", help_))
             raise UnreadableError
     return source
@@ -189,9 +189,9 @@ class _Composer:
         target = self.anchors.get(name)
         if target is None:
             if name in self.anchors:
-                message, help_ = f"alias *{name} stands inside what it names", "write it out"
+                message, help_ = f"alias *{name} contains itself", "write the value instead of the alias"
             else:
-                message = f"unquoted {quote('*' + name)} is a YAML alias, and nothing is named so"
+                message = f"unquoted {quote('*' + name)} is a YAML alias, but no anchor has this name"
                 help_ = f"a glob needs quotes: {quote('*' + name)}"
             self.report(span, message, help_)
             return Scalar(span, Absent.BROKEN, "")
@@ -239,15 +239,17 @@ class _Composer:
             self.report(key.span, "a key is missing before the colon", 'write "key: value"')
         elif not isinstance(key.value, str):
             help_ = f"put it in quotes: {quote(key.raw)}"
-            self.report(key.span, f"key {key.raw} is not text to YAML", help_)
+            self.report(key.span, f"YAML does not read the key {key.raw} as text", help_)
         elif isinstance(key.value, Unquoted) and key.raw == "<<":
-            self.report(key.span, "YAML merge key <<", "a policy has none: write the keys out")
+            self.report(
+                key.span, "YAML merge key <<", "a policy has no merge keys: write the keys themselves"
+            )
         elif key.raw in pairs:
             first = pairs[key.raw][0].span.line
             self.report(
                 key.span,
                 f"key {quote(key.raw)} is given twice, first on line {first}",
-                "keep one of them; of two that both shall hold, make two rules",
+                "keep one of them; if both must apply, make two rules",
             )
         else:
             return key
@@ -257,7 +259,7 @@ class _Composer:
         raw = str(event.value)
         odd = _NOT_TEXT.search(raw)
         if odd is not None:
-            message = f"text holds U+{ord(odd.group()):04X}, which no name can hold"
+            message = f"the text contains U+{ord(odd.group()):04X}, which no name can contain"
             self.report(span, message, "remove the escape")
             return Scalar(span, Absent.BROKEN, "")
         if event.style is not None:

@@ -31,7 +31,7 @@ class Declarations:
         for part in (*self.sets.values(), *self.path_sets.values()):
             for index, member in enumerate(part.doc or ()):
                 if member.startswith("@"):
-                    help_ = "write its members out; a rule may name several sets in a list"
+                    help_ = "write the members of that set here; a rule may name several sets in a list"
                     errors.append(part.error((index,), "a set cannot hold another set", help_))
 
     def _declared(
@@ -62,7 +62,7 @@ class Declarations:
                     self.apps[later[2]].error(
                         ("uid", later[1][2]),
                         f"uid {first} belongs to app {quote(earlier[2])} already",
-                        "give each uid to one app; what apps share belongs into rules",
+                        "give each uid to one app; to give two apps the same rights, name both in a rule",
                     )
                 )
             if holder is None or last > holder[0][1]:
@@ -81,7 +81,7 @@ class Declarations:
         if grant in self.grants or not self.complete or not self.sound:
             return
         near = did_you_mean(grant, self.grants)
-        help_ = f"{near}add it to an app's grants; held are: {listed(self.grants)}"
+        help_ = f"{near}add it to the grants of an app; the apps have: {listed(self.grants)}"
         self.errors.append(part.error(loc, f"no app holds the grant {quote(grant)}", help_))
 
     def expand(
@@ -100,9 +100,9 @@ class Declarations:
             if found is not None:
                 out.extend((index, kind) for kind in found.doc or ())
             elif self.complete:
-                help_ = f"{did_you_mean(name, here)}declared are: {listed(here)}"
+                help_ = f"{did_you_mean(name, here)}known here: {listed(here)}"
                 if name in other:
-                    help_ = f"{name} is a {other_noun}; here stands a {noun}: {listed(here)}"
+                    help_ = f"{name} is a {other_noun}; write a {noun} here: {listed(here)}"
                 message = f"no {noun} is named {quote(name)}"
                 self.errors.append(part.error((*loc, index), message, help_))
         return out

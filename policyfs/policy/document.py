@@ -73,7 +73,7 @@ D = TypeVar("D", bound=Strict)
 def _says_something(doc: D) -> D:
     """Refuse an empty block: people would not agree on its meaning."""
     if not doc.model_fields_set:
-        refuse("an empty block", "say what must hold, or remove the key")
+        refuse("an empty block", "write a condition, or remove the key")
     return doc
 
 

@@ -85,13 +85,13 @@ class Explanation:
 
     def _rest(self) -> Iterator[str]:
         for directory, rule in self.hidden_by:
-            yield f"  hidden with {directory.decode('utf-8', 'backslashreplace')} by {rule}"
+            yield f"  hidden, because {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
         for line in self.lines:
             place = f"{line.where.file}:{line.where.line}"
             yield f"  {line.verdict:<9} {line.effect:<7} {line.rule} ({place}): {line.reason}"
         if self.view is not None:
             yield f"  view: {self.view.label}"
-        yield f"  hangs on: {_facts(self.needs)}"
+        yield f"  depends on: {_facts(self.needs)}"
         yield f"  bytes: {self.io}"
         yield f"  kernel: {self.kernel}"
 
@@ -126,13 +126,13 @@ def _answer(decision: Decision) -> str:
         return f"denied ({errno_name(decision.errno)})"
     parts = ["allowed"]
     if decision.bare:
-        parts.append("as a bare directory, on the way to what may be seen")
+        parts.append("as a bare directory, on the way to paths that the app sees")
     if decision.redact:
         parts.append(f"redacted: {', '.join(sorted(decision.redact))}")
     for kinds in decision.content:
-        parts.append(f"only to hold {', '.join(sorted(kinds))}")
+        parts.append(f"only with content of {', '.join(sorted(kinds))}")
     if decision.quarantine:
-        parts.append("what is refused is quarantined")
+        parts.append("refused files go to the quarantine")
     if decision.would_deny:
         parts.append(f"would be denied by {', '.join(decision.would_deny)}")
     return "; ".join(parts)
@@ -142,7 +142,7 @@ def _facts(need: Need) -> str:
     names = [
         name for flag, name in ((Need.KIND, "the content kind"), (Need.OWNER, "the owner")) if need & flag
     ]
-    return " and ".join(names) or "nothing but path and caller"
+    return " and ".join(names) or "only the path and the caller"
 
 
 def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[bytes, str]]:
@@ -181,7 +181,7 @@ class _Weigher:
     def _weigh(self, number: int, rule: Rule) -> tuple[str, str]:
         touched = self._ops & (Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
         if not touched:
-            return NO, f"it is about {_words(rule.ops)}"
+            return NO, f"the rule is about {_words(rule.ops)}"
         if not self._caller.fits(number, rule):
             return NO, f"who: {_who_fault(rule.who, self._caller)}"
         situated = self._placed.get(number)
@@ -189,17 +189,17 @@ class _Weigher:
             fault = self._table.path_fault(number, self._state.position)
             return NO, f"{fault or 'paths'}: no glob matches"
         if not all(binds_hold(binds, self._caller) for binds in situated.binds):
-            return NO, "paths: {app} or {uid} there is not this caller"
+            return NO, "paths: {app} or {uid} in the path is not this caller"
         live = self._table.live(situated, self._caller)
         if live is None or live.match(self._facts) is Truth.NO:
             return NO, self._condition_fault(rule, situated, live)
         if rule.effect is Effect.CONTENT and not self._profile.can_fill:
             return NO, "no allow of write or create could apply to this caller here"
         if live.match(self._facts) is Truth.YES:
-            return "matches", f"{_words(touched)} is what it is about, and all its conditions hold"
+            return "matches", f"it applies to {_words(touched)}, and all its conditions hold"
         if rule.effect is Effect.ALLOW:
-            return NO, f"{_unknown(live)} is unknown, and what is unknown allows nothing"
-        return "may match", f"{_unknown(live)} is unknown, and so counts as a match"
+            return NO, f"{_unknown(live)} is unknown, so this allow does not match"
+        return "may match", f"{_unknown(live)} is unknown, so the rule counts as matching"
 
     def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
         """Return the condition on facts that keeps the rule from matching."""
@@ -252,7 +252,7 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
     if who.grants is not None and who.grants.isdisjoint(caller.of.grants):
         return f"{name} holds no grant of {', '.join(sorted(who.grants))}"
     if who.not_ is not None and caller.of.within(who.not_):
-        return f"{name} is among those it spares"
+        return f"{name} is excluded by not"
     return f"uid {caller.uid} is not among its uids"
 
 
@@ -276,7 +276,7 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 def _kernel(engine: Engine, state: PathState) -> str:
     """Say which answers the kernel of a shared mount may remember here."""
     if engine.caller_matters(state):
-        return "asks each time: the answer depends on who asks"
+        return "asks the daemon each time: the answer depends on the caller"
     if engine.caller_matters_below(state):
         return "remembers this path: no rule distinguishes callers here, some do below"
     return "remembers: no rule distinguishes callers here or below"

@@ -89,7 +89,7 @@ def parse_glob(text: str) -> Glob:
         if piece == "***":
             if not last:
                 raise GlobError(
-                    "'***' stands only at the end of a glob",
+                    "'***' is permitted only at the end of a glob",
                     "write '**' for any directories in between",
                     offset,
                 )
@@ -116,7 +116,7 @@ def _check_whole(text: str) -> None:
     for offset, char in enumerate(text):
         if char == "\0" or 0xD800 <= ord(char) <= 0xDFFF:
             raise GlobError(
-                "a character that no glob may hold",
+                "a character that a glob must not contain",
                 "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
                 offset,
             )
@@ -190,7 +190,7 @@ class _SegmentReader:
             self.at += 1
             if self.at == len(self.piece):
                 raise self._error(
-                    "a '\\' that quotes nothing",
+                    "a '\\' without a character after it",
                     "write '\\\\' for a backslash in a name",
                     self.at - 1,
                 )
@@ -199,7 +199,7 @@ class _SegmentReader:
             if self.piece.startswith("**", self.at):
                 raise self._error(
                     "'**' inside a segment",
-                    "'**' stands only as a whole segment; write '*' for any run within a name",
+                    "write '**' only between two slashes; write '*' for any characters within a name",
                     self.at,
                 )
             return Wild.RUN

@@ -38,7 +38,7 @@ def resolve(
     _check_ids(files, errors)
     if complete and not any(_has_rules(file) for file in files):
         top = files[0].top
-        help_ = "add rules; without any, nothing is allowed (rules: [] says that on purpose)"
+        help_ = "add rules: without rules nothing is allowed (to allow nothing on purpose, write rules: [])"
         errors.append(top.source.error(top.node.span, "the policy has no rules", help_))
     return Policy(
         name="+".join(dict.fromkeys(_title(file) for file in files)),
@@ -159,7 +159,7 @@ class _Rules:
         """Return the one effect of the rule; report a rule with none or several."""
         given = [key for key in ("allow", "deny", "require") if part.has(key)]
         if len(given) != 1:
-            help_ = "give it exactly one of allow, deny, require; make a rule of each"
+            help_ = "write exactly one of allow, deny, require; make one rule for each"
             if given:
                 message = f"has {' and '.join(given)}"
                 self.errors.append(part.key_error(given[1], message, help_))
@@ -173,7 +173,7 @@ class _Rules:
         if len(required) != 1:
             if not part.sound and not required:
                 return None
-            message = f"must hold exactly one of {', '.join(_REQUIRED)}"
+            message = f"must have exactly one of {', '.join(_REQUIRED)}"
             help_ = (
                 "write require: {redact: [location]}, require: {content: [image/jpeg]},"
                 " require: {no: [location]} or require: {clean: [location]}"
@@ -188,29 +188,31 @@ class _Rules:
             return
         report = self.errors.append
         if doc.errno is not None and effect is not Effect.DENY:
-            help_ = "remove it; an errno is what a deny answers"
-            report(part.key_error("errno", f"errno does not go with {effect.value}", help_))
+            help_ = "remove it; only a deny rule has an errno"
+            report(part.key_error("errno", f"errno cannot be used with {effect.value}", help_))
         elif doc.errno not in (None, "ENOENT") and Op.SEE in _ops(doc, effect):
-            message = f"{doc.errno} on a deny of see would tell that the name exists"
-            help_ = "remove errno (a denied see answers ENOENT), or deny the others in a rule of their own"
+            message = f"{doc.errno} on a deny of see would reveal that the name exists"
+            help_ = (
+                "remove errno (a denied see ends in ENOENT), or deny the other operations in a second rule"
+            )
             report(part.error(("errno",), message, help_))
         if doc.raw_types is not None and not _is_about_words(part, effect):
-            help_ = "remove it; raw_types says what a rule of redact, no or clean lets through"
-            report(part.key_error("raw_types", f"raw_types does not go with {effect.value}", help_))
+            help_ = "remove it; only rules of redact, no and clean have raw_types"
+            report(part.key_error("raw_types", f"raw_types cannot be used with {effect.value}", help_))
         self._check_on_unknown(part, doc, effect)
         if doc.on_refused is not None and effect is not Effect.CONTENT:
-            help_ = "remove it; on_refused says what becomes of what a rule of content, no or clean refuses"
-            report(part.key_error("on_refused", f"on_refused does not go with {effect.value}", help_))
+            help_ = "remove it; only rules of content, no and clean have on_refused"
+            report(part.key_error("on_refused", f"on_refused cannot be used with {effect.value}", help_))
         if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
-            help_ = "remove mode; what can be tried out are denies, allows and requirements of kinds"
-            message = "what a file may not tell cannot be monitored, only enforced"
+            help_ = "remove mode; only rules of deny, allow and content can be monitored"
+            message = "a rule of no or clean cannot be monitored, only enforced"
             report(part.key_error("mode", message, help_))
         if doc.mode is not None and effect is Effect.REDACT:
-            help_ = "remove mode; what can be tried out are denies, allows and content requirements"
+            help_ = "remove mode; only rules of deny, allow and content can be monitored"
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
-        """Report an ``on_unknown`` that does not go with the rule.
+        """Report an ``on_unknown`` that cannot be used with the rule.
 
         A reader is never shown data that is not understood. A writer's file may pass or be refused.
         """
@@ -219,13 +221,11 @@ class _Rules:
         required = next((key for key in _REQUIRED if part.has("require", key)), effect.value)
         words = _ON_UNKNOWN.get(required)
         if words is None:
-            help_ = (
-                "remove it; on_unknown says what a rule of redact or no does with what it cannot understand"
-            )
-            message = f"on_unknown does not go with {required}"
+            help_ = "remove it; only rules of redact and no have on_unknown"
+            message = f"on_unknown cannot be used with {required}"
             self.errors.append(part.key_error("on_unknown", message, help_))
         elif doc.on_unknown not in words:
-            message = f"on_unknown: {doc.on_unknown} does not go with {required}"
+            message = f"on_unknown: {doc.on_unknown} cannot be used with {required}"
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _who(self, part: Part[RuleDoc], loc: Loc, doc: WhoDoc | None) -> Who | None:
@@ -274,7 +274,7 @@ class _Rules:
             if known:
                 covers = "names" if kind == stem else f"{kind} covers"
                 message = f"{covers} {listed(known)}, which policyfs can redact"
-                help_ = "remove it; to show places to an app, leave it out of the rule through who"
+                help_ = "remove it; to show places to an app, exclude the app from the rule with who"
                 self.errors.append(part.error((*loc, index), message, help_))
         return frozenset(kind for _, kind in members)
 

@@ -116,7 +116,7 @@ def text(value: object) -> str:
     if isinstance(value, str):
         return str(value)
     if value is Absent.NULL:
-        refuse("has no value", "give it one, or remove the key")
+        refuse("has no value", "write a value, or remove the key")
     help_ = "put it in quotes" if isinstance(value, int | float) else "write one text here"
     refuse(f"must be text, not {what(value)}", help_)
 
@@ -126,7 +126,7 @@ def name(value: object) -> str:
     word = text(value)
     if not _NAME.fullmatch(word):
         help_ = (
-            "a name is letters, digits, dots, dashes and underscores, a letter or digit first, at most 100"
+            "use letters, digits, dots, dashes, underscores, at most 100; begin with a letter or digit"
         )
         refuse(f"{quote(word)} is not a name", help_)
     return word
@@ -140,7 +140,8 @@ def app_name(value: object) -> str:
         refuse(f"{quote(word)} is reserved and cannot name an app", help_)
     if not _APP_NAME.fullmatch(word):
         help_ = (
-            "use lower-case letters, digits, dots, dashes, underscores, at most 100, a letter or digit first"
+            "use lower-case letters, digits, dots, dashes, underscores, at most 100;"
+            " begin with a letter or digit"
         )
         refuse(f"{quote(word)} is not a name for an app", help_)
     return word
@@ -156,7 +157,7 @@ def _operation(value: object) -> str:
     word = text(value)
     if word not in OPERATIONS:
         meant = _ASKED_FOR.get(word)
-        hint = f"that is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
+        hint = f"this is part of {meant}; " if meant else did_you_mean(word, OPERATIONS)
         if len(word.split()) > 1 and set(word.split()) <= OPERATIONS.keys():
             hint = f"write [{', '.join(word.split())}]; "
         refuse(f"unknown operation {quote(word)}", f"{hint}operations: {', '.join(OPERATIONS)}")
@@ -181,7 +182,7 @@ def _kind(value: object) -> str:
     if word.startswith("@"):
         return "@" + name(word[1:])
     if word in _MISNAMED:
-        refuse(f"no file is ever found to be {word}", f"did you mean {_MISNAMED[word]}?")
+        refuse(f"no file ever has the kind {word}", f"did you mean {_MISNAMED[word]}?")
     if not _KIND.fullmatch(word):
         if _KIND.fullmatch(word.lower()):
             refuse(f"{quote(word)} is not in lower case", f"write {word.lower()}")
@@ -226,7 +227,7 @@ def _uids(value: object) -> UidRange:
         refuse(f"must be a uid or a range, not {what(value)}", 'write 10010, or "10100-10199"')
     ends = _RANGE.fullmatch(value)
     if ends is None:
-        help_ = 'write a number, or a range such as "10100-10199"; users have no names here'
+        help_ = 'write a number, or a range such as "10100-10199"; names of users are not accepted'
         if value.isascii() and value.isdigit():
             help_ = f"write {value} without quotes"
         refuse(f"{quote(value)} is not a uid or a range of uids", help_)
@@ -240,8 +241,8 @@ def _app_uids(value: object) -> UidRange:
     first, last = _uids(value)
     if first < WORKER_UIDS.stop and last >= WORKER_UIDS.start:
         refuse(
-            f"uids {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} are kept for the sniffing workers of policyfs",
-            "no app runs as one of them: leave them out",
+            f"uids {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} belong to the workers of policyfs",
+            "remove them: no app may have one of them",
         )
     return first, last
 

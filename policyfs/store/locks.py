@@ -238,7 +238,7 @@ class LockTable:
             raise OSError(errno.ENOLCK, "too many requests wait for locks")
         if not holder.owner.flock and self._deadlock(holder, asked):
             self._deadlocks += 1
-            raise OSError(errno.EDEADLK, "whoever has the lock waits for one of the asker's")
+            raise OSError(errno.EDEADLK, "a deadlock: the holder of the lock waits for a lock of the caller")
         waiter = Waiter(holder, asked, handle, told)
         self._waiters.setdefault(holder.inode, []).append(waiter)
         self._waiting += 1

@@ -95,7 +95,7 @@ class About:
         try:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
-                raise WrongEntryError("it is of another version of policyfs")
+                raise WrongEntryError("another version of policyfs wrote it")
             fields["path"] = base64.b64decode(fields.pop("path_b64"), validate=True)
             fields["rules"] = tuple(map(str, fields["rules"]))
             about = cls(**fields)
@@ -142,9 +142,11 @@ class Quarantine:
             with _opened(os.open(about.app, _DIRECTORY, dir_fd=top)) as mine:
                 files, used = _usage(mine)
                 if files >= limits.files:
-                    raise FullError(f"{about.app} has {files} files there, and may have {limits.files}")
+                    raise FullError(
+                        f"{about.app} has {files} files in the quarantine, and may have {limits.files}"
+                    )
                 if used + size > limits.bytes:
-                    has = f"{about.app} has {used} bytes there, and may have {limits.bytes}"
+                    has = f"{about.app} has {used} bytes in the quarantine, and may have {limits.bytes}"
                     raise FullError(f"{has}: {size} more are too many")
                 name, part = _new_part(mine)
                 with _opened(part):
@@ -232,7 +234,9 @@ class Quarantine:
             for name in os.listdir(mine):
                 where = self.directory / app / name
                 if part := _PART.fullmatch(name):
-                    why = "a crash has left a part of it" if _is_left(mine, name) else "it is being kept"
+                    why = (
+                        "a crash interrupted the copy" if _is_left(mine, name) else "it is still being copied"
+                    )
                     yield Entry(part[1], app, where, None, why)
                 elif _ID.fullmatch(name):
                     with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
@@ -245,7 +249,7 @@ class Quarantine:
                 with _opened(os.open(_ABOUT, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)) as fd:
                     about = About.unpacked(os.read(fd, _ABOUT_BYTES))
                 if os.stat(_BYTES, dir_fd=inside, follow_symlinks=False).st_size != about.size:
-                    raise WrongEntryError("it is not as long as it was")
+                    raise WrongEntryError("its length has changed")
             except WrongEntryError as error:
                 return Entry(name, app, where, None, str(error))
         return Entry(name, app, where, about)
@@ -265,7 +269,7 @@ class Quarantine:
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
-                raise BlockingIOError(errno.EBUSY, "it is being kept")
+                raise BlockingIOError(errno.EBUSY, "it is still being copied")
             _remove(mine, name)
             os.fsync(mine)
 
@@ -302,7 +306,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
     target, named = _new_file(dirfd, libc.check_name(name))
     try:
         if copy(source, target, about.size) != about.sha256:
-            raise WrongEntryError("its bytes are not what they were")
+            raise WrongEntryError("its bytes have changed")
         if as_was:
             os.fchown(target, about.uid, about.gid)
             os.fchmod(target, about.mode & 0o777)

@@ -126,25 +126,25 @@ def test_a_store_inside_the_mountpoint(ground: Ground) -> None:
     ground.store = inside
     said = ground.mount()
     assert said.returncode == 1
-    assert "lies in the mountpoint" in said.stderr
+    assert "is inside the mountpoint" in said.stderr
 
 
 def test_a_store_that_is_the_mountpoint(ground: Ground) -> None:
     ground.store = ground.mountpoint
-    assert "lies in the mountpoint" in ground.mount().stderr
+    assert "is inside the mountpoint" in ground.mount().stderr
 
 
 def test_a_store_around_the_mountpoint(ground: Ground) -> None:
     ground.mountpoint = ground.store / "dir"
     said = ground.mount()
     assert said.returncode == 1
-    assert "lies in the store" in said.stderr
+    assert "is inside the store" in said.stderr
 
 
 def test_symlinks_do_not_hide_where_things_are(ground: Ground) -> None:
     (ground.arena / "elsewhere").symlink_to(ground.store)
     ground.mountpoint = ground.arena / "elsewhere" / "dir"
-    assert "lies in the store" in ground.mount().stderr
+    assert "is inside the store" in ground.mount().stderr
 
 
 # ---------------------------------------------------------------- the mountpoint
@@ -172,7 +172,7 @@ def test_a_mountpoint_that_is_not_empty(ground: Ground) -> None:
     (ground.mountpoint / "mine").write_text("precious")
     said = ground.mount()
     assert said.returncode == 1
-    assert "is not empty; the mount would hide what is in it" in said.stderr
+    assert "is not empty, and the mount would hide its files; choose an empty directory" in said.stderr
 
 
 def test_a_mountpoint_that_is_mounted_on_already(ground: Ground) -> None:
@@ -213,14 +213,14 @@ def dead(ground: Ground, mounts: Mounts) -> Iterator[Mount]:
 def test_a_dead_mount_in_the_way(ground: Ground, dead: Mount) -> None:
     said = ground.mount()
     assert said.returncode == 1
-    assert f"a dead mount is in the way at {dead.mountpoint}" in said.stderr
+    assert f"a dead mount is at {dead.mountpoint}" in said.stderr
     assert "--clear-dead" in said.stderr
     with dead.as_environment():
         status = policyfs("status", dead.mountpoint)
         every = policyfs("status")
     assert status.returncode == 1
-    assert f"`policyfs umount {dead.mountpoint}` clears that" in status.stderr
-    assert f"{dead.mountpoint}: no daemon answers: it is gone" in every.stderr
+    assert f"`policyfs umount {dead.mountpoint}` removes it" in status.stderr
+    assert f"{dead.mountpoint}: no daemon answers: the daemon has ended" in every.stderr
     cleared = ground.run("umount", dead.mountpoint)
     assert cleared.returncode == 0, cleared
     assert not dead.is_mounted()
@@ -296,12 +296,12 @@ def test_a_policy_that_names_an_unknown_app(ground: Ground) -> None:
         (["--app", "nobody"], "the policy has no app 'nobody'; it has app, groups, nouid, several"),
         (["--app", "several"], "has several uids"),
         (["--app", "nouid"], "has no uid"),
-        (["--app", "app", "--uid", "7"], "uid 7 is not one of the app app"),
-        (["--any-uid"], "go with --app"),
-        (["--gid", "100"], "go with --app"),
+        (["--app", "app", "--uid", "7"], "uid 7 does not belong to the app app"),
+        (["--any-uid"], "need --app"),
+        (["--gid", "100"], "need --app"),
         (["--app", "app", "--any-uid", "--gid", "100"], "leave out --uid and --gid"),
-        (["--app", "groups", "--gid", "7"], "group 7 is not one of the app groups"),
-        (["--uid", "10010"], "go with --app"),
+        (["--app", "groups", "--gid", "7"], "group 7 does not belong to the app groups"),
+        (["--uid", "10010"], "need --app"),
     ],
 )
 def test_options_that_cannot_be(ground: Ground, options: list[str], says: str) -> None:

@@ -107,14 +107,14 @@ def test_counters_show_that_bytes_do_not_come_this_way(live: Mount) -> None:
 def test_status_of_what_is_no_mount(live: Mount, arena: Path) -> None:
     said = command(live, "status", arena)
     assert (said.returncode, said.stdout) == (1, "")
-    assert f"no policyfs daemon answers for {arena}: it is no policyfs mount" in said.stderr
+    assert f"no policyfs daemon answers for {arena}: it is not a policyfs mount" in said.stderr
     assert command(live, "status", arena / "missing").returncode == 1
     said = command(live, "reload", arena)
-    assert (said.returncode, "it is no policyfs mount" in said.stderr) == (1, True)
+    assert (said.returncode, "it is not a policyfs mount" in said.stderr) == (1, True)
     elsewhere = policyfs_process(
         "status", live.mountpoint, environment={"POLICYFS_RUNTIME_DIR": str(arena / "none")}
     )
-    assert "POLICYFS_RUNTIME_DIR must be what it was" in elsewhere.stderr
+    assert "set POLICYFS_RUNTIME_DIR" in elsewhere.stderr
     said = command(live, "umount", arena)
     assert said.returncode == 1
     assert f"nothing is mounted on {arena}" in said.stderr
@@ -142,11 +142,11 @@ def test_the_control_socket_is_roots_alone(live: Mount) -> None:
         return f"{said.returncode} {said.stderr}"
 
     assert status().startswith("0 ")
-    assert "only root may ask the daemon at" in call_as(ONE, status)
+    assert "only root may use the daemon at" in call_as(ONE, status)
     os.chmod(live.control_socket.parent, 0o700)
     assert call_as(ONE, status).startswith("1 policyfs: cannot look for mounts in")
     os.chmod(live.control_socket.parent, 0o711)
-    assert call_as(ONE, lambda: status(live.mountpoint)).startswith("1 policyfs: only root may ask")
+    assert call_as(ONE, lambda: status(live.mountpoint)).startswith("1 policyfs: only root may use")
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def test_status_ends_with_1_and_says_so_while_a_mount_is_not_well(mounts: Mounts
         for words in ((), ("--json",), ("--check",), (mount.mountpoint,)):
             said = command(mount, "status", *words)
             assert said.returncode == 1
-            assert "is open to others" in said.stdout
+            assert "users other than root can reach" in said.stdout
     finally:
         for path, mode in zip(above, before, strict=True):
             path.chmod(mode)

@@ -196,9 +196,9 @@ def test_a_mount_shows_them_to_everyone_but_backups(mounts: Mounts, store: Path)
 @pytest.mark.parametrize(
     ("policy", "options", "says"),
     [
-        (BACKUP, ("--modes", "policy", "--posix"), "does not go with --posix"),
-        (POLICY, ("--posix",), "modes: policy of the app owner does not go with --posix"),
-        (BACKUP, ("--modes", "policy", "--app", "backup"), "as a backup does"),
+        (BACKUP, ("--modes", "policy", "--posix"), "cannot be used together"),
+        (POLICY, ("--posix",), "modes: policy of the app owner and --posix cannot be used together"),
+        (BACKUP, ("--modes", "policy", "--app", "backup"), "like a backup"),
         (BACKUP, ("--modes", "policy", "--app", "kept"), "`modes: store` for the app kept"),
     ],
     ids=["posix", "policy-posix", "backup", "store"],
@@ -218,7 +218,7 @@ def test_a_reload_under_posix_is_refused_too(mounts: Mounts, store: Path) -> Non
     mount.policy.write_text(POLICY)
     said = mount.reload()
     assert said.returncode != 0
-    assert "does not go with --posix" in said.stderr
+    assert "cannot be used together" in said.stderr
 
 
 # -- generated policies --------------------------------------------------------------------------

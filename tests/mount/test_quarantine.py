@@ -293,7 +293,7 @@ def test_a_daemon_that_is_killed_leaves_nothing_half_kept(mount: Mount) -> None:
     part = mount.trail_dir / "quarantine/camera/.0123abcd.part"
     part.mkdir(mode=0o700)
     (part / "bytes").write_bytes(PLACED[:100])
-    assert "a crash has left a part of it" in ask(mount, "list").stdout
+    assert "a crash interrupted the copy" in ask(mount, "list").stdout
     assert "incomplete" in ask(mount, "release", "0123abcd").stderr
     mount.control_socket.unlink(missing_ok=True)
     mount.expected_exit = 0

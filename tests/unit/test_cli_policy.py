@@ -120,7 +120,7 @@ rules:
     said = policyfs("policy", "check", policy)
     assert said.returncode == 0, said
     assert said.stderr.startswith(
-        f"{policy}:8: warning: rule clean: the app sync reads what it wrote (at /Share/x)"
+        f"{policy}:8: warning: rule clean: the app sync reads its own files cleaned (at /Share/x)"
     )
     assert len(said.stderr.splitlines()) == 1
     policy.write_text(text % ", who: {app: camera}")
@@ -188,9 +188,9 @@ def test_people_get_text(policy: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["/DCIM/a.jpg"], "only if its kind can be cleaned"),
+        (["/DCIM/a.jpg"], "only if policyfs can clean its kind"),
         (["/DCIM/a.jpg", "--kind", "image/jpeg"], None),
-        (["/DCIM", "--op", "see"], "ask with --directory"),
+        (["/DCIM", "--op", "see"], "ask again with --directory"),
         (["/DCIM", "--op", "see", "--directory"], None),
         (["/Music", "--op", "see"], None),
     ],
@@ -243,9 +243,9 @@ def test_the_content_of_a_file_is_sniffed(policy: Path, media: dict[str, Path], 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["/DCIM/a.jpg"], "who asks?"),
+        (["/DCIM/a.jpg"], "name the caller"),
         (["--app", "galery", "/DCIM/a.jpg"], "it has camera, cloud, gallery"),
-        (["--app", "gallery", "DCIM/a.jpg"], "begins with /"),
+        (["--app", "gallery", "DCIM/a.jpg"], "from the root of the mount"),
         (["--app", "gallery", "--op", "eat", "/DCIM/a.jpg"], "eat"),
         (["--app", "gallery", "--owner", "nobody", "/DCIM/a.jpg"], "nobody"),
     ],

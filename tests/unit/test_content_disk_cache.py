@@ -113,7 +113,7 @@ def test_a_database_that_is_none_is_begun_anew(opened, tmp_path: Path, told: War
     memory.close()
     assert opened().kind(KEY) == "image/jpeg"
     assert memory.stats().begun_anew == 1
-    assert "was damaged and is begun anew" in told[0]
+    assert "was damaged and is created again" in told[0]
 
 
 def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path: Path) -> None:

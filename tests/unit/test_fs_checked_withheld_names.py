@@ -83,5 +83,5 @@ async def test_no_app_has_more_than_a_few_files_on_their_way(store: Path, tmp_pa
         assert len(os.listdir("/proc/self/fd")) <= before
     assert [entry.app for entry in kept.entries()].count("camera") == 16
     notes = [event.note for event in made.sink.events if event.operation == "quarantine"]
-    assert sum("wait to be kept already" in note for note in notes) == 2
+    assert sum("are already waiting to be copied" in note for note in notes) == 2
     assert sum(note.startswith("kept as ") for note in notes) == 17

@@ -35,10 +35,10 @@ def test_every_rule_has_a_line_with_its_reason(family):
     assert found == {
         "app.private": "no: paths: no glob matches",
         "backup.all": "no: who: gallery holds no grant of manage",
-        "media.no-location": "matches: read is what it is about, and all its conditions hold",
+        "media.no-location": "matches: it applies to read, and all its conditions hold",
         "media.own": "no: who: gallery is none of camera",
-        "media.read": "matches: see, read is what it is about, and all its conditions hold",
-        "media.types": "no: it is about write, create",
+        "media.read": "matches: it applies to see, read, and all its conditions hold",
+        "media.types": "no: the rule is about write, create",
     }
 
 
@@ -47,9 +47,9 @@ def test_the_whole_text(family):
     assert text.splitlines()[0] == "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location"
     assert text.splitlines()[-4:] == [
         "  view: redacted(location)",
-        "  hangs on: the content kind and the owner",
+        "  depends on: the content kind and the owner",
         "  bytes: reads from a private copy, location removed",
-        "  kernel: asks each time: the answer depends on who asks",
+        "  kernel: asks the daemon each time: the answer depends on the caller",
     ]
 
 
@@ -79,8 +79,8 @@ def test_unknown_facts_are_named():
         """)
     explanation = explained(asked, "camera", "read", "/f", facts=Facts())
     assert said(explanation) == {
-        "a": "no: the content kind is unknown, and what is unknown allows nothing",
-        "d": "may match: the owner is unknown, and so counts as a match",
+        "a": "no: the content kind is unknown, so this allow does not match",
+        "d": "may match: the owner is unknown, so the rule counts as matching",
     }
     assert explanation.needs == Need.KIND | Need.OWNER
 
@@ -97,7 +97,7 @@ def test_who_is_explained_key_by_key():
     assert found["a"] == "no: who: camera is none of maps"
     assert found["g"] == "no: who: camera holds no grant of media.location"
     assert found["u"] == "no: who: uid 10010 is not among its uids"
-    assert found["n"] == "no: who: camera is among those it spares"
+    assert found["n"] == "no: who: camera is excluded by not"
     assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is none of maps"
 
 
@@ -107,13 +107,13 @@ def test_what_hides_a_path_from_above_is_named(family):
         (b"/Android/data/maps", "app.private"),
         (b"/Android/data/maps/cache", "app.private"),
     )
-    assert "hidden with /Android/data/maps by app.private" in explanation.text()
+    assert "hidden, because app.private hides /Android/data/maps" in explanation.text()
 
 
 def test_captures_of_another_caller():
     asked = Asked("- {id: a, allow: [all], paths: ['/data/{app}/**']}")
     found = said(explained(asked, "camera", "read", "/data/maps/x"))
-    assert found["a"] == "no: paths: {app} or {uid} there is not this caller"
+    assert found["a"] == "no: paths: {app} or {uid} in the path is not this caller"
 
 
 def test_a_content_rule_for_who_could_not_write_anyway(family):
@@ -150,7 +150,7 @@ def test_what_the_kernel_may_remember():
     asked = Asked("- {id: a, allow: [all]}\n- {id: d, deny: [read], who: {app: maps}, paths: ['/a/b/**']}")
     assert explained(asked, "camera", "read", "/x").kernel.startswith("remembers: no rule")
     assert explained(asked, "camera", "list", "/a/b", DIRECTORY).kernel.startswith("remembers this path")
-    assert explained(asked, "camera", "read", "/a/b/c").kernel.startswith("asks each time")
+    assert explained(asked, "camera", "read", "/a/b/c").kernel.startswith("asks the daemon each time")
 
 
 def test_a_bare_directory_is_called_one(family):

@@ -79,7 +79,7 @@ class ChangeLock:
                     return at
                 await self._waited(fd)
             if trio.current_time() > until:
-                raise OSError(errno.EBUSY, "another daemon does not end its change of this file")
+                raise OSError(errno.EBUSY, "another daemon is still changing this file")
             await trio.sleep(_PAUSE_S)
 
     async def _waited(self, fd: int) -> None:

@@ -254,7 +254,7 @@ class Drafts:
                 draft,
                 decision,
                 None,
-                "its other names would lose what this one is cleaned of: copy it",
+                "the file has other names, which would lose data by the cleaning: copy it",
             )
 
     def _refuse(
@@ -287,7 +287,7 @@ class Drafts:
             def put(at: int = at, allowed: list[Stat] = allowed) -> int | None:
                 now = self._tree.fstat(handle.fd)
                 if base_of(now) != draft.base:
-                    raise OSError(errno.EBUSY, "somebody else has changed the file meanwhile")
+                    raise OSError(errno.EBUSY, "another program has changed the file meanwhile")
                 if version_of(now) != version_of(allowed[0]):
                     return None  # perhaps only its mode has changed: the fence must see that
                 return self._put_piece(handle, draft, source, size, at)

@@ -58,7 +58,7 @@ def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
 
 
 def _restless() -> OSError:
-    return OSError(errno.EBUSY, "others change the file faster than it can be judged")
+    return OSError(errno.EBUSY, "other programs change the file too fast to check it")
 
 
 def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:

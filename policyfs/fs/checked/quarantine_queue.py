@@ -82,7 +82,7 @@ class QuarantineQueue:
         if self._each[app] >= _WAITING_EACH:
             os.close(fd)
             self._dropped += 1
-            why = f"{_WAITING_EACH} files of {app} wait to be kept already"
+            why = f"{_WAITING_EACH} files of {app} are already waiting to be copied"
             self._recorder.decided(
                 handle.caller, CALL, item.about.path, _dropped(refusal), kind=refusal.kind, note=_lost(why)
             )

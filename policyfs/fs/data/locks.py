@@ -127,7 +127,7 @@ class Locks:
         holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
         if not self._table.attempt(holder, asked, lock.fh):
             if not lock.sleep:
-                raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
+                raise BlockingIOError(errno.EAGAIN, "another program has the lock")
             return None
         if self._changed(handle, holder):
             self._forget_now(handle.node.nodeid)
@@ -143,7 +143,7 @@ class Locks:
         holder = self._holder(handle, inode, owner, exclusive=asked.kind == WRLCK)
         if not self._table.attempt(holder, asked, lock.fh):
             if not lock.sleep:
-                raise BlockingIOError(errno.EAGAIN, "locked by somebody else")
+                raise BlockingIOError(errno.EAGAIN, "another program has the lock")
             await self._wait(request, holder, asked, lock.fh)
         if self._changed(handle, holder):
             await self._forget(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)

@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.byte_paths import PathServer
 
 _READ: Final = Op.SEE | Op.READ
-_OTHER_VIEW: Final = "opened in a view that does not hide what the policy hides now: open it again"
+_OTHER_VIEW: Final = "the policy now hides data that this open file shows: open it again"
 
 
 class FileReader:

@@ -96,7 +96,7 @@ class FileWriter:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
         change = await self._allowed(handle, call=Call("write", "copy_file_range"))
         if change.decision.content:  # a policy that came after the open
-            raise OSError(errno.EOPNOTSUPP, "what is written here is looked at: write it")
+            raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
         self._tree.clear_killpriv(handle.fd)
         copied = await trio.to_thread.run_sync(ranges.copy, fd, source_at, handle.fd, target_at, length)
         self._guard.wrote(handle)

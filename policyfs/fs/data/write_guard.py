@@ -21,7 +21,9 @@ from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
-_NOT_ALL_ITS_OWN: Final = "under redaction, and not all in the file is this app's: it must be emptied first"
+_NOT_ALL_ITS_OWN: Final = (
+    "the app is under redaction, and part of the file is not its own: it must empty the file first"
+)
 
 
 class WriteGuard:

@@ -268,7 +268,7 @@ class Resolver:
                 raise OSError(errno.ESTALE, "another directory has the name now", node.name)
             if directory_folds_by_flag(fd):
                 self._on_folding(node)
-                raise OSError(errno.EACCES, "a directory that finds names whatever their case", node.name)
+                raise OSError(errno.EACCES, "the directory ignores the case of names", node.name)
         except OSError:
             os.close(fd)
             raise
@@ -294,7 +294,7 @@ class Resolver:
         except FileNotFoundError:
             now = None
         if decided is None and now is not None and now.ftype is FileType.SPECIAL:
-            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+            raise OSError(errno.EEXIST, "the name exists, but is hidden from everyone")
         if (now is None) != (decided is None):
             raise StaleNodeError
         if now is not None and decided is not None and not now.same_inode(decided):
@@ -320,7 +320,7 @@ class Resolver:
                 self._nodes.drop_name(node, parent, name)
             else:
                 break
-        raise OSError(errno.ESTALE, "no name leads to this file any more")
+        raise OSError(errno.ESTALE, "the file has no name any more")
 
     def renamed(self, node: Node) -> bool:
         """Bring a file's known names up to date. True if they changed and one is left.

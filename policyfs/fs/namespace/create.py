@@ -112,12 +112,12 @@ class Creator:
         # It was made since the kernel's LOOKUP, or it is hidden from this caller.
         stat = self._tree.stat(dirfd, name)
         if stat.ftype is FileType.SPECIAL:
-            raise OSError(errno.EEXIST, "exists, hidden from everyone")
+            raise OSError(errno.EEXIST, "the name exists, but is hidden from everyone")
         state = self._gate.engine.child(parent.state, name)
         seen = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if seen.allowed:
             raise StaleNodeError
-        raise OSError(errno.EEXIST, "exists, hidden from the caller")
+        raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
         """Wait if a withheld file has the name. Raises OSError: ESTALE once the name is free, since decisions
@@ -134,7 +134,9 @@ class Creator:
             return
         except OSError as error:
             if exclusive and error.errno == errno.EBUSY:
-                raise FileExistsError(errno.EEXIST, "exists, withheld from everyone") from None
+                raise FileExistsError(
+                    errno.EEXIST, "the name exists, but is withheld from everyone"
+                ) from None
             raise
         raise StaleNodeError
 
@@ -219,7 +221,7 @@ class Creator:
             decision = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             self._gate.refuse(
                 caller, call, child_path(parent, name), decision,
-                note="only regular files can be made here: fifos, sockets and devices go round the daemon",
+                note="only regular files can be made here: fifos, sockets and devices bypass the daemon",
             )  # fmt: skip
 
         def make(dirfd: int) -> int:
@@ -229,7 +231,7 @@ class Creator:
             if ftype is FileType.REGULAR:
                 return self._tree.create_file(dirfd, name, mode, *who, suid=still)
             if not still:
-                raise OSError(errno.EPERM, "the policy asks something here by now")
+                raise OSError(errno.EPERM, "the policy now has a requirement here")
             self._tree.make_special(dirfd, name, mode, rdev, *who)
             return -1
 

@@ -26,8 +26,8 @@ from policyfs.policy.decide import End, PathState
 from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (
-    "an app could do more at the new path, or somebody writes it, or it has another name, or brings extended"
-    " attributes to where none may be, or is not clean enough: copy it instead (mv does)"
+    "an app would get more rights at the new path, or a program writes the file, or the file has another"
+    " name, or extended attributes that are forbidden there, or is not clean: copy it instead (mv does)"
 )
 
 

@@ -98,7 +98,7 @@ class Renamer:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
             except _HeldError as held:
                 await self._sync.settle(held.handle)
-        raise OSError(errno.EBUSY, "somebody writes it faster than it can be judged")
+        raise OSError(errno.EBUSY, "another program changes the file too fast to check it")
 
     @recorded_first
     async def _rename(

@@ -168,7 +168,7 @@ class AttributeSetter:
             stat = self._tree.fstat(fd)
             if set_id_bits.loses_ids(stat, caller) and caller.uid not in {0, stat.uid}:
                 if node.open is None or not node.open.writers:
-                    raise OSError(errno.EPERM, "only the owner drops suid, or who writes")
+                    raise OSError(errno.EPERM, "only the owner or a writer may remove suid")
                 with self._open_files.bytes_stay(node.ino):
                     self._tree.clear_killpriv(fd)
             else:

@@ -55,7 +55,7 @@ class ExtendedAttributes:
         if not _is_user(name):
             raise OSError(errno.ENODATA, "no such xattr here")
         if not await self._shows_xattrs(node, caller, "getxattr"):
-            raise OSError(errno.ENODATA, "no xattrs are shown under redaction, nor of what may not be read")
+            raise OSError(errno.ENODATA, "xattrs are hidden under redaction, and where the app may not read")
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
@@ -126,7 +126,7 @@ class ExtendedAttributes:
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         if not _is_user(name) and not (self._set_id_bits is not None and name in ACLS):
             if not name.startswith((b"security.", b"trusted.", b"user.")):
-                raise OSError(errno.EOPNOTSUPP, "no ACLs through this mount, and no namespaces unknown to it")
+                raise OSError(errno.EOPNOTSUPP, "this mount does not support ACLs and other namespaces")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")

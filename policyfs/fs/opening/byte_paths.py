@@ -141,7 +141,9 @@ class LivePath:
             payer = self._redactor.payer(who)
             made = await self._redactor.redacted(read_only, ino_key, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
-            raise OSError(errno.EBUSY, "too large to show while it is open for writing") from None
+            raise OSError(
+                errno.EBUSY, "the file is too large to copy, and a program has it open for writing"
+            ) from None
         finally:
             os.close(read_only)
         if isinstance(made, Refused):

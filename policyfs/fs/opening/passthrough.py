@@ -16,7 +16,7 @@ _IDLE_S: Final = 1.0
 _IDLE_MAX: Final = 256
 
 
-_TELLS_EACH: Final = "the store is a FUSE file system, which may tell errors of writing to who wrote alone"
+_TELLS_EACH: Final = "the store is a FUSE file system, which may report a write error only to the writer"
 
 
 class Passthrough:

@@ -16,9 +16,11 @@ from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 
-_UNPROVEN: Final = "its kind decides, and somebody has the file open for writing, or mapped"
-_NEVER_PROVEN: Final = "its kind decides, and nothing proves it on this store to one who writes as well"
-_NOT_EMPTIED: Final = "under redaction a file of another owner is written only by emptying it first"
+_UNPROVEN: Final = "the answer depends on the kind, and a program has the file open for writing, or mapped"
+_NEVER_PROVEN: Final = (
+    "the answer depends on the kind, which this store cannot prove to an app that also writes"
+)
+_NOT_EMPTIED: Final = "an app under redaction must empty a file of another owner before it writes"
 
 _FMODE_EXEC: Final = 0x20
 """A flag of an open by execve(2) (include/linux/fs.h); the file stays open while the program runs."""
@@ -148,7 +150,7 @@ class Preconditions:
             return
         for other in self._nodes.same_inode(node.ino):
             if any(handle.flags & _FMODE_EXEC for handle in self._handles.of_node(other)):
-                raise OSError(errno.ETXTBSY, "it is being executed")
+                raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
         """Refuse, on record, an open by which an app under redaction writes a file of another owner without

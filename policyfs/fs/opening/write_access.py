@@ -65,7 +65,7 @@ class WriteAccess:
                 await trio.sleep(0.005)
                 probe = await self._called(break_foreign, fd)
         if probe is None:
-            raise OSError(errno.EBUSY, "a lease on the file is not given up")
+            raise OSError(errno.EBUSY, "a program does not give up its lease on the file")
         try:
             return await self._called(self._tree.reopen, fd, os.O_RDWR)
         finally:

@@ -296,7 +296,7 @@ class Redactor:
                     if not decision.allowed or not decision.redact or decision.redact == located:
                         break
                     if not tries:
-                        return Refused(decision, found.kind, "what is to be hidden changes with each look")
+                        return Refused(decision, found.kind, "the workers do not agree on the data to hide")
                     located = decision.redact
             finally:
                 os.close(read_only)

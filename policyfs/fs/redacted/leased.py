@@ -31,8 +31,10 @@ from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
 
-_BUSY: Final = "somebody has the file open for writing, or mapped; it can be read when they are done"
-_NO_LEASES: Final = "too large to copy, and leases mean nothing on this store"
+_BUSY: Final = (
+    "a program has the file open for writing, or mapped; it can be read when that program has closed it"
+)
+_NO_LEASES: Final = "the file is too large to copy, and leases do not work on this store"
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
 """The time after a break in which no lease is taken. A writer in another mount tries without waiting,

@@ -123,7 +123,7 @@ class SecondLooks:
             # INVARIANT: the result that an app uses last is compared. An honest result proves no other one.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(said.lane, key, _Job(job.handle, said, verdict))
-                self._differs(job, said.plan, "its app's workers contradict each other", racy=said.racy)
+                self._differs(job, said.plan, "the workers of its app contradict each other", racy=said.racy)
             return
         if not self._jobs.has_room(said.lane):
             self._stats.dropped += 1
@@ -217,7 +217,7 @@ class SecondLooks:
             self._stats.confirmed += 1
             job.verdict.confirmed(job.said, plan)
         else:
-            self._differs(job, plan, "a fresh one found something else")
+            self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
         """Handle a result that differs from a job's. racy: both may be right, for different bytes."""
@@ -228,7 +228,10 @@ class SecondLooks:
             return
         self._stats.differed += 1
         self._source.discard(said.lane)
-        self._warn(f"a sniffing worker lied: {why}; its app's are replaced", os.fsencode(str(said.lane)))
+        self._warn(
+            f"a worker gave a wrong answer: {why}; the workers of its app are replaced",
+            os.fsencode(str(said.lane)),
+        )
 
 
 class KindsConfirmed:

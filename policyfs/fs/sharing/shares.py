@@ -33,7 +33,7 @@ class Shares:
         """Raise OSError(EMFILE) if a holder has more than is still free."""
         if self.held(holder) > self.limit - self.used:
             self.refused += 1
-            raise OSError(errno.EMFILE, f"one app has as many {self._what} as are left for all others")
+            raise OSError(errno.EMFILE, f"this app has as many {self._what} as are left for all other apps")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Count an amount as a holder's, after check(). An amount beyond the limit counts, too."""
