@@ -153,7 +153,7 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, told: Wa
     assert memory.kind(KEY) == "image/jpeg"
     memory.flush()
     assert memory.kind(KEY) is None
-    assert "not kept over a restart" in told[0]
+    assert "are not kept for the next start" in told[0]
     memory.close()
     memory.close()
 
