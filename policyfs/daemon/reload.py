@@ -63,12 +63,12 @@ class Reload:
         app = next((app for app in policy.apps if app.name == name), None)
         if app is None:
             raise UsageError(
-                f"this is the mount of the app {name}, which the new policy lacks; the old policy stays"
+                f"the new policy has no app {name}, whose mount this is; the old policy stays"
             )
         if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
             raise UsageError(
-                f"this mount admits uid {uid}, which does not belong to the app {name} in the new policy;"
-                " the old policy stays: unmount and mount again to use the new one"
+                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
+                " unmount, and mount it anew; the old policy stays"
             )
         others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
         if others:
