@@ -61,7 +61,7 @@ lint: setup
 JOBS ?= 3
 SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
-# What failed beside others and passes alone failed by the load; tests/support/second_try.py says what may.
+# What failed beside others and passes alone failed by the load; tests/support/machine/second_try.py says what may.
 AGAIN := [ $$? -eq 1 ] && $(PY) -m pytest -q -rN --last-failed --last-failed-no-failures none --second-try
 
 test: lint

@@ -18,12 +18,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support import media as media_tools
-from tests.support.counts import SOAK
-from tests.support.namespace import clear_away, enter_private_namespace
-from tests.support.second_try import SecondTry
-from tests.support.stores import Mounts, populate
-from tests.support.watchdog import Watchdog
+from tests.support.machine.counts import SOAK
+from tests.support.machine.namespace import clear_away, enter_private_namespace
+from tests.support.machine.second_try import SecondTry
+from tests.support.machine.watchdog import Watchdog
+from tests.support.mount.stores import Mounts, populate
+from tests.support.samples import media as media_tools
 
 WATCHDOG_GRACE_S = 10.0
 
@@ -162,7 +162,7 @@ def _sendable(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def media(request: pytest.FixtureRequest) -> dict[str, Path]:
-    """One of each kind of media file, made once: name -> path (see tests/support/media.py)."""
+    """One of each kind of media file, made once: name -> path (see tests/support/samples/media.py)."""
     return request.config.stash[RUN].media()
 
 
@@ -200,7 +200,7 @@ def empty_store(arena: Path) -> Path:
 
 @pytest.fixture
 def store(empty_store: Path, media: dict[str, Path]) -> Path:
-    """A store of mode 0700 root with media in it; tests/support/stores.py lists what."""
+    """A store of mode 0700 root with media in it; tests/support/mount/stores.py lists what."""
     populate(empty_store, media)
     return empty_store
 

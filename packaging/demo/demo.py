@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.policy.parse import SourceText, parse_policy
-from tests.support import media
+from tests.support.samples import media
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POLICY: Final = CHECKOUT / "policies" / "family-photos.yaml"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.attack.racing import Race, build
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 
 @pytest.fixture(scope="session")

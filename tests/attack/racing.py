@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support import jpegs
-from tests.support.carriers import HEADER_BYTES, LAYOUTS, scattered
-from tests.support.media import HOME
-from tests.support.namespace import die_with_parent
-from tests.support.processes import wait_for
+from tests.support.machine.namespace import die_with_parent
+from tests.support.machine.processes import wait_for
+from tests.support.samples import jpegs
+from tests.support.samples.carriers import HEADER_BYTES, LAYOUTS, scattered
+from tests.support.samples.media import HOME
 
 ALL: Final = (
     *("read", "pread", "readahead", "mmap-shared", "mmap-private", "held", "splice", "sendfile", "direct"),

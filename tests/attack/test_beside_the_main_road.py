@@ -19,8 +19,7 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.calls import (
+from tests.support.machine.calls import (
     FS_IOC_SETFLAGS,
     KEEP_SIZE,
     PUNCH_HOLE,
@@ -29,9 +28,10 @@ from tests.support.calls import (
     inode_flags,
     name_it,
 )
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 APP, OTHER = 10010, 10011
 HEAD: Final = f"""\

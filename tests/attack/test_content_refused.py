@@ -19,11 +19,11 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.corners import Corner, Corners
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.corners import Corner, Corners
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 CAMERA, OTHER = 10010, 10011
 POLICY = f"""\

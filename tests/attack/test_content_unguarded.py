@@ -24,10 +24,10 @@ from tests.attack.test_content_refused import (
     reserved,
     with_a_hole,
 )  # fmt: skip
-from tests.support.corners import Corner
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.corners import Corner
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APPS: Final = POLICY.replace(f"{{uid: {CAMERA}}}", f"{{uid: {CAMERA}, gid: {CAMERA}}}")
 assert APPS != POLICY

@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 GREEDY, HONEST = 10010, 10011
 POLICY = f"""\

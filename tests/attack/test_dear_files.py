@@ -12,12 +12,12 @@ import pytest
 
 from tests.attack.parsers_broken import marked
 from tests.attack.test_parsers import GALLERY, OTHER, PHOTO, POLICY, read
-from tests.support import jpegs
-from tests.support.bombs import BOMBS
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
+from tests.support.samples.bombs import BOMBS
+from tests.support.samples.jpegs import leaks
 
 pytestmark = pytest.mark.load
 

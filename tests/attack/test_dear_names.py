@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

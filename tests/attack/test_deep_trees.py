@@ -15,10 +15,10 @@ from typing import Any, Final
 import pytest
 
 from policyfs.fs.path_bounds import MAX_LEVELS, MAX_PATH_BYTES
-from tests.support.deep import LONG, clear, cpu_s, descend, dug, opened_down
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, code_of, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.deep import LONG, clear, cpu_s, descend, dug, opened_down
+from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 DEEP, HONEST = 10010, 10011
 POLICY: Final = f"""\

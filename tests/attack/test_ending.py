@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.counts import count
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import Child, start_as, wait_for
+from tests.support.machine.counts import count
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.samples import jpegs
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\

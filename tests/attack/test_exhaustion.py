@@ -13,9 +13,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

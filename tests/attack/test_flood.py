@@ -15,10 +15,10 @@ import pytest
 
 from policyfs.journal.accounts import BURST, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
-from tests.support.counts import count
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

@@ -16,9 +16,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import start_as
+from tests.support.machine.counts import count
+from tests.support.machine.processes import start_as
+from tests.support.mount.daemons import Mount
 
 CAMERA, GALLERY = 10010, 10011
 PROBES: Final = count(3000, 100_000)

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import pytest
 
 from policyfs.linux import libc
-from tests.support.mounts import Mount
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 GALLERY: Final = 10011
 POLICY: Final = f"""\

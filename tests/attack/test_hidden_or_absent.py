@@ -17,10 +17,10 @@ from typing import Final
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.alone
 CAMERA, GALLERY = 10010, 10011

@@ -16,10 +16,10 @@ import pytest
 
 from tests.attack.guards_writing import STOPS, WAITS
 from tests.attack.test_parsers import GALLERY, PHOTO
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples.jpegs import leaks
 
 EDITOR: Final = 10012
 POLICY: Final = f"""\

@@ -23,8 +23,8 @@ from tests.attack.test_stale_kinds import (
     shelf,
     what_is_read,
 )  # fmt: skip
-from tests.support.mounts import Mount
-from tests.support.processes import call_as
+from tests.support.machine.processes import call_as
+from tests.support.mount.daemons import Mount
 
 CHECKED = (
     POLICY

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.memory import limited
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.memory import limited
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 MANY, HONEST = 10010, 10011
 POLICY: Final = f"""\

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jpegs import leaks, pixels
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, code_of, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples.jpegs import leaks, pixels
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\

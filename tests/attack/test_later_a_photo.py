@@ -17,11 +17,11 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
 
 GALLERY, MAPS = 10011, 10012
 POLICY: Final = f"""\

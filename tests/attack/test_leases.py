@@ -27,9 +27,9 @@ from tests.attack.test_large_files import (
     code_of,
     end,
 )  # fmt: skip
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples.jpegs import leaks
 
 FAR_S: Final = 30.0
 BREAK_TIME: Final = Path("/proc/sys/fs/lease-break-time")

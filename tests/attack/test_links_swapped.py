@@ -19,11 +19,11 @@ from typing import Final
 import pytest
 
 from policyfs.linux import libc
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import content, error
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import content, error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10010, 10011
 SECRET, OWN, HIDDEN = b"root's own", b"the app's own", b"another app's own"

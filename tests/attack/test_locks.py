@@ -15,11 +15,11 @@ from typing import Final
 
 import pytest
 
-from tests.support import databases
-from tests.support.lockers import SORTS, Locker, lock, lockers
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs import databases
+from tests.support.programs.lockers import SORTS, Locker, lock, lockers
 
 RAW, CHECKED, OWN = 10037, 10038, 10039
 POLICY: Final = f"""\

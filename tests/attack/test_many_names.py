@@ -14,12 +14,12 @@ from typing import Any, Final
 import pytest
 
 from policyfs.fs.path_bounds import KEPT_NAMES
-from tests.support.counts import count
-from tests.support.deep import cpu_s
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, code_of, start_as
-from tests.support.stores import Mounts
-from tests.support.twins import content
+from tests.support.machine.counts import count
+from tests.support.machine.deep import cpu_s
+from tests.support.machine.processes import Child, call_as, code_of, start_as
+from tests.support.models.twins import content
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, code_of, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 WRITER, READER, PLAIN = 10010, 10011, 10012
 POLICY = f"""\

@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
-from tests.support.model import RENAME_EXCHANGE, rename2
-from tests.support.mounts import Mount
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.processes import call_as
+from tests.support.models.model import RENAME_EXCHANGE, rename2
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 CAMERA, GALLERY = 10010, 10011
 POLICY: Final = f"""\

@@ -15,10 +15,10 @@ from typing import Final
 import pytest
 
 from policyfs.linux import libc
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.processes import call_as, start_as
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 MOVER, READER = 10010, 10011
 SECRET: Final = b"not for the mover"

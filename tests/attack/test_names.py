@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
-from tests.support.documents import CHECKOUT
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
-from tests.support.twins import content, error
+from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.processes import call_as
+from tests.support.models.twins import content, error
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10010, 10011
 SECRET: Final = b"a diary"

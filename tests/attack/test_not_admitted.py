@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, code_of
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP, OTHER, GROUP = 10120, 10121, 100
 POLICY = f"""\

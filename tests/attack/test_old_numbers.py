@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as
-from tests.support.stores import Mounts
-from tests.support.twins import content, error
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import Child, call_as, start_as
+from tests.support.models.twins import content, error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10010, 10011
 HEAD: Final = f"""\

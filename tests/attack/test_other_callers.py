@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
-from tests.support.twins import content, error
+from tests.support.machine.processes import call_as, start_as
+from tests.support.models.twins import content, error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 APP, OTHER, MAPS = 10010, 10011, 10012
 PHOTO: Final = jpegs.photo_with(jpegs.exif())

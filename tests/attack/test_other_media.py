@@ -19,12 +19,12 @@ from tests.attack.test_later_a_photo import keeps, placed
 from tests.attack.test_parsers import OTHER, read, read_at_once
 from tests.attack.test_parsers import POLICY as PARSERS
 from tests.attack.test_places_gone import FAMILY, GALLERY, MAPS, fill
-from tests.support import jpegs, movies, pngs
-from tests.support.carriers import CARRIERS, PICTURE_BYTES, Carrier
-from tests.support.hidden_elsewhere import CUT, corpus, said
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as
+from tests.support.machine.processes import call_as, code_of, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs, movies, pngs
+from tests.support.samples.carriers import CARRIERS, PICTURE_BYTES, Carrier
+from tests.support.samples.hidden_elsewhere import CUT, corpus, said
+from tests.support.samples.jpegs import leaks
 
 ROADS: Final = {"a copy": (), "mediated": ("--no-passthrough",), "a lease": ("--copy-max", "1K")}
 

@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, wait_for
+from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
 
 CAMERA, GALLERY = 10010, 10011
 HEAD: Final = f"""\

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import EXIT_REFUSED
-from tests.support.mounts import Mount, MountFailed, policyfs
-from tests.support.namespace import FUSE_CONNECTIONS, enter_private_namespace
-from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.namespace import FUSE_CONNECTIONS, enter_private_namespace
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount, MountFailed, policyfs
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 1, 10041  # fusermount3 wants a name: that of `daemon`, which every Debian has
 POLICY = f"""\

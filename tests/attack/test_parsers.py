@@ -16,9 +16,9 @@ import pytest
 
 from tests.attack.parsers_broken import BUGS, marked
 from tests.attack.test_places_gone import FAMILY, corpus, fill
-from tests.support import jpegs
-from tests.support.jpegs import leaks
-from tests.support.processes import call_as, start_as
+from tests.support.machine.processes import call_as, start_as
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
 
 GALLERY, OTHER = 10011, 10012
 POLICY: Final = f"""\

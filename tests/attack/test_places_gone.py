@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support import hidden, jpegs
-from tests.support.jpegs import leaks, pixels
-from tests.support.media import HOME, KEPT_TAGS, photo
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, tool_as
+from tests.support.machine.processes import start_as, tool_as
+from tests.support.mount.daemons import Mount
+from tests.support.samples import hidden, jpegs
+from tests.support.samples.jpegs import leaks, pixels
+from tests.support.samples.media import HOME, KEPT_TAGS, photo
 
 GALLERY, MAPS = 10011, 10012
 FAMILY: Final = Path(__file__).resolve().parents[2] / "policies" / "family-photos.yaml"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.attack.racing import ALL, Race, Seen
-from tests.support.counts import count
-from tests.support.processes import wait_for
+from tests.support.machine.counts import count
+from tests.support.machine.processes import wait_for
 
 WRITER, READER = 10010, 10011
 POLICY = f"""\

@@ -8,9 +8,9 @@ import pytest
 
 from tests.attack.racing import ALL
 from tests.attack.test_races import IN_VIEW, POLICY, READER, populate, run
-from tests.support.carriers import CARRIERS, HEADER_BYTES
-from tests.support.counts import SOAK, count
-from tests.support.processes import call_as
+from tests.support.machine.counts import SOAK, count
+from tests.support.machine.processes import call_as
+from tests.support.samples.carriers import CARRIERS, HEADER_BYTES
 
 ENTERED = count(500, 5_000)
 LEASED = count(60, 5_000)

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from tests.attack.test_drafts import CAMERA, PLACED, POLICY, shares
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, wait_for
+from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.mount.daemons import Mount
 
 
 def _refused(path: Path) -> tuple[str, str, list[str]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.content.cache import RACY_NS
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Child, call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import Child, call_as, start_as
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10070, 10071
 POLICY = f"""\

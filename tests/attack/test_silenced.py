@@ -17,10 +17,10 @@ import pytest
 from policyfs.trail import chain
 from tests.attack.guards_recording import digests_unread
 from tests.mount.test_trail import STRICT_CALLS, _all_of, _fill_up, _until_refused
-from tests.support.images import file_system
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 APP, NEIGHBOUR = 10010, 10011
 POLICY: Final = f"""\

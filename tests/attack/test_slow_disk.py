@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty
-from tests.support.counts import SOAK, count
-from tests.support.disks import Disk, disk
-from tests.support.faulty import CAMERA, GALLERY, PHOTO
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import SOAK, count
+from tests.support.machine.disks import Disk, disk
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

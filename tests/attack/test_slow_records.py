@@ -12,9 +12,9 @@ import pytest
 from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_stale_kinds import PHOTO, READER, TEXT, shelf
 from tests.attack.test_stale_kinds import POLICY as KINDS
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 POLICY: Final = KINDS.replace("when: {type: text/*}", "when: {type: text/*}\n    audit: required")
 

@@ -18,11 +18,11 @@ import pytest
 from policyfs.content.cache import RACY_NS
 from tests.attack.guards_writing import STOPS
 from tests.attack.racing import ALL, Race, Seen
-from tests.support import jpegs
-from tests.support.carriers import HEADER_BYTES, LAYOUTS
-from tests.support.counts import SOAK, count
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.counts import SOAK, count
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
+from tests.support.samples.carriers import HEADER_BYTES, LAYOUTS
 
 EDITOR, READER = 10010, 10011
 POLICY: Final = f"""\

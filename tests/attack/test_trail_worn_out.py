@@ -19,10 +19,10 @@ from policyfs.trail.line import LINE_BYTES
 from tests.attack.guards_recording import HANG, WAITS
 from tests.attack.test_flood import trail_bytes
 from tests.attack.test_silenced import APP, NEIGHBOUR
-from tests.support.counts import count
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import Child, DeadlineExceeded, call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import Child, DeadlineExceeded, call_as, start_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.load
 

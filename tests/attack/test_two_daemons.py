@@ -18,11 +18,11 @@ from typing import Any, Final
 import pytest
 
 from tests.attack.guards_writing import STOPS, WAITS
-from tests.support import jpegs
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import Child, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import Child, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 WRITER, CUTTER = 10010, 10011
 POLICY = f"""\

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.samples import jpegs
 
 EDITOR, GALLERY = 10010, 10011
 POLICY = f"""\

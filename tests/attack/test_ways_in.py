@@ -21,13 +21,14 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.support import jpegs, pngs, ways_in
-from tests.support.counts import count
-from tests.support.media import HOME
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
-from tests.support.stores import Mounts, open_handles
-from tests.support.ways_in import Door
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts, open_handles
+from tests.support.programs import ways_in
+from tests.support.programs.ways_in import Door
+from tests.support.samples import jpegs, pngs
+from tests.support.samples.media import HOME
 
 WRITER, CREATOR, WATCHED = 10010, 10011, 10012
 APPS: Final = {"writer": WRITER, "creator": CREATOR, "watched": WATCHED}

@@ -13,10 +13,10 @@ from typing import Final
 
 import pytest
 
-from tests.support import wear
-from tests.support.counts import SOAK, count
-from tests.support.mounts import Mount
-from tests.support.stores import Mounts
+from tests.support.machine.counts import SOAK, count
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs import wear
 
 pytestmark = [pytest.mark.mount, pytest.mark.load, *([pytest.mark.alone] if SOAK else [])]
 

@@ -15,10 +15,10 @@ from typing import Final
 import pytest
 
 from tests.attack.parsers_broken import marked
-from tests.support import jpegs
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, wait_for
+from tests.support.machine.counts import count
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 GALLERY, OTHER = 10011, 10012
 POLICY: Final = f"""\

@@ -11,10 +11,10 @@ import pytest
 
 from tests.attack.parsers_lying import LIES, NEW, SECRET, SECRET_BYTES, VICTIM, marked
 from tests.attack.test_remembered import aged
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, wait_for
-from tests.support.twins import error
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 ONE, OTHER = 10011, 10012
 POLICY: Final = f"""\

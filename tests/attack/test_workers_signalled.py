@@ -15,8 +15,8 @@ import pytest
 from policyfs.domain import WORKER_UIDS
 from tests.attack.parsers_nobody import NOBODY
 from tests.attack.test_workers_killed import GALLERY, POLICY
-from tests.support import jpegs
-from tests.support.processes import call_as
+from tests.support.machine.processes import call_as
+from tests.support.samples import jpegs
 
 ATTEMPTS: Final[dict[str, Callable[[int], object]]] = {
     "limit": lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, 0)),

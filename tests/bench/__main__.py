@@ -22,9 +22,9 @@ from tests.bench import measures
 from tests.bench.redaction import redaction
 from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
-from tests.support import media
-from tests.support.namespace import enter_private_namespace
-from tests.support.processes import call_as, tool_as
+from tests.support.machine.namespace import enter_private_namespace
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.samples import media
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = 10_000

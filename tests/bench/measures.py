@@ -17,7 +17,7 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.parse import SourceText, parse_policy
 from tests.bench.report import RATIO
 from tests.bench.targets import UID, Target
-from tests.support.processes import tool_as
+from tests.support.machine.processes import tool_as
 
 REPEATS: Final = 5
 FIO_SECONDS: Final = 1.5

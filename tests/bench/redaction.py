@@ -13,8 +13,8 @@ from tests.bench import measures
 from tests.bench.report import RATIO
 from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
-from tests.support import jpegs, media
-from tests.support.processes import tool_as
+from tests.support.machine.processes import tool_as
+from tests.support.samples import jpegs, media
 
 BUFFER: Final = str(1 << 20)
 FIRSTS: Final = 20

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from tests.support.mounts import Mount
-from tests.support.namespace import clear_away, mounts_below
-from tests.support.processes import wait_for
+from tests.support.machine.namespace import clear_away, mounts_below
+from tests.support.machine.processes import wait_for
+from tests.support.mount.daemons import Mount
 
 UID: Final = 10050
 GALLERY: Final = 10051

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 Disk = Callable[..., tuple[Mount, Path]]
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clocked, faulty, jpegs
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine import clocked
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 HOUR_S = 3600.0
 STEPS_S = (0.0, -HOUR_S, 3 * HOUR_S, -30 * 24 * HOUR_S, 0.0)
@@ -28,7 +30,7 @@ def stepped(mounts: Mounts, empty_store: Path, arena: Path) -> tuple[Mount, Call
     file = arena / "clock"
     clocked.step(file, 0)
     mount = mounts.prepare(faulty.POLICY, empty_store)
-    mount.program = ("tests.support.clocked", str(file))
+    mount.program = ("tests.support.machine.clocked", str(file))
     return mount.start(), lambda seconds: clocked.step(file, seconds)
 
 

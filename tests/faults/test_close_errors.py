@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel.bridge import pyfuse3
-from tests.support import faulty
-from tests.support.faulty import CAMERA
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, wait_for
-from tests.support.stores import Mounts, open_handles
-from tests.support.tinyfs import Options, Tiny, TinyFs
+from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA
+from tests.support.mount.stores import Mounts, open_handles
+from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 
 
 class WritesAtClose(TinyFs):

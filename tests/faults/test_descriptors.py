@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty, jpegs
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 LIMITS = (256, 4096)
 MANY, WANTED = 40, 150
@@ -51,7 +52,7 @@ def _work(directory: Path) -> None:
 def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit: int) -> None:
     faulty.furnish(empty_store)
     mount: Mount = mounts.prepare(faulty.POLICY, empty_store)
-    mount.program = ("tests.support.fewer", str(limit))
+    mount.program = ("tests.support.machine.fewer", str(limit))
     mount.start()
     before = mount.descriptors()
     greedy = start_as(CAMERA, _hold, mount / "Checked", WANTED)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty, jpegs
-from tests.support.disks import Disk, disk, remount
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, errors, written
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import attempt, error
+from tests.support.machine.disks import Disk, disk, remount
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import attempt, error
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, errors, written
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 NAMES = [f"{number}.jpg" for number in range(8)]
 

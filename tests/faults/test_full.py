@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from policyfs.store.owner import OWNER_XATTR
-from tests.support.calls import name_it
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, errors, fill, written
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, wait_for
-from tests.support.twins import attempt
+from tests.support.machine.calls import name_it
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.models.twins import attempt
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, errors, fill, written
 
 SMALL_BLOCKS = ("-b", "1024", "-m", "0")
 Full = tuple[Mount, Path, Path]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.faulty import CAMERA, fill, written
-from tests.support.processes import call_as, start_as
-from tests.support.twins import attempt
+from tests.support.machine.processes import call_as, start_as
+from tests.support.models.twins import attempt
+from tests.support.mount.faulty import CAMERA, fill, written
+from tests.support.samples import jpegs
 
 POLICY = f"""\
 apiVersion: policyfs/v1

@@ -17,12 +17,12 @@ import pytest
 from policyfs.daemon import control
 from policyfs.kernel import bridge, session
 from policyfs.kernel.bridge import pyfuse3
-from tests.support import faulty, layers
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.tinyfs import Options, Tiny, TinyFs
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.mount import faulty, layers
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mount.stores import Mounts
+from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 
 SLOW = 4
 """The node of /slow."""

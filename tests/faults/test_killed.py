@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty, jpegs
-from tests.support.counts import count
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.counts import count
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 TURNS = count(3, 60)
 NAMES = 5

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty
-from tests.support.counts import count
-from tests.support.faulty import CAMERA, GALLERY, PHOTO
-from tests.support.memory import limited
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.memory import limited
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.alone
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from policyfs.linux.capabilities import rights_of
-from tests.support import faulty
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mount.stores import Mounts
 
 LIMIT = 4 << 20
 

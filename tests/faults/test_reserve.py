@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 APP = 10060
 POLICY = f"""\

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty
-from tests.support.counts import count
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.holdings import anonymous_memory
-from tests.support.mounts import Mount
-from tests.support.processes import start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
+from tests.support.mount.holdings import anonymous_memory
+from tests.support.mount.stores import Mounts
 
 PROCESSES, THREADS = count(20, 50), 500
 """10,000 requests in `make test`."""

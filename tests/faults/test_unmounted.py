@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import EXIT_REFUSED
-from tests.support import faulty, jpegs
-from tests.support.faulty import CAMERA, GALLERY, LARGE, PHOTO
-from tests.support.mounts import Mount, policyfs
-from tests.support.namespace import abort_connection
-from tests.support.processes import Child, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.namespace import abort_connection
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 GONE = {"ENOTCONN", "ECONNABORTED", "EIO", "ENODEV"}
 """What the kernel says of a connection that has ended, by the call."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from tests.support import jpegs, motion, movies, sounds, tiffs
-from tests.support import matroskas as mk
-from tests.support.hidden import sub_image, thumbnail_resource
-from tests.support.jpegs import exif, plain, resource, segment, with_segments, xmp_packet
-from tests.support.matroskas import el, number
-from tests.support.notes import MAKERS, note_of, photo_by
-from tests.support.tiffs import short
+from tests.support.samples import jpegs, motion, movies, sounds, tiffs
+from tests.support.samples import matroskas as mk
+from tests.support.samples.hidden import sub_image, thumbnail_resource
+from tests.support.samples.jpegs import exif, plain, resource, segment, with_segments, xmp_packet
+from tests.support.samples.matroskas import el, number
+from tests.support.samples.notes import MAKERS, note_of, photo_by
+from tests.support.samples.tiffs import short
 
 _PROFILE: Final = (
     bytes([0, 0, 0, 144]) + b"lcms" + bytes(28) + b"acsp" + bytes(88) + b"\0\0\0\1desc\0\0\0\x80\0\0\0\x10"

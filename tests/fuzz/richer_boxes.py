@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tests.property.test_redact_fuzz_boxes import EXIF, LAYOUT, PICTURE, XMP
-from tests.support import heifs, jp2s, jpegs
-from tests.support.heifs import Layout, Thing, heif
-from tests.support.movies import (
+from tests.support.samples import heifs, jp2s, jpegs
+from tests.support.samples.heifs import Layout, Thing, heif
+from tests.support.samples.movies import (
     AVCC,
     CITY,
     PLACE,

@@ -14,7 +14,7 @@ from tests.property import (
     test_redact_fuzz_documents,
     test_redact_fuzz_tiff,
 )
-from tests.support import gpmf, jpegs, movies, sounds
+from tests.support.samples import gpmf, jpegs, movies, sounds
 from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf_pdf import HIDING as DOCUMENTS
 from tests.unit.test_redact_xmp_packet import FORMS

@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.redact.registry import LOCATORS
 from tests.fuzz.seeds import KINDS
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
 
 QUICK: Final = {"image/heic": 1_000, "video/mp4": 4_000}
 """So many inputs each, the same ones every time: a run must not fail by what chance found in it."""

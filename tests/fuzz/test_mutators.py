@@ -14,8 +14,8 @@ from policyfs.redact.plan import Outcome, locate
 from tests.fuzz.mutators import MOST_BYTES, MUTATORS
 from tests.fuzz.mutators.inside import inside
 from tests.fuzz.seeds import KINDS, seeds_of, write_seeds
-from tests.support.documents import CHECKOUT
-from tests.support.jpegs import iptc_place, xmp_packet
+from tests.support.machine.documents import CHECKOUT
+from tests.support.samples.jpegs import iptc_place, xmp_packet
 
 GENERATIONS: Final = 150
 """Each is made of the one before, ten at a time: accidents add up."""

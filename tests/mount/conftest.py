@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tinyfs import Options, Tiny
+from tests.support.mount.tinyfs import Options, Tiny
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.counts import count
-from tests.support.jpegs import leaks
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, tool_as, wait_for
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
 
 APP, OTHER, MANAGER = 10110, 10111, 10112
 SEEN_WITHIN_S = 1.0

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import file_system
-from tests.support.mounts import Mount, Said, policyfs
-from tests.support.namespace import enter_private_namespace, mount_entries
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.images import file_system
+from tests.support.machine.namespace import enter_private_namespace, mount_entries
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount, Said, policyfs
+from tests.support.mount.stores import Mounts
 
 UID = 10010
 POLICY = f"""\

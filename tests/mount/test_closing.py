@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lockers import Locker
-from tests.support.lockplace import UIDS, Place
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.lockplace import UIDS, Place
+from tests.support.mount.stores import Mounts
+from tests.support.programs.lockers import Locker
 
 TIMES = 20
 

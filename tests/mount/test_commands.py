@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from policyfs.cli.health import problems
-from tests.support.mounts import Mount, Said, policyfs, policyfs_process
-from tests.support.namespace import mounts_below
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount, Said, policyfs, policyfs_process
+from tests.support.mount.stores import Mounts
 
 ONE, TWO = 10010, 10011
 POLICY = f"""\
@@ -40,7 +40,7 @@ rules:
 @pytest.fixture(scope="module")
 def live(module_mounts: Mounts, module_arena: Path, media: dict[str, Path]) -> Mount:
     """A mount that the tests of this file only look at."""
-    from tests.support.stores import populate
+    from tests.support.mount.stores import populate
 
     store = module_arena / "store"
     store.mkdir(mode=0o700)

@@ -16,8 +16,8 @@ from policyfs.cli import machine_checks
 from policyfs.cli.findings import State
 from policyfs.daemon import contain
 from policyfs.linux.capabilities import ZYGOTE, rights_of
-from tests.support.processes import call_as, tool_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, tool_as, wait_for
+from tests.support.mount.stores import Mounts
 
 pytestmark = pytest.mark.mount
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.support import pngs
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as
+from tests.support.mount.stores import Mounts
+from tests.support.samples import pngs
 
 pytestmark = pytest.mark.mount
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support import day, day_servers
-from tests.support.counts import SOAK
-from tests.support.day import Desk
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
-from tests.support.trees import differences, inventory
+from tests.support.machine.counts import SOAK
+from tests.support.machine.processes import call_as
+from tests.support.models.trees import differences, inventory
+from tests.support.mount.stores import Mounts
+from tests.support.programs import day, day_servers
+from tests.support.programs.day import Desk
 
 WORKER: Final = pwd.getpwnam("www-data").pw_uid
 """An account that every Debian has: smbd wants one."""

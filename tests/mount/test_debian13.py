@@ -14,9 +14,9 @@ import pytest
 
 from tests.debian13.__main__ import INSIDE, PLACE, environment, inside, mirror
 from tests.debian13.left_out import LEFT_OUT
-from tests.support.documents import CHECKOUT
-from tests.support.namespace import mounts_below
-from tests.support.processes import wait_for
+from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import wait_for
 
 PAGE = CHECKOUT / "docs" / "debian13.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.namespace import mounts_below
+from tests.support.machine.namespace import mounts_below
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMO = [sys.executable, "packaging/demo/demo.py"]

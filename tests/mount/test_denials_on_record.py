@@ -6,8 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.stores import Mounts
 
 CAMERA, GALLERY = 10010, 10011
 POLICY = """\

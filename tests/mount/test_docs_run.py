@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.store.quarantine import About, Limits, Quarantine
-from tests.support.documents import CHECKOUT, blocks, commands
-from tests.support.mounts import Said, mount_id, policyfs_process
-from tests.support.namespace import mounts_below
-from tests.support.processes import call_as, tool_as
+from tests.support.machine.documents import CHECKOUT, blocks, commands
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.mount.daemons import Said, mount_id, policyfs_process
 
 GALLERY = 10011
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
 POLICY = f"""\

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests.support.jpegs import leaks, pixels
-from tests.support.media import HOME
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, tool_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples.jpegs import leaks, pixels
+from tests.support.samples.media import HOME
 
 CAMERA, GALLERY = 10010, 10011
 POLICY: Final = f"""\

@@ -22,15 +22,24 @@ from random import Random
 
 import pytest
 
-from tests.support import clients, crowd, databases
-from tests.support.clients import Albums, Backup, Bookkeeper, Coder, Desk, Photographs, Studio, Syncer
-from tests.support.counts import SOAK, count
-from tests.support.holdings import anonymous_memory, descriptors, settled
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.trend import Trend, trend
+from tests.support.machine.counts import SOAK, count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.trend import Trend, trend
+from tests.support.mount.daemons import Mount
+from tests.support.mount.holdings import anonymous_memory, descriptors, settled
+from tests.support.mount.stores import Mounts
+from tests.support.programs import clients, crowd, databases
+from tests.support.programs.clients import (
+    Albums,
+    Backup,
+    Bookkeeper,
+    Coder,
+    Desk,
+    Photographs,
+    Studio,
+    Syncer,
+)
 
 # POLICYFS_ENDURANCE_S: some other number of seconds, for whoever looks for something.
 SECONDS = float(os.environ.get("POLICYFS_ENDURANCE_S") or count(10, 3600))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.exerciser import FALLOCATE_MODES, Plan, exercise
-from tests.support.images import file_system
-from tests.support.jpegs import plain
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as
+from tests.support.mount.stores import Mounts
+from tests.support.programs.exerciser import FALLOCATE_MODES, Plan, exercise
+from tests.support.samples.jpegs import plain
 
 UID = 10010
 POLICY = f"""\

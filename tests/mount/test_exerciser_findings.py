@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.support.jpegs import plain
-from tests.support.processes import start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.stores import Mounts
+from tests.support.samples.jpegs import plain
 
 WRITER, READER = 10010, 10011
 POLICY = f"""\

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel import session
-from tests.support import fairness
-from tests.support.deep import clear
-from tests.support.fairness import FLOOD, QUIET
-from tests.support.mounts import Mount
-from tests.support.processes import Child, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.turns import SLICES, turns_of
+from tests.support.machine.deep import clear
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.machine.turns import SLICES, turns_of
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs import fairness
+from tests.support.programs.fairness import FLOOD, QUIET
 
 pytestmark = pytest.mark.mount
 

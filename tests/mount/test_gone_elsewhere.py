@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import Child, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP = 10321
 POLICY = f"""\

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from policyfs.kernel.backing import BackingRefused
-from tests.support.processes import tool_as
+from tests.support.machine.processes import tool_as
 
 
 def test_ids_go_up_and_are_released(tiny):

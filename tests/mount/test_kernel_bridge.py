@@ -27,8 +27,8 @@ from policyfs.kernel.bridge import (
     pack_fh,
 )
 from policyfs.kernel.protocol import InitFlag
-from tests.support.processes import call_as, start_as, tool_as, wait_for
-from tests.support.tinyfs import INO_BASE, error_of
+from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.mount.tinyfs import INO_BASE, error_of
 
 MIB = 1 << 20
 DAY_S = 86400.0

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from policyfs.store.leases import LeaseKeeper
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as, wait_for
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p

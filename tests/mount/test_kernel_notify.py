@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from policyfs.kernel.notify import Notifier
-from tests.support.namespace import abort_connection
-from tests.support.processes import start_as, wait_for
-from tests.support.tinyfs import error_of
+from tests.support.machine.namespace import abort_connection
+from tests.support.machine.processes import start_as, wait_for
+from tests.support.mount.tinyfs import error_of
 
 DAY_S = 86400.0
 

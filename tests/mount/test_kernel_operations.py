@@ -16,8 +16,8 @@ import pytest
 from policyfs.kernel.bridge import Pending, take_requests
 from policyfs.kernel.protocol import InitFlag
 from policyfs.kernel.session import UNDER_WAY
-from tests.support.processes import Child, start_as, wait_for
-from tests.support.tinyfs import Asked, Tiny, error_of
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.mount.tinyfs import Asked, Tiny, error_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _offset = ctypes.c_int64

@@ -13,9 +13,9 @@ from policyfs.kernel import session
 from policyfs.kernel.probe import MountState, mount_state
 from policyfs.kernel.session import MountError, mount_device
 from policyfs.linux.mountinfo import is_mountpoint, mounts_at
-from tests.support.namespace import abort_connection
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.tinyfs import error_of
+from tests.support.machine.namespace import abort_connection
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.tinyfs import error_of
 
 APP = 12345
 

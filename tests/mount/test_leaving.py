@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli import audit
-from tests.support.mounts import Mount, Said, policyfs
-from tests.support.namespace import enter_private_namespace
-from tests.support.processes import Child, call_as, code_of, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.namespace import enter_private_namespace
+from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount, Said, policyfs
+from tests.support.mount.stores import Mounts
 
 APP = 10050
 NOTES = "Documents/notes.txt"

@@ -14,12 +14,12 @@ from typing import Final
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.images import file_system
-from tests.support.lockers import SORTS, Locker, lockers
-from tests.support.lockplace import POLICY, SIDES, UIDS, Place, how
-from tests.support.processes import wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import wait_for
+from tests.support.mount.lockplace import POLICY, SIDES, UIDS, Place, how
+from tests.support.mount.stores import Mounts
+from tests.support.programs.lockers import SORTS, Locker, lockers
 
 ROADS: Final = ("raw", "checked", "own")
 """Where what one process does is compared with the same done natively."""

@@ -9,11 +9,11 @@ from typing import Final
 
 import pytest
 
-from tests.support import databases
-from tests.support.counts import count
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs import databases
 
 ONE, TWO = 10035, 10036
 POLICY: Final = f"""\

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lockers import SORTS, Locker, blocker, lock, waits_natively
-from tests.support.lockplace import UIDS, Place, how
-from tests.support.mounts import policyfs_process
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.mount.daemons import policyfs_process
+from tests.support.mount.lockplace import UIDS, Place, how
+from tests.support.mount.stores import Mounts
+from tests.support.programs.lockers import SORTS, Locker, blocker, lock, waits_natively
 
 PAIRS = (("raw", "checked"), ("checked", "own"), ("own", "store"), ("store", "raw"), ("raw", "redacted"))
 """Who holds a lock, and who waits for it."""

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.support.holdings import family_of, share_of_memory
-from tests.support.processes import wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import wait_for
+from tests.support.mount.holdings import family_of, share_of_memory
+from tests.support.mount.stores import Mounts
 
 MIB: Final = 1 << 20
 MOST_MIB: Final = 78

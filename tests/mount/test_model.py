@@ -1,6 +1,6 @@
 """Random sequences of calls by three uids through two mounts of a store, against policy and twin.
 
-For each call the naive evaluator (tests/support/naive_policy.py) says whether it is allowed and
+For each call the naive evaluator (tests/support/models/naive_policy.py) says whether it is allowed and
 with which errno it is not; what is allowed must come to what it comes to in a plain directory.
 In the end the whole store must be what that directory is.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.images import file_system
-from tests.support.sequence_policies import POLICIES
-from tests.support.sequenced import Difference, Sequenced, campaign, worlds
-from tests.support.sequences import MAKERS
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.models.sequence_policies import POLICIES
+from tests.support.models.sequenced import Difference, Sequenced, campaign, worlds
+from tests.support.models.sequences import MAKERS
+from tests.support.mount.stores import Mounts
 
 SEQUENCES = count(400, 30_000)
 SECONDS = count(200, 3500)

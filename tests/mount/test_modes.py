@@ -15,12 +15,12 @@ from policyfs.domain import FileType, Need, Op
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText, parse_policy
-from tests.support import policy_cases as cases
-from tests.support.counts import count
-from tests.support.mounts import Mount, policyfs
-from tests.support.policy_text import text_of
-from tests.support.processes import call_as, code_of, tool_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.processes import call_as, code_of, tool_as
+from tests.support.models import policy_cases as cases
+from tests.support.models.policy_text import text_of
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 OWNER, READER, PLAIN, STRANGER = 10010, 10011, 10012, 10013
 POLICY = f"""\

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.namespace import enter_private_namespace, mounts_below
-from tests.support.processes import TOOL_ENVIRONMENT, call_as, tool_as
-from tests.support.stores import Mounts
+from tests.support.machine.namespace import enter_private_namespace, mounts_below
+from tests.support.machine.processes import TOOL_ENVIRONMENT, call_as, tool_as
+from tests.support.mount.stores import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UID = 10060

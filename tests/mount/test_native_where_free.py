@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, tool_as
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP, OTHER = 10041, 10042
 POLICY = f"""\

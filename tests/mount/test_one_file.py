@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, tool_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.trees import differences, inventory
-from tests.support.twins import error
+from tests.support.machine.processes import Child, call_as, start_as, tool_as, wait_for
+from tests.support.models.trees import differences, inventory
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 RAW, CHECKED, HIDING = 10051, 10052, 10053
 STRANGER = 10054

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import call_as
-from tests.support.twins import ROADS, UID, Case, Twins, content, error, fd_of, marks, twins_on
+from tests.support.machine.processes import call_as
+from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, fd_of, marks, twins_on
 
 GROUP = 5000
 NS = 1_000_000_000

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
 
 ONE, TWO = 10010, 10011
 POLICY = f"""\

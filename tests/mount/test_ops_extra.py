@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.calls import (
+from tests.support.machine.calls import (
     COLLAPSE,
     INSERT,
     KEEP_SIZE,
@@ -26,8 +26,8 @@ from tests.support.calls import (
     inode_flags,
     name_it,
 )
-from tests.support.processes import call_as, tool_as, wait_for
-from tests.support.twins import ROADS, UID, Road, Twins, content, error, fd_of, marks, twins_on
+from tests.support.machine.processes import call_as, tool_as, wait_for
+from tests.support.models.twins import ROADS, UID, Road, Twins, content, error, fd_of, marks, twins_on
 
 XFS = Road("passthrough on xfs", disk="xfs")
 RAW = (ROADS[1], ROADS[2], XFS, ROADS[3])

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.twins import ROADS, Case, Twins, content, error, fd_of, marks, twins_on
+from tests.support.models.twins import ROADS, Case, Twins, content, error, fd_of, marks, twins_on
 
 GIB = 1 << 30
 

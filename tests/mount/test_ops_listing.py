@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import call_as, start_as, tool_as
-from tests.support.twins import ROADS, UID, Case, Twins, content, error, twins_on
+from tests.support.machine.processes import call_as, start_as, tool_as
+from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, twins_on
 
 MANY = 10_000
 

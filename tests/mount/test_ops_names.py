@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import call_as
-from tests.support.twins import ROADS, UID, Case, Twins, content, error, fd_of, marks, twins_on
+from tests.support.machine.processes import call_as
+from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, fd_of, marks, twins_on
 
 ODD_NAMES = (
     b"new\nline", b"tab\tand \x1b[31mred", b"not \xff\xfe utf-8", b"\xed\xa0\x80 surrogate",

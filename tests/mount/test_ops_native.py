@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.twins import ROADS, UID, Case, Twins, twins_on
+from tests.support.machine.counts import count
+from tests.support.models.twins import ROADS, UID, Case, Twins, twins_on
 
 TARGETS = (
     "file", "empty", "script", "dir", "vacant", "tofile", "todir", "dangling", "loop", "hard", "missing",

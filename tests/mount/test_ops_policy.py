@@ -11,10 +11,10 @@ from typing import Final
 
 import pytest
 
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, tool_as
-from tests.support.stores import Mounts
-from tests.support.twins import Outcome, attempt, content, error, fd_of
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.models.twins import Outcome, attempt, content, error, fd_of
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
 
 APP, OTHER, STRANGER = 10010, 10011, 10099
 OPS = ("see", "read", "write", "create", "delete", "attr")

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.counts import count
-from tests.support.twins import ROADS, Twins, attempt, twins_on
+from tests.support.machine.counts import count
+from tests.support.models.twins import ROADS, Twins, attempt, twins_on
 
 NAMES = ("a", "b", "c", "d", "d/a", "d/b", "e", "e/a", "e/f", "e/f/b")
 FLAGS = (

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import call_as
-from tests.support.twins import ROADS, UID, Twins, content, error, fd_of, marks, twins_on
+from tests.support.machine.processes import call_as
+from tests.support.models.twins import ROADS, UID, Twins, content, error, fd_of, marks, twins_on
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _offset = ctypes.c_int64

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import file_system
-from tests.support.media import HOME
-from tests.support.mounts import Mount
-from tests.support.policies import FAMILY, HEAD
-from tests.support.processes import call_as, start_as, tool_as, wait_for
-from tests.support.stores import Mounts, populate
-from tests.support.twins import content, error, fd_of
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.models.policies import FAMILY, HEAD
+from tests.support.models.twins import content, error, fd_of
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts, populate
+from tests.support.samples.media import HOME
 
 CAMERA, GALLERY, MAPS, BACKUP, STRANGER = 10010, 10011, 10012, 10020, 10099
 POLICY = HEAD + FAMILY

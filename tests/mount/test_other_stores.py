@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs, layers
-from tests.support.bytesio import digest_by_map, digest_by_read, digest_of, pattern
-from tests.support.images import file_system
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount import layers
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs.bytesio import digest_by_map, digest_by_read, digest_of, pattern
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 POLICY = f"""\

@@ -1,7 +1,7 @@
 """Eight processes of four uids do everything at once; afterwards every byte is accounted for.
 
-Each process works in a directory of its own that it models exactly (tests/support/worker.py), in
-one that all share (tests/support/crowd.py), and in its photo album, while others look into that
+Each process works in a directory of its own that it models exactly (tests/support/programs/worker.py), in
+one that all share (tests/support/programs/crowd.py), and in its photo album, while others look into that
 under redaction. Then the store must hold what the models say, and the daemon must hold nothing:
 no handle, node, backing id, lease or descriptor, no bug in its log, and no more memory.
 """
@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import crowd
-from tests.support.counts import count
-from tests.support.holdings import anonymous_memory, settled
-from tests.support.images import file_system
-from tests.support.model import Model, check_tree
-from tests.support.mounts import Mount
-from tests.support.processes import Child, call_as, start_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.worker import Worker
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.models.model import Model, check_tree
+from tests.support.mount.daemons import Mount
+from tests.support.mount.holdings import anonymous_memory, settled
+from tests.support.mount.stores import Mounts
+from tests.support.programs import crowd
+from tests.support.programs.worker import Worker
 
 UIDS = (10091, 10092, 10093, 10094)
 MEMBERS = 8

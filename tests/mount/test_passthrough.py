@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.bytesio import (
+from tests.support.machine.processes import call_as, start_as, tool_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs.bytesio import (
     MIB,
     digest_by_map,
     digest_by_read,
@@ -26,10 +29,7 @@ from tests.support.bytesio import (
     store_by_map,
     write_whole,
 )
-from tests.support.media import HOME
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, tool_as
-from tests.support.stores import Mounts
+from tests.support.samples.media import HOME
 
 APP_UID = 10071
 POLICY = f"""\

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.mounts import Mount, MountFailed, Said, policyfs
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount, MountFailed, Said, policyfs
+from tests.support.mount.stores import Mounts
 
 APP = 10010
 POLICY = f"""\

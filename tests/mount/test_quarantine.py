@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.errors import PolicyfsError
-from tests.support import jpegs
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY, STRANGER = 10010, 10011, 10099
 POLICY = f"""\

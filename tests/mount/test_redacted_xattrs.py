@@ -6,8 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as
+from tests.support.mount.stores import Mounts
 
 GALLERY, MAPS = 10011, 10012
 POLICY = """\

@@ -18,10 +18,10 @@ from typing import Final
 import pytest
 
 from tests.attack.guards_writing import STOPS
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 PLAIN, VIEWER, WRITER = 10010, 10011, 10012
 POLICY: Final = f"""\

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.processes import call_as, wait_for
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
@@ -147,7 +147,7 @@ def test_a_listing_taken_before_a_reload_leaves_nothing_in_the_kernel(mounts, op
                 found += 1
         return found
 
-    from tests.support.processes import start_as
+    from tests.support.machine.processes import start_as
 
     child = start_as(MAPS, look, mount / "d")
     assert child.receive() == "half"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import jpegs
 
 GALLERY, MAPS = 10011, 10012
 POLICY = f"""\

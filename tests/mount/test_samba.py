@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
-from tests.support.documents import CHECKOUT, Block, blocks, commands
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, code_of
-from tests.support.samba import Samba
-from tests.support.stores import Mounts
+from tests.support.machine.documents import CHECKOUT, Block, blocks, commands
+from tests.support.machine.processes import call_as, code_of
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
+from tests.support.programs.samba import Samba
 
 PAGE: Final = CHECKOUT / "docs" / "samba.md"
 ANNA, BEN, PHOTOS = (pwd.getpwnam(name) for name in ("backup", "games", "www-data"))

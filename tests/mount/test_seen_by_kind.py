@@ -7,8 +7,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.stores import Mounts
 
 GALLERY = 10011
 POLICY = """\

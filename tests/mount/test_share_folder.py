@@ -10,10 +10,10 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
-from tests.support import cameras, jpegs
-from tests.support.cameras import Photo
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.samples import cameras, jpegs
+from tests.support.samples.cameras import Photo
 
 CAMERA, OTHER = 10010, 10011
 POLICY = f"""\

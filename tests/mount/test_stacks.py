@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jpegs, layers
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, tool_as, wait_for
-from tests.support.stores import Mounts
-from tests.support.twins import error
+from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.models.twins import error
+from tests.support.mount import layers
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 APP, OTHER = 10031, 10032
 POLICY = f"""\

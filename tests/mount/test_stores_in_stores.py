@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import file_system
-from tests.support.processes import call_as, wait_for
-from tests.support.stores import Mounts
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.stores import Mounts
 
 APP = 10011
 POLICY = """\

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.images import file_system
-from tests.support.mounts import Mount, policyfs
-from tests.support.processes import call_as, start_as, tool_as, wait_for
-from tests.support.stores import Mounts, populate
-from tests.support.twins import attempt, content, error, fd_of
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as, tool_as, wait_for
+from tests.support.models.twins import attempt, content, error, fd_of
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts, populate
 
 ALL, GALLERY, STRANGER = 10010, 10011, 10099
 POLICY = f"""\

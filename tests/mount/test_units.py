@@ -10,8 +10,8 @@ import pytest
 
 from policyfs.daemon.contain import DAEMON
 from policyfs.linux.capabilities import ZYGOTE, Capability
-from tests.support.processes import call_as, tool_as
-from tests.support.stores import Mounts
+from tests.support.machine.processes import call_as, tool_as
+from tests.support.mount.stores import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))

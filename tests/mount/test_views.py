@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from tests.support import jpegs
-from tests.support.corners import Corner, Corners
-from tests.support.jpegs import leaks
-from tests.support.processes import call_as, code_of, start_as, tool_as
+from tests.support.machine.processes import call_as, code_of, start_as, tool_as
+from tests.support.mount.corners import Corner, Corners
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import leaks
 
 CAMERA, GALLERY, MAPS, EDITOR = 10010, 10011, 10012, 10013
 POLICY = f"""\

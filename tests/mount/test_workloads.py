@@ -15,11 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import databases
-from tests.support.mounts import Mount
-from tests.support.processes import call_as, start_as, tool_as
-from tests.support.stores import Mounts
-from tests.support.trees import PROGRAM_PRINTS, alter_tree, differences, inventory, make_c_project, make_tree
+from tests.support.machine.processes import call_as, start_as, tool_as
+from tests.support.models.trees import (
+    PROGRAM_PRINTS,
+    alter_tree,
+    differences,
+    inventory,
+    make_c_project,
+    make_tree,
+)
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.programs import databases
 
 UID = 10081
 POLICY = f"""\

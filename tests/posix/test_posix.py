@@ -15,10 +15,10 @@ import pytest
 from tests.posix import cases_acl, cases_attrs, cases_long, cases_names, cases_open
 from tests.posix.differences import LISTED, listed_for
 from tests.posix.sides import Case, checks_in, differences, places, run_cases
-from tests.support.counts import count
-from tests.support.images import file_system
-from tests.support.processes import call_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as
+from tests.support.mount.stores import Mounts
 
 POLICY = """\
 apiVersion: policyfs/v1

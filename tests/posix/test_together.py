@@ -23,10 +23,10 @@ import pytest
 from tests.posix.calls import create, opened, raised, renameat2
 from tests.posix.sides import User, being, places
 from tests.posix.test_posix import POLICY, ROADS
-from tests.support.counts import count
-from tests.support.images import file_system
-from tests.support.processes import call_as, start_as
-from tests.support.stores import Mounts
+from tests.support.machine.counts import count
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import call_as, start_as
+from tests.support.mount.stores import Mounts
 
 UID = 65534
 NAMES = count(5_000, 100_000)

@@ -20,9 +20,9 @@ from policyfs.domain import Audit
 from policyfs.journal.accounts import Limits
 from policyfs.journal.journal import Journal, JournalError
 from policyfs.trail.bounds import cut_path
-from tests.support.counts import count
-from tests.support.namespace import detach
-from tests.support.trail import (
+from tests.support.machine.counts import count
+from tests.support.machine.namespace import detach
+from tests.support.mount.trail import (
     MOUNT_ID,
     ROOMY,
     START_NS,

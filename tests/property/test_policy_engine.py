@@ -15,9 +15,9 @@ from policyfs.domain import Facts, FileType, Need, Op
 from policyfs.policy.decide import REMEMBERED, End, Engine, compile_policy
 from policyfs.policy.model import Policy
 from policyfs.policy.tally import NO_ALLOW
-from tests.support import policy_cases as cases
-from tests.support.counts import SOAK
-from tests.support.naive_policy import Caller, Naive, Node
+from tests.support.machine.counts import SOAK
+from tests.support.models import policy_cases as cases
+from tests.support.models.naive_policy import Caller, Naive, Node
 
 CASES = int(os.environ.get("POLICYFS_CASES", "2500"))
 

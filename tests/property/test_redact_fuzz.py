@@ -13,11 +13,11 @@ from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.tags.iptc import clean_iim
 from policyfs.redact.xmp.packet import clean_xmp
-from tests.support import jpegs, motion
-from tests.support.counts import count
-from tests.support.hidden import EXIF_CASES, JPEG_CASES, multi_picture
-from tests.support.inners import PLACES, Plain
-from tests.support.media import HOME
+from tests.support.machine.counts import count
+from tests.support.samples import jpegs, motion
+from tests.support.samples.hidden import EXIF_CASES, JPEG_CASES, multi_picture
+from tests.support.samples.inners import PLACES, Plain
+from tests.support.samples.media import HOME
 
 WORDS = st.sampled_from(["location", "device", "time", "people", "all-metadata"])
 MARKERS = [b"\xff\xd8", b"\xff\xd9", b"\xff\xe1", b"\xff\xed", b"\xff\xda", b"\xff\xff", b"Exif\0\0", b"8BIM"]

@@ -14,10 +14,10 @@ from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.isobmff.item_data import Gathered, Span, common, joined, without
 from policyfs.redact.registry import locate_in
-from tests.support import cr3s, heifs, jp2s, jpegs
-from tests.support.counts import count
-from tests.support.heifs import XMP_TYPE, Layout, Thing, heif, picture
-from tests.support.movies import box as make_box
+from tests.support.machine.counts import count
+from tests.support.samples import cr3s, heifs, jp2s, jpegs
+from tests.support.samples.heifs import XMP_TYPE, Layout, Thing, heif, picture
+from tests.support.samples.movies import box as make_box
 
 EXIF: Final = bytes(4) + jpegs.exif("MM")
 XMP: Final = jpegs.xmp_packet("<photoshop:City>Zirbelstadt</photoshop:City>")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from policyfs.redact.core.categories import WORDS
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import sounds
-from tests.support.counts import PATIENCE, count
+from tests.support.machine.counts import PATIENCE, count
+from tests.support.samples import sounds
 from tests.unit.test_redact_images_bmp import BMP, CITY, DIB, ICO, bmp, header, icon
 from tests.unit.test_redact_images_png import HIDING, pngs
 from tests.unit.test_redact_images_webp_gif import GIF_HIDING, WEBP_HIDING, webp

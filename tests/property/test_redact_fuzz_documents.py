@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import jpegs, pdfs
-from tests.support import matroskas as mk
-from tests.support.counts import count
-from tests.support.matroskas import PICTURES, PLACE
+from tests.support.machine.counts import count
+from tests.support.samples import jpegs, pdfs
+from tests.support.samples import matroskas as mk
+from tests.support.samples.matroskas import PICTURES, PLACE
 
 LOCATION = frozenset({"location"})
 

@@ -11,8 +11,8 @@ from policyfs.redact.core.categories import WORDS, hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support.counts import PATIENCE, count
-from tests.support.movies import SEEDS
+from tests.support.machine.counts import PATIENCE, count
+from tests.support.samples.movies import SEEDS
 
 quick = settings(max_examples=count(400, 20_000), deadline=None)
 PIECES = [

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import tiffs
-from tests.support.counts import count
-from tests.support.jpegs import GPS_IFD, SUB_IFDS, gps, ifd, iptc_place, long, plain, text, xmp_packet
-from tests.support.media import HOME
-from tests.support.notes import MAKERS, note_of, photo_by
+from tests.support.machine.counts import count
+from tests.support.samples import tiffs
+from tests.support.samples.jpegs import GPS_IFD, SUB_IFDS, gps, ifd, iptc_place, long, plain, text, xmp_packet
+from tests.support.samples.media import HOME
+from tests.support.samples.notes import MAKERS, note_of, photo_by
 
 WORDS = ["location", "device", "time", "people", "all-metadata"]
 TAGS = [0x8769, 0x8825, 0x014A, 0x927C, 0xC634, 0x02BC, 0x0111, 0x0117, 0x0201, 0x0202, 0x010F, 0x0103]

@@ -14,10 +14,10 @@ from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.isobmff.boxes import read_boxes
 from tests.redaction.samples import Sample, pixels
-from tests.support import media
-from tests.support.heifs import XMP_TYPE, Layout, Thing, full, heif
-from tests.support.media import TOOL_DEADLINE_S
-from tests.support.movies import box as make_box
+from tests.support.samples import media
+from tests.support.samples.heifs import XMP_TYPE, Layout, Thing, full, heif
+from tests.support.samples.media import TOOL_DEADLINE_S
+from tests.support.samples.movies import box as make_box
 
 _NAMES: Final = {
     "location": ("47.804531", "13.042287", media.HOME.city, media.HOME.state),

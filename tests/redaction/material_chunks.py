@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.redaction.samples import Sample
-from tests.support import media, pngs
-from tests.support.media import run
+from tests.support.samples import media, pngs
+from tests.support.samples.media import run
 
 PLACE: Final = ("47.804531", "13.042287", *media.HOME.names)
 TOLD: Final = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.redaction.samples import Sample
-from tests.support import media
-from tests.support.media import TOOL_DEADLINE_S, run
+from tests.support.samples import media
+from tests.support.samples.media import TOOL_DEADLINE_S, run
 
 PAGE = """%!PS
 /Helvetica findfont 24 scalefont setfont 72 700 moveto (Hello quince) show

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.redaction.samples import Sample
-from tests.support import media
-from tests.support.media import TOOL_DEADLINE_S, run
+from tests.support.samples import media
+from tests.support.samples.media import TOOL_DEADLINE_S, run
 
 SRT = """1
 00:00:00,000 --> 00:00:01,000

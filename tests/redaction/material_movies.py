@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.redaction.samples import Sample, Shown, decoded
-from tests.support import gpmf, movies
-from tests.support.media import run, write_tags
-from tests.support.movies import box, full, keyed, loci, text_atom, u32
+from tests.support.samples import gpmf, movies
+from tests.support.samples.media import run, write_tags
+from tests.support.samples.movies import box, full, keyed, loci, text_atom, u32
 
 LATITUDE, LONGITUDE = "47.8045", "13.0423"
 ISO6709: Final = f"+{LATITUDE}+0{LONGITUDE}+437.250/"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.redaction.samples import Sample
-from tests.support import media
+from tests.support.samples import media
 
 
 def samples(directory: Path) -> Iterator[Sample]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.redaction.samples import Sample, decoded
-from tests.support import media
-from tests.support.counts import SOAK
-from tests.support.media import run
+from tests.support.machine.counts import SOAK
+from tests.support.samples import media
+from tests.support.samples.media import run
 
 TAGS: Final = {
     "title": "Rosa at the lake",

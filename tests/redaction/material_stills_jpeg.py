@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.redaction.samples import Sample, pixels
-from tests.support import jpegs, media, motion
-from tests.support.jpegs import segment, with_segments
-from tests.support.media import run
+from tests.support.samples import jpegs, media, motion
+from tests.support.samples.jpegs import segment, with_segments
+from tests.support.samples.media import run
 
 KIND: Final = "image/jpeg"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.redaction.samples import Sample
-from tests.support import tiffs
-from tests.support.media import HOME, TOOL_DEADLINE_S, place_name_tags, place_tags, run, write_tags
-from tests.support.notes import MAKERS, photo_by
+from tests.support.samples import tiffs
+from tests.support.samples.media import HOME, TOOL_DEADLINE_S, place_name_tags, place_tags, run, write_tags
+from tests.support.samples.notes import MAKERS, photo_by
 
 TAGS = {
     "EXIF:Make": "Testmaker",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.support.media import TOOL_DEADLINE_S
+from tests.support.samples.media import TOOL_DEADLINE_S
 
 Tags = Mapping[str, str]
 """``Group1:Group2:Name`` (numbered where it comes several times) -> the value as exiftool prints it."""

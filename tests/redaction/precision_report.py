@@ -24,7 +24,7 @@ from policyfs.content.worker import Detector, SniffError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, Treatment, kind_table, locate
 from tests.redaction.oracles import Tags, about, exiftool
-from tests.support.media import TOOL_DEADLINE_S
+from tests.support.samples.media import TOOL_DEADLINE_S
 
 HEAD_BYTES: Final = 65536
 MAX_FILE_BYTES: Final = 256 << 20

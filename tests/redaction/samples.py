@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.domain import REDACTIONS
 from policyfs.redact.core import categories
-from tests.support.media import TOOL_DEADLINE_S
+from tests.support.samples.media import TOOL_DEADLINE_S
 
 Shown = Callable[[Path], str]
 """A digest of what a file shows or plays, made by a tool that is not policyfs."""

@@ -17,7 +17,7 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from tests.redaction.oracles import Tags, about, exiftool
 from tests.redaction.samples import WORDS
-from tests.support.jpegs import plain
+from tests.support.samples.jpegs import plain
 
 _LISTING: Final = r"""
 use Image::ExifTool; use Image::ExifTool::XMP; my $et = new Image::ExifTool;

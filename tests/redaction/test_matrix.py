@@ -17,7 +17,7 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
 from tests.redaction.oracles import about, differences, exiftool, in_bytes, printed
 from tests.redaction.samples import WORDS, Sample
-from tests.support.counts import count
+from tests.support.machine.counts import count
 
 THEMES = sorted(path.stem for path in Path(__file__).parent.glob("material_*.py"))
 MOVING = ("video/", "audio/")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.support import jpegs
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
+from tests.support.samples import jpegs
 
 
 def test_the_report_counts_files_and_names_causes(tmp_path):

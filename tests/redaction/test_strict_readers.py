@@ -13,8 +13,8 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.redaction.material_chunks import image, photo, tagged
 from tests.redaction.material_sound import cover, sound
-from tests.support import pngs
-from tests.support.media import TOOL_DEADLINE_S, run
+from tests.support.samples import pngs
+from tests.support.samples.media import TOOL_DEADLINE_S, run
 
 
 def files(directory: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:

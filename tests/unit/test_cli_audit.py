@@ -25,7 +25,16 @@ from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text
 from policyfs.trail.event import OPERATIONS
 from policyfs.trail.table import width
-from tests.support.trail import MOUNT_ID, SECOND_NS, START_NS, Clock, a_denial, a_journal, an_event, segments
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    SECOND_NS,
+    START_NS,
+    Clock,
+    a_denial,
+    a_journal,
+    an_event,
+    segments,
+)
 
 OTHER_ID = "fedcba9876543210"
 NASTY = "/DCIM/\x1b[2Jgpj.\u202eexe\n.jpg".encode()

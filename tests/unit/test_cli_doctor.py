@@ -11,8 +11,8 @@ import pytest
 
 from policyfs.kernel.protocol import InitFlag
 from policyfs.kernel.trial import try_passthrough
-from tests.support.mounts import policyfs
-from tests.support.namespace import mounts_below
+from tests.support.machine.namespace import mounts_below
+from tests.support.mount.daemons import policyfs
 
 
 @pytest.mark.mount

@@ -9,8 +9,8 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
-from tests.support import jpegs
-from tests.support.mounts import policyfs
+from tests.support.mount.daemons import policyfs
+from tests.support.samples import jpegs
 
 LOCATION = frozenset({"location"})
 BROKEN = jpegs.exif_segment(b"II*\0\xff\xff\xff\xff" + b"47.80453 N" * 4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.policy.explain import REQUESTS
-from tests.support.mounts import Said, policyfs
+from tests.support.mount.daemons import Said, policyfs
 
 POLICY = """\
 apiVersion: policyfs/v1

@@ -66,7 +66,7 @@ def test_a_store_that_is_not_there_is_bad(tmp_path: Path) -> None:
 
 @pytest.mark.mount
 def test_a_stacked_store_gets_no_passthrough(arena: Path) -> None:
-    from tests.support.processes import tool_as
+    from tests.support.machine.processes import tool_as
 
     for name in ("lower", "upper", "work", "merged"):
         (arena / name).mkdir()

@@ -16,8 +16,8 @@ import pytest
 from policyfs.content import sandbox as under_test
 from policyfs.content.sandbox import ConfinementError, Limits, confine, let_others_in, seccomp_filter
 from policyfs.linux import seccomp
-from tests.support.inchild import in_child
-from tests.support.turns import SLICES, turns_of
+from tests.support.machine.inchild import in_child
+from tests.support.machine.turns import SLICES, turns_of
 
 LIMITS = Limits(uid=65534, gid=65534, address_space=512 << 20, cpu_s=60, descriptors=64)
 

@@ -20,7 +20,7 @@ from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
 from policyfs.domain import WORKER_UIDS
 from policyfs.redact.plan import Outcome
-from tests.support.processes import call_as, wait_for
+from tests.support.machine.processes import call_as, wait_for
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + b"\xff\xd9"
 WHAT = frozenset({"location"})

@@ -16,8 +16,8 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.content.worker import Detector, Passed, SniffError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from tests.support.counts import count
-from tests.support.media import HOME, write_tags
+from tests.support.machine.counts import count
+from tests.support.samples.media import HOME, write_tags
 
 WHAT = frozenset({"location"})
 

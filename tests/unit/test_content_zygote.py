@@ -15,7 +15,7 @@ import pytest
 from policyfs.content import protocol
 from policyfs.content.sandbox import Limits
 from policyfs.content.zygote import FORK, READY
-from tests.support.processes import wait_for
+from tests.support.machine.processes import wait_for
 
 LIMITS = Limits(
     uid=2_100_000_000, gid=2_100_000_000, address_space=512 << 20, cpu_s=60, descriptors=8, uids=8

@@ -19,7 +19,7 @@ from policyfs.daemon import contain
 from policyfs.errors import PolicyfsError
 from policyfs.linux import seccomp
 from policyfs.linux.capabilities import Capability, rights_of
-from tests.support.inchild import in_child
+from tests.support.machine.inchild import in_child
 
 pytestmark = pytest.mark.mount
 

@@ -6,7 +6,7 @@ import os
 import resource
 
 from policyfs.daemon.end import MountTable
-from tests.support.processes import call_as
+from tests.support.machine.processes import call_as
 
 
 def _root_without_descriptors() -> list[str]:

@@ -15,8 +15,8 @@ import pytest
 from policyfs.cli.main import build_parser
 from policyfs.policy.parse import SourceText, parse_policy
 from tests.bench.__main__ import ON_STORES
-from tests.support.asking import Row, check, engine_of
-from tests.support.documents import CHECKOUT, PAGES, blocks, commands
+from tests.support.machine.documents import CHECKOUT, PAGES, blocks, commands
+from tests.support.models.asking import Row, check, engine_of
 
 SET_UP = {
     "apt install gcc pkg-config libfuse3-dev python3-dev python3-venv libmagic1",

@@ -22,7 +22,7 @@ from policyfs.trail.bounds import PATH_BYTES, bounded
 from policyfs.trail.event import BY_DIRECTORY
 from policyfs.trail.line import LineFormatter
 from policyfs.trail.query import parse_when
-from tests.support.trail import START_NS, Clock, a_denial, an_event
+from tests.support.mount.trail import START_NS, Clock, a_denial, an_event
 
 TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 MOUNT_ID = "3f1c9a0b7d2e4455"

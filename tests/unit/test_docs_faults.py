@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
 
 PAGE: Final = CHECKOUT / "docs" / "faults.md"
 FAULTS: Final = CHECKOUT / "tests" / "faults"

@@ -11,8 +11,8 @@ import pytest
 from policyfs.domain import Audit, Decision, Op, RuleMatch
 from policyfs.fs.access.strictest import stricter
 from policyfs.kernel.bridge import pyfuse3
-from tests.support.fsparts import Parts, on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 ALLOW = RuleMatch("allow", "allow", Op.READ)

@@ -10,8 +10,8 @@ import pytest
 
 from policyfs.domain import Decision
 from policyfs.fs.access.hiding_owners import Chain
-from tests.support.fsparts import Parts, on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
 
 MAPS = 10012
 OPEN = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'

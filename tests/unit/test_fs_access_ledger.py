@@ -24,7 +24,7 @@ from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.frozen import Version
 from policyfs.trail.event import Event
-from tests.support.fsparts import on_trio
+from tests.support.mount.file_system import on_trio
 
 
 class Slow:

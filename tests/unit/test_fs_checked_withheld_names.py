@@ -13,8 +13,8 @@ import trio.testing
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue, Refusal
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.quarantine import Limits, Quarantine
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
 
 CAMERA, GALLERY = 10010, 10011
 BY_KIND = """\

@@ -14,9 +14,9 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.setattr import Change
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.copies import CopyCache
-from tests.support import jpegs
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

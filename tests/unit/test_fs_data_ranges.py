@@ -21,9 +21,9 @@ from policyfs.kernel.protocol import Opcode
 from policyfs.store import ranges as store_ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
-from tests.support import jpegs
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

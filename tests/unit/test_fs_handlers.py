@@ -13,7 +13,7 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.sharing import pauses
 from policyfs.linux.statx import Stat
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 RULES = '- {id: a, allow: [see], who: {app: any}, paths: ["/**"]}\n'
 MANY = 2000

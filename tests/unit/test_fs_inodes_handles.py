@@ -12,7 +12,7 @@ from policyfs.fs.inodes.handles import Caller, Handle, HandleTable
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 ENGINE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: "/**"}\n')
 CALLER = Caller(ENGINE.principal, 10010, 10010, 1, 0)

@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, MAX_PATH_BYTES, PathTooLongError
 from policyfs.linux.statx import Stat
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 RULES = '- {id: a, allow: [see], who: {app: any}, paths: ["/a/**", "/b/c/**"]}\n'
 

@@ -15,8 +15,8 @@ from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux import libc
 from policyfs.store.watch import Change, WatchEvent
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
 
 GALLERY, MAPS = 10011, 10012
 OPEN = '- {id: all, allow: [all], who: {app: any}, paths: "/**"}\n'

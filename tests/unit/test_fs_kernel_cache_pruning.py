@@ -8,7 +8,7 @@ from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.linux.statx import Stat
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 RULES = '- {id: a, allow: [see], who: {app: any}, paths: ["/**"]}\n'
 

@@ -15,9 +15,9 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
-from tests.support import jpegs
-from tests.support.fsparts import Parts, on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.samples import jpegs
 
 GALLERY = 10011
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel.bridge import pyfuse3
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
 
 GALLERY = 10011
 ANYTHING = """\

@@ -13,9 +13,9 @@ import trio
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.stale_retries import SecondTries
-from tests.support import jpegs
-from tests.support.fsparts import Parts, on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.samples import jpegs
 
 GALLERY, OTHER = 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

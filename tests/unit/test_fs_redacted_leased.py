@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from policyfs.fs.redacted import leased as leased_module
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
 
 POLICY = """\
 - {id: all, allow: [all], who: {app: any}, paths: "/**"}

@@ -24,7 +24,7 @@ from policyfs.store import leases as leases_module
 from policyfs.store.copies import CopyCache
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.tree import Tree
-from tests.support.fsparts import on_trio
+from tests.support.mount.file_system import on_trio
 
 pytestmark = pytest.mark.alone  # a lease keeper comes before all threads, also of who runs tests side by side
 

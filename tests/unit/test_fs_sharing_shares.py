@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.bridge import fh_index, pyfuse3
-from tests.support.fsparts import on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
 
 
 def as_much_as_it_gets(shares: Shares, holder: str) -> int:

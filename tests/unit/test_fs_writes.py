@@ -15,9 +15,9 @@ from policyfs.fs.checked.head import HEAD_BYTES
 from policyfs.fs.checked.moved_file import Named
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux import libc
-from tests.support import jpegs
-from tests.support.fsparts import Parts, on_trio, parts
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.samples import jpegs
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
 PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from policyfs.journal.accounts import ACCOUNTS, Accounts, Limits
 from policyfs.trail.bounds import line_bytes
 from policyfs.trail.event import DENY, STRANGER, Event
-from tests.support.trail import SECOND_NS, START_NS, an_event
+from tests.support.mount.trail import SECOND_NS, START_NS, an_event
 
 WINDOW_NS = 60 * SECOND_NS
 

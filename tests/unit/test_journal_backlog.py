@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from policyfs.journal.backlog import Backlog
 from policyfs.trail.bounds import memory_bytes
-from tests.support.trail import an_event
+from tests.support.mount.trail import an_event
 
 SIZE = memory_bytes(an_event(app="a"))
 

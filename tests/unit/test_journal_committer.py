@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.journal.committer import Committer
 from policyfs.journal.ticket import Ticket
-from tests.support.trail import an_event
+from tests.support.mount.trail import an_event
 
 WAIT_S = 20.0
 

@@ -20,7 +20,7 @@ from policyfs.journal.policy_texts import kept_digests, policy_text, read_pointe
 from policyfs.journal.ticket import AHEAD
 from policyfs.trail import chain
 from policyfs.trail.line import LINE_BYTES
-from tests.support.trail import (
+from tests.support.mount.trail import (
     MOUNT_ID,
     SECOND_NS,
     START_NS,

@@ -14,9 +14,9 @@ from policyfs.domain import Audit
 from policyfs.journal.journal import Journal, JournalError
 from policyfs.journal.policy_texts import kept_digests, policy_text
 from policyfs.journal.recorders import heads
-from tests.support.namespace import detach
-from tests.support.processes import start_as
-from tests.support.trail import (
+from tests.support.machine.namespace import detach
+from tests.support.machine.processes import start_as
+from tests.support.mount.trail import (
     MOUNT_ID,
     Clock,
     a_denial,

@@ -11,7 +11,7 @@ import pytest
 from policyfs.domain import Audit
 from policyfs.journal.reader import Chain, Follower, find_chains, last_records, raw_lines, records
 from policyfs.trail.record import BadLine, Record
-from tests.support.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, write_trail
 
 
 def seen(items: list[Record | BadLine]) -> list[bytes]:

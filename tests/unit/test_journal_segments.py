@@ -17,7 +17,7 @@ from policyfs.journal.segments import (
     sort_names,
 )
 from policyfs.trail import chain
-from tests.support.trail import START_NS
+from tests.support.mount.trail import START_NS
 
 
 def test_names_hold_number_and_time() -> None:

@@ -17,7 +17,7 @@ from policyfs.journal.ticket import (
     reason_of,
 )
 from policyfs.trail.bounds import memory_bytes
-from tests.support.trail import an_event
+from tests.support.mount.trail import an_event
 
 
 def tickets(count: int, path: bytes = b"/a") -> list[Ticket]:

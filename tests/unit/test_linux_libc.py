@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from policyfs.linux.libc import LIBC
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
 
 
 def test_it_is_the_only_one() -> None:

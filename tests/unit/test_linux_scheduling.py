@@ -7,8 +7,8 @@ import os
 import pytest
 
 from policyfs.linux.scheduling import set_turns
-from tests.support.inchild import in_child
-from tests.support.turns import SLICES, turns_of
+from tests.support.machine.inchild import in_child
+from tests.support.machine.turns import SLICES, turns_of
 
 
 def _turns(nicer: int, slice_ns: int, *, idle: bool = False) -> tuple[int, int, int]:

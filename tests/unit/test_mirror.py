@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
 
 PACKAGE: Final = CHECKOUT / "policyfs"
 UNIT: Final = CHECKOUT / "tests/unit"

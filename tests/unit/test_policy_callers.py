@@ -7,7 +7,7 @@ import pytest
 from policyfs.policy.callers import Callers
 from policyfs.policy.model import ANY, STRANGER, Who
 from policyfs.policy.names import UID_LIMIT
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 APPS = """\
 apps:

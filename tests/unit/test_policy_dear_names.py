@@ -12,7 +12,7 @@ from policyfs.policy import names
 from policyfs.policy.automaton import MAX_BOUND
 from policyfs.policy.decide import End, Engine, PathState
 from policyfs.policy.visibility import Sight
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 RULES = """\
 - {id: own, allow: [all], paths: ["/x/*-{uid}*", "/y/*{uid}*/**", "/z/*{uid}*{app}*/***"]}

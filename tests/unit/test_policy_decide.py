@@ -12,7 +12,7 @@ from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, ba
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.facts import content_met
 from policyfs.policy.tally import NO_ALLOW
-from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
+from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
 
 PHOTO = "/DCIM/Camera/a.jpg"
 CAMERAS = Facts("image/jpeg", "camera")

@@ -7,7 +7,7 @@ import pytest
 from policyfs.domain import Facts, Need
 from policyfs.errors import UsageError
 from policyfs.policy.explain import REQUESTS, Explanation, explain
-from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Asked
+from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Asked
 
 CAMERAS = Facts("image/jpeg", "camera")
 READS_AND_WRITES = (

@@ -14,7 +14,7 @@ from policyfs.policy.document import FileDoc, RuleDoc
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.values import RESERVED
-from tests.support.asking import Row, check, engine_of, rows
+from tests.support.models.asking import Row, check, engine_of, rows
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policy-language.md").read_text("utf-8")
 BLOCK = re.compile(r"^```(\S[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

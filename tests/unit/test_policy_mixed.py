@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.policy.mixed import mixed_directories, sample
 from policyfs.policy.model import App
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 CAMERA = App("camera", ((10010, 10019),), (), frozenset(), "")
 ALL = "- {id: all, allow: [see], paths: '/a/***'}\n"

@@ -8,7 +8,7 @@ from policyfs.domain import FileType, Op
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.model import Modes
 from policyfs.policy.modes import apps_with_modes, looks_like_backup
-from tests.support.policies import FAMILY, Asked, engine_of
+from tests.support.models.policies import FAMILY, Asked, engine_of
 
 SHARES = """\
 apps:

@@ -10,7 +10,7 @@ import pytest
 from policyfs.domain import NO_FACTS, Audit, Facts, FileType, Need, Op, RuleMatch
 from policyfs.policy.decide import End, compile_policy
 from policyfs.policy.parse import SourceText, parse_policy
-from tests.support.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
+from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
 
 CAMERAS = Facts("image/jpeg", "camera")
 ALL = "- {id: all, allow: [all], paths: ['/**']}\n"

@@ -8,7 +8,7 @@ from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.model import Effect
 from policyfs.policy.paths import DEEP, End, GlobError, Segment, Wild, parse_glob
-from tests.support.policy_cases import plain, policy
+from tests.support.models.policy_cases import plain, policy
 
 
 def hits(glob: str, path: str | bytes, *, ignore_case: bool = False) -> bool:

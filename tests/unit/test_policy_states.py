@@ -5,7 +5,7 @@ from __future__ import annotations
 from policyfs.policy import states
 from policyfs.policy.states import Paths
 from policyfs.policy.table import Table
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 RULES = """\
 - {id: all, allow: [all]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.synced import cleaned_for_readers
-from tests.support.policies import engine_of
+from tests.support.models.policies import engine_of
 
 BOTH = "- {id: all, allow: [all], who: {app: [maps, camera]}}"
 CLEAN = "- {id: clean, require: {clean: [location]}, paths: '/DCIM/**'%s}\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policyfs.domain import RAW_VIEW, View
-from tests.support.policies import Asked
+from tests.support.models.policies import Asked
 
 ALL = "- {id: all, allow: [all]}\n"
 

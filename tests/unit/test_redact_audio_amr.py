@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.sound_checks import (
+from tests.support.samples.sound_checks import (
     redact,
 )
-from tests.support.sounds import CITY
+from tests.support.samples.sounds import CITY
 
 
 def test_bytes_behind_the_frames_go():

@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.redact.audio.flac import seeks_only, sheet_is_sound
 from policyfs.redact.core.categories import Tells
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
@@ -15,7 +15,7 @@ from tests.support.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.sounds import CITY, FLAC, PLACE, PLAIN
+from tests.support.samples.sounds import CITY, FLAC, PLACE, PLAIN
 
 
 @pytest.mark.parametrize("case", of_kind(FLAC))

@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.redact.audio.mp3 import crc16
 from policyfs.redact.core.categories import Tells
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
@@ -15,7 +15,7 @@ from tests.support.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.sounds import CITY, MP3, PLACE
+from tests.support.samples.sounds import CITY, MP3, PLACE
 
 
 @pytest.mark.parametrize("case", of_kind(MP3))

@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.audio.ogg import page_checksum
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
@@ -17,7 +17,7 @@ from tests.support.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.sounds import CASES, CITY, OGG, PLACE, PLAIN
+from tests.support.samples.sounds import CASES, CITY, OGG, PLACE, PLAIN
 
 
 @pytest.mark.parametrize("case", of_kind(OGG))

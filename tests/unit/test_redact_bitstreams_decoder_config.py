@@ -8,8 +8,8 @@ from policyfs.redact.bitstreams.decoder_config import array_units, clean_config,
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.reader import Fields
-from tests.support.heifs import hvcc, obu
-from tests.support.inners import Plain
+from tests.support.samples.heifs import hvcc, obu
+from tests.support.samples.inners import Plain
 
 INNER = Plain(hidden_by(["location"]))
 TELLS = b"\5\x1a" + bytes(range(16)) + b"some place\x80"

@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, units, walk_nals
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply
-from tests.support.heifs import nal, picture, user_sei
-from tests.support.inners import Plain
+from tests.support.samples.heifs import nal, picture, user_sei
+from tests.support.samples.inners import Plain
 
 
 def cleaned(data: bytes, *, cut: bool = False) -> bytes | None:

@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply
-from tests.support.heifs import obu
-from tests.support.inners import Plain
+from tests.support.samples.heifs import obu
+from tests.support.samples.inners import Plain
 
 FRAME = obu(1, b"\1\2\3\4") + obu(6, bytes(range(1, 60)))
 

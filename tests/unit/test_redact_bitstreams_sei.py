@@ -12,7 +12,7 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.fuzz.richer import FILMS
-from tests.support.inners import Plain
+from tests.support.samples.inners import Plain
 
 X265 = bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")
 WORDS = ("location", "device", "time", "people", "all-metadata")

@@ -13,8 +13,8 @@ import pytest
 
 from policyfs.domain import REDACTIONS
 from policyfs.redact.plan import locate
-from tests.support.bombs import BOMBS, source_of
-from tests.support.counts import SOAK, count
+from tests.support.machine.counts import SOAK, count
+from tests.support.samples.bombs import BOMBS, source_of
 
 LIMIT_S: Final = 0.5
 SLACK: Final = 2.0

@@ -10,7 +10,7 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.cleaners import Budget, Cleaned, Note, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
-from tests.support.inners import Plain
+from tests.support.samples.inners import Plain
 
 
 class Poor(Plain):

@@ -9,7 +9,7 @@ import pytest
 from policyfs.redact.core.filler import is_word, names_a_muxer, range_says_nothing, says_nothing
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.empty_values import value_says_nothing
-from tests.support.jpegs import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, pack
+from tests.support.samples.jpegs import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, pack
 
 SAYS_NOTHING = [
     b"",

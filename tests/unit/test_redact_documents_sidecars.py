@@ -10,7 +10,7 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs
+from tests.support.samples import jpegs
 
 XMP = "application/rdf+xml"
 JSON = "application/x-location+json"

@@ -11,7 +11,7 @@ from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.documents.tracks import refine_kind
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import kind_table
-from tests.support import jpegs, media
+from tests.support.samples import jpegs, media
 
 KML = '<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Point/></kml>'
 CASES = {

@@ -10,9 +10,9 @@ from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
 from policyfs.redact.tags.iptc import clean_iim
-from tests.support import jpegs
-from tests.support.inners import EACH, PLACES, Plain
-from tests.support.jpegs import (
+from tests.support.samples import jpegs
+from tests.support.samples.inners import EACH, PLACES, Plain
+from tests.support.samples.jpegs import (
     EXIF_IFD,
     GPS_IFD,
     INTEROP_IFD,

@@ -9,7 +9,7 @@ import pytest
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.ifd import Frame, directory_shape, read_directory, read_entries, read_header
 from policyfs.redact.exif.tags import TYPE_SIZES
-from tests.support.jpegs import ifd, pack, text, tiff
+from tests.support.samples.jpegs import ifd, pack, text, tiff
 
 HEADS = {"II": (b"II*\0", "<"), "MM": (b"MM\0*", ">")}
 

@@ -10,8 +10,8 @@ from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.exif.exif import clean_tiff
 from policyfs.redact.raw.tiff import locate_tiff
-from tests.support.inners import PLACES, Plain
-from tests.support.jpegs import EXIF_IFD, GPS_IFD, SUB_IFDS, gps, ifd, leaks, long, pack, text, tiff
+from tests.support.samples.inners import PLACES, Plain
+from tests.support.samples.jpegs import EXIF_IFD, GPS_IFD, SUB_IFDS, gps, ifd, leaks, long, pack, text, tiff
 
 
 def as_exif(block: bytes) -> bytes | None:

@@ -6,9 +6,19 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import jpegs, tiffs
-from tests.support.jpegs import UNDEFINED, pack, text
-from tests.support.notes import CITY, MAKERS, NOTE_AT, PERSON, SERIAL, SETTING, exif_with, note_of, photo_by
+from tests.support.samples import jpegs, tiffs
+from tests.support.samples.jpegs import UNDEFINED, pack, text
+from tests.support.samples.notes import (
+    CITY,
+    MAKERS,
+    NOTE_AT,
+    PERSON,
+    SERIAL,
+    SETTING,
+    exif_with,
+    note_of,
+    photo_by,
+)
 
 FACTS = {"location": CITY, "device": SERIAL, "people": PERSON}
 

@@ -10,8 +10,8 @@ from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif.ifd import read_header
 from policyfs.redact.exif.makernotes import OPENERS, TABLES
 from policyfs.redact.exif.tiff_walk import MAX_DIRECTORIES, TiffWalk, pairs
-from tests.support.inners import Plain
-from tests.support.jpegs import ifd, long, pack, text, tiff
+from tests.support.samples.inners import Plain
+from tests.support.samples.jpegs import ifd, long, pack, text, tiff
 
 
 def walked(block: bytes, hide: Tells = Tells.LOCATION) -> TiffWalk:

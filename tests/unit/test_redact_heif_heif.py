@@ -13,8 +13,8 @@ from policyfs.redact.core.cleaners import budget_for
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.registry import _Cleaners, locate_in
-from tests.support import jp2s, jpegs, motion, movies
-from tests.support.heifs import (
+from tests.support.samples import jp2s, jpegs, motion, movies
+from tests.support.samples.heifs import (
     XMP_TYPE,
     XMP_UUID,
     Layout,
@@ -27,9 +27,9 @@ from tests.support.heifs import (
     picture,
     user_sei,
 )
-from tests.support.media import HOME
-from tests.support.movies import box as make_box
-from tests.support.movies import u32
+from tests.support.samples.media import HOME
+from tests.support.samples.movies import box as make_box
+from tests.support.samples.movies import u32
 
 CITY = HOME.city.encode()
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")

@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support.heifs import Thing, heif, picture
+from tests.support.samples.heifs import Thing, heif, picture
 
 PLACE = b"47.80453, 13.04229"
 

@@ -8,8 +8,8 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import pngs
-from tests.support.media import HOME
+from tests.support.samples import pngs
+from tests.support.samples.media import HOME
 
 CITY = HOME.city.encode()
 BMP, ICO = "image/bmp", "image/vnd.microsoft.icon"

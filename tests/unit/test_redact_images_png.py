@@ -13,8 +13,8 @@ from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs, pngs
-from tests.support.media import HOME
+from tests.support.samples import jpegs, pngs
+from tests.support.samples.media import HOME
 
 CITY = HOME.city.encode()
 PLACE = b"47.80453, 13.04229"

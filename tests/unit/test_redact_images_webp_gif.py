@@ -10,8 +10,8 @@ from policyfs.redact.images.gif import blank_comment
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
 from policyfs.redact.riff.chunks import chunks
-from tests.support import jpegs
-from tests.support.media import HOME
+from tests.support.samples import jpegs
+from tests.support.samples.media import HOME
 
 CITY = HOME.city.encode()
 PLACE = b"47.80453, 13.04229"

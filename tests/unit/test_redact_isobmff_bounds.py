@@ -8,7 +8,7 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import MemorySource, PatchedSource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support.movies import AVCC, CITY, SAMPLE, Track, box, fragmented, full, movie, u32
+from tests.support.samples.movies import AVCC, CITY, SAMPLE, Track, box, fragmented, full, movie, u32
 
 
 def read(file: bytes, *words: str) -> bytes:

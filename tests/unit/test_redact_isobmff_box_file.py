@@ -10,8 +10,8 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.isobmff import box_file
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.item_data import Gathered, Span
-from tests.support.inners import Plain
-from tests.support.movies import box
+from tests.support.samples.inners import Plain
+from tests.support.samples.movies import box
 
 FTYP = box(b"ftyp", b"test")
 

@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.core.patches import apply
 from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.box_rules import clean_children, container, fixed_size, rules, table
-from tests.support.inners import PLACES
-from tests.support.movies import box, full, u32
+from tests.support.samples.inners import PLACES
+from tests.support.samples.movies import box, full, u32
 
 RULES = rules(
     head=fixed_size(8, 12),

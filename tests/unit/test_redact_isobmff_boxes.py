@@ -7,7 +7,7 @@ import pytest
 from policyfs.redact.core.cleaners import MAX_PARTS, Budget, TooMuchError
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.isobmff.boxes import Box, freed, full_box, read_box, read_boxes
-from tests.support.movies import box as make_box
+from tests.support.samples.movies import box as make_box
 
 
 def boxes(data: bytes, *, to_end: bool = False, parts: int = MAX_PARTS):

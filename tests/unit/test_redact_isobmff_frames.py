@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.cleaners import NotThisKindError
-from tests.support.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
+from tests.support.samples.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
 from tests.unit.test_redact_isobmff_mp4 import read, secret
 
 

@@ -8,9 +8,9 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.isobmff.gpmf import MAX_SAMPLES
 from policyfs.redact.registry import locate_in
-from tests.support import heifs, jpegs
-from tests.support.gpmf import POSITION, TURNS, klv, sample, stream
-from tests.support.movies import CITY, PLACE, SAMPLE, Track, box, movie
+from tests.support.samples import heifs, jpegs
+from tests.support.samples.gpmf import POSITION, TURNS, klv, sample, stream
+from tests.support.samples.movies import CITY, PLACE, SAMPLE, Track, box, movie
 
 
 def file(*samples: bytes, handler: bytes = b"meta") -> bytes:

@@ -11,11 +11,11 @@ from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support import movies
-from tests.support.counts import PATIENCE
-from tests.support.jpegs import exif as make_exif
-from tests.support.jpegs import exif_segment, plain, with_segments, xmp_packet
-from tests.support.movies import (
+from tests.support.machine.counts import PATIENCE
+from tests.support.samples import movies
+from tests.support.samples.jpegs import exif as make_exif
+from tests.support.samples.jpegs import exif_segment, plain, with_segments, xmp_packet
+from tests.support.samples.movies import (
     AVCC,
     CITY,
     PLACE,

@@ -7,7 +7,7 @@ import pytest
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support.movies import AVCC, CITY, SLICE, Track, box, full, movie, sei, u32
+from tests.support.samples.movies import AVCC, CITY, SLICE, Track, box, full, movie, sei, u32
 
 TELEMETRY = CITY * 3
 

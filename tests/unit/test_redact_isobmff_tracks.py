@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.tracks import Track
-from tests.support.movies import u32
+from tests.support.samples.movies import u32
 
 
 def test_samples_by_their_tables():

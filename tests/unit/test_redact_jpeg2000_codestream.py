@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.jpeg2000.codestream import walk_codestream
-from tests.support.inners import Plain
-from tests.support.jp2s import EOC, codestream, comment, marker, tile
+from tests.support.samples.inners import Plain
+from tests.support.samples.jp2s import EOC, codestream, comment, marker, tile
 
 PLACE = b"47.80453, 13.04229"
 L, D = Tells.LOCATION, Tells.DEVICE

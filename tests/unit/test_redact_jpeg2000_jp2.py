@@ -8,11 +8,11 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs
-from tests.support.heifs import XMP_UUID
-from tests.support.jp2s import EOC, JP2_SIGNATURE, codestream, comment, jp2, jxl, marker, tile
-from tests.support.media import HOME
-from tests.support.movies import box as make_box
+from tests.support.samples import jpegs
+from tests.support.samples.heifs import XMP_UUID
+from tests.support.samples.jp2s import EOC, JP2_SIGNATURE, codestream, comment, jp2, jxl, marker, tile
+from tests.support.samples.media import HOME
+from tests.support.samples.movies import box as make_box
 
 CITY = HOME.city.encode()
 XMP = jpegs.xmp_packet(f"<photoshop:City>{HOME.city}</photoshop:City>")

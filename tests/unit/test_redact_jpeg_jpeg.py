@@ -10,10 +10,10 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import jpegs, media
-from tests.support.hidden import EXIF_CASES, JPEG_CASES, lying, more_xmp, multi_picture, sub_image
-from tests.support.jpegs import exif, leaks, photo_with, plain, segment, with_segments
-from tests.support.media import HOME
+from tests.support.samples import jpegs, media
+from tests.support.samples.hidden import EXIF_CASES, JPEG_CASES, lying, more_xmp, multi_picture, sub_image
+from tests.support.samples.jpegs import exif, leaks, photo_with, plain, segment, with_segments
+from tests.support.samples.media import HOME
 
 LOCATION = frozenset({"location"})
 PLACE_TAG = re.compile(

@@ -17,8 +17,8 @@ from policyfs.redact.jpeg.markers import (
     walk_image,
     well_formed,
 )
-from tests.support import jpegs
-from tests.support.jpegs import segment
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import segment
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 SOF0 = segment(0xC0, b"\x08\0\1\0\1\1\1\x11\0")

@@ -10,9 +10,9 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_ord
 from policyfs.redact.jpeg.jpeg import locate_jpeg
 from policyfs.redact.jpeg.motion_photo import find_video
 from policyfs.redact.jpeg.samsung_trailer import find_trailer
-from tests.support.inners import EACH, Plain
-from tests.support.jpegs import plain
-from tests.support.motion import VIDEO, blocks
+from tests.support.samples.inners import EACH, Plain
+from tests.support.samples.jpegs import plain
+from tests.support.samples.motion import VIDEO, blocks
 
 SECRET = b"Zirbelstadt"
 

@@ -7,8 +7,8 @@ import pytest
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
-from tests.support.inners import Plain
-from tests.support.motion import blocks
+from tests.support.samples.inners import Plain
+from tests.support.samples.motion import blocks
 
 PHOTO = b"\xff\xd8 a photo \xff\xd9"
 PLACE = b"47.80453, 13.04229"

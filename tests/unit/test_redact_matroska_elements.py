@@ -9,8 +9,8 @@ from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import void
 from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
-from tests.support.inners import Plain
-from tests.support.matroskas import el, number, simple_tag
+from tests.support.samples.inners import Plain
+from tests.support.samples.matroskas import el, number, simple_tag
 
 PLACE = b"47.80453, 13.04229"
 L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE

@@ -13,9 +13,9 @@ from policyfs.redact.matroska.codec_private import clean_comments
 from policyfs.redact.matroska.ebml import void
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs
-from tests.support import matroskas as mk
-from tests.support.matroskas import PICTURES, PLACE, block, cluster, el, film, group, number
+from tests.support.samples import jpegs
+from tests.support.samples import matroskas as mk
+from tests.support.samples.matroskas import PICTURES, PLACE, block, cluster, el, film, group, number
 
 KIND = "video/x-matroska"
 MEDIA = cluster(block(1, PICTURES))

@@ -9,7 +9,7 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.keys import edit
 from policyfs.redact.pdf.objects import Reader
 from policyfs.redact.registry import locate_in
-from tests.support.pdfs import PLACE, object_stream, pdf
+from tests.support.samples.pdfs import PLACE, object_stream, pdf
 
 L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE
 SIGNATURE = b"<</Type/Sig/ByteRange[0 1]/Location(Zirbelstadt)/Name(Rosa)/Contents<30313233>/M(D:2024)>>"

@@ -13,8 +13,8 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.objects import Reader, string_bytes
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jp2s, jpegs, pdfs
-from tests.support.pdfs import PLACE, object_stream, packed, pdf, revised, stream
+from tests.support.samples import jp2s, jpegs, pdfs
+from tests.support.samples.pdfs import PLACE, object_stream, packed, pdf, revised, stream
 
 KIND = "application/pdf"
 PACKET = jpegs.xmp_packet("<photoshop:City>47.80453, 13.04229</photoshop:City>") + b" " * 200

@@ -12,8 +12,8 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.objects import Node, Reader
 from policyfs.redact.pdf.streams import MAX_OBJECTS, Room, filters_of, unpacked
 from policyfs.redact.registry import locate_in
-from tests.support import jp2s
-from tests.support.pdfs import PLACE, packed, pdf, stream
+from tests.support.samples import jp2s
+from tests.support.samples.pdfs import PLACE, packed, pdf, stream
 
 KIND = "application/pdf"
 

@@ -10,8 +10,8 @@ from policyfs.domain import DENY_UNKNOWN
 from policyfs.redact.core.kinds import Treatment
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import MAX_FINDINGS, Outcome, kind_rows, locate
-from tests.support import jpegs, media
-from tests.support.jpegs import exif, photo_with, plain
+from tests.support.samples import jpegs, media
+from tests.support.samples.jpegs import exif, photo_with, plain
 
 LOCATION = frozenset({"location"})
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redaction.md"

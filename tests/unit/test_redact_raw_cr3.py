@@ -8,9 +8,9 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.plan import Outcome, Plan, locate
 from policyfs.redact.registry import locate_in
-from tests.support import jpegs
-from tests.support.cr3s import CITY, COLOURS, LATITUDE, RAW, SECRET, canon, cr3, tiff
-from tests.support.movies import box, full, mvhd, u16, u32
+from tests.support.samples import jpegs
+from tests.support.samples.cr3s import CITY, COLOURS, LATITUDE, RAW, SECRET, canon, cr3, tiff
+from tests.support.samples.movies import box, full, mvhd, u16, u32
 
 KIND = "image/x-canon-cr3"
 

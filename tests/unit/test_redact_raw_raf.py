@@ -6,10 +6,10 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import jpegs
-from tests.support.jpegs import exif, exif_segment, leaks, plain, with_segments
-from tests.support.notes import CITY
-from tests.support.tiffs import PIXELS, fuji
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import exif, exif_segment, leaks, plain, with_segments
+from tests.support.samples.notes import CITY
+from tests.support.samples.tiffs import PIXELS, fuji
 
 PREVIEW = with_segments(plain(), exif_segment(exif("II")))
 

@@ -10,8 +10,8 @@ import pytest
 from policyfs.formats import FORMATS
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.plan import Outcome, Plan, locate
-from tests.support import jpegs, tiffs
-from tests.support.jpegs import (
+from tests.support.samples import jpegs, tiffs
+from tests.support.samples.jpegs import (
     EXIF_IFD,
     GPS_IFD,
     LONG,
@@ -31,9 +31,9 @@ from tests.support.jpegs import (
     with_segments,
     xmp_packet,
 )
-from tests.support.media import HOME
-from tests.support.notes import CITY, MAKERS, SETTING, note_of
-from tests.support.tiffs import PIXELS, classic, picture, short
+from tests.support.samples.media import HOME
+from tests.support.samples.notes import CITY, MAKERS, SETTING, note_of
+from tests.support.samples.tiffs import PIXELS, classic, picture, short
 
 CITY_XMP = f"<photoshop:City>{HOME.city}</photoshop:City>"
 BEHIND = 0x1400

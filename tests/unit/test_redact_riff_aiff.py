@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
     of_kind,
     plain_of_kind,
 )
-from tests.support.sounds import AIFF, PLAIN
+from tests.support.samples.sounds import AIFF, PLAIN
 
 
 @pytest.mark.parametrize("case", of_kind(AIFF))

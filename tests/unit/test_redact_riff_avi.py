@@ -6,8 +6,8 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
@@ -15,7 +15,7 @@ from tests.support.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.sounds import AVI, CITY, PLAIN
+from tests.support.samples.sounds import AVI, CITY, PLAIN
 
 
 @pytest.mark.parametrize("case", of_kind(AVI))

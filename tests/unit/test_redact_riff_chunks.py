@@ -11,8 +11,8 @@ from policyfs.redact.core.cleaners import Budget, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.riff.chunks import Chunk, Window, chunks, drop, pad, padding_at, printable
-from tests.support.inners import Plain
-from tests.support.sounds import chunk
+from tests.support.samples.inners import Plain
+from tests.support.samples.sounds import chunk
 
 NAMES = st.sampled_from([b"data", b"LIST", b"abcd", b"_PMX", b"(c) ", b"\xa9nam"])
 

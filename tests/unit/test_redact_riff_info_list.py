@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     place_in,
     redact,
 )
-from tests.support.sounds import CITY, WAV
+from tests.support.samples.sounds import CITY, WAV
 
 
 def test_a_list_that_got_shorter_is_followed_by_padding():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.categories import Tells
-from tests.support import sounds
-from tests.support.sound_checks import (
+from tests.support.samples import sounds
+from tests.support.samples.sound_checks import (
     assert_places_go,
     assert_refused,
     assert_the_rest_stays,
@@ -14,7 +14,7 @@ from tests.support.sound_checks import (
     plain_of_kind,
     redact,
 )
-from tests.support.sounds import CITY, PLACE, PLAIN, WAV
+from tests.support.samples.sounds import CITY, PLACE, PLAIN, WAV
 
 
 @pytest.mark.parametrize("case", of_kind(WAV))

@@ -8,10 +8,10 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
-from tests.support import sounds
-from tests.support.inners import Plain
-from tests.support.sound_checks import redact
-from tests.support.sounds import CITY, MP3, PLACE
+from tests.support.samples import sounds
+from tests.support.samples.inners import Plain
+from tests.support.samples.sound_checks import redact
+from tests.support.samples.sounds import CITY, MP3, PLACE
 
 TITLE = (b"Title", b"Quince")
 

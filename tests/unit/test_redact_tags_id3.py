@@ -6,12 +6,12 @@ import pytest
 
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.tags.id3 import tag_size
-from tests.support import jpegs, notes, sounds
-from tests.support.sound_checks import (
+from tests.support.samples import jpegs, notes, sounds
+from tests.support.samples.sound_checks import (
     place_in,
     redact,
 )
-from tests.support.sounds import CITY, MP3, PLACE
+from tests.support.samples.sounds import CITY, MP3, PLACE
 
 
 def test_frames_that_stay_move_up():

@@ -12,10 +12,18 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.registry import locate_in
 from policyfs.redact.tags.iptc import clean_iim as clean_records
 from policyfs.redact.tags.iptc import clean_irb
-from tests.support import jpegs
-from tests.support.inners import PLACES, Plain
-from tests.support.jpegs import TEXT_COORDINATES, iptc_place, leaks, plain, record, resource, with_segments
-from tests.support.media import HOME
+from tests.support.samples import jpegs
+from tests.support.samples.inners import PLACES, Plain
+from tests.support.samples.jpegs import (
+    TEXT_COORDINATES,
+    iptc_place,
+    leaks,
+    plain,
+    record,
+    resource,
+    with_segments,
+)
+from tests.support.samples.media import HOME
 
 
 def clean_iim(data: bytes) -> Cleaned:

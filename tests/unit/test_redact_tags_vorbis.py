@@ -8,13 +8,13 @@ import pytest
 
 from policyfs.redact.core.categories import Tells
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
-from tests.support import jpegs, sounds
-from tests.support.inners import PLACES
-from tests.support.sound_checks import (
+from tests.support.samples import jpegs, sounds
+from tests.support.samples.inners import PLACES
+from tests.support.samples.sound_checks import (
     redact,
     texts,
 )
-from tests.support.sounds import FLAC, PLACE
+from tests.support.samples.sounds import FLAC, PLACE
 
 
 @pytest.mark.parametrize("padding", [b"", b"=", b"=="])

@@ -10,8 +10,8 @@ import pytest
 from policyfs.domain import DENY_UNKNOWN, TO_TELL
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
-from tests.support import cameras, jpegs, notes
-from tests.support.jpegs import LONG, UNDEFINED, pack, text
+from tests.support.samples import cameras, jpegs, notes
+from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
 
 NO_PLACE = frozenset({"location", TO_TELL})
 

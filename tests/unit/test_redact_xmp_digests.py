@@ -8,8 +8,17 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support import jpegs
-from tests.support.jpegs import LATITUDE, LONGITUDE, exif, exif_segment, pack, plain, segment, with_segments
+from tests.support.samples import jpegs
+from tests.support.samples.jpegs import (
+    LATITUDE,
+    LONGITUDE,
+    exif,
+    exif_segment,
+    pack,
+    plain,
+    segment,
+    with_segments,
+)
 
 TAGS = "36864,36867,2,4"
 FIRST = "271,272,305"

@@ -8,7 +8,7 @@ import pytest
 
 from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.xmp.embedded_images import cleaned_picture
-from tests.support.inners import Plain
+from tests.support.samples.inners import Plain
 
 
 class Upper(Plain):

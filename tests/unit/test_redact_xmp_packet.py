@@ -13,10 +13,10 @@ from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
 from policyfs.redact.xmp.packet import clean_xmp as clean_packet
 from policyfs.redact.xmp.properties import speaks_of_place, tells
-from tests.support import jpegs
-from tests.support.inners import EACH, PLACES, Plain
-from tests.support.jpegs import TEXT_COORDINATES, leaks, with_segments, xmp_packet, xmp_segment
-from tests.support.media import HOME
+from tests.support.samples import jpegs
+from tests.support.samples.inners import EACH, PLACES, Plain
+from tests.support.samples.jpegs import TEXT_COORDINATES, leaks, with_segments, xmp_packet, xmp_segment
+from tests.support.samples.media import HOME
 
 EXIF_NS = "http://ns.adobe.com/exif/1.0/"
 CITY = f"<photoshop:City>{HOME.city}</photoshop:City>"

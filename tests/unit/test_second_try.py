@@ -1,4 +1,4 @@
-"""Which failures may be tried again alone (tests/support/second_try.py), in runs of pytest of their own."""
+"""Which failures may be tried again alone (tests/support/machine/second_try.py): by runs of pytest."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 CONFTEST = """
 import pytest
 from pathlib import Path
-from tests.support.second_try import SecondTry
-from tests.support.stores import Mounts
+from tests.support.machine.second_try import SecondTry
+from tests.support.mount.stores import Mounts
 
 def pytest_addoption(parser):
     parser.addoption("--second-try", action="store_true")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.policy.parse import SourceText, parse_policy
-from tests.support.asking import check, engine_of, principal, rows, shipped
+from tests.support.models.asking import check, engine_of, principal, rows, shipped
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 

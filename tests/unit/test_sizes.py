@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.documents import CHECKOUT
+from tests.support.machine.documents import CHECKOUT
 
 FILE_LINES: Final = 400
 FUNCTION_LINES: Final = 60

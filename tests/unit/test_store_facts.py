@@ -12,10 +12,10 @@ import pytest
 
 from policyfs.linux.mountinfo import mount_of_fd, mounts
 from policyfs.store.facts import StoreFacts, directory_folds, probe
-from tests.support import folding
-from tests.support.images import IMAGE_KINDS, file_system
-from tests.support.namespace import detach, mounts_below
-from tests.support.processes import call_as, wait_for
+from tests.support.machine.images import IMAGE_KINDS, file_system
+from tests.support.machine.namespace import detach, mounts_below
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount import folding
 
 pytestmark = pytest.mark.mount
 

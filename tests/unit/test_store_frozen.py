@@ -14,8 +14,8 @@ from policyfs.domain import Patch
 from policyfs.linux.libc import link_fd
 from policyfs.linux.statx import fstatx
 from policyfs.store.frozen import FrozenTooLarge, Version, apply, freeze, open_readonly, seal
-from tests.support.images import STORE_KINDS, file_system
-from tests.support.processes import call_as
+from tests.support.machine.images import STORE_KINDS, file_system
+from tests.support.machine.processes import call_as
 
 pytestmark = pytest.mark.mount
 MIB = 1 << 20

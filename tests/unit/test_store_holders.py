@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from policyfs.store.holders import Holder, holders
-from tests.support.images import file_system
-from tests.support.processes import start_as
+from tests.support.machine.images import file_system
+from tests.support.machine.processes import start_as
 
 pytestmark = pytest.mark.mount
 CLONE_NEWNS = 0x00020000

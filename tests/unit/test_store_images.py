@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import IMAGE_KINDS, file_system, loop_devices
-from tests.support.namespace import mounts_below
-from tests.support.processes import start_as, wait_for
+from tests.support.machine.images import IMAGE_KINDS, file_system, loop_devices
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import start_as, wait_for
 
 pytestmark = pytest.mark.mount
 

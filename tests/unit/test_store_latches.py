@@ -12,7 +12,7 @@ import trio.testing
 
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.store.latches import Latches
-from tests.support.processes import start_as, wait_for
+from tests.support.machine.processes import start_as, wait_for
 
 
 @pytest.fixture

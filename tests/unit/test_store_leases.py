@@ -21,8 +21,8 @@ import pytest
 
 from policyfs.store.leases import DEFAULT_SIGNAL, LeaseKeeper, break_foreign
 from policyfs.store.tree import Tree
-from tests.support.images import STORE_KINDS, file_system
-from tests.support.processes import call_as, start_as, wait_for
+from tests.support.machine.images import STORE_KINDS, file_system
+from tests.support.machine.processes import call_as, start_as, wait_for
 
 pytestmark = pytest.mark.mount
 FAR_S = 10.0

@@ -14,7 +14,7 @@ import pytest
 from policyfs.domain import OWNER_NONE
 from policyfs.linux.statx import fstatx
 from policyfs.store.owner import OWNER_XATTR, Owners
-from tests.support.images import STORE_KINDS, file_system
+from tests.support.machine.images import STORE_KINDS, file_system
 
 pytestmark = pytest.mark.mount
 

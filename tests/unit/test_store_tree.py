@@ -14,8 +14,8 @@ from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, Identity
 from policyfs.linux.statx import fstatx, statx
 from policyfs.store.tree import Tree
-from tests.support.images import STORE_KINDS, file_system
-from tests.support.processes import call_as
+from tests.support.machine.images import STORE_KINDS, file_system
+from tests.support.machine.processes import call_as
 
 pytestmark = pytest.mark.mount
 BAD_NAMES = [b"", b".", b"..", b"a/b", b"/", b"../x", b"a\0b"]

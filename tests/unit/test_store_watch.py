@@ -17,8 +17,8 @@ from policyfs.linux.libc import file_handle, open_handle
 from policyfs.store.facts import probe
 from policyfs.store.tree import Tree
 from policyfs.store.watch import Change, Watch, WatchEvent, parse_events
-from tests.support.images import STORE_KINDS, file_system
-from tests.support.processes import call_as
+from tests.support.machine.images import STORE_KINDS, file_system
+from tests.support.machine.processes import call_as
 
 pytestmark = pytest.mark.mount
 FAR_S = 10.0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import is_suspicious
-from tests.support.namespace import clear_away, mount_entries, mounts_below
-from tests.support.processes import DeadlineExceeded, call_as, start_as, tool_as, wait_for
-from tests.support.trend import trend
+from tests.support.machine.namespace import clear_away, mount_entries, mounts_below
+from tests.support.machine.processes import DeadlineExceeded, call_as, start_as, tool_as, wait_for
+from tests.support.machine.trend import trend
+from tests.support.mount.daemons import is_suspicious
 
 UID = 10011
 

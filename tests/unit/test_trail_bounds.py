@@ -22,7 +22,7 @@ from policyfs.trail.event import Event
 from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.query import Filter, compile_glob, literal_digest
 from policyfs.trail.record import Place, Record, parse_line
-from tests.support.trail import SECOND_NS, an_event, line_of
+from tests.support.mount.trail import SECOND_NS, an_event, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.trail.event import STRANGER, holder_of
-from tests.support.trail import an_event
+from tests.support.mount.trail import an_event
 
 
 @pytest.mark.parametrize(("repeats", "weight"), [(0, 1), (1, 1), (7, 7)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION
 from policyfs.trail.fold import DIRECTORIES, FOLD_BYTES, OPERATIONS, RUNS, UIDS, AppFold
-from tests.support.trail import SECOND_NS, START_NS, a_denial, an_event
+from tests.support.mount.trail import SECOND_NS, START_NS, a_denial, an_event
 
 
 def test_nothing_is_a_repeat_of_what_was_not_recorded() -> None:

@@ -13,8 +13,8 @@ from policyfs.trail.bounds import bounded
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DECISIONS, Cut, Event
 from policyfs.trail.line import LineFormatter, is_plain, iso_time, quote
 from policyfs.trail.record import Place, Record, parse_line
-from tests.support.counts import count
-from tests.support.trail import BASE, an_event, line_of
+from tests.support.machine.counts import count
+from tests.support.mount.trail import BASE, an_event, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 2)
 

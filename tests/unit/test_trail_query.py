@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policyfs.trail.event import Event
 from policyfs.trail.query import Filter, Prefilter, compile_glob, merge, parse_when
 from policyfs.trail.record import BadLine, Place, Record
-from tests.support.trail import BASE, START_NS, a_denial, an_event, line_of
+from tests.support.mount.trail import BASE, START_NS, a_denial, an_event, line_of
 
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 MINUTE_NS = 60_000_000_000

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyfs.trail.record import BadLine, Place, Record, parse_id, parse_line, parse_time
-from tests.support.trail import BASE, line_of
+from tests.support.mount.trail import BASE, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 9)
 FIELDS = json.loads(line_of(BASE))

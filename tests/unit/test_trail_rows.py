@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 from policyfs.trail.rows import AT_ONCE_NS, HELD, WINDOW_NS, Again, Row, Rows
-from tests.support.trail import SECOND_NS, START_NS, a_denial, an_event, line_of
+from tests.support.mount.trail import SECOND_NS, START_NS, a_denial, an_event, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 3)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.trail.record import BadLine, Place, Record
 from policyfs.trail.summary import Summary
-from tests.support.trail import START_NS, a_denial, an_event
+from tests.support.mount.trail import START_NS, a_denial, an_event
 
 PLACE = Place("0123456789abcdef", "s", 1)
 

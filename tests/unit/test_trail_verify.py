@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.trail import chain
-from tests.support.trail import Clock, a_journal, an_event, segments, verified, write_trail
+from tests.support.mount.trail import Clock, a_journal, an_event, segments, verified, write_trail
 
 
 @pytest.fixture

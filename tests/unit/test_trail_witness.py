@@ -13,7 +13,7 @@ from policyfs.journal.reader import find_chains, raw_lines
 from policyfs.journal.recorders import heads, open_journal, recorder_id
 from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
-from tests.support.trail import an_event
+from tests.support.mount.trail import an_event
 
 FIRST, SECOND = "0123456789abcdef", "fedcba9876543210"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel.session import mount_device
-from tests.support.namespace import mounts_below
-from tests.support.processes import call_as, wait_for
-from tests.support.watchdog import Watchdog
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.watchdog import Watchdog
 
 pytestmark = pytest.mark.mount
 

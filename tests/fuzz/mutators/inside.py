@@ -8,9 +8,9 @@ from random import Random
 from tests.fuzz.mutators import chunks, jpeg, text, tiff, xml
 from tests.fuzz.mutators.parts import Part, change, some
 from tests.fuzz.richer import PACKET, RESOURCES
-from tests.support import jpegs, motion, movies, pngs, sounds
-from tests.support.hidden import EXIF_CASES
-from tests.support.notes import MAKERS, photo_by
+from tests.support.samples import jpegs, motion, movies, pngs, sounds
+from tests.support.samples.hidden import EXIF_CASES
+from tests.support.samples.notes import MAKERS, photo_by
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NEAR = 64

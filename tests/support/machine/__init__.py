@@ -1,0 +1,1 @@
+"""The machine that tests run on: processes, disks, memory, clocks."""

@@ -1,0 +1,72 @@
+"""A daemon forked off a process that has imported everything: it serves half a second earlier.
+
+`daemon_of` is a preexec_fn that never returns: subprocess has forked and connected the standard
+streams, and in place of another program this process becomes the daemon. What it runs is the same
+as `python -m MODULE WORDS`; what it inherits of the tests is put aside or undone here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import runpy
+import signal
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from tests.support.machine.namespace import die_with_parent
+
+_DESCRIPTORS: Final = 1 << 16
+_kept: list[Any] = []
+"""What must not be finalised in the daemon: descriptors that these objects close are others' there."""
+
+
+def daemon_of(program: Sequence[str], words: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
+
+    program: the module and its leading arguments; words: the others. Only in a forked child.
+    """
+    status = 1
+    try:
+        gc.freeze()  # what is alive now stays shared with the parent: no collector writes to it
+        gc.enable()  # subprocess switches it off for as long as preexec_fn runs, which is here for good
+        _kept.extend((sys.stdin, sys.stdout, sys.stderr))
+        os.closerange(3, _DESCRIPTORS)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout, sys.stderr = (
+            os.fdopen(fd, "w", buffering=1, closefd=False, errors="backslashreplace") for fd in (1, 2)
+        )
+        faulthandler.enable(file=2)
+        for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.set_wakeup_fd(-1)
+        die_with_parent(signal.SIGTERM)
+        warnings.resetwarnings()
+        os.environ.update(environment)
+        sys.argv = [program[0], *program[1:], *words]
+        status = _run(program[0])
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(module: str) -> int:
+    """What the module's end means as an exit code, as the interpreter has it."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as leave:
+        if leave.code is None or isinstance(leave.code, int):
+            return leave.code or 0
+        print(leave.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Models that a mount or a policy is compared with."""

@@ -1,0 +1,1 @@
+"""Stores, daemons and mounts for tests."""

@@ -1,0 +1,44 @@
+"""Corners: many tests on one mount, each in a directory of its own.
+
+Starting a daemon costs about as much as a small test. Tests that need nothing of a daemon but
+that it runs share one; what one of them leaves behind no other sees.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.mount.daemons import Mount
+
+
+class Corner:
+    """One directory of a running mount. store: the same directory in the store."""
+
+    def __init__(self, mount: Mount, name: str) -> None:
+        """Makes the directory in the store; everyone may pass through it."""
+        self.mount = mount
+        self.name = name
+        self.store = mount.store / name
+        self.store.mkdir(mode=0o755)
+
+    def __truediv__(self, name: str) -> Path:
+        """A path in the mount: `corner / "DCIM/a.jpg"`."""
+        return self.mount / self.name / name
+
+    def events(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The trail's events about this corner."""
+        return [event for event in self.mount.events(**wanted) if event["path"].startswith(f"/{self.name}/")]
+
+
+class Corners:
+    """Hands out the corners of one mount."""
+
+    def __init__(self, mount: Mount) -> None:
+        self.mount = mount
+        self._made = 0
+
+    def new(self) -> Corner:
+        """A corner that no other test has."""
+        self._made += 1
+        return Corner(self.mount, f"corner{self._made}")

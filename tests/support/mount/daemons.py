@@ -1,0 +1,334 @@
+"""Real daemons on real mounts, for tests, the demo and the benchmark.
+
+A Mount is one `policyfs mount --foreground` process. It ends in one way only: SIGTERM, and what
+does not answer to that is aborted through its FUSE connection, detached and killed, and then the
+test fails. What the daemon logged and what it left behind is looked at every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from tests.support.machine.counts import PATIENCE
+from tests.support.machine.forked import daemon_of
+from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
+from tests.support.machine.processes import wait_for
+
+READY_S: Final = 20.0 * PATIENCE
+STOP_S: Final = 15.0 * PATIENCE
+SUSPICIOUS: Final = re.compile(r"Traceback|\b(ERROR|CRITICAL|error|critical|exception|bug)\b")
+
+
+class MountFailed(AssertionError):
+    """The daemon ended, or never answered, instead of mounting."""
+
+    def __init__(self, message: str, returncode: int | None, output: str) -> None:
+        super().__init__(f"{message}\n{output}")
+        self.returncode = returncode
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one policyfs command answered."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def policyfs(*arguments: str | os.PathLike[str]) -> Said:
+    """Run a policyfs command in this process (no interpreter to start); for short ones only."""
+    # Imported here: tests that mount nothing must not load what the commands load.
+    from policyfs.cli.main import main as policyfs_main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = policyfs_main([os.fspath(argument) for argument in arguments])
+        except SystemExit as leave:  # argparse leaves so
+            code = leave.code if isinstance(leave.code, int) else 1
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def policyfs_process(
+    *arguments: str | os.PathLike[str],
+    environment: Mapping[str, str] | None = None,
+    deadline_s: float = 60.0,
+) -> Said:
+    """Run a policyfs command as its own process, as a person would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "policyfs.cli.main", *map(os.fspath, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | (environment or {}),
+        timeout=deadline_s,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def mount_id(mountpoint: str | os.PathLike[str]) -> str:
+    """The name of a mount's control socket and trail directory."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(mountpoint))).hexdigest()[:16]
+
+
+class Mount:
+    """One daemon and its mount.
+
+    store, mountpoint, trail: directories. process: the daemon. log: the file that has its
+    standard error. expected_log: patterns of log lines that this test provokes on purpose.
+    wrapper: words before the daemon's command line, such as setpriv and its options. executed: give
+    it an interpreter of its own (see forked.py).
+    expected_mediated: the kernel is to refuse passthrough for some files of this store.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        mountpoint: Path,
+        policy: Path,
+        *,
+        options: Sequence[str | os.PathLike[str]] = (),
+        work: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Name the parts; start() mounts. work: a directory of root's for log, trail, sockets."""
+        self.store = store
+        self.mountpoint = mountpoint
+        self.policy = policy
+        self.trail = work / "trail"
+        self.runtime = work / "run"
+        self.log = work / f"daemon-{mount_id(mountpoint)}.log"
+        self.options = tuple(map(os.fspath, options))
+        self.program: tuple[str, ...] = (os.environ.get("POLICYFS_TEST_DAEMON", "policyfs.cli.main"),)
+        """Module and leading arguments of the daemon; tests of the tests put a weakened one here, and
+        `make sanitize` its own."""
+        self.environment = dict(environment or {}) | {
+            "POLICYFS_RUNTIME_DIR": str(self.runtime),
+            "POLICYFS_TRAIL_DIR": str(self.trail),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.expected_log: list[str] = []
+        self.expected_mediated = "--no-passthrough" in self.options
+        self.expected_exit = 0
+        self._device: int | None = None
+        self.wrapper: tuple[str, ...] = ()
+        self.executed = "POLICYFS_TEST_DAEMON" in os.environ
+
+    # ------------------------------------------------------------ life
+
+    def start(self, deadline_s: float = READY_S) -> Mount:
+        """Mount, and return once the daemon answers. Raises MountFailed with its output."""
+        self.process = self.launch()
+        try:
+            wait_for(self._answers, "the daemon answers", deadline_s)
+        except BaseException as error:
+            output = self.log.read_text(errors="replace")
+            returncode = self.process.poll()
+            self.force_away()
+            if isinstance(error, AssertionError):
+                raise MountFailed(f"mount of {self.store}: {error}", returncode, output) from None
+            raise
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the daemon, and do not wait until it has mounted."""
+        for directory in (self.trail, self.runtime):
+            directory.mkdir(parents=True, exist_ok=True)
+        words = ["mount", "--foreground", "--policy", str(self.policy), *self.options]
+        words += [str(self.store), str(self.mountpoint)]
+        with self.log.open("ab") as log:
+            self.process = self._launched(words, log)
+        return self.process
+
+    def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+        """The daemon's process: forked off this one where nothing speaks against it, since a new
+        interpreter takes a second to import what is imported here already.
+        """
+        if self.wrapper or self.executed:
+            line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
+            before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
+        else:
+            importlib.import_module("policyfs.daemon.daemon")
+            line = ["/nonexistent"]  # never reached
+            before = functools.partial(daemon_of, self.program, words, self.environment)
+        return subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=os.environ | self.environment, preexec_fn=before,
+        )  # fmt: skip
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended with exit code {self.process.returncode}")
+        for entry in mounts_below(self.mountpoint):
+            if entry.mountpoint == str(self.mountpoint):
+                self._device = entry.device
+        if self._device is None:
+            return False
+        with socket.socket(socket.AF_UNIX) as control:
+            try:
+                control.connect(str(self.control_socket))
+            except OSError:
+                return False
+        return True
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the daemon listens for `status`, `reload` and `umount`."""
+        return self.runtime / f"{mount_id(self.mountpoint)}.sock"
+
+    @property
+    def trail_dir(self) -> Path:
+        """Where this mount's chain of segments is."""
+        return self.trail / mount_id(self.mountpoint)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def is_mounted(self) -> bool:
+        """True while the mount table shows the mount."""
+        return any(entry.mountpoint == str(self.mountpoint) for entry in mounts_below(self.mountpoint))
+
+    def stop(self, deadline_s: float = STOP_S) -> list[str]:
+        """End the daemon; returns everything that was wrong about its life and its end."""
+        wrong: list[str] = []
+        if self.process is None:
+            return wrong
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(deadline_s)
+            except subprocess.TimeoutExpired:
+                wrong.append(f"the daemon did not end within {deadline_s:g} s of SIGTERM")
+        if self.is_mounted():
+            wrong.append(f"{self.mountpoint} was still mounted after the daemon's end")
+        self.force_away()
+        if not wrong and self.process.returncode != self.expected_exit:
+            wrong.append(f"the daemon's exit code was {self.process.returncode}")
+        if self.control_socket.exists():
+            wrong.append("the daemon left its control socket behind")
+        wrong += [f"log: {line}" for line in self.unexpected_log()]
+        self.process = None
+        return wrong
+
+    def force_away(self) -> None:
+        """Abort the connection, detach the mount, kill the daemon: cannot hang."""
+        for entry in mounts_below(self.mountpoint):
+            if entry.fstype.startswith("fuse"):
+                abort_connection(entry.device)
+            detach(entry.mountpoint)
+        if self.process is not None and self.process.poll() is None:
+            if self._device is not None:  # detached, and yet not ended: requests may wait in it
+                abort_connection(self._device)
+            self.process.kill()
+            self.process.wait(STOP_S)
+
+    # ------------------------------------------------------------ looking
+
+    def unexpected_log(self) -> list[str]:
+        """Lines of the daemon's log that no test expects: errors, bugs, tracebacks."""
+        if not self.log.exists():
+            return []
+        return [
+            line
+            for line in self.log.read_text(errors="replace").splitlines()
+            if is_suspicious(line) and not any(re.search(pattern, line) for pattern in self.expected_log)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What `policyfs status --json` says of this mount."""
+        with self.as_environment():
+            said = policyfs("status", "--json", self.mountpoint)
+        assert said.returncode in {0, 1}, said  # 1: it is not well, which is the test's matter
+        status = json.loads(said.stdout)
+        return status[0] if isinstance(status, list) else status
+
+    def fuse(self, opcode: str) -> int:
+        """How many requests of one opcode (`READ`, `LOOKUP`, ...) have reached the daemon."""
+        return int(self.fuse_counters().get(opcode, 0))
+
+    def fuse_counters(self) -> dict[str, int]:
+        """Requests that have reached the daemon, by opcode."""
+        return {name: int(count) for name, count in self.status()["fuse"].items()}
+
+    def reload(self) -> Said:
+        """`policyfs reload` of this mount."""
+        with self.as_environment():
+            return policyfs("reload", self.mountpoint)
+
+    def events(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The trail's events so far, in order; `wanted` compares fields."""
+        found = []
+        for segment in sorted(self.trail_dir.glob("*.jsonl")):
+            for line in segment.read_text(encoding="utf-8").splitlines():
+                event = json.loads(line)
+                if all(event.get(key) == value for key, value in wanted.items()):
+                    found.append(event)
+        return found
+
+    def descriptors(self) -> int:
+        """How many descriptors the daemon has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @contextlib.contextmanager
+    def as_environment(self):
+        """This process's environment as the mount's commands need it."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    # ------------------------------------------------------------ paths
+
+    def __truediv__(self, name: str) -> Path:
+        """A path in the mount: `mount / "DCIM/a.jpg"`."""
+        return self.mountpoint / name
+
+    def __fspath__(self) -> str:
+        return str(self.mountpoint)
+
+
+def is_suspicious(line: str) -> bool:
+    """True for a log line that tells of an error or a bug, in JSON or in plain text."""
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            level = str(entry.get("level", "")).lower()
+            return level in {"error", "critical"} or "exception" in entry or "bug" in entry
+    return bool(SUSPICIOUS.search(line))
+
+
+def write_policy(policy: str | Path, directory: Path, name: str = "policy.yaml") -> Path:
+    """A policy given as text goes into a file; a path stays what it is."""
+    if isinstance(policy, Path):
+        return policy
+    path = directory / name
+    path.write_text(policy, encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""Programs that work in a mount, and attacks on it."""

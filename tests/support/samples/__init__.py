@@ -1,0 +1,1 @@
+"""Files to test on, made byte by byte or with real tools."""
