@@ -152,3 +152,9 @@ def test_blocks_in_several_segments_go_whole():
     """Readers join them, and find keys where each by itself has none."""
     out = read(in_segment(SETTINGS, PLACED), kind="image/jpeg")
     assert b"DEVC" not in out
+
+
+@pytest.mark.parametrize(("make", "kind"), [(in_box, "video/mp4"), (in_segment, "image/jpeg")])
+@pytest.mark.parametrize("size", range(4, 12))
+def test_a_block_that_is_cut_off_in_its_head_goes_whole(make, kind, size):
+    assert b"DEVC" not in read(make((SETTINGS[:4] + CITY)[:size]), kind=kind)

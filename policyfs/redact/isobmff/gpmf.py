@@ -132,7 +132,7 @@ def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
 
     That is if it is no GPMF, or if its settings are hidden, too.
     """
-    if inner.hide & Tells.OTHER or not data.startswith(tuple(_NESTED)):
+    if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None
     telemetry = Telemetry(MemorySource(data), inner)
     telemetry.sample(0, len(data))
