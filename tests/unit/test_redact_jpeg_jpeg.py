@@ -433,3 +433,12 @@ def test_filler_behind_a_picture_stays(behind):
 @pytest.mark.parametrize("behind", [b"Linz", b" " * 40 + b"Linz", bytes(8) + b"47.8"])
 def test_what_is_more_than_filler_goes(behind):
     assert redact(plain() + behind) == plain() + bytes(len(behind))
+
+
+@pytest.mark.parametrize("rest", [b"\0\0\0\xe2md", b"\xff\xe1", b"\xff\xe1\0\0\0", b"\xff\xd9", b"   "])
+@pytest.mark.parametrize("before", [b"", segment(0xDC, b"\0\1") + b"junk"])
+def test_no_filler_stays_behind_a_picture_without_an_end(before, rest):
+    """Where a video ended the picture and is none, the next reader reads on to what is behind it."""
+    photo = plain()[:-2] + before
+    out = redact(photo + b"\0\0\0\x18ftypmp42".ljust(24, b"x") + rest)
+    assert out[len(photo) + 3 :].count(0) == 21 + len(rest)

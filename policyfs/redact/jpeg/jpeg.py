@@ -89,8 +89,7 @@ class _Locator:
             first.end = self._end_head(first.whole, end)
         if trailer is not None:
             self._add(clean_trailer(self.source, trailer, self.inner))
-        # Without an EOI, the mark found now may be the next reader's picture.
-        self._behind(first.end, end, more, marked=trailer is None and first.complete)
+        self._behind(first, end, more, marked=trailer is None)
         return Found(self.patches, self.notes)
 
     def _first(self, end: int) -> Image:
@@ -138,13 +137,14 @@ class _Locator:
                 self.notes += [n._replace(offset=n.offset + segment.offset) for n in content.notes]
         return list(mpf_offsets(segments, loaded))
 
-    def _behind(self, at: int, end: int, offsets: list[int], *, marked: bool) -> None:
+    def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
         """Clean the bytes between the first image and end: further images, videos, and zeros.
 
-        marked: a motion photo's mark may be the last of them.
+        marked: a motion photo's mark may be the last of them. It stays, as filler does, if an EOI ends the
+        first image: else the next reader may take both for parts of that image.
         """
         region = SliceSource(self.source, 0, end)
-        images, videos, done = 1, 0, at
+        images, videos, done = 1, 0, first.end
         while (at := skip_zeros(region, done)) < end:
             if images < MAX_IMAGES and is_soi(region, at):
                 images += 1
@@ -159,9 +159,9 @@ class _Locator:
                 video = find_video(region, max(done, at - 3), following, self.inner.budget)
             if video is None:
                 done = following
-                mark = live_mark_size(region) if marked and done == end else 0
+                mark = live_mark_size(region) if marked and first.complete and done == end else 0
                 end_of_rest = done - mark if at <= done - mark else done
-                if not range_says_nothing(region, at, end_of_rest):
+                if not first.complete or not range_says_nothing(region, at, end_of_rest):
                     self._zero(at, end_of_rest, "trailer")
                 continue
             videos += 1
