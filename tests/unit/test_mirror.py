@@ -139,7 +139,6 @@ WITHOUT: Final = {
     "redact/isobmff/udta_names.py": "whole files",
     "redact/jpeg/segments.py": "whole files",
     "redact/matroska/clusters.py": "whole files",
-    "redact/matroska/codec_private.py": "whole files",
     "redact/registry.py": "whole files",
     "redact/xmp/vendor_properties.py": "whole files",
 }

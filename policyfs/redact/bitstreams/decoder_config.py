@@ -86,12 +86,12 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
 
 def _clean_arrays(fields: Fields, inner: Inner) -> bytes:
     out = bytearray(fields.data)
-    for _, start, end in array_units(fields):
+    for stated, start, end in array_units(fields):
         inner.budget.part()
         unit = fields.data[start:end]
         kind = HEVC.type(unit) if len(unit) >= HEVC.header else 0
-        if kind in HEVC.sei:
-            out[start:end] = sei.filled(unit, HEVC.header, inner)
-        elif kind not in HEVC.kept:
+        if kind not in HEVC.kept | HEVC.sei:
             out[start + HEVC.header : end] = bytes(len(unit) - HEVC.header)
+        elif kind in HEVC.sei or stated in HEVC.sei:  # readers go by either
+            out[start:end] = sei.filled(unit, HEVC.header, inner)
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

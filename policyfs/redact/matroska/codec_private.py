@@ -1,34 +1,34 @@
 """Settings of decoders at the start of a track (CodecPrivate), and other data there.
 
 Most of it is numbers that decoding needs. Xiph's codecs keep their comments in it, FLAC its
-pictures, H.265 the encoder's options, subtitles the header of a script. Sources: the codec mappings
-of matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
+pictures, H.265 and AV1 messages as in their frames, subtitles the header of a script. Sources: the
+codec mappings of matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.decoder_config import ARRAYS_AT, array_units
-from policyfs.redact.bitstreams.nal_units import HEVC
+from policyfs.redact.bitstreams.decoder_config import clean_config
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
-from policyfs.redact.core.reader import Fields
 from policyfs.redact.matroska.tag_names import tag_tells
 
 MAX_PRIVATE_BYTES: Final = 1 << 20
 
 _NUMBERS: Final = (
-    *("V_MPEG4/ISO/AVC", "V_AV1", "V_VP8", "V_VP9", "V_FFV1", "V_PRORES", "V_MS/VFW/FOURCC", "V_REAL/"),
+    *("V_MPEG4/ISO/AVC", "V_VP8", "V_VP9", "V_FFV1", "V_PRORES", "V_MS/VFW/FOURCC", "V_REAL/"),
     *("V_MJPEG", "V_UNCOMPRESSED", "V_AVS", "V_DIRAC", "V_QUICKTIME", "A_MS/ACM", "A_AAC", "A_MPEG", "A_AC3"),
     *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
 """Codecs with settings of numbers only, the same for all files of an encoder."""
+_CONFIGS: Final = MappingProxyType({"V_MPEGH/ISO/HEVC": b"hvcC", "V_AV1": b"av1C"})
+"""Codecs with the decoder configuration of an MP4 -> its name there."""
 
 _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
@@ -58,17 +58,21 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
         return _xiph(data, inner.hide)
     if codec == "A_FLAC":
         return _flac(data, inner.hide)
-    if codec == "V_MPEGH/ISO/HEVC":
-        return _without_sei(data) if inner.hide & (Tells.DEVICE | Tells.OTHER) else data
+    if codec in _CONFIGS:
+        cleaned = clean_config(_CONFIGS[codec], data, inner) if data else data
+        return None if cleaned is None else _numbers(cleaned, inner)
     if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
         return _USER_DATA.sub(_user_data, data)
     if codec.startswith(("S_TEXT/ASS", "S_TEXT/SSA", "S_ASS", "S_SSA")):
         return _lines(data, _SCRIPT)
     if codec == "S_VOBSUB":
         return _lines(data, _VOBSUB)
-    if codec.startswith(_NUMBERS):
-        return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
-    return None
+    return _numbers(data, inner) if codec.startswith(_NUMBERS) else None
+
+
+def _numbers(data: bytes, inner: Inner) -> bytes | None:
+    """Return settings of numbers as they are; None if they tell a hidden place."""
+    return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
 
 
 def _user_data(found: re.Match[bytes]) -> bytes:
@@ -169,20 +173,4 @@ def _flac(data: bytes, hide: Tells) -> bytes | None:
                 out[at + 4 : end] = bytes(end - at - 4)
         at = end
     out[at:] = bytes(len(data) - at)
-    return bytes(out)
-
-
-def _without_sei(data: bytes) -> bytes | None:
-    """Return an HEVCDecoderConfigurationRecord with filler for all SEI units; None if it is cut off."""
-    at = ARRAYS_AT[b"hvcC"]
-    if len(data) <= at:
-        return data
-    out, fields = bytearray(data), Fields(data, at)
-    try:
-        for kind, start, end in array_units(fields):
-            if kind in HEVC.sei and end - start > HEVC.header:
-                out[start + HEVC.header : end] = sei.filler(end - start - HEVC.header)
-    except ValueError:
-        return None
-    out[fields.at :] = bytes(len(out) - fields.at)
     return bytes(out)

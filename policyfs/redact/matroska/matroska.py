@@ -52,7 +52,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_ALL, "Tracks", "names of tracks", Tells.PEOPLE, "Void"),
     Part(_ALL, "Tracks", "codec names and settings", Tells.DEVICE, "Void"),
     Part(_ALL, "Tracks: CodecPrivate", "comments of Vorbis, Theora and FLAC, by name", UNKNOWN, "blanks"),
-    Part(_ALL, "Tracks: CodecPrivate", "the encoder's options in H.265", Tells.DEVICE, "filler"),
+    Part(_ALL, "Tracks: CodecPrivate", "messages in H.265 and AV1, as in movies", UNKNOWN, "filler"),
     Part(_ALL, "Tracks: CodecPrivate", "settings of codecs that are not listed", UNKNOWN, "Void"),
     Part(_ALL, "Chapters", "titles", Tells.PEOPLE, "Void"),
     Part(_ALL, "Attachments", "pictures", UNKNOWN, "the picture, redacted"),

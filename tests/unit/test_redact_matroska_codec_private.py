@@ -1,0 +1,85 @@
+"""Settings of decoders in Matroska: which may hold more than numbers, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.categories import hidden_by
+from policyfs.redact.matroska.codec_private import clean_private
+from tests.support.samples.heifs import hvcc, obu
+from tests.support.samples.inners import Plain
+
+WORDS = ("location", "device", "time", "people", "all-metadata")
+HEVC, AV1 = "V_MPEGH/ISO/HEVC", "V_AV1"
+X265 = bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")
+RANGE = (39, b"\x90\4\1\2\3\4\x80")
+PARAMETERS = (33, b"\1\2\3")
+
+
+def message(uuid: bytes, text: bytes) -> bytes:
+    return bytes((5, len(uuid + text))) + uuid + text + b"\x80"
+
+
+def clean(codec: str, data: bytes, word: str) -> bytes | None:
+    inner = Plain(hidden_by([word]))
+    out = clean_private(codec, data, inner)
+    if out is not None:
+        assert len(out) == len(data)
+        assert clean_private(codec, out, inner) == out
+    return out
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("array", [39, 40, 33])
+def test_messages_of_h265_that_may_hold_anything_become_filler(word, array):
+    """Also in an array that states another type of unit, and in a unit that states another than its array."""
+    config = hvcc(PARAMETERS, (39, message(bytes(16), b"some place")))[8:]
+    config = config.replace(b"\xa7\0\1", bytes((0x80 | array,)) + b"\0\1")
+    for data in (config, config.replace(b"\x4e\1\5", b"\x42\1\5") if array > 38 else config):
+        out = clean(HEVC, data, word)
+        assert out is not None
+        assert b"some place" not in out
+        assert b"\1\2\3" in out
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_what_is_no_unit_of_the_settings_becomes_zeros(word):
+    config = hvcc(PARAMETERS)[8:]
+    assert clean(HEVC, config + b"some place", word) == config + bytes(10)
+    unknown = hvcc(PARAMETERS, (50, b"some place"))[8:]
+    assert clean(HEVC, unknown, word) == unknown.replace(b"some place", bytes(10))
+    assert clean(HEVC, unknown[:-1], word) is None
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_encoders_options_tell_a_device(word):
+    config = hvcc(PARAMETERS, (39, message(X265, b"x265 options")), RANGE)[8:]
+    out = clean(HEVC, config, word)
+    assert out is not None
+    assert (out == config) is (word not in ("device", "all-metadata"))
+    assert (b"x265" in out) is (word not in ("device", "all-metadata"))
+    assert RANGE[1] in out
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_metadata_units_of_av1_become_padding(word):
+    config = b"\x81\0\0\0" + obu(1, b"abc")
+    assert clean(AV1, config, word) == config
+    assert clean(AV1, config + obu(5, b"\4some place"), word) == config + obu(15, bytes(10) + b"\x80")
+
+
+def test_coordinates_in_settings_are_found():
+    place = b"47.80453, 13.04229"
+    for codec, config in (
+        (HEVC, hvcc((33, place))[8:]),
+        (AV1, b"\x81\0\0\0" + obu(1, place)),
+        ("V_VP8", place),
+    ):
+        assert clean(codec, config, "location") is None
+        assert clean(codec, config, "time") == config
+
+
+def test_a_codec_that_is_not_listed_has_no_settings():
+    assert clean("V_NEW", b"\1\2\3", "location") is None
+    assert clean(HEVC, bytes((1 << 20) + 1), "location") is None
+    assert clean(HEVC, b"", "location") == b""
