@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from tests.support.samples import jpegs, motion, movies, sounds, tiffs
+from tests.support.samples import gpmf, jpegs, motion, movies, sounds, tiffs
 from tests.support.samples import matroskas as mk
 from tests.support.samples.hidden import sub_image, thumbnail_resource
 from tests.support.samples.jpegs import exif, plain, resource, segment, with_segments, xmp_packet
@@ -56,6 +56,7 @@ JPEGS: Final = (
         segment(0xE2, b"ICC_PROFILE\0\1\2" + _PROFILE[:100]),
         segment(0xE2, b"ICC_PROFILE\0\2\2" + _PROFILE[100:]),
         segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(40)),
+        segment(0xE6, b"GoPro\0" + gpmf.sample()),
         segment(0xEC, b"Ducky\0\1\0\4\0\0\0\x32\0\2\0\6\0\0\0\2\0a\0\0"),
         segment(0xEE, b"Adobe\0\x64\0\0\0\0\1"),
         segment(0xFE, b"Quince, 47.80453, 13.04229"),
@@ -116,6 +117,7 @@ _SETTINGS: Final[tuple[tuple[int, bytes, bytes], ...]] = (
         b"V_MPEGH/ISO/HEVC",
         bytes(22) + b"\2\x20\0\1\0\4\x40\1\x0c\1\x27\0\1" + len(_SEI).to_bytes(2) + _SEI,
     ),
+    (1, b"V_AV1", b"\x81\0\0\0\x0a\x03abc\x2a\x05\x04quil"),
     (1, b"V_MPEG4/ISO/ASP", b"\0\0\1\xb0\1\0\0\1\xb2XviD0046\0\0\1\xb2quill 47.80453\0\0\1\xb5"),
     (1, b"V_MPEG4/ISO/AVC", b"\1\x64\0\x1e\xff\xe1\0\4\x67\x64\0\x1e\1\0\2\x68\xee"),
     (17, b"S_TEXT/ASS", _SCRIPT),
