@@ -15,6 +15,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.quarantine import Limits, Quarantine
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import MAPS, TYPES, errno_of
 
 CAMERA, GALLERY = 10010, 10011
 BY_KIND = """\
@@ -85,3 +86,35 @@ async def test_no_app_has_more_than_a_few_files_on_their_way(store: Path, tmp_pa
     notes = [event.note for event in made.sink.events if event.operation == "quarantine"]
     assert sum("are already waiting to be copied" in note for note in notes) == 2
     assert sum(note.startswith("kept as ") for note in notes) == 17
+
+
+@on_trio
+async def test_a_refused_file_has_its_name_again_if_the_last_to_open_it_fails(
+    store: Path, monkeypatch
+) -> None:
+    """The last writer is released while somebody opens the file, so it stays; then that open fails."""
+    gate = trio.Event()
+
+    async def refuses(*arguments, **options):
+        await gate.wait()
+        raise OSError(errno.EIO, "no room for records")
+
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await made.write(handle, 1, b"words") == 5
+        monkeypatch.setattr(made.gate.recorder, "recorded", refuses)
+        opened: list[int] = []
+
+        async def opens() -> None:
+            opened.append(await errno_of(made.opener.open(handle.node, os.O_RDWR, made.caller(MAPS))))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opens)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await errno_of(made.sync.flush(handle)) == errno.EPERM
+            assert len(made.withheld_names) == 1
+            await made.release(handle)
+            gate.set()
+        assert opened == [errno.EIO]
+        assert len(made.withheld_names) == 0
+        assert (store / "new").read_bytes() == b""

@@ -1,0 +1,67 @@
+"""Requests on a file system without a kernel, step by step: what comes between two of their steps."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from policyfs.kernel.bridge import pyfuse3
+from tests.support.mount.file_system import Parts
+from tests.support.samples import jpegs
+
+CAMERA, GALLERY, MAPS = 10010, 10011, 10012
+PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
+OPEN = """\
+- {id: all, allow: [all], who: {app: any}, paths: "/**"}
+"""
+REDACTED = (
+    OPEN
+    + """\
+- {id: hide, require: {redact: location}, who: {not: {grant: media.location}}, unless: {owner: self}}
+"""
+)
+TYPES = """\
+- {id: types, require: {content: [image/jpeg]}, paths: "/**"}
+"""
+
+
+async def errno_of(request) -> int:
+    try:
+        await request
+    except pyfuse3.FUSEError as error:
+        return error.errno
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+async def between(made: Parts, request, meanwhile) -> int:
+    """Start a request that waits for a sniff, do something else, let the sniff end: its errno."""
+    made.sniffed.gate, made.sniffed.asked = trio.Event(), trio.Event()
+    found: list[int] = []
+
+    async def run() -> None:
+        found.append(await errno_of(request))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await made.sniffed.asked.wait()
+        gate, made.sniffed.gate = made.sniffed.gate, None
+        nursery.start_soon(meanwhile)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+    return found[0]
+
+
+async def racing(made: Parts, handle, *requests) -> list[int]:
+    """Start requests one after the other, while none can have the node's lock: their errnos, in order."""
+    found = dict.fromkeys(range(len(requests)), -1)
+
+    async def run(at: int, request) -> None:
+        found[at] = await errno_of(request)
+
+    async with trio.open_nursery() as nursery, handle.node.open.lock:
+        for at, request in enumerate(requests):
+            nursery.start_soon(run, at, request)
+            await trio.testing.wait_all_tasks_blocked()
+    return list(found.values())

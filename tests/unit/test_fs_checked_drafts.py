@@ -1,0 +1,109 @@
+"""Files that are checked as a whole before the store has them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from policyfs.fs.checked import drafts
+from policyfs.fs.checked.head import HEAD_BYTES
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
+
+
+@on_trio
+async def test_a_writer_is_not_released_while_another_request_stores_a_draft_with_it(store: Path) -> None:
+    photo = PHOTO + bytes(HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        other = await made.open("/new", os.O_RDWR, MAPS)
+        assert await made.write(handle, 100, photo[100:]) == len(photo) - 100
+        assert await made.write(other, 0, photo[:100]) == 100
+        moved = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
+        assert await between(made, moved, lambda: made.release(handle)) == 0
+        assert (store / "a.jpg").read_bytes() == photo
+        assert await errno_of(made.sync.flush(other)) == 0
+        await made.release(other)
+    assert (store / "a.jpg").read_bytes() == photo
+
+
+@on_trio
+async def test_blocks_in_any_order_by_several_writers_come_to_be_one_file(store: Path) -> None:
+    """One writer begins a draft while another's first bytes are judged, and while a flush waits for them."""
+    photo = PHOTO + bytes(3 * HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        first, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        second = await made.open("/new", os.O_RDWR, MAPS)
+        assert await made.write(first, 0, photo[:1]) == 1  # held: it may become a JPEG
+        said: list[int] = []
+
+        async def others() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(made.write, second, HEAD_BYTES, photo[HEAD_BYTES:])
+                await trio.testing.wait_all_tasks_blocked()
+                said.append(await errno_of(made.sync.flush(first)))
+
+        assert await between(made, made.write(first, 1, photo[1:2]), others) == 0
+        assert said == [errno.EPERM], "not all of its beginning is there"
+        assert (store / "new").read_bytes() == b""
+        assert await made.write(second, 0, photo[:HEAD_BYTES]) == HEAD_BYTES
+        assert await errno_of(made.sync.flush(first)) == 0
+        assert (store / "new").read_bytes() == photo
+        for handle in (first, second):
+            await made.release(handle)
+    assert (store / "new").read_bytes() == photo
+
+
+@on_trio
+async def test_a_new_file_that_was_refused_goes_though_a_draft_began_for_nothing(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        assert await errno_of(made.writer.truncate(handle, 2**63 - 1)) == errno.EFBIG
+        await made.sync.flush(handle)
+        await made.release(handle)
+    assert not (store / "new").exists()
+
+
+@on_trio
+async def test_what_a_session_has_made_is_not_the_next_ones_to_remove(store: Path) -> None:
+    """A file that got a draft, and was accepted: who empties it and writes other content leaves its name."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        reader = await made.open("/new", os.O_RDONLY, MAPS)  # keeps the state of the node
+        assert await made.write(handle, 100, PHOTO[100:]) == len(PHOTO) - 100
+        assert await made.write(handle, 0, PHOTO[:100]) == 100
+        await made.release(handle)
+        assert (store / "new").read_bytes() == PHOTO
+        handle = await made.open("/new", os.O_RDWR | os.O_TRUNC, MAPS)
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        await made.release(handle)
+        assert (store / "new").read_bytes() == b""
+        await made.release(reader)
+
+
+DRAFTS = REDACTED + '- {id: share, require: {no: [people]}, who: {app: camera}, paths: "/**"}\n'
+
+
+@on_trio
+async def test_a_draft_is_not_begun_with_what_another_app_writes_meanwhile(store: Path, monkeypatch) -> None:
+    """While the file is copied into the draft its owner changes: nothing of it is read back."""
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.release(handle)
+        mine = await made.open("/new.jpg", os.O_RDWR, CAMERA)
+        copy_all = drafts._copy_all
+
+        def copied(source: int, target: int, size: int) -> None:
+            trio.from_thread.run(made.open, "/new.jpg", os.O_WRONLY, MAPS)
+            copy_all(source, target, size)
+
+        monkeypatch.setattr(drafts, "_copy_all", copied)
+        assert await errno_of(made.write(mine, 100, b"x")) == errno.EACCES
+        assert mine.node.open.draft is None

@@ -1,0 +1,66 @@
+"""Flush, fsync and release, where two of them settle one file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs.checked.head import HEAD_BYTES
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+
+
+@on_trio
+@pytest.mark.parametrize("first", ["release", "request"])
+@pytest.mark.parametrize("syscall", ["rename", "fsync"])
+async def test_a_writer_that_ends_while_another_request_settles_its_bytes(
+    store: Path, first: str, syscall: str
+) -> None:
+    """A rename onto a file, and fsync by a reader, settle the handle of a writer, which may be released."""
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        refused, _ = await made.creator.create(made.root, b"b", 0o644, os.O_RDWR, made.caller(MAPS))
+        assert await errno_of(made.write(refused, 1, b"words")) == 0
+        assert await errno_of(made.sync.flush(refused)) == errno.EPERM
+        assert len(made.withheld_names) == 1, "so that names are looked after"
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        reader = await made.open("/new", os.O_RDONLY, MAPS) if syscall == "fsync" else None
+        assert await made.write(handle, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
+        if reader is None:
+            request = made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, made.caller(MAPS))
+        else:
+            request = made.sync.fsync(reader, datasync=False)
+        requests = [request, made.release(handle)]
+        if first == "request":
+            assert await racing(made, handle, *requests) == [errno.EPERM, 0]
+        else:
+            answers = {"rename": {errno.ENOENT}, "fsync": {0, errno.ESTALE}}  # refused with its release
+            released, found = await racing(made, handle, *requests[::-1])
+            assert released == 0
+            assert found in answers[syscall]
+        if reader is not None:
+            await made.release(reader)
+        assert (store / "a.jpg").read_bytes() == PHOTO
+        assert not (store / "new").exists()
+
+
+@on_trio
+@pytest.mark.parametrize("first", ["release", "fsync"])
+async def test_an_fsync_stores_the_bytes_of_one_writer_though_another_is_released(
+    store: Path, first: str
+) -> None:
+    photo = PHOTO + bytes(HEAD_BYTES)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+        other = await made.open("/new", os.O_RDWR, MAPS)
+        reader = await made.open("/new", os.O_RDONLY, MAPS)
+        assert await made.write(handle, 100, photo[100:]) == len(photo) - 100
+        assert await made.write(other, 0, photo[:100]) == 100
+        requests = [made.sync.fsync(reader, datasync=False), made.release(handle)]
+        assert await racing(made, handle, *requests[:: 1 if first == "fsync" else -1]) == [0, 0]
+        assert (store / "new").read_bytes() == photo, "it said that they are durable"
+        for each in (other, reader):
+            await made.release(each)

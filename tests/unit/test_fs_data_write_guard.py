@@ -1,0 +1,137 @@
+"""Rule 5: an app under redaction changes a part of a file only if all of it is its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, PHOTO, REDACTED, TYPES, between, errno_of
+from tests.support.samples import jpegs
+
+
+@on_trio
+async def test_who_loses_a_file_while_it_is_open_loses_the_right_to_change_parts_of_it(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        own = await made.open("/new.jpg", os.O_RDWR, CAMERA)  # as its owner, without emptying it
+        other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
+        await made.write(other, 0, PHOTO)
+        for mine in (handle, own):
+            assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
+            assert await errno_of(made.writer.truncate(mine, 100)) == errno.EACCES
+        await made.release(other)
+        assert await errno_of(made.write(own, 0, b"words")) == errno.EACCES
+        await made.writer.truncate(own, 0)  # this is allowed to whoever may write
+        await made.write(own, 0, b"words")
+    assert (store / "new.jpg").read_bytes() == b"words"
+
+
+@on_trio
+async def test_who_owns_a_file_changes_parts_of_it_also_where_it_is_redacted_for_its_owner(
+    store: Path,
+) -> None:
+    with parts(store, engine_of(REDACTED.replace(", unless: {owner: self}", ""))) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.release(handle)
+        for flags in (os.O_RDWR, os.O_RDWR | os.O_TRUNC):
+            own = await made.open("/new.jpg", flags, CAMERA)
+            assert await made.write(own, 0, PHOTO) == len(PHOTO)
+            assert await made.write(own, 100, b"words") == 5
+            other = await made.open("/new.jpg", os.O_RDWR | os.O_TRUNC, MAPS)
+            assert await errno_of(made.write(own, 0, b"words")) == errno.EACCES, "it is not its own any more"
+            await made.release(other)
+            await made.release(own)
+            (store / "new.jpg").unlink()
+            handle, _ = await made.creator.create(
+                made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA)
+            )
+            await made.write(handle, 0, PHOTO)
+            await made.release(handle)
+
+
+@on_trio
+async def test_a_large_write_too_goes_by_who_owns_the_file_when_it_is_made(store: Path) -> None:
+    """Nothing comes between the look at the owner and the write: no other task runs there."""
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        task, seen = trio.lowlevel.current_task(), []
+
+        class Watching(trio.abc.Instrument):
+            def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
+                if stepped is task:
+                    seen.append((store / "new.jpg").stat().st_size)
+
+        watching = Watching()
+        trio.lowlevel.add_instrument(watching)
+        try:
+            assert await made.write(handle, 0, PHOTO + bytes(200_000)) == len(PHOTO) + 200_000
+        finally:
+            trio.lowlevel.remove_instrument(watching)
+        assert seen == []
+        await made.release(handle)
+
+
+@on_trio
+async def test_a_page_that_waits_to_be_written_back_goes_by_what_the_file_is_then(store: Path) -> None:
+    """A write-back waits for the node's lock; what comes into the file meanwhile is not the app's own."""
+    with parts(store, engine_of(REDACTED.replace(", unless: {owner: self}", ""))) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        assert handle.node.open is not None
+        errors = []
+
+        async def back() -> None:
+            page = made.writer.write(handle, 0, b"p" * 100, append=False, kill_priv=False, back=True)
+            errors.append(await errno_of(page))
+
+        async with trio.open_nursery() as nursery, handle.node.open.lock:
+            nursery.start_soon(back)
+            await trio.testing.wait_all_tasks_blocked()
+            (store / "new.jpg").write_bytes(PHOTO[::-1])
+        assert errors == [errno.EACCES]
+        assert (store / "new.jpg").read_bytes() == PHOTO[::-1]
+        await made.release(handle)
+
+
+@on_trio
+async def test_held_bytes_do_not_go_over_what_another_app_wrote(store: Path) -> None:
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        mine = await made.open("/empty", os.O_RDWR, GALLERY)
+        assert await made.write(mine, 0, b"\xff\xd8") == 2  # held: it may become a JPEG
+        (store / "empty").write_bytes(PHOTO)
+        assert await errno_of(made.sync.flush(mine)) == errno.EACCES
+        await made.release(mine)
+    assert (store / "empty").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_what_is_written_while_a_write_is_judged_is_not_the_writers_own(store: Path) -> None:
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        mine = await made.open("/empty", os.O_RDWR, GALLERY)
+        await made.write(mine, 0, jpegs.plain(1, 64))
+
+        async def other() -> None:
+            (store / "empty").write_bytes(PHOTO)
+
+        assert await between(made, made.write(mine, 10, b"x"), other) == errno.EACCES
+        await made.release(mine)
+    assert (store / "empty").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_while_another_view_is_written_nothing_in_the_file_counts_as_ones_own(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY)
+        other = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        assert await errno_of(made.write(mine, 0, b"words")) == errno.EACCES
+        await made.release(other)
+        assert await made.write(mine, 0, b"words") == 5
+    assert (store / "a.jpg").read_bytes() == b"words"

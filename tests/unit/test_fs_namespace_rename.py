@@ -1,0 +1,45 @@
+"""Renames, where somebody else changes a name between two steps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from policyfs.fs.checked.moved_file import Named
+from policyfs.linux import libc
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, OPEN, PHOTO, errno_of
+
+
+class _Settled(Named):
+    """A file without writers, and a source of it: it is a photo."""
+
+    kind, free_of = "image/jpeg", frozenset[str]()
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.open(path, os.O_PATH))
+        self.path = path
+
+    async def settled(self, *_: object) -> _Settled:
+        return _Settled(self.path)
+
+
+@on_trio
+async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looked_at(store: Path) -> None:
+    """RENAME_NOREPLACE comes to us only where the kernel saw no such name: somebody has made it since."""
+    (store / "in").mkdir()
+    (store / "in/new.jpg").write_bytes(b"somebody's")
+    checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
+    with parts(store, engine_of(checked)) as made:
+        settling = _Settled(store / "a.jpg")
+        made.renamer._moved_files = settling  # type: ignore[assignment]
+        to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
+        moved = made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", libc.RENAME_NOREPLACE, caller)
+        assert await errno_of(moved) == errno.ESTALE  # the kernel looks again, and says EEXIST
+        assert (store / "in/new.jpg").read_bytes() == b"somebody's"
+        await made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
+        assert (store / "in/new.jpg").read_bytes() == PHOTO
+        assert not (store / "a.jpg").exists()
+        settling.close()
