@@ -1,4 +1,4 @@
-"""The one door: the strictest of several answers, hidden directories above, and what is on record."""
+"""The one door: hidden directories above, and what is on record."""
 
 from __future__ import annotations
 
@@ -8,60 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.domain import Audit, Decision, Op, RuleMatch
-from policyfs.fs.access.strictest import stricter
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 
 CAMERA, GALLERY, MAPS = 10010, 10011, 10012
-ALLOW = RuleMatch("allow", "allow", Op.READ)
-DENY, OTHER = RuleMatch("deny", "deny", Op.READ), RuleMatch("other", "deny", Op.READ)
-
-
-def yes(**more) -> Decision:
-    return Decision(allowed=True, errno=0, **more)
-
-
-def no(code: int, **more) -> Decision:
-    return Decision(allowed=False, errno=code, **more)
-
-
-# ---------------------------------------------------------------- stricter
-
-
-@pytest.mark.parametrize("first", [False, True])
-def test_a_denial_is_stricter_and_is_recorded_as_strongly_as_either_asks(first: bool) -> None:
-    one = yes(audit=Audit.REQUIRED, rules=(ALLOW,))
-    other = no(errno.EACCES, audit=Audit.BEST_EFFORT, rules=(DENY,))
-    got = stricter(one, other) if first else stricter(other, one)
-    assert (got.allowed, got.errno, got.audit) == (False, errno.EACCES, Audit.REQUIRED)
-    assert DENY in got.rules
-
-
-@pytest.mark.parametrize("first", [False, True])
-def test_of_two_denials_the_errno_says_least_and_all_rules_and_the_strongest_audit_stand(first: bool) -> None:
-    one = no(errno.ENOENT, audit=Audit.OFF, rules=(DENY,))
-    other = no(errno.EROFS, audit=Audit.REQUIRED, rules=(OTHER,))
-    got = stricter(one, other) if first else stricter(other, one)
-    assert (got.errno, got.audit, set(got.rules)) == (errno.ENOENT, Audit.REQUIRED, {DENY, OTHER})
-
-
-def test_of_two_allowances_all_obligations_stand() -> None:
-    photos, texts = frozenset({"image/*"}), frozenset({"text/plain"})
-    one = yes(redact=frozenset({"location"}), content=(photos,), monitored_content=(("a", photos),))
-    other = yes(content=(photos, texts), monitored_content=(("b", texts),), bare=True, audit=Audit.REQUIRED)
-    got = stricter(one, other)
-    assert got.redact == {"location"}
-    assert got.content == (photos, texts)
-    assert got.monitored_content == (("a", photos), ("b", texts))
-    assert got.audit is Audit.REQUIRED
-
-
-def test_one_answer_alone_is_itself() -> None:
-    assert stricter(None, yes()) == yes()
-    assert stricter(yes(), yes()) == yes()
-
 
 # ---------------------------------------------------------------- directories that hide by their owner
 

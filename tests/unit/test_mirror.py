@@ -42,7 +42,6 @@ WITHOUT: Final = {
     "fs/access/facts.py": "mounts",
     "fs/access/kind_proof.py": "mounts",
     "fs/access/shown_modes.py": "mounts",
-    "fs/access/strictest.py": "mounts",
     "fs/access/views.py": "mounts",
     "fs/checked/change_lock.py": "mounts",
     "fs/checked/cleaning.py": "mounts",

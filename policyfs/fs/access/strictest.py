@@ -24,6 +24,7 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
             would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
             would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
             monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
+            quarantine=one.quarantine or other.quarantine,
         )
     denials = [decision for decision in (one, other) if not decision.allowed]
     rank = len(ERRNO_RANK)
