@@ -6,12 +6,13 @@ import errno
 import os
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, PHOTO, REDACTED, TYPES, between, errno_of
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
 from tests.support.samples import jpegs
 
 
@@ -135,3 +136,90 @@ async def test_while_another_view_is_written_nothing_in_the_file_counts_as_ones_
         await made.release(other)
         assert await made.write(mine, 0, b"words") == 5
     assert (store / "a.jpg").read_bytes() == b"words"
+
+
+@on_trio
+async def test_other_apps_nodes_hear_of_each_change_and_its_own_does_not(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await made.open("/empty", os.O_RDWR, MAPS)
+        other = await made.walk("/empty", GALLERY)
+        other.lookups = 1
+        assert other is not mine.node
+        del made.notes.pages[:]
+        await made.write(mine, 0, b"words")
+        assert made.notes.pages == [other.nodeid]
+        other.lookups = 0  # the kernel has forgotten it
+        await made.write(mine, 0, b"words")
+        assert made.notes.pages == [other.nodeid]
+        await made.release(mine)
+
+
+@on_trio
+async def test_a_refusal_is_on_record_with_what_the_app_must_do(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY)
+        (store / "a.jpg").write_bytes(PHOTO)
+        assert await errno_of(made.write(mine, 1, b"x")) == errno.EACCES
+        told = made.sink.events[-1]
+        assert (told.errno, told.path) == (errno.EACCES, b"/a.jpg")
+        assert "must empty the file first" in told.note
+        await made.release(mine)
+
+
+@on_trio
+async def test_emptying_counts_only_for_an_app_from_which_something_may_be_hidden(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        raw = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        await made.writer.truncate(raw, 0)
+        assert not raw.emptied
+        made.reload(engine_of(REDACTED + "\n"))
+        await made.writer.truncate(raw, 0)
+        assert raw.emptied, "the policy that came since may hide something"
+        await made.release(raw)
+
+
+@on_trio
+@pytest.mark.parametrize("change", ["write", "allocate"])
+async def test_nobody_comes_between_the_check_and_a_change_that_a_reload_has_made_subject_to_it(
+    store: Path, change: str
+) -> None:
+    """The handle is from before; then a policy comes that hides words from whoever is not the owner."""
+    with parts(store, engine_of(OPEN)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        made.reload(engine_of(REDACTED))
+        task, seen = trio.lowlevel.current_task(), []
+
+        class Watching(trio.abc.Instrument):
+            def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
+                if stepped is task:
+                    seen.append((store / "new.jpg").stat().st_size)
+
+        watching = Watching()
+        trio.lowlevel.add_instrument(watching)
+        try:
+            if change == "write":
+                await made.write(handle, 0, bytes(200_000))
+            else:
+                await made.writer.allocate(handle, 0, 0, 200_000)
+        finally:
+            trio.lowlevel.remove_instrument(watching)
+        assert seen == []
+        await made.release(handle)
+
+
+@on_trio
+@pytest.mark.parametrize(("app", "answer"), [(MAPS, 0), (GALLERY, errno.EACCES)])
+async def test_after_a_reload_it_matters_from_whom_something_is_hidden(
+    store: Path, app: int, answer: int
+) -> None:
+    (store / "from").write_bytes(b"words")
+    with parts(store, engine_of(OPEN)) as made:
+        handle, source = await made.open("/a.jpg", os.O_RDWR, app), await made.open("/from", os.O_RDONLY, app)
+        assert await made.ranges.copy(source, 0, handle, 0, 5) == 5
+        made.reload(engine_of(REDACTED))
+        assert await errno_of(made.write(handle, 1, b"x")) == answer
+        # A copy is made on a thread, so that the check would not be right before it.
+        reads = made.writer.copy_into(handle, source.fd, 0, 0, 5)
+        assert await errno_of(reads) == (answer or errno.EOPNOTSUPP)
+        await made.release(source)
+        await made.release(handle)

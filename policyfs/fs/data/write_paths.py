@@ -118,7 +118,7 @@ class DirectWrites:
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Allocate at once. INVARIANT: as write()."""
         handle = change.handle
-        if handle.node.view.redact:
+        if self._guard.may_hide(handle):
             ranges.allocate(handle.fd, mode, offset, length)
         else:
             await trio.to_thread.run_sync(ranges.allocate, handle.fd, mode, offset, length)
