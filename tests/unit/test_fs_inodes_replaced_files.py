@@ -1,0 +1,139 @@
+"""Replaced files: for how long, for whom, and that no descriptor is lost."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import RAW_VIEW, FileType
+from policyfs.fs.inodes import replaced_files
+from policyfs.fs.inodes.node import BytePath, Node
+from policyfs.fs.inodes.placement import Placement
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from tests.support.models.policies import engine_of
+
+STATE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: "/**"}\n').root
+PLACES: Placement = Placement(lambda state, name: state)
+TOP = Node(1, 1, 0, FileType.DIRECTORY, RAW_VIEW, BytePath.RAW, STATE, PLACES)
+
+
+def node(nodeid: int, name: bytes = b"a") -> Node:
+    made = Node(nodeid, nodeid, 0, FileType.REGULAR, RAW_VIEW, BytePath.RAW, STATE, PLACES)
+    made.parent, made.name = TOP, name
+    return made
+
+
+def descriptor() -> int:
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+def is_open(fd: int) -> bool:
+    return Path(f"/proc/self/fd/{fd}").is_symlink()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(replaced_files, "time", types.SimpleNamespace(monotonic=made.monotonic))
+    return made
+
+
+@pytest.fixture
+def kept(clock: Clock) -> Iterator[ReplacedFiles]:
+    made = ReplacedFiles()
+    yield made
+    made.close()
+
+
+def test_it_is_found_for_a_quarter_of_a_second(kept: ReplacedFiles, clock: Clock) -> None:
+    fd, file = descriptor(), node(2)
+    assert kept.find(file) == -1
+    kept.keep(file, fd)
+    clock.now_s += 0.25
+    assert kept.find(file) == fd
+    kept.expire()
+    assert is_open(fd), "not yet"
+    clock.now_s += 0.01
+    assert kept.find(file) == -1, "also before anybody cleans up"
+    kept.expire()
+    assert not is_open(fd)
+    assert len(kept) == 0
+
+
+def test_only_what_has_had_its_time_is_closed(kept: ReplacedFiles, clock: Clock) -> None:
+    old, new = descriptor(), descriptor()
+    kept.keep(node(2), old)
+    clock.now_s += 0.2
+    kept.keep(node(3), new)
+    clock.now_s += 0.1
+    kept.expire()
+    assert [is_open(fd) for fd in (old, new)] == [False, True]
+
+
+def test_a_node_that_is_replaced_again_keeps_one_descriptor_and_its_place(
+    kept: ReplacedFiles, clock: Clock
+) -> None:
+    file, first, other, second = node(2), descriptor(), descriptor(), descriptor()
+    kept.keep(file, first)
+    kept.keep(node(3), other)
+    clock.now_s += 0.2
+    kept.keep(file, second)
+    assert not is_open(first)
+    clock.now_s += 0.1
+    kept.expire()
+    assert [is_open(fd) for fd in (other, second)] == [False, True], "it is the newest now"
+    assert kept.find(file) == second
+
+
+def test_the_oldest_go_where_there_are_many(kept: ReplacedFiles) -> None:
+    fds = [descriptor() for _ in range(65)]
+    for number, fd in enumerate(fds):
+        kept.keep(node(number + 2), fd)
+    assert len(kept) == 64
+    assert [is_open(fd) for fd in fds] == [False, *[True] * 64]
+    kept.close()
+    assert not any(map(is_open, fds))
+
+
+def test_what_is_kept_for_one_open_goes_with_it(kept: ReplacedFiles) -> None:
+    once, often = node(2), node(3)
+    fds = descriptor(), descriptor()
+    kept.keep(once, fds[0], once=True)
+    kept.keep(often, fds[1])
+    for each in (once, often):
+        kept.opened(each)
+    assert (kept.find(once), kept.find(often)) == (-1, fds[1])
+    assert [is_open(fd) for fd in fds] == [False, True]
+
+
+def test_a_node_kept_for_one_open_may_be_replaced_after_it(kept: ReplacedFiles) -> None:
+    file, fd = node(2), descriptor()
+    kept.keep(file, descriptor(), once=True)
+    kept.keep(file, fd)
+    kept.opened(file)
+    assert kept.find(file) == fd
+
+
+def test_a_name_that_was_missed_is_wanted_until_it_is_opened(kept: ReplacedFiles) -> None:
+    missed, found, elsewhere = node(2, b"a"), node(3, b"a"), node(4, b"b")
+    assert not kept.is_wanted(found)
+    kept.missed(missed)
+    assert kept.is_wanted(found), "the file that has the name by now"
+    assert kept.is_wanted(found), "the kernel may look twice"
+    assert not kept.is_wanted(elsewhere)
+    kept.opened(elsewhere)
+    assert kept.is_wanted(found)
+    kept.opened(found)
+    assert not kept.is_wanted(found)
