@@ -172,13 +172,13 @@ FORMATS: Final = (
     ),
     Format(
         "images.bmp:locate_bmp",
-        kinds={"image/bmp": "what is no picture becomes zeros"},
+        kinds={"image/bmp": "bytes outside the picture become zeros"},
         starts=(Start(("image/bmp", "image/x-ms-bmp"), b"BM", uses=Use.HEAD),),
         other_names={"image/x-ms-bmp": "image/bmp"},
     ),
     Format(
         "images.bmp:locate_ico",
-        kinds={"image/vnd.microsoft.icon": "what is no picture becomes zeros; PNGs are redacted"},
+        kinds={"image/vnd.microsoft.icon": "bytes outside the pictures become zeros; PNGs are redacted"},
         starts=(),
     ),
     Format(
