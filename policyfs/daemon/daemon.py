@@ -175,9 +175,7 @@ class Daemon:
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
-            self._log.warning(
-                "no watch of the store: the mount shows changes from elsewhere after 1 s", store=facts.name
-            )
+            self._log.warning("no watch of the store: changes elsewhere show after 1 s", store=facts.name)
             return None
         watch = Watch(self._tree.root_fd)
         self._undo.callback(watch.close)
@@ -370,11 +368,8 @@ class Daemon:
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
-            self._log.warning(
-                "the last records of the trail could not be written",
-                refused=last.refused,
-                reason=last.last_error,
-            )
+            reason = last.last_error
+            self._log.warning("the trail's last records were not written", refused=last.refused, reason=reason)
 
     def close(self) -> None:
         """Close all parts, in reverse order."""

@@ -114,7 +114,7 @@ def test_a_policy_in_several_files_is_kept_as_it_is(mounts: Mounts, store: Path,
 def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
     said = command(mount, "reload", "--previous", mount.mountpoint)
     assert said.returncode == 1
-    assert "nothing to go back to" in said.stderr
+    assert "no earlier policy to go back to" in said.stderr
     mount.policy.write_text(CLOSED)
     assert mount.reload().returncode == 0
     assert mount.reload().returncode == 0  # the same again is no other policy

@@ -259,7 +259,7 @@ def test_a_full_quarantine_drops_the_newest_on_record(mounts, store: Path) -> No
     # of each app: another's has room still, but not for so much
     assert call_as(GALLERY, save, share / "4.jpg", PLACED + bytes(20_000)) == "EPERM"
     wait_for(lambda: mount.events(operation="quarantine", path="/Share/4.jpg"), "an event")
-    assert "bytes there" in mount.events(operation="quarantine", path="/Share/4.jpg")[0]["note"]
+    assert "bytes in the quarantine" in mount.events(operation="quarantine", path="/Share/4.jpg")[0]["note"]
     assert call_as(STRANGER, save, share / "5.jpg", PLACED) == "EPERM"
     wait_for(lambda: mount.events(operation="quarantine", path="/Share/5.jpg"), "an event")
     assert mount.status()["quarantine"] == {"kept": 3, "dropped": 2, "waiting": 0}
