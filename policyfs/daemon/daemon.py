@@ -368,8 +368,8 @@ class Daemon:
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
-            reason = last.last_error
-            self._log.warning("the trail's last records were not written", refused=last.refused, reason=reason)
+            refused, reason = last.refused, last.last_error
+            self._log.warning("the trail's last records were not written", refused=refused, reason=reason)
 
     def close(self) -> None:
         """Close all parts, in reverse order."""

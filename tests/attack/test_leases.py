@@ -277,7 +277,7 @@ def test_where_leases_mean_nothing_a_large_file_is_refused_and_says_why(mounts, 
         assert not leaks(call_as(GALLERY, Path.read_bytes, mount / "DCIM/small.jpg"))
         assert leaks(call_as(EDITOR, Path.read_bytes, mount / "DCIM/big.jpg"))
         [refused] = mount.events(app="gallery", operation="open", decision="deny")
-        assert "leases mean nothing" in refused["note"]
+        assert "leases do not work" in refused["note"]
         assert mount.status()["leases"] == {"held": 0, "refused": 0, "broken": 0}
         assert not mount.stop()
     finally:

@@ -121,7 +121,7 @@ def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
     assert call_as(APP, error, (mount / "Documents/notes.txt").read_text) == "EACCES"
     said = command(mount, "reload", "--previous", mount.mountpoint)
     assert (said.returncode, mount.policy.read_text()) == (0, CLOSED)
-    assert "file was left as it is" in said.stdout
+    assert "file is unchanged" in said.stdout
     assert mount.status()["policy"]["digest"] == digest(POLICY)
     assert call_as(APP, (mount / "Documents/notes.txt").read_text)
     assert told(mount, "policy")[-1]["how"] == "policyfs reload --previous"
@@ -133,7 +133,7 @@ def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
     text.write_text(CLOSED)
     said = command(mount, "reload", "--previous", mount.mountpoint)
     assert said.returncode == 1
-    assert "was changed since" in said.stderr
+    assert "was changed, so it is not loaded" in said.stderr
     verified = command(mount, "audit", "verify")
     assert verified.returncode == 1
     assert f"the text of policy {digest(POLICY)[:16]}" in verified.stdout
