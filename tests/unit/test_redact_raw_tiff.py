@@ -539,3 +539,24 @@ def test_small_numbers_without_a_name_stay_while_they_are_few(order):
     out = read(classic(order, *many))
     for tag in range(0xE850, 0xE853):
         assert pack(order, tag, jpegs.SHORT, size=2) not in out
+
+
+@pytest.mark.parametrize("word", ["location", "device", "time", "people", "all-metadata"])
+def test_what_goes_from_a_note_keeps_its_place_if_it_is_no_picture(word):
+    """The places of values show whether a note was moved: three of these four are in it, just enough."""
+    note_at, exif_at = 514, 256
+    values = (  # the first lies over the note's directory, the number over the name before it
+        (0x0006, 2, 11, pack("MM", 548)),
+        (0x0009, 2, 12, pack("MM", 580)),
+        (0x0035, 4, 4, pack("MM", 581)),
+        (0x0096, 2, 13, pack("MM", 608)),
+    )
+    data = jpegs.tiff(
+        "MM",
+        (8, ifd("MM", 8, [text(0x010F, "Canon"), long("MM", EXIF_IFD, exif_at)])),
+        (exif_at, ifd("MM", exif_at, [(0x927C, 7, 116, pack("MM", note_at))])),
+        (note_at, ifd("MM", note_at, values)),
+        (580, b"Rosa Kamera"),
+        (608, b"SN-4711-0815".ljust(22, b"\0")),
+    )
+    read(data, word)

@@ -107,6 +107,8 @@ class Entry:
     """True if another cleaner handles its value: it does not claim its bytes as a plain value."""
     holds: bool = False
     """True if its value holds directories, which are handled on their own."""
+    picture: bool = False
+    """True if its value is a picture."""
     bare: bool = False
     """True if it is known not to hold the data that it exists for."""
     directory: Directory = field(init=False, repr=False, compare=False)
@@ -194,8 +196,7 @@ def _neutral(entry: Entry) -> bytes:
     anywhere, so readers learn nothing from their offsets.
     """
     frame = entry.frame
-    picture = entry.nested and not entry.holds
-    if entry.inline or not entry.size or picture or not frame.owns(entry.start, entry.end):
+    if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):
         kind, count = (entry.type, entry.count) if entry.inline and entry.size else (7, 4)
         shape = struct.pack(frame.order + "HHI", NEUTRAL_TAG, kind, count)
         return shape + bytes(frame.offset_bytes)

@@ -210,6 +210,7 @@ class Walk(ABC):
             return self._children(entry, rule)
         if rule.how is not How.VALUE:
             entry.nested = not entry.inline
+            entry.picture = entry.nested and rule.how is How.PICTURE
             return entry.nested or self.drop(entry, UNKNOWN, broken=True)
         asked = self.inner.hide if rule.tells else self.inner.hide & Tells.LOCATION
         told = self._told(entry, asked)
