@@ -81,6 +81,15 @@ async def test_all_nodes_of_a_file_lose_all_their_names_and_the_listings_too(sto
 
 
 @on_trio
+async def test_pages_are_dropped_and_attributes_by_themselves(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        asked = told(made)
+        made.whole.kernel_cache.drop_pages(7)
+        made.whole.kernel_cache.forget_attributes(8)
+        assert asked.asked == [("inode", 7, 0), ("inode", 8, -1)]
+
+
+@on_trio
 async def test_what_must_be_forgotten_first_is_waited_for_and_comes_last(store: Path) -> None:
     with parts(store, engine_of(OPEN)) as made:
         node, asked, done = await made.walk("/a.jpg", CAMERA), told(made), []
@@ -93,6 +102,7 @@ async def test_what_must_be_forgotten_first_is_waited_for_and_comes_last(store: 
             nursery.start_soon(forget)
             await trio.testing.wait_all_tasks_blocked()
             assert not done
+            assert ("entry", made.root.nodeid, b"a.jpg", True) in asked.asked
             assert asked.asked[-1] == ("then", node.nodeid, False), "after all names"
             await trio.to_thread.run_sync(asked.waiting[0])  # from the notifier's thread
         assert done

@@ -71,11 +71,12 @@ def test_a_maybe_denies_and_does_not_allow() -> None:
     assert [match.certain for match in decision.rules] == [True, False]
 
 
-def test_a_rule_is_certain_only_if_it_was_each_time() -> None:
+@pytest.mark.parametrize("truths", [(Truth.YES, Truth.UNKNOWN), (Truth.UNKNOWN, Truth.YES)])
+def test_a_rule_is_certain_only_if_it_was_each_time(truths: tuple[Truth, Truth]) -> None:
     made = tally(READ | WRITE, allow("a", Op.READ | Op.WRITE))
     both = deny("d", Op.READ | Op.WRITE)
-    made.count(both, READ, Truth.YES, None)
-    made.count(both, WRITE, Truth.UNKNOWN, None)
+    for op, truth in zip((READ, WRITE), truths, strict=True):
+        made.count(both, op, truth, None)
     (match,) = [match for match in made.decision(bare=False).rules if match.rule == "d"]
     assert (match.op, match.certain) == (Op.READ | Op.WRITE, False)
 
@@ -111,6 +112,8 @@ def test_a_dry_run_names_the_denies_and_the_missing_allow() -> None:
     missing = tally(READ, lenient=True).decision(bare=False)
     assert (missing.allowed, missing.would_deny) == (True, (NO_ALLOW,))
     assert tally(READ, allow("a"), lenient=True).decision(bare=False).would_deny == ()
+    only_denied = tally(SEE | READ, deny("d"), lenient=True).decision(bare=False)
+    assert only_denied.would_deny == ("d",), "whether it is seen is not told here"
 
 
 @pytest.mark.parametrize(("named", "told"), [(False, (NO_ALLOW,)), (True, ())])
@@ -174,6 +177,8 @@ OFF, BEST, MUST = Audit.OFF, Audit.BEST_EFFORT, Audit.REQUIRED
         ((allow("a", audit=OFF), rule("r", Effect.REDACT, redact=TEXTS)), POLICY.audit_denied),
         ((allow("a", audit=MUST), rule("r", Effect.REDACT, redact=TEXTS, audit=OFF)), MUST),
         ((allow("a"), rule("r", Effect.REDACT, redact=TEXTS, audit=OFF)), OFF),
+        ((allow("a", audit=OFF), rule("c", Effect.CONTENT, content=TEXTS, audit=MUST)), MUST),
+        ((allow("a", audit=MUST), rule("c", Effect.CONTENT, content=TEXTS, audit=OFF)), MUST),
         ((allow("a", audit=OFF), deny("d", monitor=True)), BEST),
         ((allow("a", audit=OFF), deny("d", monitor=True, audit=MUST)), MUST),
         ((allow("a", audit=OFF), allow("b", monitor=True)), BEST),
