@@ -560,3 +560,21 @@ def test_what_goes_from_a_note_keeps_its_place_if_it_is_no_picture(word):
         (608, b"SN-4711-0815".ljust(22, b"\0")),
     )
     read(data, word)
+
+
+@pytest.mark.parametrize("word", ["location", "device", "time", "people", "all-metadata"])
+def test_private_data_does_not_begin_within_a_note(word):
+    """A note may be longer than it says: its directory is rebuilt where the private data has its name."""
+    setting = (0x0404, 2, 13, b"SN-4711-0815\0")
+    inner = b"OLYMPUS\0II\3\0" + ifd("II", 12, [setting])
+    private = b"Adobe\0MakN" + (len(inner) + 6).to_bytes(4) + b"II\0\0\0\0" + inner
+    note_at, private_at = 0x200, 0x21C
+    note = b"OLYMP\0\1\0" + ifd("II", note_at + 8, [(0x0404, 2, 4, b"abc"), (0x5448, 0, 0, b"")])[:-10]
+    main = [
+        text(0x010F, "OLYMPUS"),
+        (0x927C, 7, len(note), pack("II", note_at)),
+        (0xC634, 7, len(private), pack("II", private_at)),
+    ]
+    assert note_at + len(note) == private_at
+    data = jpegs.tiff("II", (8, ifd("II", 8, main)), (note_at, note), (private_at, private))
+    read(data, word)

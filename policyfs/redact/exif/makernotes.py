@@ -146,16 +146,19 @@ def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
     at = entry.start + 6
     heads = [(entry.start, at)]
     opened = False
+    if walk.structure.hits(entry.start, at):
+        return False  # a directory will be rebuilt there
     for _ in range(8):
         head = walk.source.read(at, 14)
         size = int.from_bytes(head[4:8])
-        if head[:4] not in _ADOBE_BLOCKS or at + 8 + size > entry.end:
+        if head[:4] not in _ADOBE_BLOCKS or at + 8 + size > entry.end or walk.structure.hits(at, at + 8):
             break
         heads.append((at, at + 8))
         if head[:4] == b"MakN" and size > 6 and head[8:10] in (b"II", b"MM") and not opened:
             order = "<" if head[8:10] == b"II" else ">"
             own = Frame(order, base=at + 14 - int.from_bytes(head[10:14]))
-            opened = _open_at(walk, entry, at + 14, at + 8 + size, own)
+            free = not walk.structure.hits(at + 8, at + 14)
+            opened = free and _open_at(walk, entry, at + 14, at + 8 + size, own)
             heads.append((at + 8, at + 14))
         at += 8 + size + size % 2
     if opened:
