@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import policyfs.cli.audit as audit_module
+import policyfs.cli.audit_verify as audit_module
 import policyfs.journal.journal as journal_module
 from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision

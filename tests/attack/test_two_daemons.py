@@ -59,17 +59,17 @@ CUTS: Final[dict[str, Callable[[Path], object]]] = {
 
 def _does(channel: Connection, path: Path, calls: dict[str, Callable[[Any], object]], opens: bool) -> None:
     """Make the calls one is told to, and say how they ended."""
-    with contextlib.ExitStack() as stack:
-        on: Any = path
-        if opens:
-            on = os.open(path, os.O_RDWR)
-            stack.callback(os.close, on)
-        while (name := channel.recv()) is not None:
+    while (name := channel.recv()) is not None:
+        try:
+            on: Any = os.open(path, os.O_RDWR) if opens else path
             try:
                 calls[name](on)
-                channel.send("done")
-            except OSError as error:
-                channel.send(errno.errorcode[error.errno or 0])
+            finally:
+                if opens:
+                    os.close(on)  # a draft ends here: the next call finds the file as it is then
+            channel.send("done")
+        except OSError as error:
+            channel.send(errno.errorcode[error.errno or 0])
 
 
 class Race:

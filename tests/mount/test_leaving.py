@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit
+from policyfs.cli import audit_verify
 from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, Said, policyfs
@@ -200,5 +200,5 @@ def test_it_does_where_its_neighbours_say_nothing(
     neighbour.start()
     [segment] = harmed.trail_dir.glob("*.jsonl")
     harm(segment)
-    monkeypatch.setattr(audit, "all_sightings", lambda chains: [])
+    monkeypatch.setattr(audit_verify, "_all_sightings", lambda chains: [])
     assert command(neighbour, "audit", "verify").returncode == 0
