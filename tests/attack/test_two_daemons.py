@@ -19,9 +19,9 @@ import pytest
 
 from tests.attack.guards_writing import STOPS, WAITS
 from tests.support.machine.counts import count
-from tests.support.machine.processes import Child, start_as
+from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, open_handles
 from tests.support.samples import jpegs
 
 WRITER, CUTTER = 10010, 10011
@@ -66,7 +66,7 @@ def _does(channel: Connection, path: Path, calls: dict[str, Callable[[Any], obje
                 calls[name](on)
             finally:
                 if opens:
-                    os.close(on)  # a draft ends here: the next call finds the file as it is then
+                    os.close(on)  # its RELEASE ends a draft
             channel.send("done")
         except OSError as error:
             channel.send(errno.errorcode[error.errno or 0])
@@ -76,7 +76,7 @@ class Race:
     """Two apps at one file, each through its own mount; the writer's daemon stops at each change."""
 
     def __init__(self, here: Mount, there: Mount, fifos: list[Path]) -> None:
-        self.stored = here.store / "photo"
+        self.stored, self.written = here.store / "photo", here
         self.says, self.hears, self.waits = (os.open(path, os.O_RDWR | os.O_NONBLOCK) for path in fifos)
         writes = {name: call for name, (_, call) in WRITES.items()}
         self.writer = start_as(WRITER, _does, here / "photo", writes, True)
@@ -93,6 +93,7 @@ class Race:
 
     def turn(self, write: str, cut: str) -> tuple[str, str, bytes]:
         """One try: how the write and the cut ended, and what is in the store then."""
+        self._released()
         self.stored.write_bytes(WRITES[write][0])
         self.writer.send(write)
         self._stopped()
@@ -103,6 +104,10 @@ class Race:
         with contextlib.suppress(BlockingIOError):
             os.read(self.waits, 4096)
         return wrote, cut_ended, self.stored.read_bytes()
+
+    def _released(self) -> None:
+        """Wait for the RELEASE of the last try, after its close(): until then a write joins its draft."""
+        wait_for(lambda: open_handles(self.written.status()) == 0, "the last try released", FAR_S)
 
     def _stopped(self) -> None:
         assert wait([self.says], FAR_S), "the writer's daemon does not come so far"

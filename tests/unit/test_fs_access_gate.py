@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-
-CAMERA, GALLERY, MAPS = 10010, 10011, 10012
+from tests.support.mount.steps import GALLERY, MAPS, errno_of
 
 # ---------------------------------------------------------------- directories that hide by their owner
 
@@ -27,16 +25,6 @@ def owned_by_camera(made: Parts, path: Path) -> None:
     made.owners.set(fd, made.tree.fstat(fd), "camera")
     os.close(fd)
     made.owners_above.changed_all()  # as the watch says
-
-
-async def errno_of(request) -> int:
-    try:
-        await request
-    except pyfuse3.FUSEError as error:
-        return error.errno
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import trio.testing
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.namespace.tmpfile import UNNAMED
 from policyfs.fs.raw_handlers import RawHandlers
-from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode
 from policyfs.store import ranges as store_ranges
@@ -23,22 +22,8 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.samples import jpegs
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of
 
-CAMERA, GALLERY, MAPS = 10010, 10011, 10012
-PHOTO = jpegs.with_segments(jpegs.plain(1, 64), jpegs.exif_segment(jpegs.exif()))
-OPEN = """\
-- {id: all, allow: [all], who: {app: any}, paths: "/**"}
-"""
-REDACTED = (
-    OPEN
-    + """\
-- {id: hide, require: {redact: location}, who: {not: {grant: media.location}}, unless: {owner: self}}
-"""
-)
-TYPES = """\
-- {id: types, require: {content: [image/jpeg]}, paths: "/**"}
-"""
 ZEROS = (0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE)
 
 
@@ -46,16 +31,6 @@ ZEROS = (0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE)
 def store(tmp_path: Path) -> Path:
     (tmp_path / "a.jpg").write_bytes(PHOTO)
     return tmp_path
-
-
-async def errno_of(request) -> int:
-    try:
-        await request
-    except pyfuse3.FUSEError as error:
-        return error.errno
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def stored(path: Path) -> bytes:

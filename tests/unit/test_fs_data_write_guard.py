@@ -12,7 +12,18 @@ import trio.testing
 
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    GALLERY,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    between,
+    errno_of,
+    sizes_after_steps,
+)
 from tests.support.samples import jpegs
 
 
@@ -63,19 +74,8 @@ async def test_a_large_write_too_goes_by_who_owns_the_file_when_it_is_made(store
     """Nothing comes between the look at the owner and the write: no other task runs there."""
     with parts(store, engine_of(REDACTED)) as made:
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
-        task, seen = trio.lowlevel.current_task(), []
-
-        class Watching(trio.abc.Instrument):
-            def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
-                if stepped is task:
-                    seen.append((store / "new.jpg").stat().st_size)
-
-        watching = Watching()
-        trio.lowlevel.add_instrument(watching)
-        try:
+        with sizes_after_steps(store / "new.jpg") as seen:
             assert await made.write(handle, 0, PHOTO + bytes(200_000)) == len(PHOTO) + 200_000
-        finally:
-            trio.lowlevel.remove_instrument(watching)
         assert seen == []
         await made.release(handle)
 
@@ -187,22 +187,11 @@ async def test_nobody_comes_between_the_check_and_a_change_that_a_reload_has_mad
     with parts(store, engine_of(OPEN)) as made:
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         made.reload(engine_of(REDACTED))
-        task, seen = trio.lowlevel.current_task(), []
-
-        class Watching(trio.abc.Instrument):
-            def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
-                if stepped is task:
-                    seen.append((store / "new.jpg").stat().st_size)
-
-        watching = Watching()
-        trio.lowlevel.add_instrument(watching)
-        try:
+        with sizes_after_steps(store / "new.jpg") as seen:
             if change == "write":
                 await made.write(handle, 0, bytes(200_000))
             else:
                 await made.writer.allocate(handle, 0, 0, 200_000)
-        finally:
-            trio.lowlevel.remove_instrument(watching)
         assert seen == []
         await made.release(handle)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import trio
 import trio.testing
 
@@ -65,3 +69,21 @@ async def racing(made: Parts, handle, *requests) -> list[int]:
             nursery.start_soon(run, at, request)
             await trio.testing.wait_all_tasks_blocked()
     return list(found.values())
+
+
+@contextlib.contextmanager
+def sizes_after_steps(path: Path) -> Iterator[list[int]]:
+    """List the file's sizes after each step of this task: none where no other task runs in between."""
+    task, seen = trio.lowlevel.current_task(), list[int]()
+
+    class Watching(trio.abc.Instrument):
+        def after_task_step(self, stepped: trio.lowlevel.Task) -> None:
+            if stepped is task:
+                seen.append(path.stat().st_size)
+
+    watching = Watching()
+    trio.lowlevel.add_instrument(watching)
+    try:
+        yield seen
+    finally:
+        trio.lowlevel.remove_instrument(watching)
