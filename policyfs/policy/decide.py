@@ -25,6 +25,7 @@ from policyfs.domain import (
     banned,
 )
 from policyfs.policy.callers import Caller
+from policyfs.policy.collector import paused
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
@@ -281,4 +282,5 @@ class Engine:
 
 def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = REMEMBERED) -> Engine:
     """Compile a policy. monitor: the mount-wide dry run (``--monitor``). remembered: see REMEMBERED."""
-    return Engine(policy, monitor=monitor, remembered=remembered)
+    with paused():
+        return Engine(policy, monitor=monitor, remembered=remembered)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.policy.errors import PolicyError
@@ -45,8 +44,7 @@ class Folded(Unquoted):
 Value = str | int | float | bool | Absent
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A single value. raw: the value as text, before it was converted to a number or the like."""
 
     span: Span
@@ -54,8 +52,7 @@ class Scalar:
     raw: str
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(NamedTuple):
     """A YAML sequence. size: nodes in it when aliases are expanded, itself included."""
 
     span: Span
@@ -63,8 +60,7 @@ class Items:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     """A YAML mapping with text keys, none repeated. size: as of Items."""
 
     span: Span

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.collector import paused
 from policyfs.policy.compose import UnreadableError, compose, decode
 from policyfs.policy.errors import PolicyError, PolicyErrors
 from policyfs.policy.model import Policy, Where
@@ -37,19 +38,20 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
         raise PolicyErrors([PolicyError(where, "there is no policy file", help_, "", 1)])
     errors: list[PolicyError] = []
     files: list[File] = []
-    for name, text in sorted(sources):
-        try:
-            source = decode(name, text, errors)
-            files.append(file_of(source, compose(source, errors), errors))
-        except UnreadableError:
-            continue
-    policy = resolve(
-        files,
-        complete=len(files) == len(sources),
-        redactable=redactable,
-        digest=digest_of(source.text for source in sources),
-        errors=errors,
-    )
+    with paused():
+        for name, text in sorted(sources):
+            try:
+                source = decode(name, text, errors)
+                files.append(file_of(source, compose(source, errors), errors))
+            except UnreadableError:
+                continue
+        policy = resolve(
+            files,
+            complete=len(files) == len(sources),
+            redactable=redactable,
+            digest=digest_of(source.text for source in sources),
+            errors=errors,
+        )
     if errors:
         raise PolicyErrors(errors)
     return policy

@@ -10,6 +10,7 @@ one element. UTF-8 synchronises itself, so a literal matches exactly where its b
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +77,20 @@ class Glob:
     captures: frozenset[str]
 
 
+_FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
+_PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
+"""A segment in which every character stands for itself."""
+_SOUND: Final = re.compile(
+    "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"
+)
+
+
+def check_glob(text: str) -> None:
+    """Raise GlobError if the glob cannot be parsed."""
+    if not _SOUND.fullmatch(text):  # most globs need no more than this
+        parse_glob(text)
+
+
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raises GlobError."""
     _check_whole(text)
@@ -98,14 +113,15 @@ def parse_glob(text: str) -> Glob:
             end = End.BELOW
         elif piece == "**":
             segments.append(DEEP)
+        elif _PLAIN.fullmatch(piece):
+            segments.append(Segment((tuple(piece),)))
         else:
             segments.append(_SegmentReader(piece, offset).read())
     captures = frozenset(
-        token.value[1:-1]
-        for segment in segments
-        for variant in segment.variants
-        for token in variant
-        if token in (Wild.APP, Wild.UID) and isinstance(token, Wild)
+        name
+        for name, capture in CAPTURES.items()
+        if capture.value in text
+        and any(capture in variant for segment in segments for variant in segment.variants)
     )
     return Glob(text, tuple(segments), end, captures)
 
@@ -113,13 +129,13 @@ def parse_glob(text: str) -> Glob:
 def _check_whole(text: str) -> None:
     if not text.startswith("/"):
         raise GlobError("a path glob starts with '/'", "paths are absolute within the mount: '/DCIM/**'", 0)
-    for offset, char in enumerate(text):
-        if char == "\0" or 0xD800 <= ord(char) <= 0xDFFF:
-            raise GlobError(
-                "a character that a glob must not contain",
-                "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
-                offset,
-            )
+    forbidden = _FORBIDDEN.search(text)
+    if forbidden is not None:
+        raise GlobError(
+            "a character that a glob must not contain",
+            "write names as UTF-8 text; '?' matches a byte that is not UTF-8",
+            forbidden.start(),
+        )
     if len(text) > 1 and text.endswith("/") and not text.endswith("\\/"):
         raise GlobError(
             "a glob does not end in '/'",
@@ -135,6 +151,9 @@ def _split(text: str) -> list[tuple[int, str]]:
     start = 1
     at = 1
     while at <= len(text):
+        if "\\" not in text:
+            at = text.find("/", start)
+            at = len(text) if at < 0 else at
         if at == len(text) or text[at] == "/":
             piece = text[start:at]
             if not piece:

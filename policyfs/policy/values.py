@@ -21,7 +21,7 @@ from policyfs.domain import REDACTIONS, WORKER_UIDS, Audit, Op
 from policyfs.policy.errors import did_you_mean, listed, quote
 from policyfs.policy.model import Modes, UidRange
 from policyfs.policy.nodes import Absent, Folded, Unquoted
-from policyfs.policy.paths import GlobError, parse_glob
+from policyfs.policy.paths import GlobError, check_glob
 
 OPERATIONS: Final[Mapping[str, Op]] = {
     "see": Op.SEE,
@@ -202,7 +202,7 @@ def _glob(value: object) -> str:
     if word.startswith("@"):
         return "@" + name(word[1:])
     try:
-        parse_glob(word)
+        check_glob(word)
     except GlobError as fault:
         refuse(fault.message, fault.help, min(fault.offset, max(0, len(word) - 1)))
     return word
