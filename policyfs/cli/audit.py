@@ -9,25 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import select
 import shutil
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from policyfs.cli import audit_policy
-from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_query import add_query, chains_of, read, selection_of
 from policyfs.cli.audit_verify import verify
 from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.reader import Chain, Follower, find_chains, last_records, records
-from policyfs.trail.event import DECISIONS
-from policyfs.trail.query import Filter, Prefilter, compile_glob, literal_digest, merge, parse_when
+from policyfs.journal.reader import Follower, last_records, records
+from policyfs.trail.expression import And
+from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Fields, Record, parse_id
 from policyfs.trail.render import (
     RowPrinter,
@@ -37,6 +35,7 @@ from policyfs.trail.render import (
     summary_lines,
 )
 from policyfs.trail.rows import Row, Rows
+from policyfs.trail.selection import Selection
 from policyfs.trail.summary import TROUBLE, Summary
 
 _FOLLOW_POLL_MS: Final = 200
@@ -64,13 +63,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
 
     tail = actions.add_parser("tail", parents=[common], help="print the newest records")
+    add_query(tail)
     tail.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
     tail.add_argument(
         "-n", "--lines", type=_count, default=20, metavar="N", help="number of records (default 20)"
     )
 
     search = actions.add_parser("search", parents=[common], help="print matching events")
-    _add_filter(search)
+    add_query(search)
     search.add_argument("--limit", type=_count, metavar="N", help="only the newest N matching events")
     for listing in (tail, search):
         listing.add_argument(
@@ -78,7 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
 
     summary = actions.add_parser("summary", parents=[common], help="count the matching events")
-    _add_filter(summary)
+    add_query(summary)
 
     show = actions.add_parser("show", parents=[common], help="print one whole record")
     show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
@@ -91,27 +91,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         metavar="ID=DIGEST",
         help="the digest that this record must have, as an earlier verify printed it",
-    )
-
-
-def _add_filter(parser: argparse.ArgumentParser) -> None:
-    when = "10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15"
-    parser.add_argument("--since", metavar="WHEN", help=f"from this time on: {when}")
-    parser.add_argument("--until", metavar="WHEN", help="before this time, in the same forms")
-    many = "; if repeated, one match is enough"
-    parser.add_argument("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
-    parser.add_argument("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
-    parser.add_argument(
-        "--op", action="append", default=[], metavar="OPERATION", help=f"open, rename, ...{many}"
-    )
-    parser.add_argument(
-        "--decision", action="append", default=[], choices=DECISIONS, help=f"the answer{many}"
-    )
-    parser.add_argument(
-        "--path", metavar="GLOB", help="a glob as in policies; without a leading / at any depth"
-    )
-    parser.add_argument(
-        "--rule", action="append", default=[], metavar="ID", help=f"a rule that decided{many}"
     )
 
 
@@ -144,41 +123,8 @@ def run(args: argparse.Namespace) -> int:
 # -- what all actions share
 
 
-def _chains(args: argparse.Namespace) -> list[Chain]:
-    root = Path(args.trail)
-    try:
-        return find_chains(root)
-    except FileNotFoundError:
-        raise PolicyfsError(f"there is no trail at {root}: name its directory with --trail") from None
-
-
 def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _filter(args: argparse.Namespace) -> Filter:
-    now = datetime.now(UTC)
-    try:
-        return Filter(
-            since_ns=parse_when(args.since, now) if args.since else None,
-            until_ns=parse_when(args.until, now) if args.until else None,
-            apps=frozenset(args.app),
-            uids=frozenset(args.uid),
-            operations=frozenset(args.op),
-            decisions=frozenset(args.decision),
-            rules=frozenset(args.rule),
-            path=compile_glob(args.path) if args.path else None,
-            path_sha256=literal_digest(args.path) if args.path else "",
-        )
-    except (ValueError, re.error) as exc:
-        raise UsageError(str(exc)) from exc
-
-
-def _read(args: argparse.Namespace, wanted: Filter) -> Iterator[Record | BadLine]:
-    """Return all records that a filter may select, from all mounts, by time."""
-    chains, may_match = _chains(args), Prefilter(wanted).may_match
-    check_names(chains, {"app": args.app, "operation": args.op, "rule": args.rule})
-    return merge([records(chain, may_match) for chain in chains])
 
 
 def _json_fields(item: Record | BadLine) -> Fields:
@@ -226,28 +172,44 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 
 
 def _tail(args: argparse.Namespace) -> int:
+    wanted = selection_of(args)
     # First find the end, then read up to it: nothing is lost between the two.
     follower = Follower(Path(args.trail)) if args.follow else None
     printer, rows = _Printer(as_json=args.json), _rows(args)
     # Read more records than the wanted rows: several may be one row.
     count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
+    items = (
+        merge([last_records(chain, count) for chain in chains_of(args)])
+        if wanted.tree == And()
+        else read(args, wanted)
+    )
     last_seq: dict[str, int] = {}
     newest: deque[Row] = deque(maxlen=args.lines)
-    for item in merge([last_records(chain, count) for chain in _chains(args)]):
-        newest.extend(rows.add(item))
+    for item in items:
         if isinstance(item, Record):
-            last_seq[item.place.mount_id] = item.seq
+            last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
+        if _is_wanted(item, wanted):
+            newest.extend(rows.add(item))
     newest.extend(rows.rest())
     for row in newest:
         printer.print(row)
     if follower is not None:
-        _follow(follower, printer, _rows(args, at_once=True), last_seq)
+        _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
     elif not newest:
         print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
     return EXIT_OK if newest or follower is not None else EXIT_REFUSED
 
 
-def _follow(follower: Follower, printer: _Printer, rows: Rows | _Single, last_seq: dict[str, int]) -> None:
+def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
+    """True if `tail` prints the line: with a query events only, else all."""
+    if wanted.tree == And():
+        return True
+    return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
+
+
+def _follow(
+    follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
+) -> None:
     """Print new rows, until Ctrl-C or until nobody reads any more."""
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
@@ -255,8 +217,9 @@ def _follow(follower: Follower, printer: _Printer, rows: Rows | _Single, last_se
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
                 continue  # printed already, as one of the newest
-            for row in rows.add(item):
-                printer.print(row)
+            if _is_wanted(item, wanted):
+                for row in rows.add(item):
+                    printer.print(row)
         for row in rows.due(time.time_ns()):
             printer.print(row)
         last_seq.clear()  # only the first round can overlap
@@ -266,12 +229,12 @@ def _follow(follower: Follower, printer: _Printer, rows: Rows | _Single, last_se
 
 
 def _search(args: argparse.Namespace) -> int:
-    wanted = _filter(args)
+    wanted = selection_of(args)
     printer, rows = _Printer(as_json=args.json), _rows(args)
     newest: deque[Row] = deque(maxlen=args.limit)
     found = 0
     trouble: list[str] = []
-    for item in _read(args, wanted):
+    for item in read(args, wanted):
         if isinstance(item, BadLine):
             trouble.append(f"line {item.place.line} of {item.place.segment} is no record")
         elif item.event is not None:
@@ -301,9 +264,9 @@ def _warn(trouble: list[str]) -> None:
 
 
 def _summary(args: argparse.Namespace) -> int:
-    wanted = _filter(args)
+    wanted = selection_of(args)
     summary = Summary()
-    for item in _read(args, wanted):
+    for item in read(args, wanted):
         if isinstance(item, BadLine):
             summary.add_trouble(item)
         elif item.event is None:
@@ -326,7 +289,7 @@ def _show(args: argparse.Namespace) -> int:
     marker = f'"seq":{seq},'.encode()
     found = [
         item
-        for chain in _chains(args)
+        for chain in chains_of(args)
         if chain.mount_id.startswith(mount)
         for item in records(chain, lambda raw: marker in raw)
         if isinstance(item, Record) and item.seq == seq
@@ -342,8 +305,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _policy(args: argparse.Namespace) -> int:
-    return audit_policy.show(_chains(args), args.digest, _columns(), as_json=args.json)
+    return audit_policy.show(chains_of(args), args.digest, _columns(), as_json=args.json)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    return verify(_chains(args), args.trail, args.expect, as_json=args.json)
+    return verify(chains_of(args), args.trail, args.expect, as_json=args.json)

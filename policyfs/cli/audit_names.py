@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
-from policyfs.errors import PolicyfsError, UsageError
+from policyfs.errors import PolicyfsError
 from policyfs.journal.policy_texts import kept_digests, read_policy
 from policyfs.journal.reader import Chain, raw_lines
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.trail.event import OPERATIONS, STRANGER
+from policyfs.trail.expression import Value
+from policyfs.trail.parser import QueryError, similar
+from policyfs.trail.selection import Selection
 from policyfs.trail.table import shown
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
@@ -22,15 +24,18 @@ _FIELDS: Final = {
     "rule": re.compile(rb'"(?:rules|would_deny|would_allow)":\[(%b(?:,%b)*)\]' % (_STRING, _STRING)),
 }
 
+_WORDS: Final = {"app": "app", "op": "operation", "rule": "rule"}
+
 Names = dict[str, set[str]]
 
 
-def check_names(chains: list[Chain], asked: Mapping[str, Iterable[str]]) -> None:
+def check_names(chains: list[Chain], wanted: Selection) -> None:
     """Check names of apps, operations and rules against those of the kept policies and of the trail.
 
-    asked: ``app``, ``operation``, ``rule`` to names. Raises UsageError with similar names.
+    Raises QueryError with similar names, and its place in the query.
     """
-    if not chains:
+    asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
+    if not chains or not asked:
         return
     known: Names = {"app": {STRANGER}, "operation": set(OPERATIONS), "rule": set()}
     for found in (_of_policies(chains), _of_lines(chains)):
@@ -39,24 +44,14 @@ def check_names(chains: list[Chain], asked: Mapping[str, Iterable[str]]) -> None
                 return
             for what, names in more.items():
                 known[what] |= names
-    wrong = _unknown(asked, known)
-    if wrong:
-        raise UsageError("; ".join(_sentence(what, name, known[what]) for what, name in wrong))
+    for what, name, value in _unknown(asked, known):
+        hint = similar(name, sorted(known[what]))
+        message = f"no {what} {shown(name)!r} is on the trail or in a policy that it keeps; {hint}"
+        raise QueryError(message, wanted.text, value.at)
 
 
-def _unknown(asked: Mapping[str, Iterable[str]], known: Names) -> list[tuple[str, str]]:
-    return [(what, name) for what, names in asked.items() for name in names if name not in known[what]]
-
-
-def _sentence(what: str, name: str, known: set[str]) -> str:
-    meant = difflib.get_close_matches(name, sorted(known), n=3)
-    hint = f"did you mean {' or '.join(map(shown, meant))}?" if meant else f"there are {_some(known)}"
-    return f"no {what} {shown(name)!r} is on the trail or in a policy that it keeps; {hint}"
-
-
-def _some(known: set[str]) -> str:
-    names = sorted(known)
-    return ", ".join(map(shown, names[:20])) + (", ..." if len(names) > 20 else "") if names else "none"
+def _unknown(asked: list[tuple[str, str, Value]], known: Names) -> list[tuple[str, str, Value]]:
+    return [one for one in asked if one[1] not in known[one[0]]]
 
 
 def _of_policies(chains: list[Chain]) -> Iterator[Names]:

@@ -1,4 +1,4 @@
-"""Queries of a trail: which records, of which time, in which order (pure)."""
+"""Times and globs as people write them, and several chains as one (pure)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import hashlib
 import heapq
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from policyfs.trail.bounds import PATH_BYTES
-from policyfs.trail.event import Cut, Event
-from policyfs.trail.line import iso_time, quote
 from policyfs.trail.record import BadLine, Record
 
 _SPAN: Final = re.compile(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
 _SPAN_UNITS: Final = ("weeks", "days", "hours", "minutes", "seconds")
-_HEAD: Final = re.compile(rb'\{"type":"event","seq":\d+,"time":"([0-9T:.Z-]{30})"')
 
 _CHAR: Final = (
     rb"(?:[\x00-\x2e\x30-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
@@ -136,97 +132,6 @@ def _segment(part: str, whole: str) -> bytes:
     if depth:
         raise ValueError(f"glob {whole!r} has an open brace")
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A selection of events; an empty set and None select all.
-
-    since_ns is inclusive, until_ns exclusive (ns since 1970). rules: any of them decided, or
-    would have. path: a pattern from `compile_glob`, over either path of the request. A path that was
-    cut is matched as recorded, with ``…`` for its omitted part. path_sha256: the
-    digest of a path that was cut, from `literal_digest`; an event with this digest matches, too.
-    """
-
-    since_ns: int | None = None
-    until_ns: int | None = None
-    apps: frozenset[str] = frozenset()
-    uids: frozenset[int] = frozenset()
-    operations: frozenset[str] = frozenset()
-    decisions: frozenset[str] = frozenset()
-    rules: frozenset[str] = frozenset()
-    path: re.Pattern[bytes] | None = None
-    path_sha256: str = ""
-
-    def covers(self, time_ns: int) -> bool:
-        """True if the time lies in the selected period."""
-        if self.since_ns is not None and time_ns < self.since_ns:
-            return False
-        return self.until_ns is None or time_ns < self.until_ns
-
-    def matches(self, event: Event) -> bool:
-        """True if the event is selected."""
-        return (
-            self.covers(event.time_ns)
-            and (not self.apps or event.app in self.apps)
-            and (not self.uids or event.uid in self.uids)
-            and (not self.operations or event.operation in self.operations)
-            and (not self.decisions or event.decision in self.decisions)
-            and (not self.rules or self._names_rule(event))
-            and (self.path is None or self._on_path(event))
-        )
-
-    def _names_rule(self, event: Event) -> bool:
-        return not self.rules.isdisjoint((*event.rules, *event.would_deny, *event.would_allow))
-
-    def _on_path(self, event: Event) -> bool:
-        if self.path is None or self.path.fullmatch(event.path):
-            return True
-        if self.path_sha256 and self.path_sha256 in map(_sha256, (event.path_cut, event.new_path_cut)):
-            return True
-        return event.new_path is not None and self.path.fullmatch(event.new_path) is not None
-
-
-def _sha256(cut: Cut | None) -> str:
-    return "" if cut is None else cut.sha256
-
-
-class Prefilter:
-    """Refuses most lines that a filter will refuse by their bytes, ten times faster than parsing.
-
-    It never refuses a line, as policyfs writes them, that the filter accepts.
-    """
-
-    def __init__(self, wanted: Filter) -> None:
-        self._since = _time_bytes(wanted.since_ns)
-        self._until = _time_bytes(wanted.until_ns)
-        self._groups = [
-            tuple(sorted(f'"{name}":{text}'.encode() for text in texts))
-            for name, texts in (
-                ("app", [quote(app) for app in wanted.apps]),
-                ("uid", [f"{uid}," for uid in wanted.uids]),
-                ("operation", [quote(operation) for operation in wanted.operations]),
-                ("decision", [quote(decision) for decision in wanted.decisions]),
-            )
-            if texts
-        ]
-
-    def may_match(self, raw: bytes) -> bool:
-        """False if this line is an event that the filter refuses; True if it must be parsed."""
-        head = _HEAD.match(raw)
-        if head is None:
-            return True
-        if self._since is not None and head[1] < self._since:
-            return False
-        if self._until is not None and head[1] >= self._until:
-            return False
-        return all(any(text in raw for text in group) for group in self._groups)
-
-
-def _time_bytes(time_ns: int | None) -> bytes | None:
-    if time_ns is None:
-        return None
-    return iso_time(time_ns).encode()
 
 
 def merge(streams: Iterable[Iterable[Record | BadLine]]) -> Iterator[Record | BadLine]:

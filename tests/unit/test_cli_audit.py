@@ -134,6 +134,11 @@ def cli(trail: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
         (["--since", "2026-03-01T08:02Z", "--until", "2026-03-01T08:04Z"], [2, 3]),
         (["--limit", "2"], [5, 6]),
         (["--limit", "1", "--app", "maps"], [1]),
+        (["app:maps or op:rename"], [1, 3]),
+        (["not", "app:maps", "path:/DCIM/a.jpg", "not", "op:open"], [3, 4]),
+        (["bytes_read:>1k"], [4]),
+        (["app:gallery", "--op", "release"], [4]),
+        (["since:2026-03-01T08:05Z"], [5, 6]),
     ],
 )
 def test_search_finds_what_matches_of_all_mounts_by_time(
@@ -141,6 +146,21 @@ def test_search_finds_what_matches_of_all_mounts_by_time(
 ) -> None:
     found = [str(record["time"])[14:16] for record in cli.json("search", *words)]
     assert found == [f"{minute:02d}" for minute in minutes]
+
+
+@pytest.mark.parametrize(
+    ("query", "lines"),
+    [
+        ("app:galery", ["no app 'galery'", "did you mean gallery?", "      ^^^^^^"]),
+        ("op:open rule:no-privat", ["no rule 'no-privat'", "no-private?", "             ^^^^^^^^^"]),
+        ("path:/a op:opne", ["did you mean open?", "           ^^^^"]),
+    ],
+)
+def test_a_word_that_the_trail_does_not_know_is_marked(cli: Cli, query: str, lines: list[str]) -> None:
+    with pytest.raises(UsageError) as info:
+        cli("search", query)
+    for line in lines:
+        assert line in str(info.value)
 
 
 def test_search_without_result_says_so(cli: Cli) -> None:
@@ -322,6 +342,11 @@ def test_tail_shows_the_newest_of_all_mounts(cli: Cli) -> None:
     assert "-- recording ended" in cli.out
 
 
+def test_tail_of_a_query(cli: Cli) -> None:
+    records = cli.json("tail", "-n", "2", "app:gallery op:open")
+    assert [str(record["time"])[14:16] for record in records] == ["05", "06"]
+
+
 def test_tail_of_an_empty_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli = Cli(tmp_path, capsys)
     assert cli("tail") == 1
@@ -339,8 +364,8 @@ def following(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def start_tail(root: Path, stdout: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, "audit", "tail", "-f", "--json", "--trail", str(root)]
+def start_tail(root: Path, stdout: int, *query: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, "audit", "tail", "-f", "--json", "--trail", str(root), *query]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE)
 
 
@@ -378,6 +403,20 @@ def test_tail_follows_over_rotation_and_ends_on_ctrl_c(
     assert following.wait(20) == 0
     assert following.stderr is not None
     assert following.stderr.read() == b""
+
+
+def test_tail_follows_a_query(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/old"), Audit.REQUIRED)
+    with start_tail(tmp_path, subprocess.PIPE, "path:/new-*") as process:
+        try:
+            time.sleep(0.5)
+            with a_journal(tmp_path) as journal:
+                for name in (b"/other", b"/new-1", b"/old", b"/new-2"):
+                    journal.record(an_event(name), Audit.REQUIRED)
+            assert lines_until(process, "/new-2") == ["/new-1", "/new-2"]
+        finally:
+            process.kill()
 
 
 def test_tail_ends_when_nobody_reads_any_more(following: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,10 @@ from policyfs.journal.policy_texts import policy_text
 from policyfs.trail.bounds import PATH_BYTES, bounded
 from policyfs.trail.event import BY_DIRECTORY
 from policyfs.trail.line import LineFormatter
+from policyfs.trail.parser import QueryError
 from policyfs.trail.query import parse_when
+from policyfs.trail.selection import parse_query
+from policyfs.trail.terms import COLUMNS
 from tests.support.mount.trail import START_NS, Clock, a_denial, an_event
 
 TEXT = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
@@ -150,6 +153,20 @@ def test_the_table_of_fields_is_complete() -> None:
     )
     fields = set(json.loads(LineFormatter().event(bounded(full), 1) + b"}")) | {"chain"}
     assert documented("The fields of an event") == fields
+
+
+def test_the_table_of_the_query_language_is_complete() -> None:
+    section = TEXT.split("## Queries\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| `(\w+)`.* \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    assert rows == [(column.name, column.kind, column.meaning) for column in COLUMNS]
+
+
+def test_the_error_of_the_page_is_what_the_program_says() -> None:
+    text = next(block for block in TEXT.split("```") if "no field is called" in block).strip("\n")
+    query = text.split("\n")[1].strip()
+    with pytest.raises(QueryError) as info:
+        parse_query(query)
+    assert f"policyfs: {info.value}" == text
 
 
 def test_the_table_of_records_is_complete() -> None:

@@ -1,4 +1,4 @@
-"""Times, globs and filters as people write them, and several chains as one."""
+"""Times and globs as people write them, and several chains as one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policyfs.trail.event import Event
-from policyfs.trail.query import Filter, Prefilter, compile_glob, merge, parse_when
+from policyfs.trail.query import compile_glob, merge, parse_when
 from policyfs.trail.record import BadLine, Place, Record
-from tests.support.mount.trail import BASE, START_NS, a_denial, an_event, line_of
+from tests.support.mount.trail import START_NS, a_denial, an_event
 
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 MINUTE_NS = 60_000_000_000
@@ -87,75 +85,6 @@ def test_globs(glob: str, yes: list[bytes], no: list[bytes]) -> None:
 def test_bad_globs_are_refused(glob: str) -> None:
     with pytest.raises(ValueError, match="glob"):
         compile_glob(glob)
-
-
-EVENT = BASE._replace(new_path=b"/Music/b.mp3", operation="rename", would_deny=("strict",))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "matches"),
-    [
-        (Filter(), True),
-        (Filter(since_ns=START_NS), True),
-        (Filter(since_ns=START_NS + 1), False),
-        (Filter(until_ns=START_NS), False),
-        (Filter(until_ns=START_NS + 1), True),
-        (Filter(apps=frozenset({"maps", "gallery"})), True),
-        (Filter(apps=frozenset({"maps"})), False),
-        (Filter(uids=frozenset({10011})), True),
-        (Filter(uids=frozenset({1001})), False),
-        (Filter(operations=frozenset({"rename"})), True),
-        (Filter(operations=frozenset({"open"})), False),
-        (Filter(decisions=frozenset({"deny"})), False),
-        (Filter(rules=frozenset({"gallery-sees"})), True),
-        (Filter(rules=frozenset({"strict"})), True),
-        (Filter(rules=frozenset({"gallery"})), False),
-        (Filter(path=compile_glob("/DCIM/*")), True),
-        (Filter(path=compile_glob("/Music/*")), True),
-        (Filter(path=compile_glob("/Movies/*")), False),
-    ],
-)
-def test_filters(wanted: Filter, matches: bool) -> None:
-    assert wanted.matches(EVENT) is matches
-    assert Prefilter(wanted).may_match(line_of(EVENT)) or not matches
-
-
-APPS = ["gallery", "maps", 'a"b', "猫", "\x1b"]
-
-
-@given(
-    st.sampled_from(APPS),
-    st.frozensets(st.sampled_from(APPS), max_size=2),
-    st.integers(0, 3),
-    st.frozensets(st.integers(0, 3), max_size=2),
-    st.integers(-2, 2),
-    st.none() | st.integers(-2, 2),
-    st.none() | st.integers(-2, 2),
-)
-def test_the_prefilter_never_hides_what_the_filter_accepts(
-    app: str,
-    apps: frozenset[str],
-    uid: int,
-    uids: frozenset[int],
-    offset: int,
-    since: int | None,
-    until: int | None,
-) -> None:
-    event = an_event(app=app, uid=uid, time_ns=START_NS + offset)
-    wanted = Filter(
-        since_ns=None if since is None else START_NS + since,
-        until_ns=None if until is None else START_NS + until,
-        apps=apps,
-        uids=uids,
-    )
-    may_match = Prefilter(wanted).may_match(line_of(event))
-    assert may_match == wanted.matches(event)  # for these keys it even knows
-
-
-def test_the_prefilter_lets_everything_through_that_is_no_event() -> None:
-    wanted = Prefilter(Filter(apps=frozenset({"nobody"}), since_ns=START_NS * 2))
-    assert wanted.may_match(b'{"type":"gap","seq":1,"time":"2026-03-01T08:00:00.000000000Z"}')
-    assert wanted.may_match(b"\xff")
 
 
 def record(mount_id: str, seq: int, event: Event) -> Record:

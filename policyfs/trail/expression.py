@@ -1,0 +1,126 @@
+"""Queries of events as trees, and their text (pure).
+
+The text of a tree, parsed again (parser.py), is the same tree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+BARE: Final = re.compile(r'(?:\\.|\{[^{}\s"]*\}|[^\s(),"\\])+', re.DOTALL)
+"""A value that needs no quotes."""
+
+GLOB_FIELDS: Final = frozenset({"path"})
+"""Fields whose quoted values are globs, too; elsewhere quotes make a value literal."""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a term. literal: it has no wildcards. at: its place in the query's text."""
+
+    text: str
+    literal: bool = False
+    at: Span = dataclasses.field(default=(0, 0), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A condition on one field. relation: ``=`` (one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..``
+    (from the first value to the second; an empty one is no bound).
+    """
+
+    field: str
+    values: tuple[Value, ...]
+    relation: str = "="
+    at: Span = dataclasses.field(default=(0, 0), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All parts hold; without parts it always holds."""
+
+    parts: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one part holds."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Expression
+
+
+Expression = Term | And | Or | Not
+
+
+def all_of(*parts: Expression) -> Expression:
+    """Join parts by `and`; a nested `and` is taken apart."""
+    flat = [one for part in parts for one in (part.parts if isinstance(part, And) else (part,))]
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def any_of(*parts: Expression) -> Expression:
+    """Join parts by `or`; a nested `or` is taken apart."""
+    flat = [one for part in parts for one in (part.parts if isinstance(part, Or) else (part,))]
+    return flat[0] if len(flat) == 1 else Or(tuple(flat))
+
+
+def terms(tree: Expression) -> Iterator[Term]:
+    """Yield all terms of a tree."""
+    if isinstance(tree, Term):
+        yield tree
+    elif isinstance(tree, Not):
+        yield from terms(tree.part)
+    else:
+        for part in tree.parts:
+            yield from terms(part)
+
+
+def conjuncts(tree: Expression) -> Iterator[Term]:
+    """Yield the terms that must hold wherever the tree holds."""
+    if isinstance(tree, Term):
+        yield tree
+    elif isinstance(tree, And):
+        for part in tree.parts:
+            yield from conjuncts(part)
+
+
+def text_of(tree: Expression) -> str:
+    """Return the text of a tree."""
+    if isinstance(tree, Term):
+        return _term(tree)
+    if isinstance(tree, Not):
+        return f"not {_within(tree.part, (And, Or))}"
+    if isinstance(tree, And):
+        return " ".join(_within(part, (And, Or)) for part in tree.parts)
+    return " or ".join(_within(part, (Or,)) for part in tree.parts)
+
+
+def _within(tree: Expression, wrapped: tuple[type[And | Or], ...]) -> str:
+    return f"({text_of(tree)})" if isinstance(tree, wrapped) else text_of(tree)
+
+
+def _term(term: Term) -> str:
+    values = [_value(value, term.field) for value in term.values]
+    if term.relation == "..":
+        return f"{term.field}:{values[0]}..{values[1]}"
+    return f"{term.field}:{'' if term.relation == '=' else term.relation}{','.join(values)}"
+
+
+def _value(value: Value, name: str) -> str:
+    if not value.literal and (BARE.fullmatch(value.text) or (not value.text and name not in GLOB_FIELDS)):
+        return value.text
+    escaped = value.text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

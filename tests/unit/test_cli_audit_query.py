@@ -1,0 +1,39 @@
+"""Selections of a command line; tests/unit/test_cli_audit.py runs the commands."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC
+
+import pytest
+
+from policyfs.cli.audit_query import add_query, chains_of, selection_of, zone_of
+from policyfs.errors import PolicyfsError
+from tests.support.mount.trail import a_denial, an_event
+
+
+def args_of(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_query(parser)
+    return parser.parse_args(words)
+
+
+def test_the_query_and_the_options_must_all_hold() -> None:
+    wanted = selection_of(args_of("app:gallery or", "app:maps", "--decision", "deny", "--path", "/Private/*"))
+    assert wanted.matches(a_denial())
+    assert not wanted.matches(an_event())
+    assert not wanted.matches(a_denial(app="mail"))
+
+
+def test_nothing_given_selects_all() -> None:
+    assert selection_of(args_of()).matches(an_event())
+
+
+def test_zones() -> None:
+    assert zone_of(argparse.Namespace(utc=True)) is UTC
+    assert zone_of(argparse.Namespace()) is None
+
+
+def test_a_missing_trail_is_named() -> None:
+    with pytest.raises(PolicyfsError, match="--trail"):
+        chains_of(argparse.Namespace(trail="/nonexistent"))
