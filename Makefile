@@ -92,6 +92,7 @@ fuzz: setup
 bench: packages-bench
 	@$(MAKE) -s $(STAMP)
 	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench.comparison
 
 docs:
 	@$(PY) packaging/docs/modules.py

@@ -15,6 +15,8 @@ import pytest
 from policyfs.cli.main import build_parser
 from policyfs.policy.parse import SourceText, parse_policy
 from tests.bench.__main__ import ON_STORES
+from tests.bench.comparison.__main__ import arguments as comparison
+from tests.bench.comparison.rows import chosen
 from tests.support.machine.documents import CHECKOUT, PAGES, blocks, commands
 from tests.support.models.asking import Row, check, engine_of
 
@@ -53,6 +55,8 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
             assert not word.startswith("tests/") or (CHECKOUT / word).exists()
     elif words[:3] == [".venv/bin/python", "-m", "tests.bench"]:
         assert set(words[4:]) <= {"decisions", *ON_STORES}
+    elif words[:3] == [".venv/bin/python", "-m", "tests.bench.comparison"]:
+        assert all(chosen([row]) for row in comparison(words[3:]).rows)
     elif words[:2] == [".venv/bin/python", "-m"]:
         assert (CHECKOUT / f"{words[2].replace('.', '/')}.py").exists()  # test_precision_report.py runs it
     elif words[:3] == ["python", "-m", "timeit"]:
