@@ -135,7 +135,7 @@ class FileSystem:
         self.pruning = Pruning(nodes, settings.nodes)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(
-            alone=settings.app is not None, guarded=settings.admitted is not None
+            alone=settings.app is not None, guarded=settings.admitted is not None, posix=settings.posix
         )
         self.changes = changes = Invalidation(self._base.watch, nodes, timeouts, tree.root_fd)
         self.resolver = resolver = Resolver(

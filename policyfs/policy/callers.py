@@ -11,12 +11,14 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from policyfs.domain import Principal
+from policyfs.domain import WORKER_UIDS, Principal
 from policyfs.policy.model import ANY, STRANGER, App, Policy, Rule, UidRange, Who
 from policyfs.policy.names import UID_LIMIT, Bind
 
 _UID_SHIFT: Final = 32
 _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
+_NO_UID: Final = UID_LIMIT - 1
+"""(uid_t)-1, which no process has."""
 
 
 class CallerClass:
@@ -187,6 +189,21 @@ class Callers:
             free = next((u for u in map(self._free_uid, ranges) if u is not None), None)
             if free is not None:
                 yield self._class(None, uid_class, free)
+
+    def of_shared_mount(self) -> list[CallerClass]:
+        """Return every caller class that can ask through a shared mount: each uid's app, or strangers.
+
+        No process has a worker's uid, except workers, and these can open nothing (docs/decisions/0027).
+        """
+        cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
+        for first, last, _ in self._app_ranges:
+            cuts |= {first, last + 1}
+        found: dict[int, CallerClass] = {}
+        for uid in sorted(cuts):
+            if uid < _NO_UID and uid not in WORKER_UIDS:
+                of = self._class(self.app_of(uid), self.uid_class_of(uid), uid)
+                found[of.number] = of
+        return list(found.values())
 
     def _class(self, app: str | None, uid_class: int, uid: int) -> CallerClass:
         pair = (app, uid_class)

@@ -26,6 +26,7 @@ from policyfs.domain import (
 )
 from policyfs.policy.callers import Caller
 from policyfs.policy.collector import paused
+from policyfs.policy.distinctions import Distinctions
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
@@ -59,6 +60,7 @@ class Engine:
         self._sight: Final = Sight(self._table, remembered)
         self._views: Final = Views()
         self._scope: Final = Scope(self._table, dry_run=monitor)
+        self._distinctions: Final = Distinctions(self._table, self._sight, remembered, dry_run=monitor)
         self._profiles: Final = Profiles(self._table, remembered, dry_run=monitor)
         self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
         self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
@@ -239,8 +241,13 @@ class Engine:
 
     # ---- kernel caches
 
+    @property
+    def distinctions(self) -> Distinctions:
+        """The answers that depend on the caller in a shared mount."""
+        return self._distinctions
+
     def caller_matters(self, state: PathState) -> bool:
-        """False only if every caller gets the same answers at this path."""
+        """False only if every caller gets the same answers at this path, to requests of every sort."""
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
@@ -248,15 +255,15 @@ class Engine:
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees every entry of the directory at this path, whatever it is."""
+        """True only if the caller sees every entry of the directory at this path, whatever it is.
+
+        Callers for which the directory's names are the same get the same answer.
+        """
         if self._scope.may_hide_below(state):
             return False
+        caller = self._caller(who)
         child = self._paths.step(state, _NO_NAME)
-        for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK):
-            answer = self.decide(who, Op.SEE, child, ftype, NO_FACTS)
-            if not answer.allowed or answer.bare or self.needs(who, Op.SEE, child, ftype):
-                return False
-        return True
+        return self._lenient(caller) or self._distinctions.sees_always(child, caller)
 
     # ---- parts for explaining
 

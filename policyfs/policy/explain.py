@@ -44,6 +44,8 @@ REQUESTS: Final = {
 """Requests by name and the operations they need (``create``: as open with O_CREAT does)."""
 
 
+_NAMED: Final = 3
+
 NO: Final = "no"
 """The verdict on a rule that does not match."""
 
@@ -117,7 +119,7 @@ def explain(
         view=view,
         needs=engine.needs(who, ops, state, ftype),
         io=_io(decision, view, ops),
-        kernel=_kernel(engine, state),
+        kernel=_kernel(engine, state, ftype),
     )
 
 
@@ -273,10 +275,27 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
     return "; ".join(parts)
 
 
-def _kernel(engine: Engine, state: PathState) -> str:
-    """Say which answers the kernel of a shared mount may remember here."""
-    if engine.caller_matters(state):
-        return "asks the daemon each time: the answer depends on the caller"
-    if engine.caller_matters_below(state):
-        return "remembers this path: no rule distinguishes callers here, some do below"
-    return "remembers: no rule distinguishes callers here or below"
+def _kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
+    """Say which answers the kernel of a shared mount may keep here, and why not the others."""
+    differ = engine.distinctions
+    below = differ.rules_below(state)
+    if differ.sight(state):
+        return f"asks the daemon each time: not all callers see this{_by(differ.rules_at(state) or below)}"
+    if ftype is FileType.REGULAR and differ.node(state):
+        why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
+        return f"keeps the attributes, and asks the daemon for the name each time: {why}"
+    if ftype is not FileType.DIRECTORY:
+        return "keeps the name and the attributes: no rule here distinguishes who sees it"
+    if differ.below(state):
+        return (
+            f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"
+        )
+    return "keeps the name, the attributes and the listing: no rule distinguishes who sees what here or below"
+
+
+def _by(rules: tuple[str, ...]) -> str:
+    """Name the rules that distinguish callers, the first few of them."""
+    if not rules:
+        return ""
+    more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
+    return f" (rules: {', '.join(rules[:_NAMED])}{more})"

@@ -26,6 +26,7 @@ from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.protocol import InitFlag
 from policyfs.policy.decide import Engine
+from policyfs.policy.distinctions import Distinctions
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
 
@@ -116,9 +117,15 @@ def follows_links() -> None:
 
 def kept_for_all() -> None:
     """The kernel keeps what one caller was told for a day, and answers everybody with it."""
-    put(Timeouts, "entry", lambda self, state: LONG_S)
+    put(Timeouts, "entry", lambda self, state, ftype=None: LONG_S)
     put(Timeouts, "attr", lambda self, state, node, stat: LONG_S)
     put(Timeouts, "listing", lambda self, state: True)
+
+
+def nobody_differs() -> None:
+    """The policy's analysis finds that all callers see the same at every path."""
+    for question in ("sight", "node", "below"):
+        put(Distinctions, question, lambda self, state: False)
 
 
 def reload_drops_nothing() -> None:
@@ -216,7 +223,7 @@ def everybody_admitted() -> None:
 
 def names_kept() -> None:
     """The kernel may keep names and attributes of such a mount, and tells them to those not admitted."""
-    put(Timeouts, "entry", lambda self, state: LONG_S)
+    put(Timeouts, "entry", lambda self, state, ftype=None: LONG_S)
 
 
 def handles_given() -> None:
@@ -236,6 +243,7 @@ REACHING: Final[dict[str, Callable[[], None]]] = {
     "moves-not-compared": moves_not_compared,
     "follows-links": follows_links,
     "kept-for-all": kept_for_all,
+    "nobody-differs": nobody_differs,
     "reload-drops-nothing": reload_drops_nothing,
     "shown-as-is": shown_as_is,
     "real-uid": real_uid,

@@ -27,6 +27,18 @@ rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
 """
 APART = HEAD + '  - {id: warm, deny: [all], who: {app: cold}, paths: "/warm/***", errno: ENOENT}\n'
+PARTLY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: partly}}
+apps:
+  warm: {{uid: {WARM}}}
+  cold: {{uid: {COLD}}}
+rules:
+  - {{id: everyone, allow: [see, read], paths: "/***"}}
+  - {{id: writes, allow: [write, create, delete, attr], who: {{app: warm}}, paths: "/common/***"}}
+  - {{id: hidden, deny: [all], who: {{app: cold}}, paths: "/common/inner/***", errno: ENOENT}}
+"""
 CLOSED = HEAD + '  - {id: closed, deny: [all], paths: "/common/***", errno: ENOENT}\n'
 
 
@@ -102,6 +114,28 @@ def test_it_does_where_the_kernel_keeps_all_it_is_told(without, furnished: Path)
     mount = without("kept-for-all", APART, furnished)
     told, _ = beside(mount, str(mount / "warm"))
     assert any(answers["stat"] == "4" for answers in told)
+
+
+def test_a_name_among_kept_ones_is_not_kept_if_it_is_hidden_from_one(mounts: Mounts, furnished: Path) -> None:
+    """Beside it the kernel keeps what all see, though only some may write it."""
+    mount = mounts.start(PARTLY, furnished)
+    told, odd = beside(mount, str(mount / "common"))
+    for answers in told:
+        assert answers["stat"] == "4"
+        assert answers["list"] == "['file', 'link']"
+        assert answers["inner"] == "ENOENT"
+    assert odd == []
+    assert call_as(WARM, look, str(mount / "common"))["list"] == "['file', 'inner', 'link']"
+    before = mount.fuse_counters()
+    assert call_as(COLD, lambda: [os.stat(mount / "common/file").st_size for _ in range(50)]) == [4] * 50
+    after = mount.fuse_counters()
+    assert sum(after.get(name, 0) - before.get(name, 0) for name in ("LOOKUP", "GETATTR")) < 10
+
+
+def test_it_is_found_where_the_analysis_says_that_nobody_differs(without, furnished: Path) -> None:
+    mount = without("nobody-differs", PARTLY, furnished)
+    told, _ = beside(mount, str(mount / "common"))
+    assert any(answers["inner"] == "True" for answers in told)
 
 
 def reloaded(mount: Mount) -> dict[str, str]:

@@ -45,11 +45,12 @@ def test_every_rule_has_a_line_with_its_reason(family):
 def test_the_whole_text(family):
     text = explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS).text()
     assert text.splitlines()[0] == "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location"
+    told = "rules: backup.all, media.own, media.read"
     assert text.splitlines()[-4:] == [
         "  view: redacted(location)",
         "  depends on: the content kind and the owner",
         "  bytes: reads from a private copy, location removed",
-        "  kernel: asks the daemon each time: the answer depends on the caller",
+        f"  kernel: asks the daemon each time: not all callers see this ({told})",
     ]
 
 
@@ -146,11 +147,27 @@ def test_what_becomes_of_the_bytes(family, name, request_, io):
     assert explained(family, name, request_, "/DCIM/a.jpg", facts=CAMERAS).io == io
 
 
-def test_what_the_kernel_may_remember():
-    asked = Asked("- {id: a, allow: [all]}\n- {id: d, deny: [read], who: {app: maps}, paths: ['/a/b/**']}")
-    assert explained(asked, "camera", "read", "/x").kernel.startswith("remembers: no rule")
-    assert explained(asked, "camera", "list", "/a/b", DIRECTORY).kernel.startswith("remembers this path")
-    assert explained(asked, "camera", "read", "/a/b/c").kernel.startswith("asks the daemon each time")
+def test_what_the_kernel_may_keep():
+    asked = Asked(
+        "- {id: a, allow: [all]}\n- {id: d, deny: [see], who: {app: maps}, paths: ['/a/b/**']}\n"
+        "- {id: r, require: {redact: [location]}, who: {app: maps}, paths: ['/p/**']}\n"
+    )
+    assert explained(asked, "camera", "read", "/x").kernel.startswith(
+        "keeps the name and the attributes: no rule"
+    )
+    assert explained(asked, "camera", "list", "/x", DIRECTORY).kernel.startswith(
+        "keeps the name, the attributes and the listing: "
+    )
+    assert explained(asked, "camera", "list", "/a/b", DIRECTORY).kernel == (
+        "keeps the name and the attributes, not the listing: not all callers see all names (rules: d)"
+    )
+    assert explained(asked, "camera", "read", "/a/b/c").kernel == (
+        "asks the daemon each time: not all callers see this (rules: d)"
+    )
+    assert explained(asked, "camera", "read", "/p/c").kernel == (
+        "keeps the attributes, and asks the daemon for the name each time:"
+        " not all callers have the same view (rules: r)"
+    )
 
 
 def test_a_bare_directory_is_called_one(family):

@@ -223,8 +223,9 @@ class Gate:
             if len(self._shown) >= _REMEMBERED:
                 self._shown.clear()
             engine = self.engine
-            kept = self.app is None and not engine.caller_matters(state)
-            found = engine.shows_all_in(who, state) and not (kept and engine.caller_matters_below(state))
+            differ = engine.distinctions
+            kept = self.app is None and not differ.sight(state)
+            found = engine.shows_all_in(who, state) and not (kept and differ.below(state))
             self._shown[key] = found
         return found
 

@@ -30,12 +30,14 @@ class Timeouts:
     callers, so that the kernel must answer no request from its caches. watched: True if a watch reports
     changes in the store at the moment. reported: True for a directory if the watch reports changes in it.
     forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
-    some app sees owners and modes of its own (access/shown_modes.py).
+    some app sees owners and modes of its own (access/shown_modes.py). posix: True if mounted with --posix;
+    then all rights of a caller decide whether it sees special files.
     """
 
-    def __init__(self, *, alone: bool, guarded: bool = False) -> None:
+    def __init__(self, *, alone: bool, guarded: bool = False, posix: bool = False) -> None:
         self.alone = alone and not guarded
         self._guarded = guarded
+        self._posix = posix
         self.watched = False
         self.forgets_absent = False
         self.told_apart = False
@@ -46,13 +48,23 @@ class Timeouts:
         """Use this engine to tell whether a path's answers depend on the caller."""
         self._engine = engine
 
-    def entry(self, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name at this path, found or absent."""
+    def entry(self, state: PathState, ftype: FileType | None = None) -> float:
+        """Return the seconds for which the kernel may keep a name at this path, found or absent.
+
+        INVARIANT: 0 unless every caller gets the same answer. ftype: of the object there. A file's name also
+        depends on the view that it leads to; None: it leads to no object, or it does not matter to which.
+        """
         if self._guarded:
             return 0.0
-        if not self.alone and (self._engine is None or self._engine.caller_matters(state)):
+        if not self.alone and (self._engine is None or self._differs(self._engine, state, ftype)):
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
+
+    def _differs(self, engine: Engine, state: PathState, ftype: FileType | None) -> bool:
+        if self._posix:
+            return engine.caller_matters(state)
+        differ = engine.distinctions
+        return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
         """Return the seconds for which the kernel may keep a name and its node.
@@ -62,14 +74,14 @@ class Timeouts:
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
-        return self.entry(state)
+        return self.entry(state, node.ftype)
 
-    def outlast(self, old: PathState, new: PathState) -> bool:
+    def outlast(self, old: PathState, new: PathState, ftype: FileType) -> bool:
         """True if an entry that a rename moves would last longer than the new path allows.
 
         In a rename the kernel moves the entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
         """
-        return self.entry(old) > self.entry(new)
+        return self.entry(old, ftype) > self.entry(new, ftype)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
         """Return the seconds for which the kernel may keep that a name is absent, or hidden from the caller.
@@ -108,7 +120,11 @@ class Timeouts:
             return True
         if self._guarded:
             return False
-        return self._engine is not None and not self._engine.caller_matters_below(state)
+        if self._engine is None:
+            return False
+        if self._posix:
+            return not self._engine.caller_matters_below(state)
+        return not self._engine.distinctions.below(state)
 
 
 def fill(

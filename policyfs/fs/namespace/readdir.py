@@ -242,7 +242,7 @@ class DirectoryListings:
     ) -> tuple[pyfuse3.EntryAttributes, Node | None]:
         node = listing.node
         state = self._gate.engine.child(node.state, name)
-        timeout = self._timeouts.entry(state)
+        timeout = self._timeouts.entry(state, _TYPES.get(kind))
         if timeout and node.has_room(name):  # names out of reach are listed without a node
             try:
                 stat = self._tree.stat(self._resolver.dirfd(node), name)

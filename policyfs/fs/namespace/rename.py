@@ -257,7 +257,7 @@ class Renamer:
         if old is new:
             return
         seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed
-        if not seen or ftype is FileType.DIRECTORY or self._timeouts.outlast(old, new):
+        if not seen or ftype is FileType.DIRECTORY or self._timeouts.outlast(old, new, ftype):
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:

@@ -1,0 +1,280 @@
+"""Answers that depend on the caller in a shared mount. The kernel may keep only those that do not.
+
+Conservative: "they differ" is always safe. Only callers that can ask count: each uid's app, and strangers if
+some uid is no app's. Only answers of the kernel's caches count: what is seen, and which node a name leads to.
+An open reaches the daemon each time. So rules about reading and writing make no difference, unless they make
+different views of a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Final
+
+from policyfs.domain import Op
+from policyfs.policy.callers import Caller, CallerClass
+from policyfs.policy.memo import Memo
+from policyfs.policy.model import Effect, Rule, Who
+from policyfs.policy.profile import always_hides, may_hide
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Condition, Live, Situated, Table, asks_for_self
+from policyfs.policy.visibility import Sight
+
+MAX_COMPARED: Final = 256
+"""Sorts of callers whose answers at one path are compared, beyond which they count as different."""
+
+_HIDDEN: Final = "hidden"
+_SEEN: Final = "seen"
+
+
+class Distinctions:
+    """Compares the answers of one table for all callers of a shared mount. dry_run: the mount-wide one."""
+
+    def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
+        self._table: Final = table
+        self._sight: Final = sight
+        self._dry_run: Final = dry_run
+        self._callers: Final = table.callers.of_shared_mount()
+        names = {of.app for of in self._callers}
+        self._one_app: Final = len(names) == 1 and None not in names
+        self._same_captures: Final = self._one_app and not table.uses_uid
+        self._fits: Final[dict[Who, bool]] = {}
+        self._tells: Final = [self._tells_apart(rule) for rule in table.rules]
+        self._sighted: Final = [_about_sight(rule) for rule in table.rules]
+        self._seen_at: Final[Memo[PathState, bool]] = Memo(remembered)
+        self._node_at: Final[Memo[PathState, bool]] = Memo(remembered)
+        self._below_at: Final[Memo[PathState, bool]] = Memo(remembered)
+        self._find_rules_below()
+
+    def _find_rules_below(self) -> None:
+        """Find the nodes of the automaton that lead to rules by which callers see different names."""
+        automaton = self._table.automaton
+        denies, allows = set[int](), set[int]()
+        self._granting = set[int]()
+        self._granted_everywhere = self._denies_everywhere = self._allows_everywhere = False
+        captured = self._captured_accepts()
+        for accept, number in self._table.first_accepts().items():
+            if self._sighted[number]:
+                into = denies if self._table.rules[number].effect is Effect.DENY else allows
+                if self._tells[number] or accept in captured:
+                    into.add(accept)
+                elif self._grants_all(number):
+                    self._granting.add(accept)
+        # A captured condition of a rule that is found by another glob set: captures tell by themselves.
+        others = captured - self._table.first_accepts().keys()
+        for number in filter(self._sighted.__getitem__, self._table.everywhere()):
+            deny = self._table.rules[number].effect is Effect.DENY
+            if self._tells[number]:
+                self._denies_everywhere |= deny
+                self._allows_everywhere |= not deny
+            elif self._grants_all(number):
+                self._granted_everywhere = True
+        self._denying = automaton.leading_to(denies | others)
+        self._allowing = automaton.leading_to(allows)
+
+    def _captured_accepts(self) -> set[int]:
+        """Return the glob sets that captures lead to, if captures can tell these callers apart."""
+        if self._same_captures:
+            return set()
+        nodes = self._table.automaton.nodes
+        seen = {target for node in nodes for reached in node.captures.values() for target in reached}
+        todo = list(seen)
+        while todo:
+            new = nodes[todo.pop()].targets() - seen
+            seen |= new
+            todo.extend(new)
+        return {accept for number in seen for accept in nodes[number].accepts}
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def sight(self, state: PathState) -> bool:
+        """False only if all callers see the same at this path: an object of any type, with any facts."""
+        if state.top:
+            return False  # everyone sees the root
+        found = self._seen_at.get(state)
+        if found is None:
+            found = self._seen_at.keep(state, self._sight_differs(state), state.units)
+        return found
+
+    def node(self, state: PathState) -> bool:
+        """False only if this path, if it is a file's, leads all callers to the same node."""
+        found = self._node_at.get(state)
+        if found is None:
+            differs = self.sight(state) or self._view_differs(state)
+            found = self._node_at.keep(state, differs, state.units)
+        return found
+
+    def below(self, state: PathState) -> bool:
+        """False only if all callers see the same at every path below this one."""
+        found = self._below_at.get(state)
+        if found is None:
+            found = self._below_at.keep(state, self._below_differs(state), state.units)
+        return found
+
+    def sees_always(self, state: PathState, caller: Caller) -> bool:
+        """True only if a caller sees whatever is at this path."""
+        answer = self._answer(self._about(state), state, caller, lambda: False)
+        return answer == (_SEEN, frozenset(), frozenset())
+
+    # -- the rules behind them ----------------------------------------------------------------------
+
+    def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
+        """Return the ids of rules by which callers may see different things at this path.
+
+        views: include rules by which they may have different views of a file.
+        """
+        placed = (*state.situated(self._table), *state.hides)
+        telling = (one.rule for one in placed if self._tells_at(one))
+        return self._ids(number for number in telling if views or self._sighted[number])
+
+    def rules_below(self, state: PathState) -> tuple[str, ...]:
+        """Return the ids of rules by which callers may see different names below this path."""
+        position, nodes = state.position, self._table.automaton.nodes
+        seen: set[int] = set()
+        todo = [*position.free, *(number for number, _ in position.bound)]
+        while todo:
+            new = nodes[todo.pop()].targets() - seen
+            seen |= new
+            todo.extend(new)
+        reached = {accept for number in seen for accept in nodes[number].accepts}
+        found = set(self._table.everywhere())
+        found |= {number for accept, number in self._table.first_accepts().items() if accept in reached}
+        hiding = {one.rule for one in state.hides_below(self._table) if self._tells_at(one)}
+        own = {number for number in found if self._sighted[number] and self._tells[number]}
+        return self._ids(own | hiding)
+
+    def _ids(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        return tuple(sorted({self._table.rules[number].id for number in numbers}))
+
+    # -- how ----------------------------------------------------------------------------------------
+
+    def _sight_differs(self, state: PathState) -> bool:
+        if self._dry_run:
+            return True
+        if state.position.lost:
+            return False  # nobody sees it
+        about = self._about(state)
+        if not any(map(self._tells_at, (*about, *state.hides))):
+            one = Caller(self._callers[0], None)
+            if self.sees_always(state, one) or not self.below(state):
+                return False
+        if len(self._callers) > MAX_COMPARED or (self._table.uses_uid and self.below(state)):
+            return True  # too many to compare, or some answer depends on a uid in a path
+        if self._table.uses_uid and any(True for one in (*about, *state.hides) for _ in one.requirements()):
+            return True
+        callers = (Caller(of, None) for of in self._callers)
+        answers = (self._answer(about, state, one, partial(self._leads_to, state, one)) for one in callers)
+        first = next(answers)
+        return any(one != first for one in answers)
+
+    def _leads_to(self, state: PathState, caller: Caller) -> bool:
+        return self._sight.below(state.position, caller)
+
+    def _view_differs(self, state: PathState) -> bool:
+        """True if callers may have different views of a file here, or read it in different ways."""
+        here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
+        effects = {rule.effect for rule, _ in here}
+        if state.position.lost or effects.isdisjoint({Effect.REDACT, Effect.CONTENT}):
+            return False
+        about = Op.SEE | Op.READ | (Op.WRITE | Op.CREATE if Effect.CONTENT in effects else Op(0))
+        return any(rule.ops & about and self._tells_at(one) for rule, one in here)
+
+    def _answer(
+        self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
+    ) -> Hashable:
+        """Return what a caller sees here as a value: equal values give equal answers under all facts."""
+        above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
+        if any(map(always_hides, above)):
+            return _HIDDEN
+        maybe = frozenset((live.number, _condition(live)) for live in above if may_hide(live))
+        allows, denies = set[Hashable](), set[Hashable]()
+        granted = False
+        for one in about:
+            live = self._table.live(one, caller)
+            if live is None:
+                continue
+            if live.rule.effect is Effect.DENY:
+                if live.fixed is not None:
+                    return _HIDDEN
+                denies.add(_condition(live))
+            elif live.fixed is not None:
+                granted = True
+            else:
+                allows.add(_condition(live))
+        if granted:
+            return (_SEEN, frozenset(denies), maybe)
+        bare = below()
+        if not allows and not bare:
+            return _HIDDEN
+        return (bare, frozenset(allows), frozenset(denies), maybe)
+
+    def _below_differs(self, state: PathState) -> bool:
+        position = state.position
+        reached = [*position.free, *(number for number, _ in position.bound)]
+        if self._dry_run or self._denies_everywhere or not self._denying.isdisjoint(reached):
+            return True
+        if any(map(self._tells_at, state.hides_below(self._table))):
+            return True
+        if not self._allows_everywhere and self._allowing.isdisjoint(reached):
+            return False
+        return not self._granted_below(state)
+
+    def _granted_below(self, state: PathState) -> bool:
+        """True if a rule without any condition allows everyone to see every path below."""
+        if self._granted_everywhere:
+            return True
+        nodes = self._table.automaton.nodes
+        return any(
+            target in nodes[target].anything and not self._granting.isdisjoint(nodes[target].accepts)
+            for number in state.position.free
+            for target in nodes[number].anything
+        )
+
+    def _about(self, state: PathState) -> tuple[Situated, ...]:
+        """Return the rules at this path that decide who sees it."""
+        return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
+
+    def _grants_all(self, number: int) -> bool:
+        """True if a rule that does not tell callers apart allows all to see its paths, without condition."""
+        rule = self._table.rules[number]
+        plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
+        return plain and self._callers[0].fits(number, rule)
+
+    def _tells_at(self, one: Situated) -> bool:
+        if self._tells[one.rule]:
+            return True
+        if self._same_captures:
+            return False
+        return any(True for _ in one.requirements())
+
+    def _tells_apart(self, rule: Rule) -> bool:
+        """True if the rule can match one of the callers and not another at one path, captures aside."""
+        if asks_for_self(rule) and not self._one_app:
+            return True
+        if rule.who is None:
+            return False
+        found = self._fits.get(rule.who)
+        if found is None:
+            found = self._fits[rule.who] = _tells(self._callers, rule.who)
+        return found
+
+
+def _tells(callers: list[CallerClass], who: Who) -> bool:
+    """True if some of the callers fit, and others do not."""
+    if len(callers) > MAX_COMPARED:
+        return True
+    return len({of.within(who) for of in callers}) > 1
+
+
+def _about_sight(rule: Rule) -> bool:
+    return not rule.monitor and rule.effect in (Effect.ALLOW, Effect.DENY) and bool(rule.ops & Op.SEE)
+
+
+def _condition(live: Live) -> Hashable:
+    """Return the facts under which a rule matches, as a value."""
+    return (None if live.when is None else _block(live.when), frozenset(map(_block, live.unless)))
+
+
+def _block(condition: Condition) -> Hashable:
+    return (None if condition.kinds is None else condition.kinds.names, condition.owners)

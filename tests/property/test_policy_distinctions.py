@@ -1,0 +1,135 @@
+"""What the kernel of a shared mount may keep is the same for every caller, by the naive evaluator."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policyfs.domain import WORKER_UIDS, FileType, Op
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.model import Policy
+from tests.support.machine.counts import SOAK
+from tests.support.models import policy_cases as cases
+from tests.support.models.naive_policy import Caller, Naive, Node
+
+CASES = int(os.environ.get("POLICYFS_CASES", "1200")) // (10 if SOAK else 1)
+
+pytestmark = pytest.mark.timeout(max(600, CASES // 10))
+
+EVERY_UID = ((0, WORKER_UIDS.start - 1), (WORKER_UIDS.stop, 2**32 - 2))
+CALLERS = [Caller("a", 7), Caller("a", 8), Caller("b", 9), Caller(None, 0), Caller(None, 50)]
+ONE_APP = [Caller("a", uid) for uid in (0, 7, 8, 9, 50)]
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[Policy, list[Caller]]:
+    """A policy, and callers of every sort that can ask: with strangers, or one app that has every uid."""
+    policy = draw(st.one_of(cases.policies(), cases.common_policies()))
+    if draw(st.integers(0, 2)):
+        return policy, CALLERS
+    a, b = policy.apps
+    return replace(policy, apps=(replace(a, uids=EVERY_UID), replace(b, uids=()))), ONE_APP
+
+
+def share(part: float) -> settings:
+    return settings(
+        max_examples=max(1, int(CASES * part)),
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def timeouts(engine: Engine) -> Timeouts:
+    """As a shared mount has them."""
+    made = Timeouts(alone=False)
+    made.use(engine)
+    return made
+
+
+def seen(naive: Naive, caller: Caller, path: bytes, ftype: FileType) -> list[object]:
+    """All that a caller can be told of an object by its name: under all facts, known and unknown."""
+    owners = (None,) * (path.count(b"/") - 1)
+    return [
+        naive.decide(caller, Op.SEE, Node(path, ftype, facts, owners))[:2]
+        for facts in naive.all_facts(ftype, unknown=True)
+    ]
+
+
+def view(naive: Naive, caller: Caller, path: bytes) -> list[object]:
+    """A caller's obligations on a file, under all facts."""
+    found = []
+    for facts in naive.all_facts(FileType.REGULAR, unknown=True):
+        node = Node(path, FileType.REGULAR, facts, (None,) * (path.count(b"/") - 1))
+        found.append((naive.redact(caller, node), naive.content(caller, node)))
+    return found
+
+
+def all_alike(answers: list[object]) -> bool:
+    return all(answer == answers[0] for answer in answers)
+
+
+@share(0.5)
+@given(case=asked(), path=cases.some_paths)
+def test_a_name_that_the_kernel_keeps_is_the_same_for_all(case, path):
+    policy, callers = case
+    engine = compile_policy(policy)
+    made, state = timeouts(engine), engine.state_of(path)
+    naive = Naive(policy, cases.NAMES, cases.KINDS, 3)
+    if path == b"/":
+        return
+    for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK):
+        if made.entry(state, None if ftype is FileType.REGULAR else ftype) > 0:
+            assert all_alike([seen(naive, caller, path, ftype) for caller in callers])
+    if made.entry(state, FileType.REGULAR) > 0:
+        assert all_alike([seen(naive, caller, path, FileType.REGULAR) for caller in callers])
+        assert all_alike([view(naive, caller, path) for caller in callers])
+
+
+@share(0.3)
+@given(case=asked(), path=cases.some_paths)
+def test_a_listing_that_the_kernel_keeps_is_the_same_for_all(case, path):
+    policy, callers = case
+    engine = compile_policy(policy)
+    if not timeouts(engine).listing(engine.state_of(path)):
+        return
+    naive = Naive(policy, cases.NAMES, cases.KINDS, 2)
+    for name in cases.NAMES:
+        child = path.rstrip(b"/") + b"/" + name.encode()
+        for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK):
+            assert all_alike([seen(naive, caller, child, ftype) for caller in callers])
+
+
+@share(0.2)
+@given(case=asked(), path=cases.some_paths)
+def test_attributes_of_a_directory_that_the_kernel_keeps_are_the_same_for_all(case, path):
+    """Link count and size are shown to those that see every name; else they are neutral."""
+    policy, callers = case
+    engine = compile_policy(policy)
+    made, state = timeouts(engine), engine.state_of(path)
+    if path != b"/" and not made.entry(state, FileType.DIRECTORY):
+        return
+    gate = Gate(engine, app=None, resolver=None, facts=None, recorder=_Nobody(), owners_above=None)
+    naive = Naive(policy, cases.NAMES, cases.KINDS, 3)
+    told = [gate.shows_all_in(engine.principal(caller.uid), state) for caller in callers]
+    assert all_alike(told)
+    if told[0]:
+        for name in cases.NAMES:
+            child = path.rstrip(b"/") + b"/" + name.encode()
+            for caller in callers:
+                answers = seen(naive, caller, child, FileType.REGULAR)
+                if seen(naive, caller, path, FileType.DIRECTORY)[0][0] or path == b"/":
+                    assert all(allowed for allowed, _ in answers)
+
+
+class _Nobody:
+    """A recorder that records nothing."""
+
+    def use_policy(self, generation: int, digest: str) -> None:
+        pass
