@@ -92,10 +92,19 @@ def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -
 def in_rounds(row: Row, work: Work, contenders: list[Contender], kind: str, rounds: int) -> figures.Figures:
     """Measure one row: in each round all contenders, one after the other."""
     found = figures.Figures(row.name, kind, row.unit)
-    for _ in range(rounds):
+    for turn in range(rounds):
         for contender in contenders:
-            if not (row.several and contender.alone):
-                found.add(contender.name, row.measure(work, contender))
+            if row.several and contender.alone:
+                continue
+            counts = contender.mount.fuse_counters() if contender.mount and turn == rounds - 1 else None
+            measured = row.measure(work, contender)
+            found.add(contender.name, measured.value)
+            if counts is not None and contender.mount is not None and measured.operations:
+                found.requests[contender.name] = {
+                    opcode: (count - counts.get(opcode, 0)) / measured.operations
+                    for opcode, count in contender.mount.fuse_counters().items()
+                    if count != counts.get(opcode, 0)
+                }
     return found
 
 

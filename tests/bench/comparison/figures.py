@@ -10,6 +10,8 @@ from typing import Any, Final
 
 NOISE: Final = 0.05
 """The least difference of two runs that counts, however steady each of them was."""
+_SELDOM: Final = 0.02
+"""Requests of one operation below which they are not shown."""
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Figures:
     store: str
     unit: str
     rounds: dict[str, list[float]] = field(default_factory=dict)
+    requests: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Requests that reached a daemon for each operation in its last round, by opcode; for ``s`` in all."""
 
     def add(self, contender: str, value: float) -> None:
         """Record one measurement."""
@@ -42,8 +46,14 @@ class Figures:
             ratios = self.ratios(name)
             spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else "-"
             middle = f"{statistics.median(ratios):.2f}" if ratios else "-"
-            cells.append(f"{name} {short(self.median(name))} (x{middle}, {spread})")
+            cells.append(f"{name} {short(self.median(name))} (x{middle}, {spread}){self._asked(name)}")
         return f"{self.store} {self.row} [{self.unit}]: " + "; ".join(cells)
+
+    def _asked(self, contender: str) -> str:
+        """Format the requests of each operation, those that matter."""
+        asked = self.requests.get(contender, {})
+        told = [f"{count:.3g} {opcode}" for opcode, count in asked.items() if count >= _SELDOM]
+        return f" asks {', '.join(told)}" if told else ""
 
     def document(self) -> dict[str, Any]:
         """Return the row for the JSON file."""
@@ -53,6 +63,7 @@ class Figures:
             "unit": self.unit,
             "rounds": self.rounds,
             "median": {name: self.median(name) for name in self.rounds},
+            "requests": self.requests,
             "ratio": {name: statistics.median(self.ratios(name) or [0.0]) for name in self.rounds},
         }
 
@@ -85,7 +96,8 @@ def save(path: Path, machine: str, rows: list[Figures]) -> None:
 def load(path: Path) -> list[Figures]:
     """Read what save() wrote."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    return [Figures(row["row"], row["store"], row["unit"], row["rounds"]) for row in document["rows"]]
+    names = ("row", "store", "unit", "rounds", "requests")
+    return [Figures(*(row[name] for name in names)) for row in document["rows"]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,19 +33,22 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one contender reached. operations: done for it, 0 if nobody counted them."""
+
+    value: float
+    operations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of work. unit: ``1/s`` (more is better) or ``s`` (less is)."""
+    """One kind of work. unit: ``s`` (less is better), or a rate."""
 
     name: str
     unit: str
-    measure: Callable[[Work, Contender], float]
+    measure: Callable[[Work, Contender], Measurement]
     several: bool = False
     """True if four uids take turns: then a contender for one uid takes no part."""
-
-    @property
-    def more_is_better(self) -> bool:
-        """True for rates."""
-        return self.unit != "s"
 
 
 def build_loop(directory: Path) -> Path:
@@ -102,12 +105,14 @@ def _commit(repository: Path) -> None:
 # -- loops ------------------------------------------------------------------------------------------
 
 
-def _loop(work: Work, contender: Contender, operation: str, files: int, *, several: bool = False) -> float:
+def _loop(
+    work: Work, contender: Contender, operation: str, files: int, *, several: bool = False
+) -> Measurement:
     uids = [str(uid) for uid in UIDS] if several else []
     words = (operation, contender.path / "many", str(files), str(work.seconds), *uids)
     done = tool_as(0 if several else UIDS[0], work.loop, *words, check=True, deadline_s=_DEADLINE_S)
-    count, nanoseconds = done.stdout.split()
-    return int(count) * 1e9 / int(nanoseconds)
+    count, nanoseconds, operations = map(int, done.stdout.split())
+    return Measurement(count * 1e9 / nanoseconds, operations)
 
 
 def _loop_row(name: str, operation: str, files: int, *, unit: str = "1/s", several: bool = False) -> Row:
@@ -118,14 +123,12 @@ def _loop_row(name: str, operation: str, files: int, *, unit: str = "1/s", sever
 # -- programs ---------------------------------------------------------------------------------------
 
 
-def _timed(contender: Contender, *words: str | os.PathLike[str], cwd: Path | None = None) -> float:
+def _sh(line: str, contender: Contender, *arguments: str | os.PathLike[str]) -> Measurement:
+    """Run a line in the mount, and return its seconds."""
     start = time.perf_counter()
-    tool_as(UIDS[0], *words, cwd=cwd or contender.path, check=True, deadline_s=_DEADLINE_S)
-    return time.perf_counter() - start
-
-
-def _sh(line: str, contender: Contender, *arguments: str | os.PathLike[str]) -> float:
-    return _timed(contender, "sh", "-c", line, "sh", *arguments)
+    words = ("sh", "-c", line, "sh", *arguments)
+    tool_as(UIDS[0], *words, cwd=contender.path, check=True, deadline_s=_DEADLINE_S)
+    return Measurement(time.perf_counter() - start, 1)
 
 
 def _clear(contender: Contender) -> None:
@@ -137,7 +140,7 @@ def _own(contender: Contender) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in contender.name)
 
 
-def _untar(work: Work, contender: Contender) -> float:
+def _untar(work: Work, contender: Contender) -> Measurement:
     _clear(contender)
     line = 'mkdir "scratch/$1" && tar -xf "$2" -C "scratch/$1"'
     took = _sh(line, contender, _own(contender), work.archive)
@@ -145,38 +148,38 @@ def _untar(work: Work, contender: Contender) -> float:
     return took
 
 
-def _copy(_work: Work, contender: Contender) -> float:
+def _copy(_work: Work, contender: Contender) -> Measurement:
     _clear(contender)
     took = _sh('cp -r tree "scratch/$1"', contender, _own(contender))
     _clear(contender)
     return took
 
 
-def _remove(work: Work, contender: Contender) -> float:
+def _remove(work: Work, contender: Contender) -> Measurement:
     _clear(contender)
     _sh('mkdir "scratch/$1" && tar -xf "$2" -C "scratch/$1"', contender, _own(contender), work.archive)
     return _sh('rm -rf "scratch/$1"', contender, _own(contender))
 
 
-def _program(_work: Work, contender: Contender, line: str) -> float:
+def _program(_work: Work, contender: Contender, line: str) -> Measurement:
     return _sh(line, contender)
 
 
-def _git_again(_work: Work, contender: Contender) -> float:
+def _git_again(_work: Work, contender: Contender) -> Measurement:
     line = "git --no-optional-locks -c safe.directory='*' -C git status --porcelain >/dev/null"
     _sh(line, contender)
     return _sh(line, contender)
 
 
-def _dbench(_work: Work, contender: Contender) -> float:
-    """Return the MB/s of dbench with two clients; 0 where it is not installed."""
+def _dbench(_work: Work, contender: Contender) -> Measurement:
+    """Return the MB/s of dbench with two clients."""
     _clear(contender)
     own = contender.path / "scratch" / _own(contender)
     tool_as(UIDS[0], "mkdir", own, check=True)
     done = tool_as(UIDS[0], "dbench", "-t", "3", "-D", own, "2", check=True, deadline_s=_DEADLINE_S)
     _clear(contender)
     [line] = [line for line in done.stdout.decode().splitlines() if line.startswith("Throughput")]
-    return float(line.split()[1])
+    return Measurement(float(line.split()[1]))
 
 
 def _program_row(name: str, line: str) -> Row:
