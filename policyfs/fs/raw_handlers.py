@@ -47,6 +47,7 @@ class RawHandlers:
         self._tmpfiles = names.tmpfiles
         self._sync = data.sync
         self._listings = names.listings
+        self._xattrs = names.xattrs
         self._sync_directory = sync_directory
         self.bugs = bugs
         self._turns = Turns(_AT_ONCE)
@@ -62,11 +63,17 @@ class RawHandlers:
             Opcode.TMPFILE: self.tmpfile,
             Opcode.STATX: self.statx,
             Opcode.FSYNC: self.fsync,
+            Opcode.READDIR: self.readdir,
+            Opcode.GETXATTR: self.getxattr,
         }
 
     def quick_handlers(self) -> dict[Opcode, Quick]:
         """Return the handlers that are tried first, and do not wait."""
-        return {Opcode.FSYNC: self.fsync_now, Opcode.FSYNCDIR: self.fsyncdir_now}
+        return {
+            Opcode.FSYNC: self.fsync_now,
+            Opcode.FSYNCDIR: self.fsyncdir_now,
+            Opcode.GETXATTR: self.getxattr_now,
+        }
 
     def _node(self, request: Request) -> Node:
         return self._nodes.get(request.nodeid)
@@ -97,6 +104,25 @@ class RawHandlers:
                 os.close(fd)
 
         return Work(sync)
+
+    @guarded
+    async def readdir(self, request: Request) -> bytes:
+        """READDIR: names only. pyfuse3 knows READDIRPLUS."""
+        asked = requests.read_directory(request)
+        return await self._listings.names(fh_index(asked.fh), asked.start, asked.size)
+
+    @guarded_now
+    def getxattr_now(self, request: Request) -> None:
+        """GETXATTR of a name that nothing has here: `ls -l` asks for ACLs and labels of every file."""
+        asked = requests.getxattr(request)
+        self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
+
+    @guarded
+    async def getxattr(self, request: Request) -> bytes:
+        """GETXATTR."""
+        asked = requests.getxattr(request)
+        value = await self._xattrs.getxattr(self._node(request), asked.name, self._gate.caller(request))
+        return requests.getxattr_reply(asked, value)
 
     @guarded
     async def fallocate(self, request: Request) -> bytes:

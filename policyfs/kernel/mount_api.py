@@ -29,7 +29,6 @@ MOUNT_NOSUID: Final = 2
 MOUNT_NODEV: Final = 4
 
 
-
 def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: int) -> int:
     """Create a file system that is mounted nowhere yet; return the descriptor of its mount.
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from policyfs.kernel.bridge import HEADER_SIZE, Pending, pyfuse3, take_requests
-from policyfs.kernel.protocol import InitFlag, Opcode
+from policyfs.kernel.protocol import NO_FLAGS, InitFlag, Opcode
 
 R = TypeVar("R")
 
@@ -127,8 +127,12 @@ class Door:
     @property
     def init_flags(self) -> InitFlag:
         """Return the INIT flags that make the kernel send the requests handled here."""
-        locks = Opcode.SETLK in self._handlers
-        return InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS if locks else InitFlag(0)
+        flags = NO_FLAGS
+        if Opcode.SETLK in self._handlers:
+            flags |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
+        if Opcode.READDIR in self._handlers:  # names without nodes, unless look-ups of them follow
+            flags |= InitFlag.READDIRPLUS_AUTO
+        return flags
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled; then unanswered ones get EIO.

@@ -110,9 +110,8 @@ WANTED: Final = (
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may lead round a hidden directory
 )
 """Flags requested from every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse;
-WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks, which are
-requested where there are handlers for them (operations.py); and READDIRPLUS_AUTO, since pyfuse3
-has no plain READDIR."""
+WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks and
+READDIRPLUS_AUTO, which are requested where there are handlers for them (operations.py)."""
 
 NO_FLAGS: Final = InitFlag(0)
 

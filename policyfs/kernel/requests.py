@@ -6,6 +6,7 @@ in bytes. A body that is too short raises struct.error: the kernel sends none.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -22,10 +23,14 @@ _IOCTL: Final = struct.Struct("=QIIQII")
 _CREATE: Final = struct.Struct("=IIII")
 _LOCK: Final = struct.Struct("=QQQQIIII")
 _FSYNC: Final = struct.Struct("=QI4x")
+_READ: Final = struct.Struct("=QQI")
+_GETXATTR: Final = struct.Struct("=I4x")
 
 _OFFSET_REPLY: Final = struct.Struct("=Q")
 _WRITE_REPLY: Final = struct.Struct("=II")
 _IOCTL_REPLY: Final = struct.Struct("=iIII")
+_DIRENT: Final = struct.Struct("=QQII")
+_GETXATTR_REPLY: Final = struct.Struct("=I4x")
 _LOCK_REPLY: Final = struct.Struct("=QQII")
 _ENTRY_REPLY: Final = struct.Struct("=QQQQII")
 _ATTR: Final = struct.Struct("=QQQQQQIIIIIIIIII")
@@ -110,6 +115,32 @@ class Fsync(NamedTuple):
     datasync: bool
 
 
+class ReadDirectory(NamedTuple):
+    """getdents(2) of an open directory. start: the position after the last entry read. size: bytes."""
+
+    fh: int
+    start: int
+    size: int
+
+
+class GetXattr(NamedTuple):
+    """getxattr(2). size: of the caller's buffer; 0: only the size is asked for."""
+
+    size: int
+    name: bytes
+
+
+def read_directory(request: Request) -> ReadDirectory:
+    """Parse READDIR."""
+    return ReadDirectory._make(_READ.unpack_from(request.body))
+
+
+def getxattr(request: Request) -> GetXattr:
+    """Parse GETXATTR."""
+    (size,) = _GETXATTR.unpack_from(request.body)
+    return GetXattr(size, request.body[_GETXATTR.size :].split(b"\0", 1)[0])
+
+
 def fsync(request: Request) -> Fsync:
     """Parse FSYNC and FSYNCDIR."""
     fh, flags = _FSYNC.unpack_from(request.body)
@@ -149,6 +180,38 @@ def lock(request: Request) -> Lock:
         fh, owner, start, end, kind, pid,
         flock=bool(flags & _FUSE_LK_FLOCK), sleep=request.opcode is Opcode.SETLKW,
     )  # fmt: skip
+
+
+class DirentBuffer:
+    """The reply to READDIR: entries one behind the other, each at a multiple of 8 bytes."""
+
+    def __init__(self, size: int) -> None:
+        """size: the most bytes that the kernel takes."""
+        self._parts: list[bytes] = []
+        self._left = size
+
+    def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
+        """Add an entry; False if it does not fit. kind: DT_*. position: where the next one begins."""
+        head = _DIRENT.pack(ino, position, len(name), kind)
+        padding = -(len(head) + len(name)) % 8
+        self._left -= len(head) + len(name) + padding
+        if self._left < 0:
+            return False
+        self._parts += (head, name, bytes(padding))
+        return True
+
+    def data(self) -> bytes:
+        """Return the body of the reply."""
+        return b"".join(self._parts)
+
+
+def getxattr_reply(asked: GetXattr, value: bytes) -> bytes:
+    """Return the reply to GETXATTR: the value, or its size. ERANGE if the caller's buffer is too small."""
+    if asked.size == 0:
+        return _GETXATTR_REPLY.pack(len(value))
+    if len(value) > asked.size:
+        raise OSError(errno.ERANGE, "the value is larger than the caller's buffer")
+    return value
 
 
 def offset_reply(offset: int) -> bytes:

@@ -38,7 +38,6 @@ _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
 
-
 class MountError(PolicyfsError):
     """Mounting or unmounting failed; errno is the cause, 0 if it was refused before any call."""
 

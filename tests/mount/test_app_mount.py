@@ -193,7 +193,25 @@ def test_absent_names_and_listings_stay_in_the_kernel_too(own) -> None:
     call_as(APP, look)
     after = own.fuse_counters()
     assert after.get("LOOKUP", 0) - before.get("LOOKUP", 0) < 50
-    assert after.get("READDIRPLUS", 0) - before.get("READDIRPLUS", 0) < 50
+    assert sum(after.get(name, 0) - before.get(name, 0) for name in ("READDIR", "READDIRPLUS")) < 50
+
+
+def test_nodes_are_made_for_names_only_if_they_are_looked_at(own, filled) -> None:
+    """READDIRPLUS where it pays: at the beginning of a listing, and while its names are looked up."""
+    (filled / "Music/many").mkdir()
+    for number in range(1000):
+        (filled / f"Music/many/{number:04d}.txt").touch()
+    assert len(call_as(APP, os.listdir, own / "Music/many")) == 1000
+    assert own.fuse("READDIR") > 1
+    assert own.status()["nodes"] < 300
+
+    def sizes() -> int:
+        with os.scandir(own / "Music/many") as entries:
+            return sum(entry.stat().st_size == 0 for entry in entries)
+
+    looked_up = own.fuse("LOOKUP")
+    assert call_as(APP, sizes) == 1000
+    assert own.fuse("LOOKUP") - looked_up <= 1000
 
 
 # ------------------------------------------------------------------------------ changes elsewhere

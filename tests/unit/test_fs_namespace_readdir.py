@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -68,4 +69,29 @@ async def test_a_listing_rewound_after_a_failed_answer_is_taken_anew(tmp_path: P
             await made.listings.readdir(index, 0, None)
         (tmp_path / "DCIM/old").rename(tmp_path / "DCIM/new")
         assert await Told(monkeypatch).names(made.listings, index, 0) == {b"new"}
+        await made.listings.releasedir(index)
+
+
+@on_trio
+async def test_a_listing_without_nodes_has_the_same_names_in_parts(tmp_path: Path) -> None:
+    names = {f"name-{number}".encode() for number in range(20)}
+    for name in names:
+        (tmp_path / name.decode()).touch()
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        known = len(made.nodes)
+        index = await made.listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
+        found: list[bytes] = []
+        position = 0
+        while data := await made.listings.names(index, position, 200):
+            at = 0
+            while at < len(data):
+                ino, position, size, kind = struct.unpack_from("=QQII", data, at)
+                name = data[at + 24 : at + 24 + size]
+                found.append(name)
+                at += 24 + size + -size % 8
+                assert kind == (4 if name in {b".", b".."} else 8)
+                assert ino == (tmp_path / name.decode()).stat().st_ino or name == b".."
+            assert at == len(data) <= 200
+        assert sorted(found) == sorted(names | {b".", b".."})
+        assert len(made.nodes) == known
         await made.listings.releasedir(index)

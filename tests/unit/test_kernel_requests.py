@@ -53,6 +53,31 @@ def test_bodies() -> None:
     assert not requests.lock(request(Opcode.SETLK, lock)).sleep
 
 
+def test_bodies_of_readdir_and_getxattr() -> None:
+    body = struct.pack("=QQIIQII", 1, 2, 4096, 0, 0, 0, 0)
+    assert requests.read_directory(request(Opcode.READDIR, body)) == (1, 2, 4096)
+    body = struct.pack("=II", 16, 0) + b"user.tag\0"
+    assert requests.getxattr(request(Opcode.GETXATTR, body)) == (16, b"user.tag")
+
+
+def test_entries_of_a_listing_stand_at_multiples_of_eight_bytes() -> None:
+    buffer = requests.DirentBuffer(24 + 8 + 24 + 16)
+    assert buffer.add(b"abc", 7, 8, 1)
+    assert buffer.add(b"123456789", 8, 4, 2)
+    assert not buffer.add(b"x", 9, 8, 3)
+    data = buffer.data()
+    assert len(data) == 72
+    assert struct.unpack_from("=QQII8s", data) == (7, 1, 3, 8, b"abc" + bytes(5))
+    assert struct.unpack_from("=QQII9s", data, 32) == (8, 2, 9, 4, b"123456789")
+
+
+def test_an_xattr_or_its_size() -> None:
+    assert requests.getxattr_reply(requests.GetXattr(0, b"user.a"), b"value") == struct.pack("=II", 5, 0)
+    assert requests.getxattr_reply(requests.GetXattr(5, b"user.a"), b"value") == b"value"
+    with pytest.raises(OSError, match="larger"):
+        requests.getxattr_reply(requests.GetXattr(4, b"user.a"), b"value")
+
+
 @pytest.mark.parametrize("parse", [requests.fallocate, requests.seek, requests.copy_range, requests.lock])
 def test_what_is_cut_off_is_an_error(parse) -> None:
     with pytest.raises(struct.error):

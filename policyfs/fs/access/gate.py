@@ -264,6 +264,11 @@ class Gate:
                 if not renamed:
                     return decision
 
+    def sees_now(self, caller: Caller, node: Node) -> bool:
+        """True if a caller sees a node, whatever its facts are. False: node() has to decide."""
+        who = caller.principal
+        return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
+
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
         """True if an open file was refused, and its known names have changed: judge it again, once."""
         refused = not decision.allowed and node.open is not None and not before

@@ -23,6 +23,7 @@ from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
+from policyfs.kernel.requests import DirentBuffer
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
@@ -44,6 +45,11 @@ _TYPES: Final = {
 Entry = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
 
+Reply = Callable[["Listing", Entry, int], int]
+"""Adds an entry to the reply. Returns its work, in bare names; 0 if the entry does not fit."""
+Dots = Callable[[bytes, int, int], None]
+"""Adds ``.`` or ``..`` to the reply: name, inode number, position. They fit into every reply."""
+
 
 @dataclass(slots=True)
 class Listing:
@@ -62,7 +68,7 @@ class Listing:
 
 
 class DirectoryListings:
-    """The open directories of one mount: answers OPENDIR and READDIRPLUS."""
+    """The open directories of one mount: answers OPENDIR, READDIR and READDIRPLUS."""
 
     def __init__(
         self,
@@ -190,24 +196,56 @@ class DirectoryListings:
         return decision.allowed
 
     async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        """Fill one buffer from position *start* (0: the beginning, which takes a new snapshot).
+        """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
         If the kernel may keep entries, they come with their nodes. Otherwise only names do, since a
         LOOKUP follows anyway.
         """
+
+        def reply(listing: Listing, listed: Entry, position: int) -> int:
+            entry, held = self._direntry(listing, *listed)
+            taken = pyfuse3.readdir_reply(token, pyfuse3.FileNameT(listed[0]), entry, position)
+            if held is None:
+                return int(taken)
+            if not taken:
+                self._nodes.closed(held)
+                return 0
+            held.lookups += 1
+            return _WITH_NODE
+
+        def dots(name: bytes, ino: int, position: int) -> None:
+            entry = _name_only(ino, stat_bits.S_IFDIR)
+            pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
+
+        await self._answer(index, start, reply, dots)
+
+    async def names(self, index: int, start: int, size: int) -> bytes:
+        """Return one buffer of READDIR, at most *size* bytes: names without nodes."""
+        buffer = DirentBuffer(size)
+
+        def reply(_listing: Listing, listed: Entry, position: int) -> int:
+            return int(buffer.add(*listed, position))
+
+        def dots(name: bytes, ino: int, position: int) -> None:
+            buffer.add(name, ino, stat_bits.S_IFDIR >> 12, position)
+
+        await self._answer(index, start, reply, dots)
+        return buffer.data()
+
+    async def _answer(self, index: int, start: int, reply: Reply, dots: Dots) -> None:
         listing = self._listings[index]
         if start == 0:
             await self._drop(listing)
         self._answering += 1
         try:
-            await self._fill(listing, start, token)
+            await self._fill(listing, start, reply, dots)
         finally:
             self._answering -= 1
 
     def _pauses(self) -> Pauses:
         return Pauses(lambda: self.others_wait(self._answering))
 
-    async def _fill(self, listing: Listing, start: int, token: pyfuse3.ReaddirToken) -> None:
+    async def _fill(self, listing: Listing, start: int, reply: Reply, dots: Dots) -> None:
         entries = await self._current(listing, start)
         node, pauses = listing.node, self._pauses()
         position, work = start, 0
@@ -217,25 +255,14 @@ class DirectoryListings:
                 entries = await self._current(listing, position)
             listed = entries[position - 2] if position >= 2 else None
             position += 1
-            if listed is not None:
-                name = listed[0]
-                entry, held = self._direntry(listing, *listed)
-            elif position <= 2:
-                name, entry, held = self._dots(node, position - 1)
-            else:
-                work = 1
-                continue
-            work = 1 if held is None else _WITH_NODE
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position):
-                if held is not None:
-                    self._nodes.closed(held)
-                break
-            if held is not None:
-                held.lookups += 1
-
-    def _dots(self, node: Node, position: int) -> tuple[bytes, pyfuse3.EntryAttributes, None]:
-        above = node if position == 0 or node.parent is None else node.parent
-        return b".." if position else b".", _name_only(above.ino & (2**64 - 1), stat_bits.S_IFDIR), None
+            work = 1
+            if position <= 2:
+                above = node if position == 1 or node.parent is None else node.parent
+                dots(b"." * position, above.ino & (2**64 - 1), position)
+            elif listed is not None:
+                work = reply(listing, listed, position)
+                if not work:
+                    break
 
     def _direntry(
         self, listing: Listing, name: bytes, ino: int, kind: int

@@ -53,10 +53,20 @@ class ExtendedAttributes:
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
             return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
         if not _is_user(name):
+            await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
             raise OSError(errno.ENODATA, "no such xattr here")
         if not await self._shows_xattrs(node, caller, "getxattr"):
             raise OSError(errno.ENODATA, "xattrs are hidden under redaction, and where the app may not read")
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
+
+    def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
+        """Raise ENODATA, as getxattr() would, if that needs no facts, no record and no look at the object.
+
+        INVARIANT: a caller that may not see the object gets no answer here: the refusal is recorded.
+        """
+        shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
+        if not shown and self._gate.sees_now(caller, node):
+            raise OSError(errno.ENODATA, "no such xattr here")
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
         """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
