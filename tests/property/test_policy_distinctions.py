@@ -18,7 +18,7 @@ from tests.support.machine.counts import SOAK
 from tests.support.models import policy_cases as cases
 from tests.support.models.naive_policy import Caller, Naive, Node
 
-CASES = int(os.environ.get("POLICYFS_CASES", "1200")) // (10 if SOAK else 1)
+CASES = int(os.environ.get("POLICYFS_CASES", "250")) // (10 if SOAK else 1)
 
 pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 
